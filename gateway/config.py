@@ -1,0 +1,124 @@
+"""The gateway's settings: one frozen value, validated once (DESIGN §3.9).
+
+Every setting is a flag of `deltawire serve` (`--retention-events`), an environment variable
+(`DELTAWIRE_RETENTION_EVENTS`) and a key of the TOML file (`retention_events`), in this order of precedence.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from protocol.errors import DeltawireError
+from protocol.messages import Policy
+
+KIB = 1024
+MIB = 1024 * KIB
+
+
+class ConfigError(DeltawireError):
+    """A setting is wrong; the message names it and says what is expected."""
+
+
+class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """All settings with their defaults; the reason for each number is in its description."""
+
+    # Listening
+
+    host: Annotated[str, Meta(min_length=1, description="Address to listen on")] = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65535, description="Port to listen on; 0 takes a free one")] = 8765
+
+    # Limits
+
+    max_message: Annotated[int, Meta(ge=1024, le=MIB, description="Largest message a peer may send, in bytes")] = (
+        64 * KIB
+    )
+    retention_events: Annotated[int, Meta(ge=1, description="Events a stream keeps; the oldest go first")] = 50_000
+    retention_bytes: Annotated[
+        int, Meta(ge=KIB, description="Bytes a stream keeps, bookkeeping included; the oldest events go first")
+    ] = 8 * MIB
+    retention_age: Annotated[
+        float, Meta(ge=0, description="Seconds an event is kept; 0 keeps it until another limit is reached")
+    ] = 0.0
+    memory_limit: Annotated[
+        int, Meta(ge=MIB, description="Bytes all streams keep together; closed, then idle streams are evicted first")
+    ] = 512 * MIB
+    buffer_bytes: Annotated[
+        int, Meta(ge=KIB, description="Bytes a consumer may lag behind before its policy acts, whatever its events")
+    ] = MIB
+
+    # Consumers
+
+    policy: Annotated[Policy, Meta(description="What happens to a consumer that falls behind, unless it says")] = (
+        Policy.COALESCE
+    )
+    buffer: Annotated[
+        int,
+        Meta(ge=1, le=10_000, description="Events a consumer may lag behind before its policy acts, unless it says"),
+    ] = 100
+
+    # Timeouts, in seconds
+
+    block_timeout: Annotated[
+        float, Meta(gt=0, description="Seconds a `block` consumer may hold producers up without taking anything")
+    ] = 10.0
+    send_timeout: Annotated[
+        float, Meta(gt=0, description="Seconds a socket may accept no byte before it is aborted")
+    ] = 10.0
+    handshake_timeout: Annotated[float, Meta(gt=0, description="Seconds a peer has for its HTTP request")] = 10.0
+    ping_interval: Annotated[float, Meta(gt=0, description="Seconds between pings to a peer")] = 20.0
+    ping_timeout: Annotated[float, Meta(gt=0, description="Seconds a peer has to answer a ping")] = 20.0
+    drain_timeout: Annotated[
+        float, Meta(ge=0, description="Seconds consumers have at shutdown to take what is left")
+    ] = 30.0
+
+    # Lifetime of streams, in seconds
+
+    closed_retention: Annotated[float, Meta(ge=0, description="Seconds a closed stream can still be replayed")] = 600.0
+    inactive_after: Annotated[
+        float, Meta(gt=0, description="Seconds without event or peer after which an open stream is closed")
+    ] = 86_400.0
+    cleanup_interval: Annotated[float, Meta(gt=0, description="Seconds between clean-ups of inactive streams")] = 3600.0
+
+    # Logs
+
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], Meta(description="Least severity logged")] = (
+        "info"
+    )
+    log_format: Annotated[
+        Literal["auto", "json", "console"], Meta(description="Log lines; auto is console on a terminal, JSON elsewhere")
+    ] = "auto"
+
+
+def make_settings(values: dict[str, Any]) -> Settings:
+    """Settings of names and values; text is read as a number where a number is wanted.
+
+    Raises:
+        ConfigError: an unknown name, or a value out of its bounds.
+    """
+    try:
+        return msgspec.convert(values, Settings, strict=False)
+    except msgspec.ValidationError as error:
+        raise ConfigError(str(error).replace("Object contains unknown field", "unknown setting")) from None
+
+
+def read_config_file(path: Path) -> dict[str, Any]:
+    """The names and values of a TOML file, checked to be settings.
+
+    Raises:
+        ConfigError: the file can't be read, is not TOML, or holds what is not a setting.
+    """
+    try:
+        values = msgspec.toml.decode(path.read_bytes())
+    except OSError as error:
+        raise ConfigError(f"config file {path}: {error.strerror}") from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"config file {path}: not valid TOML: {error}") from None
+    try:
+        make_settings(values)
+    except ConfigError as error:
+        raise ConfigError(f"config file {path}: {error}") from None
+    return dict(values)

@@ -1,0 +1,18 @@
+"""The wire contract: what may travel between the gateway and its peers, and how it is encoded.
+
+Pure: standard library and msgspec only. No asyncio, no sockets, no clock, no logging. `SPEC.md` beside this file is
+the normative text; a test compares it with the code.
+
+Tour, from the bottom up:
+
+- `codes` — close codes, problem codes, which may be retried
+- `errors` — `StreamError` and its kinds, `WireError`
+- `events` — the ten event types; data and envelope
+- `messages` — control messages in both directions
+- `position` — epoch and seq
+- `addresses` — stream ids, paths, query parameters
+- `framing` — RFC 6455 server frames
+- `codec` — JSON and MessagePack
+- `schema` — JSON Schema made from the types
+- `providers` — provider streams translated into events
+"""

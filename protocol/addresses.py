@@ -1,0 +1,230 @@
+"""What a URL says: stream ids, paths and query parameters (DESIGN §3.1, §3.3, §3.5; SPEC §2).
+
+The query string says everything a subscription or a publication needs, so that wscat, a browser and curl need no
+first message.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Final, Literal, TypeAlias, TypeVar
+from urllib.parse import parse_qsl
+
+from msgspec import Struct
+
+from protocol.codes import ProblemCode
+from protocol.errors import WireError
+from protocol.events import MAX_SEQ, EventType, parse_event_type
+from protocol.messages import Policy
+from protocol.position import Position, parse_integer, parse_seq
+
+MAX_STREAM_ID = 128
+MAX_PRODUCER_ID = 64
+MAX_BUFFER = 10_000
+DEFAULT_BUFFER = 100
+MAX_INTERVAL_MS = 1000
+
+PREFIX: Final = "/v1/streams"
+
+_ALPHABET = "A-Z a-z 0-9 . _ : @ -"
+_NAME = re.compile(r"[A-Za-z0-9._:@-]+", re.ASCII)
+
+Start: TypeAlias = Literal["start", "now"]
+OnFull: TypeAlias = Literal["wait", "reject"]
+T = TypeVar("T")
+
+
+def _check_name(what: str, text: str, longest: int) -> str:
+    if text in (".", ".."):
+        raise ValueError(f"{what} {text!r} is not allowed")
+    if not 1 <= len(text) <= longest:
+        raise ValueError(f"{what} must have 1 to {longest} characters, got {len(text)}")
+    if _NAME.fullmatch(text) is None:
+        raise ValueError(f"{what} {text!r} has a character outside {_ALPHABET}")
+    return text
+
+
+def check_stream_id(text: str) -> str:
+    """A stream id, as it came.
+
+    Raises:
+        ValueError: not 1 to 128 of the alphabet, or `.` or `..`.
+    """
+    return _check_name("stream id", text, MAX_STREAM_ID)
+
+
+def check_producer_id(text: str) -> str:
+    """A producer id, as it came.
+
+    Raises:
+        ValueError: not 1 to 64 of the alphabet, or `.` or `..`.
+    """
+    return _check_name("producer", text, MAX_PRODUCER_ID)
+
+
+class SubscribeRequest(Struct, frozen=True, kw_only=True):
+    """What a consumer asks for.
+
+    Attributes:
+        start: where to begin without a position: the oldest event held, or only what comes next.
+        position: resume after this; wins over `start`.
+        policy: what happens when this consumer falls behind; None leaves it to the stream.
+        buffer: lag limit in events, 1 to 10 000; None leaves it to the stream.
+        types: event types wanted; None means all.
+        interval: milliseconds between writes, 0 to 1000; deltas in between are folded.
+    """
+
+    start: Start = "start"
+    position: Position | None = None
+    policy: Policy | None = None
+    buffer: int | None = None
+    types: frozenset[EventType] | None = None
+    interval: int = 0
+
+
+class PublishRequest(Struct, frozen=True, kw_only=True):
+    """What a producer asks for.
+
+    Attributes:
+        producer: its id, for retries without doubles and for fencing; None publishes without one.
+        generation: the newest one of a producer id owns the stream's pen.
+        on_full: wait for slow `block` consumers, or be told `stream_full` at once.
+    """
+
+    producer: str | None = None
+    generation: int = 0
+    on_full: OnFull = "wait"
+
+
+class EventsRequest(Struct, frozen=True, kw_only=True):
+    """What a page of `GET …/events` holds: at most `limit` events after `after`."""
+
+    after: int = 0
+    limit: int = 1000
+
+
+def _parse_start(text: str) -> Start:
+    if text == "start":
+        return "start"
+    if text == "now":
+        return "now"
+    raise ValueError(f"expected start or now, got {text!r}")
+
+
+def _parse_policy(text: str) -> Policy:
+    if text == "drop":
+        return Policy.DROP_NEWEST
+    try:
+        return Policy(text)
+    except ValueError:
+        raise ValueError(f"expected one of {', '.join(Policy)}, got {text!r}") from None
+
+
+def _parse_types(text: str) -> frozenset[EventType]:
+    return frozenset(parse_event_type(name) for name in text.split(","))
+
+
+def _parse_on_full(text: str) -> OnFull:
+    if text == "wait":
+        return "wait"
+    if text == "reject":
+        return "reject"
+    raise ValueError(f"expected wait or reject, got {text!r}")
+
+
+def _parse_epoch(text: str) -> str:
+    return _check_name("epoch", text, MAX_PRODUCER_ID)
+
+
+class _Query:
+    """The parameters of one query string, each taken once."""
+
+    def __init__(self, query: str, known: tuple[str, ...]) -> None:
+        try:
+            pairs = parse_qsl(
+                query, keep_blank_values=True, strict_parsing=bool(query), errors="strict", max_num_fields=32
+            )
+        except ValueError:
+            raise _bad_request(f"query string {query!r} is not name=value pairs joined by &") from None
+        self._values: dict[str, str] = {}
+        for name, value in pairs:
+            if name not in known:
+                raise _bad_request(f"unknown parameter {name!r}; the parameters are {', '.join(known)}")
+            if name in self._values:
+                raise _bad_request(f"parameter {name!r} is given twice")
+            self._values[name] = value
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._values
+
+    def take(self, name: str, parse: Callable[[str], T], default: T) -> T:
+        if name not in self._values:
+            return default
+        try:
+            return parse(self._values[name])
+        except ValueError as error:
+            raise _bad_request(f"parameter {name!r}: {error}") from None
+
+
+def _bad_request(message: str) -> WireError:
+    return WireError(ProblemCode.BAD_REQUEST, message)
+
+
+SUBSCRIBE_PARAMETERS = ("from", "after", "epoch", "policy", "buffer", "types", "interval")
+PUBLISH_PARAMETERS = ("producer", "generation", "on_full")
+EVENTS_PARAMETERS = ("after", "limit")
+
+
+def parse_subscribe(query: str) -> SubscribeRequest:
+    """What the query string of `…/subscribe` asks for.
+
+    Raises:
+        WireError: `bad_request`, naming the parameter and what is expected.
+    """
+    params = _Query(query, SUBSCRIBE_PARAMETERS)
+    if "epoch" in params and "after" not in params:
+        raise _bad_request("parameter 'epoch' needs 'after': the last seq seen in that epoch")
+    epoch = params.take("epoch", _parse_epoch, "")
+    position: Position | None = params.take("after", lambda text: Position(epoch, parse_seq(text)), None)
+    policy: Policy | None = params.take("policy", _parse_policy, None)
+    interval = params.take("interval", lambda text: parse_integer(text, 0, MAX_INTERVAL_MS), 0)
+    if interval and policy not in (None, Policy.COALESCE):
+        raise _bad_request(f"parameter 'interval' folds deltas, which only policy 'coalesce' does, not {policy}")
+    return SubscribeRequest(
+        start=params.take("from", _parse_start, "start"),
+        position=position,
+        policy=policy,
+        buffer=params.take("buffer", lambda text: parse_integer(text, 1, MAX_BUFFER), None),
+        types=params.take("types", _parse_types, None),
+        interval=interval,
+    )
+
+
+def parse_publish(query: str) -> PublishRequest:
+    """What the query string of `…/publish` asks for.
+
+    Raises:
+        WireError: `bad_request`, naming the parameter and what is expected.
+    """
+    params = _Query(query, PUBLISH_PARAMETERS)
+    if "generation" in params and "producer" not in params:
+        raise _bad_request("parameter 'generation' needs 'producer': generations belong to a producer id")
+    return PublishRequest(
+        producer=params.take("producer", check_producer_id, None),
+        generation=params.take("generation", lambda text: parse_integer(text, 0, MAX_SEQ), 0),
+        on_full=params.take("on_full", _parse_on_full, "wait"),
+    )
+
+
+def parse_events(query: str, max_limit: int = 10_000) -> EventsRequest:
+    """What the query string of `GET …/events` asks for.
+
+    Raises:
+        WireError: `bad_request`, naming the parameter and what is expected.
+    """
+    params = _Query(query, EVENTS_PARAMETERS)
+    return EventsRequest(
+        after=params.take("after", parse_seq, 0),
+        limit=params.take("limit", lambda text: parse_integer(text, 1, max_limit), min(1000, max_limit)),
+    )

@@ -1,0 +1,272 @@
+"""The two encodings of the wire, JSON and MessagePack, chosen by subprotocol (DESIGN §3.1; SPEC §3).
+
+Decoding is strict for what peers send to the gateway, lenient for what the gateway sends to them. Whatever goes on to
+other peers was decoded and is encoded anew here: no byte of a producer reaches a consumer unread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import isfinite
+from typing import Any, Final, TypeAlias, Union, cast
+
+import msgspec
+from msgspec import UNSET, Raw, Struct
+
+from protocol import framing
+from protocol.codes import ProblemCode
+from protocol.errors import WireError
+from protocol.events import (
+    EVENT_CLASSES,
+    MAX_NESTING,
+    Data,
+    Event,
+    EventType,
+    Extension,
+    strict_events,
+)
+from protocol.messages import FROM_CONSUMER, FROM_PRODUCER, TO_CONSUMER, TO_PRODUCER, Message, Signal
+
+JSON_SUBPROTOCOL: Final = "deltawire.v1.json"
+MSGPACK_SUBPROTOCOL: Final = "deltawire.v1.msgpack"
+
+FromProducer: TypeAlias = Event | Message
+Decode: TypeAlias = Callable[[bytes | Raw], Any]
+
+_MIN_INT, _MAX_INT = -(2**63), 2**64 - 1  # what MessagePack can carry
+_JSON_SPACE = b" \t\r\n"
+
+
+class _Tagged(Struct):
+    """Any message, of which only the type is wanted."""
+
+    type: str = ""
+
+
+def _union(classes: list[type[Any]] | tuple[type[Any], ...]) -> Any:
+    return Union[tuple(classes)]  # noqa: UP007 - built from a list
+
+
+_FROM_PRODUCER = _union([*strict_events(), *FROM_PRODUCER])
+_FROM_CONSUMER = _union(FROM_CONSUMER)
+_TO_CONSUMER = _union([*EVENT_CLASSES.values(), *TO_CONSUMER])
+_TO_PRODUCER = _union(TO_PRODUCER)
+
+
+class Codec:
+    """One encoding of the wire: how messages become frames, and back.
+
+    Args:
+        subprotocol: the name clients offer it by.
+        first_byte: `framing.TEXT` or `framing.BINARY`, the kind of frame it travels in.
+        encode: a value to its payload.
+        make_decoder: a type to a function from payload to a value of it.
+    """
+
+    def __init__(
+        self,
+        subprotocol: str,
+        first_byte: int,
+        encode: Callable[[Any], bytes],
+        make_decoder: Callable[[Any], Decode],
+    ) -> None:
+        self.subprotocol = subprotocol
+        self.first_byte = first_byte
+        self.is_text = first_byte == framing.TEXT
+        self.encode = encode
+        self._from_producer = make_decoder(_FROM_PRODUCER)
+        self._batch = make_decoder(list[Raw])
+        self._from_consumer = make_decoder(_FROM_CONSUMER)
+        self._to_consumer = make_decoder(_TO_CONSUMER)
+        self._to_producer = make_decoder(_TO_PRODUCER)
+        self._tagged = make_decoder(_Tagged)
+
+    def frame(self, message: Message) -> bytes:
+        """A message as a whole frame from the gateway."""
+        return framing.frame(self.first_byte, self.encode(message))
+
+    def is_batch(self, payload: bytes) -> bool:
+        """Whether a producer's payload is an array, by its first byte."""
+        if self.is_text:
+            return payload.lstrip(_JSON_SPACE)[:1] == b"["
+        return bool(payload) and (payload[0] & 0xF0 == 0x90 or payload[0] in (0xDC, 0xDD))
+
+    def split_batch(self, payload: bytes) -> list[Raw]:
+        """The items of a producer's array, each to be decoded by itself.
+
+        Raises:
+            WireError: `invalid_event`, the payload is not a well-formed array.
+        """
+        return cast("list[Raw]", _decode(self._batch, payload, ProblemCode.INVALID_EVENT))
+
+    def decode_from_producer(self, payload: bytes | Raw) -> FromProducer:
+        """One event or control message of a producer.
+
+        Raises:
+            WireError: `invalid_event`, naming the field and the reason.
+        """
+        message: FromProducer = _decode(self._from_producer, payload, ProblemCode.INVALID_EVENT)
+        if isinstance(message, Event):
+            if message.seq is not UNSET or message.first is not UNSET:
+                raise WireError(
+                    ProblemCode.INVALID_EVENT, "fields `seq` and `first` are given by the gateway: leave them out"
+                )
+            if isinstance(message.data, Extension):
+                check_json(message.data.data, "$.data.data", ProblemCode.INVALID_EVENT)
+        return message
+
+    def decode_from_consumer(self, payload: bytes) -> Signal:
+        """What a consumer says to the gateway.
+
+        Raises:
+            WireError: `unknown_message`, naming the field and the reason.
+        """
+        signal: Signal = _decode(self._from_consumer, payload, ProblemCode.UNKNOWN_MESSAGE)
+        if signal.data is not UNSET:
+            check_json(signal.data, "$.data", ProblemCode.UNKNOWN_MESSAGE)
+        return signal
+
+    def decode_to_consumer(self, payload: bytes) -> Event | Message | None:
+        """What the gateway says to a consumer; None for a type this version doesn't know.
+
+        Raises:
+            WireError: the payload is not a message of this protocol.
+        """
+        return cast("Event | Message | None", self._lenient(self._to_consumer, payload))
+
+    def decode_to_producer(self, payload: bytes) -> Message | None:
+        """What the gateway says to a producer; None for a type this version doesn't know.
+
+        Raises:
+            WireError: the payload is not a message of this protocol.
+        """
+        return cast("Message | None", self._lenient(self._to_producer, payload))
+
+    def _lenient(self, decode: Decode, payload: bytes) -> Any:
+        try:
+            return decode(payload)
+        except msgspec.ValidationError:
+            tagged = _decode(self._tagged, payload, ProblemCode.UNKNOWN_MESSAGE)
+            if tagged.type and tagged.type not in _KNOWN_TYPES:
+                return None
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            pass
+        return _decode(decode, payload, ProblemCode.UNKNOWN_MESSAGE)
+
+
+def _tag(cls: type[Struct]) -> str:
+    return str(cls.__struct_config__.tag)
+
+
+_KNOWN_TYPES = frozenset(
+    _tag(cls) for cls in (*EVENT_CLASSES.values(), *TO_CONSUMER, *TO_PRODUCER, *FROM_CONSUMER, *FROM_PRODUCER)
+)
+
+
+def _decode(decode: Decode, payload: bytes | Raw, code: ProblemCode) -> Any:
+    """Decode, with every way it can fail turned into a `WireError` that says what was wrong."""
+    try:
+        return decode(payload)
+    except msgspec.MsgspecError as error:
+        reason = _explain(str(error), bytes(payload), code)
+    except UnicodeDecodeError as error:
+        reason = f"invalid UTF-8: {error.reason} at byte {error.start} of a string"
+    except RecursionError:
+        reason = f"nested deeper than {MAX_NESTING} levels"
+    raise WireError(code, reason) from None
+
+
+def _explain(reason: str, payload: bytes, code: ProblemCode) -> str:
+    """A decoder's reason in words that help."""
+    if not payload.strip():
+        return "empty message"
+    if reason.startswith("Invalid value") and reason.endswith("at `$.type`"):
+        known = ", ".join((*EventType, "close_stream") if code is ProblemCode.INVALID_EVENT else ("signal",))
+        return f"unknown type: {reason}; the types are {known}"
+    if reason == "Input data was truncated" and b"\\u" in payload:
+        return "malformed JSON: truncated, or a \\u escape of a lone surrogate"
+    return reason
+
+
+def check_json(value: Any, path: str, code: ProblemCode) -> None:
+    """Refuse what JSON and MessagePack can't both carry, or what nests too deep.
+
+    Args:
+        value: a decoded value of any kind.
+        path: where it stands, for the error.
+        code: the problem code of the error.
+
+    Raises:
+        WireError: a number that is not finite or over 64 bits, a key that is not a string, binary data or an
+            extension type of MessagePack, nesting over `MAX_NESTING`.
+    """
+    level = [value]
+    for _ in range(MAX_NESTING + 1):
+        for item in level:
+            if fault := _fault_of(item):
+                raise WireError(code, f"{fault} - at `{path}`")
+        containers = [item for item in level if isinstance(item, (dict, list))]
+        if not containers:
+            return
+        level = [child for item in containers for child in (item.values() if isinstance(item, dict) else item)]
+    raise WireError(code, f"nested deeper than {MAX_NESTING} levels - at `{path}`")
+
+
+def _fault_of(item: Any) -> str:
+    """What keeps one value from travelling in both encodings, or an empty string; its children are not looked at."""
+    match item:
+        case dict():
+            return "" if all(isinstance(key, str) for key in item) else "a key that is not a string"
+        case float():
+            return "" if isfinite(item) else "a number that is not finite"
+        case int():
+            return "" if _MIN_INT <= item <= _MAX_INT else "an integer that does not fit 64 bits"
+        case None | str() | list():
+            return ""
+        case _:
+            return "a value that JSON has no form for"
+
+
+_json_encoder = msgspec.json.Encoder()
+_msgpack_encoder = msgspec.msgpack.Encoder()
+
+JSON: Final = Codec(
+    JSON_SUBPROTOCOL,
+    framing.TEXT,
+    _json_encoder.encode,
+    lambda wanted: msgspec.json.Decoder(wanted).decode,
+)
+MSGPACK: Final = Codec(
+    MSGPACK_SUBPROTOCOL,
+    framing.BINARY,
+    _msgpack_encoder.encode,
+    lambda wanted: msgspec.msgpack.Decoder(wanted).decode,
+)
+
+CODECS: Final = {codec.subprotocol: codec for codec in (JSON, MSGPACK)}
+
+
+_HEADS = {event_type: b'{"type":"%b",' % event_type.encode() for event_type in EventType}
+
+
+def encode_event(data: Data, seq: int, timestamp: str, first: int | None = None) -> bytes:
+    """An event as the gateway relays it, in JSON.
+
+    Args:
+        data: what the event says.
+        seq: its position.
+        timestamp: RFC 3339 with a zone, already text.
+        first: on a folded event, the first seq it stands for.
+    """
+    numbers = b'"seq":%d' % seq if first is None else b'"first":%d,"seq":%d' % (first, seq)
+    return b'%b%b,"timestamp":"%b","data":%b}' % (
+        _HEADS[data.type],
+        numbers,
+        timestamp.encode(),
+        _json_encoder.encode(data),
+    )
+
+
+def to_msgpack(payload: bytes) -> bytes:
+    """A JSON payload of this gateway in MessagePack: the same names, values and order."""
+    return _msgpack_encoder.encode(msgspec.json.decode(payload))

@@ -1,0 +1,86 @@
+"""The exceptions of the protocol and of streams.
+
+DeltawireError
+├── StreamError       a stream operation could not be done; `kind` says why
+└── WireError         a peer sent or asked for something wrong; becomes a `problem`
+
+`StreamError` is what Python programs catch; `is_closed`, `is_not_found`, `is_full` and `is_invalid` tell its kinds.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from protocol.codes import ProblemCode
+
+
+class DeltawireError(Exception):
+    """Base of everything this project raises on purpose."""
+
+
+class ErrorKind(StrEnum):
+    """Why a stream operation could not be done."""
+
+    CLOSED = "closed"
+    NOT_FOUND = "not found"
+    FULL = "full"
+    INVALID = "invalid"
+
+
+class StreamError(DeltawireError):
+    """A stream operation could not be done.
+
+    Args:
+        kind: why.
+        operation: what was tried, e.g. `"send"`.
+        stream_id: on which stream.
+        detail: what was wrong and what to do, where the kind alone does not say it.
+    """
+
+    def __init__(self, kind: ErrorKind, operation: str, stream_id: str, detail: str = "") -> None:
+        super().__init__(kind, operation, stream_id, detail)
+        self.kind = kind
+        self.operation = operation
+        self.stream_id = stream_id
+        self.detail = detail
+
+    def __str__(self) -> str:
+        text = f"{self.operation} {self.stream_id!r}: stream {self.kind}"
+        return f"{text}: {self.detail}" if self.detail else text
+
+
+def is_closed(error: BaseException) -> bool:
+    """Whether an error says that the stream is closed."""
+    return isinstance(error, StreamError) and error.kind is ErrorKind.CLOSED
+
+
+def is_not_found(error: BaseException) -> bool:
+    """Whether an error says that there is no such stream."""
+    return isinstance(error, StreamError) and error.kind is ErrorKind.NOT_FOUND
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether an error says that there is no room now."""
+    return isinstance(error, StreamError) and error.kind is ErrorKind.FULL
+
+
+def is_invalid(error: BaseException) -> bool:
+    """Whether an error says that an argument was wrong."""
+    return isinstance(error, StreamError) and error.kind is ErrorKind.INVALID
+
+
+class WireError(DeltawireError):
+    """A peer sent or asked for something wrong.
+
+    Args:
+        code: the problem code it is answered with.
+        message: what was wrong and what to do, naming field and reason.
+    """
+
+    def __init__(self, code: ProblemCode, message: str) -> None:
+        super().__init__(code, message)
+        self.code = code
+        self.message = message
+
+    def __str__(self) -> str:
+        return f"{self.code}: {self.message}"

@@ -1,0 +1,295 @@
+"""The event types a stream is made of, as values (DESIGN §3.2; SPEC §4).
+
+Two shapes per type: the *data* (`TextDelta`), which a producer sends, and the *event* (`TextDeltaEvent`), which is
+the data in its envelope with the `seq` the gateway gave it. The classes here are lenient, as a client must be:
+fields they don't know are ignored. What a producer sends is decoded by the strict twins that `strict_events` derives.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Annotated, Any, ClassVar, TypeAlias, TypeVar, cast
+
+from msgspec import UNSET, Meta, Struct, UnsetType, defstruct
+
+MAX_SEQ = 2**53 - 1
+"""Largest `seq`: the largest integer every JSON reader keeps exact (RFC 8259 §6)."""
+
+MAX_NESTING = 64
+"""Deepest nesting of an extension's data: readers in other languages give up at depths they don't agree on."""
+
+Count: TypeAlias = Annotated[int, Meta(ge=0, le=MAX_SEQ)]
+Seq: TypeAlias = Annotated[int, Meta(ge=1, le=MAX_SEQ)]
+Name: TypeAlias = Annotated[str, Meta(min_length=1)]
+Timestamp: TypeAlias = Annotated[datetime, Meta(tz=True)]
+
+
+class EventType(StrEnum):
+    """The ten event types; the first eight are the contract every client knows."""
+
+    TEXT_DELTA = "text_delta"
+    THINKING = "thinking"
+    CONTENT_START = "content_start"
+    CONTENT_END = "content_end"
+    MESSAGE_START = "message_start"
+    MESSAGE_STOP = "message_stop"
+    USAGE = "usage"
+    ERROR = "error"
+    TOOL_DELTA = "tool_delta"
+    EXTENSION = "extension"
+
+
+DELTA_TYPES = frozenset({EventType.TEXT_DELTA, EventType.THINKING, EventType.TOOL_DELTA})
+"""The types that may be folded or dropped; all others always arrive."""
+
+
+class Data(Struct, frozen=True):
+    """What an event says, without its envelope."""
+
+    type: ClassVar[EventType]
+
+
+class TextDelta(Data, frozen=True):
+    """A piece of the answer's text."""
+
+    type: ClassVar[EventType] = EventType.TEXT_DELTA
+    text: str
+    index: Count | UnsetType = UNSET
+    choice: Count | UnsetType = UNSET
+
+
+class Thinking(Data, frozen=True):
+    """A piece of the model's reasoning."""
+
+    type: ClassVar[EventType] = EventType.THINKING
+    thinking: str
+    index: Count | UnsetType = UNSET
+    choice: Count | UnsetType = UNSET
+
+
+class ContentStart(Data, frozen=True):
+    """A content block opens: text, thinking, tool_use or what the provider calls it."""
+
+    type: ClassVar[EventType] = EventType.CONTENT_START
+    index: Count
+    kind: Name | UnsetType = UNSET
+    id: str | UnsetType = UNSET
+    name: str | UnsetType = UNSET
+    choice: Count | UnsetType = UNSET
+
+
+class ContentEnd(Data, frozen=True):
+    """A content block is complete."""
+
+    type: ClassVar[EventType] = EventType.CONTENT_END
+    index: Count
+    choice: Count | UnsetType = UNSET
+
+
+class MessageStart(Data, frozen=True):
+    """An answer begins."""
+
+    type: ClassVar[EventType] = EventType.MESSAGE_START
+    message_id: Name
+    model: str | UnsetType = UNSET
+    provider: str | UnsetType = UNSET
+    traceparent: str | UnsetType = UNSET
+
+
+class MessageStop(Data, frozen=True):
+    """An answer ends; `stop_reason` is an open string."""
+
+    type: ClassVar[EventType] = EventType.MESSAGE_STOP
+    message_id: Name
+    stop_reason: str
+    choice: Count | UnsetType = UNSET
+
+
+class Usage(Data, frozen=True):
+    """Token counts so far. Cumulative: the last one of a message stands."""
+
+    type: ClassVar[EventType] = EventType.USAGE
+    prompt_tokens: Count
+    completion_tokens: Count
+    total_tokens: Count
+    cached_tokens: Count | UnsetType = UNSET
+    reasoning_tokens: Count | UnsetType = UNSET
+
+
+class Error(Data, frozen=True):
+    """Something went wrong upstream. An event like any other: it ends nothing by itself."""
+
+    type: ClassVar[EventType] = EventType.ERROR
+    error: str
+    code: str | UnsetType = UNSET
+    retryable: bool | UnsetType = UNSET
+
+
+class ToolDelta(Data, frozen=True):
+    """A piece of a tool call's arguments."""
+
+    type: ClassVar[EventType] = EventType.TOOL_DELTA
+    index: Count
+    partial_json: str
+    choice: Count | UnsetType = UNSET
+
+
+class Extension(Data, frozen=True):
+    """What a provider sent that has no event of its own, so that nothing is lost."""
+
+    type: ClassVar[EventType] = EventType.EXTENSION
+    provider: Name
+    name: Name
+    data: Any
+
+
+class Event(Struct, kw_only=True, tag_field="type"):
+    """An event in its envelope.
+
+    Attributes:
+        seq: position in the stream's epoch, 1, 2, 3 …; given by the gateway, absent on the way in.
+        first: on a folded event, the first seq it stands for (`first … seq`, both inclusive).
+        timestamp: the producer's if it sent one, otherwise the gateway's; always with a zone.
+        producer_seq: the producer's own number for retries; only on the way in.
+        data: what the event says; narrowed by each subclass.
+    """
+
+    seq: Seq | UnsetType = UNSET
+    first: Seq | UnsetType = UNSET
+    timestamp: Timestamp | UnsetType = UNSET
+    producer_seq: Seq | UnsetType = UNSET
+    data: Any
+
+
+class TextDeltaEvent(Event, tag="text_delta"):
+    """`text_delta`."""
+
+    data: TextDelta
+
+
+class ThinkingEvent(Event, tag="thinking"):
+    """`thinking`."""
+
+    data: Thinking
+
+
+class ContentStartEvent(Event, tag="content_start"):
+    """`content_start`."""
+
+    data: ContentStart
+
+
+class ContentEndEvent(Event, tag="content_end"):
+    """`content_end`."""
+
+    data: ContentEnd
+
+
+class MessageStartEvent(Event, tag="message_start"):
+    """`message_start`."""
+
+    data: MessageStart
+
+
+class MessageStopEvent(Event, tag="message_stop"):
+    """`message_stop`."""
+
+    data: MessageStop
+
+
+class UsageEvent(Event, tag="usage"):
+    """`usage`."""
+
+    data: Usage
+
+
+class ErrorEvent(Event, tag="error"):
+    """`error`."""
+
+    data: Error
+
+
+class ToolDeltaEvent(Event, tag="tool_delta"):
+    """`tool_delta`."""
+
+    data: ToolDelta
+
+
+class ExtensionEvent(Event, tag="extension"):
+    """`extension`."""
+
+    data: Extension
+
+
+EVENT_CLASSES: dict[type[Data], type[Event]] = {
+    TextDelta: TextDeltaEvent,
+    Thinking: ThinkingEvent,
+    ContentStart: ContentStartEvent,
+    ContentEnd: ContentEndEvent,
+    MessageStart: MessageStartEvent,
+    MessageStop: MessageStopEvent,
+    Usage: UsageEvent,
+    Error: ErrorEvent,
+    ToolDelta: ToolDeltaEvent,
+    Extension: ExtensionEvent,
+}
+"""Which envelope goes round which data."""
+
+_BY_TYPE = {data_class.type: event_class for data_class, event_class in EVENT_CLASSES.items()}
+
+S = TypeVar("S", bound=Struct)
+
+
+def _strict(base: type[S], **narrowed: Any) -> type[S]:
+    """A subclass of a lenient struct that refuses unknown fields, with some fields narrowed."""
+    fields = list(narrowed.items())
+    twin = defstruct(base.__name__, fields, bases=(base,), forbid_unknown_fields=True, kw_only=True)
+    return cast("type[S]", twin)
+
+
+def strict_events() -> list[type[Event]]:
+    """The event classes as a gateway decodes them: unknown fields are refused, in the envelope and in the data."""
+    return [_strict(event, data=_strict(data)) for data, event in EVENT_CLASSES.items()]
+
+
+def make_event(data: Data, *, timestamp: datetime | None = None, producer_seq: int | None = None) -> Event:
+    """Put data into its envelope, ready to send.
+
+    Args:
+        data: what the event says.
+        timestamp: when it happened, with a zone; the gateway stamps what has none.
+        producer_seq: the producer's own number, contiguous from 1, for retries without doubles.
+
+    Raises:
+        ValueError: the timestamp has no zone.
+    """
+    if timestamp is not None and timestamp.tzinfo is None:
+        raise ValueError("timestamp has no zone: use datetime.now(UTC) or attach a tzinfo")
+    return event_class(data.type)(
+        data=data,
+        timestamp=UNSET if timestamp is None else timestamp,
+        producer_seq=UNSET if producer_seq is None else producer_seq,
+    )
+
+
+def event_class(event_type: EventType) -> type[Event]:
+    """The envelope class of a type."""
+    return _BY_TYPE[event_type]
+
+
+def parse_event_type(name: str) -> EventType:
+    """The event type with this name on the wire.
+
+    Raises:
+        ValueError: there is no such type; the message lists those there are.
+    """
+    try:
+        return EventType(name)
+    except ValueError:
+        raise ValueError(f"unknown event type {name!r}; the types are {', '.join(EventType)}") from None
+
+
+def format_timestamp(seconds: float) -> str:
+    """RFC 3339 in UTC with microseconds, of seconds since the Unix epoch."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

@@ -1,0 +1,36 @@
+"""RFC 6455 frames from server to client: unfragmented and unmasked, so the same bytes serve every reader (§5.2)."""
+
+from __future__ import annotations
+
+TEXT = 0x81
+"""First byte of an unfragmented text frame: FIN and opcode 1."""
+
+BINARY = 0x82
+"""First byte of an unfragmented binary frame: FIN and opcode 2."""
+
+_SHORT_HEADERS = {first: [bytes((first, length)) for length in range(126)] for first in (TEXT, BINARY)}
+
+
+def header(first: int, length: int) -> bytes:
+    """The frame header for a payload of `length` bytes.
+
+    Args:
+        first: `TEXT` or `BINARY`.
+        length: payload length in bytes.
+    """
+    if length < 126:
+        return _SHORT_HEADERS[first][length]
+    if length < 0x10000:
+        return bytes((first, 126)) + length.to_bytes(2)
+    return bytes((first, 127)) + length.to_bytes(8)
+
+
+def frame(first: int, payload: bytes) -> bytes:
+    """A whole frame, ready to write to a socket."""
+    return header(first, len(payload)) + payload
+
+
+def payload_start(frame_bytes: bytes) -> int:
+    """Where the payload begins in a frame made here: 2, 4 or 10 bytes in."""
+    length = frame_bytes[1]
+    return 2 if length < 126 else 4 if length == 126 else 10
