@@ -12,6 +12,7 @@ Tour, from the bottom up:
 - `position` — epoch and seq
 - `addresses` — stream ids, paths, query parameters
 - `framing` — RFC 6455 server frames
+- `reasons` — why a payload could not be decoded, in words
 - `codec` — JSON and MessagePack
 - `schema` — JSON Schema made from the types
 - `providers` — provider streams translated into events

@@ -23,9 +23,11 @@ from protocol.events import (
     Event,
     EventType,
     Extension,
+    strict,
     strict_events,
 )
 from protocol.messages import FROM_CONSUMER, FROM_PRODUCER, TO_CONSUMER, TO_PRODUCER, Message, Signal
+from protocol.reasons import DECODE_ERRORS, Explainer
 
 JSON_SUBPROTOCOL: Final = "deltawire.v1.json"
 MSGPACK_SUBPROTOCOL: Final = "deltawire.v1.msgpack"
@@ -40,17 +42,24 @@ _JSON_SPACE = b" \t\r\n"
 class _Tagged(Struct):
     """Any message, of which only the type is wanted."""
 
-    type: str = ""
+    type: str
 
 
 def _union(classes: list[type[Any]] | tuple[type[Any], ...]) -> Any:
     return Union[tuple(classes)]  # noqa: UP007 - built from a list
 
 
-_FROM_PRODUCER = _union([*strict_events(), *FROM_PRODUCER])
-_FROM_CONSUMER = _union(FROM_CONSUMER)
-_TO_CONSUMER = _union([*EVENT_CLASSES.values(), *TO_CONSUMER])
-_TO_PRODUCER = _union(TO_PRODUCER)
+def _tags(classes: tuple[type[Struct], ...]) -> frozenset[str]:
+    return frozenset(str(cls.__struct_config__.tag) for cls in classes)
+
+
+_FROM_PRODUCER = _union([*strict_events(), *map(strict, FROM_PRODUCER)])
+_FROM_CONSUMER = _union([strict(cls) for cls in FROM_CONSUMER])
+_TO_CONSUMER = (*EVENT_CLASSES.values(), *TO_CONSUMER)
+_KNOWN_TO_CONSUMER = _tags(_TO_CONSUMER)
+_KNOWN_TO_PRODUCER = _tags(TO_PRODUCER)
+_PRODUCER_TYPES = ", ".join([*EventType, *sorted(_tags(FROM_PRODUCER))])
+_CONSUMER_TYPES = ", ".join(sorted(_tags(FROM_CONSUMER)))
 
 
 class Codec:
@@ -77,9 +86,10 @@ class Codec:
         self._from_producer = make_decoder(_FROM_PRODUCER)
         self._batch = make_decoder(list[Raw])
         self._from_consumer = make_decoder(_FROM_CONSUMER)
-        self._to_consumer = make_decoder(_TO_CONSUMER)
-        self._to_producer = make_decoder(_TO_PRODUCER)
+        self._to_consumer = make_decoder(_union(_TO_CONSUMER))
+        self._to_producer = make_decoder(_union(TO_PRODUCER))
         self._tagged = make_decoder(_Tagged)
+        self._explainer = Explainer(is_text=self.is_text, make_decoder=make_decoder)
 
     def frame(self, message: Message) -> bytes:
         """A message as a whole frame from the gateway."""
@@ -97,7 +107,7 @@ class Codec:
         Raises:
             WireError: `invalid_event`, the payload is not a well-formed array.
         """
-        return cast("list[Raw]", _decode(self._batch, payload, ProblemCode.INVALID_EVENT))
+        return cast("list[Raw]", self._decode(self._batch, payload, ProblemCode.INVALID_EVENT))
 
     def decode_from_producer(self, payload: bytes | Raw) -> FromProducer:
         """One event or control message of a producer.
@@ -105,7 +115,7 @@ class Codec:
         Raises:
             WireError: `invalid_event`, naming the field and the reason.
         """
-        message: FromProducer = _decode(self._from_producer, payload, ProblemCode.INVALID_EVENT)
+        message: FromProducer = self._decode(self._from_producer, payload, ProblemCode.INVALID_EVENT)
         if isinstance(message, Event):
             if message.seq is not UNSET or message.first is not UNSET:
                 raise WireError(
@@ -121,71 +131,45 @@ class Codec:
         Raises:
             WireError: `unknown_message`, naming the field and the reason.
         """
-        signal: Signal = _decode(self._from_consumer, payload, ProblemCode.UNKNOWN_MESSAGE)
+        signal: Signal = self._decode(self._from_consumer, payload, ProblemCode.UNKNOWN_MESSAGE)
         if signal.data is not UNSET:
             check_json(signal.data, "$.data", ProblemCode.UNKNOWN_MESSAGE)
         return signal
 
     def decode_to_consumer(self, payload: bytes) -> Event | Message | None:
-        """What the gateway says to a consumer; None for a type this version doesn't know.
+        """What the gateway says to a consumer; None for a type not known there.
 
         Raises:
             WireError: the payload is not a message of this protocol.
         """
-        return cast("Event | Message | None", self._lenient(self._to_consumer, payload))
+        return cast("Event | Message | None", self._lenient(self._to_consumer, _KNOWN_TO_CONSUMER, payload))
 
     def decode_to_producer(self, payload: bytes) -> Message | None:
-        """What the gateway says to a producer; None for a type this version doesn't know.
+        """What the gateway says to a producer; None for a type not known there.
 
         Raises:
             WireError: the payload is not a message of this protocol.
         """
-        return cast("Message | None", self._lenient(self._to_producer, payload))
+        return cast("Message | None", self._lenient(self._to_producer, _KNOWN_TO_PRODUCER, payload))
 
-    def _lenient(self, decode: Decode, payload: bytes) -> Any:
+    def _lenient(self, decode: Decode, known: frozenset[str], payload: bytes) -> Any:
         try:
             return decode(payload)
         except msgspec.ValidationError:
-            tagged = _decode(self._tagged, payload, ProblemCode.UNKNOWN_MESSAGE)
-            if tagged.type and tagged.type not in _KNOWN_TYPES:
+            if self._decode(self._tagged, payload, ProblemCode.UNKNOWN_MESSAGE).type not in known:
                 return None
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        except DECODE_ERRORS:
             pass
-        return _decode(decode, payload, ProblemCode.UNKNOWN_MESSAGE)
+        return self._decode(decode, payload, ProblemCode.UNKNOWN_MESSAGE)
 
-
-def _tag(cls: type[Struct]) -> str:
-    return str(cls.__struct_config__.tag)
-
-
-_KNOWN_TYPES = frozenset(
-    _tag(cls) for cls in (*EVENT_CLASSES.values(), *TO_CONSUMER, *TO_PRODUCER, *FROM_CONSUMER, *FROM_PRODUCER)
-)
-
-
-def _decode(decode: Decode, payload: bytes | Raw, code: ProblemCode) -> Any:
-    """Decode, with every way it can fail turned into a `WireError` that says what was wrong."""
-    try:
-        return decode(payload)
-    except msgspec.MsgspecError as error:
-        reason = _explain(str(error), bytes(payload), code)
-    except UnicodeDecodeError as error:
-        reason = f"invalid UTF-8: {error.reason} at byte {error.start} of a string"
-    except RecursionError:
-        reason = f"nested deeper than {MAX_NESTING} levels"
-    raise WireError(code, reason) from None
-
-
-def _explain(reason: str, payload: bytes, code: ProblemCode) -> str:
-    """A decoder's reason in words that help."""
-    if not payload.strip():
-        return "empty message"
-    if reason.startswith("Invalid value") and reason.endswith("at `$.type`"):
-        known = ", ".join((*EventType, "close_stream") if code is ProblemCode.INVALID_EVENT else ("signal",))
-        return f"unknown type: {reason}; the types are {known}"
-    if reason == "Input data was truncated" and b"\\u" in payload:
-        return "malformed JSON: truncated, or a \\u escape of a lone surrogate"
-    return reason
+    def _decode(self, decode: Decode, payload: bytes | Raw, code: ProblemCode) -> Any:
+        """Decode, with every way it can fail turned into a `WireError` that says what was wrong."""
+        try:
+            return decode(payload)
+        except DECODE_ERRORS as error:
+            known = _PRODUCER_TYPES if code is ProblemCode.INVALID_EVENT else _CONSUMER_TYPES
+            reason = self._explainer.explain(error, bytes(payload), known)
+        raise WireError(code, reason)
 
 
 def check_json(value: Any, path: str, code: ProblemCode) -> None:

@@ -241,7 +241,7 @@ _BY_TYPE = {data_class.type: event_class for data_class, event_class in EVENT_CL
 S = TypeVar("S", bound=Struct)
 
 
-def _strict(base: type[S], **narrowed: Any) -> type[S]:
+def strict(base: type[S], **narrowed: Any) -> type[S]:
     """A subclass of a lenient struct that refuses unknown fields, with some fields narrowed."""
     fields = list(narrowed.items())
     twin = defstruct(base.__name__, fields, bases=(base,), forbid_unknown_fields=True, kw_only=True)
@@ -250,7 +250,7 @@ def _strict(base: type[S], **narrowed: Any) -> type[S]:
 
 def strict_events() -> list[type[Event]]:
     """The event classes as a gateway decodes them: unknown fields are refused, in the envelope and in the data."""
-    return [_strict(event, data=_strict(data)) for data, event in EVENT_CLASSES.items()]
+    return [strict(event, data=strict(data)) for data, event in EVENT_CLASSES.items()]
 
 
 def make_event(data: Data, *, timestamp: datetime | None = None, producer_seq: int | None = None) -> Event:

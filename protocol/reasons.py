@@ -1,0 +1,89 @@
+"""Why a payload could not be decoded, in words that name field and reason (DESIGN §3.2; SPEC §4.3)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any, Final
+
+import msgspec
+from msgspec import Raw
+
+from protocol.events import MAX_NESTING
+
+DECODE_ERRORS: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""Every way msgspec refuses a payload."""
+
+_NAMED_LEVELS = 3
+"""How deep fields have names of this protocol: `$.data.data` is the deepest path."""
+
+_AT_BYTE = re.compile(r"\(byte ([0-9]+)\)$", re.ASCII)
+_LONE_SURROGATE = re.compile(rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])")
+_JSON_NAME = re.compile(rb'"([^"\\]*)"\s*:')
+
+
+class Explainer:
+    """Turns the errors of one encoding's decoder into reasons.
+
+    Args:
+        is_text: whether the encoding is JSON.
+        make_decoder: a type to a function from payload to a value of it.
+    """
+
+    def __init__(self, *, is_text: bool, make_decoder: Callable[[Any], Callable[[bytes | Raw], Any]]) -> None:
+        self._is_text = is_text
+        self._fields = make_decoder(dict[str, Raw])
+        self._any = make_decoder(Any)
+
+    def explain(self, error: Exception, payload: bytes, known: str) -> str:
+        """What was wrong with a payload.
+
+        Args:
+            error: one of `DECODE_ERRORS`.
+            payload: what could not be decoded.
+            known: the message types that would have been.
+        """
+        if not payload.strip():
+            return "empty message"
+        if isinstance(error, UnicodeDecodeError):
+            return f"invalid UTF-8: {error.reason} at byte {error.start} of a string - at `{self._locate(payload)}`"
+        if isinstance(error, RecursionError):
+            return f"nested deeper than {MAX_NESTING} levels"
+        reason = str(error)
+        if reason.startswith("Invalid value") and reason.endswith("at `$.type`"):
+            return f"unknown type: {reason}; the types are {known}"
+        if self._is_text and not isinstance(error, msgspec.ValidationError):
+            return _explain_malformed(reason, payload)
+        return reason
+
+    def _locate(self, payload: bytes | Raw) -> str:
+        """The path of the deepest named value that holds what is wrong."""
+        path = "$"
+        for _ in range(_NAMED_LEVELS):
+            try:
+                fields: dict[str, Raw] = self._fields(payload)
+            except DECODE_ERRORS:
+                break
+            faulty = next((name for name, value in fields.items() if not self._is_decodable(value)), None)
+            if faulty is None:
+                break
+            path, payload = f"{path}.{faulty}", fields[faulty]
+        return path
+
+    def _is_decodable(self, payload: Raw) -> bool:
+        try:
+            self._any(payload)
+        except DECODE_ERRORS:
+            return False
+        return True
+
+
+def _explain_malformed(reason: str, payload: bytes) -> str:
+    """A reason about malformed JSON, with the last name before the fault."""
+    end = len(payload)
+    if place := _AT_BYTE.search(reason):
+        end = int(place[1])
+    elif surrogate := _LONE_SURROGATE.search(payload):  # msgspec calls one at the end of a string truncated input
+        reason, end = "JSON is malformed: a \\u escape of a lone surrogate", surrogate.start()
+    names = _JSON_NAME.findall(payload, 0, end)
+    return f"{reason}, after `{names[-1].decode(errors='replace')}`" if names else reason
