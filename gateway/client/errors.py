@@ -1,0 +1,121 @@
+"""What a client can fail with.
+
+ClientError
+├── GatewayUnreachable   nobody answered, or every answer was "not now", until the client gave up
+├── Refused              the gateway said no, and asking again would not help
+│   ├── Fenced           a newer generation of this producer took over
+│   └── StreamClosed     the stream has ended: nothing can be published to it
+├── ProtocolFault        the gateway broke the protocol: a defect of the gateway, or something else answers there
+├── EventRefused         one event was refused; the publisher stays usable
+│   └── StreamFull       a slow consumer holds the stream up and `on_full` is `reject`
+└── NotDelivered         the publisher left with events that were never acked
+
+Every message is one line that can be shown to a person as it is.
+"""
+# ruff: noqa: N818 - the names say what happened, as those of websockets do
+
+from __future__ import annotations
+
+from protocol.codes import CloseCode, ProblemCode
+from protocol.errors import DeltawireError
+from protocol.messages import Problem
+
+
+class ClientError(DeltawireError):
+    """Base of everything a client raises about the gateway or the network."""
+
+
+class GatewayUnreachable(ClientError):
+    """Nobody answered, or every answer was "not now", until the client gave up.
+
+    Args:
+        url: the gateway's address.
+        reason: what the last attempt failed with, in plain words.
+    """
+
+    def __init__(self, url: str, reason: str) -> None:
+        super().__init__(url, reason)
+        self.url = url
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"no gateway at {self.url}: {self.reason}"
+
+
+class Refused(ClientError):
+    """The gateway said no, and asking again would not help.
+
+    Args:
+        code: close code, or HTTP status where it refused before the upgrade.
+        message: what was wrong, in the gateway's words.
+        problem: the gateway's `problem` message, where there was one.
+    """
+
+    def __init__(self, code: int, message: str, problem: Problem | None = None) -> None:
+        super().__init__(code, message, problem)
+        self.code = code
+        self.message = message
+        self.problem = problem
+
+    def __str__(self) -> str:
+        kind = "HTTP" if self.code < 1000 else "close"
+        return f"refused: {self.message} ({kind} {self.code})"
+
+
+class Fenced(Refused):
+    """A newer generation of this producer took over: this one must stop."""
+
+
+class StreamClosed(Refused):
+    """The stream has ended: nothing can be published to it."""
+
+
+class ProtocolFault(ClientError):
+    """The gateway broke the protocol: a defect of the gateway, or something else answers there."""
+
+
+class EventRefused(ClientError):
+    """One event was refused and is in no stream; the publisher stays usable.
+
+    Args:
+        problem: the gateway's `problem` message, or the one it would have sent.
+    """
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem)
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"event refused: {self.problem.message} ({self.problem.code})"
+
+
+class StreamFull(EventRefused):
+    """A slow consumer holds the stream up, and this publisher asked not to wait (`on_full="reject"`)."""
+
+
+class NotDelivered(ClientError):
+    """The publisher left with events that were never acked: they may or may not be in the stream.
+
+    Args:
+        stream: the stream's id.
+        unacked: how many events that concerns.
+    """
+
+    def __init__(self, stream: str, unacked: int) -> None:
+        super().__init__(stream, unacked)
+        self.stream = stream
+        self.unacked = unacked
+
+    def __str__(self) -> str:
+        return f"stream {self.stream!r}: {self.unacked} events were sent and never acked"
+
+
+def refusal(code: int, message: str, problem: Problem | None = None) -> Refused:
+    """The error for a close code, or HTTP status, that must not be retried."""
+    kinds: dict[int, type[Refused]] = {CloseCode.FENCED: Fenced, CloseCode.STREAM_CLOSED: StreamClosed}
+    return kinds.get(code, Refused)(code, message, problem)
+
+
+def event_refusal(problem: Problem) -> EventRefused:
+    """The error for a problem about one event."""
+    return StreamFull(problem) if problem.code == ProblemCode.STREAM_FULL else EventRefused(problem)
