@@ -1,0 +1,24 @@
+"""The pure core: streams as logs, consumers as cursors. No asyncio, no sockets; time is an argument.
+
+A stream is one append-only log of encoded frames; a subscription is a cursor on it. Replay, resume and live are one
+read path, so nothing is lost, doubled or reordered at a seam, and a consumer costs a cursor, not a queue.
+
+Invariants (DESIGN §4), each with a test of its name:
+
+- what a consumer gets is a contiguous slice of the log: each seq delivered, folded, filtered by request, or in a gap
+- seq strictly increases on a subscription, and the same seq has the same bytes for everyone
+- concatenated text is equal under raw, folded, resumed and late-joined reading
+- `floor - 1 <= cursor <= head`, or a gap is the next thing sent
+
+Tour, from the bottom up:
+
+- `coalesce` — which events fold, and folding them
+- `log` — frames by seq; retention; what a lag costs
+- `view` — a log in one encoding, through one filter
+- `cursor` — where a subscription starts
+- `policy` — what happens to a consumer that fell behind
+- `subscription` — one consumer: what it is sent next
+- `producers` — idempotence and fencing
+- `stream` — a log with its readers and writers
+- `manager` — the streams of a process
+"""

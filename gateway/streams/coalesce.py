@@ -1,0 +1,155 @@
+"""Folding: adjacent deltas of one block become one frame that stands for all of them (DESIGN §3.3).
+
+Lossless by construction: the text of a run is the concatenation of its deltas' texts. What may join a run is decided
+by the `Kind` alone, so that run boundaries are found without decoding anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
+from itertools import groupby
+from typing import NamedTuple
+
+import msgspec
+from msgspec import UNSET, Struct, UnsetType
+
+from protocol.codec import encode_event
+from protocol.events import DELTA_TYPES, Data, EventType, TextDelta, Thinking, ToolDelta
+
+MAX_FOLDED_TEXT = 64 * 1024
+"""Characters in one folded frame: at six bytes each (JSON escapes) still under the 1 MiB most clients accept."""
+
+
+class Kind(NamedTuple):
+    """What decides whether two adjacent events fold: equal kinds of a delta type do."""
+
+    type: EventType
+    block: int | UnsetType  # `index` on the wire; a tuple has a method of that name
+    choice: int | UnsetType
+
+    @property
+    def is_delta(self) -> bool:
+        """Whether events of this kind may be folded or dropped."""
+        return self.type in DELTA_TYPES
+
+
+@lru_cache(maxsize=4096)
+def _kind(event_type: EventType, block: int | UnsetType, choice: int | UnsetType) -> Kind:
+    """One object for equal kinds, so that a log of a million deltas holds a handful of them."""
+    return Kind(event_type, block, choice)
+
+
+def kind_of(data: Data) -> Kind:
+    """The kind of an event."""
+    if isinstance(data, (TextDelta, Thinking, ToolDelta)):
+        return _kind(data.type, data.index, data.choice)
+    return _kind(data.type, UNSET, UNSET)
+
+
+class Run(NamedTuple):
+    """Adjacent events that travel as one frame.
+
+    Attributes:
+        kind: of all of them.
+        first: seq of the first.
+        last: seq of the last.
+        text: of all of them, concatenated; None for what is not a delta.
+        timestamp: of the last one, as it was relayed.
+        payload: the event itself, in JSON, when it is alone.
+    """
+
+    kind: Kind
+    first: int
+    last: int
+    text: str | None
+    timestamp: str
+    payload: bytes | None
+
+    def encode(self) -> bytes:
+        """The JSON payload that stands for this run."""
+        if self.payload is not None:
+            return self.payload
+        assert self.text is not None, "only deltas make a run of several"
+        return encode_event(_delta(self.kind, self.text), self.last, self.timestamp, self.first)
+
+
+class _Fields(Struct):
+    text: str = ""
+    thinking: str = ""
+    partial_json: str = ""
+
+
+class _Payload(Struct):
+    data: _Fields
+    timestamp: str
+
+
+_decode_delta = msgspec.json.Decoder(_Payload).decode
+
+
+def _delta(kind: Kind, text: str) -> Data:
+    match kind.type:
+        case EventType.TEXT_DELTA:
+            return TextDelta(text, kind.block, kind.choice)
+        case EventType.THINKING:
+            return Thinking(text, kind.block, kind.choice)
+        case _:
+            assert kind.block is not UNSET, "a tool_delta has an index"
+            return ToolDelta(kind.block, text, kind.choice)
+
+
+def runs_of(kinds: Sequence[Kind], payloads: Sequence[bytes], first: int) -> Iterator[Run]:
+    """Logged events as runs, neighbours of equal kind joined already unless they exceed `MAX_FOLDED_TEXT`.
+
+    Args:
+        kinds: of the events, in order.
+        payloads: their JSON, without frame headers.
+        first: seq of the first of them.
+    """
+    start = 0
+    for kind, equal in groupby(kinds):
+        end = start + sum(1 for _ in equal)
+        if not kind.is_delta:
+            for at in range(start, end):
+                yield Run(kind, first + at, first + at, None, "", payloads[at])
+        else:
+            deltas = [_decode_delta(payload) for payload in payloads[start:end]]
+            texts = [delta.data.text or delta.data.thinking or delta.data.partial_json for delta in deltas]
+            text = "".join(texts)
+            if end - start > 1 and len(text) <= MAX_FOLDED_TEXT:
+                yield Run(kind, first + start, first + end - 1, text, deltas[-1].timestamp, None)
+            else:
+                for at, (delta, text) in enumerate(zip(deltas, texts, strict=True), start):
+                    yield Run(kind, first + at, first + at, text, delta.timestamp, payloads[at])
+        start = end
+
+
+def fold(runs: Iterable[Run]) -> Iterator[Run]:
+    """Join neighbours of equal kind, in one pass, as far as `MAX_FOLDED_TEXT` allows.
+
+    Args:
+        runs: in order, without holes between neighbours that could join.
+    """
+    group: list[Run] = []
+    length = 0
+    for run in runs:
+        size = len(run.text or "")
+        if group and run.kind == group[0].kind and run.kind.is_delta and length + size <= MAX_FOLDED_TEXT:
+            group.append(run)
+            length += size
+            continue
+        if group:
+            yield _join(group)
+        group = [run]
+        length = size
+    if group:
+        yield _join(group)
+
+
+def _join(group: Sequence[Run]) -> Run:
+    if len(group) == 1:
+        return group[0]
+    last = group[-1]
+    text = "".join(run.text or "" for run in group)
+    return Run(last.kind, group[0].first, last.last, text, last.timestamp, None)

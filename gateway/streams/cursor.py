@@ -1,0 +1,81 @@
+"""Where a subscription starts: what was asked + what the log holds → a plan (DESIGN §3.3; SPEC §5).
+
+| asked | plan |
+|---|---|
+| `from=start` | after 0; what is trimmed is a gap |
+| `from=now` | after the head |
+| `after` within what is held | after it; recovered |
+| `after` before the floor | after it; what is trimmed is a gap |
+| `after` beyond the head | refused: position_ahead |
+| another epoch | after 0, a gap says `epoch_changed` |
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from protocol.addresses import Start, SubscribeRequest
+from protocol.codes import ProblemCode
+from protocol.errors import WireError
+from protocol.messages import Gap
+from protocol.position import Position
+
+
+class LogState(NamedTuple):
+    """What a plan needs to know of a log."""
+
+    epoch: str
+    floor: int
+    head: int
+
+
+class Plan(NamedTuple):
+    """How a subscription begins.
+
+    Attributes:
+        after: the position it reads from; everything after it is delivered, folded, filtered or in a gap.
+        cursor: where reading really begins, once the gap is told.
+        gap: what is told first, if anything is missing.
+        recovered: a resume was asked for and nothing is missing.
+    """
+
+    after: int
+    cursor: int
+    gap: Gap | None
+    recovered: bool
+
+
+def plan_subscription(request: SubscribeRequest, log: LogState) -> Plan:
+    """Decide where a subscription starts.
+
+    Raises:
+        WireError: `position_ahead`, the position asked for does not exist yet in this epoch.
+    """
+    if request.position is None:
+        return _plan_start(request.start, log)
+    return _plan_resume(request.position, log)
+
+
+def _plan_start(start: Start, log: LogState) -> Plan:
+    after = log.head if start == "now" else 0
+    return _plan_after(after, log, recovered=False)
+
+
+def _plan_resume(position: Position, log: LogState) -> Plan:
+    if position.epoch not in ("", log.epoch):
+        gap = Gap(first=1, seq=log.floor - 1, reason="epoch_changed")
+        return Plan(after=0, cursor=log.floor - 1, gap=gap, recovered=False)
+    if position.seq > log.head:
+        raise WireError(
+            ProblemCode.POSITION_AHEAD,
+            f"parameter 'after': {position.seq} is beyond the head, {log.head}, of epoch {log.epoch!r}; "
+            "resume from a position this gateway sent, or with from=start",
+        )
+    return _plan_after(position.seq, log, recovered=True)
+
+
+def _plan_after(after: int, log: LogState, *, recovered: bool) -> Plan:
+    if after >= log.floor - 1:
+        return Plan(after, after, None, recovered)
+    gap = Gap(first=after + 1, seq=log.floor - 1, reason="evicted")
+    return Plan(after, log.floor - 1, gap, recovered=False)

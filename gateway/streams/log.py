@@ -1,0 +1,211 @@
+"""The log: an append-only sequence of encoded frames, bounded by events, bytes and age (DESIGN §1).
+
+Invariants:
+
+- `floor … head` are held, each once; `floor == head + 1` when none is. Both only grow.
+- `bytes` is what the held events cost, kept as they come and go; it never needs a recount.
+- Appending, trimming and asking for a lag are O(1) in what is held; reading is O(what is read).
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_left, bisect_right
+from collections import deque
+from collections.abc import Iterator
+from sys import getsizeof
+
+from msgspec import Struct
+
+from gateway.streams.coalesce import Kind, Run, fold, runs_of
+from protocol.framing import payload_start
+
+FOLD_SHARE = 32
+"""Bytes per event set aside for its share of a folded block."""
+
+EVENT_OVERHEAD = 64 + FOLD_SHARE
+"""Bytes an event costs beside its frame: object header (33), three slots with growth (27), its share of a fold."""
+
+BLOCK = 256
+"""Events whose folding is remembered together; a late join costs one merge per block instead of a decode per event."""
+
+AGE_MARKS = 64
+"""Marks kept over `Retention.age`: events expire with a precision of a 64th of it, at O(1) memory per mark."""
+
+
+class Retention(Struct, frozen=True, kw_only=True):
+    """How much a log holds; the oldest events go first.
+
+    Attributes:
+        events: at most so many.
+        bytes: at most so many bytes, `EVENT_OVERHEAD` per event included.
+        age: seconds an event is kept; 0 is for ever.
+    """
+
+    events: int = 50_000
+    bytes: int = 8 * 1024 * 1024
+    age: float = 0.0
+
+
+class Ledger:
+    """Bytes held by several logs together."""
+
+    __slots__ = ("bytes",)
+
+    def __init__(self) -> None:
+        self.bytes = 0
+
+
+class Log:
+    """Frames of one stream and epoch, by seq.
+
+    Args:
+        retention: its bounds.
+        ledger: where its bytes are counted beside those of other logs.
+    """
+
+    __slots__ = (
+        "_base",
+        "_ends",
+        "_folds",
+        "_frames",
+        "_kinds",
+        "_marks",
+        "bytes",
+        "floor",
+        "head",
+        "ledger",
+        "retention",
+    )
+
+    def __init__(self, retention: Retention, ledger: Ledger) -> None:
+        self.retention = retention
+        self.ledger = ledger
+        self.head = 0
+        self.floor = 1
+        self.bytes = 0
+        self._base = 1  # seq at index 0; trimmed events before the floor are cut off in batches
+        self._frames: list[bytes] = []
+        self._kinds: list[Kind] = []
+        self._ends = array("Q", (0,))  # _ends[i]: bytes of all frames ever appended before index i
+        self._folds: dict[int, list[Run]] = {}
+        self._marks: deque[tuple[float, int]] = deque()  # (when, head then), for retention by age
+
+    def bytes_after(self, cursor: int) -> int:
+        """What the held events after a seq cost, in bytes."""
+        cursor = max(cursor, self.floor - 1)
+        return self._ends[-1] - self._ends[cursor + 1 - self._base] + (self.head - cursor) * EVENT_OVERHEAD
+
+    def append(self, kind: Kind, frame: bytes, now: float) -> int:
+        """Add an event and trim to the retention.
+
+        Args:
+            kind: of the event.
+            frame: the event framed in JSON, carrying `head + 1` as its seq.
+            now: monotonic seconds.
+
+        Returns:
+            Its seq.
+        """
+        self._frames.append(frame)
+        self._kinds.append(kind)
+        self._ends.append(self._ends[-1] + len(frame))
+        cost = len(frame) + EVENT_OVERHEAD
+        self.bytes += cost
+        self.ledger.bytes += cost
+        self.head += 1
+        retention = self.retention
+        if retention.age:
+            self._mark(now)
+        while self.head - self.floor >= retention.events or (self.bytes > retention.bytes and self.floor < self.head):
+            self._drop_oldest()
+        return self.head
+
+    def trim_to(self, floor: int) -> None:
+        """Let go of everything before a seq."""
+        while self.floor < min(floor, self.head + 1):
+            self._drop_oldest()
+
+    def trim_by_age(self, now: float) -> None:
+        """Let go of what is older than the retention's age."""
+        expired = 0
+        while self._marks and self._marks[0][0] <= now - self.retention.age:
+            expired = self._marks.popleft()[1]
+        if expired:
+            self.trim_to(expired + 1)
+
+    def clear(self) -> None:
+        """Let go of everything; the head stays."""
+        self.trim_to(self.head + 1)
+
+    def _mark(self, now: float) -> None:
+        if self._marks and now - self._marks[-1][0] < self.retention.age / AGE_MARKS:
+            self._marks[-1] = (now, self.head)  # errs towards keeping
+        else:
+            self._marks.append((now, self.head))
+        self.trim_by_age(now)
+
+    def _drop_oldest(self) -> None:
+        index = self.floor - self._base
+        cost = len(self._frames[index]) + EVENT_OVERHEAD
+        self.bytes -= cost
+        self.ledger.bytes -= cost
+        self._frames[index] = b""
+        block, within = divmod(self.floor - 1, BLOCK)
+        if within == 0:
+            self._folds.pop(block, None)
+        self.floor += 1
+        if index >= BLOCK and index * 2 >= len(self._frames):  # cut at most every half: amortised O(1)
+            del self._frames[: index + 1], self._kinds[: index + 1], self._ends[: index + 1]
+            self._base = self.floor
+
+    def furthest_within(self, cursor: int, size: int) -> int:
+        """The last seq up to which the frames after a held position fit `size` bytes; at least the next one."""
+        start = cursor + 1 - self._base
+        index = bisect_right(self._ends, self._ends[start] + size, start) - 1
+        return min(max(index + self._base - 1, cursor + 1), self.head)
+
+    def newest_within(self, size: int) -> int:
+        """The first seq from which the frames up to the head fit `size` bytes; at most the head."""
+        index = bisect_left(self._ends, max(self._ends[-1] - size, 0))
+        return max(self.floor, min(index + self._base, self.head))
+
+    def frames(self, after: int, last: int) -> list[bytes]:
+        """The JSON frames of `after + 1 … last`, all held."""
+        return self._frames[after + 1 - self._base : last + 1 - self._base]
+
+    def kinds(self, after: int, last: int) -> list[Kind]:
+        """The kinds of `after + 1 … last`, all held."""
+        return self._kinds[after + 1 - self._base : last + 1 - self._base]
+
+    def runs(self, after: int, last: int) -> Iterator[Run]:
+        """The events of `after + 1 … last`, all held, folded; lazily, so that a reader of a few pays for a few."""
+        return fold(self._parts(after, last))
+
+    def _parts(self, after: int, last: int) -> Iterator[Run]:
+        seq = after + 1
+        while seq <= last:
+            block = (seq - 1) // BLOCK
+            start, end = block * BLOCK + 1, (block + 1) * BLOCK
+            if seq == start and end <= last:
+                yield from self._folded_block(block)
+            else:
+                end = min(end, last)
+                yield from self._fold(seq - 1, end)
+            seq = end + 1
+
+    def _fold(self, after: int, last: int) -> Iterator[Run]:
+        payloads = [frame[payload_start(frame) :] for frame in self.frames(after, last)]
+        return runs_of(self.kinds(after, last), payloads, after + 1)
+
+    def _folded_block(self, block: int) -> list[Run]:
+        runs = self._folds.get(block)
+        if runs is None:
+            runs = list(self._fold(block * BLOCK, (block + 1) * BLOCK))
+            if self._is_worth_keeping(runs):
+                self._folds[block] = runs
+        return runs
+
+    def _is_worth_keeping(self, runs: list[Run]) -> bool:
+        """Whether a folded block fits what its events set aside for it; big deltas are as cheap to decode again."""
+        return sum(getsizeof(run.text) + getsizeof(run.payload) for run in runs) <= BLOCK * FOLD_SHARE

@@ -1,0 +1,165 @@
+"""The streams of a process, by id (DESIGN §3.8)."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+
+from gateway.streams.log import Ledger
+from gateway.streams.stream import Stream, StreamInfo, StreamSettings
+from protocol.addresses import check_stream_id
+from protocol.errors import ErrorKind, StreamError
+from protocol.messages import EndReason
+
+STREAM_OVERHEAD = 3 * 1024
+"""Bytes an empty stream costs, measured: 10 000 of them take 28 MB."""
+
+
+class StreamManager:
+    """Creates, finds, closes and forgets streams.
+
+    Args:
+        settings: what streams are made with, unless said otherwise.
+        make_epoch: gives each stream an epoch nobody else has.
+        memory_limit: bytes all streams may cost together.
+        closed_retention: seconds a closed stream can still be read.
+    """
+
+    def __init__(
+        self,
+        settings: StreamSettings,
+        make_epoch: Callable[[], str],
+        *,
+        memory_limit: int = 512 * 1024 * 1024,
+        closed_retention: float = 600.0,
+    ) -> None:
+        self.settings = settings
+        self.memory_limit = memory_limit
+        self.closed_retention = closed_retention
+        self._make_epoch = make_epoch
+        self._streams: dict[str, Stream] = {}
+        self._closed: deque[Stream] = deque()  # in the order they were closed
+        self._ledger = Ledger()
+
+    @property
+    def bytes(self) -> int:
+        """What all streams cost together."""
+        return self._ledger.bytes + len(self._streams) * STREAM_OVERHEAD
+
+    def create(self, stream_id: str, now: float, settings: StreamSettings | None = None) -> Stream:
+        """A new stream.
+
+        Raises:
+            StreamError: invalid, the id is malformed or taken; full, the memory limit is reached.
+        """
+        try:
+            check_stream_id(stream_id)
+        except ValueError as error:
+            raise StreamError(ErrorKind.INVALID, "create", stream_id, str(error)) from None
+        if stream_id in self._streams:
+            raise StreamError(ErrorKind.INVALID, "create", stream_id, "it exists already")
+        if not self.make_room(now):
+            raise self.out_of_memory("create", stream_id)
+        stream = Stream(stream_id, self._make_epoch(), settings or self.settings, now, self._ledger)
+        self._streams[stream_id] = stream
+        return stream
+
+    def get(self, stream_id: str) -> Stream:
+        """An existing stream, open or closed.
+
+        Raises:
+            StreamError: not found.
+        """
+        try:
+            return self._streams[stream_id]
+        except KeyError:
+            raise StreamError(ErrorKind.NOT_FOUND, "get", stream_id) from None
+
+    def get_or_create(self, stream_id: str, now: float) -> Stream:
+        """The stream with this id, made if there is none.
+
+        Raises:
+            StreamError: as `create`.
+        """
+        return self._streams.get(stream_id) or self.create(stream_id, now)
+
+    def close(self, stream_id: str, now: float, reason: EndReason = "closed") -> Stream:
+        """End a stream; what it holds can be read until its retention ends. Closing twice changes nothing.
+
+        Raises:
+            StreamError: not found.
+        """
+        stream = self.get(stream_id)
+        if not stream.is_closed:
+            stream.close(reason, now)
+            self._closed.append(stream)
+        return stream
+
+    def close_all(self, now: float, reason: EndReason = "closed") -> list[Stream]:
+        """End every open stream; returns those that were open."""
+        return [self.close(stream.id, now, reason) for stream in self.list() if not stream.is_closed]
+
+    def cleanup_inactive(self, threshold: float, now: float) -> list[Stream]:
+        """End every open stream that saw no event, consumer or producer come or go for `threshold` seconds."""
+        return [
+            self.close(stream.id, now, "inactive")
+            for stream in self.list()
+            if not stream.is_closed and now - stream.last_active_at >= threshold
+        ]
+
+    def list(self) -> list[Stream]:
+        """All streams, oldest first, the closed ones that can still be read included."""
+        return list(self._streams.values())
+
+    def count(self) -> int:
+        """How many streams `list` would give."""
+        return len(self._streams)
+
+    def info(self, stream_id: str, now: float, format_time: Callable[[float], str]) -> StreamInfo:
+        """One stream at this moment; arguments as for `Stream.info`.
+
+        Raises:
+            StreamError: not found.
+        """
+        return self.get(stream_id).info(now, format_time)
+
+    def list_info(self, now: float, format_time: Callable[[float], str]) -> list[StreamInfo]:  # type: ignore[valid-type]  # `list` is an operation's name here
+        """All streams at this moment; arguments as for `Stream.info`."""
+        return [stream.info(now, format_time) for stream in self._streams.values()]
+
+    def expire(self, now: float) -> None:
+        """Forget closed streams whose retention is over, and events that are too old."""
+        while self._closed and now - self._closed[0].closed_at >= self.closed_retention:
+            self._forget(self._closed.popleft())
+        for stream in self._streams.values():
+            if stream.log.retention.age:
+                stream.log.trim_by_age(now)
+
+    def make_room(self, now: float) -> bool:
+        """Get under the memory limit by forgetting closed streams, then idle ones, each oldest first.
+
+        Returns:
+            Whether there is room.
+        """
+        while self.bytes > self.memory_limit and self._closed:
+            self._forget(self._closed.popleft())
+        if self.bytes > self.memory_limit:
+            for stream in self._idle_oldest_first(now):
+                self._forget(stream)
+                if self.bytes <= self.memory_limit:
+                    break
+        return self.bytes <= self.memory_limit
+
+    def out_of_memory(self, operation: str, stream_id: str) -> StreamError:
+        """The refusal when `make_room` did not help."""
+        detail = f"memory_limit ({self.memory_limit} bytes) is reached and every stream is in use"
+        return StreamError(ErrorKind.FULL, operation, stream_id, detail)
+
+    def _idle_oldest_first(self, now: float) -> Iterator[Stream]:
+        idle = [stream for stream in self._streams.values() if stream.is_idle]
+        yield from sorted(idle, key=lambda stream: stream.last_active_at)
+
+    def _forget(self, stream: Stream) -> None:
+        stream.log.clear()
+        if self._streams.get(stream.id) is stream:
+            del self._streams[stream.id]

@@ -1,0 +1,88 @@
+"""What happens to a consumer that fell behind: its lag + its limits → a decision (DESIGN §3.4).
+
+Asked when a consumer can take again after it could not, never while it replays. `block` needs no decision here: its
+consumers get everything, and `Stream.has_room` tells producers when to wait.
+"""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+from typing import NamedTuple
+
+from protocol.messages import Policy
+
+
+class Action(Enum):
+    """What to do with what piled up."""
+
+    SEND = auto()
+    FOLD = auto()
+    SKIP = auto()
+    DISCONNECT = auto()
+
+
+class Lag(NamedTuple):
+    """How far a consumer is behind.
+
+    Attributes:
+        cursor: the last seq it got.
+        head: the newest seq.
+        judged: the head when it was last judged; what came since is new to it.
+        waiting: events up to `judged` that it is still to get.
+        buffer: its limit, in events.
+        fits_newest: the first seq from which all up to the head fits its byte limit.
+        fits_oldest: the last seq up to which all after the cursor fits its byte limit.
+    """
+
+    cursor: int
+    head: int
+    judged: int
+    waiting: int
+    buffer: int
+    fits_newest: int
+    fits_oldest: int
+
+    @property
+    def is_over(self) -> bool:
+        """Whether a limit is exceeded."""
+        return self.head - self.cursor > self.buffer or self.fits_oldest < self.head
+
+
+class Decision(NamedTuple):
+    """An action; `SKIP` is about the deltas of `first … last`."""
+
+    action: Action
+    first: int = 0
+    last: int = 0
+
+
+SEND = Decision(Action.SEND)
+
+
+def decide(policy: Policy, lag: Lag) -> Decision:
+    """What to do with what piled up for a consumer.
+
+    Args:
+        policy: the consumer's.
+        lag: how far it is behind.
+    """
+    if not lag.is_over:
+        return SEND
+    match policy:
+        case Policy.COALESCE:
+            return Decision(Action.FOLD)
+        case Policy.BLOCK:
+            return SEND
+        case Policy.DISCONNECT:
+            return Decision(Action.DISCONNECT)
+        case Policy.DROP_OLDEST:
+            keep_from = max(lag.head - lag.buffer + 1, lag.fits_newest)
+            return _skip(lag.cursor + 1, keep_from - 1)
+        case Policy.DROP_NEWEST:
+            room = max(lag.buffer - lag.waiting, 0)
+            keep_to = max(lag.judged, min(lag.judged + room, lag.fits_oldest))
+            return _skip(keep_to + 1, lag.head)
+
+
+def _skip(first: int, last: int) -> Decision:
+    return Decision(Action.SKIP, first, last) if first <= last else SEND

@@ -1,0 +1,98 @@
+"""Who publishes to a stream: idempotence and fencing (DESIGN §3.5).
+
+Per producer id the gateway remembers the newest generation and the last `producer_seq` accepted in it. From these two
+numbers follows what happens to an event:
+
+| the event | verdict |
+|---|---|
+| of an older generation | fenced |
+| numbered last + 1, or not numbered | new |
+| numbered at most last | repeat: acked again, not appended again |
+| numbered beyond last + 1 | a hole: sequence_gap |
+"""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+
+from protocol.codes import ProblemCode
+from protocol.errors import WireError
+
+MAX_REMEMBERED = 1024
+"""Producer ids remembered per stream; the one that came longest ago is forgotten first."""
+
+
+class Verdict(Enum):
+    """What an event's `producer_seq` says about it."""
+
+    NEW = auto()
+    REPEAT = auto()
+    HOLE = auto()
+
+
+class Producer:
+    """One producer id in its newest generation."""
+
+    __slots__ = ("generation", "id", "last")
+
+    def __init__(self, producer_id: str | None, generation: int) -> None:
+        self.id = producer_id
+        self.generation = generation
+        self.last = 0
+
+    def judge(self, producer_seq: int) -> Verdict:
+        """What a numbered event is; `accepted` must follow once it is appended."""
+        if producer_seq <= self.last:
+            return Verdict.REPEAT
+        return Verdict.NEW if producer_seq == self.last + 1 else Verdict.HOLE
+
+    def accepted(self, producer_seq: int) -> None:
+        """Note that the event with this number was appended."""
+        self.last = producer_seq
+
+
+class Producers:
+    """The producer ids a stream remembers."""
+
+    __slots__ = ("_known",)
+
+    def __init__(self) -> None:
+        self._known: dict[str, Producer] = {}
+
+    def open(self, producer_id: str | None, generation: int) -> Producer:
+        """A producer connects.
+
+        Args:
+            producer_id: None for one without an id, which is remembered by nobody.
+            generation: its generation.
+
+        Returns:
+            What its events are judged by; a higher generation starts anew and makes older ones `is_current` no more.
+
+        Raises:
+            WireError: `fenced`, a newer generation was here before.
+        """
+        if producer_id is None:
+            return Producer(None, generation)
+        known = self._known.pop(producer_id, None)
+        if known is not None and generation < known.generation:
+            self._known[producer_id] = known
+            raise fenced(producer_id, generation, known.generation)
+        if known is None or generation > known.generation:
+            known = Producer(producer_id, generation)
+        self._known[producer_id] = known  # now the newest
+        if len(self._known) > MAX_REMEMBERED:
+            del self._known[next(iter(self._known))]
+        return known
+
+    def is_current(self, producer: Producer) -> bool:
+        """Whether no newer generation of its id has come."""
+        return producer.id is None or self._known.get(producer.id, producer).generation <= producer.generation
+
+
+def fenced(producer_id: str, generation: int, newest: int) -> WireError:
+    """The refusal of an older generation."""
+    return WireError(
+        ProblemCode.FENCED,
+        f"producer {producer_id!r} now publishes with generation {newest}; generation {generation} is over",
+    )

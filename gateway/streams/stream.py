@@ -1,0 +1,253 @@
+"""A stream: one log, the subscriptions that read it, and the producers that write it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from msgspec import Struct
+
+from gateway.streams.coalesce import kind_of
+from gateway.streams.cursor import LogState, plan_subscription
+from gateway.streams.log import Ledger, Log, Retention
+from gateway.streams.producers import Producers
+from gateway.streams.subscription import Subscription
+from gateway.streams.view import View
+from protocol.addresses import DEFAULT_BUFFER, SubscribeRequest
+from protocol.codec import JSON, Codec, encode_event
+from protocol.errors import ErrorKind, StreamError
+from protocol.events import MAX_SEQ, Data, EventType
+from protocol.framing import TEXT, frame
+from protocol.messages import EndReason, Policy
+
+
+class StreamSettings(Struct, frozen=True, kw_only=True):
+    """What a stream is made with.
+
+    Attributes:
+        retention: what its log holds.
+        policy: of consumers that don't choose one.
+        buffer: lag limit, in events, of consumers that don't choose one.
+        buffer_bytes: lag limit, in bytes, of every consumer.
+    """
+
+    retention: Retention = Retention()
+    policy: Policy = Policy.COALESCE
+    buffer: int = DEFAULT_BUFFER
+    buffer_bytes: int = 1024 * 1024
+
+
+class Counters(Struct):
+    """What the policies did on a stream, in events (`disconnected`: in consumers)."""
+
+    folded: int = 0
+    dropped: int = 0
+    evicted: int = 0
+    disconnected: int = 0
+
+
+class StreamInfo(Struct, frozen=True, kw_only=True):
+    """A stream at one moment (DESIGN §3.6).
+
+    Attributes:
+        id: the stream id.
+        epoch: of its log.
+        head: newest seq.
+        floor: oldest seq held.
+        events: how many are held.
+        bytes: what they cost.
+        consumers: subscriptions now.
+        producers: publishing connections now.
+        closed: it has ended.
+        created_at: RFC 3339.
+        last_active_at: of the last event, consumer or producer; RFC 3339.
+        counters: what the policies did.
+    """
+
+    id: str
+    epoch: str
+    head: int
+    floor: int
+    events: int
+    bytes: int
+    consumers: int
+    producers: int
+    closed: bool
+    created_at: str
+    last_active_at: str
+    counters: Counters
+
+
+class Stream:
+    """One stream in one epoch.
+
+    Args:
+        stream_id: its id.
+        epoch: of its log.
+        settings: what it is made with.
+        now: monotonic seconds.
+        ledger: where its bytes are counted beside those of other streams.
+    """
+
+    __slots__ = (
+        "_blocking",
+        "_full_at",
+        "_slowest",
+        "_subscriptions",
+        "_views",
+        "closed_at",
+        "counters",
+        "created_at",
+        "end_reason",
+        "epoch",
+        "id",
+        "last_active_at",
+        "log",
+        "producers",
+        "publishing",
+        "settings",
+    )
+
+    def __init__(self, stream_id: str, epoch: str, settings: StreamSettings, now: float, ledger: Ledger) -> None:
+        self.id = stream_id
+        self.epoch = epoch
+        self.settings = settings
+        self.log = Log(settings.retention, ledger)
+        self.producers = Producers()
+        self.publishing = 0  # connections
+        self.counters = Counters()
+        self.created_at = now
+        self.last_active_at = now
+        self.closed_at = 0.0
+        self.end_reason: EndReason | None = None
+        self._subscriptions: dict[Subscription, None] = {}
+        self._blocking: dict[Subscription, None] = {}  # those of policy `block`
+        self._slowest: int | None = None  # their least cursor; None when it has to be looked for
+        self._full_at = MAX_SEQ  # the head at which the first of their buffers is full
+        self._views: dict[tuple[Codec, frozenset[EventType] | None], View] = {}
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether it takes no more events."""
+        return self.end_reason is not None
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nobody reads or writes it now."""
+        return not self._subscriptions and not self.publishing
+
+    @property
+    def consumers(self) -> int:
+        """Subscriptions now."""
+        return len(self._subscriptions)
+
+    def append(self, data: Data, timestamp: str, now: float) -> int:
+        """Add an event.
+
+        Args:
+            data: what it says.
+            timestamp: RFC 3339 with a zone.
+            now: monotonic seconds.
+
+        Returns:
+            Its seq.
+
+        Raises:
+            StreamError: closed.
+        """
+        if self.end_reason is not None:
+            raise StreamError(ErrorKind.CLOSED, "send", self.id)
+        log = self.log
+        seq = log.head + 1
+        assert seq <= MAX_SEQ, "2^53 events take three centuries at a million a second"
+        self.last_active_at = now
+        return log.append(kind_of(data), frame(TEXT, encode_event(data, seq, timestamp)), now)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether producers may go on: no `block` consumer's buffer is full, by events or by bytes."""
+        if not self._blocking:
+            return True
+        if self._slowest is None:
+            waited_for = [sub for sub in self._blocking if not sub.is_replaying]
+            self._slowest = min((sub.cursor for sub in waited_for), default=MAX_SEQ)
+            self._full_at = min((sub.cursor + sub.buffer for sub in waited_for), default=MAX_SEQ)
+        if self._slowest >= self.log.head:
+            return True
+        return self.log.head < self._full_at and self.log.bytes_after(self._slowest) < self.settings.buffer_bytes
+
+    def progressed(self) -> None:
+        """A `block` consumer moved: the room is measured anew when it is next asked for."""
+        self._slowest = None
+
+    def subscribe(self, request: SubscribeRequest, codec: Codec = JSON, *, now: float) -> Subscription:
+        """Attach a consumer.
+
+        Args:
+            request: what it asks for; what it leaves open the stream's settings decide.
+            codec: its encoding.
+            now: monotonic seconds.
+
+        Raises:
+            WireError: `position_ahead`.
+        """
+        plan = plan_subscription(request, LogState(self.epoch, self.log.floor, self.log.head))
+        policy = request.policy or self.settings.policy
+        key = (codec, request.types)
+        view = self._views.get(key)
+        if view is None:
+            view = self._views[key] = View(self.log, codec, request.types)
+        subscription = Subscription(
+            self,
+            view,
+            plan,
+            policy=policy,
+            buffer=request.buffer or self.settings.buffer,
+            buffer_bytes=self.settings.buffer_bytes,
+            interval=request.interval / 1000 if policy is Policy.COALESCE else 0.0,
+        )
+        self._subscriptions[subscription] = None
+        if policy is Policy.BLOCK:
+            self._blocking[subscription] = None
+            self.progressed()
+        self.last_active_at = now
+        return subscription
+
+    def unsubscribe(self, subscription: Subscription, now: float) -> None:
+        """Detach a consumer; once is enough."""
+        if subscription not in self._subscriptions:
+            return
+        del self._subscriptions[subscription]
+        self._blocking.pop(subscription, None)
+        self.progressed()
+        self.last_active_at = now
+        if not self._subscriptions:
+            self._views.clear()
+
+    def close(self, reason: EndReason, now: float) -> None:
+        """End the stream: what it holds can still be read. Closing twice changes nothing."""
+        if self.end_reason is None:
+            self.end_reason = reason
+            self.closed_at = now
+
+    def info(self, now: float, format_time: Callable[[float], str]) -> StreamInfo:
+        """The stream at this moment.
+
+        Args:
+            now: monotonic seconds.
+            format_time: an age in seconds to the RFC 3339 time it was then.
+        """
+        log = self.log
+        return StreamInfo(
+            id=self.id,
+            epoch=self.epoch,
+            head=log.head,
+            floor=log.floor,
+            events=log.head - log.floor + 1,
+            bytes=log.bytes,
+            consumers=self.consumers,
+            producers=self.publishing,
+            closed=self.is_closed,
+            created_at=format_time(now - self.created_at),
+            last_active_at=format_time(now - self.last_active_at),
+            counters=self.counters,
+        )

@@ -1,0 +1,214 @@
+"""A subscription: one consumer's cursor on a log, and what it is to be sent next (DESIGN §3.3).
+
+    opening ──► replay ──► caught up ──► live ──► ended
+
+Whoever owns the socket asks `take` for bytes as long as the socket accepts them, and `judge` first when it had to
+wait. Nothing is queued here: the cursor, and what the drop policies decided to skip, is all there is.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+from gateway.streams.cursor import Plan
+from gateway.streams.policy import Action, Decision, Lag, decide
+from gateway.streams.view import CHUNK, Batch, View
+from protocol.messages import CaughtUp, Gap, Policy, StreamEnd, Subscribed
+
+if TYPE_CHECKING:
+    from gateway.streams.stream import Stream
+
+
+class Subscription:
+    """One consumer of a stream.
+
+    Args:
+        stream: what it reads.
+        view: in which encoding, through which filter.
+        plan: where it starts.
+        policy: what happens when it falls behind.
+        buffer: its lag limit in events.
+        buffer_bytes: its lag limit in bytes.
+        interval: seconds between writes; deltas in between are folded.
+    """
+
+    __slots__ = (
+        "_fold_to",
+        "_judged",
+        "_opening",
+        "_replay_to",
+        "_skips",
+        "buffer",
+        "buffer_bytes",
+        "cursor",
+        "ended",
+        "interval",
+        "policy",
+        "stream",
+        "view",
+    )
+
+    def __init__(  # noqa: PLR0913 - a consumer's settings, all named
+        self,
+        stream: Stream,
+        view: View,
+        plan: Plan,
+        *,
+        policy: Policy,
+        buffer: int,
+        buffer_bytes: int,
+        interval: float = 0.0,
+    ) -> None:
+        self.stream = stream
+        self.view = view
+        self.policy = policy
+        self.buffer = buffer
+        self.buffer_bytes = buffer_bytes
+        self.interval = interval
+        self.cursor = plan.cursor
+        self.ended = False
+        self._replay_to: int | None = stream.log.head
+        self._judged = 0
+        self._fold_to = 0
+        self._skips: deque[tuple[int, int]] = deque()
+        self._opening = self._open(plan)
+
+    def _open(self, plan: Plan) -> bytes:
+        stream = self.stream
+        subscribed = Subscribed(
+            stream=stream.id,
+            epoch=stream.epoch,
+            floor=stream.log.floor,
+            head=stream.log.head,
+            after=plan.after,
+            policy=self.policy,
+            buffer=self.buffer,
+            recovered=plan.recovered,
+            closed=stream.is_closed,
+        )
+        opening = self.view.frame(subscribed)
+        return opening + self.view.frame(plan.gap) if plan.gap else opening
+
+    @property
+    def is_replaying(self) -> bool:
+        """Whether `caught_up` is still to come; no policy acts before."""
+        return self._replay_to is not None
+
+    @property
+    def lag(self) -> int:
+        """Events this consumer is behind."""
+        return self.stream.log.head - self.cursor
+
+    @property
+    def is_live(self) -> bool:
+        """Whether it stands at the head and only waits for what comes next."""
+        return not self._opening and self._replay_to is None and not self.lag and not self.ended
+
+    def take(self, size: int = CHUNK) -> bytes:
+        """The next bytes for this consumer, whole frames; empty when it has to wait for an event.
+
+        Args:
+            size: about how many bytes at most; one frame is always given.
+        """
+        if self._opening:
+            opening, self._opening = self._opening, b""
+            return opening
+        while True:
+            floor, head = self.stream.log.floor, self.stream.log.head
+            if self.cursor + 1 < floor:
+                return self._evicted(floor)
+            upto = head if self._replay_to is None else min(self._replay_to, head)
+            if self.cursor < upto:
+                batch = self._read(upto, size)
+                self._move_to(batch.last)
+                if batch.data:
+                    return batch.data
+            elif self._replay_to is not None:
+                self._replay_to = None
+                self._judged = head
+                self.stream.progressed()
+                return self.view.frame(CaughtUp(seq=self.cursor))
+            else:
+                return self._end()
+
+    def judge(self) -> bool:
+        """Apply the policy to what piled up while the consumer could not take.
+
+        Returns:
+            False when the policy is to disconnect it.
+        """
+        head = self.stream.log.head
+        if self._replay_to is not None or head == self._judged:
+            return True
+        decision = decide(self.policy, self._measure_lag(head))
+        self._judged = head
+        match decision.action:
+            case Action.FOLD:
+                self._fold_to = head
+            case Action.SKIP:
+                self._skip(decision)
+            case Action.DISCONNECT:
+                return False
+            case Action.SEND:
+                pass
+        return True
+
+    def _measure_lag(self, head: int) -> Lag:
+        log = self.stream.log
+        skipped = sum(last - max(first, self.cursor + 1) + 1 for first, last in self._skips if last > self.cursor)
+        judged = max(self._judged, self.cursor)
+        held = max(self.cursor, log.floor - 1)
+        return Lag(
+            cursor=self.cursor,
+            head=head,
+            judged=judged,
+            waiting=judged - self.cursor - skipped,
+            buffer=self.buffer,
+            fits_newest=log.newest_within(self.buffer_bytes),
+            fits_oldest=log.furthest_within(held, self.buffer_bytes) if held < head else head,
+        )
+
+    def _skip(self, decision: Decision) -> None:
+        if self.policy is Policy.DROP_OLDEST:
+            self._skips.clear()  # the new range begins where the old one did
+        self._skips.append((decision.first, decision.last))
+
+    def _evicted(self, floor: int) -> bytes:
+        gap = Gap(first=self.cursor + 1, seq=floor - 1, reason="evicted")
+        self.stream.counters.evicted += floor - 1 - self.cursor
+        self._move_to(floor - 1)
+        return self.view.frame(gap)
+
+    def _move_to(self, cursor: int) -> None:
+        self.cursor = cursor
+        if self.policy is Policy.BLOCK:
+            self.stream.progressed()
+
+    def _read(self, upto: int, size: int) -> Batch:
+        while self._skips and self._skips[0][1] <= self.cursor:
+            self._skips.popleft()
+        if self._skips:
+            first, last = self._skips[0]
+            if first <= self.cursor + 1:
+                batch = self.view.skipping(self.cursor, last, size)
+                self.stream.counters.dropped += batch.dropped
+                return batch
+            upto = first - 1
+        if self._wants_folding:
+            batch = self.view.folded(self.cursor, upto, size)
+            self.stream.counters.folded += batch.folded
+            return batch
+        return self.view.raw(self.cursor, upto, size)
+
+    @property
+    def _wants_folding(self) -> bool:
+        if self.policy is not Policy.COALESCE:
+            return False
+        return self._replay_to is not None or self.interval > 0 or self.cursor < self._fold_to
+
+    def _end(self) -> bytes:
+        if self.ended or self.stream.end_reason is None:
+            return b""
+        self.ended = True
+        return self.view.frame(StreamEnd(seq=self.cursor, reason=self.stream.end_reason))

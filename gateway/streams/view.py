@@ -1,0 +1,138 @@
+"""A view: what a log looks like in one encoding and through one filter.
+
+Consumers that want the same share one view, and with it the batches read through it: what one of them has had encoded
+or joined, the others at the same position get as the same bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from gateway.streams.coalesce import Kind, Run
+from gateway.streams.log import Log
+from protocol import framing
+from protocol.codec import JSON, Codec, to_msgpack
+from protocol.events import EventType
+from protocol.messages import Gap, Message
+
+CHUNK = 64 * 1024
+"""Bytes read at a time: what a socket takes in one go, so that the lag stays in the cursor and not in buffers."""
+
+
+class Batch(NamedTuple):
+    """A piece of a stream, ready to write.
+
+    Attributes:
+        data: whole frames, joined; empty when the filter let nothing through.
+        last: the seq up to which everything is accounted for.
+        folded: events that travel inside a folded frame.
+        dropped: events named in a `dropped` gap.
+    """
+
+    data: bytes
+    last: int
+    folded: int = 0
+    dropped: int = 0
+
+
+class View:
+    """A log in one encoding, through one filter.
+
+    Args:
+        log: what is looked at.
+        codec: the encoding.
+        types: event types let through; None lets all through.
+    """
+
+    __slots__ = ("_is_json", "codec", "log", "types")
+
+    def __init__(self, log: Log, codec: Codec, types: frozenset[EventType] | None) -> None:
+        self.log = log
+        self.codec = codec
+        self.types = types
+        self._is_json = codec is JSON
+
+    def frame(self, message: Message) -> bytes:
+        """A control message in this view's encoding."""
+        return self.codec.frame(message)
+
+    def raw(self, after: int, upto: int, size: int = CHUNK) -> Batch:
+        """Events as they were appended.
+
+        Args:
+            after: the position to read from, not below the floor.
+            upto: the last seq wanted, above `after`, held.
+            size: stop before this many bytes, though not before the first event.
+        """
+        last = min(upto, self.log.furthest_within(after, size))
+        frames = self.log.frames(after, last)
+        if self.types is not None:
+            kinds = self.log.kinds(after, last)
+            frames = [frame for frame, kind in zip(frames, kinds, strict=True) if kind.type in self.types]
+        if not self._is_json:
+            frames = [self._reframe(frame[framing.payload_start(frame) :]) for frame in frames]
+        return Batch(frames[0] if len(frames) == 1 else b"".join(frames), last)
+
+    def folded(self, after: int, upto: int, size: int = CHUNK) -> Batch:
+        """Events with adjacent deltas folded; arguments as for `raw`.
+
+        Args:
+            after: the position to read from, not below the floor.
+            upto: the last seq wanted, above `after`, held.
+            size: stop after the frame that reaches this many bytes.
+        """
+        parts: list[bytes] = []
+        length = folded = 0
+        last = after
+        for run in self.log.runs(after, upto):
+            if self._lets_through(run.kind):
+                part = self._encode(run)
+                parts.append(part)
+                length += len(part)
+                folded += run.last - run.first + 1 if run.last > run.first else 0
+            last = run.last
+            if length >= size:
+                break
+        return Batch(b"".join(parts), last, folded=folded)
+
+    def skipping(self, after: int, upto: int, size: int = CHUNK) -> Batch:
+        """Events without their deltas: gaps stand in place of those; arguments as for `folded`."""
+        parts: list[bytes] = []
+        length = dropped = 0
+        for first, last in self._stretches(after, upto):
+            if self.log.kinds(first - 1, first)[0].is_delta:
+                part = self.frame(Gap(first=first, seq=last, reason="dropped"))
+                dropped += last - first + 1
+            else:
+                part = self.raw(first - 1, first).data
+            parts.append(part)
+            length += len(part)
+            if length >= size:
+                return Batch(b"".join(parts), last, dropped=dropped)
+        return Batch(b"".join(parts), upto, dropped=dropped)
+
+    def _stretches(self, after: int, upto: int) -> Iterator[tuple[int, int]]:
+        """Wanted events: each that is no delta alone, neighbouring deltas together."""
+        start = 0
+        for seq, kind in enumerate(self.log.kinds(after, upto), after + 1):
+            is_dropped = kind.is_delta and self._lets_through(kind)
+            if start and not is_dropped:
+                yield start, seq - 1
+                start = 0
+            if is_dropped:
+                start = start or seq
+            elif self._lets_through(kind):
+                yield seq, seq
+        if start:
+            yield start, upto
+
+    def _lets_through(self, kind: Kind) -> bool:
+        return self.types is None or kind.type in self.types
+
+    def _encode(self, run: Run) -> bytes:
+        payload = run.encode()
+        return framing.frame(framing.TEXT, payload) if self._is_json else self._reframe(payload)
+
+    def _reframe(self, payload: bytes) -> bytes:
+        return framing.frame(self.codec.first_byte, to_msgpack(payload))
