@@ -1,0 +1,197 @@
+"""Imports point down only, and no module reaches into another one's private parts (DESIGN §2, STYLE 11)."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+SOURCES = sorted(path for package in ("protocol", "gateway") for path in (ROOT / package).rglob("*.py"))
+
+# Each layer with the layers of this project it may import. The longest matching name decides.
+LAYERS: dict[str, set[str]] = {
+    "protocol": set(),
+    "gateway": set(),
+    "gateway.config": {"protocol"},
+    "gateway.telemetry": {"protocol", "gateway.config"},
+    "gateway.metrics": {"protocol", "gateway.config"},
+    "gateway.streams": {"protocol"},
+    "gateway.engines": {"protocol", "gateway.streams", "gateway.config"},
+    "gateway.hub": {"protocol", "gateway.streams", "gateway.engines", "gateway.config"},
+    "gateway.server": {
+        "protocol",
+        "gateway.streams",
+        "gateway.engines",
+        "gateway.hub",
+        "gateway.config",
+        "gateway.telemetry",
+        "gateway.metrics",
+    },
+    "gateway.client": {"protocol"},
+    "gateway.cli": {"protocol", "gateway.server", "gateway.client", "gateway.config", "gateway.telemetry"},
+}
+PURE = ("protocol", "gateway.streams")
+IMPURE_MODULES = {"asyncio", "logging", "multiprocessing", "select", "selectors", "socket", "ssl", "threading", "time"}
+DOCUMENTED_PRIVATE = {"os._exit"}  # public in all but its name
+CLOCK_CALLS = {"now", "utcnow", "today"}
+VAGUE_NAMES = {"utils", "util", "helpers", "common", "types", "base", "misc"}
+
+
+def _module(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def _layer(module: str) -> str:
+    return max((layer for layer in LAYERS if module == layer or module.startswith(f"{layer}.")), key=len)
+
+
+def _imports(tree: ast.AST, module: str, *, is_package: bool) -> Iterator[str]:
+    """Every module that is imported anywhere in a file, those of `from package import module` included."""
+    package = module if is_package else module.rpartition(".")[0]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            parts = package.split(".")
+            above = ".".join(parts[: len(parts) - node.level + 1]) if node.level else ""
+            origin = ".".join(part for part in (above, node.module or "") if part)
+            names = [f"{origin}.{alias.name}" for alias in node.names]
+            yield from (name if _is_module(name) else origin for name in names)
+
+
+def _is_module(name: str) -> bool:
+    path = ROOT / name.replace(".", "/")
+    return path.is_dir() or path.with_suffix(".py").is_file()
+
+
+def _is_ours(module: str) -> bool:
+    return module.partition(".")[0] in ("protocol", "gateway")
+
+
+def upward_imports(module: str, source: str, *, is_package: bool = False) -> list[str]:
+    """The imports of a module that its layer does not allow."""
+    layer = _layer(module)
+    allowed = LAYERS[layer] | {layer}
+    return [
+        f"{module} imports {imported}"
+        for imported in _imports(ast.parse(source), module, is_package=is_package)
+        if _is_ours(imported) and _layer(imported) not in allowed
+    ]
+
+
+def impure_imports(module: str, source: str) -> list[str]:
+    """What the pure layers must not touch: packages from outside, sockets, tasks, logs and clocks."""
+    if _layer(module) not in PURE:
+        return []
+    tree = ast.parse(source)
+    roots = {imported.split(".")[0] for imported in _imports(tree, module, is_package=False) if not _is_ours(imported)}
+    foreign = {root for root in roots if root not in sys.stdlib_module_names and root != "msgspec"}
+    clocks = {
+        node.attr
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute)
+        and node.attr in CLOCK_CALLS
+        and isinstance(node.value, ast.Name)
+        and node.value.id in ("datetime", "date")
+    }
+    return [f"{module} uses {name}" for name in sorted(foreign | (roots & IMPURE_MODULES) | clocks)]
+
+
+def private_reaches(module: str, source: str) -> list[str]:
+    """Private attributes and names that belong to another module."""
+    tree = ast.parse(source)
+    own = _own_names(tree)
+    familiar = {"self", "cls"} | _base_names(tree)
+    reached = [
+        f"{module}:{node.lineno} reaches {ast.unparse(node)}"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute)
+        and _is_private(node.attr)
+        and node.attr not in own
+        and not (isinstance(node.value, ast.Name) and node.value.id in familiar)
+        and ast.unparse(node) not in DOCUMENTED_PRIVATE
+    ]
+    imported = [
+        f"{module}:{node.lineno} imports {alias.name}"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+        if _is_private(alias.name)
+    ]
+    return reached + imported
+
+
+def _own_names(tree: ast.AST) -> set[str]:
+    """Private names this file defines: a class may look into another instance of itself, or its neighbour."""
+    stored = {
+        node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)
+    }
+    defined = {node.name for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))}
+    return stored | defined
+
+
+def _base_names(tree: ast.AST) -> set[str]:
+    """What classes of this file derive from: they inherit its private names."""
+    classes = [node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
+    return {base.id for node in classes for base in node.bases if isinstance(base, ast.Name)}
+
+
+def _is_private(name: str) -> bool:
+    return name.startswith("_") and not name.endswith("__")
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=_module)
+def test_imports_point_down_only(path: Path) -> None:
+    assert upward_imports(_module(path), path.read_text(), is_package=path.name == "__init__.py") == []
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=_module)
+def test_the_core_is_pure(path: Path) -> None:
+    assert impure_imports(_module(path), path.read_text()) == []
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=_module)
+def test_no_private_name_is_reached_across_modules(path: Path) -> None:
+    assert private_reaches(_module(path), path.read_text()) == []
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=_module)
+def test_no_module_has_a_name_that_says_nothing(path: Path) -> None:
+    assert not VAGUE_NAMES & set(path.relative_to(ROOT).with_suffix("").parts)
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("protocol.codec", "from gateway import config"),
+        ("protocol.codec", "def f():\n    import gateway.streams.log"),
+        ("gateway.streams.log", "from gateway.engines.memory import Memory"),
+        ("gateway.streams.log", "from .. import hub"),
+        ("gateway.streams.log", "from ..server import listen"),
+        ("gateway.client.publisher", "from gateway.streams.log import Log"),
+        ("gateway.client.publisher", "import gateway.config"),
+        ("gateway.config", "from gateway.server import listen"),
+        ("gateway.server.listen", "from gateway.cli import main"),
+    ],
+)
+def test_an_arrow_that_points_up_is_found(module: str, source: str) -> None:
+    assert len(upward_imports(module, source)) == 1
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["import asyncio", "import time", "from socket import socket", "import websockets", "datetime.now(UTC)"],
+)
+def test_impurity_is_found(source: str) -> None:
+    assert len(impure_imports("gateway.streams.log", source)) == 1
+    assert impure_imports("gateway.server.listen", source) == []
+
+
+@pytest.mark.parametrize("source", ["log._events", "self._log._events.clear()", "from protocol.codec import _decode"])
+def test_a_reach_into_another_module_is_found(source: str) -> None:
+    assert len(private_reaches("gateway.server.listen", source)) == 1
