@@ -8,7 +8,7 @@ ClientError
 ├── ProtocolFault        the gateway broke the protocol: a defect of the gateway, or something else answers there
 ├── EventRefused         one event was refused; the publisher stays usable
 │   └── StreamFull       a slow consumer holds the stream up and `on_full` is `reject`
-└── NotDelivered         the publisher left with events that were never acked
+└── NotDelivered         what was sent was never confirmed: it may or may not have arrived
 
 Every message is one line that can be shown to a person as it is.
 """
@@ -94,20 +94,7 @@ class StreamFull(EventRefused):
 
 
 class NotDelivered(ClientError):
-    """The publisher left with events that were never acked: they may or may not be in the stream.
-
-    Args:
-        stream: the stream's id.
-        unacked: how many events that concerns.
-    """
-
-    def __init__(self, stream: str, unacked: int) -> None:
-        super().__init__(stream, unacked)
-        self.stream = stream
-        self.unacked = unacked
-
-    def __str__(self) -> str:
-        return f"stream {self.stream!r}: {self.unacked} events were sent and never acked"
+    """What was sent was never confirmed: it may or may not have arrived."""
 
 
 def refusal(code: int, message: str, problem: Problem | None = None) -> Refused:

@@ -1,17 +1,43 @@
-"""Reading a stream: each event once, through lost connections."""
+"""Reading a stream: each event once, through lost connections.
+
+There is no task of its own: whoever waits for the next frame reads the socket, so a reader that stops asking is felt
+by the gateway, whose policy then decides. A lost connection is noticed, and resumed, at the next frame asked for.
+"""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Collection
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Collection
 from types import TracebackType
 from typing import Any, NamedTuple, Self
+from uuid import uuid4
 
-from msgspec import UNSET
+from msgspec import UNSET, structs
+from websockets.asyncio.client import ClientConnection
+from websockets.exceptions import ConnectionClosed
 
-from protocol.addresses import Start
+from gateway.client import connection as connections
+from gateway.client.backoff import DEFAULT_BACKOFF, Backoff
+from gateway.client.connection import Connector, OnReconnect
+from gateway.client.errors import NotDelivered, ProtocolFault
+from gateway.client.tracker import Tracker
+from gateway.client.urls import subscribe_url
+from protocol.addresses import Start, SubscribeRequest
 from protocol.codec import JSON, Codec
+from protocol.errors import WireError
 from protocol.events import Event, EventType
-from protocol.messages import Gap, Message, Policy, StreamEnd, Subscribed
+from protocol.messages import (
+    CaughtUp,
+    Gap,
+    Message,
+    Policy,
+    Problem,
+    Signal,
+    SignalResult,
+    StreamEnd,
+    Subscribed,
+)
 from protocol.position import Position
 
 
@@ -23,14 +49,40 @@ class Frame(NamedTuple):
 
 
 class Subscriber:
-    """Reads one stream; an async context manager and an async iterable."""
+    """Reads one stream; an async context manager and an async iterable.
 
-    position: Position | None
-    subscribed: Subscribed | None
-    ended: StreamEnd | None
-    caught_up: bool
+        async with Subscriber("ws://127.0.0.1:8765", "demo") as events:
+            async for item in events: ...   # Event, or Gap in place of what can't be had
 
-    def __init__(
+    A lost connection, a restarted gateway and every close that says "come back" are resumed; each event is yielded
+    once. Iteration ends at the end of the stream; iterating again goes on where the last time stopped.
+
+    Args:
+        url: the gateway's address, `ws://HOST:PORT`.
+        stream: the stream's id.
+        start: where to begin without a position: the oldest event held, or only what comes next.
+        position: resume after this; wins over `start`.
+        policy: what happens when this consumer falls behind; None leaves it to the gateway.
+        buffer: lag limit in events, 1 to 10 000; None leaves it to the gateway.
+        types: event types wanted; None means all.
+        interval: milliseconds between writes of the gateway, 0 to 1000; deltas in between are folded.
+        retry_for: seconds without progress after which to give up; None never does, 0 never retries.
+        codec: `JSON` or `MSGPACK`.
+        on_reconnect: told the reason and the seconds of each wait before a new attempt.
+        backoff: how long these waits are.
+
+    Attributes:
+        position: epoch and last seq accounted for by what was yielded; None before the first `subscribed`.
+        subscribed: how the gateway answered, on the present connection.
+        caught_up: the replay is complete: what is yielded next is live.
+        ended: the end of the stream, once it was reached.
+
+    Raises:
+        ValueError: the address or the stream id is wrong.
+        WireError: `bad_request`, naming the argument that is wrong.
+    """
+
+    def __init__(  # noqa: PLR0913 - what a subscription can ask for
         self,
         url: str,
         stream: str,
@@ -43,23 +95,184 @@ class Subscriber:
         interval: int = 0,
         retry_for: float | None = 30.0,
         codec: Codec = JSON,
-        on_reconnect: Callable[[str, float], None] | None = None,
+        on_reconnect: OnReconnect | None = None,
+        backoff: Backoff = DEFAULT_BACKOFF,
     ) -> None:
-        raise NotImplementedError
-
-    def frames(self) -> AsyncIterator[Frame]:
-        raise NotImplementedError
-
-    def __aiter__(self) -> AsyncIterator[Event | Gap]:
-        raise NotImplementedError
-
-    async def signal(self, name: str, data: Any = UNSET, timeout: float = 10.0) -> int:
-        raise NotImplementedError
+        self.position = position
+        self.subscribed: Subscribed | None = None
+        self.caught_up = False
+        self.ended: StreamEnd | None = None
+        self._url = url
+        self._stream = stream
+        self._codec = codec
+        self._request = SubscribeRequest(
+            start=start,
+            position=position,
+            policy=policy,
+            buffer=buffer,
+            types=None if types is None else frozenset(types),
+            interval=interval,
+        )
+        subscribe_url(url, stream, self._request)  # a wrong argument is told here, where it was given
+        self._tracker = Tracker(position, filtered=types is not None)
+        self._connector = Connector(url, codec, backoff, retry_for, on_reconnect)
+        self._connection: ClientConnection | None = None
+        self._problem: Problem | None = None
+        self._over = False  # the end was read, or the reader left: nothing more is read
+        self._reading = asyncio.Lock()  # one task reads, for all that wait
+        self._read: deque[tuple[Frame, Position | None]] = deque()  # by `signal`, for `frames` to yield
+        self._answers: dict[str, asyncio.Future[int]] = {}
 
     async def __aenter__(self) -> Self:
-        raise NotImplementedError
+        """Connect and wait until the gateway says where the stream stands.
+
+        Raises:
+            GatewayUnreachable: it did not answer in time.
+            Refused: it said no.
+        """
+        try:
+            while self.subscribed is None:
+                await self._read_ahead()
+        except BaseException:
+            await self._close()
+            raise
+        return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        raise NotImplementedError
+        """Close the connection, wherever reading stopped."""
+        self._over = True
+        await self._close()
+
+    async def __aiter__(self) -> AsyncIterator[Event | Gap]:
+        """Every event, and every gap in place of events, until the stream ends.
+
+        Raises:
+            GatewayUnreachable: the connection was lost and did not come back in time.
+            Refused: the gateway said no.
+            ProtocolFault: the gateway broke the protocol.
+        """
+        async for _, message in self.frames():
+            if isinstance(message, Event | Gap):
+                yield message
+
+    async def frames(self) -> AsyncIterator[Frame]:
+        """Every payload as it comes, control messages too, until the stream ends; errors as in iterating events."""
+        while self.ended is None:
+            async with self._reading:
+                if not self._read:
+                    await self._read_ahead()
+                if not self._read:
+                    return
+                frame, self.position = self._read.popleft()
+            match frame.message:
+                case Subscribed():
+                    self.caught_up = False
+                case CaughtUp():
+                    self.caught_up = True
+                case StreamEnd():
+                    self.ended = frame.message
+            yield frame
+
+    async def signal(self, name: str, data: Any = UNSET, timeout: float = 10.0) -> int:
+        """Send a signal to the stream's producers, e.g. `cancel`.
+
+        What arrives meanwhile is kept for the iteration; calling this inside of one is fine.
+
+        Args:
+            name: what is wanted.
+            data: any JSON value that goes with it.
+            timeout: seconds to wait for the gateway's answer.
+
+        Returns:
+            How many producers it was delivered to.
+
+        Raises:
+            WireError: name or data can't be sent.
+            TimeoutError: no answer in time; the signal may have been delivered.
+            NotDelivered: the connection was lost, which the next frame asked for brings back, or the stream has ended.
+        """
+        key = uuid4().hex
+        payload = self._codec.encode(Signal(name=name, data=data, id=key))
+        self._codec.decode_from_consumer(payload)
+        answer: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._answers[key] = answer
+        try:
+            async with asyncio.timeout(timeout):
+                await self._send(payload)
+                while not answer.done():
+                    async with self._reading:  # whoever iterates meanwhile may read the answer for us
+                        if not answer.done():
+                            await self._read_ahead()
+                    if self._over and not answer.done():
+                        raise NotDelivered("the stream ended before the gateway answered the signal")
+            return answer.result()
+        finally:
+            del self._answers[key]
+
+    async def _read_ahead(self) -> None:
+        """Read one message that is news, or none when it is over."""
+        while not self._over:
+            if self._connection is None:
+                self._connection = await self._open()
+            try:
+                payload = await self._connection.recv(decode=False)
+            except ConnectionClosed as error:
+                self._connection = None
+                self._fail_signals()
+                if not self._over:
+                    self._connector.lost(error, self._problem)
+                continue
+            if self._take(payload):
+                return
+
+    async def _open(self) -> ClientConnection:
+        self._problem = None
+        request = structs.replace(self._request, position=self._tracker.position)
+        return await self._connector.open(subscribe_url(self._url, self._stream, request))
+
+    def _take(self, payload: bytes) -> bool:
+        """Act on one message; whether it is news."""
+        try:
+            message = self._codec.decode_to_consumer(payload)
+        except WireError as error:
+            raise ProtocolFault(f"the gateway sent what is no message: {error.message}") from None
+        if not self._tracker.accept(message):
+            return False
+        match message:
+            case Subscribed():
+                self.subscribed = message
+            case Problem():
+                self._problem = message
+            case SignalResult():
+                self._answer(message)
+            case Event() | Gap() | CaughtUp():
+                self._connector.progressed()
+            case StreamEnd():
+                self._over = True
+        self._read.append((Frame(payload, message), self._tracker.position))
+        return True
+
+    def _answer(self, result: SignalResult) -> None:
+        answer = self._answers.get(result.id) if result.id is not UNSET else None
+        if answer is not None and not answer.done():
+            answer.set_result(result.delivered)
+
+    def _fail_signals(self) -> None:
+        for answer in self._answers.values():
+            if not answer.done():
+                answer.set_exception(NotDelivered("the connection was lost before the gateway answered the signal"))
+
+    async def _send(self, payload: bytes) -> None:
+        try:
+            if self._connection is not None:
+                return await self._connection.send(payload, text=self._codec.is_text)
+        except ConnectionClosed:
+            pass
+        raise NotDelivered("the signal could not be sent: there is no connection at the moment")
+
+    async def _close(self) -> None:
+        if self._connection is not None:
+            await connections.close(self._connection)
+            self._connection = None

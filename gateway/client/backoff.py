@@ -1,0 +1,74 @@
+"""How long to wait before asking again, and when to give up: pure, with the clock and the dice as arguments.
+
+`stamina.retry_context` doesn't fit here: it counts from the first attempt for ever, while a connection that delivered
+something starts a new count; it reads the clock and sleeps by itself.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from msgspec import Struct
+
+_MAX_DOUBLINGS = 32  # far past any `longest`; keeps the power of two small when retrying for ever
+
+
+class Backoff(Struct, frozen=True, kw_only=True):
+    """Waits that double from `initial` to `longest` seconds, each shortened at random by up to a half.
+
+    The dice keep clients that lost the same gateway from coming back all at once.
+    """
+
+    initial: float = 0.1
+    longest: float = 5.0
+
+    def delay(self, attempt: int, chance: float) -> float:
+        """Seconds to wait.
+
+        Args:
+            attempt: how many waits came before this one.
+            chance: a random number from 0 to 1.
+        """
+        return min(self.longest, self.initial * 2.0 ** min(attempt, _MAX_DOUBLINGS)) * (1 - chance / 2)
+
+
+DEFAULT_BACKOFF: Final = Backoff()
+"""A gateway that restarts in a second is found again in one; one that is away for long is asked every few seconds."""
+
+
+class Retries:
+    """One run of failures, from the first one to the next progress.
+
+    Args:
+        backoff: how long the waits are.
+        retry_for: seconds a run may last; None never gives up, 0 never retries.
+    """
+
+    def __init__(self, backoff: Backoff, retry_for: float | None) -> None:
+        self._backoff = backoff
+        self._retry_for = retry_for
+        self._since: float | None = None
+        self._attempts = 0
+
+    def wait_after_failure(self, now: float, chance: float) -> float | None:
+        """Seconds to wait after a failure; None to give up.
+
+        The last wait ends when the run's time does, so that there is one attempt at its very end.
+
+        Args:
+            now: seconds on any steady clock.
+            chance: a random number from 0 to 1.
+        """
+        if self._since is None:
+            self._since = now
+        delay = self._backoff.delay(self._attempts, chance)
+        self._attempts += 1
+        if self._retry_for is None:
+            return delay
+        left = self._since + self._retry_for - now
+        return min(delay, left) if left > 0 else None
+
+    def reset(self) -> None:
+        """Something was delivered: the next failure is the first of a new run."""
+        self._since = None
+        self._attempts = 0

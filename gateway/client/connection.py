@@ -1,0 +1,199 @@
+"""One connection after another to an endpoint: open, judge how it failed, wait, open again.
+
+What can be retried: nobody answers, HTTP 429 and 5xx of overload, a lost connection, and every close that
+`protocol.codes.is_retryable` names. Everything else raises at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import re
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Final
+
+import msgspec
+from msgspec import Struct
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConcurrencyError, ConnectionClosed, InvalidMessage, InvalidStatus, WebSocketException
+from websockets.http11 import Response
+from websockets.typing import Subprotocol
+
+from gateway.client.backoff import Backoff, Retries
+from gateway.client.errors import ClientError, GatewayUnreachable, ProtocolFault, refusal
+from protocol.codec import Codec
+from protocol.codes import STAYS_OPEN, CloseCode, is_retryable
+from protocol.messages import Problem
+
+MAX_MESSAGE: Final = 4 * 1024 * 1024
+"""Bytes of the largest message taken: a folded event can carry 1 MiB of text, four times that when escaped."""
+
+CLOSE_TIMEOUT: Final = 1.0
+"""Seconds the gateway has to answer a close: leaving must be quick even when it is gone."""
+
+OPEN_TIMEOUT: Final = 10.0
+"""Seconds for connecting and the handshake; as long as the gateway gives its side."""
+
+PING_INTERVAL: Final = 20.0
+"""Seconds between pings, and to answer one; a gateway that vanished without a word is noticed after both."""
+
+_RETRIED_STATUS = frozenset({429, 500, 502, 503, 504})
+_ERRNO = re.compile(r"\[Errno (\d+)\]")  # asyncio joins several attempts of one host name into one message
+
+OnReconnect = Callable[[str, float], None]
+
+
+class Connector:
+    """Opens connections to one gateway, and knows what to do when they fail.
+
+    Args:
+        url: the gateway's address, for messages.
+        codec: how messages are encoded.
+        backoff: how long the waits between attempts are.
+        retry_for: seconds without progress after which to give up; None never does, 0 never retries.
+        on_reconnect: told the reason and the seconds of each wait, before it.
+    """
+
+    def __init__(
+        self, url: str, codec: Codec, backoff: Backoff, retry_for: float | None, on_reconnect: OnReconnect | None
+    ) -> None:
+        self._url = url
+        self._codec = codec
+        self._retries = Retries(backoff, retry_for)
+        self._on_reconnect = on_reconnect
+        self._failure: str | None = None
+
+    async def open(self, target: str) -> ClientConnection:
+        """A new connection, after as many attempts and waits as it takes.
+
+        Args:
+            target: the whole URL.
+
+        Raises:
+            GatewayUnreachable: no attempt succeeded in time.
+            Refused: the gateway said no before the upgrade.
+            ProtocolFault: what answers there is no gateway.
+        """
+        while True:
+            if self._failure is not None:
+                await self._wait(self._failure)
+                self._failure = None
+            try:
+                connection = await self._connect(target)
+            except (OSError, WebSocketException) as error:
+                self.note(judge_attempt(error))
+                continue
+            if connection.subprotocol != self._codec.subprotocol:
+                await connection.close()
+                raise ProtocolFault(f"what answers at {self._url} does not speak {self._codec.subprotocol}")
+            return connection
+
+    def lost(self, error: ConnectionClosed, problem: Problem | None) -> None:
+        """A connection ended: the next `open` waits first.
+
+        Args:
+            error: how it ended.
+            problem: the last `problem` that came on it.
+
+        Raises:
+            ClientError: the same request would fail again.
+        """
+        self.note(judge_close(error, problem))
+
+    def note(self, failure: str | ClientError) -> None:
+        """Keep the reason of a failure for the next wait, or raise it where waiting does not help."""
+        if isinstance(failure, ClientError):
+            raise failure
+        self._failure = failure
+
+    def progressed(self) -> None:
+        """Something was delivered: the next failure starts with the shortest wait and all its time."""
+        self._retries.reset()
+
+    async def _connect(self, target: str) -> ClientConnection:
+        return await connect(
+            target,
+            subprotocols=[Subprotocol(self._codec.subprotocol)],
+            compression=None,
+            open_timeout=OPEN_TIMEOUT,
+            ping_interval=PING_INTERVAL,
+            ping_timeout=PING_INTERVAL,
+            close_timeout=CLOSE_TIMEOUT,
+            max_size=MAX_MESSAGE,
+        )
+
+    async def _wait(self, reason: str) -> None:
+        now = asyncio.get_running_loop().time()
+        delay = self._retries.wait_after_failure(now, random.random())  # noqa: S311 - spreads clients, hides nothing
+        if delay is None:
+            raise GatewayUnreachable(self._url, reason)
+        if self._on_reconnect is not None:
+            self._on_reconnect(reason, delay)
+        await asyncio.sleep(delay)
+
+
+async def close(connection: ClientConnection) -> None:
+    """Close a connection and take what is still on its way: unread frames would keep the answer from being read."""
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(connection.close())
+        try:
+            while True:
+                await connection.recv(decode=False)
+        except (ConnectionClosed, ConcurrencyError):
+            pass  # closed; or another task is reading, and finds out by itself
+
+
+def judge_attempt(error: OSError | WebSocketException) -> str | ClientError:
+    """Why connecting failed: the reason where it can be tried again, otherwise what to raise."""
+    match error:
+        case OSError():
+            return _explain(error)
+        case InvalidStatus():
+            status, text = error.response.status_code, _body_text(error.response)
+            return f"HTTP {status}: {text}" if status in _RETRIED_STATUS else refusal(status, text)
+        case InvalidMessage() if isinstance(error.__cause__, EOFError):
+            return "the connection was closed during the handshake"
+        case _:
+            return ProtocolFault(f"what answers is not a gateway: {error}")
+
+
+def judge_close(error: ConnectionClosed, problem: Problem | None = None) -> str | ClientError:
+    """Why a connection ended: the reason where it can be resumed, otherwise what to raise."""
+    if error.sent is not None and not error.rcvd_then_sent:
+        if error.sent.code != CloseCode.GATEWAY_FAULT:  # what websockets gives up on a silent peer with
+            return ProtocolFault(f"the gateway broke RFC 6455: {error.sent.reason or error.sent.code}")
+        return "the gateway stopped answering"
+    if error.rcvd is None:
+        return "the connection was lost"
+    if problem is not None and problem.code in STAYS_OPEN:
+        problem = None
+    text = error.rcvd.reason if problem is None else problem.message
+    code = error.rcvd.code
+    if is_retryable(code) or code == CloseCode.STREAM_ENDED:  # without `stream_end` before it, nothing has ended
+        return f"closed with {code}: {text}" if text else f"closed with {code}"
+    return refusal(code, text or "no reason given", problem)
+
+
+class _ProblemDetails(Struct):
+    """What is read of an `application/problem+json` body (RFC 9457)."""
+
+    title: str = ""
+    detail: str = ""
+
+
+_decode_details = msgspec.json.Decoder(_ProblemDetails).decode
+
+
+def _body_text(response: Response) -> str:
+    try:
+        details = _decode_details(response.body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        details = _ProblemDetails()
+    return details.detail or details.title or response.reason_phrase or HTTPStatus(response.status_code).phrase
+
+
+def _explain(error: OSError) -> str:
+    number = _ERRNO.search(str(error))
+    return os.strerror(int(number[1])).lower() if number else error.strerror or str(error) or type(error).__name__

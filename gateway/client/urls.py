@@ -1,0 +1,73 @@
+"""The URLs a client asks for: the inverse of `protocol.addresses`, which also judges them here, before any attempt."""
+
+from __future__ import annotations
+
+from urllib.parse import quote, urlencode
+
+from websockets.exceptions import InvalidURI
+from websockets.uri import parse_uri
+
+from protocol.addresses import (
+    PREFIX,
+    PublishRequest,
+    SubscribeRequest,
+    check_stream_id,
+    parse_publish,
+    parse_subscribe,
+)
+
+
+def subscribe_url(url: str, stream: str, request: SubscribeRequest) -> str:
+    """The URL of a subscription.
+
+    Args:
+        url: the gateway's address, `ws://HOST:PORT`.
+        stream: the stream's id.
+        request: what is asked for.
+
+    Raises:
+        ValueError: the address or the stream id is wrong.
+        WireError: `bad_request`, naming the parameter that is wrong and what is expected.
+    """
+    parameters: dict[str, object] = {}
+    if request.position is not None:
+        parameters["after"] = request.position.seq
+        if request.position.epoch:
+            parameters["epoch"] = request.position.epoch
+    elif request.start != "start":
+        parameters["from"] = request.start
+    if request.policy is not None:
+        parameters["policy"] = request.policy
+    if request.buffer is not None:
+        parameters["buffer"] = request.buffer
+    if request.types is not None:
+        parameters["types"] = ",".join(sorted(request.types))
+    if request.interval:
+        parameters["interval"] = request.interval
+    query = urlencode(parameters)
+    parse_subscribe(query)
+    return _join(url, stream, "subscribe", query)
+
+
+def publish_url(url: str, stream: str, request: PublishRequest) -> str:
+    """The URL of a publication; arguments and errors as those of `subscribe_url`."""
+    parameters: dict[str, object] = {}
+    if request.producer is not None:
+        parameters["producer"] = request.producer
+    if request.generation:
+        parameters["generation"] = request.generation
+    if request.on_full != "wait":
+        parameters["on_full"] = request.on_full
+    query = urlencode(parameters)
+    parse_publish(query)
+    return _join(url, stream, "publish", query)
+
+
+def _join(url: str, stream: str, action: str, query: str) -> str:
+    try:
+        if parse_uri(url).query:
+            raise ValueError(f"address {url!r} must end before the query string")
+    except InvalidURI as error:
+        raise ValueError(f"address {url!r} is not of the form ws://HOST:PORT: {error.msg}") from None
+    path = f"{url.rstrip('/')}{PREFIX}/{quote(check_stream_id(stream), safe=':@')}/{action}"
+    return f"{path}?{query}" if query else path
