@@ -113,8 +113,6 @@ def _parse_start(text: str) -> Start:
 
 
 def _parse_policy(text: str) -> Policy:
-    if text == "drop":
-        return Policy.DROP_NEWEST
     try:
         return Policy(text)
     except ValueError:

@@ -19,6 +19,10 @@ class Policy(StrEnum):
     DROP_OLDEST = "drop_oldest"
     DISCONNECT = "disconnect"
 
+    @classmethod
+    def _missing_(cls, value: object) -> Policy | None:
+        return cls.DROP_NEWEST if value == "drop" else None  # the alias of DESIGN §3.3, wherever a policy is named
+
 
 GapReason: TypeAlias = Literal["dropped", "evicted", "epoch_changed"]
 EndReason: TypeAlias = Literal["closed", "inactive", "shutdown"]
