@@ -1,0 +1,50 @@
+"""Provider streams translated into events.
+
+A translator is a pure state machine: bytes of a response body in, split anywhere, event data out. It holds what it
+must (an unfinished line, open blocks), reads no clock and mints nothing random, so equal bodies give equal events.
+
+What holds for every translator:
+
+1. Nothing is lost: what a provider says is in an event, else in an `extension`, else in its list of what is dropped.
+2. Nothing raises: a body that is broken or hostile gives `extension` and `error` events.
+3. However the bytes are split, the events are the same.
+4. Every event is valid (`codec.Codec.decode_from_producer`) and fits a message of 64 KiB.
+5. Every message that starts stops, every block that starts ends, and nothing of a message comes after its stop.
+
+Tour, from the bottom up:
+
+- `sse` — bytes to server-sent events
+- `fields` — reading a JSON object nobody vouches for
+- `bounds` — events small enough for one message
+- `translator` — what translators of server-sent events have in common
+- `anthropic` — Anthropic Messages
+- `openai_chat` — OpenAI Chat Completions and its dialects
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from protocol.events import Data
+from protocol.providers.anthropic import AnthropicMessages
+from protocol.providers.openai_chat import OpenAIChat
+
+__all__ = ["TRANSLATORS", "AnthropicMessages", "OpenAIChat", "Translator"]
+
+
+class Translator(Protocol):
+    """Translates one response body."""
+
+    def feed(self, chunk: bytes) -> list[Data]:
+        """The events that are complete with these bytes, split anywhere."""
+
+    def finish(self) -> list[Data]:
+        """What is left to say when the body has ended, cleanly or not; nothing the second time."""
+
+
+TRANSLATORS: Final[dict[str, Callable[[], Translator]]] = {
+    "anthropic-sse": AnthropicMessages,
+    "openai-chat-sse": OpenAIChat,
+}
+"""Translators by the name of the format they read (`deltawire publish --format`)."""

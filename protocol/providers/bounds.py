@@ -1,0 +1,68 @@
+"""Events small enough for one message: long text in several deltas, long JSON in several parts.
+
+A message may have 64 KiB (DESIGN §3.9). A code point takes at most 6 bytes in JSON (a control character, escaped), so
+10 000 of them fit whatever they are, with room for the envelope.
+
+An extension that is larger travels as its JSON text: as many extensions as needed, named `NAME_part`, with the data
+`{"part": 1, "parts": 3, "json": "…"}`. Joined in order, the `json` of all parts is the text of the whole data.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from protocol.events import Extension, TextDelta, Thinking, ToolDelta
+
+MAX_TEXT = 10_000
+"""Code points in one delta."""
+
+MAX_ERROR = 5_000
+"""Code points in the message of an error, which a code of `fields.MAX_LABEL` may go with."""
+
+MAX_EXTENSION = 60_000
+"""Bytes of JSON in the data of one extension."""
+
+MAX_NAME = 64
+"""Code points of an extension's name; names can come from upstream, and the data holds them whole."""
+
+
+def split_text(text: str) -> list[str]:
+    """The text in pieces of at most `MAX_TEXT` code points; none for empty text."""
+    return [text[start : start + MAX_TEXT] for start in range(0, len(text), MAX_TEXT)]
+
+
+def make_text(text: str, index: int, choice: int | UnsetType = UNSET) -> list[TextDelta]:
+    """Text of a block, in as many deltas as it takes."""
+    return [TextDelta(piece, index, choice) for piece in split_text(text)]
+
+
+def make_thinking(text: str, index: int, choice: int | UnsetType = UNSET) -> list[Thinking]:
+    """Thinking of a block, in as many deltas as it takes."""
+    return [Thinking(piece, index, choice) for piece in split_text(text)]
+
+
+def make_arguments(text: str, index: int, choice: int | UnsetType = UNSET) -> list[ToolDelta]:
+    """Arguments of a tool call's block, in as many deltas as it takes."""
+    return [ToolDelta(index, piece, choice) for piece in split_text(text)]
+
+
+def make_extensions(provider: str, name: str, data: dict[str, Any]) -> list[Extension]:
+    """An extension event, or its parts when it is too large for one message.
+
+    Args:
+        provider: whose word it is.
+        name: what it is; cut when it is too long.
+        data: JSON that both encodings of the wire can carry.
+    """
+    name = name[:MAX_NAME] or "unnamed"
+    encoded = msgspec.json.encode(data)
+    if len(encoded) <= MAX_EXTENSION:
+        return [Extension(provider, name, data)]
+    parts = split_text(encoded.decode())
+    return [
+        Extension(provider, f"{name}_part", {"part": number, "parts": len(parts), "json": part})
+        for number, part in enumerate(parts, start=1)
+    ]

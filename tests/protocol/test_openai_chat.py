@@ -1,0 +1,341 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from msgspec import UNSET
+
+from protocol.events import (
+    ContentEnd,
+    ContentStart,
+    Data,
+    Error,
+    Extension,
+    MessageStart,
+    MessageStop,
+    TextDelta,
+    Thinking,
+    ToolDelta,
+    Usage,
+)
+from protocol.providers import OpenAIChat
+
+DONE = b"data: [DONE]\n\n"
+STARTED = MessageStart("c-1", "m-1", "openai")
+
+
+def sse(payload: dict[str, Any], name: str = "") -> bytes:
+    head = f"event: {name}\n" if name else ""
+    return f"{head}data: {json.dumps(payload)}\n\n".encode()
+
+
+def translate(*payloads: dict[str, Any] | bytes) -> list[Data]:
+    translator = OpenAIChat()
+    out: list[Data] = []
+    for payload in payloads:
+        out += translator.feed(payload if isinstance(payload, bytes) else sse(payload))
+    return out + translator.finish()
+
+
+def chunk(
+    delta: dict[str, Any] | None = None, finish: str | None = None, index: int = 0, **choice: Any
+) -> dict[str, Any]:
+    """A chunk with one choice."""
+    fields = {"index": index, "delta": delta or {}, "logprobs": None, "finish_reason": finish, **choice}
+    return bare(choices=[fields])
+
+
+def bare(**fields: Any) -> dict[str, Any]:
+    """A chunk with its repeated fields."""
+    return {"id": "c-1", "object": "chat.completion.chunk", "created": 7, "model": "m-1", "choices": [], **fields}
+
+
+def inside(*payloads: dict[str, Any] | bytes) -> list[Data]:
+    """What payloads become between the start and the stop of a message."""
+    out = translate(*payloads, chunk(finish="stop"), DONE)
+    assert (out[0], out[-1]) == (STARTED, MessageStop("c-1", "stop"))
+    return out[1:-1]
+
+
+def calls(*items: dict[str, Any]) -> dict[str, Any]:
+    return chunk({"tool_calls": list(items)})
+
+
+def call(index: int | None, arguments: str = "", call_id: str | None = None, name: str | None = None) -> dict[str, Any]:
+    fields: dict[str, Any] = {"index": index, "id": call_id, "function": {"name": name, "arguments": arguments}}
+    return {key: value for key, value in fields.items() if value is not None}
+
+
+def extension(name: str, data: dict[str, Any]) -> Extension:
+    return Extension("openai", name, data)
+
+
+def test_a_whole_answer_becomes_its_events_with_usage_before_the_stop() -> None:
+    usage = {
+        "prompt_tokens": 3,
+        "completion_tokens": 5,
+        "total_tokens": 8,
+        "prompt_tokens_details": {"cached_tokens": 1},
+        "completion_tokens_details": {"reasoning_tokens": 2},
+    }
+    assert translate(
+        chunk({"role": "assistant", "content": "", "refusal": None}),
+        chunk({"content": "Hel", "obfuscation": ""}),
+        chunk({"content": "lo"}) | {"obfuscation": "x7f"},
+        chunk(finish="stop"),
+        bare(usage=usage),
+        DONE,
+    ) == [
+        STARTED,
+        ContentStart(0, "text"),
+        TextDelta("Hel", 0),
+        TextDelta("lo", 0),
+        ContentEnd(0),
+        Usage(3, 5, 8, 1, 2),
+        MessageStop("c-1", "stop"),
+    ]
+
+
+def test_a_change_of_kind_ends_one_block_and_begins_the_next() -> None:
+    assert inside(
+        chunk({"reasoning_content": "a", "content": None}),
+        chunk({"reasoning": "b"}),
+        chunk({"content": "c"}),
+        chunk({"refusal": "d"}),
+        chunk({"content": "e"}),
+    ) == [
+        ContentStart(0, "thinking"),
+        Thinking("a", 0),
+        Thinking("b", 0),
+        ContentEnd(0),
+        ContentStart(1, "text"),
+        TextDelta("c", 1),
+        ContentEnd(1),
+        ContentStart(2, "refusal"),
+        TextDelta("d", 2),
+        ContentEnd(2),
+        ContentStart(3, "text"),
+        TextDelta("e", 3),
+        ContentEnd(3),
+    ]
+
+
+def test_reasoning_sent_under_both_names_is_told_once() -> None:
+    assert inside(chunk({"reasoning_content": "a", "reasoning": "a"}))[1:-1] == [Thinking("a", 0)]
+    assert inside(chunk({"reasoning_content": "a", "reasoning": "b"}))[1:-1] == [
+        Thinking("a", 0),
+        extension("reasoning", {"index": 0, "delta": {"reasoning": "b"}}),
+    ]
+
+
+def test_parallel_tool_calls_stay_open_and_are_told_apart_by_their_index() -> None:
+    assert inside(
+        chunk({"content": "Look"}),
+        calls(call(0, "", "call_a", "f") | {"type": "function"}, call(1, "", "call_b", "g")),
+        calls(call(1, "{}")),
+        calls(call(0, '{"x"')),
+        calls(call(0, ":1}", "call_a", "f")),
+    ) == [
+        ContentStart(0, "text"),
+        TextDelta("Look", 0),
+        ContentEnd(0),
+        ContentStart(1, "tool_use", "call_a", "f"),
+        ContentStart(2, "tool_use", "call_b", "g"),
+        ToolDelta(2, "{}"),
+        ToolDelta(1, '{"x"'),
+        ToolDelta(1, ":1}"),
+        ContentEnd(1),
+        ContentEnd(2),
+    ]
+
+
+def test_tool_calls_without_an_index_go_by_id_and_then_by_the_last_one() -> None:
+    out = inside(
+        calls(call(None, "1", "a", "f")), calls(call(None, "2")), calls(call(None, "3", "b")), calls(call(None, "4"))
+    )
+    assert [data for data in out if isinstance(data, ToolDelta)] == [
+        ToolDelta(0, "1"),
+        ToolDelta(0, "2"),
+        ToolDelta(1, "3"),
+        ToolDelta(1, "4"),
+    ]
+
+
+def test_a_new_id_under_an_old_index_is_a_new_call() -> None:
+    out = inside(calls(call(0, "{}", "a", "f")), calls(call(0, "[]", "b", "f")))
+    assert [data for data in out if isinstance(data, ToolDelta)] == [ToolDelta(0, "{}"), ToolDelta(1, "[]")]
+
+
+def test_what_a_tool_call_says_later_or_beyond_is_an_extension() -> None:
+    out = inside(calls(call(0, "{", None, "f")), calls(call(0, "}", "late", "longer")))
+    assert out[-2] == extension(
+        "tool_calls",
+        {"index": 0, "delta": {"tool_calls": [{"index": 0, "id": "late", "function": {"name": "longer"}}]}},
+    )
+    custom = {"index": 0, "type": "custom", "custom": {"input": "x"}}
+    assert inside(calls(custom))[1] == extension("tool_calls", {"index": 0, "delta": {"tool_calls": [custom]}})
+
+
+def test_a_legacy_function_call_is_a_tool_call() -> None:
+    assert inside(
+        chunk({"function_call": {"name": "f", "arguments": ""}}), chunk({"function_call": {"arguments": "{}"}})
+    ) == [ContentStart(0, "tool_use", name="f"), ToolDelta(0, "{}"), ContentEnd(0)]
+
+
+def test_interleaved_choices_have_blocks_and_stops_of_their_own() -> None:
+    assert translate(
+        chunk({"content": "a"}),
+        chunk({"content": "b"}, index=1),
+        chunk(finish="length", index=1),
+        chunk({"content": "c"}),
+        chunk(finish="stop"),
+    ) == [
+        STARTED,
+        ContentStart(0, "text"),
+        TextDelta("a", 0),
+        ContentStart(0, "text", choice=1),
+        TextDelta("b", 0, 1),
+        ContentEnd(0, 1),
+        TextDelta("c", 0),
+        ContentEnd(0),
+        MessageStop("c-1", "stop"),
+        MessageStop("c-1", "length", 1),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("choice", "name", "data"),
+    [
+        ({"logprobs": {"content": [{"token": "a", "logprob": -0.5}], "refusal": None}}, "logprobs",
+         {"logprobs": {"content": [{"token": "a", "logprob": -0.5}]}}),
+        ({"delta": {"audio": {"data": "AA=="}}}, "audio", {"delta": {"audio": {"data": "AA=="}}}),
+        ({"delta": {"annotations": [{"url": "u"}]}}, "annotations", {"delta": {"annotations": [{"url": "u"}]}}),
+        ({"delta": {"content": [{"type": "text"}]}}, "content", {"delta": {"content": [{"type": "text"}]}}),
+        ({"delta": {"role": "tool"}}, "role", {"delta": {"role": "tool"}}),
+        ({"delta": "wrong"}, "delta", {"delta": "wrong"}),
+        ({"delta": {"tool_calls": [7]}}, "tool_calls", {"delta": {"tool_calls": [7]}}),
+        ({"message": {"content": "whole"}}, "message", {"message": {"content": "whole"}}),
+        ({"finish_reason": 7}, "finish_reason", {"finish_reason": 7}),
+        ({"": 1}, "unnamed", {"": 1}),
+    ],
+)  # fmt: skip
+def test_what_has_no_event_is_an_extension_of_its_choice(
+    choice: dict[str, Any], name: str, data: dict[str, Any]
+) -> None:
+    assert inside(bare(choices=[{"index": 0, **choice}])) == [extension(name, {"index": 0, **data})]
+
+
+def test_an_index_that_cannot_be_one_is_kept_and_read_as_choice_0() -> None:
+    assert inside(chunk(index="x")) == [extension("index", {"index": "x"})]  # type: ignore[arg-type]
+
+
+def test_what_is_constant_in_a_stream_is_told_once_and_when_it_changes() -> None:
+    first = bare(system_fingerprint="fp", service_tier="default", x_groq={"id": "r"})
+    out = inside(first, first, first | {"system_fingerprint": "fp2", "model": "m-2", "id": "c-2"})
+    groq = extension("x_groq", {"x_groq": {"id": "r"}})
+    assert out == [
+        extension("system_fingerprint", {"system_fingerprint": "fp"}),
+        extension("service_tier", {"service_tier": "default"}),
+        groq,
+        groq,
+        extension("id", {"id": "c-2"}),
+        extension("model", {"model": "m-2"}),
+        extension("system_fingerprint", {"system_fingerprint": "fp2"}),
+        groq,
+        extension("id", {"id": "c-1"}),
+        extension("model", {"model": "m-1"}),
+    ]
+
+
+def test_a_channel_is_told_when_it_changes() -> None:
+    out = inside(*(chunk({"content": "a", "channel": channel}) for channel in ("analysis", "analysis", "final")))
+    assert [data.data for data in out if isinstance(data, Extension)] == [
+        {"index": 0, "delta": {"channel": "analysis"}},
+        {"index": 0, "delta": {"channel": "final"}},
+    ]
+
+
+def test_usage_may_ride_on_the_finish_chunk_and_its_whole_is_kept_where_it_says_more() -> None:
+    usage = {"prompt_tokens": 3, "completion_tokens": 5, "prompt_cache_hit_tokens": 0}
+    out = translate(chunk(finish="stop") | {"usage": usage}, bare(usage=usage), DONE)
+    assert out == [STARTED, Usage(3, 5, 8), extension("usage", usage), MessageStop("c-1", "stop")]
+
+
+@pytest.mark.parametrize("usage", [{"prompt_tokens": "3"}, {"queue_time": 0.5}, "wrong"])
+def test_usage_without_a_count_is_only_an_extension(usage: object) -> None:
+    assert inside(bare(usage=usage)) == [
+        extension("usage", usage if isinstance(usage, dict) else {"usage": usage}),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        ({"message": "No", "code": "server_error"}, Error("No", "server_error", retryable=True)),
+        ({"message": "No", "code": 502}, Error("No", "502", retryable=True)),
+        ({"message": "No", "code": "novel"}, Error("No", "novel")),
+        ({"message": "No", "type": "invalid_request_error"}, Error("No", "invalid_request_error", retryable=False)),
+        ("No", Error("No")),
+    ],
+)
+def test_an_error_in_a_chunk_is_an_error_and_usage_still_comes_before_the_stop(error: Any, expected: Error) -> None:
+    usage = {"prompt_tokens": 1, "completion_tokens": 0}
+    assert translate(chunk({"content": "a"}), bare(error=error), bare(usage=usage), DONE) == [
+        STARTED,
+        ContentStart(0, "text"),
+        TextDelta("a", 0),
+        expected,
+        Usage(1, 0, 1),
+        ContentEnd(0),
+        MessageStop("c-1", "error"),
+    ]
+
+
+def test_an_event_named_error_is_one_with_or_without_an_error_object() -> None:
+    nested = {"error": {"message": "No", "code": "tool_use_failed", "type": "invalid_request_error", "status": 400}}
+    assert translate(sse(nested, "error")) == [
+        Error("No", "tool_use_failed", retryable=False),
+        extension("error", {"error": {"type": "invalid_request_error", "status": 400}}),
+    ]
+    assert translate(sse({"message": "No", "code": 429}, "error")) == [Error("No", "429", retryable=True)]
+    assert translate(sse({}, "error")) == [Error("the provider sent an error without a message")]
+
+
+def test_a_finish_reason_stands_after_an_error_and_against_a_second_one() -> None:
+    out = translate(chunk(finish="error") | {"error": {"message": "No"}}, chunk(finish="error"), chunk(finish="stop"))
+    assert out == [
+        STARTED,
+        Error("No"),
+        extension("finish_reason", {"index": 0, "finish_reason": "stop"}),
+        MessageStop("c-1", "error"),
+    ]
+
+
+def test_a_stream_that_just_ends_is_closed_as_incomplete() -> None:
+    assert translate(chunk({"content": "a"}))[-2:] == [ContentEnd(0), MessageStop("c-1", "incomplete")]
+    assert translate(bare()) == [STARTED, MessageStop("c-1", "incomplete")]
+
+
+def test_a_message_without_an_id_is_named_after_its_creation_or_its_number() -> None:
+    assert translate({"created": 7, "choices": [{}]})[0] == MessageStart("openai-7", UNSET, "openai")
+    assert translate({"choices": [{}]}, DONE, {"choices": [{}]})[2] == MessageStart("openai-2", UNSET, "openai")
+
+
+def test_what_comes_before_the_message_does_not_start_it() -> None:
+    filters = [{"prompt_index": 0}]
+    out = translate({"id": "", "choices": [], "prompt_filter_results": filters}, chunk(finish="stop"))
+    assert out == [
+        extension("prompt_filter_results", {"prompt_filter_results": filters}),
+        STARTED,
+        MessageStop("c-1", "stop"),
+    ]
+
+
+def test_a_json_error_body_in_place_of_a_stream_is_an_error() -> None:
+    body = json.dumps({"error": {"message": "No key", "code": "invalid_api_key"}}, indent=2).encode()
+    assert translate(body) == [Error("No key", "invalid_api_key", retryable=False)]
+
+
+def test_comments_and_empty_data_say_nothing() -> None:
+    assert translate(b": OPENROUTER PROCESSING\n\ndata:\n\n", DONE) == []

@@ -1,0 +1,251 @@
+"""What holds for every translator of `protocol.providers`, whatever the bytes."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from protocol.codec import JSON, MSGPACK
+from protocol.events import (
+    ContentEnd,
+    ContentStart,
+    Data,
+    Error,
+    Extension,
+    MessageStart,
+    MessageStop,
+    TextDelta,
+    Thinking,
+    ToolDelta,
+    make_event,
+)
+from protocol.providers import TRANSLATORS, Translator, sse
+
+MAX_MESSAGE = 64 * 1024
+
+ANTHROPIC = b"""event: message_start
+data: {"type":"message_start","message":{"id":"msg_1","model":"m","usage":{"input_tokens":5,"service_tier":"s"}}}
+
+event: content_block_start
+data: {"type":"content_block_start","index":0,"content_block":{"type":"text","text":""}}
+
+event: content_block_delta
+data: {"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"\xc3\xbc \xf0\x9f\x8c\x8d"}}
+
+event: content_block_stop
+data: {"type":"content_block_stop","index":0}
+
+event: content_block_start
+data: {"type":"content_block_start","index":1,"content_block":{"type":"tool_use","id":"t","name":"n","input":{"a":1}}}
+
+event: message_delta
+data: {"type":"message_delta","delta":{"stop_reason":"end_turn","stop_sequence":"E"},"usage":{"output_tokens":9}}
+
+event: error
+data: {"type":"error","error":{"type":"api_error","message":"No"}}
+
+event: message_stop
+data: {"type":"message_stop"}
+
+"""
+OPENAI = b"""data: {"id":"c-1","model":"m","created":1,"choices":[{"index":0,"delta":{"role":"assistant"}}]}
+
+data: {"id":"c-1","choices":[{"index":0,"delta":{"reasoning":"Hm"},"logprobs":{"content":[{"token":"x"}]}}]}
+
+data: {"id":"c-1","choices":[{"index":1,"delta":{"content":"gr\xc3\xbc\xc3\x9fe \xf0\x9f\x8c\x8d"}}]}
+
+data: {"id":"c-1","choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"id":"t","function":{"arguments":"{}"}}]}}]}
+
+data: {"id":"c-1","choices":[{"index":0,"delta":{},"finish_reason":"stop"}],"service_tier":"default"}
+
+event: error
+data: {"error":{"message":"No","code":502}}
+
+data: {"id":"c-1","choices":[],"usage":{"prompt_tokens":5,"completion_tokens":9,"audio_tokens":0}}
+
+data: [DONE]
+
+"""
+BODIES = {"anthropic-sse": ANTHROPIC, "openai-chat-sse": OPENAI}
+
+formats = pytest.mark.parametrize("name", list(TRANSLATORS))
+
+
+def translate(name: str, *chunks: bytes) -> list[Data]:
+    translator = TRANSLATORS[name]()
+    return [data for chunk in chunks for data in translator.feed(chunk)] + translator.finish()
+
+
+def check(events: list[Data]) -> None:
+    """Every event is valid, fits a message, and stands where it may."""
+    opened: Counter[tuple[object, ...]] = Counter()
+    stops = 0
+    message = None
+    for data in events:
+        payload = JSON.encode(make_event(data))
+        assert len(payload) < MAX_MESSAGE - 200, "room for a timestamp and numbers"
+        JSON.decode_from_producer(payload)
+        MSGPACK.decode_from_producer(MSGPACK.encode(make_event(data)))
+        match data:
+            case MessageStart(message_id):
+                assert message is None or stops, "the message before has stopped"
+                message, stops = message_id, 0
+            case MessageStop(message_id):
+                assert message_id == message
+                assert not any(count for (choice, _), count in opened.items() if choice == data.choice)
+                stops += 1
+            case ContentStart(index):
+                opened[data.choice, index] += 1
+                assert opened[data.choice, index] == 1, "a block is open once"
+            case ContentEnd(index):
+                opened[data.choice, index] -= 1
+                assert opened[data.choice, index] == 0, "only an open block ends"
+            case TextDelta() | Thinking() | ToolDelta():
+                assert opened[data.choice, data.index] == 1, "deltas are inside a block"
+                assert not stops, "nothing of a message comes after its stop"
+            case _:
+                pass
+    assert message is None or stops
+
+
+@formats
+def test_every_split_in_two_and_every_byte_alone_give_the_events_of_one_feed(name: str) -> None:
+    body = BODIES[name]
+    whole = translate(name, body)
+    check(whole)
+    assert translate(name, *(body[i : i + 1] for i in range(len(body)))) == whole
+    assert all(translate(name, body[:cut], body[cut:]) == whole for cut in range(0, len(body), 7))
+
+
+@formats
+@given(data=st.data())
+def test_any_split_of_any_line_ending_gives_the_events_of_one_feed(name: str, data: st.DataObject) -> None:
+    body = BODIES[name].replace(b"\n", data.draw(st.sampled_from([b"\n", b"\r", b"\r\n"])))
+    edges = [0, *sorted(data.draw(st.lists(st.integers(0, len(body))))), len(body)]
+    chunks = [body[start:end] for start, end in pairwise(edges)]
+    assert translate(name, *chunks) == translate(name, BODIES[name])
+
+
+@formats
+@given(body=st.binary())
+def test_arbitrary_bytes_give_valid_events(name: str, body: bytes) -> None:
+    check(translate(name, body, b"\n\ndata:" + body))
+
+
+@formats
+@given(data=st.data())
+def test_a_mutated_stream_gives_valid_events(name: str, data: st.DataObject) -> None:
+    body = bytearray(BODIES[name])
+    for _ in range(data.draw(st.integers(1, 5))):
+        start = data.draw(st.integers(0, len(body)))
+        end = min(len(body), start + data.draw(st.integers(0, 40)))
+        body[start:end] = data.draw(st.sampled_from([b"", b'"', b"}", b"{}", b"null", b"\n\n", b"7", b"\xff"]))
+    check(translate(name, bytes(body)))
+
+
+odd_values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@formats
+@given(data=st.data())
+def test_wrong_json_types_anywhere_give_valid_events(name: str, data: st.DataObject) -> None:
+    def spoil(value: Any) -> Any:
+        if data.draw(st.integers(0, 9)) == 0:
+            return data.draw(odd_values)
+        if isinstance(value, dict):
+            return {key: spoil(item) for key, item in value.items()}
+        return [spoil(item) for item in value] if isinstance(value, list) else value
+
+    lines = []
+    for line in BODIES[name].decode().splitlines():
+        if line.startswith("data: {"):
+            lines.append("data: " + json.dumps(spoil(json.loads(line[6:]))))
+        else:
+            lines.append(line)
+    check(translate(name, "\n".join(lines).encode()))
+
+
+def anthropic_delta(text: str) -> bytes:
+    delta = {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": text}}
+    return b"data: %b\n\n" % json.dumps(delta).encode()
+
+
+def openai_delta(text: str) -> bytes:
+    return b"data: %b\n\n" % json.dumps({"choices": [{"delta": {"content": text}}]}).encode()
+
+
+@pytest.mark.parametrize(("name", "make"), [("anthropic-sse", anthropic_delta), ("openai-chat-sse", openai_delta)])
+@pytest.mark.parametrize("text", ["\x00" * 70_000, "🌍" * 30_000, '"' * 70_000])
+def test_text_too_long_for_one_message_comes_in_several_deltas(
+    name: str, make: Callable[[str], bytes], text: str
+) -> None:
+    out = translate(name, make(text))
+    check(out)
+    assert "".join(data.text for data in out if isinstance(data, TextDelta)) == text
+
+
+@formats
+@pytest.mark.parametrize("name_of_field", ["novel", "n" * 500])
+def test_an_extension_too_large_for_one_message_comes_in_parts_of_its_json(name: str, name_of_field: str) -> None:
+    payload = {"type": name_of_field, name_of_field: ['"\\\u0001🌍' * 20_000]}
+    out = translate(name, b"data: %b\n\n" % json.dumps(payload).encode())
+    check(out)
+    parts = [data for data in out if isinstance(data, Extension) and data.name.endswith("_part")]
+    assert {data.name for data in parts} >= {f"{name_of_field[:64]}_part"}
+    assert [data.data["part"] for data in parts if data.name == parts[-1].name][-1] == parts[-1].data["parts"]
+    last = [data.data["json"] for data in parts[-parts[-1].data["parts"] :]]
+    assert msgspec.json.decode("".join(last))[name_of_field] == payload[name_of_field]
+
+
+@formats
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 100 + "]" * 100,
+        '{"a":' * 100 + "1" + "}" * 100,
+        "[" * 100_000,
+        '{"a":123456789012345678901234567890}',
+        '{"a":1e999}',
+        '{"a":"\\ud83d"}',
+        "[]",
+        "nonsense",
+    ],
+)
+def test_what_cannot_travel_as_json_is_kept_as_text(name: str, text: str) -> None:
+    out = translate(name, f"event: x\ndata: {text}\n\n".encode())
+    check(out)
+    if len(text) < 10_000:
+        assert [data.data for data in out if isinstance(data, Extension)] == [{"event": "x", "text": text}]
+
+
+@formats
+def test_an_event_over_the_limit_ends_the_message_with_an_error(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sse.EventStreamDecoder.__init__, "__defaults__", (1000,))
+    translator: Translator = TRANSLATORS[name]()
+    out = translator.feed(BODIES[name][:150] + b"\n\ndata: " + b"x" * 1000 + b"\n\n" + BODIES[name])
+    check(out)
+    assert Error("one server-sent event is larger than 1000 bytes", "event_too_large", retryable=False) in out
+    assert isinstance(out[-1], MessageStop)
+    assert out[-1].stop_reason == "error"
+    assert (translator.feed(BODIES[name]), translator.finish()) == ([], [])
+
+
+@formats
+def test_finish_says_what_is_left_once(name: str) -> None:
+    translator = TRANSLATORS[name]()
+    translator.feed(BODIES[name][:400])
+    assert translator.finish() != []
+    assert translator.finish() == []
+    assert translator.feed(BODIES[name]) == []
