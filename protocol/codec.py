@@ -125,12 +125,29 @@ class Codec:
                 check_json(message.data.data, "$.data.data", ProblemCode.INVALID_EVENT)
         return message
 
+    def check_event(self, event: Event) -> bytes:
+        """Hold an event made in Python to the rules of the wire, which its constructors don't check.
+
+        Returns:
+            Its payload, as a producer would send it.
+
+        Raises:
+            WireError: `invalid_event`, naming the field and the reason.
+        """
+        try:
+            payload = self.encode(event)
+        except (TypeError, ValueError, OverflowError, RecursionError) as error:
+            raise WireError(ProblemCode.INVALID_EVENT, f"can't be encoded: {error}") from None
+        self.decode_from_producer(payload)
+        return payload
+
     def decode_from_consumer(self, payload: bytes) -> Signal:
         """What a consumer says to the gateway.
 
         Raises:
             WireError: `unknown_message`, naming the field and the reason.
         """
+        self._decode(self._tagged, payload, ProblemCode.UNKNOWN_MESSAGE)  # a union of one does not insist on the type
         signal: Signal = self._decode(self._from_consumer, payload, ProblemCode.UNKNOWN_MESSAGE)
         if signal.data is not UNSET:
             check_json(signal.data, "$.data", ProblemCode.UNKNOWN_MESSAGE)

@@ -13,6 +13,7 @@ from msgspec import inspect
 
 import protocol
 from gateway.config import Settings
+from gateway.streams.stream import Counters, StreamInfo
 from protocol import addresses
 from protocol.codec import JSON, MSGPACK
 from protocol.codes import STAYS_OPEN, CloseCode, ProblemCode, close_code, is_problem_retryable, is_retryable
@@ -214,6 +215,12 @@ def test_the_defaults_of_parameters_are_those_of_the_code() -> None:
 
 def _or(value: object, word: str) -> object:
     return word if value is None else value
+
+
+def test_the_table_of_stream_info_is_that_of_the_type() -> None:
+    assert tuple(_column("info field", 0)) == StreamInfo.__struct_fields__
+    for counter in Counters.__struct_fields__:
+        assert f"`{counter}`" in _table("info field")[-1][2]
 
 
 def test_the_table_of_problem_codes_is_that_of_the_code() -> None:
