@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 TEXT = 0x81
 """First byte of an unfragmented text frame: FIN and opcode 1."""
 
@@ -34,3 +36,15 @@ def payload_start(frame_bytes: bytes) -> int:
     """Where the payload begins in a frame made here: 2, 4 or 10 bytes in."""
     length = frame_bytes[1]
     return 2 if length < 126 else 4 if length == 126 else 10
+
+
+def payloads(frames: bytes) -> Iterator[bytes]:
+    """The payloads of whole frames made here, standing one after another."""
+    at = 0
+    while at < len(frames):
+        length = frames[at + 1]
+        start = at + payload_start(frames[at : at + 2])
+        if length >= 126:
+            length = int.from_bytes(frames[at + 2 : start])
+        at = start + length
+        yield frames[start:at]

@@ -31,14 +31,15 @@ class Verdict(Enum):
 
 
 class Producer:
-    """One producer id in its newest generation."""
+    """One producer id in one generation: `last` is the last producer_seq accepted, `seq` what it became."""
 
-    __slots__ = ("generation", "id", "last")
+    __slots__ = ("generation", "id", "last", "seq")
 
     def __init__(self, producer_id: str | None, generation: int) -> None:
         self.id = producer_id
         self.generation = generation
         self.last = 0
+        self.seq = 0
 
     def judge(self, producer_seq: int) -> Verdict:
         """What a numbered event is; `accepted` must follow once it is appended."""
@@ -46,9 +47,11 @@ class Producer:
             return Verdict.REPEAT
         return Verdict.NEW if producer_seq == self.last + 1 else Verdict.HOLE
 
-    def accepted(self, producer_seq: int) -> None:
-        """Note that the event with this number was appended."""
-        self.last = producer_seq
+    def accepted(self, producer_seq: int, seq: int) -> None:
+        """Note that the event with this number was appended, as which seq; a repeat changes nothing."""
+        if producer_seq > self.last:
+            self.last = producer_seq
+            self.seq = seq
 
 
 class Producers:

@@ -1,0 +1,35 @@
+# Everything a person does here. `make help` lists it.
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+BIN := .venv/bin
+
+help:  ## list the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+setup: .venv/.done  ## make .venv with everything the project needs
+
+.venv/.done: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "deltawire needs Python 3.11 or newer: make PYTHON=python3.12 setup" >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable . --group dev
+	@touch $@
+
+run: setup  ## start a gateway on 127.0.0.1:8765
+	$(BIN)/deltawire serve
+
+demo: setup  ## stream an answer to a late joiner and to one that loses its connection
+	$(BIN)/python scripts/demo.py
+
+test: setup  ## run all tests, with coverage of the core
+	$(BIN)/pytest --cov --cov-report=term
+
+check: setup  ## lint, formatting, types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:  ## remove what the other targets made
+	rm -rf .venv .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache node_modules
+
+.PHONY: help setup run demo test check clean

@@ -1,0 +1,221 @@
+"""A channel: the event-loop side of one stream, where appended events meet consumers and waiting producers.
+
+A consumer is in one of three places:
+
+- in a *cohort*: it stands at the head and its socket accepts; all members of a cohort get the same batch of bytes,
+  read once, and have one cursor between them
+- among the *pumped*: it reads by itself (replaying, folding at an interval, `block`, or not on a socket)
+- in neither: its socket does not accept now; nothing is done for it until it does
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from heapq import heappop, heappush
+from itertools import count
+from typing import Protocol
+
+from gateway.streams.stream import Stream
+from gateway.streams.subscription import Subscription
+from gateway.streams.view import View
+from protocol.messages import Signal
+
+
+class Outlet(Protocol):
+    """Where a subscription's bytes go."""
+
+    @property
+    def subscription(self) -> Subscription:
+        """What it reads."""
+
+    def pump(self) -> None:
+        """Take what there is, as far as it goes."""
+
+    def write(self, data: bytes) -> None:
+        """Accept whole frames; may leave its cohort in doing so."""
+
+    def check_lag(self) -> object:
+        """Its lag went over its limit while it accepted nothing."""
+
+
+class Waiting(Protocol):
+    """Something that waits for room."""
+
+    def go_on(self) -> None:
+        """There is room again."""
+
+
+class Inlet(Waiting, Protocol):
+    """A producer's connection."""
+
+    def acknowledge(self) -> None:
+        """What was appended is delivered to the sockets that accept: tell the producer."""
+
+    def signal(self, signal: Signal) -> None:
+        """A consumer has something to say."""
+
+    def fence_if_older(self) -> None:
+        """A producer came; if it is this one's newer generation, end."""
+
+
+class Cohort:
+    """Consumers of one view that stand at the same position, the head of the last flush."""
+
+    __slots__ = ("_members", "_writes", "position", "view")
+
+    def __init__(self, view: View, position: int) -> None:
+        self.view = view
+        self.position = position
+        self._members: dict[Outlet, None] = {}
+        self._writes: tuple[Callable[[bytes], None], ...] | None = None
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+    def add(self, outlet: Outlet) -> None:
+        """Take in a consumer that stands at the cohort's position."""
+        self._members[outlet] = None
+        self._writes = None
+
+    def remove(self, outlet: Outlet) -> None:
+        """Let a consumer go, its cursor where the cohort stands."""
+        if self._members.pop(outlet, outlet) is None:
+            self._writes = None
+            outlet.subscription.cursor = self.position
+
+    def deliver(self) -> None:
+        """Bring every member to the head, a chunk at a time; members whose socket fills leave on the way."""
+        log = self.view.log
+        while self.position < log.head and self._members:
+            if self.position + 1 < log.floor:  # more than the retention came in one turn: each is told by itself
+                return
+            batch = self.view.raw(self.position, log.head)
+            self.position = batch.last
+            if not batch.data:
+                continue
+            if self._writes is None:
+                self._writes = tuple(outlet.write for outlet in self._members)
+            for write in self._writes:
+                write(batch.data)
+
+    def dissolve(self) -> list[Outlet]:
+        """Let everybody go."""
+        members = list(self._members)
+        for outlet in members:
+            self.remove(outlet)
+        return members
+
+
+class Channel:
+    """One stream's consumers and producers on the event loop."""
+
+    __slots__ = ("_acking", "_cohorts", "_pumped", "_trips", "_turn", "_waiting", "inlets", "is_dirty", "stream")
+
+    def __init__(self, stream: Stream) -> None:
+        self.stream = stream
+        self.is_dirty = False
+        self.inlets: dict[Inlet, None] = {}
+        self._cohorts: dict[View, Cohort] = {}
+        self._pumped: dict[Outlet, None] = {}
+        self._waiting: dict[Waiting, None] = {}
+        self._acking: dict[Inlet, None] = {}
+        self._trips: list[tuple[int, int, Outlet]] = []  # heap of (head at which the limit is exceeded, …)
+        self._turn = count()
+
+    # Consumers
+
+    def join(self, outlet: Outlet) -> Cohort:
+        """Move a consumer that stands at the head into the cohort of its view."""
+        subscription = outlet.subscription
+        view = subscription.view
+        cohort = self._cohorts.get(view)
+        if cohort is None:
+            cohort = self._cohorts[view] = Cohort(view, subscription.cursor)
+        elif not cohort:
+            cohort.position = subscription.cursor
+        else:
+            cohort.deliver()
+        self._pumped.pop(outlet, None)
+        cohort.add(outlet)
+        return cohort
+
+    def pump_each_time(self, outlet: Outlet) -> None:
+        """Have a consumer pumped whenever something is appended."""
+        self._pumped[outlet] = None
+
+    def let_rest(self, outlet: Outlet) -> None:
+        """Do nothing for a consumer until it says otherwise."""
+        self._pumped.pop(outlet, None)
+
+    def watch_lag(self, outlet: Outlet) -> None:
+        """Have `check_lag` called when a consumer at rest exceeds its buffer."""
+        subscription = outlet.subscription
+        heappush(self._trips, (subscription.cursor + subscription.buffer, next(self._turn), outlet))
+
+    def leave(self, outlet: Outlet, cohort: Cohort | None) -> None:
+        """Forget a consumer."""
+        self._pumped.pop(outlet, None)
+        if cohort is not None:
+            cohort.remove(outlet)
+        if not self._cohorts_in_use():
+            self._cohorts.clear()
+
+    def _cohorts_in_use(self) -> bool:
+        return any(len(cohort) for cohort in self._cohorts.values())
+
+    # Producers
+
+    def wait_for_room(self, waiting: Waiting) -> None:
+        """Have `go_on` called when there is room."""
+        self._waiting[waiting] = None
+
+    def stop_waiting(self, waiting: Waiting) -> None:
+        """Have `go_on` called no more."""
+        self._waiting.pop(waiting, None)
+
+    def acknowledge_later(self, inlet: Inlet) -> None:
+        """Have `acknowledge` called at the end of the turn."""
+        self._acking[inlet] = None
+
+    def remove_inlet(self, inlet: Inlet) -> None:
+        """Forget a producer."""
+        self.stop_waiting(inlet)
+        self.inlets.pop(inlet, None)
+        self._acking.pop(inlet, None)
+
+    # The turn
+
+    def flush(self) -> None:
+        """Deliver what was appended, then acknowledge it, then let waiting producers go on."""
+        self.deliver()
+        acking, self._acking = self._acking, {}
+        for inlet in acking:
+            inlet.acknowledge()
+        if self._waiting:
+            self.release_waiting()
+
+    def deliver(self) -> None:
+        """Bring every consumer that accepts as far as it goes."""
+        stream = self.stream
+        for cohort in tuple(self._cohorts.values()):
+            cohort.deliver()
+            if stream.is_closed or cohort.position + 1 < stream.log.floor:
+                for outlet in cohort.dissolve():
+                    self._pumped[outlet] = None
+        for outlet in tuple(self._pumped):
+            outlet.pump()
+        head = stream.log.head
+        while self._trips and self._trips[0][0] < head:
+            heappop(self._trips)[2].check_lag()
+
+    def release_waiting(self) -> None:
+        """Let producers go on while there is room, the one that waited longest first."""
+        while self._waiting and (self.stream.has_room or self.stream.is_closed):
+            waiting = next(iter(self._waiting))
+            del self._waiting[waiting]
+            waiting.go_on()
+
+    @property
+    def is_unused(self) -> bool:
+        """Whether nobody is here, so that the channel can go."""
+        return not self.inlets and not self.stream.consumers and not self._waiting and not self.is_dirty

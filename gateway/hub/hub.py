@@ -1,0 +1,286 @@
+"""The hub: the streams of a process on its event loop.
+
+Everything that appends goes through `Hub.publish`; consumers are served once per loop turn, however many events came
+in it. Coroutines and callbacks of the loop may use a hub freely; other threads through `call_from_thread` alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from secrets import token_hex
+from typing import Protocol, Self, TypeVar
+
+import structlog
+
+from gateway.config import Settings
+from gateway.hub.channel import Channel
+from gateway.hub.local import LocalStream
+from gateway.streams.log import Retention
+from gateway.streams.manager import StreamManager
+from gateway.streams.stream import Stream, StreamInfo, StreamSettings
+from protocol.errors import DeltawireError
+from protocol.events import Data, format_timestamp
+from protocol.messages import EndReason
+
+T = TypeVar("T")
+
+MAX_SWEEP_INTERVAL = 0.5
+"""Seconds between sweeps at most: timeouts are seconds, so they are met within a few percent."""
+
+log = structlog.get_logger("deltawire.hub")
+
+
+class Swept(Protocol):
+    """Something that has deadlines."""
+
+    def sweep(self, now: float) -> None:
+        """Act on the deadlines that have passed."""
+
+
+class Hub:
+    """Streams on an event loop. An async context manager: streams live from entry to exit.
+
+    Args:
+        settings: limits and timeouts.
+    """
+
+    def __init__(self, settings: Settings | None = None) -> None:
+        self.settings = settings or Settings()
+        self.manager = StreamManager(
+            stream_settings(self.settings),
+            make_epoch=lambda: token_hex(8),
+            memory_limit=self.settings.memory_limit,
+            closed_retention=self.settings.closed_retention,
+        )
+        self._channels: dict[Stream, Channel] = {}
+        self._dirty: list[Channel] = []
+        self._is_flushing_soon = False
+        self._stamp = ""
+        self._swept: dict[Swept, None] = {}
+        self._sweep_timer: asyncio.TimerHandle | None = None
+        self._next_cleanup = 0.0
+
+    async def __aenter__(self) -> Self:
+        self._loop = asyncio.get_running_loop()
+        self._next_cleanup = self.now() + self.settings.cleanup_interval
+        self._sweep_interval = min(MAX_SWEEP_INTERVAL, self.settings.send_timeout / 4, self.settings.block_timeout / 4)
+        self._sweep_timer = self._loop.call_later(self._sweep_interval, self._sweep)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.close_all("shutdown")
+        self.flush()
+        if self._sweep_timer is not None:
+            self._sweep_timer.cancel()
+
+    # Time
+
+    def now(self) -> float:
+        """Monotonic seconds."""
+        return self._loop.time()
+
+    def timestamp(self) -> str:
+        """The time of this loop turn, RFC 3339; events of one turn share it."""
+        self._stamp = self._stamp or format_timestamp(time.time())
+        return self._stamp
+
+    @staticmethod
+    def _format_age(age: float) -> str:
+        return format_timestamp(time.time() - age)
+
+    # Streams (DESIGN §3.8)
+
+    def create(self, stream_id: str, settings: StreamSettings | None = None) -> LocalStream:
+        """A new stream.
+
+        Args:
+            stream_id: its id.
+            settings: retention, and the policy of consumers that don't choose one; None takes the hub's.
+
+        Raises:
+            StreamError: invalid, the id is malformed or taken; full, `memory_limit` is reached.
+        """
+        return LocalStream(self, self.manager.create(stream_id, self.now(), settings))
+
+    def get(self, stream_id: str) -> LocalStream:
+        """An existing stream.
+
+        Raises:
+            StreamError: not found.
+        """
+        return LocalStream(self, self.manager.get(stream_id))
+
+    def get_or_create(self, stream_id: str) -> LocalStream:
+        """The stream with this id, made if there is none.
+
+        Raises:
+            StreamError: as `create`.
+        """
+        return LocalStream(self, self.manager.get_or_create(stream_id, self.now()))
+
+    def close(self, stream_id: str, reason: EndReason = "closed") -> None:
+        """End a stream: consumers get what is left, and what it holds can be read until its retention ends.
+
+        Raises:
+            StreamError: not found.
+        """
+        self._wake(self.manager.close(stream_id, self.now(), reason))
+
+    def list(self) -> list[LocalStream]:
+        """All streams, oldest first, the closed ones that can still be read included."""
+        return [LocalStream(self, stream) for stream in self.manager.list()]
+
+    def count(self) -> int:
+        """How many streams there are."""
+        return self.manager.count()
+
+    def close_all(self, reason: EndReason = "closed") -> int:
+        """End every open stream; returns how many were."""
+        return self._wake(*self.manager.close_all(self.now(), reason))
+
+    def cleanup_inactive(self, threshold: float) -> int:
+        """End every open stream that was inactive for so many seconds; returns how many were."""
+        return self._wake(*self.manager.cleanup_inactive(threshold, self.now()))
+
+    def info(self, stream_id: str) -> StreamInfo:
+        """One stream at this moment.
+
+        Raises:
+            StreamError: not found.
+        """
+        return self.manager.info(stream_id, self.now(), self._format_age)
+
+    def list_info(self) -> list[StreamInfo]:  # type: ignore[valid-type]  # `list` is an operation's name here
+        """All streams at this moment."""
+        return self.manager.list_info(self.now(), self._format_age)
+
+    def _wake(self, *streams: Stream) -> int:
+        for stream in streams:
+            log.info("stream.closed", stream=stream.id, reason=stream.end_reason, head=stream.log.head)
+            self.touch(self.channel(stream))
+        return len(streams)
+
+    # Publishing and serving
+
+    def channel(self, stream: Stream) -> Channel:
+        """The channel of a stream."""
+        channel = self._channels.get(stream)
+        if channel is None:
+            channel = self._channels[stream] = Channel(stream)
+        return channel
+
+    def publish(self, channel: Channel, data: Data, timestamp: str | None = None) -> int:
+        """Append an event, to be delivered in this loop turn. Whether there is room is the caller's to ask.
+
+        Returns:
+            Its seq.
+
+        Raises:
+            StreamError: closed; full, `memory_limit` is reached.
+        """
+        manager = self.manager
+        stream = channel.stream
+        now = self._loop.time()
+        if manager.bytes > manager.memory_limit and not manager.make_room(now):
+            raise manager.out_of_memory("send", stream.id)
+        seq = stream.append(data, timestamp or self.timestamp(), now)
+        if not channel.is_dirty:
+            self.touch(channel)
+        return seq
+
+    def touch(self, channel: Channel) -> None:
+        """Have a channel flushed at the end of this loop turn."""
+        if channel.is_dirty:
+            return
+        channel.is_dirty = True
+        self._dirty.append(channel)
+        if not self._is_flushing_soon:
+            self._is_flushing_soon = True
+            self._loop.call_soon(self.flush)
+
+    def flush(self) -> None:
+        """Deliver everything appended so far."""
+        self._is_flushing_soon = False
+        self._stamp = ""
+        dirty, self._dirty = self._dirty, []
+        for channel in dirty:
+            channel.is_dirty = False
+            try:
+                channel.flush()
+            except Exception:  # one stream's fault is not another's
+                log.exception("channel.flush_failed", stream=channel.stream.id)
+            self.release(channel)
+
+    def release(self, channel: Channel) -> None:
+        """Forget a channel nobody uses."""
+        if channel.is_unused:
+            self._channels.pop(channel.stream, None)
+
+    # Deadlines
+
+    def sweep_regularly(self, swept: Swept) -> None:
+        """Have `sweep` called several times a second."""
+        self._swept[swept] = None
+
+    def stop_sweeping(self, swept: Swept) -> None:
+        """Have `sweep` called no more."""
+        self._swept.pop(swept, None)
+
+    def _sweep(self) -> None:
+        now = self.now()
+        self._sweep_timer = self._loop.call_later(self._sweep_interval, self._sweep)
+        for swept in tuple(self._swept):
+            try:
+                swept.sweep(now)
+            except Exception:  # one peer's fault is not another's
+                log.exception("sweep.failed", peer=type(swept).__name__)
+        self.manager.expire(now)
+        if now >= self._next_cleanup:
+            self._next_cleanup = now + self.settings.cleanup_interval
+            self.cleanup_inactive(self.settings.inactive_after)
+
+    # Other threads
+
+    def call_from_thread(self, function: Callable[[], Awaitable[T]], timeout: float | None = None) -> T:
+        """Run an async function on the hub's loop from another thread, and wait for what it returns.
+
+        The one door for other threads: `hub.call_from_thread(lambda: stream.send(event))`.
+
+        Args:
+            function: called on the loop, its result awaited there.
+            timeout: seconds to wait; what was started is cancelled then.
+
+        Raises:
+            TimeoutError: it took longer.
+            DeltawireError: called on the loop's own thread, where it would wait for itself.
+        """
+        try:
+            running = asyncio.get_running_loop()
+        except RuntimeError:
+            running = None
+        if running is self._loop:
+            raise DeltawireError("call_from_thread is for other threads: await the coroutine instead")
+
+        async def call() -> T:
+            return await function()
+
+        future = asyncio.run_coroutine_threadsafe(call(), self._loop)
+        try:
+            return future.result(timeout)
+        except TimeoutError:
+            future.cancel()
+            raise
+
+
+def stream_settings(settings: Settings) -> StreamSettings:
+    """What the gateway's settings say of every stream."""
+    return StreamSettings(
+        retention=Retention(
+            events=settings.retention_events, bytes=settings.retention_bytes, age=settings.retention_age
+        ),
+        policy=settings.policy,
+        buffer=settings.buffer,
+        buffer_bytes=settings.buffer_bytes,
+    )

@@ -1,0 +1,245 @@
+"""Streams for Python programs, without sockets: `send` and `async for` in the process of the hub.
+
+A local subscription is a consumer like any other: it reads the same frames by the same path, one at a time, so that
+its lag is exactly what it has not asked for yet.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Self
+
+from gateway.streams.stream import Stream, StreamInfo
+from gateway.streams.subscription import Subscription
+from protocol.addresses import SubscribeRequest
+from protocol.codec import JSON
+from protocol.errors import ErrorKind, StreamError, WireError
+from protocol.events import Data, Event, make_event
+from protocol.framing import payloads
+from protocol.messages import Gap, Policy
+
+if TYPE_CHECKING:
+    from gateway.hub.hub import Hub
+
+
+class LocalSubscription:
+    """One local consumer: an async iterator of `Event` and `Gap`, ending with the stream.
+
+    Close it, or use it as an async context manager, when leaving early.
+    """
+
+    def __init__(self, hub: Hub, subscription: Subscription) -> None:
+        self._hub = hub
+        self._channel = hub.channel(subscription.stream)
+        self._subscription = subscription
+        self._taken: deque[bytes] = deque()
+        self._is_closed = False
+        self._wakeup: asyncio.Future[None] | None = None
+        self._channel.pump_each_time(self)
+
+    @property
+    def subscription(self) -> Subscription:
+        """What it reads."""
+        return self._subscription
+
+    @property
+    def policy(self) -> Policy:
+        """What happens when it falls behind."""
+        return self._subscription.policy
+
+    @property
+    def buffer(self) -> int:
+        """How far it may fall behind, in events."""
+        return self._subscription.buffer
+
+    def __len__(self) -> int:
+        """Events appended that it has not been given yet."""
+        return self._subscription.lag
+
+    def __bool__(self) -> bool:
+        return True
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.close()
+
+    def __aiter__(self) -> AsyncIterator[Event | Gap]:
+        return self
+
+    async def __anext__(self) -> Event | Gap:
+        while True:
+            item = self._next()
+            if item is not None:
+                return item
+            if self._subscription.ended or self._is_closed:
+                self.close()
+                raise StopAsyncIteration
+            self._wakeup = asyncio.get_running_loop().create_future()
+            try:
+                await self._wakeup
+            finally:
+                self._wakeup = None
+
+    def _next(self) -> Event | Gap | None:
+        """The next event or gap that is there, or None."""
+        while not self._is_closed:
+            while self._taken:
+                message = JSON.decode_to_consumer(self._taken.popleft())
+                if isinstance(message, (Event, Gap)):
+                    return message
+            if not self._subscription.judge():
+                self._subscription.stream.counters.disconnected += 1
+                self.close()
+                raise StreamError(ErrorKind.FULL, "receive", self._subscription.stream.id, "consumer was too slow")
+            data = self._subscription.take(size=1)
+            if not data:
+                return None
+            self._taken.extend(payloads(data))
+            if self.policy is Policy.BLOCK:
+                self._hub.touch(self._channel)  # a waiting producer may have room now
+        return None
+
+    def close(self) -> None:
+        """Stop reading."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        self._channel.leave(self, None)
+        self._subscription.stream.unsubscribe(self._subscription, self._hub.now())
+        self._hub.touch(self._channel)
+        self.pump()
+
+    # The channel's side
+
+    def pump(self) -> None:
+        """Something was appended: wake the reader."""
+        if self._wakeup is not None and not self._wakeup.done():
+            self._wakeup.set_result(None)
+
+    def write(self, data: bytes) -> None:
+        """Never called: a local subscription joins no cohort."""
+        raise NotImplementedError
+
+    def check_lag(self) -> None:
+        """Nothing to do: the lag is judged when the reader asks for more."""
+
+
+class _Turn:
+    """A sender waiting for room."""
+
+    def __init__(self, ready: asyncio.Future[None]) -> None:
+        self._ready = ready
+
+    def go_on(self) -> None:
+        if not self._ready.done():
+            self._ready.set_result(None)
+
+
+class LocalStream:
+    """A stream, for programs in the hub's process."""
+
+    def __init__(self, hub: Hub, stream: Stream) -> None:
+        self._hub = hub
+        self._stream = stream
+
+    @property
+    def id(self) -> str:
+        """The stream id."""
+        return self._stream.id
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether it takes no more events."""
+        return self._stream.is_closed
+
+    def __len__(self) -> int:
+        """Events held."""
+        return self._stream.log.head - self._stream.log.floor + 1
+
+    def __bool__(self) -> bool:
+        return True
+
+    def statistics(self) -> StreamInfo:
+        """The stream at this moment."""
+        return self._hub.info(self.id)
+
+    def send_nowait(self, data: Data) -> int:
+        """Append an event if there is room.
+
+        Returns:
+            Its seq.
+
+        Raises:
+            StreamError: full, a `block` consumer's buffer or the memory limit; closed; invalid, not valid data.
+        """
+        _check(data, self.id)
+        channel = self._hub.channel(self._stream)
+        if not self._stream.has_room and not self._stream.is_closed:
+            channel.deliver()
+            if not self._stream.has_room:
+                raise StreamError(ErrorKind.FULL, "send", self.id, "a consumer of policy 'block' is not keeping up")
+        return self._hub.publish(channel, data)
+
+    async def send(self, data: Data, *, timeout: float | None = None) -> int:
+        """Append an event, waiting for `block` consumers while their buffer is full.
+
+        Args:
+            data: what to say.
+            timeout: seconds to wait; None waits for ever.
+
+        Returns:
+            Its seq.
+
+        Raises:
+            StreamError: full, there was no room within the timeout, or the memory limit is reached; closed; invalid.
+        """
+        try:
+            async with asyncio.timeout(timeout):
+                while not self._stream.has_room and not self._stream.is_closed:
+                    await self._wait_for_room()
+        except TimeoutError:
+            detail = f"no room within {timeout} s: a consumer of policy 'block' is not keeping up"
+            raise StreamError(ErrorKind.FULL, "send", self.id, detail) from None
+        return self.send_nowait(data)
+
+    async def _wait_for_room(self) -> None:
+        channel = self._hub.channel(self._stream)
+        ready = asyncio.get_running_loop().create_future()
+        turn = _Turn(ready)
+        channel.wait_for_room(turn)
+        self._hub.touch(channel)
+        try:
+            await ready
+        finally:
+            channel.stop_waiting(turn)
+
+    def subscribe(self, request: SubscribeRequest | None = None) -> LocalSubscription:
+        """Follow the stream.
+
+        Args:
+            request: where to begin, with which policy and buffer; None is from the start with the stream's own.
+
+        Raises:
+            StreamError: invalid, the position is ahead of the head.
+        """
+        try:
+            subscription = self._stream.subscribe(request or SubscribeRequest(), now=self._hub.now())
+        except WireError as error:
+            raise StreamError(ErrorKind.INVALID, "subscribe", self.id, error.message) from None
+        return LocalSubscription(self._hub, subscription)
+
+    def close(self) -> None:
+        """End the stream: consumers get what is left."""
+        self._hub.close(self.id)
+
+
+def _check(data: Data, stream_id: str) -> None:
+    """Hold data made in this process to the rules of the wire: what is relayed must be decodable by everyone."""
+    try:
+        JSON.check_event(make_event(data))
+    except WireError as error:
+        raise StreamError(ErrorKind.INVALID, "send", stream_id, error.message) from None

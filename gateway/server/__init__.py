@@ -1,0 +1,12 @@
+"""The server: WebSocket and HTTP endpoints round a hub.
+
+- `gateway` — `Gateway`: listening, admission, keep-alive, drain
+- `connection` — one WebSocket without task or queue: frames in by callback, frames out already framed
+- `consumer` — the send loop, its backpressure and deadlines
+- `producer` — validate, number, append, acknowledge
+- `http` — streams, pages of events, schema, health
+"""
+
+from gateway.server.gateway import Gateway
+
+__all__ = ["Gateway"]

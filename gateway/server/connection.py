@@ -1,0 +1,201 @@
+"""A WebSocket connection whose frames are taken and written without a task and without a queue.
+
+`websockets` does the handshake, the parsing and the closing; what it would queue for `recv()` goes straight to the
+peer's callbacks instead, and what the gateway sends is framed already and goes straight to the transport.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Protocol
+
+from websockets.asyncio.server import ServerConnection
+from websockets.exceptions import PayloadTooBig
+from websockets.frames import BINARY, DATA_OPCODES, TEXT, Frame
+from websockets.protocol import OPEN, Event
+
+from protocol.codec import JSON, Codec
+from protocol.codes import MAX_CLOSE_REASON, CloseCode, ProblemCode, close_code, is_problem_retryable
+from protocol.errors import WireError
+from protocol.messages import Message, Problem
+
+CLOSE_TIMEOUT = 5.0
+"""Seconds a peer has to answer a close frame before its socket is aborted: a reader that stopped never will."""
+
+HARD_MESSAGE_LIMIT = 1024 * 1024
+"""Bytes past which a message ends the connection with 1009; up to here, `max_message` only refuses the message."""
+
+
+class Peer(Protocol):
+    """What a connection serves: a consumer or a producer."""
+
+    def receive(self, payload: bytes, *, is_text: bool) -> None:
+        """A whole message came."""
+
+    def pause(self) -> None:
+        """The socket accepts no more now."""
+
+    def resume(self) -> None:
+        """The socket accepts again."""
+
+    def lost(self) -> None:
+        """The connection is gone."""
+
+
+class GatewayConnection(ServerConnection):
+    """One peer's connection."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.codec: Codec = JSON
+        self.peer: Peer | None = None
+        self.last_heard = self.loop.time()
+        self.pinged_at: float | None = None
+        self.is_finished = False
+        self._fragments: bytearray | None = None
+        self._is_text = True
+        self._reading_held_by: set[str] = set()
+        self._close_timer: asyncio.TimerHandle | None = None
+
+    # Sending
+
+    def write(self, frames: bytes) -> None:
+        """Write whole frames; the transport says by `pause_writing` when it has enough."""
+        if not self.transport.is_closing():
+            self.transport.write(frames)
+
+    def tell(self, message: Message) -> None:
+        """Write a control message."""
+        self.write(self.codec.frame(message))
+
+    def report(self, code: ProblemCode, message: str, **details: Any) -> None:
+        """Tell the peer what was wrong; details are further fields of `Problem`."""
+        self.tell(Problem(code=code, message=message, retryable=is_problem_retryable(code), **details))
+
+    def refuse(self, code: ProblemCode, message: str, **details: Any) -> None:
+        """Tell the peer what was wrong and close with the code that belongs to it."""
+        if not self.is_finished:
+            self.report(code, message, **details)
+            self.finish(close_code(code), code)
+
+    def finish(self, code: CloseCode, reason: str = "") -> None:
+        """Close from this side: a close frame, then at most `CLOSE_TIMEOUT` until the socket is aborted."""
+        if self.is_finished:
+            return
+        self.is_finished = True
+        if self.protocol.state is OPEN:
+            self.protocol.send_close(code, reason.encode()[:MAX_CLOSE_REASON].decode(errors="ignore"))
+            self.send_data()
+        self._close_timer = self.loop.call_later(CLOSE_TIMEOUT, self.transport.abort)
+
+    def send_data(self) -> None:
+        """Send what the protocol produced; before a close for a message beyond the hard limit, say why."""
+        if isinstance(self.protocol.parser_exc, PayloadTooBig) and not self.is_finished:
+            self.is_finished = True
+            self.report(
+                ProblemCode.MESSAGE_TOO_BIG, f"messages end the connection beyond {HARD_MESSAGE_LIMIT} bytes: send less"
+            )
+        super().send_data()
+
+    def keep_alive(self, now: float, interval: float, timeout: float) -> bool:
+        """Ping a peer that was quiet; give up on one that doesn't answer.
+
+        Returns:
+            Whether the peer may live on.
+        """
+        if self.pinged_at is not None:
+            if self.last_heard >= self.pinged_at:
+                self.pinged_at = None
+            elif now - self.pinged_at >= timeout:
+                self.transport.abort()
+                return False
+        elif now - self.last_heard >= interval and self.protocol.state is OPEN:
+            self.pinged_at = now
+            self.protocol.send_ping(b"")
+            self.send_data()
+        return True
+
+    # Receiving
+
+    def check_frame(self, payload: bytes, code: ProblemCode, *, is_text: bool, limit: int) -> None:
+        """Refuse a message that is too long, or in the other encoding's kind of frame.
+
+        Raises:
+            WireError: with the given code.
+        """
+        if len(payload) > limit:
+            raise WireError(code, f"message of {len(payload)} bytes is over max_message ({limit})")
+        if is_text is not self.codec.is_text and payload:
+            expected = "text" if self.codec.is_text else "binary"
+            raise WireError(code, f"{self.codec.subprotocol} takes {expected} frames")
+
+    def hold_reading(self, reason: str) -> None:
+        """Read no more from the socket until every reason for it is gone."""
+        if not self._reading_held_by:
+            self.transport.pause_reading()
+        self._reading_held_by.add(reason)
+
+    def release_reading(self, reason: str) -> None:
+        """One reason not to read is gone."""
+        if reason in self._reading_held_by:
+            self._reading_held_by.discard(reason)
+            if not self._reading_held_by and not self.transport.is_closing():
+                self.transport.resume_reading()
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes came: whoever sends is alive."""
+        self.last_heard = self.loop.time()
+        super().data_received(data)
+
+    def process_event(self, event: Event) -> None:
+        """Take a frame: assemble fragments, hand whole messages to the peer."""
+        if self.peer is None or not isinstance(event, Frame):
+            super().process_event(event)
+        elif event.opcode in DATA_OPCODES:
+            self._take(event)
+
+    def _take(self, frame: Frame) -> None:
+        if frame.opcode is not TEXT and frame.opcode is not BINARY:
+            assert self._fragments is not None, "the parser refuses a continuation of nothing"
+            self._fragments += frame.data
+            if not frame.fin:
+                return
+            payload = bytes(self._fragments)
+            self._fragments = None
+        else:
+            self._is_text = frame.opcode is TEXT
+            if not frame.fin:
+                self._fragments = bytearray(frame.data)
+                return
+            payload = bytes(frame.data)
+        if self.peer is not None and not self.is_finished:
+            try:
+                self.peer.receive(payload, is_text=self._is_text)
+            except Exception:
+                self.logger.exception("peer failed")
+                self.refuse(ProblemCode.GATEWAY_FAULT, "the gateway failed on this message; it has been logged")
+
+    # Flow control and the end
+
+    def pause_writing(self) -> None:
+        """The write buffer is full: neither write to this peer nor let it ask for more answers."""
+        super().pause_writing()
+        self.hold_reading("unread answers")
+        if self.peer is not None:
+            self.peer.pause()
+
+    def resume_writing(self) -> None:
+        """The write buffer has drained."""
+        super().resume_writing()
+        self.release_reading("unread answers")
+        if self.peer is not None:
+            self.peer.resume()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The socket is gone."""
+        super().connection_lost(exc)
+        if self._close_timer is not None:
+            self._close_timer.cancel()
+        if self.peer is not None:
+            self.peer.lost()
+            self.peer = None

@@ -1,0 +1,212 @@
+"""A consumer's connection: the send loop, its backpressure and its deadlines (DESIGN §3.3, §3.4).
+
+The loop is a function, `pump`, called when there may be something to send: the subscription says what, the socket
+says when to stop, the channel says when to go on. A consumer whose socket accepts no more rests until it does; only
+its deadlines are looked at meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+
+from gateway.hub.channel import Cohort
+from gateway.hub.hub import Hub
+from gateway.server.connection import GatewayConnection
+from gateway.streams.subscription import Subscription
+from protocol.codes import CloseCode, ProblemCode
+from protocol.errors import WireError
+from protocol.messages import Policy, SignalResult
+
+CHUNKS_A_TURN = 4
+"""Chunks (of 64 KiB) a consumer may read in a row before others get their turn: about a millisecond."""
+
+log = structlog.get_logger("deltawire.server")
+
+
+class Consumer:
+    """One consumer on a WebSocket."""
+
+    __slots__ = (
+        "_cohort",
+        "_connection",
+        "_draining",
+        "_hub",
+        "_is_stalled",
+        "_moved_at",
+        "_next_write",
+        "_timer",
+        "_unsent",
+        "channel",
+        "subscription",
+        "write",
+    )
+
+    def __init__(self, hub: Hub, connection: GatewayConnection, subscription: Subscription) -> None:
+        self._hub = hub
+        self._connection = connection
+        self.subscription = subscription
+        self.channel = hub.channel(subscription.stream)
+        self.write = connection.write
+        self._cohort: Cohort | None = None
+        self._is_stalled = False
+        self._moved_at = 0.0  # when a stalled socket last took a byte
+        self._unsent = 0  # bytes it had to take then
+        self._next_write = 0.0
+        self._timer: asyncio.Handle | None = None
+        self._draining = False
+
+    def start(self) -> None:
+        """Begin to send."""
+        self.channel.pump_each_time(self)
+        self.pump()
+
+    # Sending
+
+    def pump(self) -> None:
+        """Send what there is, as far as the socket accepts it."""
+        if self._is_stalled or self._timer is not None or self._connection.is_finished:
+            return
+        subscription = self.subscription
+        if subscription.interval and not subscription.is_replaying:
+            if subscription.lag and self._hub.now() < self._next_write:
+                self._call_later(self._next_write - self._hub.now())
+                return
+            self._next_write = self._hub.now() + subscription.interval
+        for _ in range(CHUNKS_A_TURN):
+            data = subscription.take()
+            if not data:
+                self._rest()
+                return
+            self.write(data)
+            if self._is_stalled:
+                return
+        self._call_later(0)
+
+    def _rest(self) -> None:
+        """Everything is sent: end, or wait for more."""
+        subscription = self.subscription
+        if subscription.ended:
+            self._connection.finish(CloseCode.STREAM_ENDED, "stream ended")
+        elif self._draining:
+            self._refuse(ProblemCode.SHUTTING_DOWN, "the gateway is shutting down: reconnect and resume")
+        elif subscription.is_live and not subscription.interval and subscription.policy is not Policy.BLOCK:
+            self._cohort = self.channel.join(self)
+
+    def _call_later(self, delay: float) -> None:
+        loop = self._connection.loop
+        self._timer = loop.call_later(delay, self._pump_now) if delay else loop.call_soon(self._pump_now)
+
+    def _pump_now(self) -> None:
+        self._timer = None
+        self.pump()
+
+    def drain(self) -> None:
+        """Send what is left, then close with 1001."""
+        self._draining = True
+        self._leave_cohort()
+        self.channel.pump_each_time(self)
+        self.pump()
+
+    def _refuse(self, code: ProblemCode, message: str) -> None:
+        self._connection.refuse(code, message, resume_after=self.subscription.cursor)
+
+    # Falling behind
+
+    def pause(self) -> None:
+        """The socket accepts no more: rest."""
+        self._is_stalled = True
+        self._moved_at = self._hub.now()
+        self._unsent = self._connection.transport.get_write_buffer_size()
+        self._leave_cohort()
+        self.channel.let_rest(self)
+        self._hub.sweep_regularly(self)
+        if self.subscription.policy is Policy.DISCONNECT:
+            self.channel.watch_lag(self)
+
+    def resume(self) -> None:
+        """The socket accepts again: the policy judges what piled up, and sending goes on."""
+        self._is_stalled = False
+        self._hub.stop_sweeping(self)
+        if self.check_lag():
+            self.channel.pump_each_time(self)
+            self.pump()
+            if self.subscription.policy is Policy.BLOCK:
+                self._hub.touch(self.channel)  # waiting producers may have room now
+
+    def check_lag(self) -> bool:
+        """Let the policy judge the lag of a consumer that could not take.
+
+        Returns:
+            Whether it stays connected.
+        """
+        if not self.subscription.judge():
+            self._disconnect("fell behind by more than its buffer")
+        return not self._connection.is_finished
+
+    def sweep(self, now: float) -> None:
+        """Act on the deadlines of a stalled socket."""
+        settings = self._hub.settings
+        unsent = self._connection.transport.get_write_buffer_size()
+        if unsent < self._unsent:
+            self._moved_at = now
+        self._unsent = unsent
+        stalled_for = now - self._moved_at
+        if self.subscription.policy is Policy.BLOCK and stalled_for >= settings.block_timeout and self._is_full:
+            self._disconnect(f"held producers up for block_timeout ({settings.block_timeout} s)")
+        elif stalled_for >= settings.send_timeout:
+            log.info("consumer.aborted", stream=self.subscription.stream.id, send_timeout=settings.send_timeout)
+            self._connection.transport.abort()
+        else:
+            self.check_lag()
+
+    @property
+    def _is_full(self) -> bool:
+        return not self.subscription.is_replaying and self.subscription.lag >= self.subscription.buffer
+
+    def _disconnect(self, why: str) -> None:
+        subscription = self.subscription
+        subscription.stream.counters.disconnected += 1
+        log.info("consumer.disconnected", stream=subscription.stream.id, policy=subscription.policy, why=why)
+        self._refuse(ProblemCode.SLOW_CONSUMER, f"policy {subscription.policy}: this consumer {why}; resume to go on")
+        self._detach()
+
+    # Receiving
+
+    def receive(self, payload: bytes, *, is_text: bool) -> None:
+        """A message of the consumer: a signal to the producers, or a problem."""
+        connection = self._connection
+        try:
+            connection.check_frame(
+                payload, ProblemCode.UNKNOWN_MESSAGE, is_text=is_text, limit=self._hub.settings.max_message
+            )
+            signal = connection.codec.decode_from_consumer(payload)
+        except WireError as error:
+            connection.report(error.code, error.message)
+            return
+        inlets = tuple(self.channel.inlets)
+        for inlet in inlets:
+            inlet.signal(signal)
+        connection.tell(SignalResult(delivered=len(inlets), id=signal.id))
+
+    # The end
+
+    def lost(self) -> None:
+        """The connection is gone."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._detach()
+
+    def _detach(self) -> None:
+        """Leave the stream; safe to do twice."""
+        self._hub.stop_sweeping(self)
+        self._leave_cohort()
+        self.channel.leave(self, None)
+        self.subscription.stream.unsubscribe(self.subscription, self._hub.now())
+        self._hub.touch(self.channel)  # producers that waited for this consumer need not any more
+
+    def _leave_cohort(self) -> None:
+        if self._cohort is not None:
+            self._cohort.remove(self)
+            self._cohort = None

@@ -1,0 +1,180 @@
+"""HTTP on the same port: streams, pages of events, schema, health (DESIGN §3.6; SPEC §9).
+
+A route is a row of a table: method, path, function of hub and request parts to an answer. Whatever is refused is
+answered with a status and an `application/problem+json` body (RFC 9457).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Any, Final, NamedTuple
+from urllib.parse import unquote, urlsplit
+
+import msgspec
+from websockets.datastructures import Headers
+from websockets.http11 import Response
+
+from gateway.hub import Hub
+from gateway.streams.log import Log
+from gateway.streams.view import View
+from protocol.addresses import PREFIX, check_stream_id, parse_events
+from protocol.codec import JSON
+from protocol.errors import ErrorKind, StreamError, WireError, is_invalid
+from protocol.framing import payloads
+from protocol.schema import json_schema
+
+JSON_TYPE: Final = "application/json"
+PROBLEM_TYPE: Final = "application/problem+json"
+NDJSON_TYPE: Final = "application/x-ndjson"
+
+PAGE_BYTES = 1024 * 1024
+"""Bytes a page of events holds at most, beside its first event."""
+
+_STATUS = {
+    ErrorKind.NOT_FOUND: HTTPStatus.NOT_FOUND,
+    ErrorKind.INVALID: HTTPStatus.BAD_REQUEST,
+    ErrorKind.FULL: HTTPStatus.SERVICE_UNAVAILABLE,
+    ErrorKind.CLOSED: HTTPStatus.CONFLICT,
+}
+
+
+class Target(NamedTuple):
+    """A request's path, in parts.
+
+    Attributes:
+        stream_id: the `{id}` of `/v1/streams/{id}…`, decoded once; empty where there is none.
+        tail: what follows it, or the whole path where there is none.
+        query: the query string, undecoded.
+    """
+
+    stream_id: str
+    tail: str
+    query: str
+
+
+def parse_target(target: str) -> Target:
+    """The parts of a request target."""
+    url = urlsplit(target if target.startswith("/") else "/")
+    parts = url.path.split("/")
+    if url.path.startswith(PREFIX + "/") and len(parts) in (4, 5):
+        return Target(unquote(parts[3]), "/".join(("", *parts[4:])), url.query)
+    return Target("", url.path, url.query)
+
+
+def respond(status: HTTPStatus, body: bytes, content_type: str, **headers: str) -> Response:
+    """A whole answer; the connection ends with it."""
+    fields = Headers({"Content-Type": content_type, "Content-Length": str(len(body)), "Connection": "close"} | headers)
+    return Response(status.value, status.phrase, fields, body)
+
+
+def respond_json(value: Any, status: HTTPStatus = HTTPStatus.OK) -> Response:
+    """A value as JSON, with a newline so that curl's prompt stands on its own line."""
+    return respond(status, msgspec.json.encode(value) + b"\n", JSON_TYPE)
+
+
+def respond_problem(status: HTTPStatus, detail: str, **headers: str) -> Response:
+    """A refusal (RFC 9457)."""
+    body = {"type": "about:blank", "title": status.phrase, "status": status.value, "detail": detail}
+    return respond(status, msgspec.json.encode(body) + b"\n", PROBLEM_TYPE, **headers)
+
+
+def answer(hub: Hub, method: str, target: Target, *, is_ready: bool) -> Response:
+    """Answer a plain HTTP request.
+
+    Args:
+        hub: whose streams.
+        method: GET, PUT, DELETE …
+        target: what is asked for.
+        is_ready: whether the gateway takes new work.
+    """
+    methods = (_STREAM_ROUTES if target.stream_id else _ROUTES).get(target.tail)
+    if methods is None:
+        return respond_problem(HTTPStatus.NOT_FOUND, f"no such path; streams are under {PREFIX}")
+    handle = methods.get(method)
+    if handle is None:
+        allowed = ", ".join(methods)
+        return respond_problem(
+            HTTPStatus.METHOD_NOT_ALLOWED, f"{method} is not possible here; allowed: {allowed}", Allow=allowed
+        )
+    try:
+        if target.stream_id:
+            check_stream_id(target.stream_id)
+        return handle(hub, target, is_ready)
+    except ValueError as error:
+        return respond_problem(HTTPStatus.BAD_REQUEST, str(error))
+    except WireError as error:
+        return respond_problem(HTTPStatus.BAD_REQUEST, error.message)
+    except StreamError as error:
+        return respond_problem(_STATUS[error.kind], str(error))
+
+
+Handler = Callable[[Hub, Target, bool], Response]
+
+
+def _list(hub: Hub, _target: Target, _is_ready: bool) -> Response:  # noqa: FBT001 - one shape for all handlers
+    return respond_json(hub.list_info())
+
+
+def _info(hub: Hub, target: Target, _is_ready: bool) -> Response:  # noqa: FBT001
+    return respond_json(hub.info(target.stream_id))
+
+
+def _create(hub: Hub, target: Target, _is_ready: bool) -> Response:  # noqa: FBT001
+    try:
+        hub.create(target.stream_id)
+    except StreamError as error:
+        if is_invalid(error):  # the id was checked before, so it is taken
+            return respond_problem(HTTPStatus.CONFLICT, str(error))
+        raise
+    return respond_json(hub.info(target.stream_id), HTTPStatus.CREATED)
+
+
+def _close(hub: Hub, target: Target, _is_ready: bool) -> Response:  # noqa: FBT001
+    hub.close(target.stream_id)
+    return respond_json(hub.info(target.stream_id))
+
+
+def _events(hub: Hub, target: Target, _is_ready: bool) -> Response:  # noqa: FBT001
+    request = parse_events(target.query)
+    log = hub.manager.get(target.stream_id).log
+    return respond(HTTPStatus.OK, _page(log, request.after, request.limit), NDJSON_TYPE)
+
+
+def _page(log: Log, after: int, limit: int) -> bytes:
+    """Held events after a position as lines of JSON; at most `limit` of them and about `PAGE_BYTES`."""
+    cursor = max(after, log.floor - 1)
+    if cursor >= log.head:
+        return b""
+    batch = View(log, JSON, None).raw(cursor, min(cursor + limit, log.head), PAGE_BYTES)
+    return b"".join(payload + b"\n" for payload in payloads(batch.data))
+
+
+def _schema(_hub: Hub, _target: Target, _is_ready: bool) -> Response:  # noqa: FBT001
+    return respond(HTTPStatus.OK, _SCHEMA, "application/schema+json")
+
+
+def _live(_hub: Hub, _target: Target, _is_ready: bool) -> Response:  # noqa: FBT001
+    return respond_json({"status": "ok"})
+
+
+def _ready(_hub: Hub, _target: Target, is_ready: bool) -> Response:  # noqa: FBT001
+    if not is_ready:
+        return respond_problem(HTTPStatus.SERVICE_UNAVAILABLE, "the gateway is shutting down")
+    return respond_json({"status": "ok"})
+
+
+_SCHEMA = msgspec.json.encode(json_schema()) + b"\n"
+
+_ROUTES: dict[str, dict[str, Handler]] = {
+    PREFIX: {"GET": _list},
+    "/v1/schema.json": {"GET": _schema},
+    "/livez": {"GET": _live},
+    "/readyz": {"GET": _ready},
+    "/healthz": {"GET": _ready},
+}
+
+_STREAM_ROUTES: dict[str, dict[str, Handler]] = {
+    "": {"GET": _info, "PUT": _create, "DELETE": _close},
+    "/events": {"GET": _events},
+}

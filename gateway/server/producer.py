@@ -1,0 +1,222 @@
+"""A producer's connection: validate, number, append, acknowledge (DESIGN §3.5)."""
+
+from __future__ import annotations
+
+from collections import deque
+
+import structlog
+from msgspec import UNSET, Raw, UnsetType
+
+from gateway.hub.hub import Hub
+from gateway.server.connection import GatewayConnection
+from gateway.streams.producers import Producer as Pen
+from gateway.streams.producers import Verdict
+from gateway.streams.stream import Stream
+from protocol.addresses import OnFull, PublishRequest
+from protocol.codes import CloseCode, ProblemCode
+from protocol.errors import StreamError, WireError, is_closed
+from protocol.events import Event
+from protocol.messages import Ack, CloseStream, Ready, Signal
+
+log = structlog.get_logger("deltawire.server")
+
+
+class Producer:
+    """One producer on a WebSocket."""
+
+    __slots__ = ("_connection", "_hub", "_items", "_numbered", "_on_full", "_pen", "_seq", "channel", "stream")
+
+    def __init__(
+        self, hub: Hub, connection: GatewayConnection, stream: Stream, pen: Pen, request: PublishRequest
+    ) -> None:
+        self._hub = hub
+        self._connection = connection
+        self._pen = pen
+        self._on_full: OnFull = request.on_full
+        self._items: deque[tuple[str, bytes | Raw | Event]] = deque()  # (place in its batch, …) yet to be appended
+        self._seq = 0  # the last one appended from this connection
+        self._numbered: int | UnsetType = UNSET  # the last producer_seq accepted from this connection
+        self.stream = stream
+        self.channel = hub.channel(stream)
+
+    def start(self) -> None:
+        """Say where things stand, fence older generations, and begin to listen."""
+        stream = self.stream
+        stream.publishing += 1
+        for inlet in tuple(self.channel.inlets):
+            inlet.fence_if_older()
+        self.channel.inlets[self] = None
+        self._connection.tell(
+            Ready(
+                stream=stream.id,
+                epoch=stream.epoch,
+                head=stream.log.head,
+                generation=self._pen.generation,
+                producer_seq=self._pen.last,
+            )
+        )
+        if stream.is_closed:
+            self._refuse_closed()
+
+    def fence_if_older(self) -> None:
+        """End this connection if a newer generation of its producer id has come."""
+        if not self.stream.producers.is_current(self._pen):
+            self._end(ProblemCode.FENCED, f"a newer generation of producer {self._pen.id!r} publishes now")
+
+    # Receiving
+
+    def receive(self, payload: bytes, *, is_text: bool) -> None:
+        """A message of the producer: an event, an array of them, or `close_stream`."""
+        codec = self._connection.codec
+        try:
+            self._connection.check_frame(
+                payload, ProblemCode.INVALID_EVENT, is_text=is_text, limit=self._hub.settings.max_message
+            )
+            if codec.is_batch(payload):
+                self._items.extend((f"[{at}] ", item) for at, item in enumerate(codec.split_batch(payload)))
+            elif self._items:
+                self._items.append(("", payload))
+            else:
+                self._take("", payload)
+                return
+        except WireError as error:
+            self._connection.report(error.code, error.message)
+            return
+        if not self._is_waiting:
+            self._take_all()
+
+    @property
+    def _is_waiting(self) -> bool:
+        return bool(self._items) and isinstance(self._items[0][1], Event)
+
+    def _take_all(self) -> None:
+        while self._items and not self._connection.is_finished:
+            place, item = self._items.popleft()
+            if not self._take(place, item):
+                return
+        self._connection.release_reading("no room")
+
+    def _take(self, place: str, item: bytes | Raw | Event) -> bool:
+        """Append one item; False when it has to wait, which puts it back."""
+        event: Event | None = None
+        try:
+            message = item if isinstance(item, Event) else self._connection.codec.decode_from_producer(item)
+            if isinstance(message, CloseStream):
+                self._close_stream(place)
+                return True
+            assert isinstance(message, Event), "the codec gives nothing else"
+            event = message
+            if not self._is_repeat(event):
+                if not self._has_room():
+                    self._wait(place, event)
+                    return False
+                self._append(event)
+        except WireError as error:
+            number = UNSET if event is None else event.producer_seq
+            expected = self._pen.last + 1 if error.code is ProblemCode.SEQUENCE_GAP else UNSET
+            self._connection.report(error.code, place + error.message, producer_seq=number, expected=expected)
+        return True
+
+    def _is_repeat(self, event: Event) -> bool:
+        number = event.producer_seq
+        if number is UNSET:
+            return False
+        if self._pen.id is None:
+            raise _invalid("`producer_seq` needs a producer id: connect with ?producer=…")
+        match self._pen.judge(number):
+            case Verdict.HOLE:
+                raise WireError(
+                    ProblemCode.SEQUENCE_GAP, f"producer_seq {number} leaves a hole: {self._pen.last + 1} is expected"
+                )
+            case Verdict.REPEAT:
+                self._accepted(number, self._pen.seq)
+                return True
+            case Verdict.NEW:
+                return False
+
+    def _has_room(self) -> bool:
+        if not self.stream.has_room and not self.stream.is_closed:
+            self.channel.deliver()  # consumers that do accept may make room at once
+            if not self.stream.has_room and self._on_full == "reject":
+                raise WireError(ProblemCode.STREAM_FULL, "a consumer of policy 'block' is not keeping up: try again")
+        return self.stream.has_room or self.stream.is_closed
+
+    def _wait(self, place: str, event: Event) -> None:
+        self._items.appendleft((place, event))
+        self._connection.hold_reading("no room")
+        self.channel.wait_for_room(self)
+
+    def _append(self, event: Event) -> None:
+        timestamp = None if event.timestamp is UNSET else event.timestamp.isoformat().replace("+00:00", "Z")
+        try:
+            seq = self._hub.publish(self.channel, event.data, timestamp)
+        except StreamError as error:
+            if is_closed(error):
+                self._refuse_closed()
+            else:
+                self._end(ProblemCode.OVERLOADED, error.detail)
+            return
+        self._accepted(event.producer_seq, seq)
+
+    def _accepted(self, number: int | UnsetType, seq: int) -> None:
+        self._seq = max(self._seq, seq)
+        if number is not UNSET:
+            self._pen.accepted(number, seq)
+            self._numbered = self._pen.last
+        self.channel.acknowledge_later(self)
+        self._hub.touch(self.channel)
+
+    def _close_stream(self, place: str) -> None:
+        if place:
+            raise _invalid("`close_stream` stands alone, not in a batch")
+        self._hub.close(self.stream.id)
+        self.channel.flush()
+        self._connection.finish(CloseCode.STREAM_ENDED, "stream ended")
+
+    # The channel's side
+
+    def go_on(self) -> None:
+        """There is room again."""
+        self._take_all()
+
+    def acknowledge(self) -> None:
+        """Tell the producer what was appended in this turn."""
+        self._connection.tell(Ack(seq=self._seq, producer_seq=self._numbered))
+
+    def signal(self, signal: Signal) -> None:
+        """Pass a consumer's signal on, past whatever waits here."""
+        self._connection.tell(signal)
+
+    # The end
+
+    def drain(self) -> None:
+        """Close with 1001: what was acknowledged stays, the rest is to be sent elsewhere."""
+        self.channel.flush()
+        self._end(ProblemCode.SHUTTING_DOWN, "the gateway is shutting down: reconnect and go on")
+
+    def _refuse_closed(self) -> None:
+        self._end(ProblemCode.STREAM_CLOSED, f"stream {self.stream.id!r} is closed; it takes no more events")
+
+    def _end(self, code: ProblemCode, why: str) -> None:
+        log.info("producer.ended", stream=self.stream.id, producer=self._pen.id, code=code)
+        self._items.clear()
+        self.channel.remove_inlet(self)
+        self._connection.refuse(code, why)
+
+    def pause(self) -> None:
+        """The producer does not read its acks; the connection has stopped reading its events already."""
+
+    def resume(self) -> None:
+        """The producer reads again."""
+
+    def lost(self) -> None:
+        """The connection is gone; what it had not got appended was never acknowledged."""
+        self._items.clear()
+        self.stream.publishing -= 1
+        self.stream.last_active_at = self._hub.now()
+        self.channel.remove_inlet(self)
+        self._hub.touch(self.channel)
+
+
+def _invalid(message: str) -> WireError:
+    return WireError(ProblemCode.INVALID_EVENT, message)
