@@ -41,3 +41,10 @@ def test_frames_written_one_after_the_other_are_read_one_by_one() -> None:
     payloads = [b"x" * size for size in BOUNDARY_SIZES]
     stream = b"".join(framing.frame(framing.TEXT, payload) for payload in payloads)
     assert [bytes(frame.data) for frame in _parse(stream)] == payloads
+
+
+@pytest.mark.parametrize("first", list(OPCODES))
+def test_the_payloads_of_frames_are_found_again(first: int) -> None:
+    payloads = [b"x" * size for size in BOUNDARY_SIZES]
+    assert list(framing.payloads(b"".join(framing.frame(first, payload) for payload in payloads))) == payloads
+    assert list(framing.payloads(b"")) == []

@@ -114,6 +114,7 @@ REFUSED_IN_JSON = [
     (b'{"type":"text_delta","data":{"text":"a"},"\xff":1}', "`$`", "invalid UTF-8"),
     (b'{"type":"text_delta","data":{"text":"\xed\xa0\x80"}}', "$.data.text", "invalid UTF-8"),
     (_json_extension(b'{"\xff":1}'), "$.data.data", "invalid UTF-8"),
+    (_json_extension(b'{"a":{"b":"\xff"}}'), "`$.data.data.a`", "invalid UTF-8"),
     (_json_extension(b'["\xc0\x80"]'), "$.data.data", "invalid UTF-8"),
     (b'{"type":"text_delta","data":{"text":"\\ud83d","index":0}}', "`text`", "surrogate"),
     (b'{"type":"text_delta","data":{"text":"\\ud83d x"}}', "`text`", "surrogate"),
