@@ -1,0 +1,50 @@
+"""How a command ends: exit status, one line for a person, never a traceback."""
+
+from __future__ import annotations
+
+import os
+import sys
+from enum import IntEnum
+
+import click
+
+
+class Status(IntEnum):
+    """Exit statuses; above 128 they are 128 + the signal a shell user would expect to see."""
+
+    DONE = 0
+    FAILED = 1
+    MISUSED = 2
+    INTERRUPTED = 130  # SIGINT
+    READER_GONE = 141  # SIGPIPE, which Python ignores: a socket that breaks must not kill the process
+
+
+class Failure(click.ClickException):
+    """The command could not do its work; the message is the one line that says why."""
+
+    exit_code = Status.FAILED
+
+
+class StartFailure(click.ClickException):
+    """The gateway could not start; the message is the one line that says why."""
+
+    exit_code = Status.MISUSED
+
+
+def say(text: str) -> None:
+    """One line to the person at the keyboard, on standard error."""
+    try:
+        click.echo(f"deltawire: {' '.join(text.split())}", err=True)
+    except OSError:  # nobody reads it: not a reason to stop
+        _discard(sys.stderr.fileno())
+
+
+def discard_output() -> None:
+    """Let the interpreter flush what nobody reads any more without a word."""
+    _discard(sys.stdout.fileno())
+
+
+def _discard(fd: int) -> None:
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, fd)
+    os.close(null)

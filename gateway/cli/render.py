@@ -1,0 +1,245 @@
+"""What `tail` shows of a stream: pure, from frames to text.
+
+| view | for | shows |
+|---|---|---|
+| `Frames` | programs | each frame as it came, one a line |
+| `Text` | files and pipes | the answer's text and nothing else |
+| `Screen` | a person | text, thinking dimmed, tool calls, usage, stop reasons, gaps, errors |
+
+No control character of a stream reaches a terminal: whoever publishes could otherwise drive it (move its cursor, set
+its title, type for the person).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import click
+from msgspec import UNSET, UnsetType
+
+from gateway.client import Frame
+from protocol.events import (
+    ContentStart,
+    Data,
+    Error,
+    Event,
+    MessageStart,
+    MessageStop,
+    TextDelta,
+    Thinking,
+    ToolDelta,
+    Usage,
+)
+from protocol.messages import Gap, StreamEnd
+
+_UNSAFE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+"""Control characters but newline and tab, and the marks that reorder a line (Unicode UAX #9)."""
+
+_UNSAFE_IN_JSON = re.compile(r"[\x7f-\x9f]")
+"""What JSON need not escape and a terminal obeys."""
+
+
+def make_printable(text: str) -> str:
+    """Text with what could drive a terminal made visible: ESC becomes ␛."""
+    return _UNSAFE.sub(lambda match: _picture(ord(match[0])), text)
+
+
+def _picture(code: int) -> str:
+    if code < 0x20:
+        return chr(0x2400 + code)  # the block of control pictures
+    return "\N{SYMBOL FOR DELETE}" if code == 0x7F else "\N{REPLACEMENT CHARACTER}"
+
+
+def escape_json(text: str) -> str:
+    """JSON that is equal and drives no terminal."""
+    return _UNSAFE_IN_JSON.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+
+
+def describe_gap(gap: Gap) -> str:
+    """What a gap says, in words."""
+    if gap.reason == "epoch_changed":
+        began = "the stream began anew"
+        return began if gap.seq < gap.first else f"{began}: events {gap.first}–{gap.seq} of it are gone"
+    what = "are no longer held" if gap.reason == "evicted" else "were dropped: this reader is too slow"
+    return f"events {gap.first}–{gap.seq} {what}"
+
+
+def describe_error(error: Error) -> str:
+    """What an error event says, in one line."""
+    code = f" ({error.code})" if error.code else ""
+    return f"error: {error.error}{code}"
+
+
+def describe_usage(usage: Usage) -> str:
+    """Token counts in one line."""
+    parts = f"{usage.prompt_tokens} prompt + {usage.completion_tokens} completion = {usage.total_tokens} tokens"
+    details = [
+        f"{count} {name}"
+        for count, name in ((usage.cached_tokens, "cached"), (usage.reasoning_tokens, "reasoning"))
+        if count is not UNSET
+    ]
+    return f"{parts} ({', '.join(details)})" if details else parts
+
+
+class View(Protocol):
+    """One way to show a stream."""
+
+    def show(self, frame: Frame) -> str:
+        """What the next frame adds."""
+        ...
+
+    def interrupt(self) -> str:
+        """What has to be written before something else may write to the same terminal."""
+        ...
+
+    def end(self, end: StreamEnd | None) -> str:
+        """What the end of the stream adds."""
+        ...
+
+
+class Frames:
+    """Every frame as it came, one a line.
+
+    Args:
+        on_terminal: escape what a terminal would obey; the JSON stays equal.
+    """
+
+    def __init__(self, *, on_terminal: bool) -> None:
+        self._on_terminal = on_terminal
+
+    def show(self, frame: Frame) -> str:
+        """The payload and a newline."""
+        text = frame.payload.decode()
+        return f"{escape_json(text) if self._on_terminal else text}\n"
+
+    def interrupt(self) -> str:
+        """Nothing: lines are always complete."""
+        return ""
+
+    def end(self, end: StreamEnd | None) -> str:
+        """Nothing: the end is a frame."""
+        del end
+        return ""
+
+
+class Text:
+    """The answer's text, byte for byte.
+
+    Args:
+        warn: told of gaps and errors, which the text can't show.
+    """
+
+    def __init__(self, warn: Callable[[str], None]) -> None:
+        self._warn = warn
+
+    def show(self, frame: Frame) -> str:
+        """The text of a `text_delta`."""
+        match frame.message:
+            case Event(data=TextDelta(text=text)):
+                return text
+            case Event(data=Error() as error):
+                self._warn(make_printable(describe_error(error)))
+            case Gap() as gap:
+                self._warn(describe_gap(gap))
+        return ""
+
+    def interrupt(self) -> str:
+        """Nothing: standard error is elsewhere."""
+        return ""
+
+    def end(self, end: StreamEnd | None) -> str:
+        """Nothing: the text is complete."""
+        del end
+        return ""
+
+
+class Screen:
+    """A stream on a terminal: text as it is, thinking and tool calls dimmed, everything else in brackets.
+
+    Args:
+        colour: whether the terminal shows styles.
+    """
+
+    def __init__(self, *, colour: bool) -> None:
+        self._style = click.style if colour else _plain
+        self._flow: tuple[Any, ...] = ()
+        self._is_line_open = False
+        self._is_message_open = True  # unless a stop was seen: the start may have been missed
+        self._usage: Usage | None = None
+
+    def show(self, frame: Frame) -> str:
+        """What the next event or gap adds to the screen."""
+        match frame.message:
+            case Gap() as gap:
+                return self._note(describe_gap(gap), fg="yellow")
+            case Event(data=data):
+                return self._show(data)
+            case _:
+                return ""
+
+    def interrupt(self) -> str:
+        """The end of the line, if one is open."""
+        return self._break()
+
+    def end(self, end: StreamEnd | None) -> str:
+        """Token counts no stop came for, and why the stream ended."""
+        rest = self._take_usage()
+        return rest + (self._note(f"stream ended: {end.reason}", dim=True) if end else self._break())
+
+    def _show(self, data: Data) -> str:  # noqa: PLR0911 - one for each event type
+        match data:
+            case TextDelta() as delta:
+                return self._run(("text", delta.index, delta.choice), delta.text)
+            case Thinking() as delta:
+                return self._run(("thinking", delta.index, delta.choice), delta.thinking, dim=True)
+            case ToolDelta() as delta:
+                return self._run(("tool", delta.index, delta.choice), delta.partial_json, dim=True)
+            case ContentStart(name=str(name)) as block:
+                return self._run(("tool", block.index, block.choice), f"[{block.kind or 'block'} {name}] ", fg="cyan")
+            case MessageStart() as start:
+                self._is_message_open = True
+                return self._note(start.model, dim=True) if start.model else self._break()
+            case MessageStop() as stop:
+                self._is_message_open = False
+                return self._note(f"stop: {stop.stop_reason}", dim=True) + self._take_usage()
+            case Usage() as usage:
+                self._usage = usage
+                return "" if self._is_message_open else self._take_usage()
+            case Error() as error:
+                return self._note(describe_error(error), fg="red")
+            case _:
+                return ""
+
+    def _run(self, flow: tuple[str, int | UnsetType, int | UnsetType], text: str, **style: Any) -> str:
+        """A piece of running text; another block or choice begins on a line of its own."""
+        start = ""
+        if flow != self._flow:
+            start = self._break()
+            self._flow = flow
+            if choice := flow[2]:
+                start += self._style(f"[choice {choice}] ", dim=True)
+        if text:
+            self._is_line_open = not text.endswith("\n")
+        return start + self._style(make_printable(text), **style)
+
+    def _note(self, text: str, **style: Any) -> str:
+        """A line about the stream."""
+        line = self._style(f"[{make_printable(' '.join(text.split()))}]", **style)
+        return f"{self._break()}{line}\n"
+
+    def _break(self) -> str:
+        """Whatever comes next begins a line."""
+        self._flow = ()
+        newline = "\n" if self._is_line_open else ""
+        self._is_line_open = False
+        return newline
+
+    def _take_usage(self) -> str:
+        usage, self._usage = self._usage, None
+        return self._note(describe_usage(usage), dim=True) if usage else ""
+
+
+def _plain(text: str, **_style: Any) -> str:
+    return text

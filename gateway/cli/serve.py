@@ -1,0 +1,109 @@
+"""`deltawire serve`: run a gateway until a signal ends it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from typing import Any
+from urllib.parse import urlsplit
+
+import click
+import structlog
+
+from gateway.cli.ending import StartFailure
+from gateway.cli.options import examples, settings_options
+from gateway.config import ConfigError, Settings, make_settings
+from gateway.server import Gateway
+from gateway.telemetry import configure_logs
+from protocol.addresses import PREFIX
+
+new_event_loop: Callable[[], asyncio.AbstractEventLoop]
+try:
+    from uvloop import new_event_loop
+except ImportError:  # not made for this platform
+    from asyncio import new_event_loop
+
+log = structlog.get_logger()
+
+
+@click.command(
+    "serve",
+    epilog=examples(
+        "deltawire serve",
+        "deltawire serve --host 0.0.0.0 --port 9000",
+        "DELTAWIRE_RETENTION_EVENTS=1000 deltawire serve --config deltawire.toml",
+    ),
+)
+@settings_options
+def command(**values: Any) -> None:
+    """Run a gateway until SIGTERM or SIGINT (Ctrl-C), then drain it.
+
+    Every option is also an environment variable and a key of the TOML file; the option wins, then the variable, then
+    the file. With --port 0 the first log line (`gateway.started`, JSON off a terminal) says which port it is.
+    """
+    try:
+        settings = make_settings(values)
+    except ConfigError as error:
+        raise StartFailure(str(error)) from None
+    configure_logs(settings, sys.stderr)
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        runner.run(_serve(settings))
+
+
+async def _serve(settings: Settings) -> None:
+    """Listen, say where, wait for a signal, drain."""
+    gateway = Gateway(settings)
+    async with AsyncExitStack() as stack:
+        stopping = _await_signals(stack)
+        try:
+            await stack.enter_async_context(gateway)
+        except (OSError, UnicodeError) as error:
+            raise StartFailure(f"can't listen on {settings.host}:{settings.port}: {_reason(error)}") from None
+        _announce(gateway.url)
+        await stopping
+    log.info("gateway.stopped")
+
+
+def _await_signals(stack: AsyncExitStack) -> asyncio.Future[None]:
+    """What the first SIGTERM or SIGINT completes; a second one ends the process at once.
+
+    Args:
+        stack: puts the handlers away when it closes.
+    """
+    loop = asyncio.get_running_loop()
+    stopping: asyncio.Future[None] = loop.create_future()
+
+    def on_signal(signum: signal.Signals) -> None:
+        if stopping.done():
+            log.warning("gateway.killed", signal=signum.name)
+            os._exit(128 + signum)  # whatever the drain waits for, the person does not want to
+        log.info("gateway.drain_started", signal=signum.name)
+        stopping.set_result(None)
+
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(signum, on_signal, signum)
+        stack.callback(loop.remove_signal_handler, signum)
+    return stopping
+
+
+def _announce(url: str) -> None:
+    """Say where the gateway listens: to programs in the log, to a person in words."""
+    parts = urlsplit(url)
+    log.info("gateway.started", url=url, host=parts.hostname, port=parts.port, pid=os.getpid())
+    if sys.stdout.isatty():
+        click.echo(f"Listening on {url}; to follow the stream `demo`:\n")
+        click.echo(f"    wscat -c {url}{PREFIX}/demo/subscribe\n")
+
+
+def _reason(error: OSError | UnicodeError) -> str:
+    """Why an address can't be listened on, without the address, which the caller has said."""
+    if isinstance(error, UnicodeError):
+        return "not a host name"
+    if isinstance(error, socket.gaierror) or not error.errno:
+        return error.strerror or str(error)
+    return os.strerror(error.errno)

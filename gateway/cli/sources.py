@@ -1,0 +1,142 @@
+"""What `publish` makes of its input: bytes in chunks of any size in, events out.
+
+A source has `feed(chunk)` and `finish()`, as the provider translators have.
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from typing import Protocol
+from uuid import uuid4
+
+from msgspec import UNSET
+
+from gateway.config import MIB
+from protocol.codec import JSON
+from protocol.codes import ProblemCode
+from protocol.errors import WireError
+from protocol.events import Data, Event, MessageStart, MessageStop, TextDelta
+from protocol.messages import Message
+
+MAX_LINE = MIB
+"""Longest line kept, in bytes: no gateway can be configured to take a larger message."""
+
+_UNDECODED = re.compile("[\udc80-\udcff]")
+
+
+class Source(Protocol):
+    """Input in one format."""
+
+    def feed(self, chunk: bytes) -> Iterable[Data | Event]:
+        """What this chunk completes."""
+        ...
+
+    def finish(self) -> Iterable[Data | Event]:
+        """What is left at the end of the input."""
+        ...
+
+
+class TextSource:
+    """Plain text as one answer: each chunk a `text_delta` at once, between `message_start` and `message_stop`.
+
+    Args:
+        warn: told once if the text is not UTF-8; U+FFFD stands for what is not.
+    """
+
+    def __init__(self, warn: Callable[[str], None]) -> None:
+        self._warn = warn
+        self._decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
+        self._message_id = f"msg_{uuid4().hex}"
+        self._has_started = False
+        self._has_warned = False
+
+    def feed(self, chunk: bytes) -> Iterator[Data]:
+        """The chunk as a delta; a character cut in two waits for its other half."""
+        return self._deltas(self._decoder.decode(chunk))
+
+    def finish(self) -> Iterator[Data]:
+        """The end of the answer, if there was one."""
+        yield from self._deltas(self._decoder.decode(b"", final=True))
+        if self._has_started:
+            yield MessageStop(message_id=self._message_id, stop_reason="end_turn")
+
+    def _deltas(self, text: str) -> Iterator[Data]:
+        if not text:
+            return
+        if not self._has_started:
+            self._has_started = True
+            yield MessageStart(message_id=self._message_id)
+        valid, count = _UNDECODED.subn("\N{REPLACEMENT CHARACTER}", text)
+        if count and not self._has_warned:
+            self._has_warned = True
+            self._warn("input is not all UTF-8: each wrong byte is replaced by U+FFFD")
+        yield TextDelta(text=valid)
+
+
+class EventsSource:
+    """One JSON event a line, as producers send them or as `tail --json` prints them.
+
+    Of a recording, control messages are skipped, and what the gateway had added is left to the next gateway.
+
+    Args:
+        refuse: told of each line that is no event, with its number and the reason; the next line is read.
+    """
+
+    def __init__(self, refuse: Callable[[str], None]) -> None:
+        self._refuse = refuse
+        self._rest = b""
+        self._line = 0
+        self._is_overlong = False
+
+    def feed(self, chunk: bytes) -> Iterator[Event]:
+        """The events of the lines this chunk completes."""
+        *lines, self._rest = (self._rest + chunk).split(b"\n")
+        for line in lines:
+            yield from self._events(line)
+        if len(self._rest) > MAX_LINE:
+            self._is_overlong = True
+            self._rest = b""
+
+    def finish(self) -> Iterator[Event]:
+        """The event of a last line without its newline."""
+        if self._rest or self._is_overlong:
+            yield from self._events(self._rest)
+
+    def _events(self, line: bytes) -> Iterator[Event]:
+        self._line += 1
+        if self._is_overlong:
+            self._is_overlong = False
+            self._refuse(f"line {self._line}: longer than {MAX_LINE} bytes")
+        elif line.strip():
+            try:
+                event = parse_line(line)
+            except WireError as error:
+                self._refuse(f"line {self._line}: {error.message}")
+            else:
+                if event is not None:
+                    yield event
+
+
+def parse_line(line: bytes) -> Event | None:
+    """The event on a line; None for a control message of a recording.
+
+    Raises:
+        WireError: the line is neither.
+    """
+    try:
+        message = JSON.decode_from_producer(line)
+    except WireError as error:
+        with suppress(WireError):
+            match JSON.decode_to_consumer(line):
+                case Event() as event if event.seq is not UNSET:
+                    event.seq = event.first = UNSET
+                    return event
+                case Message():
+                    return None
+        raise error from None
+    if isinstance(message, Event):
+        return message
+    raise WireError(ProblemCode.INVALID_EVENT, "a stream is closed with --close, not by a line")

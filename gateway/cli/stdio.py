@@ -1,0 +1,115 @@
+"""Standard input and output of an asyncio program: waiting for either never holds the event loop up.
+
+asyncio's own pipe transports refuse regular files and set `O_NONBLOCK`, which on a terminal changes the shell's side
+too. Here a descriptor is asked whether it is ready, and waited for only when it is not: regular files always are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import select
+import stat
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+PIPE_BUF = select.PIPE_BUF
+"""Bytes a pipe takes without blocking once it is writable (POSIX `write`)."""
+
+
+class Input:
+    """A descriptor read in the chunks it comes in.
+
+    Args:
+        fd: the descriptor; 0 is standard input.
+        chunk: most bytes one read gives.
+    """
+
+    def __init__(self, fd: int, chunk: int) -> None:
+        self._fd = fd
+        self._chunk = chunk
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """Every chunk as soon as it is there, until the end of the input."""
+        while True:
+            if not select.select([self._fd], [], [], 0)[0]:
+                loop = asyncio.get_running_loop()
+                await _wait_ready(self._fd, loop.add_reader, loop.remove_reader)
+            data = os.read(self._fd, self._chunk)
+            if not data:
+                return
+            yield data
+
+
+class Output:
+    """A descriptor written whole, however slowly its reader takes it.
+
+    Args:
+        fd: the descriptor; 1 is standard output.
+    """
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    async def write(self, data: bytes) -> None:
+        """Write all of `data`, waiting for the reader where it must.
+
+        Raises:
+            BrokenPipeError: the reader is gone.
+        """
+        rest = memoryview(data)
+        while rest:
+            if not select.select([], [self._fd], [], 0)[1]:
+                loop = asyncio.get_running_loop()
+                await _wait_ready(self._fd, loop.add_writer, loop.remove_writer)
+            rest = rest[os.write(self._fd, rest[:PIPE_BUF]) :]
+
+    @asynccontextmanager
+    async def watch_reader(self) -> AsyncIterator[None]:
+        """End the block when the reader of a pipe goes away, also while there is nothing to write.
+
+        `tail … | head -1` would otherwise linger until the stream's next event.
+
+        Raises:
+            BrokenPipeError: the reader went away within the block.
+        """
+        if not stat.S_ISFIFO(os.fstat(self._fd).st_mode):
+            yield
+            return
+        loop = asyncio.get_running_loop()
+        task = asyncio.current_task()
+        assert task is not None
+        is_gone = False
+
+        def leave() -> None:
+            nonlocal is_gone
+            is_gone = True
+            loop.remove_reader(self._fd)
+            task.cancel()
+
+        # The writing end of a pipe becomes "readable" only when its reading end is closed.
+        loop.add_reader(self._fd, leave)
+        try:
+            yield
+        except asyncio.CancelledError:
+            if is_gone and task.uncancel() == 0:
+                raise BrokenPipeError from None
+            raise
+        finally:
+            loop.remove_reader(self._fd)
+
+
+async def _wait_ready(fd: int, add: Callable[[int, Callable[[], None]], None], remove: Callable[[int], bool]) -> None:
+    """Wait until the loop says that a descriptor is ready.
+
+    Args:
+        fd: the descriptor.
+        add: the loop's `add_reader` or `add_writer`.
+        remove: its counterpart.
+    """
+    ready = asyncio.Event()
+    add(fd, ready.set)
+    try:
+        await ready.wait()
+    finally:
+        remove(fd)

@@ -1,0 +1,134 @@
+"""`deltawire streams`: look after streams over HTTP (DESIGN §3.6)."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+from urllib.parse import quote
+
+import click
+import httpx
+import msgspec
+
+from gateway.cli.ending import Failure
+from gateway.cli.options import examples, stream_argument, url_option
+from gateway.cli.render import make_printable
+from protocol.addresses import PREFIX
+
+TIMEOUT = 10.0
+"""Seconds the gateway has for an answer, as for a WebSocket handshake."""
+
+COLUMNS = ("id", "head", "events", "bytes", "consumers", "producers", "closed", "last_active_at")
+"""What `list` shows of a stream's info; `info` and `--json` show all."""
+
+_ERRNO = re.compile(r"^\[Errno \d+\] ")
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print what the gateway answers, as JSON.")
+
+
+@click.group(
+    "streams",
+    epilog=examples("deltawire streams list", "deltawire streams info demo --json", "deltawire streams close demo"),
+)
+def command() -> None:
+    """List, inspect, create and close streams."""
+
+
+@command.command("list", epilog=examples("deltawire streams list --url ws://gateway:8765"))
+@json_option
+@url_option
+def list_streams(*, as_json: bool, url: str) -> None:
+    """List all streams."""
+    answer = _ask("GET", url, "")
+    if as_json:
+        click.echo(answer, nl=False)
+        return
+    rows = [[_cell(info.get(column)) for column in COLUMNS] for info in _decode(answer)["streams"]]
+    click.echo(_table([list(COLUMNS), *rows]))
+
+
+@command.command("info", epilog=examples("deltawire streams info demo"))
+@stream_argument
+@json_option
+@url_option
+def show_info(*, stream: str, as_json: bool, url: str) -> None:
+    """Show all the gateway knows of STREAM."""
+    _show(_ask("GET", url, stream), as_json=as_json)
+
+
+@command.command("create", epilog=examples("deltawire streams create demo"))
+@stream_argument
+@json_option
+@url_option
+def create_stream(*, stream: str, as_json: bool, url: str) -> None:
+    """Create STREAM; publishing to it would do so too."""
+    _show(_ask("PUT", url, stream), as_json=as_json)
+
+
+@command.command("close", epilog=examples("deltawire streams close demo"))
+@stream_argument
+@json_option
+@url_option
+def close_stream(*, stream: str, as_json: bool, url: str) -> None:
+    """Close STREAM: its readers get what is left; it can be replayed until its retention ends."""
+    _show(_ask("DELETE", url, stream), as_json=as_json)
+
+
+def _ask(method: str, url: str, stream: str) -> str:
+    """The body the gateway answers with.
+
+    Args:
+        method: GET, PUT or DELETE.
+        url: the gateway's WebSocket address; its HTTP side is on the same port.
+        stream: the stream id; empty for all streams.
+
+    Raises:
+        Failure: no answer, or a refusal.
+    """
+    address = f"http{url.removeprefix('ws')}{PREFIX}" + (f"/{quote(stream, safe='')}" if stream else "")
+    try:
+        response = httpx.request(method, address, timeout=TIMEOUT)
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise Failure(f"no gateway at {url}: {_ERRNO.sub('', str(error)).lower()}") from None
+    if not response.is_success:
+        raise Failure(f"{_problem(response)} (HTTP {response.status_code})")
+    return response.text
+
+
+def _problem(response: httpx.Response) -> str:
+    """What went wrong, in the gateway's words (RFC 9457), else in HTTP's."""
+    try:
+        problem = _decode(response.text)
+    except Failure:
+        problem = {}
+    return make_printable(str(problem.get("detail") or problem.get("title") or response.reason_phrase))
+
+
+def _decode(answer: str) -> dict[str, Any]:
+    try:
+        return msgspec.json.decode(answer, type=dict[str, Any])
+    except msgspec.MsgspecError:
+        raise Failure("what answers there is not a gateway") from None
+
+
+def _show(answer: str, *, as_json: bool) -> None:
+    if as_json:
+        click.echo(answer, nl=False)
+        return
+    click.echo(_table([[f"{name}:", _cell(value)] for name, value in _decode(answer).items()]))
+
+
+def _cell(value: Any) -> str:
+    match value:
+        case bool():
+            return "yes" if value else "no"
+        case dict():
+            return ", ".join(f"{name} {_cell(number)}" for name, number in value.items())
+        case _:
+            return make_printable(str(value))
+
+
+def _table(rows: list[list[str]]) -> str:
+    """Rows in columns as wide as their widest cell."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)

@@ -1,0 +1,88 @@
+"""Logs: what the gateway did, one line each on standard error.
+
+An event's name is a dotted fact in the past tense (`consumer.closed`), its circumstances are keys beside it
+(`code=4000`). Off a terminal a line is a JSON object, on one it is coloured text. Records of the standard `logging`
+module (websockets, asyncio) take the same way, so that nothing else ever writes to standard error.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TextIO
+
+import structlog
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+from gateway.config import Settings
+
+
+def configure_logs(settings: Settings, stream: TextIO) -> None:
+    """Send the process's logs to one place in one form; the last call stands.
+
+    Args:
+        settings: `log_level` is the least severity written, `log_format` the form of a line.
+        stream: where lines go; `auto` looks whether it is a terminal.
+    """
+    on_terminal = settings.log_format == "console" or (settings.log_format == "auto" and stream.isatty())
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True, key="timestamp"),
+    ]
+    rendering = _console(stream) if on_terminal else _json_lines()
+    level = logging.getLevelNamesMapping()[settings.log_level.upper()]
+    structlog.configure(
+        processors=[*shared, *rendering],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.WriteLoggerFactory(stream),
+        cache_logger_on_first_use=False,
+    )
+    _adopt_standard_logging(level, [*shared, _name_foreign], rendering, stream)
+
+
+def _json_lines() -> list[Processor]:
+    return [
+        structlog.processors.format_exc_info,
+        _put_name_first,
+        structlog.processors.JSONRenderer(),
+    ]
+
+
+def _console(stream: TextIO) -> list[Processor]:
+    # repr() of every value keeps control characters of a peer's words away from the terminal.
+    return [
+        structlog.dev.ConsoleRenderer(
+            colors=stream.isatty(),
+            repr_native_str=True,
+            timestamp_key="timestamp",
+            exception_formatter=structlog.dev.plain_traceback,
+        )
+    ]
+
+
+def _put_name_first(_logger: WrappedLogger, _method: str, event_dict: EventDict) -> EventDict:
+    """Begin every line alike, for the person who reads JSON."""
+    head = {key: event_dict.pop(key) for key in ("timestamp", "level", "event")}
+    return {**head, **event_dict}
+
+
+def _name_foreign(_logger: WrappedLogger, _method: str, event_dict: EventDict) -> EventDict:
+    """Give a record of a library a name of our form; what it said becomes a value."""
+    record: logging.LogRecord = event_dict["_record"]
+    event_dict["message"] = event_dict["event"]
+    event_dict["event"] = f"{record.name}.logged"
+    return event_dict
+
+
+def _adopt_standard_logging(level: int, before: list[Processor], rendering: list[Processor], stream: TextIO) -> None:
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=before,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *rendering],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    # Libraries tell of every connection at `info`, which here the gateway's own events do.
+    root.setLevel(level if level == logging.DEBUG else max(level, logging.WARNING))

@@ -1,0 +1,155 @@
+"""What `publish` makes of its input."""
+
+from __future__ import annotations
+
+import random
+from datetime import UTC, datetime
+
+import pytest
+
+from gateway.cli.sources import MAX_LINE, EventsSource, TextSource
+from protocol.codec import JSON
+from protocol.events import Data, Event, EventType, MessageStart, MessageStop, TextDelta
+from protocol.messages import Policy, Subscribed
+
+
+def text_of(items: list[Data]) -> str:
+    return "".join(item.text for item in items if isinstance(item, TextDelta))
+
+
+def read_text(chunks: list[bytes]) -> tuple[list[Data], list[str]]:
+    warnings: list[str] = []
+    source = TextSource(warnings.append)
+    items = [item for chunk in chunks for item in source.feed(chunk)]
+    return [*items, *source.finish()], warnings
+
+
+def read_events(chunks: list[bytes]) -> tuple[list[Event], list[str]]:
+    refusals: list[str] = []
+    source = EventsSource(refusals.append)
+    events = [event for chunk in chunks for event in source.feed(chunk)]
+    return [*events, *source.finish()], refusals
+
+
+def test_each_chunk_of_text_is_a_delta_between_start_and_stop() -> None:
+    items, warnings = read_text([b"Hello ", b"world\n"])
+    match items:
+        case [
+            MessageStart(message_id=started),
+            TextDelta(text="Hello "),
+            TextDelta(text="world\n"),
+            MessageStop() as stop,
+        ]:
+            assert (stop.message_id, stop.stop_reason) == (started, "end_turn")
+        case _:
+            pytest.fail(f"unexpected {items}")
+    assert warnings == []
+
+
+def test_empty_input_is_no_answer() -> None:
+    assert read_text([]) == ([], [])
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5])
+def test_a_character_cut_in_two_waits_for_its_other_half(size: int) -> None:
+    text = "naïve 日本語 🎉 done"
+    raw = text.encode()
+    items, warnings = read_text([raw[start : start + size] for start in range(0, len(raw), size)])
+    assert text_of(items) == text
+    assert warnings == []
+
+
+def test_what_is_not_utf8_is_replaced_and_said_once() -> None:
+    items, warnings = read_text([b"a\xffb", b"c\xfe", "é".encode()[:1]])
+    assert text_of(items) == "a\ufffdbc\ufffd\ufffd"
+    assert len(warnings) == 1
+
+
+LINES = [
+    b'{"type":"text_delta","data":{"text":"one"}}',
+    b"",
+    b'{"type":"text_delta","timestamp":"2026-11-22T11:00:00Z","data":{"text":"two"}}\r',
+    b'{"type":"usage","data":{"prompt_tokens":1,"completion_tokens":2,"total_tokens":3}}',
+]
+
+
+@pytest.mark.parametrize("end", [b"", b"\n"])
+def test_lines_split_anywhere_give_the_same_events(end: bytes) -> None:
+    raw = b"\n".join(LINES) + end
+    dice = random.Random(7)
+    chunks = []
+    while raw:
+        size = dice.randint(1, 9)
+        chunks.append(raw[:size])
+        raw = raw[size:]
+    events, refusals = read_events(chunks)
+    assert [event.data.type for event in events] == [EventType.TEXT_DELTA, EventType.TEXT_DELTA, EventType.USAGE]
+    assert refusals == []
+
+
+def test_a_timestamp_of_the_input_is_kept() -> None:
+    events, _ = read_events([LINES[2]])
+    assert events[0].timestamp == datetime(2026, 11, 22, 11, tzinfo=UTC)
+
+
+SUBSCRIBED = Subscribed(
+    stream="s",
+    epoch="e",
+    floor=1,
+    head=2,
+    after=0,
+    policy=Policy.COALESCE,
+    buffer=100,
+    recovered=False,
+    closed=False,
+)
+
+
+def test_a_recording_loses_its_control_messages_and_its_numbers() -> None:
+    recording = [
+        JSON.encode(SUBSCRIBED),
+        b'{"type":"text_delta","first":1,"seq":2,"timestamp":"2026-11-22T11:00:00Z","data":{"text":"ab"}}',
+        b'{"type":"gap","first":3,"seq":4,"reason":"evicted"}',
+        b'{"type":"caught_up","seq":4}',
+        b'{"type":"stream_end","seq":4,"reason":"closed"}',
+    ]
+    events, refusals = read_events([b"\n".join(recording)])
+    assert [event.data for event in events] == [TextDelta(text="ab")]
+    assert not events[0].seq
+    assert not events[0].first
+    assert refusals == []
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (b"{", "truncated"),
+        (b"7", "Expected `object`"),
+        (b'[{"type":"text_delta","data":{"text":"x"}}]', "Expected `object`"),
+        (b'{"type":"no_such","data":{}}', "unknown type"),
+        (b'{"type":"text_delta","data":{"txt":"x"}}', "txt"),
+        (b'{"type":"text_delta","data":{"text":"\xff"}}', "UTF-8"),
+        (b'{"type":"close_stream"}', "--close"),
+        (b'{"type":"extension","data":' + b"[" * 2000, ""),
+    ],
+)
+def test_a_bad_line_is_refused_with_its_number_and_the_next_is_read(line: bytes, reason: str) -> None:
+    events, refusals = read_events([LINES[0] + b"\n" + line + b"\n" + LINES[3]])
+    assert len(events) == 2
+    assert len(refusals) == 1
+    assert refusals[0].startswith("line 2: ")
+    assert reason in refusals[0]
+
+
+def test_an_overlong_line_is_refused_without_being_kept() -> None:
+    source = EventsSource((refusals := list[str]()).append)
+    for _ in range(40):
+        assert list(source.feed(b"x" * (MAX_LINE // 10))) == []
+    assert len(list(source.feed(b"\n" + LINES[0] + b"\n"))) == 1
+    assert refusals == [f"line 1: longer than {MAX_LINE} bytes"]
+    assert list(source.finish()) == []
+
+
+def test_an_overlong_last_line_is_refused_at_the_end() -> None:
+    _, refusals = read_events([b"x" * (MAX_LINE + 1)])
+    assert refusals == [f"line 1: longer than {MAX_LINE} bytes"]
