@@ -26,11 +26,11 @@ missing too.
 
 *Extensions* hold the provider's JSON without what the events above say, one for each field and named after it:
 `logprobs`, `audio`, `annotations`, `service_tier`, `x_groq`; those of a choice have its `index`. `usage` is the whole
-usage object, where it says more than the counts. What is constant in a stream but repeated (`system_fingerprint`,
-`service_tier`, `provider`; `id` and `model` beyond `message_start`; `role` and `channel` of a delta) is told when it
-changes.
+usage object, where it says more than the counts. What is constant in a stream but repeated (`created`,
+`system_fingerprint`, `service_tier`, `provider`; `id` and `model` beyond `message_start`; `role` and `channel` of a
+delta) is told when it changes.
 
-Dropped, because they say nothing: null and empty fields and deltas; `object`; `created` (events have timestamps);
+Dropped, because they say nothing: null and empty fields and deltas; `object: chat.completion.chunk`;
 `obfuscation` (padding against traffic analysis); `role: assistant`; `type: function`; the id or name of a tool
 call, a `reasoning` or a finish reason that repeats what was said; SSE comments.
 """
@@ -47,7 +47,7 @@ from protocol.providers.bounds import make_arguments, make_text, make_thinking
 from protocol.providers.fields import Fields
 from protocol.providers.translator import SseTranslator
 
-_REPEATED = frozenset({"id", "model", "system_fingerprint", "service_tier", "provider"})
+_REPEATED = frozenset({"id", "model", "created", "system_fingerprint", "service_tier", "provider"})
 _REPEATED_IN_DELTA = frozenset({"role", "channel"})
 
 
@@ -132,7 +132,6 @@ class OpenAIChat(SseTranslator):
         for fields in choices:
             self._take_choice(fields)
         payload.drop("object", "chat.completion.chunk")
-        payload.drop("created")
         payload.drop("obfuscation")
         self._take_usage(payload.object("usage"))
         if event == "error" and "error" not in payload.source:
@@ -149,6 +148,7 @@ class OpenAIChat(SseTranslator):
             return
         self._messages += 1
         self._message_id = payload.label("id") or f"{self.provider}-{payload.count('created') or self._messages}"
+        payload.keep("created")
         model = payload.label("model")
         self._repeated = {"id": self._message_id, "model": model}
         self._emit_start(self._message_id, model)

@@ -48,7 +48,7 @@ def chunk(
 
 def bare(**fields: Any) -> dict[str, Any]:
     """A chunk with its repeated fields."""
-    return {"id": "c-1", "object": "chat.completion.chunk", "created": 7, "model": "m-1", "choices": [], **fields}
+    return {"id": "c-1", "object": "chat.completion.chunk", "model": "m-1", "choices": [], **fields}
 
 
 def inside(*payloads: dict[str, Any] | bytes) -> list[Data]:
@@ -231,10 +231,11 @@ def test_an_index_that_cannot_be_one_is_kept_and_read_as_choice_0() -> None:
 
 
 def test_what_is_constant_in_a_stream_is_told_once_and_when_it_changes() -> None:
-    first = bare(system_fingerprint="fp", service_tier="default", x_groq={"id": "r"})
+    first = bare(created=7, system_fingerprint="fp", service_tier="default", x_groq={"id": "r"})
     out = inside(first, first, first | {"system_fingerprint": "fp2", "model": "m-2", "id": "c-2"})
     groq = extension("x_groq", {"x_groq": {"id": "r"}})
     assert out == [
+        extension("created", {"created": 7}),
         extension("system_fingerprint", {"system_fingerprint": "fp"}),
         extension("service_tier", {"service_tier": "default"}),
         groq,

@@ -4,7 +4,7 @@ import time
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from protocol.providers.sse import EventStreamDecoder, EventTooLargeError, ServerSentEvent
@@ -94,6 +94,7 @@ def test_time_is_linear_when_a_long_line_comes_byte_by_byte() -> None:
     assert long < 24 * short, "eight times the bytes; quadratic would be 64 times the work"
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.sampled_from([b"data", b"event", b":", b" ", b"\r", b"\n", b"\xc3", b"\xbc", b"\xef\xbb\xbf", b"x"])),
     st.lists(st.integers(0, 100)),

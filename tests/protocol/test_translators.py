@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from protocol.codec import JSON, MSGPACK
@@ -126,6 +126,7 @@ def test_every_split_in_two_and_every_byte_alone_give_the_events_of_one_feed(nam
 
 
 @formats
+@settings(deadline=None)
 @given(data=st.data())
 def test_any_split_of_any_line_ending_gives_the_events_of_one_feed(name: str, data: st.DataObject) -> None:
     body = BODIES[name].replace(b"\n", data.draw(st.sampled_from([b"\n", b"\r", b"\r\n"])))
@@ -135,12 +136,14 @@ def test_any_split_of_any_line_ending_gives_the_events_of_one_feed(name: str, da
 
 
 @formats
+@settings(deadline=None)
 @given(body=st.binary())
 def test_arbitrary_bytes_give_valid_events(name: str, body: bytes) -> None:
     check(translate(name, body, b"\n\ndata:" + body))
 
 
 @formats
+@settings(deadline=None)
 @given(data=st.data())
 def test_a_mutated_stream_gives_valid_events(name: str, data: st.DataObject) -> None:
     body = bytearray(BODIES[name])
@@ -159,6 +162,7 @@ odd_values = st.recursive(
 
 
 @formats
+@settings(deadline=None)
 @given(data=st.data())
 def test_wrong_json_types_anywhere_give_valid_events(name: str, data: st.DataObject) -> None:
     def spoil(value: Any) -> Any:
@@ -175,6 +179,30 @@ def test_wrong_json_types_anywhere_give_valid_events(name: str, data: st.DataObj
         else:
             lines.append(line)
     check(translate(name, "\n".join(lines).encode()))
+
+
+def objects_in(value: Any) -> list[dict[str, Any]]:
+    """All objects within a JSON value, itself included."""
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return [*([value] if isinstance(value, dict) else []), *(found for item in inner for found in objects_in(item))]
+
+
+@formats
+@pytest.mark.parametrize("odd", ["mark", ["mark"], {"mark": 1}, {"type": "mark"}, "mark" * 10_000])
+@settings(deadline=None)
+@given(data=st.data())
+def test_a_field_nobody_knows_or_of_another_type_is_not_lost_wherever_it_stands(
+    name: str, odd: Any, data: st.DataObject
+) -> None:
+    lines = BODIES[name].decode().splitlines()
+    number = data.draw(st.sampled_from([i for i, line in enumerate(lines) if line.startswith("data: {")]))
+    payload = json.loads(lines[number][6:])
+    place = data.draw(st.sampled_from(objects_in(payload)))
+    place[data.draw(st.sampled_from(["novel", "index", "id", *place]))] = odd
+    lines[number] = "data: " + json.dumps(payload)
+    out = translate(name, "\n".join(lines).encode() + b"\n\n")
+    check(out)
+    assert b"mark" in JSON.encode(out)
 
 
 def anthropic_delta(text: str) -> bytes:
