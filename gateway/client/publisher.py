@@ -35,7 +35,7 @@ BATCH_EVENTS: Final = 64
 """Events of one message: past this, an array saves nothing more per event."""
 
 BATCH_BYTES: Final = 48 * 1024
-"""Bytes of one message: below the gateway's default limit of 64 KiB, with room for the array's own bytes."""
+"""Bytes of events in one message: larger arrays save no more, and hold up the ack of their first event."""
 
 MAX_SIGNALS: Final = 256
 """Signals kept for `signals()`; without a reader the oldest are forgotten."""
@@ -99,6 +99,7 @@ class Publisher:
         self._stream = stream
         self._codec = codec
         self._max_message = max_message
+        self._batch_bytes = min(BATCH_BYTES, max_message * 3 // 4)  # the rest is room for the array's own bytes
         self._one_by_one = on_full == "reject"
         request = PublishRequest(producer=producer or uuid4().hex, generation=generation, on_full=on_full)
         self._target = publish_url(url, stream, request)
@@ -306,6 +307,7 @@ class Publisher:
         except ConnectionClosed as error:
             if self._closing and error.rcvd and error.rcvd.code in (CloseCode.STREAM_ENDED, CloseCode.STREAM_CLOSED):
                 self._over = True
+                return "the stream is closed, as asked"
             return judge_close(error, problem)
         except WireError as error:
             return ProtocolFault(f"the gateway sent what is no message: {error.message}")
@@ -356,7 +358,7 @@ class Publisher:
             while True:
                 async with self._changed:
                     await self._changed.wait_for(lambda: self._ready and (self._window.has_unsent or self._closing))
-                    batch = self._window.take(BATCH_EVENTS, BATCH_BYTES)
+                    batch = self._window.take(BATCH_EVENTS, self._batch_bytes)
                 message = (batch[0] if len(batch) == 1 else batch) if batch else CloseStream()
                 await connection.send(self._codec.encode(message), text=self._codec.is_text)
                 if not batch:
