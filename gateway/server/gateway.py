@@ -29,6 +29,10 @@ from protocol.errors import StreamError, WireError
 SEND_BUFFER = 64 * 1024
 """SO_SNDBUF asked for. Linux doubles it: 128 KiB, so that a lag shows in the cursor and not in the kernel."""
 
+RECEIVE_BUFFER = 64 * 1024
+"""SO_RCVBUF asked for: what one producer can have processed in one loop turn, about a thousand events. Without it
+libuv reads up to 8 MiB from one socket before any other is served, and consumers of the stream are overrun."""
+
 WRITE_LIMIT = 32 * 1024
 """Bytes in a connection's own write buffer at which it stops accepting, for the same reason."""
 
@@ -96,7 +100,8 @@ class Gateway:
             backlog=BACKLOG,
         )
         for listener in server.sockets:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)  # accepted sockets inherit it
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)  # accepted sockets inherit both
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
         return server
 
     @property
