@@ -11,7 +11,7 @@ from math import isfinite
 from typing import Any, Final, TypeAlias, Union, cast
 
 import msgspec
-from msgspec import UNSET, Raw, Struct
+from msgspec import UNSET, Raw, Struct, UnsetType
 
 from protocol import framing
 from protocol.codes import ProblemCode
@@ -23,6 +23,7 @@ from protocol.events import (
     Event,
     EventType,
     Extension,
+    Seq,
     strict,
     strict_events,
 )
@@ -43,6 +44,12 @@ class _Tagged(Struct):
     """Any message, of which only the type is wanted."""
 
     type: str
+
+
+class _Numbered(Struct):
+    """Any event, of which only the producer's number is wanted."""
+
+    producer_seq: Seq | UnsetType = UNSET
 
 
 def _union(classes: list[type[Any]] | tuple[type[Any], ...]) -> Any:
@@ -89,6 +96,7 @@ class Codec:
         self._to_consumer = make_decoder(_union(_TO_CONSUMER))
         self._to_producer = make_decoder(_union(TO_PRODUCER))
         self._tagged = make_decoder(_Tagged)
+        self._numbered = make_decoder(_Numbered)
         self._explainer = Explainer(is_text=self.is_text, make_decoder=make_decoder)
 
     def frame(self, message: Message) -> bytes:
@@ -124,6 +132,13 @@ class Codec:
             if isinstance(message.data, Extension):
                 check_json(message.data.data, "$.data.data", ProblemCode.INVALID_EVENT)
         return message
+
+    def producer_seq_of(self, payload: bytes | Raw) -> int | UnsetType:
+        """The number of an event that was refused, where it can be read, so that the problem can name it."""
+        try:
+            return cast("int | UnsetType", self._numbered(payload).producer_seq)
+        except DECODE_ERRORS:
+            return UNSET
 
     def check_event(self, event: Event) -> bytes:
         """Hold an event made in Python to the rules of the wire, which its constructors don't check.

@@ -98,7 +98,6 @@ class Producer:
 
     def _take(self, place: str, item: bytes | Raw | Event) -> bool:
         """Append one item; False when it has to wait, which puts it back."""
-        event: Event | None = None
         try:
             message = item if isinstance(item, Event) else self._connection.codec.decode_from_producer(item)
             if isinstance(message, CloseStream):
@@ -112,7 +111,7 @@ class Producer:
                     return False
                 self._append(event)
         except WireError as error:
-            number = UNSET if event is None else event.producer_seq
+            number = item.producer_seq if isinstance(item, Event) else self._connection.codec.producer_seq_of(item)
             expected = self._pen.last + 1 if error.code is ProblemCode.SEQUENCE_GAP else UNSET
             self._connection.report(error.code, place + error.message, producer_seq=number, expected=expected)
         return True

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 
 from protocol import framing
 from protocol.codec import CODECS, JSON, MSGPACK, Codec, check_json, encode_event, to_msgpack
@@ -193,6 +193,26 @@ def test_an_event_made_in_python_is_held_to_the_rules_of_the_wire(codec: Codec, 
     with pytest.raises(WireError) as caught:
         codec.check_event(make_event(data))
     assert caught.value.code is ProblemCode.INVALID_EVENT
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("message", "number"),
+    [
+        ({"type": "text", "producer_seq": 8, "data": {}}, 8),
+        ({"producer_seq": MAX_SEQ}, MAX_SEQ),
+        ({"type": "text_delta", "data": {}}, UNSET),
+        ({"producer_seq": 0}, UNSET),
+        ({"producer_seq": "8"}, UNSET),
+        ([], UNSET),
+    ],
+)
+def test_the_number_of_a_refused_event_is_told_where_it_can_be_read(
+    codec: Codec, message: Any, number: int | UnsetType
+) -> None:
+    with pytest.raises(WireError):
+        codec.decode_from_producer(codec.encode(message))
+    assert codec.producer_seq_of(codec.encode(message)) == number
 
 
 def test_a_messagepack_producer_may_send_the_timestamp_extension() -> None:
