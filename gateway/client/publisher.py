@@ -107,6 +107,7 @@ class Publisher:
         self._window = Window(1 if self._one_by_one else window)
         self._changed = asyncio.Condition()  # guards what is below, and the window
         self._ready = False
+        self._careful = False  # one event at a time, to find the one that is refused
         self._closing = False  # the stream is to be closed
         self._over = False  # there will be no connection any more
         self._failure: ClientError | None = None
@@ -328,6 +329,7 @@ class Publisher:
                     self.seq = message.seq
                     if message.producer_seq is not UNSET:
                         self._window.ack(message.producer_seq)
+                    self._careful = self._careful and bool(self._window)
                     self._connector.progressed()
                 case Problem():
                     reason = self._take_problem(message)
@@ -341,7 +343,10 @@ class Publisher:
     def _take_problem(self, problem: Problem) -> str | None:
         match problem.code:
             case ProblemCode.INVALID_EVENT | ProblemCode.STREAM_FULL:
-                number = self.acked + 1 if problem.producer_seq is UNSET else problem.producer_seq
+                if problem.producer_seq is UNSET and self._window.in_flight > 1:
+                    self._careful = True  # a whole array may have been refused for the sake of its length
+                    return f"an event was refused: {problem.message}"
+                number = problem.producer_seq if problem.producer_seq is not UNSET else self.acked + 1
                 self._refusals.append(event_refusal(problem))
                 # What was under way behind it is refused for its numbers. A new connection sorts that out: the
                 # answers to the old numbers end with the old one.
@@ -357,12 +362,17 @@ class Publisher:
         with suppress(ConnectionClosed):  # the reader learns of it too, and why
             while True:
                 async with self._changed:
-                    await self._changed.wait_for(lambda: self._ready and (self._window.has_unsent or self._closing))
-                    batch = self._window.take(BATCH_EVENTS, self._batch_bytes)
+                    await self._changed.wait_for(self._may_write)
+                    batch = self._window.take(1 if self._careful else BATCH_EVENTS, self._batch_bytes)
                 message = (batch[0] if len(batch) == 1 else batch) if batch else CloseStream()
                 await connection.send(self._codec.encode(message), text=self._codec.is_text)
                 if not batch:
                     return
+
+    def _may_write(self) -> bool:
+        if not self._ready or (self._careful and self._window.in_flight):
+            return False
+        return self._window.has_unsent or self._closing
 
 
 def _event_refused(code: ProblemCode, message: str) -> EventRefused:

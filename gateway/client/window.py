@@ -51,6 +51,11 @@ class Window:
         """Whether an event waits to be sent on the present connection."""
         return self._sent < len(self._events)
 
+    @property
+    def in_flight(self) -> int:
+        """How many events went out on the present connection and are not acked."""
+        return self._sent
+
     def append(self, event: Event, size: int) -> None:
         """Take an event; it has to have room.
 

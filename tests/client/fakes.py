@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Self
 
 import msgspec
@@ -27,9 +27,10 @@ class FakeGateway:
     A script may also be a `Response`, which refuses the connection before the upgrade.
     """
 
-    def __init__(self, *scripts: Script | Response) -> None:
+    def __init__(self, *scripts: Script | Response, subprotocols: Sequence[str] = tuple(CODECS)) -> None:
         self.scripts = deque(scripts)
         self.requests: list[str] = []
+        self._subprotocols = [Subprotocol(name) for name in subprotocols]
         self._server: Server | None = None
 
     @property
@@ -43,7 +44,7 @@ class FakeGateway:
             "127.0.0.1",
             0,
             process_request=self._admit,
-            subprotocols=[Subprotocol(name) for name in CODECS],
+            subprotocols=self._subprotocols,
             close_timeout=1,
         )
         return self

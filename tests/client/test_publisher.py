@@ -256,6 +256,38 @@ async def test_an_event_refused_in_the_middle_of_many_is_dropped_alone_and_told_
     assert log.texts == ["1", "2", "4", "5", "6", "7", "8", "9"]
 
 
+@pytest.mark.parametrize("code", ["sequence_gap", "invalid_event"])
+async def test_a_refusal_that_fits_no_single_event_is_settled_on_a_new_connection(code: str) -> None:
+    log = FakeLog()
+
+    async def refuse_all(peer: ServerConnection) -> None:
+        await peer.send(log.ready())
+        await peer.recv()
+        await peer.send(problem(code))
+        await peer.wait_closed()
+
+    async with FakeGateway(refuse_all, log.serving()) as gateway, publisher(gateway) as target:
+        await send_numbers(target, 1, 9)
+        await target.flush()
+        assert len(gateway.requests) == 2
+    assert log.texts == numbers(1, 9)
+
+
+async def test_a_gateway_that_does_not_know_what_it_was_sent_is_a_fault() -> None:
+    log = FakeLog()
+
+    async def play(peer: ServerConnection) -> None:
+        await peer.send(log.ready())
+        await peer.recv()
+        await peer.send(problem("unknown_message"))
+        await peer.wait_closed()
+
+    async with FakeGateway(play) as gateway:
+        with pytest.raises(ProtocolFault, match="unknown_message!"):
+            async with publisher(gateway) as target:
+                await target.close_stream()
+
+
 @pytest.mark.parametrize(("code", "kind"), [(4500, Fenced), (4501, StreamClosed), (4503, Refused), (1009, Refused)])
 async def test_a_final_refusal_raises_from_send_and_flush_and_is_not_tried_again(
     code: int, kind: type[Refused]

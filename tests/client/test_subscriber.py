@@ -362,6 +362,26 @@ async def test_a_signal_after_the_end_is_not_delivered() -> None:
             await source.signal("cancel")
 
 
+async def test_a_signal_that_the_end_of_the_stream_overtakes_is_not_delivered() -> None:
+    async def end(peer: ServerConnection) -> None:
+        await peer.send(text(subscribed()))
+        await peer.recv()
+        await ending(0)(peer)
+
+    async with FakeGateway(end) as gateway, subscriber(gateway) as source:
+        with pytest.raises(NotDelivered, match="ended before"):
+            await source.signal("cancel")
+        assert await seqs(source) == []
+        assert source.ended is not None
+
+
+async def test_a_server_that_speaks_another_protocol_is_a_fault() -> None:
+    async with FakeGateway(stay, subprotocols=()) as gateway:
+        with pytest.raises(ProtocolFault, match="does not speak deltawire"):
+            async with subscriber(gateway):
+                pass
+
+
 async def test_messagepack_is_spoken_when_asked_for() -> None:
     async def play(peer: ServerConnection) -> None:
         assert peer.subprotocol == "deltawire.v1.msgpack"
