@@ -17,7 +17,7 @@ from sys import getsizeof
 
 from msgspec import Struct
 
-from gateway.streams.coalesce import Kind, Run, fold, runs_of
+from gateway.streams.coalesce import MAX_FOLDED_TEXT, Kind, Run, fold, runs_of
 from protocol.framing import payload_start
 
 FOLD_SHARE = 32
@@ -89,12 +89,7 @@ class Log:
         self._kinds: list[Kind] = []
         self._ends = array("Q", (0,))  # _ends[i]: bytes of all frames ever appended before index i
         self._folds: dict[int, list[Run]] = {}
-        self._marks: deque[tuple[float, int]] = deque()  # (when, head then), for retention by age
-
-    def bytes_after(self, cursor: int) -> int:
-        """What the held events after a seq cost, in bytes."""
-        cursor = max(cursor, self.floor - 1)
-        return self._ends[-1] - self._ends[cursor + 1 - self._base] + (self.head - cursor) * EVENT_OVERHEAD
+        self._marks: deque[tuple[float, int]] = deque()  # (end of a 64th of the age, head then)
 
     def append(self, kind: Kind, frame: bytes, now: float) -> int:
         """Add an event and trim to the retention.
@@ -139,10 +134,12 @@ class Log:
         self.trim_to(self.head + 1)
 
     def _mark(self, now: float) -> None:
-        if self._marks and now - self._marks[-1][0] < self.retention.age / AGE_MARKS:
-            self._marks[-1] = (now, self.head)  # errs towards keeping
+        step = self.retention.age / AGE_MARKS
+        when = (now // step + 1) * step  # errs towards keeping
+        if self._marks and self._marks[-1][0] == when:
+            self._marks[-1] = (when, self.head)
         else:
-            self._marks.append((now, self.head))
+            self._marks.append((when, self.head))
         self.trim_by_age(now)
 
     def _drop_oldest(self) -> None:
@@ -158,6 +155,11 @@ class Log:
         if index >= BLOCK and index * 2 >= len(self._frames):  # cut at most every half: amortised O(1)
             del self._frames[: index + 1], self._kinds[: index + 1], self._ends[: index + 1]
             self._base = self.floor
+
+    def size(self, after: int, last: int) -> int:
+        """Bytes of the frames of `after + 1 … last`; what is trimmed counts for nothing."""
+        after, last = max(after, self.floor - 1), max(last, self.floor - 1)
+        return self._ends[last + 1 - self._base] - self._ends[after + 1 - self._base]
 
     def furthest_within(self, cursor: int, size: int) -> int:
         """The last seq up to which the frames after a held position fit `size` bytes; at least the next one."""
@@ -187,10 +189,11 @@ class Log:
         while seq <= last:
             block = (seq - 1) // BLOCK
             start, end = block * BLOCK + 1, (block + 1) * BLOCK
-            if seq == start and end <= last:
+            near = min(last, self.furthest_within(seq - 1, MAX_FOLDED_TEXT))  # of big deltas, not a whole block
+            if seq == start and end <= near:
                 yield from self._folded_block(block)
             else:
-                end = min(end, last)
+                end = min(end, near)
                 yield from self._fold(seq - 1, end)
             seq = end + 1
 
@@ -208,4 +211,5 @@ class Log:
 
     def _is_worth_keeping(self, runs: list[Run]) -> bool:
         """Whether a folded block fits what its events set aside for it; big deltas are as cheap to decode again."""
-        return sum(getsizeof(run.text) + getsizeof(run.payload) for run in runs) <= BLOCK * FOLD_SHARE
+        own = (part for run in runs for part in (run, *run) if part is not run.kind)
+        return getsizeof(runs) + sum(map(getsizeof, own)) <= BLOCK * FOLD_SHARE

@@ -31,7 +31,7 @@ class Lag(NamedTuple):
         waiting: events up to `judged` that it is still to get.
         buffer: its limit, in events.
         fits_newest: the first seq from which all up to the head fits its byte limit.
-        fits_oldest: the last seq up to which all after the cursor fits its byte limit.
+        fits_oldest: the last seq up to which all after the cursor, but for what is skipped, fits its byte limit.
     """
 
     cursor: int

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from gateway.streams.coalesce import kind_of
 from gateway.streams.cursor import LogState, plan_subscription
@@ -173,7 +174,9 @@ class Stream:
             self._full_at = min((sub.cursor + sub.buffer for sub in waited_for), default=MAX_SEQ)
         if self._slowest >= self.log.head:
             return True
-        return self.log.head < self._full_at and self.log.bytes_after(self._slowest) < self.settings.buffer_bytes
+        return (
+            self.log.head < self._full_at and self.log.size(self._slowest, self.log.head) < self.settings.buffer_bytes
+        )
 
     def progressed(self) -> None:
         """A `block` consumer moved: the room is measured anew when it is next asked for."""
@@ -249,5 +252,5 @@ class Stream:
             closed=self.is_closed,
             created_at=format_time(now - self.created_at),
             last_active_at=format_time(now - self.last_active_at),
-            counters=self.counters,
+            counters=replace(self.counters),
         )

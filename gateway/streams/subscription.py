@@ -156,23 +156,27 @@ class Subscription:
 
     def _measure_lag(self, head: int) -> Lag:
         log = self.stream.log
-        skipped = sum(last - max(first, self.cursor + 1) + 1 for first, last in self._skips if last > self.cursor)
+        skips = [(max(first - 1, self.cursor), last) for first, last in self._skips if last > self.cursor]
+        skipped_bytes = sum(log.size(after, last) for after, last in skips)
         judged = max(self._judged, self.cursor)
         held = max(self.cursor, log.floor - 1)
         return Lag(
             cursor=self.cursor,
             head=head,
             judged=judged,
-            waiting=judged - self.cursor - skipped,
+            waiting=judged - self.cursor - sum(last - after for after, last in skips),
             buffer=self.buffer,
             fits_newest=log.newest_within(self.buffer_bytes),
-            fits_oldest=log.furthest_within(held, self.buffer_bytes) if held < head else head,
+            fits_oldest=log.furthest_within(held, self.buffer_bytes + skipped_bytes) if held < head else head,
         )
 
     def _skip(self, decision: Decision) -> None:
+        first = decision.first
         if self.policy is Policy.DROP_OLDEST:
             self._skips.clear()  # the new range begins where the old one did
-        self._skips.append((decision.first, decision.last))
+        elif self._skips and self._skips[-1][1] == first - 1:  # so that ranges are as few as what is kept between
+            first = self._skips.pop()[0]
+        self._skips.append((first, decision.last))
 
     def _evicted(self, floor: int) -> bytes:
         gap = Gap(first=self.cursor + 1, seq=floor - 1, reason="evicted")

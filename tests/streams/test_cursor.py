@@ -1,0 +1,69 @@
+"""Where a subscription starts, as a table."""
+
+from __future__ import annotations
+
+import pytest
+
+from gateway.streams.cursor import LogState, Plan, plan_subscription
+from protocol.codes import ProblemCode
+from protocol.errors import WireError
+from protocol.messages import Gap, GapReason
+from tests.streams.reading import ask
+
+WHOLE = LogState("e2", floor=1, head=10)
+TRIMMED = LogState("e2", floor=6, head=10)
+EMPTY = LogState("e2", floor=1, head=0)
+ALL_TRIMMED = LogState("e2", floor=11, head=10)
+
+
+def gap(first: int, seq: int, reason: GapReason = "evicted") -> Gap:
+    return Gap(first=first, seq=seq, reason=reason)
+
+
+@pytest.mark.parametrize(
+    ("query", "log", "plan"),
+    [
+        ("", WHOLE, Plan(0, 0, None, recovered=False)),
+        ("from=start", TRIMMED, Plan(0, 5, gap(1, 5), recovered=False)),
+        ("from=start", EMPTY, Plan(0, 0, None, recovered=False)),
+        ("from=start", ALL_TRIMMED, Plan(0, 10, gap(1, 10), recovered=False)),
+        ("from=now", WHOLE, Plan(10, 10, None, recovered=False)),
+        ("from=now", TRIMMED, Plan(10, 10, None, recovered=False)),
+        ("from=now", ALL_TRIMMED, Plan(10, 10, None, recovered=False)),
+        ("from=now", EMPTY, Plan(0, 0, None, recovered=False)),
+        ("after=0", WHOLE, Plan(0, 0, None, recovered=True)),
+        ("after=7&epoch=e2", WHOLE, Plan(7, 7, None, recovered=True)),
+        ("after=7", WHOLE, Plan(7, 7, None, recovered=True)),
+        ("after=10", WHOLE, Plan(10, 10, None, recovered=True)),
+        ("after=5", TRIMMED, Plan(5, 5, None, recovered=True)),
+        ("after=4", TRIMMED, Plan(4, 5, gap(5, 5), recovered=False)),
+        ("after=0", TRIMMED, Plan(0, 5, gap(1, 5), recovered=False)),
+        ("after=10", ALL_TRIMMED, Plan(10, 10, None, recovered=True)),
+        ("after=9", ALL_TRIMMED, Plan(9, 10, gap(10, 10), recovered=False)),
+        ("after=7&epoch=e1", WHOLE, Plan(0, 0, gap(1, 0, "epoch_changed"), recovered=False)),
+        ("after=99&epoch=e1", WHOLE, Plan(0, 0, gap(1, 0, "epoch_changed"), recovered=False)),
+        ("after=7&epoch=e1", TRIMMED, Plan(0, 5, gap(1, 5, "epoch_changed"), recovered=False)),
+        ("from=now&after=3", WHOLE, Plan(3, 3, None, recovered=True)),
+    ],
+)
+def test_a_request_and_the_state_of_the_log_give_a_plan(query: str, log: LogState, plan: Plan) -> None:
+    assert plan_subscription(ask(query), log) == plan
+
+
+@pytest.mark.parametrize("query", ["after=11", "after=11&epoch=e2", "after=9007199254740991"])
+def test_a_position_beyond_the_head_is_refused_with_the_head_and_the_epoch(query: str) -> None:
+    with pytest.raises(WireError) as refusal:
+        plan_subscription(ask(query), WHOLE)
+    assert refusal.value.code is ProblemCode.POSITION_AHEAD
+    assert "'after'" in refusal.value.message
+    assert "10, of epoch 'e2'" in refusal.value.message
+
+
+def test_invariant_5_a_plan_reads_from_what_is_held_and_names_the_rest() -> None:
+    for floor in range(1, 12):
+        log = LogState("e2", floor, 10)
+        for query in ["from=start", "from=now", "after=3&epoch=e1", *(f"after={seq}" for seq in range(11))]:
+            plan = plan_subscription(ask(query), log)
+            assert floor - 1 <= plan.cursor <= 10
+            missing = list(range(plan.after + 1, plan.cursor + 1))
+            assert missing == (list(range(plan.gap.first, plan.gap.seq + 1)) if plan.gap else [])

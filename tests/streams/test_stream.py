@@ -1,0 +1,222 @@
+"""A stream: appending, room for producers, ending, and what is told about it."""
+
+from __future__ import annotations
+
+import pytest
+
+from gateway.streams.log import Retention
+from gateway.streams.stream import Stream, StreamSettings
+from protocol.codec import JSON, MSGPACK
+from protocol.codes import ProblemCode
+from protocol.errors import StreamError, WireError, is_closed
+from protocol.events import MAX_SEQ, TextDelta
+from protocol.messages import Policy
+from tests.streams.reading import STAMP, ask, drain, live, make_stream, numbered, publish, read_frames, texts
+
+
+def age_of(age: float) -> str:
+    return f"{age:g} ago"
+
+
+def test_append_returns_the_seq_and_encodes_the_event() -> None:
+    stream = make_stream()
+    assert stream.append(TextDelta("hé", 0), STAMP, 1.0) == 1
+    assert stream.append(TextDelta("x", 0), STAMP, 2.0) == 2
+    (first, _) = read_frames(b"".join(stream.log.frames(0, 2)))
+    assert first.message == JSON.decode_to_consumer(
+        f'{{"type":"text_delta","seq":1,"timestamp":"{STAMP}","data":{{"text":"hé","index":0}}}}'.encode()
+    )
+    assert stream.last_active_at == 2.0
+
+
+def test_appending_to_a_closed_stream_is_an_error_that_names_operation_and_stream() -> None:
+    stream = make_stream(stream_id="chat-7")
+    stream.close("closed", 1.0)
+    with pytest.raises(StreamError, match=r"send 'chat-7': stream closed") as refusal:
+        publish(stream, *numbered(1, 1))
+    assert is_closed(refusal.value)
+    assert stream.log.head == 0
+
+
+def test_closing_twice_keeps_the_first_reason_and_time() -> None:
+    stream = make_stream()
+    assert not stream.is_closed
+    stream.close("inactive", 5.0)
+    stream.close("closed", 9.0)
+    assert (stream.is_closed, stream.end_reason, stream.closed_at) == (True, "inactive", 5.0)
+
+
+def test_a_seq_beyond_what_json_readers_keep_exact_is_never_given() -> None:
+    stream = make_stream()
+    stream.log.head = MAX_SEQ
+    with pytest.raises(AssertionError, match="three centuries"):
+        publish(stream, *numbered(1, 1))
+
+
+# Subscribing
+
+
+def test_what_a_consumer_leaves_open_the_settings_of_the_stream_decide() -> None:
+    stream = make_stream(StreamSettings(policy=Policy.DROP_OLDEST, buffer=7))
+    silent, explicit = stream.subscribe(ask(), now=0.0), stream.subscribe(ask("policy=block&buffer=9"), now=0.0)
+    assert (silent.policy, silent.buffer) == (Policy.DROP_OLDEST, 7)
+    assert (explicit.policy, explicit.buffer) == (Policy.BLOCK, 9)
+
+
+def test_an_interval_only_counts_where_the_policy_folds() -> None:
+    stream = make_stream(StreamSettings(policy=Policy.BLOCK))
+    assert stream.subscribe(ask("interval=50"), now=0.0).interval == 0.0
+    assert stream.subscribe(ask("interval=50&policy=coalesce"), now=0.0).interval == 0.05
+
+
+def test_consumers_that_want_the_same_share_a_view() -> None:
+    stream = make_stream()
+    views = {
+        id(stream.subscribe(ask(query), codec, now=0.0).view)
+        for query in ("", "from=now", "types=usage", "types=usage&policy=block")
+        for codec in (JSON, MSGPACK)
+    }
+    assert len(views) == 4
+
+
+def test_a_refused_subscription_leaves_nothing_behind() -> None:
+    stream = make_stream()
+    with pytest.raises(WireError) as refusal:
+        stream.subscribe(ask("after=1"), now=3.0)
+    assert refusal.value.code is ProblemCode.POSITION_AHEAD
+    assert stream.is_idle
+    assert stream.last_active_at == 0.0
+
+
+def test_unsubscribing_once_is_enough() -> None:
+    stream = make_stream()
+    one, other = live(stream), live(stream)
+    assert (stream.consumers, stream.is_idle) == (2, False)
+    stream.unsubscribe(one, 4.0)
+    stream.unsubscribe(one, 9.0)
+    assert (stream.consumers, stream.last_active_at) == (1, 4.0)
+    stream.unsubscribe(other, 5.0)
+    assert stream.is_idle
+    assert not stream._views, "views go with the last consumer"
+
+
+def test_a_stream_somebody_publishes_to_is_not_idle() -> None:
+    stream = make_stream()
+    stream.publishing += 1
+    assert not stream.is_idle
+
+
+# Room
+
+
+def test_there_is_room_without_consumers_and_with_consumers_that_never_block() -> None:
+    stream = make_stream()
+    assert stream.has_room
+    for policy in (Policy.COALESCE, Policy.DROP_NEWEST, Policy.DROP_OLDEST, Policy.DISCONNECT):
+        live(stream, f"policy={policy}&buffer=1")
+    publish(stream, *numbered(1, 50))
+    assert stream.has_room
+
+
+def test_there_is_room_until_the_buffer_of_a_blocking_consumer_is_full() -> None:
+    stream = make_stream()
+    subscription = live(stream, "policy=block&buffer=3")
+    for seq in (1, 2):
+        publish(stream, *numbered(seq, seq))
+        assert stream.has_room
+    publish(stream, *numbered(3, 3))
+    assert not stream.has_room
+    subscription.take(1)
+    assert stream.has_room
+
+
+def test_there_is_room_until_the_bytes_of_a_blocking_consumer_are_full() -> None:
+    stream = make_stream(StreamSettings(buffer_bytes=1_000))
+    subscription = live(stream, "policy=block&buffer=100")
+    publish(stream, *texts("x" * 400))
+    assert stream.has_room
+    publish(stream, *texts("x" * 600))
+    assert not stream.has_room
+    subscription.take(1)
+    assert stream.has_room
+
+
+def test_a_blocking_consumer_at_the_head_always_leaves_room() -> None:
+    stream = make_stream(StreamSettings(buffer_bytes=1))
+    subscription = live(stream, "policy=block&buffer=1")
+    assert stream.has_room
+    publish(stream, *texts("x" * 100))
+    assert not stream.has_room
+    drain(subscription)
+    assert stream.has_room
+
+
+def test_the_consumer_whose_buffer_is_full_first_decides_not_the_slowest() -> None:
+    stream = make_stream()
+    live(stream, "policy=block&buffer=100")
+    publish(stream, *numbered(1, 5))
+    picky = live(stream, "policy=block&buffer=2")
+    publish(stream, *numbered(6, 6))
+    assert stream.has_room
+    publish(stream, *numbered(7, 7))
+    assert not stream.has_room
+    drain(picky)
+    assert stream.has_room
+
+
+def test_nobody_waits_for_a_replaying_consumer_until_it_caught_up() -> None:
+    stream = make_stream()
+    publish(stream, *numbered(1, 50))
+    subscription = stream.subscribe(ask("policy=block&buffer=2"), now=0.0)
+    assert stream.has_room
+    publish(stream, *numbered(51, 60))
+    assert stream.has_room
+    while subscription.is_replaying:
+        assert stream.has_room
+        subscription.take(1)
+    assert not stream.has_room, "ten are waiting for it now"
+
+
+def test_a_blocking_consumer_that_leaves_leaves_room() -> None:
+    stream = make_stream()
+    subscription = live(stream, "policy=block&buffer=1")
+    publish(stream, *numbered(1, 1))
+    assert not stream.has_room
+    stream.unsubscribe(subscription, 0.0)
+    assert stream.has_room
+
+
+def test_a_blocking_consumer_that_loses_events_to_the_retention_frees_their_bytes() -> None:
+    stream = make_stream(StreamSettings(retention=Retention(events=2), buffer_bytes=400))
+    live(stream, "policy=block&buffer=100")
+    publish(stream, *texts("x" * 300, "y", "z"))
+    assert stream.has_room
+
+
+# Info
+
+
+def test_info_tells_the_stream_at_this_moment() -> None:
+    stream = make_stream(StreamSettings(retention=Retention(events=3)))
+    live(stream)
+    stream.publishing += 1
+    publish(stream, *numbered(1, 5), now=7.0)
+    info = stream.info(10.0, age_of)
+    assert (info.id, info.epoch, info.head, info.floor, info.events) == ("s", "e1", 5, 3, 3)
+    assert (info.bytes, info.consumers, info.producers, info.closed) == (stream.log.bytes, 1, 1, False)
+    assert (info.created_at, info.last_active_at) == ("10 ago", "3 ago")
+
+
+def test_info_does_not_change_after() -> None:
+    stream = make_stream(StreamSettings(retention=Retention(events=1)))
+    subscription = live(stream)
+    before = stream.info(0.0, age_of)
+    publish(stream, *numbered(1, 5))
+    drain(subscription)
+    assert before.counters.evicted == 0
+    assert stream.info(0.0, age_of).counters.evicted == 4
+
+
+def test_streams_are_told_apart_by_identity() -> None:
+    assert len({make_stream(), make_stream()}) == 2
+    assert isinstance(make_stream(), Stream)
