@@ -124,8 +124,8 @@ class Channel:
 
     # Consumers
 
-    def join(self, outlet: Outlet) -> Cohort:
-        """Move a consumer that stands at the head into the cohort of its view."""
+    def join(self, outlet: Outlet) -> Cohort | None:
+        """Move a consumer that stands at the head into the cohort of its view; None if that stands elsewhere."""
         subscription = outlet.subscription
         view = subscription.view
         cohort = self._cohorts.get(view)
@@ -135,6 +135,8 @@ class Channel:
             cohort.position = subscription.cursor
         else:
             cohort.deliver()
+            if cohort.position != subscription.cursor:  # it was overrun and is about to be dissolved
+                return None
         self._pumped.pop(outlet, None)
         cohort.add(outlet)
         return cohort

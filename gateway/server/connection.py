@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Protocol
 
+import structlog
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import PayloadTooBig
 from websockets.frames import BINARY, DATA_OPCODES, TEXT, Frame
@@ -19,8 +20,11 @@ from protocol.codes import MAX_CLOSE_REASON, CloseCode, ProblemCode, close_code,
 from protocol.errors import WireError
 from protocol.messages import Message, Problem
 
+log = structlog.get_logger("deltawire.server")
+
 CLOSE_TIMEOUT = 5.0
-"""Seconds a peer has to answer a close frame before its socket is aborted: a reader that stopped never will."""
+"""Seconds a peer has to answer a close frame, or at least to read some of what stands before it; a reader that
+stopped does neither, and its socket is aborted."""
 
 HARD_MESSAGE_LIMIT = 1024 * 1024
 """Bytes past which a message ends the connection with 1009; up to here, `max_message` only refuses the message."""
@@ -79,14 +83,22 @@ class GatewayConnection(ServerConnection):
             self.finish(close_code(code), code)
 
     def finish(self, code: CloseCode, reason: str = "") -> None:
-        """Close from this side: a close frame, then at most `CLOSE_TIMEOUT` until the socket is aborted."""
+        """Close from this side: a close frame, then at most `CLOSE_TIMEOUT` without progress."""
         if self.is_finished:
             return
         self.is_finished = True
         if self.protocol.state is OPEN:
             self.protocol.send_close(code, reason.encode()[:MAX_CLOSE_REASON].decode(errors="ignore"))
             self.send_data()
-        self._close_timer = self.loop.call_later(CLOSE_TIMEOUT, self.transport.abort)
+        self._give_up_unless_read(self.transport.get_write_buffer_size() + 1)
+
+    def _give_up_unless_read(self, unread: int) -> None:
+        """Wait for the close of a peer that still takes what it was sent; abort the socket of one that does not."""
+        left = self.transport.get_write_buffer_size()
+        if left < unread:
+            self._close_timer = self.loop.call_later(CLOSE_TIMEOUT, self._give_up_unless_read, left)
+        else:
+            self.transport.abort()
 
     def send_data(self) -> None:
         """Send what the protocol produced; before a close for a message beyond the hard limit, say why."""
@@ -172,7 +184,7 @@ class GatewayConnection(ServerConnection):
             try:
                 self.peer.receive(payload, is_text=self._is_text)
             except Exception:
-                self.logger.exception("peer failed")
+                log.exception("connection.failed")
                 self.refuse(ProblemCode.GATEWAY_FAULT, "the gateway failed on this message; it has been logged")
 
     # Flow control and the end
