@@ -1,7 +1,23 @@
 """The client library: `Publisher` and `Subscriber` for Python programs.
 
+Each event is delivered once, through lost connections and restarts of the gateway: a subscriber resumes after the last
+seq it accounted for, a publisher numbers its events and sends again what was not acked. What can't be had is named
+in a gap; what can't be sent raises.
+
+Pure, with the clock as an argument:
+
 - `errors` — what a client can fail with
-- `publisher`, `subscriber` — the two async context managers
+- `urls` — the addresses it asks for
+- `backoff` — how long to wait, when to give up
+- `tracker` — what a subscriber has accounted for
+- `window` — what a publisher has sent and not seen acked
+
+With sockets:
+
+- `connection` — one connection after another, and how they fail
+- `subscriber` — `Subscriber`
+- `publication` — the connection side of a publisher
+- `publisher` — `Publisher`
 """
 
 from gateway.client.errors import (

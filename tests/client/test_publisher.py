@@ -158,6 +158,8 @@ async def test_send_waits_while_the_window_is_full() -> None:
     ("item", "reason"),
     [
         (TextDelta(5), "Expected `str`"),  # type: ignore[arg-type]
+        (TextDelta(object()), "unsupported"),  # type: ignore[arg-type]
+        (TextDelta("half a pair: \ud83d"), "surrogates not allowed"),
         (Usage(1, 2, -3), "Expected `int` >= 0"),
         (Extension("p", "n", math.nan), "not finite"),
         (Extension("p", "n", object()), "no form for"),

@@ -1,0 +1,248 @@
+"""The connection side of a publisher: what is sent, what comes back, and what it means.
+
+`run` is one task: it opens a connection, reads what comes, and has a second task beside it that writes. Everything
+shared with the program that publishes is guarded by one condition, so that cancelling a `send` never cuts a message
+in two.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final
+
+from msgspec import UNSET
+from websockets.asyncio.client import ClientConnection
+from websockets.exceptions import ConnectionClosed
+
+from gateway.client import connection as connections
+from gateway.client.connection import Connector, judge_close
+from gateway.client.errors import ClientError, EventRefused, NotDelivered, ProtocolFault, event_refusal
+from gateway.client.window import Window
+from protocol.codec import Codec
+from protocol.codes import CloseCode, ProblemCode
+from protocol.errors import WireError
+from protocol.events import Event
+from protocol.messages import Ack, Audience, CloseStream, Message, Problem, Ready, Signal
+
+BATCH_EVENTS: Final = 64
+"""Events of one message: past this, an array saves nothing more per event."""
+
+BATCH_BYTES: Final = 48 * 1024
+"""Bytes of events in one message: larger arrays save no more, and hold up the ack of their first event."""
+
+MAX_SIGNALS: Final = 256
+"""Signals kept for `Publisher.signals`; without a reader the oldest are forgotten."""
+
+
+class Publication:
+    """One stream being published to, through all connections.
+
+    Args:
+        stream: the stream's id, for messages.
+        target: the whole URL.
+        connector: opens the connections.
+        codec: how messages are encoded.
+        window: how many events may be unacked.
+        max_message: bytes of the largest message.
+
+    Attributes:
+        window: events sent and not yet acked.
+        seq: the gateway's number of the last event it acked.
+        consumers: how many follow the stream, as last told.
+    """
+
+    def __init__(  # noqa: PLR0913 - each is one fact about the publication
+        self, *, stream: str, target: str, connector: Connector, codec: Codec, window: int, max_message: int
+    ) -> None:
+        self.window = Window(window)
+        self.seq = 0
+        self.consumers: int | None = None
+        self._stream = stream
+        self._target = target
+        self._connector = connector
+        self._codec = codec
+        self._batch_bytes = min(BATCH_BYTES, max_message * 3 // 4)  # the rest is room for the array's own bytes
+        self._changed = asyncio.Condition()  # guards what is above and below
+        self._ready = False  # on the present connection
+        self._careful = False  # one event at a time, to find the one that is refused
+        self._closing = False  # the stream is to be closed
+        self._over = False  # there will be no connection any more
+        self._failure: ClientError | None = None
+        self._refusals: deque[EventRefused] = deque()
+        self._signals: deque[Signal] = deque(maxlen=MAX_SIGNALS)
+
+    # The program's side
+
+    async def wait_ready(self) -> None:
+        """Wait until the gateway is ready for events.
+
+        Raises:
+            ClientError: it never will be.
+        """
+        await self._wait_for(lambda: self._ready)
+
+    async def append(self, event: Event, size: int) -> None:
+        """Take an event of so many bytes as soon as there is room.
+
+        Raises:
+            ClientError: an earlier event was refused, or this one can't be sent any more.
+        """
+        async with self._changed:
+            await self._changed.wait_for(lambda: self.window.has_room or self._refusals or self._over)
+            self._raise_refusal()
+            if self._over:
+                raise self._failure or NotDelivered(f"stream {self._stream!r}: this publisher has ended")
+            self.window.append(event, size)
+            self._changed.notify_all()
+
+    async def flush(self) -> None:
+        """Wait until everything appended is acked.
+
+        Raises:
+            ClientError: an event was refused, or what is left can't be sent any more.
+        """
+        async with self._changed:
+            await self._changed.wait_for(lambda: not self.window or self._refusals or self._over)
+            self._raise_refusal()
+            if self.window:
+                raise self._failure or self.not_delivered()
+
+    async def close_stream(self) -> None:
+        """Tell the gateway to end the stream, everything appended being acked; wait until it has.
+
+        Raises:
+            ClientError: it can't be told any more.
+        """
+        async with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+        await self._wait_for(lambda: self._over)
+
+    async def next_signal(self) -> Signal | None:
+        """The next signal of a reader; None when there will be none any more."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: self._signals or self._over)
+            return self._signals.popleft() if self._signals else None
+
+    def not_delivered(self) -> NotDelivered:
+        """The error for what is unacked."""
+        return NotDelivered(f"stream {self._stream!r}: {len(self.window)} events were sent and never acked")
+
+    async def _wait_for(self, condition: Callable[[], bool]) -> None:
+        async with self._changed:
+            await self._changed.wait_for(lambda: condition() or self._over)
+        if self._failure is not None:
+            raise self._failure
+
+    def _raise_refusal(self) -> None:
+        if self._refusals:
+            raise self._refusals.popleft()
+
+    # The gateway's side
+
+    async def run(self) -> None:
+        """Publish until the stream is closed or nothing can be sent any more; the publisher owns this task."""
+        try:
+            while not self._over:
+                connection = await self._connector.open(self._target)
+                try:
+                    ended = await self._converse(connection)
+                finally:
+                    await connections.close(connection)
+                self._connector.note(ended)
+        except ClientError as error:
+            self._failure = error
+        finally:
+            self._over = True
+            async with self._changed:
+                self._changed.notify_all()
+
+    async def _converse(self, connection: ClientConnection) -> str | ClientError:
+        """Publish on one connection until it ends; how it ended."""
+        self._ready = False
+        async with asyncio.TaskGroup() as tasks:
+            writer = tasks.create_task(self._write(connection))
+            ended = await self._read(connection)
+            writer.cancel()
+        return ended
+
+    async def _read(self, connection: ClientConnection) -> str | ClientError:
+        problem: Problem | None = None
+        try:
+            while True:
+                message = self._codec.decode_to_producer(await connection.recv(decode=False))
+                if isinstance(message, Problem):
+                    problem = message
+                if reason := await self._take(message):
+                    return reason
+        except ConnectionClosed as error:
+            if self._closing and error.rcvd and error.rcvd.code in (CloseCode.STREAM_ENDED, CloseCode.STREAM_CLOSED):
+                self._over = True
+                return "the stream is closed, as asked"
+            return judge_close(error, problem)
+        except WireError as error:
+            return ProtocolFault(f"the gateway sent what is no message: {error.message}")
+        except ProtocolFault as error:
+            return error
+
+    async def _take(self, message: Message | None) -> str | None:
+        """Act on one message; the reason to connect anew, if it is one."""
+        reason: str | None = None
+        async with self._changed:
+            match message:
+                case Ready():
+                    self.window.resume(message)
+                    self._ready = True
+                    if not self.window:  # otherwise only an ack is progress: an event may be what breaks the gateway
+                        self._connector.progressed()
+                case Ack():
+                    self.seq = message.seq
+                    if message.producer_seq is not UNSET:
+                        self.window.ack(message.producer_seq)
+                    self._careful = self._careful and bool(self.window)
+                    self._connector.progressed()
+                case Problem():
+                    reason = self._take_problem(message)
+                case Signal():
+                    self._signals.append(message)
+                case Audience():
+                    self.consumers = message.consumers
+            self._changed.notify_all()
+        return reason
+
+    def _take_problem(self, problem: Problem) -> str | None:
+        match problem.code:
+            case ProblemCode.INVALID_EVENT | ProblemCode.STREAM_FULL:
+                if problem.producer_seq is UNSET and self.window.in_flight > 1:
+                    self._careful = True  # a whole array may have been refused for the sake of its length
+                    return f"an event was refused: {problem.message}"
+                number = problem.producer_seq if problem.producer_seq is not UNSET else self.window.acked + 1
+                self._refusals.append(event_refusal(problem))
+                # What was under way behind it is refused for its numbers. A new connection sorts that out: the
+                # answers to the old numbers end with the old one.
+                return f"event {number} was refused" if self.window.refuse(number) else None
+            case ProblemCode.SEQUENCE_GAP:
+                return f"an event was missed: {problem.message}"
+            case ProblemCode.UNKNOWN_MESSAGE:
+                raise ProtocolFault(f"the gateway does not know a message of this version: {problem.message}")
+            case _:
+                return None  # a close follows, and is judged
+
+    async def _write(self, connection: ClientConnection) -> None:
+        with suppress(ConnectionClosed):  # the reader learns of it too, and why
+            while True:
+                async with self._changed:
+                    await self._changed.wait_for(self._may_write)
+                    batch = self.window.take(1 if self._careful else BATCH_EVENTS, self._batch_bytes)
+                message = (batch[0] if len(batch) == 1 else batch) if batch else CloseStream()
+                await connection.send(self._codec.encode(message), text=self._codec.is_text)
+                if not batch:
+                    return
+
+    def _may_write(self) -> bool:
+        if not self._ready or (self._careful and self.window.in_flight):
+            return False
+        return self.window.has_unsent or self._closing
