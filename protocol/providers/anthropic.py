@@ -20,7 +20,7 @@ more than the counts: cache writes, service tier, server tools.
 Usage is cumulative, field by field: prompt = input + cache creation + cache read, and total = prompt + completion.
 
 Dropped, because they say nothing: `ping`; null and empty fields and deltas; `type: message` and `role: assistant`; the
-stop of a block or message that is not open; usage that repeats the last one.
+stop of a block or message that is not open; usage that repeats the last one; an event's name beside its type.
 
 Where the stream itself is broken: a block or message whose start is missing is started (the message as `anthropic-1`,
 by its number in the stream); a stop without any reason has the reason `unknown`.
@@ -47,13 +47,13 @@ class _Message(Struct):
 
     Attributes:
         id: its id.
-        blocks: indices of the blocks that are open, in order of opening.
+        blocks: the indices of the blocks that are open, in order of opening.
         stop_reason: the provider's, once it is known.
         counts: the last of each token count, by the provider's name.
     """
 
     id: str
-    blocks: list[int] = field(default_factory=list)
+    blocks: dict[int, None] = field(default_factory=dict)
     stop_reason: str | None = None
     counts: dict[str, int] = field(default_factory=dict)
 
@@ -80,10 +80,10 @@ class AnthropicMessages(SseTranslator):
         self._message: _Message | None = None
 
     def _take(self, event: str, payload: Fields) -> None:
-        kind = payload.peek("type") or event
+        kind = "error" if event == "error" else payload.peek("type") or event
         name = kind
         if handler := self._HANDLERS.get(kind):
-            payload.label("type")
+            payload.drop("type", kind)
             name = handler(self, payload)
         if rest := payload.left():
             self._extend(name, rest)
@@ -193,12 +193,12 @@ class AnthropicMessages(SseTranslator):
         return self._message
 
     def _open_block(self, index: int, kind: str | None, block_id: str | None = None, name: str | None = None) -> None:
-        self._open().blocks.append(index)
+        self._open().blocks[index] = None
         self._emit(ContentStart(index, kind or UNSET, block_id or UNSET, name or UNSET))
 
     def _end_block(self, index: int) -> None:
         if self._message is not None and index in self._message.blocks:
-            self._message.blocks.remove(index)
+            del self._message.blocks[index]
             self._emit(ContentEnd(index))
 
     def _take_usage(self, message: _Message, usage: Fields) -> None:

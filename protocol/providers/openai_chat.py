@@ -27,8 +27,8 @@ missing too.
 *Extensions* hold the provider's JSON without what the events above say, one for each field and named after it:
 `logprobs`, `audio`, `annotations`, `service_tier`, `x_groq`; those of a choice have its `index`. `usage` is the whole
 usage object, where it says more than the counts. What is constant in a stream but repeated (`created`,
-`system_fingerprint`, `service_tier`, `provider`; `id` and `model` beyond `message_start`; `role` and `channel` of a
-delta) is told when it changes.
+`system_fingerprint`, `service_tier`, `provider`; `event`, an event's name; `id` and `model` beyond `message_start`;
+`role` and `channel` of a delta) is told when it changes.
 
 Dropped, because they say nothing: null and empty fields and deltas; `object: chat.completion.chunk`;
 `obfuscation` (padding against traffic analysis); `role: assistant`; `type: function`; the id or name of a tool
@@ -47,7 +47,8 @@ from protocol.providers.bounds import make_arguments, make_text, make_thinking
 from protocol.providers.fields import Fields
 from protocol.providers.translator import SseTranslator
 
-_REPEATED = frozenset({"id", "model", "created", "system_fingerprint", "service_tier", "provider"})
+_REPEATED = frozenset({"id", "model", "created", "system_fingerprint", "service_tier", "provider", "event"})
+_NAMES = frozenset({"", "message", "error"})  # what chunks are called, on their `event:` line if they have one
 _REPEATED_IN_DELTA = frozenset({"role", "channel"})
 
 
@@ -65,7 +66,7 @@ class _Choice(Struct):
     Attributes:
         number: its index on the wire.
         blocks: how many were opened.
-        open: those open now, in order of opening.
+        open: the indices of those open now, in order of opening.
         kind: kind of the text, thinking or refusal block that is open; it is the last one opened but for tool calls.
         current: index of that block.
         calls: tool calls by what tells them apart.
@@ -76,7 +77,7 @@ class _Choice(Struct):
 
     number: int
     blocks: int = 0
-    open: list[int] = field(default_factory=list)
+    open: dict[int, None] = field(default_factory=dict)
     kind: str | None = None
     current: int = 0
     calls: dict[int | str, _ToolCall] = field(default_factory=dict)
@@ -134,11 +135,10 @@ class OpenAIChat(SseTranslator):
         payload.drop("object", "chat.completion.chunk")
         payload.drop("obfuscation")
         self._take_usage(payload.object("usage"))
-        if event == "error" and "error" not in payload.source:
-            payload = Fields({"error": payload.left()})
         if event == "error" or payload.source.get("error"):
             self._take_error(payload)
-        for name, value in payload.left().items():
+        named = {} if event in _NAMES else {"event": event}
+        for name, value in (named | payload.left()).items():
             if _is_new(name, value, _REPEATED, self._repeated):
                 self._extend(name, {name: value})
 
@@ -246,13 +246,13 @@ class OpenAIChat(SseTranslator):
     def _end_turn(self, choice: _Choice) -> None:
         if choice.kind is not None:
             choice.kind = None
-            choice.open.remove(choice.current)
+            del choice.open[choice.current]
             self._emit(ContentEnd(choice.current, choice.choice))
 
     def _open_block(self, choice: _Choice, kind: str, call_id: str | None = None, name: str | None = None) -> int:
         index = choice.blocks
         choice.blocks += 1
-        choice.open.append(index)
+        choice.open[index] = None
         self._emit(ContentStart(index, kind, call_id or UNSET, name or UNSET, choice.choice))
         return index
 

@@ -128,9 +128,9 @@ class SseTranslator(ABC):
         self._emit(Error(error, code, retryable))
 
     def _take_error(self, holder: Fields) -> None:
-        """Translate the field `error`: a text, or an object with `message` and `code` or `type`."""
+        """Translate `error`, a text or an object with `message` and `code` or `type`; without it, the holder itself."""
         message = holder.label("error", MAX_ERROR)
-        error = holder.object("error")
+        error = holder.object("error") if "error" in holder.source else holder
         message = message or error.label("message", MAX_ERROR) or "the provider sent an error without a message"
         code = error.label("code") or error.count("code") or error.label("type")
         kind = error.peek("type") or ""

@@ -184,6 +184,12 @@ def test_usage_is_cumulative_field_by_field_and_told_when_it_changes() -> None:
     ]
 
 
+def test_a_stop_reason_stands_when_a_later_delta_has_none() -> None:
+    assert translate(START, message_delta("max_tokens"), message_delta(None), STOP)[-1] == MessageStop(
+        "msg_1", "max_tokens"
+    )
+
+
 def test_the_whole_usage_survives_where_it_says_more_than_the_counts() -> None:
     usage = {"input_tokens": 1, "cache_creation_input_tokens": 5, "output_tokens": 2}
     tier = {"output_tokens": 2, "service_tier": "standard", "server_tool_use": {"web_search_requests": 1}}
@@ -212,6 +218,8 @@ def test_an_error_says_whether_another_try_is_worth_it(kind: str, retryable: obj
 def test_an_error_without_a_message_or_as_text_is_still_an_error() -> None:
     assert translate({"type": "error", "error": "boom"}) == [Error("boom")]
     assert translate(b"event: error\ndata: {}\n\n") == [Error("the provider sent an error without a message")]
+    flat = b'event: error\ndata: {"type": "overloaded_error", "message": "No"}\n\n'
+    assert translate(flat) == [Error("No", "overloaded_error", retryable=True)]
     text = "event: error\ndata: upstream timeout\n\n"
     assert translate(text.encode()) == [
         Error("the provider sent an error that is not a JSON object"),

@@ -313,13 +313,34 @@ def test_a_finish_reason_stands_after_an_error_and_against_a_second_one() -> Non
     ]
 
 
+def test_what_comes_after_the_finish_reason_is_in_blocks_of_its_own() -> None:
+    first, late = calls(call(0, "{}", "a", "f")), calls(call(0, "[]"))
+    assert inside(first, chunk({"content": "a"}, "stop"), chunk({"content": "b"}), late) == [
+        ContentStart(0, "tool_use", "a", "f"),
+        ToolDelta(0, "{}"),
+        ContentStart(1, "text"),
+        TextDelta("a", 1),
+        ContentEnd(0),
+        ContentEnd(1),
+        ContentStart(2, "text"),
+        TextDelta("b", 2),
+        ContentEnd(2),
+        ContentStart(3, "tool_use"),
+        ToolDelta(3, "[]"),
+        ContentEnd(3),
+    ]
+
+
 def test_a_stream_that_just_ends_is_closed_as_incomplete() -> None:
     assert translate(chunk({"content": "a"}))[-2:] == [ContentEnd(0), MessageStop("c-1", "incomplete")]
     assert translate(bare()) == [STARTED, MessageStop("c-1", "incomplete")]
 
 
 def test_a_message_without_an_id_is_named_after_its_creation_or_its_number() -> None:
-    assert translate({"created": 7, "choices": [{}]})[0] == MessageStart("openai-7", UNSET, "openai")
+    assert translate({"created": 7, "choices": [{}]})[:2] == [
+        MessageStart("openai-7", UNSET, "openai"),
+        extension("created", {"created": 7}),
+    ]
     assert translate({"choices": [{}]}, DONE, {"choices": [{}]})[2] == MessageStart("openai-2", UNSET, "openai")
 
 
@@ -336,6 +357,13 @@ def test_what_comes_before_the_message_does_not_start_it() -> None:
 def test_a_json_error_body_in_place_of_a_stream_is_an_error() -> None:
     body = json.dumps({"error": {"message": "No key", "code": "invalid_api_key"}}, indent=2).encode()
     assert translate(body) == [Error("No key", "invalid_api_key", retryable=False)]
+
+
+def test_the_name_of_an_event_is_told_when_it_changes() -> None:
+    named = [sse(chunk({"content": "a"}), name) for name in ("novel", "novel", "message")]
+    assert [data for data in inside(*named) if isinstance(data, Extension)] == [
+        extension("event", {"event": "novel"}),
+    ]
 
 
 def test_comments_and_empty_data_say_nothing() -> None:

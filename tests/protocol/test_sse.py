@@ -25,6 +25,7 @@ def one_by_one(body: bytes) -> list[bytes]:
         (b"data: a\n\n", [("", "a")]),
         (b"data: a\r\n\r\ndata: b\r\n\r\n", [("", "a"), ("", "b")]),
         (b"data: a\r\rdata: b\r\r", [("", "a"), ("", "b")]),
+        (b"data: a\r\ndata: b\r\n\r\n", [("", "a\nb")]),
         (b"event: x\ndata: a\n\ndata: b\n\n", [("x", "a"), ("", "b")]),
         (b"data: a\ndata: b\ndata:\n\n", [("", "a\nb\n")]),
         (b"data:  two spaces\n\n", [("", " two spaces")]),

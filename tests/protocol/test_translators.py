@@ -25,6 +25,7 @@ from protocol.events import (
     TextDelta,
     Thinking,
     ToolDelta,
+    Usage,
     make_event,
 )
 from protocol.providers import TRANSLATORS, Translator, sse
@@ -235,6 +236,25 @@ def test_an_extension_too_large_for_one_message_comes_in_parts_of_its_json(name:
     assert [data.data["part"] for data in parts if data.name == parts[-1].name][-1] == parts[-1].data["parts"]
     last = [data.data["json"] for data in parts[-parts[-1].data["parts"] :]]
     assert msgspec.json.decode("".join(last))[name_of_field] == payload[name_of_field]
+
+
+@formats
+@pytest.mark.parametrize("size", [35_000, 59_000, 62_000, 65_000, 70_000])
+def test_an_extension_of_any_size_fits_and_one_of_35_kb_is_whole(name: str, size: int) -> None:
+    out = translate(name, b"data: %b\n\n" % json.dumps({"novel": "x" * size}).encode())
+    check(out)
+    assert (len(out) == 1) == (size < 60_000)
+
+
+@formats
+def test_a_second_message_begins_with_neither_the_failure_nor_the_usage_of_the_first(name: str) -> None:
+    one = BODIES[name] + b"data: [DONE]\n\n"
+    clean = b"\n".join(line for line in one.splitlines() if not line.startswith((b'data: {"error', b"event: error")))
+    first, second = translate(name, one), translate(name, one, clean)[len(translate(name, one)) :]
+    assert [data for data in second if isinstance(data, Usage)] == [data for data in first if isinstance(data, Usage)]
+    cut = translate(name, one, clean[:200])
+    assert isinstance(cut[-1], MessageStop)
+    assert cut[-1].stop_reason == "incomplete"
 
 
 @formats
