@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import Enum
+from math import isfinite
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -42,6 +43,17 @@ class EnumChoice(click.Choice[str]):
             return self._enum(value)
         except ValueError:
             return super().convert(value, param, ctx)
+
+
+class FiniteRange(click.FloatRange):
+    """A number within bounds; neither infinite nor "not a number", which no bound keeps out."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The number."""
+        number = super().convert(value, param, ctx)
+        if not isfinite(number):
+            self.fail(f"{value} is not a finite number", param, ctx)
+        return number
 
 
 class Parsed(click.ParamType[Any, Any]):
@@ -148,9 +160,9 @@ def _click_type(wanted: inspect.Type) -> click.ParamType[Any, Any]:
         case inspect.IntType():
             return click.IntRange(wanted.ge, wanted.le)
         case inspect.FloatType(gt=None):
-            return click.FloatRange(wanted.ge, wanted.le)
+            return FiniteRange(wanted.ge, wanted.le)
         case inspect.FloatType():
-            return click.FloatRange(wanted.gt, wanted.le, min_open=True)
+            return FiniteRange(wanted.gt, wanted.le, min_open=True)
         case inspect.EnumType():
             return EnumChoice(wanted.cls)
         case inspect.LiteralType():

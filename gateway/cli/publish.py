@@ -10,7 +10,7 @@ import click
 from msgspec import UNSET
 
 from gateway.cli.ending import Status, say
-from gateway.cli.options import PRODUCER_ID, examples, stream_argument, url_option
+from gateway.cli.options import PRODUCER_ID, FiniteRange, examples, stream_argument, url_option
 from gateway.cli.pace import Pace
 from gateway.cli.reconnecting import Patience
 from gateway.cli.sources import EventsSource, Source, TextSource
@@ -43,7 +43,7 @@ CHUNK = 8192
 )
 @click.option(
     "--pace",
-    type=click.FloatRange(0, min_open=True),
+    type=FiniteRange(0, min_open=True),
     metavar="N",
     help="Deltas (tokens) a second; without it, as fast as they come.",
 )

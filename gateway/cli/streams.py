@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, TypeAlias, TypeVar
 from urllib.parse import quote
 
 import click
@@ -20,6 +20,9 @@ TIMEOUT = 10.0
 
 COLUMNS = ("id", "head", "events", "bytes", "consumers", "producers", "closed", "last_active_at")
 """What `list` shows of a stream's info; `info` and `--json` show all."""
+
+Info: TypeAlias = dict[str, Any]
+Answer = TypeVar("Answer", Info, list[Info])
 
 _ERRNO = re.compile(r"^\[Errno \d+\] ")
 
@@ -43,7 +46,7 @@ def list_streams(*, as_json: bool, url: str) -> None:
     if as_json:
         click.echo(answer, nl=False)
         return
-    rows = [[_cell(info.get(column)) for column in COLUMNS] for info in _decode(answer)["streams"]]
+    rows = [[_cell(info.get(column)) for column in COLUMNS] for info in _decode(answer, list[Info])]
     click.echo(_table([list(COLUMNS), *rows]))
 
 
@@ -98,15 +101,15 @@ def _ask(method: str, url: str, stream: str) -> str:
 def _problem(response: httpx.Response) -> str:
     """What went wrong, in the gateway's words (RFC 9457), else in HTTP's."""
     try:
-        problem = _decode(response.text)
+        problem = _decode(response.text, Info)
     except Failure:
         problem = {}
     return make_printable(str(problem.get("detail") or problem.get("title") or response.reason_phrase))
 
 
-def _decode(answer: str) -> dict[str, Any]:
+def _decode(answer: str, wanted: type[Answer]) -> Answer:
     try:
-        return msgspec.json.decode(answer, type=dict[str, Any])
+        return msgspec.json.decode(answer, type=wanted)
     except msgspec.MsgspecError:
         raise Failure("what answers there is not a gateway") from None
 
@@ -115,7 +118,7 @@ def _show(answer: str, *, as_json: bool) -> None:
     if as_json:
         click.echo(answer, nl=False)
         return
-    click.echo(_table([[f"{name}:", _cell(value)] for name, value in _decode(answer).items()]))
+    click.echo(_table([[f"{name}:", _cell(value)] for name, value in _decode(answer, Info).items()]))
 
 
 def _cell(value: Any) -> str:

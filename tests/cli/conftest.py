@@ -1,0 +1,73 @@
+"""Commands to run and terminals to run them on; whatever a test leaves behind is ended."""
+
+from __future__ import annotations
+
+import asyncio
+from asyncio.subprocess import DEVNULL, PIPE, Process
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from tests.cli.processes import COMMAND, ROOT, Done, Run, Serve, Served, Start, Terminal, clean_environment, read_json
+
+
+@pytest.fixture
+async def start() -> AsyncIterator[Start]:
+    """Start a command with pipes; whatever still runs at the end of the test is killed."""
+    processes: list[Process] = []
+
+    async def start(*arguments: str, env: dict[str, str] | None = None, **options: Any) -> Process:
+        options = {"stdin": DEVNULL, "stdout": PIPE, "stderr": PIPE, **options}
+        process = await asyncio.create_subprocess_exec(
+            *COMMAND, *arguments, cwd=ROOT, env=clean_environment(**(env or {})), **options
+        )
+        processes.append(process)
+        return process
+
+    yield start
+    for process in processes:
+        if process.returncode is None:
+            process.kill()
+        if process.stdin is not None:
+            process.stdin.close()
+        await process.communicate()
+
+
+@pytest.fixture
+def run(start: Start) -> Run:
+    """Run a command to its end."""
+
+    async def run(*arguments: str, stdin: bytes = b"", **options: Any) -> Done:
+        process = await start(*arguments, stdin=PIPE, **options)
+        output, errors = await process.communicate(stdin)
+        assert process.returncode is not None
+        return Done(process.returncode, (output or b"").decode(), (errors or b"").decode())
+
+    return run
+
+
+@pytest.fixture
+def serve(start: Start) -> Serve:
+    """Start a gateway on a free port, and wait until it listens."""
+
+    async def serve(*arguments: str, **options: Any) -> Served:
+        process = await start("serve", *(arguments or ("--port", "0")), **options)
+        started = await read_json(process, process.stderr)
+        assert started["event"] == "gateway.started", started
+        return Served(process, started)
+
+    return serve
+
+
+@pytest.fixture
+async def gateway(serve: Serve) -> str:
+    """The address of a running gateway."""
+    return (await serve()).url
+
+
+@pytest.fixture
+async def terminal() -> AsyncIterator[Terminal]:
+    terminal = Terminal()
+    yield terminal
+    terminal.close()

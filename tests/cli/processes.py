@@ -1,0 +1,83 @@
+"""Real processes of the `deltawire` command, and terminals for them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import pty
+import sys
+from asyncio.subprocess import Process
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+ROOT = Path(__file__).parent.parent.parent
+COMMAND = (sys.executable, "-m", "gateway.cli")
+
+Start = Callable[..., Awaitable[Process]]
+
+
+class Done(NamedTuple):
+    """How a command ended, and all it said."""
+
+    status: int
+    output: str
+    errors: str
+
+
+class Served(NamedTuple):
+    """A running `deltawire serve`, and what its first log line said."""
+
+    process: Process
+    started: dict[str, Any]
+
+    @property
+    def url(self) -> str:
+        return str(self.started["url"])
+
+
+Run = Callable[..., Awaitable[Done]]
+Serve = Callable[..., Awaitable[Served]]
+
+
+def clean_environment(**changes: str) -> dict[str, str]:
+    """This process's environment without settings of its own."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("DELTAWIRE_")}
+    return {**kept, **changes}
+
+
+async def read_json(process: Process, stream: asyncio.StreamReader | None) -> dict[str, Any]:
+    """The next line of a process, which has to be a JSON object."""
+    assert stream is not None
+    line = await stream.readline()
+    assert line, f"the command ended with {await process.wait()}"
+    message: dict[str, Any] = json.loads(line)
+    return message
+
+
+class Terminal:
+    """A pseudo-terminal: what a command shows there, and what a person types."""
+
+    def __init__(self) -> None:
+        self.keyboard, self.side = pty.openpty()
+        self.shown = ""
+        self._changed = asyncio.Event()
+        asyncio.get_running_loop().add_reader(self.keyboard, self._read)
+
+    def _read(self) -> None:
+        self.shown += os.read(self.keyboard, 65536).decode()
+        self._changed.set()
+
+    async def wait_shown(self, text: str) -> None:
+        while text not in self.shown:
+            self._changed.clear()
+            await self._changed.wait()
+
+    def type(self, text: str) -> None:
+        os.write(self.keyboard, text.encode())
+
+    def close(self) -> None:
+        asyncio.get_running_loop().remove_reader(self.keyboard)
+        os.close(self.keyboard)
+        os.close(self.side)

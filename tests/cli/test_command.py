@@ -1,0 +1,113 @@
+"""What all commands have in common: help, version, misuse, an absent gateway, how they end."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+
+import click
+import pytest
+
+from gateway.cli import cli, main
+from tests.cli.processes import Run, Start
+
+
+def all_commands(command: click.Command, *path: str) -> Iterator[tuple[str, ...]]:
+    yield path
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            child = command.get_command(context, name)
+            assert child is not None
+            yield from all_commands(child, *path, name)
+
+
+@pytest.mark.parametrize("path", list(all_commands(cli)), ids=lambda path: " ".join(path) or "deltawire")
+def test_every_command_has_help_with_an_example(path: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    for flag in ("--help", "-h"):
+        assert main([*path, flag]) == 0
+        help_text = capsys.readouterr().out
+        assert "Examples:\n" in help_text
+        assert " ".join(("deltawire", *path)) in help_text.partition("Examples:\n")[2]
+
+
+@pytest.mark.parametrize("group", [(), ("streams",)])
+def test_a_group_without_a_command_shows_its_help(group: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*group]) == 2
+    assert "Commands:" in capsys.readouterr().err
+
+
+def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("deltawire ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["nope"], "'nope'"),
+        (["--nope"], "--nope"),
+        (["tail"], "STREAM"),
+        (["tail", "a/b"], "stream id 'a/b'"),
+        (["tail", "x", "--policy=pray"], "coalesce"),
+        (["tail", "x", "--types=text_delta,nope"], "the types are"),
+        (["tail", "x", "--after=-1"], "--after"),
+        (["tail", "x", "--epoch=e"], "--epoch needs --after"),
+        (["tail", "x", "--epoch=e/", "--after=1"], "epoch"),
+        (["tail", "x", "--policy=block", "--interval=5"], "interval"),
+        (["tail", "x", "--buffer=0"], "--buffer"),
+        (["tail", "x", "--url=localhost"], "ws://HOST:PORT"),
+        (["publish", "x", "--format=xml"], "--format"),
+        (["publish", "x", "--pace=0"], "--pace"),
+        (["publish", "x", "--pace=nan"], "--pace"),
+        (["publish", "x", "--producer=a/b"], "--producer"),
+        (["publish", "x", "--generation=1"], "--generation needs --producer"),
+        (["streams", "info"], "STREAM"),
+        (["streams", "nope"], "'nope'"),
+    ],
+)
+def test_misuse_is_one_line_and_status_2(arguments: list[str], reason: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert len(said.err.splitlines()) == 1
+    assert said.err.startswith("deltawire: error: ")
+    assert reason in said.err
+
+
+@pytest.mark.parametrize("arguments", [("tail", "demo"), ("publish", "demo"), ("streams", "list")])
+async def test_an_absent_gateway_is_said_at_once_in_one_line(arguments: tuple[str, ...], run: Run) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        url = f"ws://127.0.0.1:{free.getsockname()[1]}"
+    done = await run(*arguments, env={"DELTAWIRE_URL": url})
+    assert done == (1, "", f"deltawire: error: no gateway at {url}: connection refused\n")
+
+
+@pytest.mark.parametrize("arguments", [("tail", "demo"), ("publish", "demo"), ("streams", "list")])
+async def test_an_unknown_host_is_one_line(arguments: tuple[str, ...], run: Run) -> None:
+    done = await run(*arguments, "--url=ws://no-such-host.invalid:1")
+    assert done.status == 1
+    assert len(done.errors.splitlines()) == 1
+    assert done.errors.startswith("deltawire: error: no gateway at ws://no-such-host.invalid:1: ")
+
+
+@pytest.mark.parametrize("arguments", [("streams", "list"), ("tail", "demo")])
+async def test_a_reader_that_is_gone_is_no_reason_to_complain(
+    arguments: tuple[str, ...], start: Start, gateway: str
+) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    process = await start(*arguments, f"--url={gateway}", stdout=writer)
+    os.close(writer)
+    _, errors = await process.communicate()
+    assert (process.returncode, errors) == (141, b"")
+
+
+async def test_a_closed_standard_error_ends_nothing(start: Start, gateway: str) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    process = await start("streams", "info", "absent", f"--url={gateway}", stderr=writer)
+    os.close(writer)
+    await process.communicate()
+    assert process.returncode == 1

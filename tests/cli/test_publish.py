@@ -1,0 +1,176 @@
+"""`deltawire publish` as a process."""
+
+from __future__ import annotations
+
+import json
+import signal
+from asyncio.subprocess import PIPE
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import Any
+
+import pytest
+
+from tests.cli.processes import ROOT, Run, Serve, Start, Terminal, read_json
+
+TRANSCRIPTS = ROOT / "../shared/transcripts"
+
+
+def delta(text: str) -> bytes:
+    return b'{"type":"text_delta","data":{"text":%b}}\n' % json.dumps(text).encode()
+
+
+async def events_of(run: Run, stream: str, url: str) -> list[dict[str, Any]]:
+    """Every event of a stream, which is closed for that."""
+    await run("streams", "close", stream, f"--url={url}")
+    done = await run("tail", stream, "--json", "--policy=block", f"--url={url}")
+    assert done.status == 0, done.errors
+    return [message for message in map(json.loads, done.output.splitlines()) if "data" in message]
+
+
+async def test_text_is_published_as_it_comes(start: Start, gateway: str) -> None:
+    reader = await start("tail", "demo", f"--url={gateway}")
+    writer = await start("publish", "demo", "--format=text", "--close", f"--url={gateway}", stdin=PIPE)
+    assert reader.stdout is not None
+    assert writer.stdin is not None
+    for chunk in ("Hel", "lo wör", "ld\n"):
+        writer.stdin.write(chunk.encode())
+        assert (await reader.stdout.readexactly(len(chunk.encode()))).decode() == chunk
+    writer.stdin.close()
+    assert await reader.stdout.read() == b""
+    assert (await writer.wait(), await reader.wait()) == (0, 0)
+
+
+async def test_text_is_an_answer_with_start_and_stop(run: Run, gateway: str) -> None:
+    assert await run("publish", "demo", "--format=text", stdin=b"Hello", env={"DELTAWIRE_URL": gateway}) == (0, "", "")
+    started, _, stopped = await events_of(run, "demo", gateway)
+    assert started["data"]["message_id"] == stopped["data"]["message_id"]
+    assert stopped["data"]["stop_reason"] == "end_turn"
+
+
+async def test_a_regular_file_is_published(start: Start, run: Run, gateway: str) -> None:
+    text = "word " * 10_000
+    with TemporaryFile() as file:
+        file.write(text.encode())
+        file.seek(0)
+        writer = await start("publish", "demo", "--format=text", f"--url={gateway}", stdin=file)
+        assert await writer.wait() == 0
+    events = await events_of(run, "demo", gateway)
+    assert "".join(event["data"].get("text", "") for event in events) == text
+
+
+async def test_a_bad_line_is_reported_and_the_rest_published(run: Run, gateway: str) -> None:
+    lines = delta("one") + b"oops\n" + delta("two") + b'{"type":"text_delta","data":{}}\n' + delta("x" * 70_000)
+    done = await run("publish", "demo", f"--url={gateway}", stdin=lines + delta("three"))
+    assert done.status == 1
+    assert [line.split(": ")[1:3] for line in done.errors.splitlines()] == [
+        ["error", "line 2"],
+        ["error", "line 4"],
+        ["error", "event refused"],
+    ]
+    events = await events_of(run, "demo", gateway)
+    assert [event["data"]["text"] for event in events] == ["one", "two", "three"]
+
+
+async def test_a_recorded_stream_can_be_published_again(run: Run, gateway: str) -> None:
+    await run("publish", "old", "--close", f"--url={gateway}", stdin=delta("one") + delta("two") + delta("three"))
+    recording = await run("tail", "old", "--json", f"--url={gateway}")
+    again = await run("publish", "new", "--close", f"--url={gateway}", stdin=recording.output.encode())
+    assert again.status == 0, again.errors
+    assert (await run("tail", "new", f"--url={gateway}")).output == "onetwothree"
+
+
+async def test_a_closed_stream_refuses_with_one_line(run: Run, gateway: str) -> None:
+    assert (await run("publish", "demo", "--close", f"--url={gateway}", stdin=delta("one"))).status == 0
+    done = await run("publish", "demo", f"--url={gateway}", stdin=delta("two"))
+    assert done.status == 1
+    assert len(done.errors.splitlines()) == 1
+    assert "closed" in done.errors
+
+
+async def test_kept_open_a_stream_takes_the_next_answer(run: Run, gateway: str) -> None:
+    for text in ("one", "two"):
+        assert (await run("publish", "demo", f"--url={gateway}", stdin=delta(text))).status == 0
+    assert [event["data"]["text"] for event in await events_of(run, "demo", gateway)] == ["one", "two"]
+
+
+async def test_a_pace_spreads_deltas_and_loses_none(run: Run, gateway: str) -> None:
+    lines = b"".join(delta(str(number)) for number in range(8))
+    assert (await run("publish", "demo", "--pace=40", f"--url={gateway}", stdin=lines)).status == 0
+    events = await events_of(run, "demo", gateway)
+    assert [event["data"]["text"] for event in events] == list("01234567")
+    assert events[0]["timestamp"] < events[-1]["timestamp"]
+
+
+async def test_a_newer_generation_of_a_producer_wins(run: Run, gateway: str) -> None:
+    arguments = ("publish", "demo", "--producer=p", f"--url={gateway}")
+    assert (await run(*arguments, "--generation=2", stdin=delta("new"))).status == 0
+    done = await run(*arguments, "--generation=1", stdin=delta("old"))
+    assert done.status == 1
+    assert len(done.errors.splitlines()) == 1
+    assert "generation" in done.errors
+
+
+async def test_ctrl_c_while_waiting_for_input_ends_at_once(start: Start, gateway: str) -> None:
+    writer = await start("publish", "demo", f"--url={gateway}", stdin=PIPE)
+    reader = await start("tail", "demo", "--json", f"--url={gateway}")
+    assert writer.stdin is not None
+    writer.stdin.write(delta("one"))
+    while (await read_json(reader, reader.stdout))["type"] != "text_delta":
+        pass  # until the writer is surely at work
+    writer.send_signal(signal.SIGINT)
+    _, errors = await writer.communicate()
+    assert writer.returncode == 130
+    assert errors.strip() == b""
+
+
+async def test_on_a_terminal_it_says_what_it_reads_and_what_it_did(
+    start: Start, gateway: str, terminal: Terminal
+) -> None:
+    writer = await start(
+        "publish", "demo", "--format=text", f"--url={gateway}", stdin=terminal.side, stderr=terminal.side
+    )
+    await terminal.wait_shown("Ctrl-D")
+    terminal.type("hello\n\x04")
+    await terminal.wait_shown("3 events published, the last one as seq 3")
+    assert await writer.wait() == 0
+
+
+async def test_it_goes_on_where_it_was_when_the_gateway_comes_back(serve: Serve, start: Start) -> None:
+    first = await serve()
+    writer = await start("publish", "demo", "--format=text", "--close", f"--url={first.url}", stdin=PIPE)
+    reader = await start("tail", "demo", "--json", f"--url={first.url}")
+    assert writer.stdin is not None
+    assert writer.stderr is not None
+    writer.stdin.write(b"before ")
+    while (await read_json(reader, reader.stdout))["type"] != "text_delta":
+        pass
+    first.process.kill()
+    await first.process.wait()
+    assert b"reconnecting in" in await writer.stderr.readline()
+    second = await serve(f"--port={first.started['port']}")
+    late = await start("tail", "demo", f"--url={second.url}")
+    assert late.stdout is not None
+    writer.stdin.write(b"after")
+    writer.stdin.close()
+    assert (await late.stdout.read()).endswith(b"after")
+    assert await writer.wait() == 0
+
+
+@pytest.mark.skipif(not TRANSCRIPTS.exists(), reason="no recorded transcripts beside the repository")
+@pytest.mark.parametrize(
+    ("form", "path"),
+    [
+        (form, path)
+        for form, folder in (("anthropic-sse", "anthropic"), ("openai-chat-sse", "openai-chat"))
+        for path in sorted((TRANSCRIPTS / folder).glob("*.sse"))[:2]
+    ],
+    ids=lambda value: value.name if isinstance(value, Path) else value,
+)
+async def test_a_providers_answer_is_published(form: str, path: Path, start: Start, run: Run, gateway: str) -> None:
+    with path.open("rb") as file:
+        writer = await start("publish", "demo", f"--format={form}", f"--url={gateway}", stdin=file)
+        assert await writer.wait() == 0
+    types = [event["type"] for event in await events_of(run, "demo", gateway)]
+    assert types[0] == "message_start"
+    assert "message_stop" in types
