@@ -93,7 +93,7 @@ class Publication:
         async with self._changed:
             await self._changed.wait_for(lambda: self.window.has_room or self._refusals or self._over)
             self._raise_refusal()
-            if self._over:
+            if self._over or self._closing:
                 raise self._failure or NotDelivered(f"stream {self._stream!r}: this publisher has ended")
             self.window.append(event, size)
             self._changed.notify_all()

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
+from websockets.asyncio.client import connect
 
-from gateway.client import EventRefused, Fenced, Publisher, Refused, StreamClosed, Subscriber
+from gateway.client import EventRefused, Fenced, Publisher, Refused, StreamClosed, StreamFull, Subscriber
 from gateway.config import Settings
 from gateway.server import Gateway
 from protocol.codec import JSON, MSGPACK, Codec
@@ -56,8 +59,11 @@ async def test_live_late_and_unfolded_readers_read_the_same_text(gateway: Gatewa
     assert {await live, await blocking, late} == {"".join(WORDS)}
 
 
-async def test_cut_again_and_again_every_event_is_read_once(gateway: Gateway) -> None:
-    reader = asyncio.create_task(read_text(subscriber(gateway, policy=Policy.BLOCK, retry_for=None)))
+@pytest.mark.parametrize(
+    "asked", [{"policy": Policy.BLOCK}, {"policy": Policy.COALESCE, "buffer": 1}, {"interval": 1}], ids=str
+)
+async def test_cut_again_and_again_every_event_is_read_once(gateway: Gateway, asked: dict[str, Any]) -> None:
+    reader = asyncio.create_task(read_text(subscriber(gateway, retry_for=None, **asked)))
     cuts = 0
     async with publisher(gateway, window=20, retry_for=None) as target:
         for number, word in enumerate(WORDS):
@@ -145,6 +151,34 @@ async def test_a_newer_generation_takes_over(gateway: Gateway) -> None:
     assert await read_text(subscriber(gateway)) == "oldnew"
 
 
+async def test_a_full_stream_is_told_to_a_publisher_that_does_not_wait(gateway: Gateway) -> None:
+    small = socket.socket()
+    small.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    small.setblocking(False)
+    await asyncio.get_running_loop().sock_connect(small, ("127.0.0.1", gateway.port))
+    target = f"{gateway.url}/v1/streams/demo/subscribe?policy=block&buffer=1"
+    async with connect(target, sock=small, max_queue=1, close_timeout=0) as stalled:
+        assert b"subscribed" in await stalled.recv(decode=False)
+        assert b"caught_up" in await stalled.recv(decode=False)
+        async with publisher(gateway, on_full="reject") as producer:
+            with pytest.raises(StreamFull):
+                await asyncio.wait_for(_send_until_refused(producer, "x" * 60_000), 20)
+            accepted = producer.acked
+            stalled.transport.abort()
+            await stalled.wait_closed()
+            await _send_when_there_is_room(producer)
+            assert producer.acked == accepted + 1
+            await producer.close_stream()
+    assert len(await read_text(subscriber(gateway))) == accepted * 60_000 + 1
+
+
+async def _send_when_there_is_room(target: Publisher) -> None:
+    async with asyncio.timeout(20):
+        while True:
+            with suppress(StreamFull):
+                return await target.send(TextDelta("!"))
+
+
 async def test_a_closed_stream_takes_no_events(gateway: Gateway) -> None:
     await publish_text(publisher(gateway), ["x"])
 
@@ -156,9 +190,9 @@ async def test_a_closed_stream_takes_no_events(gateway: Gateway) -> None:
         await asyncio.wait_for(publish(), 5)
 
 
-async def _send_until_refused(target: Publisher) -> None:
+async def _send_until_refused(target: Publisher, text: str = "?") -> None:
     while True:
-        await target.send(TextDelta("?"))
+        await target.send(TextDelta(text))
         await target.flush()
 
 

@@ -390,6 +390,24 @@ async def test_closing_the_stream_is_confirmed() -> None:
     assert log.texts == numbers(1, 3)
 
 
+async def test_nothing_is_taken_while_the_stream_is_being_closed() -> None:
+    log, asked, go = FakeLog(), asyncio.Event(), asyncio.Event()
+
+    async def play(peer: ServerConnection) -> None:
+        await peer.send(log.ready())
+        log.take(await peer.recv())
+        asked.set()
+        await go.wait()
+
+    async with FakeGateway(play) as gateway, publisher(gateway) as target:
+        closing_stream = asyncio.create_task(target.close_stream())
+        await asked.wait()
+        with pytest.raises(NotDelivered, match="ended"):
+            await target.send(TextDelta("1"))
+        go.set()
+        await closing_stream
+
+
 async def test_closing_the_stream_survives_a_lost_confirmation() -> None:
     log = FakeLog()
 
