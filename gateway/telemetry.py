@@ -8,7 +8,9 @@ module (websockets, asyncio) take the same way, so that nothing else ever writes
 from __future__ import annotations
 
 import logging
-from typing import TextIO
+import os
+from contextlib import suppress
+from typing import TextIO, cast
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
@@ -16,13 +18,39 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 from gateway.config import Settings
 
 
-def configure_logs(settings: Settings, stream: TextIO) -> None:
+class LogFile:
+    """A descriptor that takes lines, written at once.
+
+    Its failures stop nobody: a gateway whose log has no reader or no room goes on serving.
+
+    Args:
+        fd: the descriptor.
+    """
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def write(self, text: str) -> None:
+        """Write a line."""
+        with suppress(OSError):
+            os.write(self._fd, text.encode(errors="backslashreplace"))
+
+    def flush(self) -> None:
+        """Nothing is kept."""
+
+    def isatty(self) -> bool:
+        """Whether a person reads it."""
+        return os.isatty(self._fd)
+
+
+def configure_logs(settings: Settings, fd: int = 2) -> None:
     """Send the process's logs to one place in one form; the last call stands.
 
     Args:
         settings: `log_level` is the least severity written, `log_format` the form of a line.
-        stream: where lines go; `auto` looks whether it is a terminal.
+        fd: the descriptor lines go to, standard error; `auto` looks whether it is a terminal.
     """
+    stream = cast("TextIO", LogFile(fd))
     on_terminal = settings.log_format == "console" or (settings.log_format == "auto" and stream.isatty())
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,

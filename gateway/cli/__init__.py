@@ -12,6 +12,8 @@ Ctrl-C, 141 when the reader of its output went away.
 from __future__ import annotations
 
 import importlib
+import os
+import sys
 from importlib import metadata
 from typing import Any
 
@@ -97,6 +99,7 @@ def main(arguments: list[str] | None = None) -> int:
     Returns:
         The exit status.
     """
+    _open_missing_streams()
     try:
         return int(cli.main(arguments, prog_name="deltawire", standalone_mode=False) or Status.DONE)
     except click.exceptions.NoArgsIsHelpError as error:
@@ -107,3 +110,11 @@ def main(arguments: list[str] | None = None) -> int:
         return error.exit_code
     except click.Abort:
         return Status.INTERRUPTED
+
+
+def _open_missing_streams() -> None:
+    """Put /dev/null where the caller closed a standard stream (`2>&-`), lest the first socket take its place."""
+    for fd, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        if getattr(sys, name) is None:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+            setattr(sys, name, open(fd, mode, closefd=False))  # noqa: SIM115 - lives as long as the process

@@ -50,7 +50,7 @@ def command(**values: Any) -> None:
         settings = make_settings(values)
     except ConfigError as error:
         raise StartFailure(str(error)) from None
-    configure_logs(settings, sys.stderr)
+    configure_logs(settings)
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
         runner.run(_serve(settings))
 

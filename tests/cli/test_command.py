@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import shlex
 import socket
+from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import Iterator
 
 import click
 import pytest
 
 from gateway.cli import cli, main
-from tests.cli.processes import Run, Start
+from tests.cli.processes import COMMAND, ROOT, Run, Start
 
 
 def all_commands(command: click.Command, *path: str) -> Iterator[tuple[str, ...]]:
@@ -111,3 +114,13 @@ async def test_a_closed_standard_error_ends_nothing(start: Start, gateway: str) 
     os.close(writer)
     await process.communicate()
     assert process.returncode == 1
+
+
+@pytest.mark.parametrize("redirection", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+async def test_a_stream_the_caller_closed_is_never_taken_by_a_socket(redirection: str, run: Run, gateway: str) -> None:
+    await run("publish", "demo", "--close", f"--url={gateway}", stdin=b'{"type":"text_delta","data":{"text":"x"}}')
+    line = f"{shlex.join(COMMAND)} tail demo --url={gateway} {redirection}"
+    shell = await asyncio.create_subprocess_shell(line, cwd=ROOT, stdin=DEVNULL, stdout=PIPE, stderr=PIPE)
+    _, errors = await shell.communicate()
+    assert b"Traceback" not in errors
+    assert shell.returncode == 0

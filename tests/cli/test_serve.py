@@ -127,3 +127,15 @@ async def test_settings_reach_the_gateway(serve: Serve, run: Run, tmp_path: Path
     assert (await run("publish", "demo", f"--url={served.url}", stdin=lines)).status == 0
     info = json.loads((await run("streams", "info", "demo", "--json", f"--url={served.url}")).output)
     assert (info["head"], info["floor"]) == (20, 14)
+
+
+async def test_a_log_nobody_reads_any_more_stops_nothing(start: Start, run: Run) -> None:
+    reader, writer = os.pipe()
+    process = await start("serve", "--port=0", stderr=writer)
+    os.close(writer)
+    with os.fdopen(reader) as log:
+        url = json.loads(log.readline())["url"]
+    assert (await run("publish", "demo", "--close", "--format=text", f"--url={url}", stdin=b"text")).status == 0
+    assert (await run("tail", "demo", f"--url={url}")).output == "text"
+    process.terminate()
+    assert await process.wait() == 0

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import io
 import json
 import logging
-from collections.abc import Iterator
+import os
+import pty
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,10 +18,7 @@ from gateway.telemetry import configure_logs
 
 HOSTILE = "a\x1b[2J\nb"
 
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
+Read = Callable[[], str]
 
 
 @pytest.fixture(autouse=True)
@@ -33,9 +31,35 @@ def _restored_logs() -> Iterator[None]:
     structlog.reset_defaults()
 
 
-def configured(stream: io.StringIO, **values: Any) -> io.StringIO:
-    configure_logs(make_settings(values), stream)
-    return stream
+@pytest.fixture
+def pipe() -> Iterator[tuple[int, int]]:
+    reader, writer = os.pipe()
+    yield reader, writer
+    os.close(reader)
+    os.close(writer)
+
+
+@pytest.fixture
+def terminal() -> Iterator[tuple[int, int]]:
+    reader, writer = pty.openpty()
+    yield reader, writer
+    os.close(reader)
+    os.close(writer)
+
+
+def configured(ends: tuple[int, int], **values: Any) -> Read:
+    """Send logs to the second descriptor; what gives all that has come out of the first."""
+    reader, writer = ends
+    configure_logs(make_settings(values), writer)
+    os.set_blocking(reader, False)
+
+    def read() -> str:
+        try:
+            return os.read(reader, 65536).decode()
+        except BlockingIOError:
+            return ""
+
+    return read
 
 
 def write_one_of_each() -> None:
@@ -48,10 +72,10 @@ def write_one_of_each() -> None:
     logging.getLogger("websockets.server").error("peer said %s", HOSTILE)
 
 
-def test_off_a_terminal_each_line_is_a_json_object() -> None:
-    stream = configured(io.StringIO())
+def test_off_a_terminal_each_line_is_a_json_object(pipe: tuple[int, int]) -> None:
+    read = configured(pipe)
     write_one_of_each()
-    lines = [json.loads(line) for line in stream.getvalue().splitlines()]
+    lines = [json.loads(line) for line in read().splitlines()]
     assert [(line["level"], line["event"]) for line in lines] == [
         ("info", "consumer.closed"),
         ("error", "stream.failed"),
@@ -62,51 +86,72 @@ def test_off_a_terminal_each_line_is_a_json_object() -> None:
     assert lines[2]["message"] == f"peer said {HOSTILE}"
 
 
-def test_a_line_begins_with_time_level_and_name() -> None:
-    stream = configured(io.StringIO())
+def test_a_line_begins_with_time_level_and_name(pipe: tuple[int, int]) -> None:
+    read = configured(pipe)
     write_one_of_each()
-    assert all(list(json.loads(line))[:3] == ["timestamp", "level", "event"] for line in stream.getvalue().splitlines())
+    assert all(list(json.loads(line))[:3] == ["timestamp", "level", "event"] for line in read().splitlines())
 
 
-def test_times_are_iso_in_utc() -> None:
-    stream = configured(io.StringIO())
+def test_times_are_iso_in_utc(pipe: tuple[int, int]) -> None:
+    read = configured(pipe)
     before = datetime.now(UTC)
     structlog.get_logger().info("gateway.started")
-    timestamp = datetime.fromisoformat(json.loads(stream.getvalue())["timestamp"])
+    timestamp = datetime.fromisoformat(json.loads(read())["timestamp"])
     assert before <= timestamp <= datetime.now(UTC)
 
 
-def test_on_a_terminal_lines_are_text_that_cannot_drive_it() -> None:
-    stream = configured(Terminal())
+def test_on_a_terminal_lines_are_text_that_cannot_drive_it(terminal: tuple[int, int]) -> None:
+    read = configured(terminal)
     structlog.get_logger().info("consumer.closed", code=4000, reason=HOSTILE)
     logging.getLogger("websockets.server").error("peer said %s", HOSTILE)
-    text = stream.getvalue()
+    text = read()
     assert text.count("\n") == 2
     assert "consumer.closed" in text
     assert "\x1b[2J" not in text
 
 
-@pytest.mark.parametrize(("form", "stream", "is_json"), [("json", Terminal(), True), ("console", io.StringIO(), False)])
-def test_the_form_can_be_set(form: str, stream: io.StringIO, is_json: bool) -> None:  # noqa: FBT001
-    configured(stream, log_format=form)
+def test_json_can_be_had_on_a_terminal(terminal: tuple[int, int]) -> None:
+    read = configured(terminal, log_format="json")
     structlog.get_logger().info("gateway.started")
-    assert stream.getvalue().startswith("{") is is_json
-    assert "\x1b" not in stream.getvalue()
+    assert json.loads(read())["event"] == "gateway.started"
+
+
+def test_text_can_be_had_off_a_terminal_without_colours(pipe: tuple[int, int]) -> None:
+    read = configured(pipe, log_format="console")
+    structlog.get_logger().info("gateway.started", port=1)
+    text = read()
+    assert "gateway.started" in text
+    assert "\x1b" not in text
 
 
 @pytest.mark.parametrize(("level", "count"), [("debug", 4), ("info", 3), ("warning", 2), ("error", 1)])
-def test_what_is_below_the_level_is_not_written(level: str, count: int) -> None:
-    stream = configured(io.StringIO(), log_level=level)
+def test_what_is_below_the_level_is_not_written(level: str, count: int, pipe: tuple[int, int]) -> None:
+    read = configured(pipe, log_level=level)
     log = structlog.get_logger()
     for method in (log.debug, log.info, log.warning, log.error):
         method("gateway.tested")
-    assert len(stream.getvalue().splitlines()) == count
+    assert len(read().splitlines()) == count
 
 
-def test_libraries_tell_of_trouble_only_unless_debugging() -> None:
-    stream = configured(io.StringIO(), log_level="info")
+def test_libraries_tell_of_trouble_only_unless_debugging(pipe: tuple[int, int]) -> None:
+    read = configured(pipe, log_level="info")
     logging.getLogger("websockets.server").info("connection open")
-    assert stream.getvalue() == ""
-    stream = configured(io.StringIO(), log_level="debug")
+    assert read() == ""
+    read = configured(pipe, log_level="debug")
     logging.getLogger("websockets.server").info("connection open")
-    assert json.loads(stream.getvalue())["message"] == "connection open"
+    assert json.loads(read())["message"] == "connection open"
+
+
+def test_a_log_nobody_reads_stops_nobody() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    configure_logs(make_settings({}), writer)
+    write_one_of_each()
+    os.close(writer)
+
+
+def test_what_is_no_unicode_is_written_escaped(pipe: tuple[int, int]) -> None:
+    for form in ("json", "console"):
+        read = configured(pipe, log_format=form)
+        structlog.get_logger().info("file.read", path="\udcff")
+        assert "udcff" in read()
