@@ -27,6 +27,7 @@ from gateway.client import (
     StreamFull,
 )
 from gateway.client import publisher as publisher_module
+from gateway.client.backoff import Backoff
 from protocol.codec import MSGPACK
 from protocol.events import Data, Event, Extension, TextDelta, Usage, make_event
 from tests.client.fakes import AT_ONCE, FakeGateway, FakeLog, Script, closing, cut, frames, stay, text
@@ -356,6 +357,27 @@ async def test_an_event_that_breaks_the_gateway_each_time_is_given_up() -> None:
         with pytest.raises(GatewayUnreachable, match="closed with 1011: oops"):
             async with publisher(gateway, retry_for=0) as target:
                 await target.send(TextDelta("1"))
+
+
+async def test_waits_grow_while_the_gateway_is_ready_but_takes_nothing() -> None:
+    delays: list[float] = []
+    log = FakeLog()
+
+    async def fall(peer: ServerConnection) -> None:
+        await peer.send(log.ready())
+        await peer.recv()
+        await peer.close(1011, "oops")
+
+    async with FakeGateway(fall, fall, fall, log.serving(1), log.serving()) as gateway:
+        patient = Backoff(initial=0.0001, longest=1)
+        target = Publisher(gateway.url, "demo", backoff=patient, on_reconnect=lambda _, delay: delays.append(delay))
+        async with target:
+            await send_numbers(target, 1, 1)
+            await target.flush()
+            await send_numbers(target, 2, 2)
+    assert 0.00005 <= delays[0] <= 0.0001 <= delays[1] <= 0.0002 <= delays[2] <= 0.0004
+    assert 0.00005 <= delays[3] <= 0.0001
+    assert log.texts == numbers(1, 2)
 
 
 async def test_an_acked_event_nobody_sent_is_a_fault() -> None:

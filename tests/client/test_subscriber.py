@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -11,9 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from websockets.asyncio.server import ServerConnection
 from websockets.datastructures import Headers
+from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Response
 
-from gateway.client import GatewayUnreachable, NotDelivered, ProtocolFault, Refused, Subscriber
+from gateway.client import GatewayUnreachable, NotDelivered, ProtocolFault, Refused, Subscriber, connection
+from gateway.client.backoff import Backoff
 from protocol.codec import MSGPACK
 from protocol.events import Event, EventType
 from protocol.messages import CaughtUp, Gap, Problem, Signal, StreamEnd
@@ -251,23 +254,35 @@ async def test_a_filtered_reader_resumes_from_where_the_gateway_accounted_for() 
         assert source.position == Position("e1", 9)
 
 
-async def test_leaving_in_the_middle_of_a_flood_closes_at_once_and_cleanly() -> None:
+async def test_leaving_in_the_middle_of_a_flood_closes_at_once_and_cleanly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "CLOSE_TIMEOUT", 60)  # so that it can't be what ends the wait
     closed_with: asyncio.Future[int | None] = asyncio.get_running_loop().create_future()
 
     async def flood(peer: ServerConnection) -> None:
         await peer.send(text(subscribed()))
-        for seq in range(1, 2000):
-            if peer.close_code is not None:
-                break
-            await peer.send(text(event(seq)))
-        await peer.wait_closed()
+        with suppress(ConnectionClosed):
+            for seq in range(1, 1000):
+                await peer.send(text({**event(seq), "data": {"text": "x" * 50_000}}))
         closed_with.set_result(peer.close_code)
 
-    async with FakeGateway(flood) as gateway:
+    async with FakeGateway(flood) as gateway, asyncio.timeout(10):
         async with subscriber(gateway) as source:
             async for _ in source:
                 break
         assert await closed_with == 1000
+
+
+async def test_waits_grow_until_something_is_delivered() -> None:
+    delays: list[float] = []
+    nothing, something = frames(subscribed(), then=cut), frames(subscribed(), event(1), then=cut)
+    scripts = [nothing, nothing, nothing, something, frames(subscribed(1), then=ending(1))]
+    async with FakeGateway(*scripts) as gateway:
+        patient = Backoff(initial=0.0001, longest=1)
+        source = Subscriber(gateway.url, "demo", backoff=patient, on_reconnect=lambda _, delay: delays.append(delay))
+        async with source:
+            assert await seqs(source) == [1]
+    assert 0.00005 <= delays[0] <= 0.0001 <= delays[1] <= 0.0002 <= delays[2] <= 0.0004
+    assert 0.00005 <= delays[3] <= 0.0001
 
 
 async def test_a_cancelled_reader_leaves_nothing_running() -> None:
