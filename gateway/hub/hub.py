@@ -7,6 +7,7 @@ in it. Coroutines and callbacks of the loop may use a hub freely; other threads 
 from __future__ import annotations
 
 import asyncio
+import builtins
 import time
 from collections.abc import Awaitable, Callable
 from secrets import token_hex
@@ -152,7 +153,7 @@ class Hub:
         """
         return self.manager.info(stream_id, self.now(), self._format_age)
 
-    def list_info(self) -> list[StreamInfo]:  # type: ignore[valid-type]  # `list` is an operation's name here
+    def list_info(self) -> builtins.list[StreamInfo]:
         """All streams at this moment."""
         return self.manager.list_info(self.now(), self._format_age)
 
