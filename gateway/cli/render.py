@@ -17,7 +17,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 import click
-from msgspec import UNSET, UnsetType
+from msgspec import UnsetType
 
 from gateway.client import Frame
 from protocol.events import (
@@ -78,7 +78,7 @@ def describe_usage(usage: Usage) -> str:
     details = [
         f"{count} {name}"
         for count, name in ((usage.cached_tokens, "cached"), (usage.reasoning_tokens, "reasoning"))
-        if count is not UNSET
+        if count
     ]
     return f"{parts} ({', '.join(details)})" if details else parts
 
@@ -222,7 +222,8 @@ class Screen:
                 start += self._style(f"[choice {choice}] ", dim=True)
         if text:
             self._is_line_open = not text.endswith("\n")
-        return start + self._style(make_printable(text), **style)
+        printable = make_printable(text)
+        return start + (self._style(printable, **style) if style else printable)
 
     def _note(self, text: str, **style: Any) -> str:
         """A line about the stream."""

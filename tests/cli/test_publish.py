@@ -5,15 +5,10 @@ from __future__ import annotations
 import json
 import signal
 from asyncio.subprocess import PIPE
-from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
 
-import pytest
-
-from tests.cli.processes import ROOT, Run, Serve, Start, Terminal, read_json
-
-TRANSCRIPTS = ROOT / "../shared/transcripts"
+from tests.cli.processes import Run, Serve, Start, Terminal, read_json
 
 
 def delta(text: str) -> bytes:
@@ -155,22 +150,3 @@ async def test_it_goes_on_where_it_was_when_the_gateway_comes_back(serve: Serve,
     writer.stdin.close()
     assert (await late.stdout.read()).endswith(b"after")
     assert await writer.wait() == 0
-
-
-@pytest.mark.skipif(not TRANSCRIPTS.exists(), reason="no recorded transcripts beside the repository")
-@pytest.mark.parametrize(
-    ("form", "path"),
-    [
-        (form, path)
-        for form, folder in (("anthropic-sse", "anthropic"), ("openai-chat-sse", "openai-chat"))
-        for path in sorted((TRANSCRIPTS / folder).glob("*.sse"))[:2]
-    ],
-    ids=lambda value: value.name if isinstance(value, Path) else value,
-)
-async def test_a_providers_answer_is_published(form: str, path: Path, start: Start, run: Run, gateway: str) -> None:
-    with path.open("rb") as file:
-        writer = await start("publish", "demo", f"--format={form}", f"--url={gateway}", stdin=file)
-        assert await writer.wait() == 0
-    types = [event["type"] for event in await events_of(run, "demo", gateway)]
-    assert types[0] == "message_start"
-    assert "message_stop" in types

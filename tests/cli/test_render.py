@@ -53,7 +53,7 @@ def test_a_person_sees_text_thinking_tools_stop_reason_and_the_last_usage() -> N
 
 def test_thinking_is_dimmed_and_text_is_not() -> None:
     text = shown([event("thinking", thinking="hm"), event("text_delta", text="yes")], colour=True)
-    assert "\x1b[2mhm\x1b[0m\nyes" in text
+    assert text.startswith("\x1b[2mhm\x1b[0m\nyes\n")
 
 
 def test_each_choice_begins_a_line_that_names_it() -> None:
