@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+
 from hypothesis import HealthCheck, settings
 
 # A busy machine is slow, which says nothing about the code; that a test ends at all is what `timeout` sees to.
 settings.register_profile("deltawire", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("deltawire")
+# A soak: HYPOTHESIS_PROFILE=long pytest --timeout=0 tests/streams/test_invariants.py
+settings.register_profile("long", settings.get_profile("deltawire"), max_examples=5_000, stateful_step_count=100)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "deltawire"))
