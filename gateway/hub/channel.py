@@ -48,11 +48,22 @@ class Waiting(Protocol):
 class Inlet(Waiting, Protocol):
     """A producer's connection."""
 
+    @property
+    def producer_id(self) -> str | None:
+        """Its producer id, if it has one."""
+
+    @property
+    def audience(self) -> int:
+        """How many consumers it was last told of."""
+
     def acknowledge(self) -> None:
         """What was appended is delivered to the sockets that accept: tell the producer."""
 
     def signal(self, signal: Signal) -> None:
         """A consumer has something to say."""
+
+    def tell_audience(self, consumers: int) -> None:
+        """So many consumers follow the stream now."""
 
     def fence_if_older(self) -> None:
         """A producer came; if it is this one's newer generation, end."""
@@ -109,11 +120,25 @@ class Cohort:
 class Channel:
     """One stream's consumers and producers on the event loop."""
 
-    __slots__ = ("_acking", "_cohorts", "_pumped", "_trips", "_turn", "_waiting", "inlets", "is_dirty", "stream")
+    __slots__ = (
+        "_acking",
+        "_cohorts",
+        "_pumped",
+        "_trips",
+        "_turn",
+        "_waiting",
+        "audience_told_at",
+        "inlets",
+        "is_dirty",
+        "is_telling_later",
+        "stream",
+    )
 
     def __init__(self, stream: Stream) -> None:
         self.stream = stream
         self.is_dirty = False
+        self.audience_told_at = 0.0
+        self.is_telling_later = False
         self.inlets: dict[Inlet, None] = {}
         self._cohorts: dict[View, Cohort] = {}
         self._pumped: dict[Outlet, None] = {}

@@ -22,10 +22,13 @@ from gateway.streams.log import Retention
 from gateway.streams.manager import StreamManager
 from gateway.streams.stream import Stream, StreamInfo, StreamSettings
 from protocol.errors import DeltawireError
-from protocol.events import Data, format_timestamp
+from protocol.events import Data, Error, MessageStop, format_timestamp
 from protocol.messages import EndReason
 
 T = TypeVar("T")
+
+AUDIENCE_INTERVAL = 0.25
+"""Seconds between two `audience` messages to a producer: a storm of joins is one number, not a storm of messages."""
 
 MAX_SWEEP_INTERVAL = 0.5
 """Seconds between sweeps at most: timeouts are seconds, so they are met within a few percent."""
@@ -62,11 +65,14 @@ class Hub:
         self._swept: dict[Swept, None] = {}
         self._sweep_timer: asyncio.TimerHandle | None = None
         self._next_cleanup = 0.0
+        self._leased: dict[Stream, None] = {}  # with leases running
 
     async def __aenter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
         self._next_cleanup = self.now() + self.settings.cleanup_interval
-        self._sweep_interval = min(MAX_SWEEP_INTERVAL, self.settings.send_timeout / 4, self.settings.block_timeout / 4)
+        settings = self.settings
+        timeouts = (settings.send_timeout, settings.block_timeout, settings.lease, settings.ping_timeout)
+        self._sweep_interval = min(MAX_SWEEP_INTERVAL, *(timeout / 4 for timeout in timeouts))
         self._sweep_timer = self._loop.call_later(self._sweep_interval, self._sweep)
         return self
 
@@ -172,7 +178,9 @@ class Hub:
             channel = self._channels[stream] = Channel(stream)
         return channel
 
-    def publish(self, channel: Channel, data: Data, timestamp: str | None = None) -> int:
+    def publish(
+        self, channel: Channel, data: Data, timestamp: str | None = None, producer_id: str | None = None
+    ) -> int:
         """Append an event, to be delivered in this loop turn. Whether there is room is the caller's to ask.
 
         Returns:
@@ -186,7 +194,7 @@ class Hub:
         now = self._loop.time()
         if manager.bytes > manager.memory_limit and not manager.make_room(now):
             raise manager.out_of_memory("send", stream.id)
-        seq = stream.append(data, timestamp or self.timestamp(), now)
+        seq = stream.append(data, timestamp or self.timestamp(), now, producer_id)
         if not channel.is_dirty:
             self.touch(channel)
         return seq
@@ -212,6 +220,7 @@ class Hub:
                 channel.flush()
             except Exception:  # one stream's fault is not another's
                 log.exception("channel.flush_failed", stream=channel.stream.id)
+            self._tell_audience(channel)
             self.release(channel)
 
     def release(self, channel: Channel) -> None:
@@ -219,7 +228,39 @@ class Hub:
         if channel.is_unused:
             self._channels.pop(channel.stream, None)
 
+    def _tell_audience(self, channel: Channel) -> None:
+        """Tell producers how many follow, at most once in `AUDIENCE_INTERVAL`; what changes meanwhile is told then."""
+        wait = channel.audience_told_at + AUDIENCE_INTERVAL - self.now()
+        consumers = channel.stream.consumers
+        stale = [inlet for inlet in channel.inlets if inlet.audience != consumers]
+        if stale and wait > 0:
+            if not channel.is_telling_later:
+                channel.is_telling_later = True
+                self._loop.call_later(wait, self.touch, channel)
+        elif stale:
+            channel.is_telling_later = False
+            channel.audience_told_at = self.now()
+            for inlet in stale:
+                inlet.tell_audience(consumers)
+
     # Deadlines
+
+    def lease(self, channel: Channel, producer_id: str | None) -> None:
+        """The last connection of a producer is gone: if it left a message in progress, its lease begins."""
+        if channel.stream.leases.lost(producer_id, self.now() + self.settings.lease):
+            log.info("producer.lost", stream=channel.stream.id, producer=producer_id, lease=self.settings.lease)
+            self._leased[channel.stream] = None
+
+    def _expire_leases(self, now: float) -> None:
+        for stream in tuple(self._leased):
+            for message_id in stream.leases.expire(now):
+                if not stream.is_closed:
+                    channel = self.channel(stream)
+                    why = f"the producer was lost and did not come back within {self.settings.lease} s"
+                    self.publish(channel, Error(error=why, code="producer_lost"))
+                    self.publish(channel, MessageStop(message_id=message_id, stop_reason="producer_lost"))
+            if not stream.leases.is_running:
+                del self._leased[stream]
 
     def sweep_regularly(self, swept: Swept) -> None:
         """Have `sweep` called several times a second."""
@@ -237,6 +278,7 @@ class Hub:
                 swept.sweep(now)
             except Exception:  # one peer's fault is not another's
                 log.exception("sweep.failed", peer=type(swept).__name__)
+        self._expire_leases(now)
         self.manager.expire(now)
         if now >= self._next_cleanup:
             self._next_cleanup = now + self.settings.cleanup_interval

@@ -38,6 +38,7 @@ class LocalSubscription:
         self._is_closed = False
         self._wakeup: asyncio.Future[None] | None = None
         self._channel.pump_each_time(self)
+        hub.touch(self._channel)  # producers learn of it
 
     @property
     def subscription(self) -> Subscription:

@@ -61,6 +61,7 @@ class Consumer:
         """Begin to send."""
         self.channel.pump_each_time(self)
         self.pump()
+        self._hub.touch(self.channel)  # producers learn of it
 
     # Sending
 

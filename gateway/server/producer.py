@@ -16,7 +16,7 @@ from protocol.addresses import OnFull, PublishRequest
 from protocol.codes import CloseCode, ProblemCode
 from protocol.errors import StreamError, WireError, is_closed
 from protocol.events import Event
-from protocol.messages import Ack, CloseStream, Ready, Signal
+from protocol.messages import Ack, Audience, CloseStream, Ready, Signal
 
 log = structlog.get_logger("deltawire.server")
 
@@ -24,7 +24,18 @@ log = structlog.get_logger("deltawire.server")
 class Producer:
     """One producer on a WebSocket."""
 
-    __slots__ = ("_connection", "_hub", "_items", "_numbered", "_on_full", "_pen", "_seq", "channel", "stream")
+    __slots__ = (
+        "_connection",
+        "_hub",
+        "_items",
+        "_numbered",
+        "_on_full",
+        "_pen",
+        "_seq",
+        "audience",
+        "channel",
+        "stream",
+    )
 
     def __init__(
         self, hub: Hub, connection: GatewayConnection, stream: Stream, pen: Pen, request: PublishRequest
@@ -36,6 +47,7 @@ class Producer:
         self._items: deque[tuple[str, bytes | Raw | Event]] = deque()  # (place in its batch, …) yet to be appended
         self._seq = 0  # the last one appended from this connection
         self._numbered: int | UnsetType = UNSET  # the last producer_seq accepted from this connection
+        self.audience = 0  # consumers, as last told
         self.stream = stream
         self.channel = hub.channel(stream)
 
@@ -43,9 +55,11 @@ class Producer:
         """Say where things stand, fence older generations, and begin to listen."""
         stream = self.stream
         stream.publishing += 1
+        stream.leases.returned(self._pen.id)
         for inlet in tuple(self.channel.inlets):
             inlet.fence_if_older()
         self.channel.inlets[self] = None
+        self._hub.touch(self.channel)  # the audience is news to it
         self._connection.tell(
             Ready(
                 stream=stream.id,
@@ -148,7 +162,7 @@ class Producer:
     def _append(self, event: Event) -> None:
         timestamp = None if event.timestamp is UNSET else event.timestamp.isoformat().replace("+00:00", "Z")
         try:
-            seq = self._hub.publish(self.channel, event.data, timestamp)
+            seq = self._hub.publish(self.channel, event.data, timestamp, self._pen.id)
         except StreamError as error:
             if is_closed(error):
                 self._refuse_closed()
@@ -186,6 +200,16 @@ class Producer:
         """Pass a consumer's signal on, past whatever waits here."""
         self._connection.tell(signal)
 
+    def tell_audience(self, consumers: int) -> None:
+        """Tell the producer how many follow."""
+        self.audience = consumers
+        self._connection.tell(Audience(consumers=consumers))
+
+    @property
+    def producer_id(self) -> str | None:
+        """Its producer id, if it has one."""
+        return self._pen.id
+
     # The end
 
     def drain(self) -> None:
@@ -214,6 +238,8 @@ class Producer:
         self.stream.publishing -= 1
         self.stream.last_active_at = self._hub.now()
         self.channel.remove_inlet(self)
+        if not any(inlet.producer_id == self._pen.id for inlet in self.channel.inlets):
+            self._hub.lease(self.channel, self._pen.id)
         self._hub.touch(self.channel)
 
 

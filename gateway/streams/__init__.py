@@ -19,6 +19,7 @@ Tour, from the bottom up:
 - `policy` — what happens to a consumer that fell behind
 - `subscription` — one consumer: what it is sent next
 - `producers` — idempotence and fencing
+- `leases` — messages in progress, and lost producers coming back to them
 - `stream` — a log with its readers and writers
 - `manager` — the streams of a process
 """

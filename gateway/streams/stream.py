@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from gateway.streams.coalesce import kind_of
 from gateway.streams.cursor import LogState, plan_subscription
+from gateway.streams.leases import Leases
 from gateway.streams.log import Ledger, Log, Retention
 from gateway.streams.producers import Producers
 from gateway.streams.subscription import Subscription
@@ -102,6 +103,7 @@ class Stream:
         "epoch",
         "id",
         "last_active_at",
+        "leases",
         "log",
         "producers",
         "publishing",
@@ -114,6 +116,7 @@ class Stream:
         self.settings = settings
         self.log = Log(settings.retention, ledger)
         self.producers = Producers()
+        self.leases = Leases()
         self.publishing = 0  # connections
         self.counters = Counters()
         self.created_at = now
@@ -141,13 +144,14 @@ class Stream:
         """Subscriptions now."""
         return len(self._subscriptions)
 
-    def append(self, data: Data, timestamp: str, now: float) -> int:
+    def append(self, data: Data, timestamp: str, now: float, producer_id: str | None = None) -> int:
         """Add an event.
 
         Args:
             data: what it says.
             timestamp: RFC 3339 with a zone.
             now: monotonic seconds.
+            producer_id: of the producer it came from, if it has one.
 
         Returns:
             Its seq.
@@ -161,7 +165,10 @@ class Stream:
         seq = log.head + 1
         assert seq <= MAX_SEQ, "2^53 events take three centuries at a million a second"
         self.last_active_at = now
-        return log.append(kind_of(data), frame(TEXT, encode_event(data, seq, timestamp)), now)
+        kind = kind_of(data)
+        if not kind.is_delta:
+            self.leases.note(data, producer_id)
+        return log.append(kind, frame(TEXT, encode_event(data, seq, timestamp)), now)
 
     @property
     def has_room(self) -> bool:

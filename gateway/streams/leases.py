@@ -1,0 +1,70 @@
+"""Messages in progress, and how long a lost producer has to come back and finish them (DESIGN §3.5).
+
+    message_start ──► open ──► message_stop
+                       │  ▲
+      its producer lost│  │one with the same id is back
+                       ▼  │
+                     leased ──► expired: the gateway ends the message itself
+
+A producer without an id counts as the same as every other one without.
+"""
+
+from __future__ import annotations
+
+from protocol.events import Data, MessageStart, MessageStop
+
+MAX_OPEN = 64
+"""Messages a stream may have in progress; the one begun first is forgotten, as nobody interleaves that many."""
+
+
+class Leases:
+    """The messages in progress on one stream, by the producer that began them."""
+
+    __slots__ = ("_deadlines", "_open")
+
+    def __init__(self) -> None:
+        self._open: dict[str, str | None] = {}  # message id → producer id
+        self._deadlines: dict[str | None, float] = {}  # lost producer → when its lease is over
+
+    def note(self, data: Data, producer_id: str | None) -> None:
+        """An event was appended: messages begin and end."""
+        if isinstance(data, MessageStart):
+            self._open[data.message_id] = producer_id
+            if len(self._open) > MAX_OPEN:
+                del self._open[next(iter(self._open))]
+        elif isinstance(data, MessageStop):
+            self._open.pop(data.message_id, None)
+
+    def lost(self, producer_id: str | None, deadline: float) -> bool:
+        """The last connection of a producer is gone.
+
+        Args:
+            producer_id: its id, if it had one.
+            deadline: monotonic seconds when its lease is over.
+
+        Returns:
+            Whether it left a message in progress, so that there is a lease.
+        """
+        if producer_id not in self._open.values():
+            return False
+        self._deadlines[producer_id] = deadline
+        return True
+
+    def returned(self, producer_id: str | None) -> None:
+        """A producer with this id connected: its messages are its own again."""
+        self._deadlines.pop(producer_id, None)
+
+    def expire(self, now: float) -> list[str]:
+        """The messages whose lease is over, which nobody will finish any more."""
+        over = {producer for producer, deadline in self._deadlines.items() if deadline <= now}
+        for producer in over:
+            del self._deadlines[producer]
+        lost = [message for message, producer in self._open.items() if producer in over]
+        for message in lost:
+            del self._open[message]
+        return lost
+
+    @property
+    def is_running(self) -> bool:
+        """Whether a lease is running."""
+        return bool(self._deadlines)
