@@ -13,7 +13,7 @@ import structlog
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import PayloadTooBig
 from websockets.frames import BINARY, DATA_OPCODES, TEXT, Frame
-from websockets.protocol import OPEN, Event
+from websockets.protocol import CONNECTING, OPEN, Event
 
 from protocol.codec import JSON, Codec
 from protocol.codes import MAX_CLOSE_REASON, CloseCode, ProblemCode, close_code, is_problem_retryable
@@ -64,8 +64,11 @@ class GatewayConnection(ServerConnection):
     # Sending
 
     def write(self, frames: bytes) -> None:
-        """Write whole frames; the transport says by `pause_writing` when it has enough."""
-        if not self.transport.is_closing():
+        """Write whole frames; the transport says by `pause_writing` when it has enough.
+
+        Nothing goes after a close frame: the socket is half-closed then, and raises.
+        """
+        if self.protocol.state is OPEN and not self.transport.is_closing():
             self.transport.write(frames)
 
     def tell(self, message: Message) -> None:
@@ -86,11 +89,18 @@ class GatewayConnection(ServerConnection):
         """Close from this side: a close frame, then at most `CLOSE_TIMEOUT` without progress."""
         if self.is_finished:
             return
-        self.is_finished = True
         if self.protocol.state is OPEN:
             self.protocol.send_close(code, reason.encode()[:MAX_CLOSE_REASON].decode(errors="ignore"))
             self.send_data()
-        self._give_up_unless_read(self.transport.get_write_buffer_size() + 1)
+        self._end_soon()
+
+    def _end_soon(self) -> None:
+        """Serve the peer no more: read on until it hangs up, though not for ever."""
+        self.is_finished = True
+        for reason in tuple(self._reading_held_by):
+            self.release_reading(reason)
+        if self._close_timer is None:
+            self._give_up_unless_read(self.transport.get_write_buffer_size() + 1)
 
     def _give_up_unless_read(self, unread: int) -> None:
         """Wait for the close of a peer that still takes what it was sent; abort the socket of one that does not."""
@@ -103,10 +113,10 @@ class GatewayConnection(ServerConnection):
     def send_data(self) -> None:
         """Send what the protocol produced; before a close for a message beyond the hard limit, say why."""
         if isinstance(self.protocol.parser_exc, PayloadTooBig) and not self.is_finished:
-            self.is_finished = True
-            self.report(
-                ProblemCode.MESSAGE_TOO_BIG, f"messages end the connection beyond {HARD_MESSAGE_LIMIT} bytes: send less"
-            )
+            code = ProblemCode.MESSAGE_TOO_BIG
+            why = f"messages end the connection beyond {HARD_MESSAGE_LIMIT} bytes: send less"
+            problem = Problem(code=code, message=why, retryable=is_problem_retryable(code))
+            self.transport.write(self.codec.frame(problem))  # `write` would not: the protocol is closing already
         super().send_data()
 
     def keep_alive(self, now: float, interval: float, timeout: float) -> bool:
@@ -142,7 +152,9 @@ class GatewayConnection(ServerConnection):
             raise WireError(code, f"{self.codec.subprotocol} takes {expected} frames")
 
     def hold_reading(self, reason: str) -> None:
-        """Read no more from the socket until every reason for it is gone."""
+        """Read no more from the socket until every reason for it is gone, or the connection ends."""
+        if self.is_finished:
+            return
         if not self._reading_held_by:
             self.transport.pause_reading()
         self._reading_held_by.add(reason)
@@ -158,11 +170,20 @@ class GatewayConnection(ServerConnection):
         """Bytes came: whoever sends is alive."""
         self.last_heard = self.loop.time()
         super().data_received(data)
+        if self.protocol.close_expected():
+            self._end_soon()
+
+    def eof_received(self) -> None:
+        """The peer sends no more: what it has yet to take must not keep its socket for ever."""
+        super().eof_received()
+        self._end_soon()
 
     def process_event(self, event: Event) -> None:
         """Take a frame: assemble fragments, hand whole messages to the peer."""
-        if self.peer is None or not isinstance(event, Frame):
+        if not isinstance(event, Frame):
             super().process_event(event)
+        elif self.protocol.state is CONNECTING:
+            self.transport.abort()  # a client must wait for the answer to its handshake (RFC 6455 §4.1)
         elif event.opcode in DATA_OPCODES:
             self._take(event)
 

@@ -1,0 +1,54 @@
+"""What every server test stands on: both event loops, gateways on free ports, logs kept quiet."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
+from typing import Any, Protocol
+
+import pytest
+import structlog
+import uvloop
+
+from gateway.config import Settings
+from gateway.server import Gateway
+
+LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
+    "asyncio": asyncio.new_event_loop,
+    "uvloop": uvloop.new_event_loop,
+}
+BOTH_LOOPS = ("test_consuming", "test_policies", "test_lifecycle", "test_closing")
+"""Modules about what a transport does, which the two loops do differently; the others run on what `serve` uses."""
+
+
+def pytest_asyncio_loop_factories(item: pytest.Item) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    return LOOPS if item.path.stem in BOTH_LOOPS else {"uvloop": uvloop.new_event_loop}
+
+
+@pytest.fixture(autouse=True)
+def logs() -> Any:
+    """What the gateway logs, captured."""
+    with structlog.testing.capture_logs() as entries:
+        yield entries
+
+
+class StartGateway(Protocol):
+    """Starts a gateway on a free port, with settings; the test's end drains it."""
+
+    async def __call__(self, **settings: Any) -> Gateway: ...
+
+
+@pytest.fixture
+async def start_gateway() -> AsyncIterator[StartGateway]:
+    async with AsyncExitStack() as stack:
+
+        async def start(**settings: Any) -> Gateway:
+            return await stack.enter_async_context(Gateway(Settings(**({"port": 0, "drain_timeout": 0.05} | settings))))
+
+        yield start
+
+
+@pytest.fixture
+async def gateway(start_gateway: StartGateway) -> Gateway:
+    return await start_gateway()

@@ -1,0 +1,28 @@
+"""Waiting for a condition nobody announces."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+DEADLINE = 10.0
+"""Seconds after which a condition is taken to never come true."""
+
+
+async def eventually(condition: Callable[[], object], what: str = "the condition") -> None:
+    """Return as soon as a condition holds.
+
+    Raises:
+        AssertionError: it did not within `DEADLINE`.
+    """
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + DEADLINE
+    while not condition():
+        assert loop.time() < deadline, f"{what} never came true"
+        await asyncio.sleep(0.002)
+
+
+async def turn(times: int = 20) -> None:
+    """Let everything run that is ready to, a few times over."""
+    for _ in range(times):
+        await asyncio.sleep(0)
