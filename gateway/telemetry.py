@@ -80,7 +80,7 @@ def _console(stream: TextIO) -> list[Processor]:
     # repr() of every value keeps control characters of a peer's words away from the terminal.
     return [
         structlog.dev.ConsoleRenderer(
-            colors=stream.isatty(),
+            colors=stream.isatty() and not os.environ.get("NO_COLOR"),
             repr_native_str=True,
             timestamp_key="timestamp",
             exception_formatter=structlog.dev.plain_traceback,

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import IntEnum
 
 import click
+
+from protocol.errors import WireError
 
 
 class Status(IntEnum):
@@ -29,6 +33,17 @@ class StartFailure(click.ClickException):
     """The gateway could not start; the message is the one line that says why."""
 
     exit_code = Status.MISUSED
+
+
+@contextmanager
+def wrong_arguments_told() -> Iterator[None]:
+    """Tell what a client was given wrongly as a wrong use of the command."""
+    try:
+        yield
+    except WireError as error:
+        raise click.UsageError(error.message) from None
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
 
 
 def say(text: str) -> None:

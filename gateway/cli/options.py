@@ -20,6 +20,7 @@ from gateway.config import ConfigError, Settings, read_config_file
 from protocol.addresses import check_producer_id, check_stream_id
 from protocol.events import EventType, parse_event_type
 from protocol.messages import Policy
+from protocol.position import parse_seq
 
 DEFAULT_URL = "ws://127.0.0.1:8765"
 
@@ -95,6 +96,7 @@ def examples(*lines: str) -> str:
 
 
 STREAM_ID = Parsed("stream", check_stream_id)
+SEQ = Parsed("seq", parse_seq)
 PRODUCER_ID = Parsed("id", check_producer_id)
 EVENT_TYPES = Parsed("types", _parse_types)
 POLICY = EnumChoice(Policy)

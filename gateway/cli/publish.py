@@ -9,7 +9,7 @@ from collections.abc import Iterable
 import click
 from msgspec import UNSET
 
-from gateway.cli.ending import Status, say
+from gateway.cli.ending import Status, say, wrong_arguments_told
 from gateway.cli.options import PRODUCER_ID, FiniteRange, examples, stream_argument, url_option
 from gateway.cli.pace import Pace
 from gateway.cli.reconnecting import Patience
@@ -17,7 +17,7 @@ from gateway.cli.sources import EventsSource, Source, TextSource
 from gateway.cli.stdio import Input
 from gateway.client import EventRefused, Publisher
 from protocol.addresses import OnFull
-from protocol.events import DELTA_TYPES, MAX_SEQ, Data, Event
+from protocol.events import DELTA_TYPES, Data, Event
 from protocol.providers import TRANSLATORS
 
 CHUNK = 8192
@@ -49,7 +49,7 @@ CHUNK = 8192
 )
 @click.option("--close/--keep-open", default=False, show_default=True, help="End the stream when the input ends.")
 @click.option("--producer", type=PRODUCER_ID, help="Publish as this producer; without it, as a new one each time.")
-@click.option("--generation", type=click.IntRange(0, MAX_SEQ), help="Generation of the producer; the highest wins.")
+@click.option("--generation", type=click.IntRange(0), help="Generation of the producer; the highest wins.")
 @click.option(
     "--on-full",
     type=click.Choice(["wait", "reject"]),
@@ -80,9 +80,10 @@ def command(  # noqa: PLR0913 - one argument an option
     if generation is not None and producer is None:
         raise click.UsageError("--generation needs --producer: generations belong to a producer id")
     patience = Patience(url, say)
-    publisher = Publisher(
-        url, stream, producer=producer, generation=generation or 0, on_full=on_full, on_reconnect=patience
-    )
+    with wrong_arguments_told():
+        publisher = Publisher(
+            url, stream, producer=producer, generation=generation or 0, on_full=on_full, on_reconnect=patience
+        )
     publication = Publication(publisher, patience, Pace(pace), is_judged_at_once=on_full == "reject")
     return asyncio.run(publication.run(form, close=close))
 

@@ -32,7 +32,9 @@ class Input:
     async def chunks(self) -> AsyncIterator[bytes]:
         """Every chunk as soon as it is there, until the end of the input."""
         while True:
-            if not select.select([self._fd], [], [], 0)[0]:
+            if select.select([self._fd], [], [], 0)[0]:
+                await asyncio.sleep(0)  # an input that is always ready leaves room for signals and pings
+            else:
                 loop = asyncio.get_running_loop()
                 await _wait_ready(self._fd, loop.add_reader, loop.remove_reader)
             data = os.read(self._fd, self._chunk)

