@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import Protocol
 from uuid import uuid4
 
-from msgspec import UNSET
+from msgspec import UNSET, structs
 
 from gateway.config import MIB
 from protocol.codec import JSON
@@ -120,6 +120,14 @@ class EventsSource:
                     yield event
 
 
+def _without_gateways_part(event: Event) -> Event:
+    """A relayed event as its producer may have sent it: the next gateway adds its own numbers and digest."""
+    data = event.data
+    if isinstance(data, MessageStop):
+        data = structs.replace(data, digest=UNSET)
+    return structs.replace(event, seq=UNSET, first=UNSET, data=data)
+
+
 def parse_line(line: bytes) -> Event | None:
     """The event on a line; None for a control message of a recording.
 
@@ -132,8 +140,7 @@ def parse_line(line: bytes) -> Event | None:
         with suppress(WireError):
             match JSON.decode_to_consumer(line):
                 case Event() as event if event.seq is not UNSET:
-                    event.seq = event.first = UNSET
-                    return event
+                    return _without_gateways_part(event)
                 case Message():
                     return None
         raise error from None

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from msgspec import UnsetType
 
 from gateway.client import Subscriber
 from gateway.config import Settings
@@ -36,7 +37,7 @@ class Answer(NamedTuple):
     thinking: str
     tools: str
     usage: list[Usage]
-    stops: list[MessageStop]
+    stops: list[tuple[str, str, int | UnsetType]]
 
 
 def gather(items: Iterable[Data]) -> Answer:
@@ -46,7 +47,7 @@ def gather(items: Iterable[Data]) -> Answer:
         "".join(item.thinking for item in items if isinstance(item, Thinking)),
         "".join(item.partial_json for item in items if isinstance(item, ToolDelta)),
         [item for item in items if isinstance(item, Usage)],
-        [item for item in items if isinstance(item, MessageStop)],
+        [(item.message_id, item.stop_reason, item.choice) for item in items if isinstance(item, MessageStop)],
     )
 
 
