@@ -23,6 +23,7 @@ from protocol.events import (
     Event,
     EventType,
     Extension,
+    MessageStop,
     Seq,
     strict,
     strict_events,
@@ -131,6 +132,8 @@ class Codec:
                 )
             if isinstance(message.data, Extension):
                 check_json(message.data.data, "$.data.data", ProblemCode.INVALID_EVENT)
+            elif isinstance(message.data, MessageStop) and message.data.digest is not UNSET:
+                raise WireError(ProblemCode.INVALID_EVENT, "field `digest` is given by the gateway: leave it out")
         return message
 
     def producer_seq_of(self, payload: bytes | Raw) -> int | UnsetType:

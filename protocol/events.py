@@ -97,13 +97,28 @@ class MessageStart(Data, frozen=True):
     traceparent: str | UnsetType = UNSET
 
 
+class Digest(Struct, frozen=True, kw_only=True):
+    """What proves that a reader has the whole text of a message.
+
+    Attributes:
+        first: seq of the message's first event; from there to the stop is the message.
+        characters: of its text, in Unicode code points.
+        sha256: of its text in UTF-8, in hexadecimal.
+    """
+
+    first: Seq
+    characters: Count
+    sha256: str
+
+
 class MessageStop(Data, frozen=True):
-    """An answer ends; `stop_reason` is an open string."""
+    """An answer ends; `stop_reason` is an open string. The gateway adds the digest of its choice's text."""
 
     type: ClassVar[EventType] = EventType.MESSAGE_STOP
     message_id: Name
     stop_reason: str
     choice: Count | UnsetType = UNSET
+    digest: Digest | UnsetType = UNSET
 
 
 class Usage(Data, frozen=True):

@@ -30,6 +30,7 @@ from gateway.client.errors import (
     Refused,
     StreamClosed,
     StreamFull,
+    TextMismatch,
 )
 from gateway.client.publisher import Publisher
 from gateway.client.subscriber import Frame, Subscriber
@@ -47,4 +48,5 @@ __all__ = [
     "StreamClosed",
     "StreamFull",
     "Subscriber",
+    "TextMismatch",
 ]

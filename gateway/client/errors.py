@@ -6,6 +6,7 @@ ClientError
 │   ├── Fenced           a newer generation of this producer took over
 │   └── StreamClosed     the stream has ended: nothing can be published to it
 ├── ProtocolFault        the gateway broke the protocol: a defect of the gateway, or something else answers there
+│   └── TextMismatch     the text of a message is not what its digest says
 ├── EventRefused         one event was refused; the publisher stays usable
 │   └── StreamFull       a slow consumer holds the stream up and `on_full` is `reject`
 └── NotDelivered         what was sent was never confirmed: it may or may not have arrived
@@ -72,6 +73,23 @@ class StreamClosed(Refused):
 
 class ProtocolFault(ClientError):
     """The gateway broke the protocol: a defect of the gateway, or something else answers there."""
+
+
+class TextMismatch(ProtocolFault):
+    """The text of a message is not what its digest says: something between the gateway and here changed or lost it.
+
+    Args:
+        first: seq of the message's first event.
+        last: seq of its stop.
+    """
+
+    def __init__(self, first: int, last: int) -> None:
+        super().__init__(first, last)
+        self.first = first
+        self.last = last
+
+    def __str__(self) -> str:
+        return f"the text of the message in events {self.first} to {self.last} is not what the gateway sent"
 
 
 class EventRefused(ClientError):

@@ -21,6 +21,7 @@ from gateway.client import connection as connections
 from gateway.client.backoff import DEFAULT_BACKOFF, Backoff
 from gateway.client.connection import Connector, OnReconnect
 from gateway.client.errors import NotDelivered, ProtocolFault
+from gateway.client.proof import Proof
 from gateway.client.tracker import Tracker
 from gateway.client.urls import subscribe_url
 from protocol.addresses import Start, SubscribeRequest
@@ -114,6 +115,7 @@ class Subscriber:
             interval=interval,
         )
         subscribe_url(url, stream, self._request)  # a wrong argument is told here, where it was given
+        self._proof = Proof(types)
         self._tracker = Tracker(position, filtered=types is not None)
         self._connector = Connector(url, codec, backoff, retry_for, on_reconnect)
         self._connection: ClientConnection | None = None
@@ -122,6 +124,11 @@ class Subscriber:
         self._reading = asyncio.Lock()  # one task reads, for all that wait
         self._read: deque[tuple[Frame, Position | None]] = deque()  # by `signal`, for `frames` to yield
         self._answers: dict[str, asyncio.Future[int]] = {}
+
+    @property
+    def proven(self) -> int:
+        """Messages whose text was proven to have arrived whole, by the digest in their `message_stop`."""
+        return self._proof.whole
 
     async def __aenter__(self) -> Self:
         """Connect and wait until the gateway says where the stream stands.
@@ -240,6 +247,7 @@ class Subscriber:
             raise ProtocolFault(f"the gateway sent what is no message: {error.message}") from None
         if not self._tracker.accept(message):
             return False
+        self._proof.check(message)
         match message:
             case Subscribed():
                 self.subscribed = message

@@ -11,8 +11,6 @@ A producer without an id counts as the same as every other one without.
 
 from __future__ import annotations
 
-from protocol.events import Data, MessageStart, MessageStop
-
 MAX_OPEN = 64
 """Messages a stream may have in progress; the one begun first is forgotten, as nobody interleaves that many."""
 
@@ -26,14 +24,15 @@ class Leases:
         self._open: dict[str, str | None] = {}  # message id → producer id
         self._deadlines: dict[str | None, float] = {}  # lost producer → when its lease is over
 
-    def note(self, data: Data, producer_id: str | None) -> None:
-        """An event was appended: messages begin and end."""
-        if isinstance(data, MessageStart):
-            self._open[data.message_id] = producer_id
-            if len(self._open) > MAX_OPEN:
-                del self._open[next(iter(self._open))]
-        elif isinstance(data, MessageStop):
-            self._open.pop(data.message_id, None)
+    def begin(self, message_id: str, producer_id: str | None) -> None:
+        """A producer began a message."""
+        self._open[message_id] = producer_id
+        if len(self._open) > MAX_OPEN:
+            del self._open[next(iter(self._open))]
+
+    def end(self, message_id: str) -> None:
+        """A message has ended, whoever ended it."""
+        self._open.pop(message_id, None)
 
     def lost(self, producer_id: str | None, deadline: float) -> bool:
         """The last connection of a producer is gone.

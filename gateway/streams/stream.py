@@ -16,8 +16,9 @@ from gateway.streams.subscription import Subscription
 from gateway.streams.view import View
 from protocol.addresses import DEFAULT_BUFFER, SubscribeRequest
 from protocol.codec import JSON, Codec, encode_event
+from protocol.digest import MessageDigest
 from protocol.errors import ErrorKind, StreamError
-from protocol.events import MAX_SEQ, Data, EventType
+from protocol.events import MAX_SEQ, Data, EventType, MessageStart, MessageStop, TextDelta
 from protocol.framing import TEXT, frame
 from protocol.messages import EndReason, Policy
 
@@ -92,6 +93,7 @@ class Stream:
 
     __slots__ = (
         "_blocking",
+        "_digest",
         "_full_at",
         "_slowest",
         "_subscriptions",
@@ -117,6 +119,7 @@ class Stream:
         self.log = Log(settings.retention, ledger)
         self.producers = Producers()
         self.leases = Leases()
+        self._digest = MessageDigest()
         self.publishing = 0  # connections
         self.counters = Counters()
         self.created_at = now
@@ -165,10 +168,15 @@ class Stream:
         seq = log.head + 1
         assert seq <= MAX_SEQ, "2^53 events take three centuries at a million a second"
         self.last_active_at = now
-        kind = kind_of(data)
-        if not kind.is_delta:
-            self.leases.note(data, producer_id)
-        return log.append(kind, frame(TEXT, encode_event(data, seq, timestamp)), now)
+        if isinstance(data, TextDelta):
+            self._digest.add(data.choice, data.text)
+        elif isinstance(data, MessageStart):
+            self._digest.begin(seq)
+            self.leases.begin(data.message_id, producer_id)
+        elif isinstance(data, MessageStop):
+            self.leases.end(data.message_id)
+            data = replace(data, digest=self._digest.of(data.choice))
+        return log.append(kind_of(data), frame(TEXT, encode_event(data, seq, timestamp)), now)
 
     @property
     def has_room(self) -> bool:

@@ -18,7 +18,7 @@ from protocol import addresses
 from protocol.codec import JSON, MSGPACK
 from protocol.codes import STAYS_OPEN, CloseCode, ProblemCode, close_code, is_problem_retryable, is_retryable
 from protocol.errors import WireError
-from protocol.events import EVENT_CLASSES, Event
+from protocol.events import EVENT_CLASSES, Digest, Event
 from protocol.messages import FROM_CONSUMER, FROM_PRODUCER, TO_CONSUMER, TO_PRODUCER, Message
 
 SPEC = (Path(protocol.__file__).parent / "SPEC.md").read_text(encoding="utf-8")
@@ -79,6 +79,8 @@ def _kind(found: inspect.Type) -> str:
             return " ".join(sorted(member.value for member in found.cls))
         case inspect.LiteralType():
             return " ".join(sorted(map(str, found.values)))
+        case inspect.StructType():
+            return found.cls.__name__.lower()
         case _:
             return {inspect.BoolType: "boolean", inspect.AnyType: "value"}[type(found)]
 
@@ -95,7 +97,7 @@ def _rows_of_code(name: str, cls: type[Any]) -> list[tuple[str, str, str, str]]:
 
 def _rows_of_spec(first_header: str) -> list[tuple[str, str, str, str]]:
     return [
-        (_bare(name), _bare(field), " ".join(sorted(_bare(word) for word in kind.split())), presence)
+        (_bare(name), _bare(field), " ".join(sorted(_bare(word) for word in kind.split())), presence.split(";")[0])
         for name, field, kind, presence in _table(first_header)
     ]
 
@@ -159,6 +161,11 @@ def test_problems_in_examples_have_the_code_and_the_retryable_flag_of_the_code()
 def test_the_table_of_events_is_that_of_the_types() -> None:
     rows = [row for data in EVENT_CLASSES for row in _rows_of_code(data.type, data)]
     assert _rows_of_spec("type") == rows
+
+
+def test_the_table_of_a_digest_is_that_of_the_type() -> None:
+    rows = [(field, kind, presence) for _, field, kind, presence in _rows_of_code("", Digest)]
+    assert [(_bare(field), kind, presence) for field, kind, presence in _table("in a digest")] == rows
 
 
 def test_the_table_of_the_envelope_is_that_of_the_types() -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, field
+from itertools import pairwise
+from hashlib import sha256
 
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, UnsetType, structs
 
 from gateway.streams import coalesce
 from gateway.streams.coalesce import Kind, kind_of
@@ -14,7 +16,7 @@ from gateway.streams.subscription import Subscription
 from gateway.streams.view import CHUNK
 from protocol.addresses import SubscribeRequest
 from protocol.codec import Codec
-from protocol.events import Data, Event, EventType
+from protocol.events import Data, Digest, Event, EventType, MessageStart, MessageStop, TextDelta
 from protocol.messages import CaughtUp, Gap, Policy, StreamEnd, Subscribed
 from tests.streams.reading import STAMP, Frame, delta_text, read_frames
 
@@ -28,6 +30,7 @@ class NaiveStream:
     stream: Stream
     events: list[Data] = field(default_factory=list)
     sizes: list[int] = field(default_factory=list)
+    times: list[float] = field(default_factory=list)
     wire: dict[tuple[str, int], bytes] = field(default_factory=dict)
 
     @property
@@ -47,9 +50,20 @@ class NaiveStream:
 
     def append(self, data: Data, now: float) -> None:
         seq = self.stream.append(data, STAMP, now)
+        if isinstance(data, MessageStop):
+            data = structs.replace(data, digest=self.digest(data.choice))
         self.events.append(data)
         assert seq == self.head
+        self.times.append(now)
         self.sizes.append(len(self.stream.log.frames(seq - 1, seq)[0]))
+
+    def digest(self, choice: int | UnsetType) -> Digest:
+        """Of the text since the latest message_start."""
+        starts = [seq for seq, data in enumerate(self.events, 1) if isinstance(data, MessageStart)]
+        first = starts[-1] if starts else 1
+        deltas = [data for data in self.events[first - 1 :] if isinstance(data, TextDelta) and data.choice == choice]
+        text = "".join(delta.text for delta in deltas)
+        return Digest(first=first, characters=len(text), sha256=sha256(text.encode()).hexdigest())
 
 
 @dataclass(eq=False)
@@ -87,7 +101,10 @@ class NaiveReader:
         may_fold = self.subscription.policy is Policy.COALESCE and (
             self.is_replaying or self.request.interval > 0 or before < self.fold_to
         )
-        for frame in read_frames(data, self.codec):
+        frames = read_frames(data, self.codec)
+        if may_fold:
+            self._check_that_neighbours_folded(frames)
+        for frame in frames:
             self._read(frame, may_fold=may_fold)
         assert self.subscription.cursor >= self.position
         if not data:
@@ -95,6 +112,15 @@ class NaiveReader:
             self._pass_over(self.subscription.cursor)
             assert self.has_ended == self.model.stream.is_closed
         return bool(data)
+
+    def _check_that_neighbours_folded(self, frames: list[Frame]) -> None:
+        got = [frame.message for frame in frames if isinstance(frame.message, Event)]
+        for left, right in pairwise(got):
+            first = right.first if isinstance(right.first, int) else right.seq
+            kind = kind_of(left.data)
+            if left.seq + 1 == first and kind.is_delta and kind == kind_of(right.data):  # type: ignore[operator]  # events of a gateway have a seq
+                length = len(delta_text(left.data) or "") + len(delta_text(right.data) or "")
+                assert length > coalesce.MAX_FOLDED_TEXT, "two frames where one would do"
 
     def _read(self, frame: Frame, *, may_fold: bool) -> None:
         assert not self.has_ended, "stream_end is the last word"
@@ -217,9 +243,12 @@ class NaiveReader:
 
     def _skip_oldest(self, cursor: int, head: int) -> None:
         """A queue that takes everything and lets its oldest go."""
-        queue = list(range(cursor + 1, head + 1))
-        while not self._fits(queue):
-            self.skipped.add(queue.pop(0))
+        kept: list[int] = []
+        for seq in range(head, cursor, -1):
+            if not self._fits([seq, *kept]):
+                self.skipped.update(range(cursor + 1, seq + 1))
+                break
+            kept.append(seq)
 
     def _fits(self, queue: list[int]) -> bool:
         size = sum(map(self.model.size, queue))

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from gateway.streams.leases import MAX_OPEN, Leases
-from protocol.events import MessageStart, MessageStop, TextDelta
 
 
 def leases_with(**messages: str | None) -> Leases:
     leases = Leases()
     for message_id, producer_id in messages.items():
-        leases.note(MessageStart(message_id), producer_id)
+        leases.begin(message_id, producer_id)
     return leases
 
 
@@ -49,8 +48,7 @@ def test_a_producer_lost_again_gets_a_new_deadline() -> None:
 
 def test_a_producer_lost_between_messages_has_no_lease() -> None:
     leases = leases_with(m1="p")
-    leases.note(TextDelta("Hi"), "p")
-    leases.note(MessageStop("m1", "end_turn"), "p")
+    leases.end("m1")
     assert not leases.lost("p", deadline=110.0)
     assert not leases.is_running
 
@@ -74,7 +72,7 @@ def test_producers_without_an_id_stand_in_for_each_other() -> None:
 def test_a_message_ended_while_leased_is_not_ended_again() -> None:
     leases = leases_with(m1="p")
     leases.lost("p", deadline=110.0)
-    leases.note(MessageStop("m1", "end_turn"), None)
+    leases.end("m1")
     assert leases.expire(110.0) == []
 
 

@@ -1,0 +1,81 @@
+"""The digest of a message's text, by which a reader proves that it has all of it (SPEC §4.4).
+
+The gateway keeps one while it relays and puts it into `message_stop`; a client keeps one over what it was given. Both
+count from the latest `message_start`, each choice by itself.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+from msgspec import UNSET, UnsetType
+
+from protocol.events import Digest
+
+PIECE = 1024
+"""Bytes hashed at a time: hashing token by token would cost more than relaying them."""
+
+MAX_CHOICES = 128
+"""Choices of one message kept count of: as many as any provider offers."""
+
+
+class TextDigest:
+    """Length and hash of a text that grows."""
+
+    __slots__ = ("_hash", "_pending", "characters")
+
+    def __init__(self) -> None:
+        self.characters = 0
+        self._hash = hashlib.sha256()
+        self._pending = bytearray()
+
+    def add(self, text: str) -> None:
+        """Append to the text."""
+        self.characters += len(text)
+        self._pending += text.encode()
+        if len(self._pending) >= PIECE:
+            self._hash.update(self._pending)
+            self._pending.clear()
+
+    def sha256(self) -> str:
+        """The hash of the text so far, in hexadecimal."""
+        self._hash.update(self._pending)
+        self._pending.clear()
+        return self._hash.hexdigest()
+
+
+class MessageDigest:
+    """The texts of the message in progress, by choice.
+
+    Attributes:
+        first: seq of its `message_start`; 1 before the first one.
+    """
+
+    __slots__ = ("_texts", "first")
+
+    def __init__(self) -> None:
+        self.first = 1
+        self._texts: dict[int | UnsetType, TextDigest] = {}
+
+    def begin(self, seq: int) -> None:
+        """A message starts with this seq."""
+        self.first = seq
+        self._texts.clear()
+
+    def add(self, choice: int | UnsetType, text: str) -> None:
+        """A delta of the answer's text."""
+        digest = self._texts.get(choice)
+        if digest is None:
+            if len(self._texts) >= MAX_CHOICES:
+                return
+            digest = self._texts[choice] = TextDigest()
+        digest.add(text)
+
+    def of(self, choice: int | UnsetType) -> Digest | UnsetType:
+        """The digest of a choice's text so far; none when there are more choices than are kept count of."""
+        digest = self._texts.get(choice)
+        if digest is None:
+            if len(self._texts) >= MAX_CHOICES:
+                return UNSET
+            digest = TextDigest()
+        return Digest(first=self.first, characters=digest.characters, sha256=digest.sha256())

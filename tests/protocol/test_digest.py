@@ -1,0 +1,67 @@
+"""The digest of a message's text."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec import UNSET, UnsetType
+
+from protocol.codec import JSON
+from protocol.digest import MAX_CHOICES, PIECE, MessageDigest
+from protocol.errors import WireError
+from protocol.events import Digest, MessageStop, make_event
+
+
+def hash_of(text: str) -> str:
+    return sha256(text.encode()).hexdigest()
+
+
+@given(st.lists(st.text()), st.sampled_from([UNSET, 0, 3]))
+def test_the_digest_of_the_pieces_is_that_of_the_text(pieces: list[str], choice: int | UnsetType) -> None:
+    digest = MessageDigest()
+    digest.begin(5)
+    for piece in pieces:
+        digest.add(choice, piece)
+    text = "".join(pieces)
+    assert digest.of(choice) == Digest(first=5, characters=len(text), sha256=hash_of(text))
+
+
+def test_a_digest_can_be_asked_for_in_between() -> None:
+    digest = MessageDigest()
+    digest.add(UNSET, "é" * PIECE)
+    digest.of(UNSET)
+    digest.add(UNSET, "b")
+    assert digest.of(UNSET) == Digest(first=1, characters=PIECE + 1, sha256=hash_of("é" * PIECE + "b"))
+
+
+def test_a_new_message_begins_anew() -> None:
+    digest = MessageDigest()
+    digest.add(UNSET, "old")
+    digest.begin(7)
+    assert digest.of(UNSET) == Digest(first=7, characters=0, sha256=hash_of(""))
+
+
+def test_choices_are_counted_each_by_itself() -> None:
+    digest = MessageDigest()
+    digest.add(0, "a")
+    digest.add(1, "b")
+    digest.add(UNSET, "c")
+    digests = [digest.of(0), digest.of(1), digest.of(UNSET)]
+    assert [found.sha256 for found in digests if isinstance(found, Digest)] == [*map(hash_of, "abc")]
+
+
+def test_more_choices_than_are_counted_have_no_digest() -> None:
+    digest = MessageDigest()
+    for choice in range(MAX_CHOICES + 1):
+        digest.add(choice, "x")
+    assert isinstance(digest.of(MAX_CHOICES - 1), Digest)
+    assert digest.of(MAX_CHOICES) is UNSET
+
+
+def test_a_producer_does_not_send_a_digest() -> None:
+    stop = MessageStop("m", "end_turn", digest=Digest(first=1, characters=0, sha256=hash_of("")))
+    with pytest.raises(WireError, match="`digest` is given by the gateway"):
+        JSON.check_event(make_event(stop))
