@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from gateway.config import Settings
+from gateway.server import Gateway
 from tests.cli.processes import COMMAND, ROOT, Done, Run, Serve, Served, Start, Terminal, clean_environment, read_json
 
 
@@ -61,9 +63,10 @@ def serve(start: Start) -> Serve:
 
 
 @pytest.fixture
-async def gateway(serve: Serve) -> str:
-    """The address of a running gateway."""
-    return (await serve()).url
+async def gateway() -> AsyncIterator[str]:
+    """The address of a gateway in this process, which starts faster than one of its own."""
+    async with Gateway(Settings(port=0, drain_timeout=0)) as gateway:
+        yield gateway.url
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.cli.stdio import Input
 from tests.cli.processes import Run, Serve, Start, Terminal, read_json
 
 ANSWER = b"""\
@@ -90,7 +91,7 @@ async def test_a_reader_that_closes_the_pipe_ends_it_also_while_the_stream_is_id
     reader, writer = os.pipe()
     process = await start("tail", "demo", "--json", f"--url={gateway}", stdout=writer)
     os.close(writer)
-    assert os.read(reader, 1) == b"{"
+    assert await anext(Input(reader, 1).chunks()) == b"{"
     os.close(reader)
     _, errors = await process.communicate()
     assert process.returncode == 141
