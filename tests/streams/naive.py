@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, field
-from itertools import pairwise
 from hashlib import sha256
+from itertools import pairwise
 
 from msgspec import UNSET, UnsetType, structs
 
