@@ -60,6 +60,8 @@ class GatewayConnection(ServerConnection):
         self._is_text = True
         self._reading_held_by: set[str] = set()
         self._close_timer: asyncio.TimerHandle | None = None
+        self._moved_at = 0.0  # when a stalled socket last took a byte
+        self._unsent = 0  # bytes it had to take then
 
     # Sending
 
@@ -125,6 +127,8 @@ class GatewayConnection(ServerConnection):
         Returns:
             Whether the peer may live on.
         """
+        if self._reading_held_by:
+            self.last_heard = now  # its pong would not be read; `send_timeout` and `block_timeout` hold instead
         if self.pinged_at is not None:
             if self.last_heard >= self.pinged_at:
                 self.pinged_at = None
@@ -213,6 +217,8 @@ class GatewayConnection(ServerConnection):
     def pause_writing(self) -> None:
         """The write buffer is full: neither write to this peer nor let it ask for more answers."""
         super().pause_writing()
+        self._moved_at = self.loop.time()
+        self._unsent = self.transport.get_write_buffer_size()
         self.hold_reading("unread answers")
         if self.peer is not None:
             self.peer.pause()
@@ -224,9 +230,18 @@ class GatewayConnection(ServerConnection):
         if self.peer is not None:
             self.peer.resume()
 
+    def stalled_for(self, now: float) -> float:
+        """Seconds since a socket that accepts no more last took a byte."""
+        unsent = self.transport.get_write_buffer_size()
+        if unsent < self._unsent:
+            self._moved_at = now
+        self._unsent = unsent
+        return now - self._moved_at
+
     def connection_lost(self, exc: Exception | None) -> None:
         """The socket is gone."""
         super().connection_lost(exc)
+        self.is_finished = True
         if self._close_timer is not None:
             self._close_timer.cancel()
         if self.peer is not None:

@@ -34,10 +34,8 @@ class Consumer:
         "_draining",
         "_hub",
         "_is_stalled",
-        "_moved_at",
         "_next_write",
         "_timer",
-        "_unsent",
         "channel",
         "subscription",
         "write",
@@ -51,8 +49,6 @@ class Consumer:
         self.write = connection.write
         self._cohort: Cohort | None = None
         self._is_stalled = False
-        self._moved_at = 0.0  # when a stalled socket last took a byte
-        self._unsent = 0  # bytes it had to take then
         self._next_write = 0.0
         self._timer: asyncio.Handle | None = None
         self._draining = False
@@ -118,8 +114,6 @@ class Consumer:
     def pause(self) -> None:
         """The socket accepts no more: rest."""
         self._is_stalled = True
-        self._moved_at = self._hub.now()
-        self._unsent = self._connection.transport.get_write_buffer_size()
         self._leave_cohort()
         self.channel.let_rest(self)
         self._hub.sweep_regularly(self)
@@ -128,32 +122,24 @@ class Consumer:
 
     def resume(self) -> None:
         """The socket accepts again: the policy judges what piled up, and sending goes on."""
+        self.check_lag()
         self._is_stalled = False
         self._hub.stop_sweeping(self)
-        if self.check_lag():
+        if not self._connection.is_finished:
             self.channel.pump_each_time(self)
             self.pump()
             if self.subscription.policy is Policy.BLOCK:
                 self._hub.touch(self.channel)  # waiting producers may have room now
 
-    def check_lag(self) -> bool:
-        """Let the policy judge the lag of a consumer that could not take.
-
-        Returns:
-            Whether it stays connected.
-        """
-        if not self.subscription.judge():
+    def check_lag(self) -> None:
+        """Let the policy judge the lag, if this consumer can't take: of one that can, the cohort has the cursor."""
+        if self._is_stalled and not self._connection.is_finished and not self.subscription.judge():
             self._disconnect("fell behind by more than its buffer")
-        return not self._connection.is_finished
 
     def sweep(self, now: float) -> None:
         """Act on the deadlines of a stalled socket."""
         settings = self._hub.settings
-        unsent = self._connection.transport.get_write_buffer_size()
-        if unsent < self._unsent:
-            self._moved_at = now
-        self._unsent = unsent
-        stalled_for = now - self._moved_at
+        stalled_for = self._connection.stalled_for(now)
         if self.subscription.policy is Policy.BLOCK and stalled_for >= settings.block_timeout and self._is_full:
             self._disconnect(f"held producers up for block_timeout ({settings.block_timeout} s)")
         elif stalled_for >= settings.send_timeout:
@@ -164,7 +150,13 @@ class Consumer:
 
     @property
     def _is_full(self) -> bool:
-        return not self.subscription.is_replaying and self.subscription.lag >= self.subscription.buffer
+        subscription = self.subscription
+        if subscription.is_replaying:
+            return False
+        log = subscription.stream.log
+        return subscription.lag >= subscription.buffer or (
+            log.size(subscription.cursor, log.head) >= subscription.buffer_bytes
+        )
 
     def _disconnect(self, why: str) -> None:
         subscription = self.subscription

@@ -228,12 +228,22 @@ class Producer:
 
     def pause(self) -> None:
         """The producer does not read its acks; the connection has stopped reading its events already."""
+        self._hub.sweep_regularly(self)
 
     def resume(self) -> None:
         """The producer reads again."""
+        self._hub.stop_sweeping(self)
+
+    def sweep(self, now: float) -> None:
+        """Give up on a producer that doesn't read."""
+        send_timeout = self._hub.settings.send_timeout
+        if self._connection.stalled_for(now) >= send_timeout:
+            log.info("producer.aborted", stream=self.stream.id, send_timeout=send_timeout)
+            self._connection.transport.abort()
 
     def lost(self) -> None:
         """The connection is gone; what it had not got appended was never acknowledged."""
+        self._hub.stop_sweeping(self)
         self._items.clear()
         self.stream.publishing -= 1
         self.stream.last_active_at = self._hub.now()

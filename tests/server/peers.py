@@ -79,6 +79,7 @@ async def peer(gateway: Gateway, path: str, subprotocol: str | None = None) -> A
         subprotocols=offered,
         proxy=None,
         max_size=None,
+        max_queue=None,  # the client always reads; one that doesn't is a `RawPeer`
         ping_interval=None,
         close_timeout=DEADLINE,
     ) as connection:

@@ -168,7 +168,9 @@ class RawPeer:
 
 
 @asynccontextmanager
-async def raw_peer(port: int, path: str, receive_buffer: int | None = None, headers: str = "") -> AsyncIterator[RawPeer]:
+async def raw_peer(
+    port: int, path: str, receive_buffer: int | None = None, headers: str = ""
+) -> AsyncIterator[RawPeer]:
     """A connection that has been upgraded."""
     it = await RawPeer.connect(port, receive_buffer)
     try:
