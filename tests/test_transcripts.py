@@ -1,0 +1,124 @@
+"""Recorded answers through the whole product: the command publishes them, three kinds of consumers read them back."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from random import Random
+
+from gateway.client import Subscriber
+from gateway.config import Settings
+from gateway.server import Gateway
+from protocol.events import Data, Event
+from protocol.position import Position
+from protocol.providers import TRANSLATORS
+from tests.cli.processes import COMMAND, ROOT, clean_environment
+from tests.transcripts import format_of, split_randomly, told_by_events, told_by_transcript, transcripts
+
+STREAM = "answer"
+
+TWO_CHOICES = """\
+data: {"id":"c1","model":"m","choices":[{"index":0,"delta":{"role":"assistant","content":"Yes"},"finish_reason":null}]}
+
+data: {"id":"c1","model":"m","choices":[{"index":1,"delta":{"role":"assistant","content":"Nein"},"finish_reason":null}]}
+
+data: {"id":"c1","model":"m","choices":[{"index":0,"delta":{"content":", gladly – ☀"},"finish_reason":null}]}
+
+data: {"id":"c1","model":"m","choices":[{"index":1,"delta":{"content":" danke"},"finish_reason":null}]}
+
+data: {"id":"c1","model":"m","choices":[{"index":1,"delta":{},"finish_reason":"length"}]}
+
+data: {"id":"c1","model":"m","choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}
+
+data: {"id":"c1","model":"m","choices":[],"usage":{"prompt_tokens":5,"completion_tokens":9,"total_tokens":14,\
+"prompt_tokens_details":{"cached_tokens":2},"completion_tokens_details":{"reasoning_tokens":1}}}
+
+data: [DONE]
+
+"""
+"""Two answers at once, interleaved: no recording has that."""
+
+
+@asynccontextmanager
+async def publishing(form: str, url: str) -> AsyncIterator[Process]:
+    """`deltawire publish` as a process that reads a pipe."""
+    process = await asyncio.create_subprocess_exec(
+        *(*COMMAND, "publish", STREAM, "--close", "--format", form, "--url", url),
+        stdin=PIPE,
+        stderr=PIPE,
+        cwd=ROOT,
+        env=clean_environment(),
+    )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+async def write(process: Process, chunks: Iterable[bytes]) -> None:
+    assert process.stdin is not None
+    for chunk in chunks:
+        process.stdin.write(chunk)
+        await process.stdin.drain()
+
+
+async def read(url: str, position: Position | None = None, upto: int | None = None) -> tuple[list[Data], Position]:
+    """The events after a position, up to a seq or to the end of the stream, and where that was."""
+    events: list[Data] = []
+    async with Subscriber(url, STREAM, position=position) as subscriber:
+        async for item in subscriber:
+            assert isinstance(item, Event), f"something was missed: {item}"
+            events.append(item.data)
+            if item.seq == upto:
+                break
+        assert subscriber.position is not None
+        return events, subscriber.position
+
+
+async def publish_and_read(path: Path) -> dict[str, list[Data]]:
+    """What each consumer got of a transcript; one joins, and one leaves to resume, when the first half is out."""
+    seed = random.randrange(2**32)  # from the seed that pytest-randomly prints
+    print(f"chunks split with seed {seed}")  # noqa: T201 - shown when the test fails
+    dice = Random(seed)
+    body = path.read_bytes()  # noqa: ASYNC240 - a small file
+    first, second = (list(split_randomly(half, dice)) for half in (body[: len(body) // 2], body[len(body) // 2 :]))
+    translator = TRANSLATORS[format_of(path)]()
+    half_way = sum(len(translator.feed(chunk)) for chunk in first)
+    assert half_way, "there is something to resume after"
+    async with Gateway(Settings(port=0)) as gateway, publishing(format_of(path), gateway.url) as process:
+        live = asyncio.create_task(read(gateway.url))
+        before = asyncio.create_task(read(gateway.url, upto=half_way))
+        await write(process, first)
+        seen, position = await before
+        assert position.seq == half_way
+        late = asyncio.create_task(read(gateway.url))
+        resumed = asyncio.create_task(read(gateway.url, position))
+        await write(process, second)
+        assert process.stdin is not None
+        process.stdin.close()
+        _, errors = await process.communicate()
+        assert (process.returncode, errors) == (0, b"")
+        return {"live": (await live)[0], "late": (await late)[0], "resumed": seen + (await resumed)[0]}
+
+
+@transcripts
+async def test_a_recorded_answer_is_the_same_to_live_late_and_resumed_consumers(path: Path) -> None:
+    expected = told_by_transcript(path)
+    for name, events in (await publish_and_read(path)).items():
+        assert told_by_events(events) == expected, name
+
+
+async def test_two_choices_at_once_are_the_same_to_live_late_and_resumed_consumers(tmp_path: Path) -> None:
+    path = tmp_path / "openai-chat" / "two_choices.sse"
+    path.parent.mkdir()
+    path.write_text(TWO_CHOICES, encoding="utf-8")
+    expected = told_by_transcript(path)
+    assert expected.text == {0: "Yes, gladly – ☀", 1: "Nein danke"}
+    for name, events in (await publish_and_read(path)).items():
+        assert told_by_events(events) == expected, name
