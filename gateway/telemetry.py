@@ -9,13 +9,34 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
+from collections.abc import Iterable
 from contextlib import suppress
-from typing import TextIO, cast
+from typing import Any, TextIO, cast
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from gateway.config import Settings
+
+
+def get_logger() -> Any:
+    """A logger of structlog.
+
+    Where a program that embeds the gateway has not configured structlog, it hears warnings only, on standard error:
+    structlog by itself would print everything on standard output, which is the program's own.
+    """
+    return structlog.wrap_logger(None, wrapper_class=cast("Any", _bind))
+
+
+def _bind(logger: WrappedLogger, processors: Iterable[Processor], context: dict[str, Any]) -> Any:
+    """What a logger does when it is used, by the configuration there is then."""
+    if structlog.is_configured():
+        return structlog.get_config()["wrapper_class"](logger, processors, context)
+    return _WARNINGS_ONLY(structlog.PrintLogger(sys.stderr), processors, context)
+
+
+_WARNINGS_ONLY: Any = structlog.make_filtering_bound_logger(logging.WARNING)
 
 
 class LogFile:

@@ -21,7 +21,7 @@ LAYERS: dict[str, set[str]] = {
     "gateway.metrics": {"protocol", "gateway.config"},
     "gateway.streams": {"protocol"},
     "gateway.engines": {"protocol", "gateway.streams", "gateway.config"},
-    "gateway.hub": {"protocol", "gateway.streams", "gateway.engines", "gateway.config"},
+    "gateway.hub": {"protocol", "gateway.streams", "gateway.engines", "gateway.config", "gateway.telemetry"},
     "gateway.server": {
         "protocol",
         "gateway.streams",

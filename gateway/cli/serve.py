@@ -13,13 +13,12 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import click
-import structlog
 
 from gateway.cli.ending import StartFailure
 from gateway.cli.options import examples, settings_options
 from gateway.config import ConfigError, Settings, make_settings
 from gateway.server import Gateway
-from gateway.telemetry import configure_logs
+from gateway.telemetry import configure_logs, get_logger
 from protocol.addresses import PREFIX
 
 new_event_loop: Callable[[], asyncio.AbstractEventLoop]
@@ -28,7 +27,7 @@ try:
 except ImportError:  # not made for this platform
     from asyncio import new_event_loop
 
-log = structlog.get_logger()
+log = get_logger()
 
 
 @click.command(

@@ -13,14 +13,13 @@ from collections.abc import Awaitable, Callable
 from secrets import token_hex
 from typing import Protocol, Self, TypeVar
 
-import structlog
-
 from gateway.config import Settings
 from gateway.hub.channel import Channel
 from gateway.hub.local import LocalStream
 from gateway.streams.log import Retention
 from gateway.streams.manager import StreamManager
 from gateway.streams.stream import Stream, StreamInfo, StreamSettings
+from gateway.telemetry import get_logger
 from protocol.errors import DeltawireError
 from protocol.events import Data, Error, MessageStop, format_timestamp
 from protocol.messages import EndReason
@@ -33,7 +32,7 @@ AUDIENCE_INTERVAL = 0.25
 MAX_SWEEP_INTERVAL = 0.5
 """Seconds between sweeps at most: timeouts are seconds, so they are met within a few percent."""
 
-log = structlog.get_logger("deltawire.hub")
+log = get_logger()
 
 
 class Swept(Protocol):

@@ -9,18 +9,18 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Protocol
 
-import structlog
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import PayloadTooBig
 from websockets.frames import BINARY, DATA_OPCODES, TEXT, Frame
 from websockets.protocol import CONNECTING, OPEN, Event
 
+from gateway.telemetry import get_logger
 from protocol.codec import JSON, Codec
 from protocol.codes import MAX_CLOSE_REASON, CloseCode, ProblemCode, close_code, is_problem_retryable
 from protocol.errors import WireError
 from protocol.messages import Message, Problem
 
-log = structlog.get_logger("deltawire.server")
+log = get_logger()
 
 CLOSE_TIMEOUT = 5.0
 """Seconds a peer has to answer a close frame, or at least to read some of what stands before it; a reader that

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import asyncio
 
-import structlog
-
 from gateway.hub.channel import Cohort
 from gateway.hub.hub import Hub
 from gateway.server.connection import GatewayConnection
 from gateway.streams.subscription import Subscription
+from gateway.telemetry import get_logger
 from protocol.codes import CloseCode, ProblemCode
 from protocol.errors import WireError
 from protocol.messages import Policy, SignalResult
@@ -22,7 +21,7 @@ from protocol.messages import Policy, SignalResult
 CHUNKS_A_TURN = 4
 """Chunks (of 64 KiB) a consumer may read in a row before others get their turn: about a millisecond."""
 
-log = structlog.get_logger("deltawire.server")
+log = get_logger()
 
 
 class Consumer:

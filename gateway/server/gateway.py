@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Self
 
-import structlog
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
@@ -21,6 +20,7 @@ from gateway.server.connection import CLOSE_TIMEOUT, HARD_MESSAGE_LIMIT, Gateway
 from gateway.server.consumer import Consumer
 from gateway.server.http import Target, answer, parse_target, respond_problem
 from gateway.server.producer import Producer
+from gateway.telemetry import get_logger
 from protocol.addresses import check_stream_id, parse_publish, parse_subscribe
 from protocol.codec import CODECS, JSON
 from protocol.codes import ProblemCode
@@ -39,7 +39,7 @@ WRITE_LIMIT = 32 * 1024
 BACKLOG = 4096
 """Connections the kernel may hold before they are accepted: a reconnect storm comes all at once."""
 
-log = structlog.get_logger("deltawire.server")
+log = get_logger()
 
 
 class Gateway:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 
-import structlog
 from msgspec import UNSET, Raw, UnsetType
 
 from gateway.hub.hub import Hub
@@ -12,13 +11,14 @@ from gateway.server.connection import GatewayConnection
 from gateway.streams.producers import Producer as Pen
 from gateway.streams.producers import Verdict
 from gateway.streams.stream import Stream
+from gateway.telemetry import get_logger
 from protocol.addresses import OnFull, PublishRequest
 from protocol.codes import CloseCode, ProblemCode
 from protocol.errors import StreamError, WireError, is_closed
 from protocol.events import Event
 from protocol.messages import Ack, Audience, CloseStream, Ready, Signal
 
-log = structlog.get_logger("deltawire.server")
+log = get_logger()
 
 
 class Producer:
