@@ -1,0 +1,102 @@
+"""The examples and the demo, run as a person would: each ends by itself, complains about nothing, shows its point."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from tests.cli.processes import ROOT, clean_environment
+
+EXAMPLES = sorted((ROOT / "scripts" / "examples").glob("*.py"))
+ESSENCE = {
+    "01_basic": [
+        "sent 2: 'Streams'\nearly reader got 2: 'Streams'\nsent 3",
+        "late reader got 4: 'Streams are logs.'",
+    ],
+    "02_many_sessions": [
+        "created: 1000 sessions, 1000 open",
+        "refused: create 'session-42': stream invalid: it exists already",
+        "refused: get 'session-1000': stream not found",
+        "after the clean-up: 1000 sessions, 10 open",
+        "at the end: 1000 sessions, 0 open",
+        "session-7 can still be read: 'Hello, visitor 7! Still there?'",
+    ],
+    "03_timeouts": [
+        "'more' sent as 3\n  'more' not sent: send 'patience': stream full",
+        "received 3\n  nothing came within 50 ms\nthere is room again:\n  'last' sent as 4\n  received 4",
+    ],
+    "04_backpressure": [
+        "block: the sender waited 16 times\n  [1] [2] [3]",
+        "drop_newest: the sender waited 0 times\n  [1] [2] [3] [4] [5] (6–20 dropped) ■",
+        "drop_oldest: the sender waited 0 times\n  (1–16 dropped) [17] [18] [19] [20] ■",
+        "coalesce: the sender waited 0 times\n  [1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20] ■",
+    ],
+    "05_provider_to_stream": [
+        '• message_start {"message_id":"msg_tides","model":"claude","provider":"anthropic"}',
+        "the sea follows – twice a day.",
+        '• usage         {"prompt_tokens":14,"completion_tokens":16,"total_tokens":30}',
+        '"stop_reason":"end_turn"',
+    ],
+    "06_client": ["second visit: nothing was missed: True", "everything up to seq 13 is acknowledged"],
+    "07_terminal_ui": ["│ They ask why the terminal does not flicker.", "462 tokens"],
+    "08_monitoring": ['GET /readyz: 200 {"status":"ok"}', "events folded", "1 stream, 100 events held"],
+}
+
+
+@cache
+def run(path: Path) -> str:
+    """What a script prints; it has to end well and say nothing on standard error."""
+    environment = clean_environment(PYTHONPATH=str(ROOT), PYTHONIOENCODING="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-W", "always::ResourceWarning", path],
+        capture_output=True,
+        encoding="utf-8",
+        env=environment,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    return done.stdout
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_an_example_shows_its_point_and_ends_by_itself(path: Path) -> None:
+    output = run(path)
+    for text in ESSENCE[path.stem]:
+        assert text in output
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_an_example_is_short_and_says_first_what_it_shows_in_two_sentences(path: Path) -> None:
+    source = path.read_text(encoding="utf-8")
+    assert len(source.splitlines()) < 80
+    docstring = ast.get_docstring(ast.parse(source))
+    assert docstring is not None
+    assert len(re.findall(r"[.?](?=\s|$)", docstring)) == 2
+
+
+def test_the_two_visits_of_the_client_example_make_the_whole_answer() -> None:
+    output = run(ROOT / "scripts" / "examples" / "06_client.py")
+    visits = [ast.literal_eval(text) for text in re.findall(r"visit: ('.*')", output)]
+    assert "".join(visits) == "So much depends upon a position kept in a safe place. "
+    assert all(visits)
+
+
+def test_the_terminal_example_draws_far_fewer_frames_than_there_are_tokens() -> None:
+    output = run(ROOT / "scripts" / "examples" / "07_terminal_ui.py")
+    drawn = re.search(r"(\d+) tokens drawn in (\d+) frames", output)
+    assert drawn is not None
+    assert int(drawn[2]) < int(drawn[1]) / 3
+
+
+def test_the_demo_ends_with_equal_texts() -> None:
+    output = run(ROOT / "scripts" / "demo.py")
+    assert output.count(": whole answer") == 3
+    assert "late: events" in output
+    assert "unlucky: connection lost" in output
+    assert output.endswith("all texts are equal\n")
