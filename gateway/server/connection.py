@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from typing import Any, Protocol
+from weakref import WeakSet
 
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import PayloadTooBig
@@ -47,10 +48,17 @@ class Peer(Protocol):
 
 
 class GatewayConnection(ServerConnection):
-    """One peer's connection."""
+    """One peer's connection.
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    Args:
+        accepted: where it enters itself when its socket is there, before any handshake.
+        args: as the library gives them.
+        kwargs: likewise.
+    """
+
+    def __init__(self, accepted: WeakSet[GatewayConnection], *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self._accepted = accepted
         self.codec: Codec = JSON
         self.peer: Peer | None = None
         self.last_heard = self.loop.time()
@@ -213,6 +221,11 @@ class GatewayConnection(ServerConnection):
                 self.refuse(ProblemCode.GATEWAY_FAULT, "the gateway failed on this message; it has been logged")
 
     # Flow control and the end
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The socket is there."""
+        super().connection_made(transport)
+        self._accepted.add(self)
 
     def pause_writing(self) -> None:
         """The write buffer is full: neither write to this peer nor let it ask for more answers."""

@@ -6,8 +6,10 @@ import asyncio
 import logging
 import socket
 from collections.abc import Sequence
+from functools import partial
 from http import HTTPStatus
-from typing import Self
+from typing import Self, cast
+from weakref import WeakSet
 
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.datastructures import Headers
@@ -57,6 +59,7 @@ class Gateway:
         self.settings = settings or Settings()
         self._owns_hub = hub is None
         self.hub = hub or Hub(self.settings)
+        self._accepted: WeakSet[GatewayConnection] = WeakSet()  # every socket, from before its handshake on
         self._connections: set[GatewayConnection] = set()
         self._is_draining = False
 
@@ -87,6 +90,7 @@ class Gateway:
             settings.host,
             settings.port,
             process_request=self._process_request,
+            process_response=_process_response,
             select_subprotocol=_select_subprotocol,
             compression=None,  # deltas are too short to gain, and it would cost every consumer its own bytes
             server_header=None,
@@ -96,7 +100,9 @@ class Gateway:
             max_size=HARD_MESSAGE_LIMIT,
             write_limit=WRITE_LIMIT,
             logger=_quiet_logger(),
-            create_connection=GatewayConnection,
+            create_connection=cast(
+                "type[ServerConnection]", partial(GatewayConnection, self._accepted)
+            ),  # it is called
             backlog=BACKLOG,
         )
         for listener in server.sockets:
@@ -131,6 +137,8 @@ class Gateway:
             return respond_problem(
                 HTTPStatus.UPGRADE_REQUIRED, "this is a WebSocket endpoint: connect with ws://", Upgrade="websocket"
             )
+        if self._is_draining:
+            return respond_problem(HTTPStatus.SERVICE_UNAVAILABLE, "the gateway is shutting down: connect elsewhere")
         offered = _offered_subprotocols(request.headers)
         if offered and not any(name in CODECS for name in offered):
             return respond_problem(
@@ -151,9 +159,6 @@ class Gateway:
             self._connections.discard(connection)
 
     def _serve(self, connection: GatewayConnection, target: Target) -> None:
-        if self._is_draining:
-            connection.refuse(ProblemCode.SHUTTING_DOWN, "the gateway is shutting down: connect elsewhere")
-            return
         try:
             if target.tail == "/subscribe":
                 self._start_consumer(connection, target)
@@ -197,6 +202,9 @@ class Gateway:
             return
         self._is_draining = True
         self._server.close(close_connections=False)
+        for connection in tuple(self._accepted):
+            if connection.request is None:
+                connection.transport.abort()  # it has asked for nothing yet, and might not for `handshake_timeout`
         peers = [connection.peer for connection in self._connections]
         for producer in peers:
             if isinstance(producer, Producer):
@@ -216,7 +224,7 @@ class Gateway:
 
     def abort(self) -> None:
         """Drop every connection at once."""
-        for connection in tuple(self._connections):
+        for connection in tuple(self._accepted):
             connection.transport.abort()
 
 
@@ -231,7 +239,16 @@ def _check_id(target: Target) -> str:
 
 
 def _is_upgrade(headers: Headers) -> bool:
-    return "websocket" in headers.get("Upgrade", "").lower()
+    return any("websocket" in value.lower() for value in headers.get_all("Upgrade"))
+
+
+def _process_response(_connection: ServerConnection, _request: Request, response: Response) -> Response | None:
+    """Give what the library refuses the form of every other refusal."""
+    if not response.headers.get("Content-Type", "").startswith("text/plain"):
+        return None
+    status = HTTPStatus(response.status_code)
+    upgrade = {"Upgrade": "websocket"} if status is HTTPStatus.UPGRADE_REQUIRED else {}
+    return respond_problem(status, response.body.decode().partition("\n")[0], **upgrade)
 
 
 def _offered_subprotocols(headers: Headers) -> list[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any, Final, NamedTuple
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 import msgspec
 from websockets.datastructures import Headers
@@ -55,11 +55,11 @@ class Target(NamedTuple):
 
 def parse_target(target: str) -> Target:
     """The parts of a request target."""
-    url = urlsplit(target if target.startswith("/") else "/")
-    parts = url.path.split("/")
-    if url.path.startswith(PREFIX + "/") and len(parts) in (4, 5):
-        return Target(unquote(parts[3]), "/".join(("", *parts[4:])), url.query)
-    return Target("", url.path, url.query)
+    path, _, query = target.partition("?")  # `urlsplit` takes `//` for a host, and raises on odd ones
+    parts = path.split("/")
+    if path.startswith(PREFIX + "/") and len(parts) in (4, 5):
+        return Target(unquote(parts[3]), "/".join(("", *parts[4:])), query)
+    return Target("", path, query)
 
 
 def respond(status: HTTPStatus, body: bytes, content_type: str, **headers: str) -> Response:

@@ -74,7 +74,11 @@ class RawPeer:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         sock.setblocking(False)
         it = cls(sock)
-        await it._loop.sock_connect(sock, ("127.0.0.1", port))
+        try:
+            await it._loop.sock_connect(sock, ("127.0.0.1", port))
+        except OSError:
+            sock.close()
+            raise
         return it
 
     def close(self) -> None:

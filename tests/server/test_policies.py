@@ -7,9 +7,8 @@ from itertools import pairwise
 
 import pytest
 
-from gateway.server import Gateway
-from protocol.events import MessageStop, TextDelta, Usage
 from protocol.addresses import SubscribeRequest
+from protocol.events import MessageStop, TextDelta, Usage
 from protocol.messages import Policy
 from tests.server.conftest import StartGateway
 from tests.server.peers import Message, consumer, producer, publish, ranges_of, text_delta, text_of, types_of

@@ -1,0 +1,212 @@
+"""HTTP on the gateway's port: every route, and what is refused before an upgrade (DESIGN §3.1, §3.6; SPEC §2.3, §9)."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import httpx
+import pytest
+from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus
+from websockets.typing import Subprotocol
+
+from gateway.server import Gateway
+from protocol.events import TextDelta
+from tests.server.conftest import StartGateway
+from tests.server.peers import consumer, producer, publish, text_delta
+from tests.server.rawpeer import HANDSHAKE, RawPeer
+
+
+async def ask(gateway: Gateway, method: str, path: str) -> httpx.Response:
+    """One plain request; the answer."""
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{gateway.port}", trust_env=False) as client:
+        return await client.request(method, path)
+
+
+async def ask_raw(gateway: Gateway, request: bytes) -> tuple[int, dict[str, Any]]:
+    """Bytes sent as a request; the status of the answer and its body, a problem document."""
+    it = await RawPeer.connect(gateway.port)
+    await it.send(request)
+    head = await it.read_head()
+    body = await it.read_rest()
+    it.close()
+    assert b"Content-Type: application/problem+json" in head, (head, body)
+    return int(head.split(b" ")[1]), json.loads(body)
+
+
+def assert_problem(response: httpx.Response, status: int) -> None:
+    """The answer is a problem document of this status."""
+    assert response.status_code == status
+    assert response.headers["content-type"] == "application/problem+json"
+    body = response.json()
+    assert (body["status"], body["title"]) == (status, response.reason_phrase)
+    assert isinstance(body["detail"], str)
+
+
+async def test_a_stream_is_created_described_listed_and_closed(gateway: Gateway) -> None:
+    assert (await ask(gateway, "PUT", "/v1/streams/demo")).status_code == 201
+    assert_problem(await ask(gateway, "PUT", "/v1/streams/demo"), 409)
+    async with consumer(gateway) as reading, producer(gateway) as writing:
+        await reading.read_until("caught_up")
+        await publish(writing, text_delta("a"), upto=1)
+        info = (await ask(gateway, "GET", "/v1/streams/demo")).json()
+        assert info | {"consumers": 1, "producers": 1, "head": 1, "events": 1, "floor": 1, "closed": False} == info
+        assert [it["id"] for it in (await ask(gateway, "GET", "/v1/streams")).json()] == ["demo"]
+        closed = await ask(gateway, "DELETE", "/v1/streams/demo")
+        assert (closed.status_code, closed.json()["closed"]) == (200, True)
+        assert (await reading.read_all())[-1] == {"type": "stream_end", "seq": 1, "reason": "closed"}
+    assert (await ask(gateway, "DELETE", "/v1/streams/demo")).status_code == 200
+    assert (await ask(gateway, "GET", "/v1/streams/demo")).json()["closed"] is True
+
+
+@pytest.mark.parametrize("path", ["/livez", "/readyz", "/healthz", "/v1/streams", "/v1/schema.json"])
+async def test_a_route_answers_json_and_hangs_up(gateway: Gateway, path: str) -> None:
+    response = await ask(gateway, "GET", path)
+    assert response.status_code == 200
+    assert "json" in response.headers["content-type"]
+    assert response.headers["connection"] == "close"
+    assert response.json() is not None
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/", 404),
+        ("GET", "/v1/streams/", 404),
+        ("GET", "/v1/streams/unknown", 404),
+        ("DELETE", "/v1/streams/unknown", 404),
+        ("GET", "/v1/streams/unknown/events", 404),
+        ("GET", "/v1/streams/demo/other", 404),
+        ("GET", "/v1/streams/demo/subscribe/more", 404),
+        ("GET", "/v1/streams//subscribe", 404),
+        ("GET", "//host/v1/streams", 404),
+        ("GET", "//[", 404),
+        ("GET", "*", 404),
+        ("POST", "/v1/streams", 405),
+        ("POST", "/v1/streams/demo", 405),
+        ("PUT", "/v1/streams/demo/events", 405),
+        ("PUT", "/v1/streams/demo/subscribe", 405),
+        ("DELETE", "/livez", 405),
+        ("GET", "/v1/streams/demo/subscribe", 426),
+        ("GET", "/v1/streams/demo/publish", 426),
+        ("PUT", "/v1/streams/a%20b", 400),
+        ("PUT", "/v1/streams/%ff", 400),
+        ("PUT", "/v1/streams/" + "x" * 129, 400),
+        ("PUT", "/v1/streams/..%2f", 400),
+        ("GET", "/v1/streams/demo/events?after=x", 400),
+        ("GET", "/v1/streams/demo/events?limit=0", 400),
+        ("GET", "/v1/streams/demo/events?limit=10001", 400),
+        ("GET", "/v1/streams/demo/events?colour=red", 400),
+    ],
+)
+async def test_a_refusal_is_a_problem_document(gateway: Gateway, method: str, path: str, status: int) -> None:
+    gateway.hub.create("demo")
+    got, body = await ask_raw(gateway, f"{method} {path} HTTP/1.1\r\nHost: gateway\r\n\r\n".encode())
+    assert (got, body["status"]) == (status, status)
+
+
+async def test_a_405_names_the_methods_there_are(gateway: Gateway) -> None:
+    response = await ask(gateway, "POST", "/v1/streams/demo")
+    assert_problem(response, 405)
+    assert response.headers["allow"] == "GET, PUT, DELETE"
+
+
+UPGRADE = "Upgrade: websocket\r\nConnection: Upgrade\r\n"
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        pytest.param(UPGRADE, 400, id="no key"),
+        pytest.param(UPGRADE + "Sec-WebSocket-Key: short\r\nSec-WebSocket-Version: 13\r\n", 400, id="a bad key"),
+        pytest.param("Upgrade: websocket\r\n" + UPGRADE, 426, id="two upgrades"),
+        pytest.param("Upgrade: websocket\r\n", 426, id="no connection header"),
+        pytest.param("Upgrade: h2c\r\nConnection: Upgrade\r\n", 426, id="another upgrade"),
+    ],
+)
+async def test_a_malformed_handshake_is_a_problem_document(gateway: Gateway, headers: str, status: int) -> None:
+    request = f"GET /v1/streams/demo/subscribe HTTP/1.1\r\nHost: gateway\r\n{headers}\r\n".encode()
+    got, body = await ask_raw(gateway, request)
+    assert (got, body["status"]) == (status, status)
+
+
+async def test_unknown_subprotocols_alone_are_refused_before_the_upgrade(gateway: Gateway) -> None:
+    with pytest.raises(InvalidStatus) as refused:
+        await connect(f"{gateway.url}/v1/streams/demo/subscribe", subprotocols=[Subprotocol("mqtt")], proxy=None)
+    response = refused.value.response
+    assert response.status_code == 400
+    assert response.headers["Content-Type"] == "application/problem+json"
+    assert "deltawire.v1.json" in json.loads(response.body)["detail"]
+
+
+@pytest.mark.parametrize(
+    ("offered", "chosen"),
+    [
+        (None, None),
+        (["deltawire.v1.json"], "deltawire.v1.json"),
+        (["mqtt", "deltawire.v1.msgpack", "deltawire.v1.json"], "deltawire.v1.msgpack"),
+        (["deltawire.v1.json", "deltawire.v1.msgpack"], "deltawire.v1.json"),
+    ],
+)
+async def test_the_first_known_subprotocol_offered_is_chosen(
+    gateway: Gateway, offered: list[str] | None, chosen: str | None
+) -> None:
+    offers = None if offered is None else [Subprotocol(name) for name in offered]
+    async with connect(f"{gateway.url}/v1/streams/demo/subscribe", subprotocols=offers, proxy=None) as it:
+        assert it.subprotocol == chosen
+        assert isinstance(await it.recv(), bytes if chosen == "deltawire.v1.msgpack" else str)
+
+
+async def test_compression_is_not_negotiated(gateway: Gateway) -> None:
+    it = await RawPeer.connect(gateway.port)
+    head = await it.upgrade("/v1/streams/demo/subscribe", "Sec-WebSocket-Extensions: permessage-deflate\r\n")
+    it.close()
+    assert b" 101 " in head
+    assert b"Sec-WebSocket-Extensions" not in head
+
+
+async def read_page(gateway: Gateway, query: str = "") -> list[dict[str, Any]]:
+    response = await ask(gateway, "GET", f"/v1/streams/demo/events{query}")
+    assert response.status_code == 200
+    assert response.headers["content-type"] == "application/x-ndjson"
+    return [json.loads(line) for line in response.text.splitlines()]
+
+
+async def test_events_come_in_pages(start_gateway: StartGateway) -> None:
+    gateway = await start_gateway(retention_events=10)
+    stream = gateway.hub.create("demo")
+    assert await read_page(gateway) == []
+    for number in range(15):
+        stream.send_nowait(TextDelta(str(number)))
+    assert [event["seq"] for event in await read_page(gateway)] == list(range(6, 16))
+    assert [event["seq"] for event in await read_page(gateway, "?after=8&limit=3")] == [9, 10, 11]
+    assert await read_page(gateway, "?after=15") == []
+    assert await read_page(gateway, "?after=9007199254740991") == []
+
+
+async def test_pages_of_large_events_followed_to_the_end_hold_everything(gateway: Gateway) -> None:
+    stream = gateway.hub.create("demo")
+    for _ in range(60):
+        stream.send_nowait(TextDelta("é" * 30_000))
+    seen: list[int] = []
+    while page := await read_page(gateway, f"?after={seen[-1] if seen else 0}"):
+        seen += [event["seq"] for event in page]
+    assert seen == list(range(1, 61))
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [("/readyz", 503), ("/healthz", 503), ("/v1/streams/demo/subscribe", 503), ("/livez", 200)],
+)
+async def test_a_gateway_that_drains_says_503_to_new_work(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch, path: str, status: int
+) -> None:
+    it = await RawPeer.connect(gateway.port)
+    monkeypatch.setattr(gateway, "_is_draining", True)
+    await it.send(HANDSHAKE.format(path=path, headers="").encode())
+    head = await it.read_head()
+    it.close()
+    monkeypatch.undo()
+    assert int(head.split(b" ")[1]) == status
+    assert (b"application/problem+json" in head) is (status == 503)
