@@ -47,17 +47,21 @@ def terminal() -> Iterator[tuple[int, int]]:
     os.close(writer)
 
 
+END = b"\x1e"
+"""Written after the logs: a terminal passes on what was written when it gets round to it."""
+
+
 def configured(ends: tuple[int, int], **values: Any) -> Read:
     """Send logs to the second descriptor; what gives all that has come out of the first."""
     reader, writer = ends
     configure_logs(make_settings(values), writer)
-    os.set_blocking(reader, False)
 
     def read() -> str:
-        try:
-            return os.read(reader, 65536).decode()
-        except BlockingIOError:
-            return ""
+        os.write(writer, END)
+        text = b""
+        while not text.endswith(END):
+            text += os.read(reader, 65536)
+        return text.removesuffix(END).decode()
 
     return read
 
