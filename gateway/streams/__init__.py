@@ -13,6 +13,7 @@ Invariants (DESIGN §4), each with a test of its name:
 Tour, from the bottom up:
 
 - `coalesce` — which events fold, and folding them
+- `prefix` — the folded beginning of the message in progress, when the log has trimmed it
 - `log` — frames by seq; retention; what a lag costs
 - `view` — a log in one encoding, through one filter
 - `cursor` — where a subscription starts

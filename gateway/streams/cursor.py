@@ -5,13 +5,14 @@
 | `from=start` | after 0; what is trimmed is a gap |
 | `from=now` | after the head |
 | `after` within what is held | after it; recovered |
-| `after` before the floor | after it; what is trimmed is a gap |
+| `after` before what can be read | after it; what is trimmed is a gap |
 | `after` beyond the head | refused: position_ahead |
 | another epoch | after 0, a gap says `epoch_changed` |
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from protocol.addresses import Start, SubscribeRequest
@@ -22,11 +23,17 @@ from protocol.position import Position
 
 
 class LogState(NamedTuple):
-    """What a plan needs to know of a log."""
+    """What a plan needs to know of a log.
+
+    Attributes:
+        epoch: of the log.
+        head: newest seq.
+        readable_after: a position to the nearest one, at or after it, from which reading can go on.
+    """
 
     epoch: str
-    floor: int
     head: int
+    readable_after: Callable[[int], int]
 
 
 class Plan(NamedTuple):
@@ -63,8 +70,9 @@ def _plan_start(start: Start, log: LogState) -> Plan:
 
 def _plan_resume(position: Position, log: LogState) -> Plan:
     if position.epoch not in ("", log.epoch):
-        gap = Gap(first=1, seq=log.floor - 1, reason="epoch_changed")
-        return Plan(after=0, cursor=log.floor - 1, gap=gap, recovered=False)
+        cursor = log.readable_after(0)
+        gap = Gap(first=1, seq=cursor, reason="epoch_changed")
+        return Plan(after=0, cursor=cursor, gap=gap, recovered=False)
     if position.seq > log.head:
         raise WireError(
             ProblemCode.POSITION_AHEAD,
@@ -75,7 +83,8 @@ def _plan_resume(position: Position, log: LogState) -> Plan:
 
 
 def _plan_after(after: int, log: LogState, *, recovered: bool) -> Plan:
-    if after >= log.floor - 1:
-        return Plan(after, after, None, recovered)
-    gap = Gap(first=after + 1, seq=log.floor - 1, reason="evicted")
-    return Plan(after, log.floor - 1, gap, recovered=False)
+    cursor = log.readable_after(after)
+    if cursor == after:
+        return Plan(after, cursor, None, recovered)
+    gap = Gap(first=after + 1, seq=cursor, reason="evicted")
+    return Plan(after, cursor, gap, recovered=False)

@@ -18,6 +18,7 @@ from sys import getsizeof
 from msgspec import Struct
 
 from gateway.streams.coalesce import MAX_FOLDED_TEXT, Kind, Run, fold, runs_of
+from gateway.streams.prefix import Prefix
 from protocol.framing import payload_start
 
 FOLD_SHARE = 32
@@ -31,6 +32,10 @@ BLOCK = 256
 
 AGE_MARKS = 64
 """Marks kept over `Retention.age`: events expire with a precision of a 64th of it, at O(1) memory per mark."""
+
+
+PREFIX_SHARE = 8
+"""The folded beginning of the message in progress may cost an eighth of the retention: by default a MiB."""
 
 
 class Retention(Struct, frozen=True, kw_only=True):
@@ -75,12 +80,14 @@ class Log:
         "floor",
         "head",
         "ledger",
+        "prefix",
         "retention",
     )
 
     def __init__(self, retention: Retention, ledger: Ledger) -> None:
         self.retention = retention
         self.ledger = ledger
+        self.prefix = Prefix(retention.bytes // PREFIX_SHARE)
         self.head = 0
         self.floor = 1
         self.bytes = 0
@@ -105,9 +112,7 @@ class Log:
         self._frames.append(frame)
         self._kinds.append(kind)
         self._ends.append(self._ends[-1] + len(frame))
-        cost = len(frame) + EVENT_OVERHEAD
-        self.bytes += cost
-        self.ledger.bytes += cost
+        self._count(len(frame) + EVENT_OVERHEAD)
         self.head += 1
         retention = self.retention
         if retention.age:
@@ -131,6 +136,8 @@ class Log:
 
     def clear(self) -> None:
         """Let go of everything; the head stays."""
+        self._count(-self.prefix.bytes)
+        self.prefix.clear()
         self.trim_to(self.head + 1)
 
     def _mark(self, now: float) -> None:
@@ -143,10 +150,10 @@ class Log:
         self.trim_by_age(now)
 
     def _drop_oldest(self) -> None:
+        if self.prefix.is_kept and self.prefix.last < self.floor and self.prefix.start <= self.floor:
+            self._save()
         index = self.floor - self._base
-        cost = len(self._frames[index]) + EVENT_OVERHEAD
-        self.bytes -= cost
-        self.ledger.bytes -= cost
+        self._count(-len(self._frames[index]) - EVENT_OVERHEAD)
         self._frames[index] = b""
         block, within = divmod(self.floor - 1, BLOCK)
         if within == 0:
@@ -155,6 +162,34 @@ class Log:
         if index >= BLOCK and index * 2 >= len(self._frames):  # cut at most every half: amortised O(1)
             del self._frames[: index + 1], self._kinds[: index + 1], self._ends[: index + 1]
             self._base = self.floor
+
+    def _save(self) -> None:
+        """Keep the oldest event, which is about to go, and some after it, folded."""
+        before = self.prefix.bytes
+        end = min(self.head, self.floor - 1 + BLOCK)
+        self.prefix.extend(self._parts(self.floor - 1, end))
+        self._count(self.prefix.bytes - before)
+
+    def begin_message(self) -> None:
+        """The next event begins a message: what was kept of the one before goes."""
+        self._count(-self.prefix.bytes)
+        self.prefix.begin(self.head + 1)
+
+    def _count(self, cost: int) -> None:
+        self.bytes += cost
+        self.ledger.bytes += cost
+
+    def readable_after(self, cursor: int, *, folded: bool) -> int:
+        """The position nearest to a cursor, at or after it, from which reading can go on.
+
+        Args:
+            cursor: a position, perhaps before the floor.
+            folded: whether the reader takes the folded beginning of the message in progress.
+        """
+        if cursor >= self.floor - 1:
+            return cursor
+        saved = self.prefix.runs_after(cursor) if folded else []
+        return saved[0].first - 1 if saved else self.floor - 1
 
     def size(self, after: int, last: int) -> int:
         """Bytes of the frames of `after + 1 … last`; what is trimmed counts for nothing."""

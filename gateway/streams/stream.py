@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -172,6 +173,7 @@ class Stream:
             self._digest.add(data.choice, data.text)
         elif isinstance(data, MessageStart):
             self._digest.begin(seq)
+            log.begin_message()
             self.leases.begin(data.message_id, producer_id)
         elif isinstance(data, MessageStop):
             self.leases.end(data.message_id)
@@ -208,8 +210,9 @@ class Stream:
         Raises:
             WireError: `position_ahead`.
         """
-        plan = plan_subscription(request, LogState(self.epoch, self.log.floor, self.log.head))
         policy = request.policy or self.settings.policy
+        readable_after = partial(self.log.readable_after, folded=policy is Policy.COALESCE)
+        plan = plan_subscription(request, LogState(self.epoch, self.log.head, readable_after))
         key = (codec, request.types)
         view = self._views.get(key)
         if view is None:

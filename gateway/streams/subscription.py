@@ -115,9 +115,11 @@ class Subscription:
             opening, self._opening = self._opening, b""
             return opening
         while True:
-            floor, head = self.stream.log.floor, self.stream.log.head
-            if self.cursor + 1 < floor:
-                return self._evicted(floor)
+            log = self.stream.log
+            head = log.head
+            start = log.readable_after(self.cursor, folded=self.policy is Policy.COALESCE)
+            if start > self.cursor:
+                return self._evicted(start)
             upto = head if self._replay_to is None else min(self._replay_to, head)
             if self.cursor < upto:
                 batch = self._read(upto, size)
@@ -178,10 +180,10 @@ class Subscription:
             first = self._skips.pop()[0]
         self._skips.append((first, decision.last))
 
-    def _evicted(self, floor: int) -> bytes:
-        gap = Gap(first=self.cursor + 1, seq=floor - 1, reason="evicted")
-        self.stream.counters.evicted += floor - 1 - self.cursor
-        self._move_to(floor - 1)
+    def _evicted(self, upto: int) -> bytes:
+        gap = Gap(first=self.cursor + 1, seq=upto, reason="evicted")
+        self.stream.counters.evicted += upto - self.cursor
+        self._move_to(upto)
         return self.view.frame(gap)
 
     def _move_to(self, cursor: int) -> None:
@@ -190,6 +192,8 @@ class Subscription:
             self.stream.progressed()
 
     def _read(self, upto: int, size: int) -> Batch:
+        if self.cursor + 1 < self.stream.log.floor:
+            return self._count_folded(self.view.saved(self.cursor, size))
         while self._skips and self._skips[0][1] <= self.cursor:
             self._skips.popleft()
         if self._skips:
@@ -200,10 +204,12 @@ class Subscription:
                 return batch
             upto = first - 1
         if self._wants_folding:
-            batch = self.view.folded(self.cursor, upto, size)
-            self.stream.counters.folded += batch.folded
-            return batch
+            return self._count_folded(self.view.folded(self.cursor, upto, size))
         return self.view.raw(self.cursor, upto, size)
+
+    def _count_folded(self, batch: Batch) -> Batch:
+        self.stream.counters.folded += batch.folded
+        return batch
 
     @property
     def _wants_folding(self) -> bool:

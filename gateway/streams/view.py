@@ -6,10 +6,10 @@ or joined, the others at the same position get as the same bytes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from gateway.streams.coalesce import Kind, Run
+from gateway.streams.coalesce import Kind, Run, fold
 from gateway.streams.log import Log
 from protocol import framing
 from protocol.codec import JSON, Codec, to_msgpack
@@ -82,10 +82,22 @@ class View:
             upto: the last seq wanted, above `after`, held.
             size: stop after the frame that reaches this many bytes.
         """
+        return self._pack(after, self.log.runs(after, upto), size)
+
+    def saved(self, after: int, size: int = CHUNK) -> Batch:
+        """What is kept, folded, of a message whose events are trimmed.
+
+        Args:
+            after: the position to read from, where a run begins.
+            size: stop after the frame that reaches this many bytes.
+        """
+        return self._pack(after, fold(self.log.prefix.runs_after(after)), size)
+
+    def _pack(self, after: int, runs: Iterable[Run], size: int) -> Batch:
         parts: list[bytes] = []
         length = folded = 0
         last = after
-        for run in self.log.runs(after, upto):
+        for run in runs:
             if self._lets_through(run.kind):
                 part = self._encode(run)
                 parts.append(part)

@@ -99,7 +99,7 @@ class NaiveReader:
         before = self.subscription.cursor
         data = self.subscription.take(size)
         may_fold = self.subscription.policy is Policy.COALESCE and (
-            self.is_replaying or self.request.interval > 0 or before < self.fold_to
+            self.is_replaying or self.request.interval > 0 or before < self.fold_to or before + 1 < self.model.floor
         )
         frames = read_frames(data, self.codec)
         if may_fold:

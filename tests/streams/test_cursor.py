@@ -10,10 +10,16 @@ from protocol.errors import WireError
 from protocol.messages import Gap, GapReason
 from tests.streams.reading import ask
 
-WHOLE = LogState("e2", floor=1, head=10)
-TRIMMED = LogState("e2", floor=6, head=10)
-EMPTY = LogState("e2", floor=1, head=0)
-ALL_TRIMMED = LogState("e2", floor=11, head=10)
+
+def held(floor: int, head: int) -> LogState:
+    """A log that holds `floor … head`."""
+    return LogState("e2", head, lambda cursor: max(cursor, floor - 1))
+
+
+WHOLE = held(1, 10)
+TRIMMED = held(6, 10)
+EMPTY = held(1, 0)
+ALL_TRIMMED = held(11, 10)
 
 
 def gap(first: int, seq: int, reason: GapReason = "evicted") -> Gap:
@@ -61,7 +67,7 @@ def test_a_position_beyond_the_head_is_refused_with_the_head_and_the_epoch(query
 
 def test_invariant_5_a_plan_reads_from_what_is_held_and_names_the_rest() -> None:
     for floor in range(1, 12):
-        log = LogState("e2", floor, 10)
+        log = held(floor, 10)
         for query in ["from=start", "from=now", "after=3&epoch=e1", *(f"after={seq}" for seq in range(11))]:
             plan = plan_subscription(ask(query), log)
             assert floor - 1 <= plan.cursor <= 10

@@ -1,0 +1,91 @@
+"""The folded beginning of the message in progress, kept when its raw events are trimmed (DESIGN §1, §3.3).
+
+An answer can be longer than what its stream retains. Whoever joins late and folds gets it whole all the same: what the
+log trims of the open message is kept here as runs, a hundredth of its size. Bounded: a message whose folded beginning
+is over the limit is given up, and what was trimmed of it becomes a gap.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable
+from operator import attrgetter
+from sys import getsizeof
+
+from gateway.streams.coalesce import Run, fold
+
+RUN_OVERHEAD = 200
+"""Bytes a run costs beside its text or payload: the tuple, its numbers, its timestamp."""
+
+MERGED_TEXT = 4096
+"""Characters up to which neighbours are merged as they come: enough to make runs few, little enough to copy again."""
+
+_last = attrgetter("last")
+
+
+class Prefix:
+    """Runs of the message in progress, contiguous, up to and perhaps a little beyond what was trimmed.
+
+    Args:
+        limit: bytes it may cost.
+
+    Attributes:
+        start: seq of the message's first event.
+        is_kept: a message began, and it was not given up.
+        bytes: what the runs cost.
+    """
+
+    __slots__ = ("_runs", "bytes", "is_kept", "limit", "start")
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.start = 1
+        self.bytes = 0
+        self.is_kept = False
+        self._runs: list[Run] = []
+
+    def begin(self, seq: int) -> None:
+        """A message begins with this seq: what was kept of the one before goes."""
+        self.clear()
+        self.start = seq
+        self.is_kept = True
+
+    def clear(self) -> None:
+        """Let go of everything, until the next message."""
+        self._runs.clear()
+        self.bytes = 0
+        self.is_kept = False
+
+    @property
+    def last(self) -> int:
+        """The seq up to which the message is kept; one before its start when nothing is."""
+        return self._runs[-1].last if self._runs else self.start - 1
+
+    def extend(self, runs: Iterable[Run]) -> None:
+        """Keep runs that follow on `last`."""
+        for run in runs:
+            merged = self._merge(run)
+            self._runs.append(merged)
+            self.bytes += _cost(merged)
+        if self.bytes > self.limit:
+            self.clear()
+
+    def _merge(self, run: Run) -> Run:
+        """The run, with the last one kept if they are one piece of text that is still short."""
+        if self._runs and len(self._runs[-1].text or "") + len(run.text or "") <= MERGED_TEXT:
+            joined = list(fold((self._runs[-1], run)))
+            if len(joined) == 1:
+                self.bytes -= _cost(self._runs.pop())
+                return joined[0]
+        return run
+
+    def runs_after(self, cursor: int) -> list[Run]:
+        """The runs that begin after a position."""
+        index = bisect_left(self._runs, cursor + 1, key=_last)
+        if index < len(self._runs) and self._runs[index].first <= cursor:
+            index += 1  # it began before; the rest of it is not to be had by itself
+        return self._runs[index:]
+
+
+def _cost(run: Run) -> int:
+    return RUN_OVERHEAD + getsizeof(run.text) + getsizeof(run.payload)
