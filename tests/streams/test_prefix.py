@@ -55,8 +55,7 @@ def test_what_is_no_delta_is_kept_in_its_place() -> None:
         MessageStart("m"),
         TextDelta("ab"),
         usage,
-        TextDelta("c"),
-        TextDelta("d"),
+        TextDelta("cd"),
     ]
 
 
