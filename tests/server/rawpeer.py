@@ -6,7 +6,7 @@ import asyncio
 import json
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, NamedTuple, Self
 
 from tests.server.waiting import DEADLINE
@@ -85,12 +85,15 @@ class RawPeer:
         """Let the socket go, whatever the state."""
         self.sock.close()
 
+    def finish_sending(self) -> None:
+        """Say that no more bytes come; a gateway that hung up already is no error."""
+        with suppress(OSError):
+            self.sock.shutdown(socket.SHUT_WR)
+
     async def send(self, data: bytes) -> None:
         """Send bytes; a gateway that hung up already is no error."""
-        try:
+        with suppress(BrokenPipeError, ConnectionResetError):
             await self._loop.sock_sendall(self.sock, data)
-        except (BrokenPipeError, ConnectionResetError):
-            pass
 
     async def upgrade(self, path: str, headers: str = "", then: bytes = b"") -> bytes:
         """Do the handshake, with bytes sent along after it; returns the head of the answer."""
