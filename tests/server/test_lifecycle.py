@@ -1,0 +1,227 @@
+"""Shutdown, keep-alive, and that nothing is left when everything is closed (DESIGN §3.7, §3.9; invariants 7, 8)."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.config import Settings
+from gateway.hub import Hub
+from gateway.server import Gateway
+from protocol.events import TextDelta
+from tests.server.conftest import StartGateway
+from tests.server.peers import consumer, producer, publish, ranges_of, text_delta, text_of, types_of
+from tests.server.rawpeer import PING, RawPeer, frame, raw_peer
+from tests.server.stalling import say, stalled
+from tests.server.waiting import DEADLINE, eventually, turn
+
+FDS = Path("/proc/self/fd")
+
+# Drain
+
+
+async def test_a_drain_delivers_what_is_left_and_closes_1001_with_where_to_resume(start_gateway: StartGateway) -> None:
+    gateway = await start_gateway(drain_timeout=DEADLINE)
+    async with consumer(gateway) as live, consumer(gateway, "interval=100") as calm, producer(gateway) as writing:
+        for it in (live, calm):
+            await it.read_until("caught_up")
+        await publish(writing, text_delta("a"), upto=1)
+        for it in (live, calm):
+            await it.read_until("text_delta", seq=1)
+        gateway.hub.get("demo").send_nowait(TextDelta("b"))
+        await gateway.drain()
+        for it in (live, calm):
+            messages = await it.read_all()
+            assert text_of(messages) == "b"
+            problem = messages[-1]
+            assert (problem["code"], problem["retryable"], it.code) == ("shutting_down", True, 1001)
+            assert problem["resume_after"] == 2
+        assert ((await writing.read_all())[-1]["code"], writing.code) == ("shutting_down", 1001)
+
+
+async def test_a_drain_waits_for_a_slow_reader_that_reads(start_gateway: StartGateway) -> None:
+    gateway = await start_gateway(drain_timeout=DEADLINE, send_timeout=60.0)
+    stream = gateway.hub.create("demo")
+    async with stalled(gateway, "policy=block&buffer=10000") as slow:
+        head = say(stream, 5000)
+        draining = asyncio.ensure_future(gateway.drain())
+        await turn()
+        assert not draining.done()
+        messages, code = await slow.raw.read_ending()
+        await draining
+    assert (messages[-1]["code"], messages[-1]["resume_after"], code) == ("shutting_down", head, 1001)
+    assert ranges_of(messages)[-1][2] == head
+
+
+async def test_a_drain_aborts_stalled_peers_by_drain_timeout(start_gateway: StartGateway) -> None:
+    gateway = await start_gateway(drain_timeout=0.1, send_timeout=60.0)
+    async with stalled(gateway, "policy=coalesce"), stalled(gateway, "policy=block", stream="other"):
+        async with asyncio.timeout(2):
+            await gateway.drain()
+        assert not gateway._connections
+
+
+async def test_a_drain_does_not_wait_for_who_has_asked_nothing_yet(start_gateway: StartGateway) -> None:
+    gateway = await start_gateway(drain_timeout=60.0, handshake_timeout=60.0)
+    silent, halfway = await RawPeer.connect(gateway.port), await RawPeer.connect(gateway.port)
+    await halfway.send(b"GET /v1/streams/demo/subscribe HTTP/1.1\r\n")
+    await eventually(lambda: len(gateway._accepted) == 2)
+    async with asyncio.timeout(DEADLINE):
+        await gateway.drain()
+    for it in (silent, halfway):
+        assert await it.read_rest() == b""
+        it.close()
+
+
+async def test_a_drained_gateway_takes_no_connections(gateway: Gateway) -> None:
+    port = gateway.port
+    await gateway.drain()
+    with pytest.raises(ConnectionRefusedError):
+        await RawPeer.connect(port)
+
+
+async def test_a_drain_ends_nothing_of_a_hub_that_is_not_its_own() -> None:
+    async with Hub() as hub:
+        stream = hub.create("demo")
+        async with Gateway(Settings(port=0, drain_timeout=1.0), hub):
+            stream.send_nowait(TextDelta("a"))
+        assert not stream.is_closed
+        assert stream.send_nowait(TextDelta("b")) == 2
+
+
+async def test_a_busy_port_is_an_os_error_and_leaves_nothing_running() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        gateway = Gateway(Settings(port=taken.getsockname()[1]))
+        with pytest.raises(OSError, match="in use"):
+            await gateway.__aenter__()
+    assert gateway.hub._sweep_timer is not None
+    assert gateway.hub._sweep_timer.cancelled()
+
+
+# Keep-alive
+
+QUICK_PINGS = {"ping_interval": 0.05, "ping_timeout": 0.1}
+
+
+@pytest.mark.parametrize("side", ["subscribe", "publish"])
+async def test_a_peer_that_never_answers_pings_is_dropped(start_gateway: StartGateway, side: str) -> None:
+    gateway = await start_gateway(**QUICK_PINGS)
+    async with raw_peer(gateway.port, f"/v1/streams/demo/{side}") as dead:
+        seen = []
+        while (got := await dead.read_frame()) is not None:
+            seen.append(got.opcode)
+    assert PING in seen
+    await eventually(lambda: not gateway._connections)
+    info = gateway.hub.info("demo")
+    assert (info.consumers, info.producers) == (0, 0)
+
+
+async def test_a_peer_that_answers_pings_or_talks_stays(start_gateway: StartGateway) -> None:
+    gateway = await start_gateway(**QUICK_PINGS)
+    async with consumer(gateway) as quiet, raw_peer(gateway.port, "/v1/streams/demo/publish") as talking:
+        await quiet.read_until("caught_up")
+        pings = 0
+        while pings < 4:
+            got = await talking.read_frame()
+            assert got is not None, "the gateway hung up"
+            if got.opcode == PING:
+                pings += 1
+                await talking.send(frame(PING, b"not a pong, but a sign of life"))
+        gateway.hub.get("demo").send_nowait(TextDelta("a"))
+        assert text_of(await quiet.read_until("text_delta")) == "a"
+
+
+# Nothing is left
+
+
+def count_fds() -> int:
+    if not FDS.exists():
+        pytest.skip("no /proc/self/fd here")
+    return len(list(FDS.iterdir()))
+
+
+async def use_everything(gateway: Gateway) -> None:
+    """A stream with readers and writers of every kind, which leave in every way."""
+    async with consumer(gateway) as reading, producer(gateway, "producer=p") as writing:
+        await publish(writing, text_delta("a"), upto=1)
+        async with stalled(gateway, "policy=disconnect&buffer=1") as slow, consumer(gateway, "buffer=0"):
+            say(gateway.hub.get("demo"), 20)
+            await slow.raw.read_ending()
+        async with stalled(gateway, "policy=block&buffer=5") as blocking, producer(gateway) as held:
+            await held.say(*[text_delta("x")] * 50)
+            await turn()
+            blocking.raw.close()
+            await held.read_until("ack")
+        reading.connection.transport.abort()
+    async with raw_peer(gateway.port, "/v1/streams/demo/subscribe") as rude:
+        await rude.send(b"\xff\xff")
+    gateway.hub.close("demo")
+    async with consumer(gateway) as late:
+        await late.read_all()
+    await eventually(lambda: not gateway._connections and not gateway.hub._channels, "releasing everything")
+    gateway.hub.manager._forget(gateway.hub.manager.get("demo"))
+    await turn()
+    gc.collect()
+
+
+async def test_when_everything_is_closed_tasks_files_and_channels_are_back_at_the_baseline(gateway: Gateway) -> None:
+    await use_everything(gateway)
+    baseline = (len(asyncio.all_tasks()), count_fds(), len(gateway.hub._swept), gateway.hub.manager.bytes)
+    for _ in range(5):
+        await use_everything(gateway)
+    assert (len(asyncio.all_tasks()), count_fds(), len(gateway.hub._swept), gateway.hub.manager.bytes) == baseline
+    assert gateway.hub.count() == 0
+
+
+async def test_a_gateway_that_ended_leaves_no_task_and_no_file() -> None:
+    async def come_and_go() -> None:
+        async with Gateway(Settings(port=0, drain_timeout=0.1)) as gateway:
+            async with consumer(gateway) as reading, stalled(gateway, "policy=coalesce", stream="other"):
+                await reading.read_until("caught_up")
+                await gateway.drain()
+        await turn()
+        gc.collect()
+
+    await come_and_go()  # what a loop opens once for itself is open now
+    tasks, fds = len(asyncio.all_tasks()), count_fds()
+    await come_and_go()
+    await eventually(lambda: count_fds() <= fds, "closing every file")
+    assert len(asyncio.all_tasks()) == tasks
+
+
+# Death of others
+
+CLIENT = """
+import sys
+from websockets.sync.client import connect
+with connect(sys.argv[1], proxy=None) as it:
+    while True:
+        it.recv()
+        if "publish" in sys.argv[1]:
+            it.send('{"type":"text_delta","data":{"text":"x"}}')
+"""
+
+
+@pytest.mark.parametrize("side", ["subscribe?policy=block&buffer=1", "publish?producer=doomed"])
+async def test_kill_9_of_a_peer_disturbs_nobody(gateway: Gateway, logs: list[dict[str, Any]], side: str) -> None:
+    async with consumer(gateway) as reading, producer(gateway) as writing:
+        await reading.read_until("caught_up")
+        with subprocess.Popen([sys.executable, "-c", CLIENT, f"{gateway.url}/v1/streams/demo/{side}"]) as doomed:
+            await eventually(lambda: len(gateway._connections) == 3, "connecting")
+            if side.startswith("publish"):
+                await reading.read_until("text_delta")
+            doomed.kill()
+        await eventually(lambda: len(gateway._connections) == 2)
+        head = gateway.hub.info("demo").head
+        await publish(writing, text_delta("still here"), upto=head + 1)
+        messages = await reading.read_until("text_delta", seq=head + 1)
+    assert messages[-1]["data"] == {"text": "still here"}
+    assert "problem" not in types_of(messages)
+    assert [entry for entry in logs if entry["log_level"] == "error"] == []
