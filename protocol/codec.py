@@ -154,6 +154,8 @@ class Codec:
         """
         try:
             payload = self.encode(event)
+            if isinstance(event.data, Extension):  # the encoder makes null of what is not finite
+                check_json(msgspec.to_builtins(event.data.data), "$.data.data", ProblemCode.INVALID_EVENT)
         except (TypeError, ValueError, OverflowError, RecursionError) as error:
             raise WireError(ProblemCode.INVALID_EVENT, f"can't be encoded: {error}") from None
         self.decode_from_producer(payload)

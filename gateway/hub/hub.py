@@ -57,6 +57,7 @@ class Hub:
             memory_limit=self.settings.memory_limit,
             closed_retention=self.settings.closed_retention,
         )
+        self._is_running = False
         self._channels: dict[Stream, Channel] = {}
         self._dirty: list[Channel] = []
         self._is_flushing_soon = False
@@ -68,6 +69,7 @@ class Hub:
 
     async def __aenter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
+        self._is_running = True
         self._next_cleanup = self.now() + self.settings.cleanup_interval
         settings = self.settings
         timeouts = (settings.send_timeout, settings.block_timeout, settings.lease, settings.ping_timeout)
@@ -76,6 +78,7 @@ class Hub:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        self._is_running = False
         self.close_all("shutdown")
         self.flush()
         if self._sweep_timer is not None:
@@ -296,8 +299,10 @@ class Hub:
 
         Raises:
             TimeoutError: it took longer.
-            DeltawireError: called on the loop's own thread, where it would wait for itself.
+            DeltawireError: called on the loop's own thread, where it would wait for itself; the hub is not running.
         """
+        if not self._is_running:
+            raise DeltawireError("the hub is not running: call between its entry and its exit")
         try:
             running = asyncio.get_running_loop()
         except RuntimeError:

@@ -124,7 +124,7 @@ def types_of(messages: Iterable[Message]) -> list[str]:
 def ranges_of(messages: Iterable[Message]) -> list[tuple[str, int, int]]:
     """Events and gaps as (type, first, seq), in order."""
     return [
-        (message["type"], message.get("first", message["seq"]), message["seq"])
+        (message["type"], int(message.get("first") or message["seq"]), int(message["seq"]))
         for message in messages
         if message["type"] == "gap" or "data" in message
     ]

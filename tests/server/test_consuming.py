@@ -115,9 +115,9 @@ async def test_from_now_gets_nothing_of_the_past(gateway: Gateway) -> None:
 async def test_a_resume_gets_exactly_what_is_missing(
     start_gateway: StartGateway,
     after: int,
-    recovered: bool,
+    recovered: bool,  # noqa: FBT001 - a column of the table
     expected: list[Any],
-    names_epoch: bool,  # noqa: FBT001
+    names_epoch: bool,  # noqa: FBT001 - likewise
 ) -> None:
     gateway = await start_gateway(retention_events=4)
     epoch = fill(gateway, *(TextDelta(letter) for letter in "abcdef"))

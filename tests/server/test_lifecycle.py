@@ -182,10 +182,13 @@ async def test_when_everything_is_closed_tasks_files_and_channels_are_back_at_th
 
 async def test_a_gateway_that_ended_leaves_no_task_and_no_file() -> None:
     async def come_and_go() -> None:
-        async with Gateway(Settings(port=0, drain_timeout=0.1)) as gateway:
-            async with consumer(gateway) as reading, stalled(gateway, "policy=coalesce", stream="other"):
-                await reading.read_until("caught_up")
-                await gateway.drain()
+        async with (
+            Gateway(Settings(port=0, drain_timeout=0.1)) as gateway,
+            consumer(gateway) as reading,
+            stalled(gateway, "policy=coalesce", stream="other"),
+        ):
+            await reading.read_until("caught_up")
+            await gateway.drain()
         await turn()
         gc.collect()
 
@@ -209,11 +212,16 @@ with connect(sys.argv[1], proxy=None) as it:
 """
 
 
+def start(url: str) -> subprocess.Popen[bytes]:
+    """A client in a process of its own."""
+    return subprocess.Popen([sys.executable, "-c", CLIENT, url])
+
+
 @pytest.mark.parametrize("side", ["subscribe?policy=block&buffer=1", "publish?producer=doomed"])
 async def test_kill_9_of_a_peer_disturbs_nobody(gateway: Gateway, logs: list[dict[str, Any]], side: str) -> None:
     async with consumer(gateway) as reading, producer(gateway) as writing:
         await reading.read_until("caught_up")
-        with subprocess.Popen([sys.executable, "-c", CLIENT, f"{gateway.url}/v1/streams/demo/{side}"]) as doomed:
+        with start(f"{gateway.url}/v1/streams/demo/{side}") as doomed:
             await eventually(lambda: len(gateway._connections) == 3, "connecting")
             if side.startswith("publish"):
                 await reading.read_until("text_delta")

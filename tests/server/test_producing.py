@@ -78,7 +78,7 @@ async def test_a_batch_is_appended_in_order_and_acknowledged_once(gateway: Gatew
 async def test_acks_are_cumulative_and_rise(gateway: Gateway) -> None:
     async with producer(gateway, "producer=p") as writing:
         await writing.say(*(text_delta("x", producer_seq=number) for number in range(1, 301)))
-        acks = []
+        acks: list[Message] = []
         while not acks or acks[-1]["seq"] < 300:
             acks.append(await read_answer(writing))
     assert {ack["type"] for ack in acks} == {"ack"}

@@ -226,11 +226,14 @@ def echoed_codes(sent: list[bytes]) -> set[int]:
 @settings(max_examples=60, deadline=None)
 def test_any_frames_end_in_a_documented_code(side: str, sent: list[bytes]) -> None:
     async def play() -> tuple[list[dict[str, Any]], int | None]:
-        async with Gateway(Settings(port=0, drain_timeout=0.05)) as gateway, undisturbed(gateway):
-            async with raw_peer(gateway.port, f"/v1/streams/demo/{side}") as it:
-                await it.send(b"".join(sent))
-                it.finish_sending()
-                return await it.read_ending()
+        async with (
+            Gateway(Settings(port=0, drain_timeout=0.05)) as gateway,
+            undisturbed(gateway),
+            raw_peer(gateway.port, f"/v1/streams/demo/{side}") as it,
+        ):
+            await it.send(b"".join(sent))
+            it.finish_sending()
+            return await it.read_ending()
 
     messages, code = asyncio.run(play())
     assert code in {None, 1000, 1002, 1005, 1007, 1009} | echoed_codes(sent)

@@ -29,7 +29,7 @@ def wscat(request: pytest.FixtureRequest) -> Path:
     """The command, installed once into pytest's cache."""
     if shutil.which("npm") is None or shutil.which("node") is None:
         pytest.skip("wscat needs Node.js and npm")
-    prefix = Path(request.config.cache.mkdir("wscat"))  # type: ignore[union-attr]  # the plugin is always there
+    prefix = Path(request.config.cache.mkdir("wscat"))
     command = prefix / "node_modules" / ".bin" / "wscat"
     if not command.exists():
         npm = ["npm", "install", "--prefix", str(prefix), "--no-audit", "--no-fund", "--loglevel=error", "wscat@6"]
@@ -70,11 +70,16 @@ class Terminal:
         return self.process.poll() is not None
 
 
+def start(command: Path, *arguments: str, fd: int) -> subprocess.Popen[bytes]:
+    """Start a program on a terminal; starting one takes milliseconds, so nothing has to be awaited."""
+    return subprocess.Popen([command, *arguments], stdin=fd, stdout=fd, stderr=fd)
+
+
 @asynccontextmanager
 async def terminal(command: Path, *arguments: str) -> AsyncIterator[Terminal]:
     """wscat on a terminal of its own."""
     controller, own = pty.openpty()
-    process = subprocess.Popen([str(command), *arguments], stdin=own, stdout=own, stderr=own, close_fds=True)
+    process = start(command, *arguments, fd=own)
     os.close(own)
     it = Terminal(process, controller)
     loop = asyncio.get_running_loop()

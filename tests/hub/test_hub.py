@@ -1,0 +1,192 @@
+"""The hub: stream operations on a loop, deadlines, and faults that stay where they are (DESIGN §3.8)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+import structlog
+
+from gateway.config import Settings
+from gateway.hub import Hub
+from gateway.hub.channel import Channel
+from protocol.errors import StreamError, is_full, is_invalid, is_not_found
+from protocol.events import TextDelta
+from protocol.messages import Gap
+from tests.server.waiting import eventually, turn
+
+
+@pytest.fixture
+async def hub() -> AsyncIterator[Hub]:
+    async with Hub() as it:
+        yield it
+
+
+async def test_create_refuses_an_id_that_exists_or_is_malformed(hub: Hub) -> None:
+    hub.create("demo")
+    for bad in ("demo", "", "a b", "..", "x" * 129):
+        with pytest.raises(StreamError) as error:
+            hub.create(bad)
+        assert is_invalid(error.value)
+
+
+@pytest.mark.parametrize("operation", ["get", "close", "info"])
+async def test_an_unknown_stream_is_not_found(hub: Hub, operation: str) -> None:
+    with pytest.raises(StreamError) as error:
+        getattr(hub, operation)("unknown")
+    assert is_not_found(error.value)
+
+
+async def test_get_or_create_makes_a_stream_once(hub: Hub) -> None:
+    epoch = hub.get_or_create("demo").statistics().epoch
+    assert hub.get_or_create("demo").statistics().epoch == epoch == hub.get("demo").statistics().epoch
+    assert hub.count() == 1
+
+
+async def test_list_is_oldest_first_with_closed_ones(hub: Hub) -> None:
+    for name in ("one", "two", "three"):
+        hub.create(name)
+    hub.close("two")
+    assert [stream.id for stream in hub.list()] == ["one", "two", "three"]
+    assert [info.closed for info in hub.list_info()] == [False, True, False]
+
+
+async def test_close_all_ends_every_open_stream_and_its_readers(hub: Hub) -> None:
+    streams = [hub.create(name) for name in ("one", "two", "three")]
+    hub.close("three")
+    subscriptions = [stream.subscribe() for stream in streams]
+    for stream in streams[:2]:
+        stream.send_nowait(TextDelta("last"))
+    assert hub.close_all() == 2
+    assert [[item.seq async for item in it] for it in subscriptions] == [[1], [1], []]
+    assert hub.close_all() == 0
+
+
+async def test_cleanup_inactive_ends_only_what_was_quiet_for_so_long(hub: Hub) -> None:
+    quiet, busy = hub.create("quiet"), hub.create("busy")
+    quiet._stream.last_active_at -= 100
+    assert hub.cleanup_inactive(50) == 1
+    assert (quiet.is_closed, busy.is_closed) == (True, False)
+
+
+async def test_inactive_streams_are_ended_without_being_asked() -> None:
+    async with Hub(Settings(inactive_after=0.01, cleanup_interval=0.01, send_timeout=0.04)) as hub:
+        stream = hub.create("quiet")
+        await eventually(lambda: stream.is_closed)
+        assert stream._stream.end_reason == "inactive"
+
+
+async def test_closed_streams_are_forgotten_after_their_retention() -> None:
+    async with Hub(Settings(closed_retention=0.01, send_timeout=0.04)) as hub:
+        hub.create("kept")
+        hub.create("done").close()
+        await eventually(lambda: hub.count() == 1)
+        assert [stream.id for stream in hub.list()] == ["kept"]
+        assert hub.create("done").statistics().head == 0
+
+
+async def test_old_events_expire_while_nothing_is_sent() -> None:
+    async with Hub(Settings(retention_age=0.05, send_timeout=0.04)) as hub:
+        stream = hub.create("demo")
+        stream.send_nowait(TextDelta("old"))
+        assert len(stream) == 1
+        await eventually(lambda: len(stream) == 0)
+
+
+async def test_a_full_hub_evicts_what_nobody_uses_then_refuses() -> None:
+    async with Hub(Settings(memory_limit=1 << 20)) as hub:
+        idle = hub.create("idle")
+        idle.send_nowait(TextDelta("x" * 60_000))
+        used = hub.create("used")
+        async with used.subscribe() as reader:
+            while hub.count() == 2 or hub.manager.bytes <= hub.manager.memory_limit:
+                used.send_nowait(TextDelta("x" * 60_000))
+            with pytest.raises(StreamError) as error:
+                used.send_nowait(TextDelta("x"))
+            assert is_full(error.value)
+            assert [stream.id for stream in hub.list()] == ["used"]
+            assert not isinstance(await anext(reader), Gap)
+
+
+async def test_leaving_the_hub_ends_every_stream_as_shutdown() -> None:
+    async with Hub() as hub:
+        stream = hub.create("demo")
+        reading = asyncio.ensure_future(anext(stream.subscribe()))
+        await asyncio.sleep(0)
+    with pytest.raises(StopAsyncIteration):
+        await reading
+    assert stream._stream.end_reason == "shutdown"
+
+
+async def test_a_channel_that_fails_does_not_keep_others_from_their_events(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad, good = hub.create("bad"), hub.create("good")
+    waiting = [asyncio.ensure_future(anext(stream.subscribe())) for stream in (bad, good)]
+    await turn()
+    deliver = Channel.deliver
+
+    def fail(channel: Channel) -> None:
+        if channel.stream.id == "bad":
+            raise RuntimeError("broken on purpose")
+        deliver(channel)
+
+    monkeypatch.setattr(Channel, "deliver", fail)
+    with structlog.testing.capture_logs() as logs:
+        bad.send_nowait(TextDelta("a"))
+        good.send_nowait(TextDelta("b"))
+        assert (await waiting[1]).seq == 1
+    assert [entry["stream"] for entry in logs if entry["log_level"] == "error"] == ["bad"]
+    monkeypatch.undo()
+    bad.send_nowait(TextDelta("c"))
+    assert (await waiting[0]).seq in (1, 2)  # folded, or not
+
+
+async def test_a_sweep_that_fails_does_not_stop_the_others(hub: Hub) -> None:
+    class Broken:
+        def sweep(self, now: float) -> None:
+            raise RuntimeError(f"broken on purpose at {now}")
+
+    class Counting:
+        count = 0
+
+        def sweep(self, now: float) -> None:
+            assert now > 0
+            self.count += 1
+
+    broken, counting = Broken(), Counting()
+    for swept in (broken, counting):
+        hub.sweep_regularly(swept)
+    with structlog.testing.capture_logs() as logs:
+        await eventually(lambda: counting.count >= 2)
+    assert {entry["event"] for entry in logs} == {"sweep.failed"}
+    for swept in (broken, counting):
+        hub.stop_sweeping(swept)
+
+
+async def test_events_of_one_turn_share_a_timestamp_and_a_flush(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = hub.create("demo")
+    async with stream.subscribe() as reader:
+        flushes: list[Channel] = []
+        flush = Channel.flush
+
+        def note(channel: Channel) -> None:
+            flushes.append(channel)
+            flush(channel)
+
+        monkeypatch.setattr(Channel, "flush", note)
+        await turn()
+        flushes.clear()
+        for letter in "abc":
+            stream.send_nowait(TextDelta(letter))
+        await turn()
+        assert len(flushes) == 1
+        assert len({(await anext(reader)).timestamp for _ in range(3)}) == 1  # type: ignore[union-attr]
+
+
+async def test_channels_nobody_uses_are_forgotten(hub: Hub) -> None:
+    for number in range(100):
+        hub.create(f"s{number}").send_nowait(TextDelta("x"))
+    await turn()
+    assert not hub._channels
