@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from gateway.server import Gateway, connection
+from gateway.server.producer import Producer
 from protocol.addresses import SubscribeRequest
 from protocol.events import TextDelta
 from protocol.messages import Policy
@@ -111,3 +112,23 @@ async def test_a_producer_held_by_a_slow_reader_still_takes_part_in_its_own_clos
                     messages, code = await held.read_ending()
                     await eventually(lambda: len(gateway._connections) == 1)
                 assert (messages[-1]["code"], code) == ("fenced", 4500)
+
+
+async def test_a_fault_of_the_gateway_is_1011_for_that_peer_alone(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch, logs: list[dict[str, object]]
+) -> None:
+    def fail(_: Producer, payload: bytes, *, is_text: bool) -> None:
+        raise RuntimeError(f"broken on purpose: {payload!r} {is_text}")
+
+    async with consumer(gateway) as reading, producer(gateway) as writing:
+        await reading.read_until("caught_up")
+        with monkeypatch.context() as patch:
+            patch.setattr(Producer, "receive", fail)
+            await writing.say(text_delta("a"))
+            problem = (await writing.read_all())[-1]
+        assert (problem["code"], problem["retryable"], writing.code) == ("gateway_fault", True, 1011)
+        assert "purpose" not in problem["message"]
+        async with producer(gateway) as other:
+            await publish(other, text_delta("b"), upto=1)
+        assert text_of(await reading.read_until("text_delta")) == "b"
+    assert [entry["log_level"] for entry in logs if entry["event"] == "connection.failed"] == ["error"]

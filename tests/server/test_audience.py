@@ -1,0 +1,62 @@
+"""What a producer learns of its readers, and readers of a lost producer (DESIGN §3.5; SPEC §7.5, §7.7)."""
+
+from __future__ import annotations
+
+from gateway.server import Gateway
+from tests.server.conftest import StartGateway
+from tests.server.peers import consumer, producer, publish, text_delta, types_of
+from tests.server.waiting import eventually
+
+START = {"type": "message_start", "data": {"message_id": "m1"}}
+STOP = {"type": "message_stop", "data": {"message_id": "m1", "stop_reason": "end_turn"}}
+
+
+async def test_a_producer_is_told_how_many_follow_whenever_it_changes(gateway: Gateway) -> None:
+    async with producer(gateway) as writing:
+        async with consumer(gateway), consumer(gateway):
+            await writing.read_until("audience", consumers=2)
+        await writing.read_until("audience", consumers=0)
+
+
+async def test_a_producer_that_comes_later_is_told_too(gateway: Gateway) -> None:
+    async with consumer(gateway) as reading:
+        await reading.read_until("caught_up")
+        async with producer(gateway) as writing:
+            assert (await writing.read_until("audience"))[-1]["consumers"] == 1
+
+
+async def test_a_storm_of_joins_is_a_few_messages(gateway: Gateway) -> None:
+    async with producer(gateway) as writing:
+        for _ in range(50):
+            async with consumer(gateway) as reading:
+                await reading.read_until("caught_up")
+        messages = await writing.read_until("audience", consumers=0)
+    assert len(messages) < 25
+
+
+async def test_a_producer_lost_inside_a_message_is_ended_for_its_readers(start_gateway: StartGateway) -> None:
+    gateway = await start_gateway(lease=0.05)
+    async with consumer(gateway) as reading:
+        async with producer(gateway, "producer=p") as writing:
+            await publish(writing, START, text_delta("half"), upto=2)
+            writing.connection.transport.abort()
+        messages = await reading.read_until("message_stop")
+    assert types_of(messages)[-2:] == ["error", "message_stop"]
+    assert messages[-2]["data"]["code"] == "producer_lost"
+    stop = messages[-1]["data"]
+    assert (stop["message_id"], stop["stop_reason"]) == ("m1", "producer_lost")
+
+
+async def test_a_producer_that_comes_back_in_time_goes_on_with_its_message(start_gateway: StartGateway) -> None:
+    gateway = await start_gateway(lease=0.2)
+    async with producer(gateway, "producer=p") as writing:
+        await publish(writing, START, text_delta("half"), upto=2)
+        writing.connection.transport.abort()
+    await eventually(lambda: gateway.hub._leased, "the lease")
+    async with producer(gateway, "producer=p") as again:
+        await eventually(lambda: not gateway.hub._leased, "the end of the lease")
+        await publish(again, text_delta(" whole"), STOP, upto=4)
+    async with consumer(gateway) as reading:
+        messages = await reading.read_until("caught_up")
+    assert "error" not in types_of(messages)
+    assert messages[-2]["data"]["stop_reason"] == "end_turn"
