@@ -1,12 +1,12 @@
 """The `deltawire` command.
 
 Tour: `options` — flags, made from `Settings` where they are settings · `stdio` — standard input and output that hold
-nothing up · `ending` — how every command ends · one file a command: `serve`, `publish` (with `sources`, `pace`),
-`tail` (with `render`), `streams`.
+nothing up · `beside` — jobs that run meanwhile · `ending` — how every command ends · one file a command: `serve`,
+`publish` (with `publication`, `sources`, `pace`, `child`), `tail` (with `render`, `keyboard`), `streams`.
 
 What a person or a program asked for goes to standard output, everything else to standard error. A command ends with
 0 when it did its work, 1 when it could not, 2 when it was asked wrongly (for `serve`: or could not start), 130 after
-Ctrl-C, 141 when the reader of its output went away.
+Ctrl-C, 141 when the reader of its output went away. `publish -- COMMAND` ends with the status of the command.
 """
 
 from __future__ import annotations
@@ -74,6 +74,7 @@ def _print_version(ctx: click.Context, _param: click.Parameter, wanted: bool) ->
     epilog=examples(
         "deltawire serve",
         "some-command | deltawire publish demo --format text",
+        "deltawire publish demo --format text -- some-command",
         "deltawire tail demo",
         "deltawire streams list",
     ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 
 LATEST = 1.0
 """Seconds a schedule may be behind and catch up; after a longer stall of the input it begins anew."""
@@ -27,10 +28,16 @@ class Pace:
         self._due += self._gap
         return delay
 
-    async def wait_due(self) -> None:
-        """Wait until the next delta is due."""
+    async def wait_due(self, hurry: asyncio.Event) -> None:
+        """Wait until the next delta is due, or there is no time for that any more.
+
+        Args:
+            hurry: when set, nothing waits.
+        """
         if not self._gap:
             return
         delay = self.delay(asyncio.get_running_loop().time())
         if delay > 0:
-            await asyncio.sleep(delay)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(delay):
+                    await hurry.wait()

@@ -1,45 +1,40 @@
-"""`deltawire publish`: standard input becomes a stream."""
+"""`deltawire publish`: standard input, or what a command prints, becomes a stream."""
 
 from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Iterable
 
 import click
-from msgspec import UNSET
 
 from gateway.cli.ending import Status, say, wrong_arguments_told
 from gateway.cli.options import PRODUCER_ID, FiniteRange, examples, stream_argument, url_option
 from gateway.cli.pace import Pace
+from gateway.cli.publication import Publication
 from gateway.cli.reconnecting import Patience
-from gateway.cli.sources import EventsSource, Source, TextSource
-from gateway.cli.stdio import Input
-from gateway.client import EventRefused, Publisher
+from gateway.client import Publisher
 from protocol.addresses import OnFull
-from protocol.events import DELTA_TYPES, Data, Event
 from protocol.providers import TRANSLATORS
-
-CHUNK = 8192
-"""Most bytes of one read, thus of one `text_delta`: six times as many when JSON escapes all still fit 64 KiB."""
 
 
 @click.command(
     "publish",
     epilog=examples(
         "some-command | deltawire publish demo --format text",
+        "deltawire publish demo --format text --until-alone 30 -- some-command --its-option",
         "curl -sN https://api.anthropic.com/v1/messages … | deltawire publish demo --format anthropic-sse --close",
         "deltawire tail --json old | deltawire publish new --pace 50",
     ),
 )
 @stream_argument
+@click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="[-- COMMAND ARG…]")
 @click.option(
     "--format",
     "form",
     type=click.Choice(["events", "text", *TRANSLATORS]),
     default="events",
     show_default=True,
-    help="What comes on standard input: one JSON event a line, plain text, or a provider's response body.",
+    help="What comes in: one JSON event a line, plain text, or a provider's response body.",
 )
 @click.option(
     "--pace",
@@ -57,9 +52,16 @@ CHUNK = 8192
     show_default=True,
     help="What to do while a slow consumer holds the stream up.",
 )
+@click.option(
+    "--until-alone",
+    type=FiniteRange(0),
+    metavar="SECONDS",
+    help="Cancel when nobody has followed the stream for so long; counts only once somebody has.",
+)
 @url_option
 def command(  # noqa: PLR0913 - one argument an option
     stream: str,
+    command: tuple[str, ...],
     form: str,
     pace: float | None,
     *,
@@ -67,13 +69,18 @@ def command(  # noqa: PLR0913 - one argument an option
     producer: str | None,
     generation: int | None,
     on_full: OnFull,
+    until_alone: float | None,
     url: str,
 ) -> int:
-    """Publish standard input to STREAM.
+    """Publish standard input, or what COMMAND prints, to STREAM.
 
     With --format events, a line that is no event is reported and the rest is published; the exit status is then 1.
     Lines that `deltawire tail --json` printed are events: a recorded stream can be published again. With --format
     text, the input is one answer: message_start, a text_delta for each chunk as it comes, message_stop.
+
+    A reader can cancel: the input is read no further, COMMAND gets SIGTERM (SIGKILL if it is still there 5 seconds
+    later), what it printed is published, and the message ends with the stop reason `cancelled`. So do Ctrl-C and
+    SIGTERM where there is a COMMAND. Its exit status is that of publish, 128 + n if signal n ended it.
 
     The stream stays open for the next answer unless --close is given.
     """
@@ -84,89 +91,18 @@ def command(  # noqa: PLR0913 - one argument an option
         publisher = Publisher(
             url, stream, producer=producer, generation=generation or 0, on_full=on_full, on_reconnect=patience
         )
-    publication = Publication(publisher, patience, Pace(pace), is_judged_at_once=on_full == "reject")
-    return asyncio.run(publication.run(form, close=close))
 
-
-class Publication:
-    """One run of `publish`: counts what was published and what was refused.
-
-    Args:
-        publisher: where events go.
-        patience: what the publisher tells of its connection.
-        pace: when each delta goes.
-        is_judged_at_once: a refusal is always about the event just sent.
-    """
-
-    def __init__(self, publisher: Publisher, patience: Patience, pace: Pace, *, is_judged_at_once: bool) -> None:
-        self._publisher = publisher
-        self._patience = patience
-        self._pace = pace
-        self._is_judged_at_once = is_judged_at_once
-        self._sent = 0
-        self._refused = 0
-
-    async def run(self, form: str, *, close: bool) -> Status:
-        """Publish all of standard input.
-
-        Args:
-            form: its format, as `--format` names it.
-            close: whether the stream ends with it.
-        """
-        if sys.stdin.isatty():
-            say("reading from the keyboard; Ctrl-D on an empty line ends the input")
-        source = self._source(form)
-        async with self._publisher as publisher:
-            self._patience.is_connected = True
-            async for chunk in Input(sys.stdin.fileno(), CHUNK).chunks():
-                await self._send_all(source.feed(chunk))
-            await self._send_all(source.finish())
-            await self._flush()
+    async def run() -> int:
+        async with publisher:
+            patience.is_connected = True
+            publication = Publication(
+                publisher, form, Pace(pace), is_judged_at_once=on_full == "reject", until_alone=until_alone
+            )
+            status = await (publication.publish_output(command) if command else publication.publish_stdin())
             if close:
                 await publisher.close_stream()
         if sys.stderr.isatty():
-            say(f"{self._sent} events published, the last one as seq {publisher.seq}")
-        return Status.FAILED if self._refused else Status.DONE
+            say(f"{publication.sent} events published, the last one as seq {publisher.seq}")
+        return status or (Status.FAILED if publication.refused else Status.DONE)
 
-    def _source(self, form: str) -> Source:
-        match form:
-            case "events":
-                return EventsSource(self._refuse)
-            case "text":
-                return TextSource(say)
-            case _:
-                return TRANSLATORS[form]()
-
-    def _refuse(self, reason: str) -> None:
-        self._refused += 1
-        say(f"error: {reason}")
-
-    async def _send_all(self, items: Iterable[Data | Event]) -> None:
-        for item in items:
-            data = item.data if isinstance(item, Event) else item
-            if data.type in DELTA_TYPES:
-                await self._pace.wait_due()
-            await self._send(item)
-
-    async def _send(self, item: Data | Event) -> None:
-        """Send one event; whether it or an earlier one is refused, the others go on."""
-        while True:
-            try:
-                await self._publisher.send(item)
-            except EventRefused as error:
-                self._refuse(str(error))
-                if self._is_judged_at_once or error.problem.producer_seq is UNSET:
-                    return
-                self._sent -= 1  # an earlier one, counted when it was sent; this one is still to go
-            else:
-                self._sent += 1
-                return
-
-    async def _flush(self) -> None:
-        """Wait for the last acks, through what is still refused."""
-        while True:
-            try:
-                return await self._publisher.flush()
-            except EventRefused as error:
-                self._refuse(str(error))
-                self._sent -= 1
+    return asyncio.run(run())

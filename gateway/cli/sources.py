@@ -1,6 +1,7 @@
 """What `publish` makes of its input: bytes in chunks of any size in, events out.
 
-A source has `feed(chunk)` and `finish()`, as the provider translators have.
+A source has `feed(chunk)` and `finish()`, as the provider translators have; and `cancel()`, which ends the message in
+progress with the reason `cancelled`.
 """
 
 from __future__ import annotations
@@ -18,11 +19,15 @@ from gateway.config import MIB
 from protocol.codec import JSON
 from protocol.codes import ProblemCode
 from protocol.errors import WireError
-from protocol.events import Data, Event, MessageStart, MessageStop, TextDelta
+from protocol.events import Data, Event, MessageStart, MessageStop, TextDelta, make_event
 from protocol.messages import Message
+from protocol.providers import TRANSLATORS, Translator
 
 MAX_LINE = MIB
 """Longest line kept, in bytes: no gateway can be configured to take a larger message."""
+
+CANCELLED = "cancelled"
+"""Stop reason of a message that a reader, or the lack of readers, has ended."""
 
 _UNDECODED = re.compile("[\udc80-\udcff]")
 
@@ -37,6 +42,54 @@ class Source(Protocol):
     def finish(self) -> Iterable[Data | Event]:
         """What is left at the end of the input."""
         ...
+
+    def cancel(self) -> Iterable[Data | Event]:
+        """What is left where the input was ended before its end."""
+        ...
+
+
+def open_source(form: str, refuse: Callable[[str], None], warn: Callable[[str], None]) -> Source:
+    """The source for a format.
+
+    Args:
+        form: `events`, `text`, or the name of a translator.
+        refuse: told of each line of events that is none.
+        warn: told of text that is not UTF-8.
+    """
+    match form:
+        case "events":
+            return EventsSource(refuse)
+        case "text":
+            return TextSource(warn)
+        case _:
+            return ProviderSource(TRANSLATORS[form]())
+
+
+class ProviderSource:
+    """A provider's response body.
+
+    Args:
+        translator: reads bodies of this provider.
+    """
+
+    def __init__(self, translator: Translator) -> None:
+        self._translator = translator
+
+    def feed(self, chunk: bytes) -> Iterable[Data]:
+        """What this chunk completes."""
+        return self._translator.feed(chunk)
+
+    def finish(self) -> Iterable[Data]:
+        """The end of the message, if the body lacks it."""
+        return self._translator.finish()
+
+    def cancel(self) -> Iterator[Data]:
+        """The end of the message, which is incomplete because somebody wanted that."""
+        for item in self._translator.finish():
+            if isinstance(item, MessageStop) and item.stop_reason == "incomplete":
+                yield structs.replace(item, stop_reason=CANCELLED)
+            else:
+                yield item
 
 
 class TextSource:
@@ -59,9 +112,16 @@ class TextSource:
 
     def finish(self) -> Iterator[Data]:
         """The end of the answer, if there was one."""
+        return self._end("end_turn")
+
+    def cancel(self) -> Iterator[Data]:
+        """The end of the answer, if it had begun."""
+        return self._end(CANCELLED)
+
+    def _end(self, stop_reason: str) -> Iterator[Data]:
         yield from self._deltas(self._decoder.decode(b"", final=True))
         if self._has_started:
-            yield MessageStop(message_id=self._message_id, stop_reason="end_turn")
+            yield MessageStop(message_id=self._message_id, stop_reason=stop_reason)
 
     def _deltas(self, text: str) -> Iterator[Data]:
         if not text:
@@ -90,6 +150,7 @@ class EventsSource:
         self._rest = b""
         self._line = 0
         self._is_overlong = False
+        self._open: dict[str, None] = {}  # ids of the messages in progress, in order
 
     def feed(self, chunk: bytes) -> Iterator[Event]:
         """The events of the lines this chunk completes."""
@@ -105,6 +166,22 @@ class EventsSource:
         if self._rest or self._is_overlong:
             yield from self._events(self._rest)
 
+    def cancel(self) -> Iterator[Event]:
+        """The event of a last line, if it is whole, and the ends of the messages in progress."""
+        with suppress(WireError):
+            if (event := parse_line(self._rest)) is not None:
+                self._note(event)
+                yield event
+        for message_id in self._open:
+            yield make_event(MessageStop(message_id=message_id, stop_reason=CANCELLED))
+
+    def _note(self, event: Event) -> None:
+        match event.data:
+            case MessageStart(message_id=message_id):
+                self._open[message_id] = None
+            case MessageStop(message_id=message_id):
+                self._open.pop(message_id, None)
+
     def _events(self, line: bytes) -> Iterator[Event]:
         self._line += 1
         if self._is_overlong:
@@ -117,6 +194,7 @@ class EventsSource:
                 self._refuse(f"line {self._line}: {error.message}")
             else:
                 if event is not None:
+                    self._note(event)
                     yield event
 
 

@@ -28,15 +28,24 @@ class Input:
     def __init__(self, fd: int, chunk: int) -> None:
         self._fd = fd
         self._chunk = chunk
+        self._is_stopped = False
+        self._woken = asyncio.Event()
+
+    def stop(self) -> None:
+        """Read no more, whatever is or will be there."""
+        self._is_stopped = True
+        self._woken.set()
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        """Every chunk as soon as it is there, until the end of the input."""
-        while True:
+        """Every chunk as soon as it is there, until the end of the input or `stop`."""
+        while not self._is_stopped:
             if select.select([self._fd], [], [], 0)[0]:
                 await asyncio.sleep(0)  # an input that is always ready leaves room for signals and pings
             else:
                 loop = asyncio.get_running_loop()
-                await _wait_ready(self._fd, loop.add_reader, loop.remove_reader)
+                await _wait_ready(self._fd, loop.add_reader, loop.remove_reader, self._woken)
+            if self._is_stopped:
+                return
             data = os.read(self._fd, self._chunk)
             if not data:
                 return
@@ -63,7 +72,7 @@ class Output:
         while rest:
             if not select.select([], [self._fd], [], 0)[1]:
                 loop = asyncio.get_running_loop()
-                await _wait_ready(self._fd, loop.add_writer, loop.remove_writer)
+                await _wait_ready(self._fd, loop.add_writer, loop.remove_writer, asyncio.Event())
             rest = rest[os.write(self._fd, rest[:PIPE_BUF]) :]
 
     @asynccontextmanager
@@ -101,17 +110,20 @@ class Output:
             loop.remove_reader(self._fd)
 
 
-async def _wait_ready(fd: int, add: Callable[[int, Callable[[], None]], None], remove: Callable[[int], bool]) -> None:
-    """Wait until the loop says that a descriptor is ready.
+async def _wait_ready(
+    fd: int, add: Callable[[int, Callable[[], None]], None], remove: Callable[[int], bool], woken: asyncio.Event
+) -> None:
+    """Wait until the loop says that a descriptor is ready, or somebody else sets the event.
 
     Args:
         fd: the descriptor.
         add: the loop's `add_reader` or `add_writer`.
         remove: its counterpart.
+        woken: set when the wait is over.
     """
-    ready = asyncio.Event()
-    add(fd, ready.set)
+    woken.clear()
+    add(fd, woken.set)
     try:
-        await ready.wait()
+        await woken.wait()
     finally:
         remove(fd)

@@ -9,12 +9,14 @@ from functools import partial
 
 import click
 
+from gateway.cli.beside import beside
 from gateway.cli.ending import Status, say, wrong_arguments_told
+from gateway.cli.keyboard import Keyboard, is_foreground
 from gateway.cli.options import EVENT_TYPES, POLICY, SEQ, examples, stream_argument, url_option
 from gateway.cli.reconnecting import Patience
 from gateway.cli.render import Frames, Screen, Text, View
 from gateway.cli.stdio import Output
-from gateway.client import Subscriber
+from gateway.client import Frame, NotDelivered, Subscriber, TextMismatch
 from protocol.addresses import MAX_BUFFER, MAX_INTERVAL_MS, Start
 from protocol.events import EventType
 from protocol.messages import Policy, Subscribed
@@ -69,8 +71,10 @@ def command(  # noqa: PLR0913 - one argument an option
     """Follow STREAM until it ends.
 
     On a terminal, shows the answer as it comes: text, thinking dimmed, tool calls, at the end usage and stop reason.
-    Elsewhere, writes the text and nothing else. A lost connection is resumed where it was, and said on standard
-    error.
+    There, c asks the producers to cancel the answer, and q quits. Elsewhere, writes the text and nothing else.
+
+    A lost connection is resumed where it was, and said on standard error; so is a message whose text is not what the
+    gateway sent, and the exit status is then 1.
     """
     if epoch is not None and after is None:
         raise click.UsageError("--epoch needs --after: the last seq seen in that epoch")
@@ -88,8 +92,7 @@ def command(  # noqa: PLR0913 - one argument an option
             interval=interval,
             on_reconnect=patience,
         )
-    asyncio.run(_follow(subscriber, view, patience))
-    return Status.DONE
+    return asyncio.run(Tail(subscriber, view, patience).run())
 
 
 def _choose_view(*, as_json: bool) -> View:
@@ -106,14 +109,67 @@ def _say_beside(view: View, text: str) -> None:
     say(text)
 
 
-async def _follow(subscriber: Subscriber, view: View, patience: Patience) -> None:
-    """Write what the stream holds until it ends."""
-    output = Output(sys.stdout.fileno())
-    async with output.watch_reader(), subscriber:
-        async for frame in subscriber.frames():
-            if isinstance(frame.message, Subscribed):
-                if patience.is_connected:
-                    _say_beside(view, f"reconnected; goes on after event {frame.message.after}")
-                patience.is_connected = True
-            await output.write(view.show(frame).encode())
-        await output.write(view.end(subscriber.ended).encode())
+class Tail:
+    """One run of `tail`.
+
+    Args:
+        subscriber: what is read; not yet connected.
+        view: how it is shown.
+        patience: what the subscriber tells of its connection.
+    """
+
+    def __init__(self, subscriber: Subscriber, view: View, patience: Patience) -> None:
+        self._subscriber = subscriber
+        self._view = view
+        self._patience = patience
+        self._output = Output(sys.stdout.fileno())
+        self._status = Status.DONE
+
+    async def run(self) -> Status:
+        """Write what the stream holds until it ends, or a person has seen enough."""
+        async with self._output.watch_reader(), self._subscriber:
+            if not (sys.stdin.isatty() and sys.stdout.isatty() and is_foreground(sys.stdin.fileno())):
+                await self._follow()
+                return self._status
+            keyboard = Keyboard(sys.stdin.fileno())
+            with keyboard.listening():
+                say("keys: c asks the producers to cancel, q quits")
+                async with beside(self._heed(keyboard)):
+                    await self._follow()
+        return self._status
+
+    async def _follow(self) -> None:
+        is_over = False
+        while not is_over:
+            try:
+                async for frame in self._subscriber.frames():
+                    await self._show(frame)
+                is_over = True
+            except TextMismatch as error:
+                self._status = Status.FAILED
+                _say_beside(self._view, f"error: {error}")
+        await self._output.write(self._view.end(self._subscriber.ended).encode())
+
+    async def _show(self, frame: Frame) -> None:
+        if isinstance(frame.message, Subscribed):
+            if self._patience.is_connected:
+                _say_beside(self._view, f"reconnected; goes on after event {frame.message.after}")
+            self._patience.is_connected = True
+        await self._output.write(self._view.show(frame).encode())
+
+    async def _heed(self, keyboard: Keyboard) -> None:
+        """Do what the keys mean."""
+        async for key in keyboard.keys():
+            if key == "c":
+                await self._cancel()
+            elif key == "q":
+                click.echo(self._view.interrupt(), nl=False)
+                raise click.exceptions.Exit(self._status)
+
+    async def _cancel(self) -> None:
+        try:
+            count = await self._subscriber.signal("cancel")
+        except (NotDelivered, TimeoutError) as error:
+            _say_beside(self._view, str(error) or "the gateway did not answer the signal")
+        else:
+            _say_beside(self._view, f"cancel sent to {count} producer{'' if count == 1 else 's'}")

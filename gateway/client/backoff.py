@@ -1,7 +1,8 @@
 """How long to wait before asking again, and when to give up: pure, with the clock and the dice as arguments.
 
-`stamina.retry_context` doesn't fit here: it counts from the first attempt for ever, while a connection that delivered
-something starts a new count; it reads the clock and sleeps by itself.
+Not a library's: what is retried is not a call but a connection, which may live for hours in between. A run of failures
+begins with the first one and ends as soon as something is delivered, where `stamina` and `tenacity` count attempts and
+seconds from the beginning of a call; and they sleep by themselves.
 """
 
 from __future__ import annotations

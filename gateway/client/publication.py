@@ -51,7 +51,7 @@ class Publication:
     Attributes:
         window: events sent and not yet acked.
         seq: the gateway's number of the last event it acked.
-        consumers: how many follow the stream, as last told.
+        consumers: how many follow the stream, as last told; None without a connection.
     """
 
     def __init__(  # noqa: PLR0913 - each is one fact about the publication
@@ -127,6 +127,29 @@ class Publication:
             await self._changed.wait_for(lambda: self._signals or self._over)
             return self._signals.popleft() if self._signals else None
 
+    async def wait_ended(self) -> None:
+        """Wait until nothing can be sent any more.
+
+        Raises:
+            ClientError: that is not because the program wanted it.
+        """
+        await self._wait_for(lambda: self._over)
+
+    async def wait_alone(self, seconds: float) -> None:
+        """Wait until, after somebody followed the stream, nobody has for so many seconds on end.
+
+        Raises:
+            ClientError: that can't be known any more.
+        """
+        await self._wait_for(lambda: bool(self.consumers))
+        while not self._over:
+            await self._wait_for(lambda: self.consumers == 0)
+            try:
+                async with asyncio.timeout(seconds):
+                    await self._wait_for(lambda: self.consumers != 0)
+            except TimeoutError:
+                return
+
     def not_delivered(self) -> NotDelivered:
         """The error for what is unacked."""
         return NotDelivered(f"stream {self._stream!r}: {len(self.window)} events were sent and never acked")
@@ -162,11 +185,14 @@ class Publication:
 
     async def _converse(self, connection: ClientConnection) -> str | ClientError:
         """Publish on one connection until it ends; how it ended."""
-        self._ready = False
         async with asyncio.TaskGroup() as tasks:
             writer = tasks.create_task(self._write(connection))
             ended = await self._read(connection)
             writer.cancel()
+        async with self._changed:
+            self._ready = False
+            self.consumers = None
+            self._changed.notify_all()
         return ended
 
     async def _read(self, connection: ClientConnection) -> str | ClientError:
@@ -196,6 +222,7 @@ class Publication:
                 case Ready():
                     self.window.resume(message)
                     self._ready = True
+                    self.consumers = 0  # as the gateway counts from here: it tells what changes
                     if not self.window:  # otherwise only an ack is progress: an event may be what breaks the gateway
                         self._connector.progressed()
                 case Ack():

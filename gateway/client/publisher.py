@@ -105,7 +105,7 @@ class Publisher:
 
     @property
     def consumers(self) -> int | None:
-        """How many follow the stream, as last told; None before."""
+        """How many follow the stream, as last told; None without a connection."""
         return self._publication.consumers
 
     async def send(self, item: Data | Event) -> None:
@@ -149,6 +149,31 @@ class Publisher:
         """
         await self.flush()
         await self._publication.close_stream()
+
+    async def wait_ended(self) -> None:
+        """Wait until nothing can be sent any more: the stream was closed, or the publisher left or failed.
+
+        For programs that wait for something else meanwhile, and would learn of a failure only at their next `send`.
+
+        Raises:
+            ClientError: it failed; as `send`.
+        """
+        await self._publication.wait_ended()
+
+    async def wait_alone(self, seconds: float) -> None:
+        """Wait until nobody has followed the stream for so long, so that a proxy can stop paying for the answer.
+
+        The time begins when the last consumer leaves, never before the first one came: who publishes ahead of the
+        readers is not alone. It begins anew when somebody comes back, and when the connection was lost, as the
+        readers lost theirs too. Waiting also ends when the stream was closed or the publisher left.
+
+        Args:
+            seconds: how long nobody followed; the gateway tells changes at most four times a second.
+
+        Raises:
+            ClientError: the publisher failed; as `send`.
+        """
+        await self._publication.wait_alone(seconds)
 
     async def signals(self) -> AsyncIterator[Signal]:
         """What readers signal to the producers, `cancel` first of all, until the publisher is left or fails."""

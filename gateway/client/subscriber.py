@@ -20,7 +20,7 @@ from websockets.exceptions import ConnectionClosed
 from gateway.client import connection as connections
 from gateway.client.backoff import DEFAULT_BACKOFF, Backoff
 from gateway.client.connection import Connector, OnReconnect
-from gateway.client.errors import NotDelivered, ProtocolFault
+from gateway.client.errors import NotDelivered, ProtocolFault, TextMismatch
 from gateway.client.proof import Proof
 from gateway.client.tracker import Tracker
 from gateway.client.urls import subscribe_url
@@ -122,7 +122,7 @@ class Subscriber:
         self._problem: Problem | None = None
         self._over = False  # the end was read, or the reader left: nothing more is read
         self._reading = asyncio.Lock()  # one task reads, for all that wait
-        self._read: deque[tuple[Frame, Position | None]] = deque()  # by `signal`, for `frames` to yield
+        self._read: deque[tuple[Frame, Position | None] | TextMismatch] = deque()  # for `frames` to yield or raise
         self._answers: dict[str, asyncio.Future[int]] = {}
 
     @property
@@ -158,6 +158,7 @@ class Subscriber:
         Raises:
             GatewayUnreachable: the connection was lost and did not come back in time.
             Refused: the gateway said no.
+            TextMismatch: a message ended whose text is wrong; iterating again goes on with its `message_stop`.
             ProtocolFault: the gateway broke the protocol.
         """
         async for _, message in self.frames():
@@ -172,7 +173,10 @@ class Subscriber:
                     await self._read_ahead()
                 if not self._read:
                     return
-                frame, self.position = self._read.popleft()
+                news = self._read.popleft()
+            if isinstance(news, TextMismatch):
+                raise news
+            frame, self.position = news
             match frame.message:
                 case Subscribed():
                     self.caught_up = False
@@ -247,7 +251,10 @@ class Subscriber:
             raise ProtocolFault(f"the gateway sent what is no message: {error.message}") from None
         if not self._tracker.accept(message):
             return False
-        self._proof.check(message)
+        try:
+            self._proof.check(message)
+        except TextMismatch as error:
+            self._read.append(error)
         match message:
             case Subscribed():
                 self.subscribed = message

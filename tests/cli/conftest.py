@@ -11,7 +11,19 @@ import pytest
 
 from gateway.config import Settings
 from gateway.server import Gateway
-from tests.cli.processes import COMMAND, ROOT, Done, Run, Serve, Served, Start, Terminal, clean_environment, read_json
+from tests.cli.processes import (
+    COMMAND,
+    ROOT,
+    Done,
+    Run,
+    Serve,
+    Served,
+    Start,
+    Terminal,
+    call,
+    clean_environment,
+    read_json,
+)
 
 
 @pytest.fixture
@@ -37,12 +49,22 @@ async def start() -> AsyncIterator[Start]:
 
 
 @pytest.fixture
-def run(start: Start) -> Run:
-    """Run a command to its end."""
+def run() -> Run:
+    """Run a command to its end, in a thread of this process: a process of its own takes ten times as long."""
 
-    async def run(*arguments: str, stdin: bytes = b"", **options: Any) -> Done:
-        process = await start(*arguments, stdin=PIPE, **options)
-        output, errors = await process.communicate(stdin)
+    async def run(*arguments: str, stdin: bytes = b"", env: dict[str, str] | None = None) -> Done:
+        return await asyncio.to_thread(call, arguments, stdin, clean_environment(**(env or {})))
+
+    return run
+
+
+@pytest.fixture
+def run_process(start: Start) -> Run:
+    """Run a command to its end as a process, where that is what matters."""
+
+    async def run(*arguments: str, **options: Any) -> Done:
+        process = await start(*arguments, **options)
+        output, errors = await process.communicate()
         assert process.returncode is not None
         return Done(process.returncode, (output or b"").decode(), (errors or b"").decode())
 

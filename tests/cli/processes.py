@@ -8,9 +8,14 @@ import os
 import pty
 import sys
 from asyncio.subprocess import Process
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from io import TextIOWrapper
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any, NamedTuple
+from unittest.mock import patch
+
+from gateway.cli import main
 
 ROOT = Path(__file__).parent.parent.parent
 COMMAND = (sys.executable, "-m", "gateway.cli")
@@ -54,6 +59,26 @@ async def read_json(process: Process, stream: asyncio.StreamReader | None) -> di
     assert line, f"the command ended with {await process.wait()}"
     message: dict[str, Any] = json.loads(line)
     return message
+
+
+def call(arguments: Sequence[str], stdin: bytes, environment: dict[str, str]) -> Done:
+    """Run a command in this process, with standard streams and an environment of its own."""
+    with TemporaryFile() as given, TemporaryFile() as output, TemporaryFile() as errors:
+        given.write(stdin)
+        given.seek(0)
+        with (
+            patch.dict(os.environ, environment, clear=True),
+            patch.object(sys, "stdin", given),
+            patch.object(sys, "stdout", TextIOWrapper(output, write_through=True)) as printed,
+            patch.object(sys, "stderr", TextIOWrapper(errors, write_through=True)) as said,
+        ):
+            status = main(list(arguments))
+            texts = []
+            for wrapper in (printed, said):
+                file = wrapper.detach()
+                file.seek(0)
+                texts.append(file.read().decode())
+        return Done(status, *texts)
 
 
 class Terminal:

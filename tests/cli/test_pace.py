@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from gateway.cli.pace import LATEST, Pace
@@ -36,4 +38,4 @@ def test_after_a_long_stall_the_schedule_begins_anew() -> None:
 async def test_without_a_rate_nothing_waits() -> None:
     pace = Pace(None)
     for _ in range(1000):
-        await pace.wait_due()
+        await pace.wait_due(asyncio.Event())

@@ -67,8 +67,8 @@ async def test_logs_on_a_terminal_are_for_a_person(start: Start, terminal: Termi
     assert not terminal.shown.startswith("{")
 
 
-async def test_a_busy_port_is_one_line_and_status_2(gateway: str, run: Run) -> None:
-    done = await run("serve", f"--port={urlsplit(gateway).port}")
+async def test_a_busy_port_is_one_line_and_status_2(gateway: str, run_process: Run) -> None:
+    done = await run_process("serve", f"--port={urlsplit(gateway).port}")
     assert done.status == 2
     assert done.errors.splitlines() == [
         f"deltawire: error: can't listen on 127.0.0.1:{urlsplit(gateway).port}: Address already in use"
@@ -86,9 +86,9 @@ async def test_a_busy_port_is_one_line_and_status_2(gateway: str, run: Run) -> N
     ],
 )
 async def test_what_keeps_it_from_starting_is_one_line_and_status_2(
-    arguments: list[str], reason: str, run: Run
+    arguments: list[str], reason: str, run_process: Run
 ) -> None:
-    done = await run("serve", *arguments)
+    done = await run_process("serve", *arguments)
     assert done.status == 2
     assert len(done.errors.splitlines()) == 1
     assert done.errors.startswith("deltawire: error: ")
@@ -96,20 +96,20 @@ async def test_what_keeps_it_from_starting_is_one_line_and_status_2(
     assert done.output == ""
 
 
-async def test_a_wrong_config_file_is_one_line_and_status_2(run: Run, tmp_path: Path) -> None:
+async def test_a_wrong_config_file_is_one_line_and_status_2(run_process: Run, tmp_path: Path) -> None:
     path = tmp_path / "deltawire.toml"
     path.write_text("prot = 1\n")
-    done = await run("serve", env={"DELTAWIRE_CONFIG": str(path)})
+    done = await run_process("serve", env={"DELTAWIRE_CONFIG": str(path)})
     assert done.status == 2
     assert len(done.errors.splitlines()) == 1
     assert str(path) in done.errors
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may do everything")
-async def test_missing_permission_is_one_line_and_status_2(run: Run, tmp_path: Path) -> None:
+async def test_missing_permission_is_one_line_and_status_2(run_process: Run, tmp_path: Path) -> None:
     path = tmp_path / "deltawire.toml"
     path.touch(mode=0)
-    done = await run("serve", f"--config={path}")
+    done = await run_process("serve", f"--config={path}")
     assert (done.status, len(done.errors.splitlines())) == (2, 1)
     assert "Permission denied" in done.errors
 

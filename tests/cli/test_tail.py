@@ -99,10 +99,10 @@ async def test_a_reader_that_closes_the_pipe_ends_it_also_while_the_stream_is_id
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
-async def test_a_full_disk_is_one_line(run: Run, gateway: str) -> None:
+async def test_a_full_disk_is_one_line(run: Run, run_process: Run, gateway: str) -> None:
     await publish(run, gateway, ANSWER, "--close")
     with open("/dev/full", "wb") as full:  # noqa: PTH123, ASYNC230 - a device
-        done = await run("tail", "demo", f"--url={gateway}", stdout=full)
+        done = await run_process("tail", "demo", f"--url={gateway}", stdout=full)
     assert done.status == 1
     assert "No space left on device" in done.errors.splitlines()[-1]
     assert "Traceback" not in done.errors

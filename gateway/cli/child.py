@@ -1,0 +1,86 @@
+"""The command that `publish … -- COMMAND` runs, and whose standard output it reads.
+
+The child stays in our process group: it may read the keyboard, and Ctrl-C reaches it from the terminal.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from asyncio.subprocess import Process
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+
+from gateway.cli.beside import beside
+from gateway.cli.ending import Failure
+from gateway.cli.stdio import Input
+
+GRACE = 5.0
+"""Seconds a command has to end after SIGTERM; what it prints in them is still published."""
+
+
+class Child:
+    """A running command.
+
+    Args:
+        process: the command.
+        output: what it prints.
+    """
+
+    def __init__(self, process: Process, output: Input) -> None:
+        self.output = output
+        self._process = process
+
+    async def wait(self) -> int:
+        """Its exit status, once it has ended: 128 + n where signal n ended it, as shells have it."""
+        status = await self._process.wait()
+        return status if status >= 0 else 128 - status
+
+    async def stop(self, grace: float = GRACE) -> None:
+        """Make it end; returns when nothing more will be read of it.
+
+        The output ends with the command. It may be held open by what the command has started, and which got no signal;
+        therefore it is read no longer than the command may live.
+
+        Args:
+            grace: seconds between SIGTERM and SIGKILL.
+        """
+        with suppress(ProcessLookupError):
+            self._process.terminate()
+        await asyncio.sleep(grace)
+        self.kill()
+        self.output.stop()
+
+    def kill(self) -> None:
+        """End it at once."""
+        with suppress(ProcessLookupError):
+            self._process.kill()
+
+
+@asynccontextmanager
+async def run_child(command: Sequence[str], chunk: int) -> AsyncIterator[Child]:
+    """Run a command while the block runs; when it is left early, the command is made to end.
+
+    Args:
+        command: the program and its arguments.
+        chunk: most bytes one read of its output gives.
+
+    Raises:
+        Failure: the command can't be run.
+    """
+    reader, writer = os.pipe()
+    try:
+        try:
+            process = await asyncio.create_subprocess_exec(*command, stdout=writer)
+        except OSError as error:
+            raise Failure(f"can't run {command[0]!r}: {error.strerror}") from None
+        finally:
+            os.close(writer)
+        child = Child(process, Input(reader, chunk))
+        try:
+            yield child
+        finally:
+            async with beside(child.stop()):
+                await child.wait()
+    finally:
+        os.close(reader)

@@ -1,0 +1,180 @@
+"""One run of `deltawire publish`: what comes in, what goes out, what ends it early."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, contextmanager
+
+from msgspec import UNSET
+
+from gateway.cli.beside import beside
+from gateway.cli.child import Child, run_child
+from gateway.cli.ending import Status, say
+from gateway.cli.pace import Pace
+from gateway.cli.render import make_printable
+from gateway.cli.sources import open_source
+from gateway.cli.stdio import Input
+from gateway.client import EventRefused, Publisher
+from protocol.events import DELTA_TYPES, Data, Event
+
+CHUNK = 8192
+"""Most bytes of one read, thus of one `text_delta`: six times as many when JSON escapes all still fit 64 KiB."""
+
+
+class Publication:
+    """Publishes one input: counts what was published and what was refused, and ends it when readers want that.
+
+    Args:
+        publisher: where events go; connected already.
+        form: the format of the input, as `--format` names it.
+        pace: when each delta goes.
+        is_judged_at_once: a refusal is always about the event just sent.
+        until_alone: seconds without a consumer after which the input is cancelled; None never does.
+    """
+
+    def __init__(
+        self, publisher: Publisher, form: str, pace: Pace, *, is_judged_at_once: bool, until_alone: float | None
+    ) -> None:
+        self.sent = 0
+        self.refused = 0
+        self._publisher = publisher
+        self._source = open_source(form, refuse=self.refuse, warn=say)
+        self._pace = pace
+        self._is_judged_at_once = is_judged_at_once
+        self._until_alone = until_alone
+        self._cancelled = asyncio.Event()
+
+    async def publish_stdin(self) -> Status:
+        """Publish standard input; cancelled, it is read no further.
+
+        Raises:
+            ClientError: nothing can be published any more.
+        """
+        if sys.stdin.isatty():
+            say("reading from the keyboard; Ctrl-D on an empty line ends the input")
+        stdin = Input(sys.stdin.fileno(), CHUNK)
+
+        async def stop() -> None:
+            stdin.stop()
+
+        async with self._heeding(stop):
+            await self._publish(stdin)
+        return Status.DONE
+
+    async def publish_output(self, command: Sequence[str]) -> int:
+        """Publish what a command prints; cancelled, the command is made to end.
+
+        Args:
+            command: the program and its arguments.
+
+        Returns:
+            Its exit status.
+
+        Raises:
+            Failure: the command can't be run.
+            ClientError: nothing can be published any more.
+        """
+        async with run_child(command, CHUNK) as child, self._heeding(child.stop):
+            with self._taking_interrupts(child):
+                await self._publish(child.output)
+                return await child.wait()
+
+    def refuse(self, reason: str) -> None:
+        """Count something that is not published, and say why."""
+        self.refused += 1
+        say(f"error: {reason}")
+
+    # What ends it early
+
+    def _heeding(self, stop: Callable[[], Awaitable[None]]) -> AbstractAsyncContextManager[None]:
+        """A block in which readers are listened to.
+
+        Args:
+            stop: ends the input.
+        """
+        jobs = [self._publisher.wait_ended(), self._heed_signals(), self._stop_when_cancelled(stop)]
+        if self._until_alone is not None:
+            jobs.append(self._heed_absence(self._until_alone))
+        return beside(*jobs)
+
+    async def _heed_signals(self) -> None:
+        async for received in self._publisher.signals():
+            if received.name == "cancel":
+                self._cancel("cancelled by a reader")
+            else:
+                say(f"a reader signals {make_printable(received.name)!r}, which is not acted on")
+
+    async def _heed_absence(self, seconds: float) -> None:
+        await self._publisher.wait_alone(seconds)
+        self._cancel("nobody follows the stream any more: cancelled")
+
+    async def _stop_when_cancelled(self, stop: Callable[[], Awaitable[None]]) -> None:
+        await self._cancelled.wait()
+        await stop()
+
+    def _cancel(self, reason: str) -> None:
+        if not self._cancelled.is_set():
+            self._cancelled.set()
+            say(reason)
+
+    @contextmanager
+    def _taking_interrupts(self, child: Child) -> Iterator[None]:
+        """Make SIGINT (Ctrl-C) and SIGTERM a cancel, so that the message ends properly; a second one ends at once."""
+
+        def on_signal(signum: signal.Signals) -> None:
+            if self._cancelled.is_set():
+                child.kill()
+                os._exit(128 + signum)  # whatever is still waited for, the person does not want to
+            self._cancel(f"cancelled by {signum.name}")
+
+        loop = asyncio.get_running_loop()
+        for signum in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(signum, on_signal, signum)
+        try:
+            yield
+        finally:
+            for signum in (signal.SIGINT, signal.SIGTERM):
+                loop.remove_signal_handler(signum)
+
+    # What goes out
+
+    async def _publish(self, source: Input) -> None:
+        """Publish an input, to its end or until it is cancelled."""
+        async for chunk in source.chunks():
+            await self._send_all(self._source.feed(chunk))
+        await self._send_all(self._source.cancel() if self._cancelled.is_set() else self._source.finish())
+        await self._flush()
+
+    async def _send_all(self, items: Iterable[Data | Event]) -> None:
+        for item in items:
+            data = item.data if isinstance(item, Event) else item
+            if data.type in DELTA_TYPES:
+                await self._pace.wait_due(self._cancelled)
+            await self._send(item)
+
+    async def _send(self, item: Data | Event) -> None:
+        """Send one event; whether it or an earlier one is refused, the others go on."""
+        while True:
+            try:
+                await self._publisher.send(item)
+            except EventRefused as error:
+                self.refuse(str(error))
+                if self._is_judged_at_once or error.problem.producer_seq is UNSET:
+                    return
+                self.sent -= 1  # an earlier one, counted when it was sent; this one is still to go
+            else:
+                self.sent += 1
+                return
+
+    async def _flush(self) -> None:
+        """Wait for the last acks, through what is still refused."""
+        while True:
+            try:
+                return await self._publisher.flush()
+            except EventRefused as error:
+                self.refuse(str(error))
+                self.sent -= 1
