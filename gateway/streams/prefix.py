@@ -35,7 +35,7 @@ class Prefix:
         bytes: what the runs cost.
     """
 
-    __slots__ = ("_runs", "bytes", "is_kept", "limit", "start")
+    __slots__ = ("_costs", "_runs", "bytes", "is_kept", "limit", "start")
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -43,6 +43,7 @@ class Prefix:
         self.bytes = 0
         self.is_kept = False
         self._runs: list[Run] = []
+        self._costs: list[int] = []  # of each run when it came: encoding a text makes Python keep a second copy of it
 
     def begin(self, seq: int) -> None:
         """A message begins with this seq: what was kept of the one before goes."""
@@ -53,6 +54,7 @@ class Prefix:
     def clear(self) -> None:
         """Let go of everything, until the next message."""
         self._runs.clear()
+        self._costs.clear()
         self.bytes = 0
         self.is_kept = False
 
@@ -65,8 +67,10 @@ class Prefix:
         """Keep runs that follow on `last`."""
         for run in runs:
             merged = self._merge(run)
+            cost = RUN_OVERHEAD + getsizeof(merged.text) + getsizeof(merged.payload)
             self._runs.append(merged)
-            self.bytes += _cost(merged)
+            self._costs.append(cost)
+            self.bytes += cost
         if self.bytes > self.limit:
             self.clear()
 
@@ -75,7 +79,8 @@ class Prefix:
         if self._runs and len(self._runs[-1].text or "") + len(run.text or "") <= MERGED_TEXT:
             joined = list(fold((self._runs[-1], run)))
             if len(joined) == 1:
-                self.bytes -= _cost(self._runs.pop())
+                self._runs.pop()
+                self.bytes -= self._costs.pop()
                 return joined[0]
         return run
 
@@ -85,7 +90,3 @@ class Prefix:
         if index < len(self._runs) and self._runs[index].first <= cursor:
             index += 1  # it began before; the rest of it is not to be had by itself
         return self._runs[index:]
-
-
-def _cost(run: Run) -> int:
-    return RUN_OVERHEAD + getsizeof(run.text) + getsizeof(run.payload)

@@ -35,6 +35,8 @@ class Subscription:
 
     __slots__ = (
         "_fold_to",
+        "_is_caught_up",
+        "_is_replaying",
         "_judged",
         "_opening",
         "_replay_to",
@@ -68,8 +70,10 @@ class Subscription:
         self.interval = interval
         self.cursor = plan.cursor
         self.ended = False
-        self._replay_to: int | None = stream.log.head
-        self._judged = 0
+        self._replay_to = stream.log.head
+        self._is_replaying = plan.cursor < self._replay_to
+        self._is_caught_up = False  # and has been told so
+        self._judged = self._replay_to
         self._fold_to = 0
         self._skips: deque[tuple[int, int]] = deque()
         self._opening = self._open(plan)
@@ -92,8 +96,8 @@ class Subscription:
 
     @property
     def is_replaying(self) -> bool:
-        """Whether `caught_up` is still to come; no policy acts before."""
-        return self._replay_to is not None
+        """Whether it reads what was there when it came, which no policy touches; never when nothing was."""
+        return self._is_replaying
 
     @property
     def lag(self) -> int:
@@ -103,7 +107,7 @@ class Subscription:
     @property
     def is_live(self) -> bool:
         """Whether it stands at the head and only waits for what comes next."""
-        return not self._opening and self._replay_to is None and not self.lag and not self.ended
+        return self._is_caught_up and not self.lag and not self.ended
 
     def take(self, size: int = CHUNK) -> bytes:
         """The next bytes for this consumer, whole frames; empty when it has to wait for an event.
@@ -120,16 +124,15 @@ class Subscription:
             start = log.readable_after(self.cursor, folded=self.policy is Policy.COALESCE)
             if start > self.cursor:
                 return self._evicted(start)
-            upto = head if self._replay_to is None else min(self._replay_to, head)
+            upto = head if self._is_caught_up else self._replay_to
             if self.cursor < upto:
                 batch = self._read(upto, size)
                 self._move_to(batch.last)
                 if batch.data:
                     return batch.data
-            elif self._replay_to is not None:
-                self._replay_to = None
-                self._judged = head
-                self.stream.progressed()
+            elif not self._is_caught_up:
+                self._is_caught_up = True
+                self._end_replay(head)
                 return self.view.frame(CaughtUp(seq=self.cursor))
             else:
                 return self._end()
@@ -141,7 +144,7 @@ class Subscription:
             False when the policy is to disconnect it.
         """
         head = self.stream.log.head
-        if self._replay_to is not None or head == self._judged:
+        if self.is_replaying or head == self._judged:
             return True
         decision = decide(self.policy, self._measure_lag(head))
         self._judged = head
@@ -180,6 +183,12 @@ class Subscription:
             first = self._skips.pop()[0]
         self._skips.append((first, decision.last))
 
+    def _end_replay(self, head: int) -> None:
+        if self._is_replaying:
+            self._is_replaying = False
+            self._judged = head  # what piled up during the replay is not held against it
+            self.stream.progressed()
+
     def _evicted(self, upto: int) -> bytes:
         gap = Gap(first=self.cursor + 1, seq=upto, reason="evicted")
         self.stream.counters.evicted += upto - self.cursor
@@ -215,7 +224,7 @@ class Subscription:
     def _wants_folding(self) -> bool:
         if self.policy is not Policy.COALESCE:
             return False
-        return self._replay_to is not None or self.interval > 0 or self.cursor < self._fold_to
+        return not self._is_caught_up or self.interval > 0 or self.cursor < self._fold_to
 
     def _end(self) -> bytes:
         if self.ended or self.stream.end_reason is None:

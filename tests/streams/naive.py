@@ -82,7 +82,7 @@ class NaiveReader:
     skipped: set[int] = field(default_factory=set)
     judged: int = 0
     fold_to: int = 0
-    is_replaying: bool = True
+    is_caught_up: bool = False
     is_over: bool = False
     has_ended: bool = False
     is_gone: bool = False
@@ -90,6 +90,16 @@ class NaiveReader:
     def __post_init__(self) -> None:
         log = self.model.stream.log
         self.opened_at = (log.floor, log.head, self.model.stream.is_closed)
+        self.judged = log.head
+        self.had_replay = self.subscription.cursor < log.head
+        after = 0 if self.request.position is None else self.request.position.seq
+        is_folding = self.subscription.policy is Policy.COALESCE
+        self.is_whole = log.readable_after(after, folded=is_folding) == after
+
+    @property
+    def is_replaying(self) -> bool:
+        """Whether it reads what was there when it came, which no policy touches."""
+        return self.had_replay and not self.is_caught_up
 
     def wants(self, data: Data) -> bool:
         return self.request.types is None or data.type in self.request.types
@@ -99,7 +109,7 @@ class NaiveReader:
         before = self.subscription.cursor
         data = self.subscription.take(size)
         may_fold = self.subscription.policy is Policy.COALESCE and (
-            self.is_replaying or self.request.interval > 0 or before < self.fold_to or before + 1 < self.model.floor
+            not self.is_caught_up or self.request.interval > 0 or before < self.fold_to or before + 1 < self.model.floor
         )
         frames = read_frames(data, self.codec)
         if may_fold:
@@ -134,15 +144,16 @@ class NaiveReader:
             case Gap():
                 self._read_gap(message)
             case CaughtUp(seq=seq):
-                assert self.is_replaying, "caught_up comes once"
+                assert not self.is_caught_up, "caught_up comes once"
                 assert seq >= self.opened_at[1]
                 self._pass_over(seq)
-                self.is_replaying = False
-                self.judged = self.model.head
+                if self.had_replay:
+                    self.judged = self.model.head
+                self.is_caught_up = True
             case StreamEnd(seq=seq, reason=reason):
                 assert reason == self.model.stream.end_reason
                 assert seq == self.model.head
-                assert not self.is_replaying
+                assert self.is_caught_up
                 self._pass_over(seq)
                 self.has_ended = True
             case _:
@@ -158,7 +169,7 @@ class NaiveReader:
             after = head if self.request.start == "now" and asked is None else 0
         assert (message.stream, message.epoch, message.floor, message.head) == (stream.id, stream.epoch, floor, head)
         assert (message.after, message.closed) == (after, closed)
-        assert message.recovered == (asked is not None and not is_elsewhere and after >= floor - 1)
+        assert message.recovered == (asked is not None and not is_elsewhere and self.is_whole)
         self.position = after
         if self.origin < 0:
             self.origin = after

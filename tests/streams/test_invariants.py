@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from itertools import count, pairwise
-from sys import getsizeof
 
 import pytest
 from hypothesis import given
@@ -13,7 +12,6 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from gateway.streams import coalesce, log
 from gateway.streams.log import EVENT_OVERHEAD, Retention
 from gateway.streams.manager import STREAM_OVERHEAD, StreamManager
-from gateway.streams.prefix import RUN_OVERHEAD
 from gateway.streams.stream import Stream, StreamSettings
 from protocol.addresses import SubscribeRequest
 from protocol.codec import JSON, MSGPACK, Codec
@@ -318,8 +316,7 @@ class CoreMachine(RuleBasedStateMachine):
         for model in self.models.values():
             held = model.stream.log
             recount = sum(map(model.size, range(held.floor, held.head + 1)))
-            saved = held.prefix.runs_after(0)
-            recount += sum(RUN_OVERHEAD + getsizeof(run.text) + getsizeof(run.payload) for run in saved)
+            recount += sum(held.prefix._costs)
             assert held.bytes == recount + EVENT_OVERHEAD * (held.head - held.floor + 1)
             total += held.bytes + STREAM_OVERHEAD
         if hasattr(self, "manager"):
