@@ -325,3 +325,20 @@ def test_the_door_of_a_hub_that_is_not_running_says_so() -> None:
     asyncio.run(come_and_go())
     with pytest.raises(DeltawireError, match="running"):
         hub.call_from_thread(never)
+
+
+async def test_a_block_reader_that_never_read_holds_the_sender_up(stream: LocalStream) -> None:
+    async with stream.subscribe(SubscribeRequest(policy=Policy.BLOCK, buffer=2)):
+        stream.send_nowait(TextDelta("1"))
+        stream.send_nowait(TextDelta("2"))
+        with pytest.raises(StreamError, match="not keeping up"):
+            stream.send_nowait(TextDelta("3"))
+
+
+async def test_a_drop_newest_reader_that_never_read_gets_what_fitted(stream: LocalStream) -> None:
+    async with stream.subscribe(SubscribeRequest(policy=Policy.DROP_NEWEST, buffer=2)) as subscription:
+        for text in "abcd":
+            stream.send_nowait(TextDelta(text))
+        first, second, gap = await take(subscription, 3)
+        assert [item.data.text for item in (first, second) if isinstance(item, Event)] == ["a", "b"]
+        assert gap == Gap(first=3, seq=4, reason="dropped")
