@@ -106,7 +106,7 @@ class Publication:
             if received.name == "cancel":
                 self._cancel("cancelled by a reader")
             else:
-                say(f"a reader signals {make_printable(received.name)!r}, which is not acted on")
+                say(f"a reader signals '{make_printable(received.name)}', which is not acted on")
 
     async def _heed_absence(self, seconds: float) -> None:
         await self._publisher.wait_alone(seconds)

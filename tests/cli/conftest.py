@@ -31,10 +31,12 @@ async def start() -> AsyncIterator[Start]:
     """Start a command with pipes; whatever still runs at the end of the test is killed."""
     processes: list[Process] = []
 
-    async def start(*arguments: str, env: dict[str, str] | None = None, **options: Any) -> Process:
+    async def start(
+        *arguments: str, wrapper: tuple[str, ...] = (), env: dict[str, str] | None = None, **options: Any
+    ) -> Process:
         options = {"stdin": DEVNULL, "stdout": PIPE, "stderr": PIPE, **options}
         process = await asyncio.create_subprocess_exec(
-            *COMMAND, *arguments, cwd=ROOT, env=clean_environment(**(env or {})), **options
+            *wrapper, *COMMAND, *arguments, cwd=ROOT, env=clean_environment(**(env or {})), **options
         )
         processes.append(process)
         return process

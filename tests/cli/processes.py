@@ -7,6 +7,7 @@ import json
 import os
 import pty
 import sys
+import termios
 from asyncio.subprocess import Process
 from collections.abc import Awaitable, Callable, Sequence
 from io import TextIOWrapper
@@ -19,6 +20,20 @@ from gateway.cli import main
 
 ROOT = Path(__file__).parent.parent.parent
 COMMAND = (sys.executable, "-m", "gateway.cli")
+
+SUBSCRIBED = {
+    "type": "subscribed",
+    "stream": "demo",
+    "epoch": "e",
+    "floor": 1,
+    "head": 1,
+    "after": 0,
+    "policy": "coalesce",
+    "buffer": 100,
+    "recovered": True,
+    "closed": False,
+}
+"""What a scripted gateway says first to a reader."""
 
 Start = Callable[..., Awaitable[Process]]
 
@@ -96,8 +111,28 @@ class Terminal:
 
     async def wait_shown(self, text: str) -> None:
         while text not in self.shown:
-            self._changed.clear()
-            await self._changed.wait()
+            await self.wait_changed()
+
+    async def wait_changed(self) -> None:
+        """Wait until more is shown."""
+        self._changed.clear()
+        await self._changed.wait()
+
+    async def start_session(self, start: Start, *arguments: str, script: str = 'exec "$@"') -> Process:
+        """Start a command with this as its controlling terminal, as a terminal emulator does.
+
+        Args:
+            start: starts processes.
+            arguments: of the command.
+            script: what the shell does with it, as `"$@"`; with `-m` set, jobs have process groups of their own.
+        """
+        tty = os.ttyname(self.side)
+        opened = f"exec <{tty} >{tty} 2>&1; {script}"  # the first terminal a session leader opens becomes its own
+        return await start(*arguments, wrapper=("sh", "-c", opened, "sh"), start_new_session=True)
+
+    def mode(self) -> list[Any]:
+        """The settings of the terminal."""
+        return termios.tcgetattr(self.side)
 
     def type(self, text: str) -> None:
         os.write(self.keyboard, text.encode())

@@ -39,3 +39,13 @@ async def test_without_a_rate_nothing_waits() -> None:
     pace = Pace(None)
     for _ in range(1000):
         await pace.wait_due(asyncio.Event())
+
+
+async def test_in_a_hurry_nothing_waits() -> None:
+    pace, hurry = Pace(0.001), asyncio.Event()
+    await pace.wait_due(hurry)
+    waiting = asyncio.ensure_future(pace.wait_due(hurry))
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    hurry.set()
+    await waiting

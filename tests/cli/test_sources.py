@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import random
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
-from gateway.cli.sources import MAX_LINE, EventsSource, TextSource
+from gateway.cli.sources import MAX_LINE, EventsSource, TextSource, open_source
 from protocol.codec import JSON
 from protocol.events import Data, Event, EventType, MessageStart, MessageStop, TextDelta
 from protocol.messages import Policy, Subscribed
@@ -153,3 +154,65 @@ def test_an_overlong_line_is_refused_without_being_kept() -> None:
 def test_an_overlong_last_line_is_refused_at_the_end() -> None:
     _, refusals = read_events([b"x" * (MAX_LINE + 1)])
     assert refusals == [f"line 1: longer than {MAX_LINE} bytes"]
+
+
+def cancel(form: str, chunks: list[bytes]) -> list[Data]:
+    """All that comes of an input that was cancelled."""
+    complaints: list[str] = []
+    source = open_source(form, complaints.append, complaints.append)
+    items = [item for chunk in chunks for item in source.feed(chunk)]
+    items += source.cancel()
+    assert complaints == []
+    return [item.data if isinstance(item, Event) else item for item in items]
+
+
+def stops(items: list[Data]) -> list[tuple[str, str]]:
+    return [(item.message_id, item.stop_reason) for item in items if isinstance(item, MessageStop)]
+
+
+def test_cancelled_text_keeps_what_came_and_stops_with_cancelled() -> None:
+    items = cancel("text", [b"Hello", b" world"])
+    assert text_of(items) == "Hello world"
+    assert [reason for _, reason in stops(items)] == ["cancelled"]
+    assert cancel("text", []) == []
+
+
+def line(kind: str, **data: str) -> bytes:
+    return JSON.encode({"type": kind, "data": data}) + b"\n"
+
+
+def test_cancelled_events_stop_every_message_in_progress() -> None:
+    done = line("message_stop", message_id="a", stop_reason="end_turn")
+    begun = [line("message_start", message_id=name) for name in "abc"]
+    assert stops(cancel("events", [*begun, done])) == [("a", "end_turn"), ("b", "cancelled"), ("c", "cancelled")]
+
+
+@pytest.mark.parametrize(("last", "count"), [(LINES[0], 1), (LINES[0][:-3], 0), (b"", 0)])
+def test_of_cancelled_events_a_last_line_counts_if_it_is_whole(last: bytes, count: int) -> None:
+    assert len(cancel("events", [last])) == count
+
+
+def sse(*payloads: dict[str, Any]) -> list[bytes]:
+    return [b"data: %b\n\n" % JSON.encode(payload) for payload in payloads]
+
+
+BODIES = {
+    "anthropic-sse": sse(
+        {"type": "message_start", "message": {"id": "m", "model": "x"}},
+        {"type": "content_block_start", "index": 0, "content_block": {"type": "text"}},
+        {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "Hello"}},
+    ),
+    "openai-chat-sse": sse({"id": "m", "model": "x", "choices": [{"index": 0, "delta": {"content": "Hello"}}]}),
+}
+
+
+@pytest.mark.parametrize("form", BODIES)
+def test_a_cancelled_body_ends_its_message_with_cancelled(form: str) -> None:
+    items = cancel(form, BODIES[form])
+    assert text_of(items) == "Hello"
+    assert stops(items) == [("m", "cancelled")]
+
+
+def test_a_cancel_after_the_providers_own_stop_changes_nothing() -> None:
+    finished = sse({"id": "m", "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
+    assert stops(cancel("openai-chat-sse", BODIES["openai-chat-sse"] + finished)) == [("m", "stop")]

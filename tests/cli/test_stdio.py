@@ -102,6 +102,20 @@ async def test_a_wait_for_input_can_be_cancelled(pipe: tuple[int, int]) -> None:
     assert not asyncio.get_running_loop().remove_reader(pipe[0])
 
 
+async def test_an_input_can_be_stopped_while_it_is_idle_and_while_it_never_is(pipe: tuple[int, int]) -> None:
+    idle = Input(pipe[0], 10)
+    waiting = asyncio.ensure_future(read_all(idle.chunks()))
+    await asyncio.wait([waiting], timeout=0)
+    idle.stop()
+    assert await waiting == b""
+    with Path("/dev/zero").open("rb") as zeros:  # noqa: ASYNC230 - a device
+        busy = Input(zeros.fileno(), 10)
+        reading = asyncio.ensure_future(read_all(busy.chunks()))
+        await asyncio.wait([reading], timeout=0)
+        busy.stop()
+        await reading
+
+
 async def test_writing_to_a_reader_that_is_gone_says_so(pipe: tuple[int, int]) -> None:
     os.close(pipe[0])
     with pytest.raises(BrokenPipeError):

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from gateway.cli.stdio import Input
-from tests.cli.processes import Run, Serve, Start, Terminal, read_json
+from tests.cli.processes import SUBSCRIBED, Run, Serve, Start, Terminal, read_json
+from tests.client.fakes import FakeGateway, closing, frames
 
 ANSWER = b"""\
 {"type":"message_start","data":{"message_id":"m","model":"model-1"}}
@@ -149,3 +150,22 @@ async def test_a_slow_reader_of_the_output_gets_everything(run: Run, start: Star
     process = await start("tail", "demo", f"--url={gateway}", stdout=PIPE, limit=1)
     output, _ = await process.communicate()
     assert output.decode() == text
+
+
+async def test_a_text_that_is_not_what_was_sent_is_said_and_reading_goes_on(run: Run) -> None:
+    wrong = {"first": 1, "characters": 3, "sha256": "0" * 64}
+    data = [
+        ("message_start", {"message_id": "m"}),
+        ("text_delta", {"text": "one "}),
+        ("message_stop", {"message_id": "m", "stop_reason": "end_turn", "digest": wrong}),
+        ("text_delta", {"text": "two"}),
+    ]
+    events = [
+        {"type": kind, "seq": seq, "timestamp": "2026-11-22T11:00:00Z", "data": fields}
+        for seq, (kind, fields) in enumerate(data, 1)
+    ]
+    end = {"type": "stream_end", "seq": 4, "reason": "closed"}
+    async with FakeGateway(frames(SUBSCRIBED, *events, end, then=closing(1000))) as gateway:
+        done = await run("tail", "demo", f"--url={gateway.url}")
+    reason = "deltawire: error: the text of the message in events 1 to 3 is not what the gateway sent\n"
+    assert done == (1, "one two", reason)

@@ -1,15 +1,20 @@
-"""Proof of a whole text, without an event loop."""
+"""Proof of a whole text."""
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 from msgspec import UNSET
 
+from gateway.client import Subscriber
 from gateway.client.errors import TextMismatch
 from gateway.client.proof import Proof
+from protocol.codec import JSON
 from protocol.digest import MessageDigest
 from protocol.events import Data, Event, EventType, MessageStart, MessageStop, TextDelta, make_event
 from protocol.messages import Gap, Policy, Subscribed
+from protocol.position import Position
+from tests.client.fakes import FakeGateway, frames, stay
 
 
 def subscribed(after: int = 0) -> Subscribed:
@@ -91,3 +96,21 @@ def test_nothing_is_judged_where_the_filter_hides_what_is_needed(missing: EventT
 
 def test_a_stop_without_a_digest_proves_nothing() -> None:
     assert check(Proof(None), subscribed(), event(1, MessageStop("m", "end_turn"))) == 0
+
+
+async def test_a_wrong_text_raises_once_and_reading_goes_on_with_its_stop() -> None:
+    sent = [
+        subscribed(),
+        event(1, MessageStart("m")),
+        event(2, TextDelta("changed")),
+        stop(3, 1, "as it was sent"),
+    ]
+    messages = [msgspec.json.decode(JSON.encode(message)) for message in sent]
+    async with FakeGateway(frames(*messages, then=stay)) as gateway, Subscriber(gateway.url, "demo") as reader:
+        events = aiter(reader)
+        assert [(await anext(events)).seq for _ in range(2)] == [1, 2]
+        with pytest.raises(TextMismatch, match="events 1 to 3"):
+            await anext(events)
+        assert reader.position == Position("e", 2)
+        assert (await anext(aiter(reader))).seq == 3
+        assert reader.proven == 0

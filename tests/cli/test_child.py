@@ -1,0 +1,85 @@
+"""The command whose output is published, without a gateway."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from gateway.cli.child import Child, run_child
+from gateway.cli.ending import Failure
+
+IGNORES_SIGTERM = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('here', flush=True); "
+
+
+def python(script: str) -> list[str]:
+    return [sys.executable, "-IS", "-c", script]
+
+
+async def read_all(child: Child) -> bytes:
+    return b"".join([chunk async for chunk in child.output.chunks()])
+
+
+@pytest.mark.parametrize(("script", "status"), [("exit 0", 0), ("exit 7", 7), ("kill -9 $$", 137), ("kill $$", 143)])
+async def test_its_status_is_what_a_shell_says(script: str, status: int) -> None:
+    async with run_child(["sh", "-c", script], 100) as child:
+        assert await read_all(child) == b""
+        assert await child.wait() == status
+
+
+async def test_what_it_prints_is_read_to_its_end() -> None:
+    async with run_child(["sh", "-c", "echo one; echo two"], 100) as child:
+        assert await read_all(child) == b"one\ntwo\n"
+        await child.wait()
+
+
+async def test_a_command_that_does_not_end_when_asked_is_made_to() -> None:
+    async with run_child(python(IGNORES_SIGTERM + "signal.pause()"), 100) as child:
+        assert await anext(child.output.chunks()) == b"here\n"
+        await child.stop(grace=0)
+        assert await child.wait() == 137
+        assert await read_all(child) == b""
+
+
+async def test_output_held_open_by_others_is_read_no_longer_than_the_command_may_live(tmp_path: Path) -> None:
+    os.mkfifo(fifo := tmp_path / "fifo")
+    held = os.open(fifo, os.O_RDWR)
+    try:
+        async with run_child(["sh", "-c", f"cat <{fifo} & echo here; wait"], 100) as child:
+            assert await anext(child.output.chunks()) == b"here\n"
+            reading = asyncio.ensure_future(read_all(child))
+            await child.stop(grace=0)
+            assert await reading == b""
+            assert await child.wait() in (137, 143)
+    finally:
+        os.close(held)  # which ends the cat
+
+
+async def test_a_block_left_early_leaves_no_command_behind() -> None:
+    children: list[Child] = []
+
+    async def fail() -> None:
+        async with run_child(["cat", "/dev/zero"], 100) as child:
+            children.append(child)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await fail()
+    assert await children[0].wait() == 128 + 15
+
+
+@pytest.mark.parametrize("command", ["no-such-command", "/"])
+async def test_a_command_that_cannot_be_run_is_named(command: str) -> None:
+    with pytest.raises(Failure, match=f"can't run '{command}': "):
+        async with run_child([command], 100):
+            pytest.fail("it was not run")
+
+
+async def test_a_command_that_has_ended_can_be_stopped() -> None:
+    async with run_child(["true"], 100) as child:
+        await child.wait()
+        await child.stop(grace=0)
+        assert await child.wait() == 0
