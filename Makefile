@@ -24,6 +24,14 @@ demo: setup  ## stream an answer to a late joiner and to one that loses its conn
 test: setup  ## run all tests, with coverage of the core
 	$(BIN)/pytest --cov --cov-report=term
 
+soak: SEED := $(or $(SEED),$(shell date +%s))
+soak: SECONDS := $(or $(SECONDS),180)
+soak: setup  ## look for broken promises for long: SECONDS=180 of faults, SEED=… to see the same again
+	@echo "seed $(SEED)"
+	HYPOTHESIS_PROFILE=long $(BIN)/pytest --timeout=0 --hypothesis-seed=$(SEED) tests/streams/test_invariants.py
+	$(BIN)/python scripts/chaos.py --seed $(SEED) --seconds $(SECONDS)
+	$(BIN)/python scripts/soak.py
+
 check: setup  ## lint, formatting, types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -32,4 +40,4 @@ check: setup  ## lint, formatting, types
 clean:  ## remove what the other targets made
 	rm -rf .venv .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache node_modules
 
-.PHONY: help setup run demo test check clean
+.PHONY: help setup run demo test soak check clean

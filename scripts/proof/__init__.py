@@ -10,8 +10,10 @@ consumer noted are then compared event by event (`verdict`).
 - `workers` — the producer and the consumer process
 - `children` — processes that end with the one that started them
 - `proxy` — a TCP proxy that does to connections what networks do
+- `actors` — a producer or a consumer, through all its processes
+- `faults` — random faults to their connections and processes
 - `history` — everything a stream ever held, read over HTTP while it runs
 - `verdict` — what was lost, doubled, misordered or altered
 - `stuck` — consumers that stop reading and stay
-- `usage` — what a process takes, read from `/proc`
+- `watched` — a gateway that tells what its process takes
 """

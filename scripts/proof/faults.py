@@ -93,8 +93,10 @@ class Faults:
 
     async def _kill(self, actor: Actor) -> None:
         """End a process and start another: a producer's in the same generation or in the next one."""
-        absence = self._dice.uniform(0, LONGEST_ABSENCE)
+        absence = self._dice.choice((0, self._dice.uniform(0, LONGEST_ABSENCE)))
         is_next = self._dice.random() < 0.5
+        for link in tuple(actor.door.links):  # what it sent last may arrive when its successor is there
+            link.delay(self._dice.uniform(0, LONGEST_DELAY))
         await actor.worker.kill()
         await asyncio.sleep(absence)
         if isinstance(actor, Producer) and is_next:
