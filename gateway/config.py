@@ -60,6 +60,10 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Meta(ge=1, le=10_000, description="Events a consumer may lag behind before its policy acts, unless it says"),
     ] = 100
 
+    allow_block: Annotated[bool, Meta(description="Whether consumers may choose `block`, which holds producers up")] = (
+        True
+    )
+
     # Timeouts, in seconds
 
     block_timeout: Annotated[
@@ -103,9 +107,12 @@ def make_settings(values: dict[str, Any]) -> Settings:
         ConfigError: an unknown name, or a value out of its bounds.
     """
     try:
-        return msgspec.convert(values, Settings, strict=False)
+        settings = msgspec.convert(values, Settings, strict=False)
     except msgspec.ValidationError as error:
         raise ConfigError(str(error).replace("Object contains unknown field", "unknown setting")) from None
+    if settings.policy is Policy.BLOCK and not settings.allow_block:
+        raise ConfigError("policy `block` is the default of a deployment that forbids it: see allow_block")
+    return settings
 
 
 def read_config_file(path: Path) -> dict[str, Any]:

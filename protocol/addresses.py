@@ -104,6 +104,13 @@ class EventsRequest(Struct, frozen=True, kw_only=True):
     limit: int = 1000
 
 
+class CreateRequest(Struct, frozen=True, kw_only=True):
+    """What consumers of a new stream get that don't choose; None leaves it to the deployment."""
+
+    policy: Policy | None = None
+    buffer: int | None = None
+
+
 def _parse_start(text: str) -> Start:
     if text == "start":
         return "start"
@@ -133,6 +140,10 @@ def _parse_on_full(text: str) -> OnFull:
 
 def _parse_epoch(text: str) -> str:
     return _check_name("epoch", text, MAX_PRODUCER_ID)
+
+
+def _parse_buffer(text: str) -> int:
+    return parse_integer(text, 1, MAX_BUFFER)
 
 
 class _Query:
@@ -172,6 +183,7 @@ def _bad_request(message: str) -> WireError:
 SUBSCRIBE_PARAMETERS = ("from", "after", "epoch", "policy", "buffer", "types", "interval")
 PUBLISH_PARAMETERS = ("producer", "generation", "on_full")
 EVENTS_PARAMETERS = ("after", "limit")
+CREATE_PARAMETERS = ("policy", "buffer")
 
 
 def parse_subscribe(query: str) -> SubscribeRequest:
@@ -193,7 +205,7 @@ def parse_subscribe(query: str) -> SubscribeRequest:
         start=params.take("from", _parse_start, "start"),
         position=position,
         policy=policy,
-        buffer=params.take("buffer", lambda text: parse_integer(text, 1, MAX_BUFFER), None),
+        buffer=params.take("buffer", _parse_buffer, None),
         types=params.take("types", _parse_types, None),
         interval=interval,
     )
@@ -225,4 +237,16 @@ def parse_events(query: str, max_limit: int = 10_000) -> EventsRequest:
     return EventsRequest(
         after=params.take("after", parse_seq, 0),
         limit=params.take("limit", lambda text: parse_integer(text, 1, max_limit), min(1000, max_limit)),
+    )
+
+
+def parse_create(query: str) -> CreateRequest:
+    """What the query string of `PUT /v1/streams/{id}` asks for.
+
+    Raises:
+        WireError: `bad_request`, naming the parameter and what is expected.
+    """
+    params = _Query(query, CREATE_PARAMETERS)
+    return CreateRequest(
+        policy=params.take("policy", _parse_policy, None), buffer=params.take("buffer", _parse_buffer, None)
     )

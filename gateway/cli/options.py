@@ -145,8 +145,9 @@ def _option_of(field: inspect.Field) -> Callable[[Command], Command]:
     assert isinstance(field.type, inspect.Metadata)
     description = (field.type.extra_json_schema or {})["description"]
     default = field.default
+    flag = f"--{field.name.replace('_', '-')}"
     return click.option(
-        f"--{field.name.replace('_', '-')}",
+        f"{flag}/--no-{flag[2:]}" if isinstance(field.type.type, inspect.BoolType) else flag,
         type=_click_type(field.type.type),
         default=default.value if isinstance(default, Enum) else default,
         envvar=f"DELTAWIRE_{field.name.upper()}",
@@ -169,7 +170,7 @@ def _click_type(wanted: inspect.Type) -> click.ParamType[Any, Any]:
             return EnumChoice(wanted.cls)
         case inspect.LiteralType():
             return click.Choice([str(value) for value in wanted.values])
-        case inspect.StrType():
-            return click.STRING
+        case inspect.StrType() | inspect.BoolType():
+            return click.BOOL if isinstance(wanted, inspect.BoolType) else click.STRING
         case _:
             raise msgspec.ValidationError(f"no option can be made of {wanted}")

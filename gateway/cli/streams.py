@@ -11,9 +11,9 @@ import httpx
 import msgspec
 
 from gateway.cli.ending import Failure
-from gateway.cli.options import examples, stream_argument, url_option
+from gateway.cli.options import POLICY, examples, stream_argument, url_option
 from gateway.cli.render import make_printable
-from protocol.addresses import PREFIX
+from protocol.addresses import MAX_BUFFER, PREFIX
 
 TIMEOUT = 10.0
 """Seconds the gateway has for an answer, as for a WebSocket handshake."""
@@ -59,13 +59,19 @@ def show_info(*, stream: str, as_json: bool, url: str) -> None:
     _show(_ask("GET", url, stream), as_json=as_json)
 
 
-@command.command("create", epilog=examples("deltawire streams create demo"))
+@command.command(
+    "create",
+    epilog=examples("deltawire streams create demo", "deltawire streams create demo --policy block --buffer 500"),
+)
 @stream_argument
+@click.option("--policy", type=POLICY, help="What happens to consumers that fall behind, unless they say.")
+@click.option("--buffer", type=click.IntRange(1, MAX_BUFFER), help="Events consumers may fall behind, unless they say.")
 @json_option
 @url_option
-def create_stream(*, stream: str, as_json: bool, url: str) -> None:
-    """Create STREAM; publishing to it would do so too."""
-    _show(_ask("PUT", url, stream), as_json=as_json)
+def create_stream(*, stream: str, policy: str | None, buffer: int | None, as_json: bool, url: str) -> None:
+    """Create STREAM; publishing to it would do so too, with the gateway's own policy and buffer."""
+    asked = {name: str(value) for name, value in (("policy", policy), ("buffer", buffer)) if value is not None}
+    _show(_ask("PUT", url, stream, asked), as_json=as_json)
 
 
 @command.command("close", epilog=examples("deltawire streams close demo"))
@@ -77,20 +83,21 @@ def close_stream(*, stream: str, as_json: bool, url: str) -> None:
     _show(_ask("DELETE", url, stream), as_json=as_json)
 
 
-def _ask(method: str, url: str, stream: str) -> str:
+def _ask(method: str, url: str, stream: str, params: dict[str, str] | None = None) -> str:
     """The body the gateway answers with.
 
     Args:
         method: GET, PUT or DELETE.
         url: the gateway's WebSocket address; its HTTP side is on the same port.
         stream: the stream id; empty for all streams.
+        params: of the query string.
 
     Raises:
         Failure: no answer, or a refusal.
     """
     address = f"http{url.removeprefix('ws')}{PREFIX}" + (f"/{quote(stream, safe='')}" if stream else "")
     try:
-        response = httpx.request(method, address, timeout=TIMEOUT)
+        response = httpx.request(method, address, params=params, timeout=TIMEOUT)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise Failure(f"no gateway at {url}: {_ERRNO.sub('', str(error)).lower()}") from None
     if not response.is_success:

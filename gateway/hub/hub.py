@@ -330,4 +330,5 @@ def stream_settings(settings: Settings) -> StreamSettings:
         policy=settings.policy,
         buffer=settings.buffer,
         buffer_bytes=settings.buffer_bytes,
+        allow_block=settings.allow_block,
     )

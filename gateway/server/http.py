@@ -12,14 +12,16 @@ from typing import Any, Final, NamedTuple
 from urllib.parse import unquote
 
 import msgspec
+from msgspec.structs import replace
 from websockets.datastructures import Headers
 from websockets.http11 import Response
 
 from gateway.hub import Hub
 from gateway.streams.log import Log
 from gateway.streams.view import View
-from protocol.addresses import PREFIX, check_stream_id, parse_events
+from protocol.addresses import PREFIX, check_stream_id, parse_create, parse_events
 from protocol.codec import JSON
+from protocol.codes import ProblemCode
 from protocol.errors import ErrorKind, StreamError, WireError, is_invalid
 from protocol.framing import payloads
 from protocol.schema import json_schema
@@ -104,7 +106,8 @@ def answer(hub: Hub, method: str, target: Target, *, is_ready: bool) -> Response
     except ValueError as error:
         return respond_problem(HTTPStatus.BAD_REQUEST, str(error))
     except WireError as error:
-        return respond_problem(HTTPStatus.BAD_REQUEST, error.message)
+        is_forbidden = error.code is ProblemCode.FORBIDDEN
+        return respond_problem(HTTPStatus.FORBIDDEN if is_forbidden else HTTPStatus.BAD_REQUEST, error.message)
     except StreamError as error:
         return respond_problem(_STATUS[error.kind], str(error))
 
@@ -121,8 +124,12 @@ def _info(hub: Hub, target: Target, _is_ready: bool) -> Response:  # noqa: FBT00
 
 
 def _create(hub: Hub, target: Target, _is_ready: bool) -> Response:  # noqa: FBT001
+    asked = parse_create(target.query)
+    default = hub.manager.settings
+    settings = replace(default, policy=asked.policy or default.policy, buffer=asked.buffer or default.buffer)
+    settings.check_policy(settings.policy)
     try:
-        hub.create(target.stream_id)
+        hub.create(target.stream_id, settings)
     except StreamError as error:
         if is_invalid(error):  # the id was checked before, so it is taken
             return respond_problem(HTTPStatus.CONFLICT, str(error))

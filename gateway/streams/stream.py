@@ -17,8 +17,9 @@ from gateway.streams.subscription import Subscription
 from gateway.streams.view import View
 from protocol.addresses import DEFAULT_BUFFER, SubscribeRequest
 from protocol.codec import JSON, Codec, encode_event
+from protocol.codes import ProblemCode
 from protocol.digest import MessageDigest
-from protocol.errors import ErrorKind, StreamError
+from protocol.errors import ErrorKind, StreamError, WireError
 from protocol.events import MAX_SEQ, Data, EventType, MessageStart, MessageStop, TextDelta
 from protocol.framing import TEXT, frame
 from protocol.messages import EndReason, Policy
@@ -32,12 +33,23 @@ class StreamSettings(Struct, frozen=True, kw_only=True):
         policy: of consumers that don't choose one.
         buffer: lag limit, in events, of consumers that don't choose one.
         buffer_bytes: lag limit, in bytes, of every consumer.
+        allow_block: whether a consumer may choose `block`.
     """
 
     retention: Retention = Retention()
     policy: Policy = Policy.COALESCE
     buffer: int = DEFAULT_BUFFER
     buffer_bytes: int = 1024 * 1024
+    allow_block: bool = True
+
+    def check_policy(self, policy: Policy) -> None:
+        """Refuse a policy that is not allowed.
+
+        Raises:
+            WireError: `forbidden`.
+        """
+        if policy is Policy.BLOCK and not self.allow_block:
+            raise WireError(ProblemCode.FORBIDDEN, "policy 'block' is not allowed here (setting allow_block)")
 
 
 class Counters(Struct):
@@ -208,9 +220,10 @@ class Stream:
             now: monotonic seconds.
 
         Raises:
-            WireError: `position_ahead`.
+            WireError: `position_ahead`; `forbidden`, policy `block` where it is not allowed.
         """
         policy = request.policy or self.settings.policy
+        self.settings.check_policy(policy)
         readable_after = partial(self.log.readable_after, folded=policy is Policy.COALESCE)
         plan = plan_subscription(request, LogState(self.epoch, self.log.head, readable_after))
         key = (codec, request.types)

@@ -191,13 +191,14 @@ def test_the_table_of_messages_is_that_of_the_types(first_header: str, classes: 
 @pytest.mark.parametrize(
     ("endpoint", "names"),
     [
-        ("subscribe", addresses.SUBSCRIBE_PARAMETERS),
-        ("publish", addresses.PUBLISH_PARAMETERS),
-        ("events", addresses.EVENTS_PARAMETERS),
+        ("…/subscribe", addresses.SUBSCRIBE_PARAMETERS),
+        ("…/publish", addresses.PUBLISH_PARAMETERS),
+        ("…/events", addresses.EVENTS_PARAMETERS),
+        ("PUT …", addresses.CREATE_PARAMETERS),
     ],
 )
 def test_the_table_of_parameters_is_that_of_the_code(endpoint: str, names: tuple[str, ...]) -> None:
-    assert tuple(_column(f"parameter of `…/{endpoint}`", 0)) == names
+    assert tuple(_column(f"parameter of `{endpoint}`", 0)) == names
 
 
 def test_the_defaults_of_parameters_are_those_of_the_code() -> None:

@@ -210,3 +210,30 @@ async def test_a_gateway_that_drains_says_503_to_new_work(
     monkeypatch.undo()
     assert int(head.split(b" ")[1]) == status
     assert (b"application/problem+json" in head) is (status == 503)
+
+
+async def test_a_stream_created_with_a_policy_gives_it_to_consumers_that_name_none(gateway: Gateway) -> None:
+    assert (await ask(gateway, "PUT", "/v1/streams/demo?policy=drop_oldest&buffer=7")).status_code == 201
+    async with consumer(gateway) as reading, consumer(gateway, "policy=block&buffer=9") as choosing:
+        subscribed = await reading.read()
+        assert (subscribed["policy"], subscribed["buffer"]) == ("drop_oldest", 7)
+        subscribed = await choosing.read()
+        assert (subscribed["policy"], subscribed["buffer"]) == ("block", 9)
+
+
+async def test_block_can_be_forbidden(start_gateway: StartGateway) -> None:
+    gateway = await start_gateway(allow_block=False)
+    assert_problem(await ask(gateway, "PUT", "/v1/streams/demo?policy=block"), 403)
+    async with consumer(gateway, "policy=block") as reading:
+        messages = await reading.read_all()
+        assert [message["code"] for message in messages] == ["forbidden"]
+        assert "allow_block" in messages[0]["message"]
+        assert reading.code == 4503
+    async with consumer(gateway) as reading:
+        assert (await reading.read())["policy"] == "coalesce"
+
+
+@pytest.mark.parametrize("query", ["policy=fold", "buffer=0", "colour=red"])
+async def test_a_bad_parameter_creates_nothing(gateway: Gateway, query: str) -> None:
+    assert_problem(await ask(gateway, "PUT", f"/v1/streams/demo?{query}"), 400)
+    assert_problem(await ask(gateway, "GET", "/v1/streams/demo"), 404)
