@@ -62,7 +62,8 @@ class Publication:
             stdin.stop()
 
         async with self._heeding(stop):
-            await self._publish(stdin)
+            await self._read(stdin)
+            await self._end()
         return Status.DONE
 
     async def publish_output(self, command: Sequence[str]) -> int:
@@ -80,8 +81,10 @@ class Publication:
         """
         async with run_child(command, CHUNK) as child, self._heeding(child.stop):
             with self._taking_interrupts(child):
-                await self._publish(child.output)
-                return await child.wait()
+                await self._read(child.output)
+                status = await child.wait()  # before the message ends: Ctrl-C may have ended the child faster than us
+                await self._end()
+        return status
 
     def refuse(self, reason: str) -> None:
         """Count something that is not published, and say why."""
@@ -142,10 +145,12 @@ class Publication:
 
     # What goes out
 
-    async def _publish(self, source: Input) -> None:
-        """Publish an input, to its end or until it is cancelled."""
+    async def _read(self, source: Input) -> None:
         async for chunk in source.chunks():
             await self._send_all(self._source.feed(chunk))
+
+    async def _end(self) -> None:
+        """Publish what is left at the end of the input, and wait for the acks."""
         await self._send_all(self._source.cancel() if self._cancelled.is_set() else self._source.finish())
         await self._flush()
 

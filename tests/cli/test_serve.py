@@ -76,19 +76,15 @@ async def test_a_busy_port_is_one_line_and_status_2(gateway: str, run_process: R
 
 
 @pytest.mark.parametrize(
-    ("arguments", "reason"),
+    ("host", "reason"),
     [
-        (["--port=99999"], "--port"),
-        (["--config=absent.toml"], "No such file"),
-        (["--port=0", "--host=no-such-host.invalid"], "can't listen on no-such-host.invalid:0"),
-        (["--port=0", "--host=a..b"], "not a host name"),
-        (["--port=0", "--host=192.0.2.1"], "Cannot assign requested address"),
+        ("no-such-host.invalid", "can't listen on no-such-host.invalid:0"),
+        ("a..b", "not a host name"),
+        ("192.0.2.1", "Cannot assign requested address"),
     ],
 )
-async def test_what_keeps_it_from_starting_is_one_line_and_status_2(
-    arguments: list[str], reason: str, run_process: Run
-) -> None:
-    done = await run_process("serve", *arguments)
+async def test_an_address_that_is_not_ours_is_one_line_and_status_2(host: str, reason: str, run_process: Run) -> None:
+    done = await run_process("serve", "--port=0", f"--host={host}")
     assert done.status == 2
     assert len(done.errors.splitlines()) == 1
     assert done.errors.startswith("deltawire: error: ")
@@ -96,20 +92,30 @@ async def test_what_keeps_it_from_starting_is_one_line_and_status_2(
     assert done.output == ""
 
 
-async def test_a_wrong_config_file_is_one_line_and_status_2(run_process: Run, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("argument", "reason"), [("--port=99999", "--port"), ("--config=absent.toml", "No such file")])
+async def test_a_wrong_option_is_one_line_and_status_2(argument: str, reason: str, run: Run) -> None:
+    done = await run("serve", argument)
+    assert done.status == 2
+    assert len(done.errors.splitlines()) == 1
+    assert done.errors.startswith("deltawire: error: ")
+    assert reason in done.errors
+    assert done.output == ""
+
+
+async def test_a_wrong_config_file_is_one_line_and_status_2(run: Run, tmp_path: Path) -> None:
     path = tmp_path / "deltawire.toml"
     path.write_text("prot = 1\n")
-    done = await run_process("serve", env={"DELTAWIRE_CONFIG": str(path)})
+    done = await run("serve", env={"DELTAWIRE_CONFIG": str(path)})
     assert done.status == 2
     assert len(done.errors.splitlines()) == 1
     assert str(path) in done.errors
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may do everything")
-async def test_missing_permission_is_one_line_and_status_2(run_process: Run, tmp_path: Path) -> None:
+async def test_missing_permission_is_one_line_and_status_2(run: Run, tmp_path: Path) -> None:
     path = tmp_path / "deltawire.toml"
     path.touch(mode=0)
-    done = await run_process("serve", f"--config={path}")
+    done = await run("serve", f"--config={path}")
     assert (done.status, len(done.errors.splitlines())) == (2, 1)
     assert "Permission denied" in done.errors
 
