@@ -64,6 +64,10 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         True
     )
 
+    signal_rate: Annotated[
+        float, Meta(gt=0, description="Messages a second a consumer may send, signals above all; twice as many at once")
+    ] = 10.0
+
     # Timeouts, in seconds
 
     block_timeout: Annotated[

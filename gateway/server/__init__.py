@@ -4,6 +4,7 @@
 - `connection` — one WebSocket without task or queue: frames in by callback, frames out already framed
 - `consumer` — the send loop, its backpressure and deadlines
 - `producer` — validate, number, append, acknowledge
+- `rate` — a token bucket
 - `http` — streams, pages of events, schema, health
 """
 

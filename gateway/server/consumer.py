@@ -12,6 +12,7 @@ import asyncio
 from gateway.hub.channel import Cohort
 from gateway.hub.hub import Hub
 from gateway.server.connection import GatewayConnection
+from gateway.server.rate import TokenBucket
 from gateway.streams.subscription import Subscription
 from gateway.telemetry import get_logger
 from protocol.codes import CloseCode, ProblemCode
@@ -28,6 +29,7 @@ class Consumer:
     """One consumer on a WebSocket."""
 
     __slots__ = (
+        "_allowance",
         "_cohort",
         "_connection",
         "_draining",
@@ -51,6 +53,8 @@ class Consumer:
         self._next_write = 0.0
         self._timer: asyncio.Handle | None = None
         self._draining = False
+        rate = hub.settings.signal_rate
+        self._allowance = TokenBucket(rate, burst=max(2 * rate, 1), now=hub.now())
 
     def start(self) -> None:
         """Begin to send."""
@@ -169,6 +173,10 @@ class Consumer:
     def receive(self, payload: bytes, *, is_text: bool) -> None:
         """A message of the consumer: a signal to the producers, or a problem."""
         connection = self._connection
+        rate = self._hub.settings.signal_rate
+        if not self._allowance.take(self._hub.now()):
+            self._refuse(ProblemCode.RATE_LIMITED, f"more than {rate:g} messages a second (signal_rate): send fewer")
+            return
         try:
             connection.check_frame(
                 payload, ProblemCode.UNKNOWN_MESSAGE, is_text=is_text, limit=self._hub.settings.max_message
