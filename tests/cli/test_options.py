@@ -78,14 +78,19 @@ OTHER_TEXT = {"host": "localhost", "policy": "block", "log_level": "error", "log
 @pytest.mark.parametrize("name", Settings.__struct_fields__)
 def test_every_setting_is_a_flag_a_variable_and_a_key(name: str, tmp_path: Path) -> None:
     default = getattr(Settings(), name)
-    other = OTHER_TEXT[name] if isinstance(default, str) else default + 1
+    flag, variable = f"--{name.replace('_', '-')}", f"DELTAWIRE_{name.upper()}"
+    if isinstance(default, bool):
+        other: Any = not default
+        given = flag if other else f"--no-{flag[2:]}"
+    else:
+        other = OTHER_TEXT[name] if isinstance(default, str) else default + 1
+        given = f"{flag}={other}"
     path = tmp_path / "one.toml"
     path.write_text(f"{name} = {json.dumps(other)}")
-    flag, variable = f"--{name.replace('_', '-')}", f"DELTAWIRE_{name.upper()}"
     expected = make_settings({name: other})
     assert read(f"--config={path}") == expected
     assert read(**{variable: str(other)}) == expected
-    assert read(f"{flag}={other}") == expected
+    assert read(given) == expected
     help_text = run("--help").output
     assert f"{flag} " in help_text
     assert variable in help_text
