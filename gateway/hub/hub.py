@@ -21,7 +21,7 @@ from gateway.streams.manager import StreamManager
 from gateway.streams.stream import Stream, StreamInfo, StreamSettings
 from gateway.telemetry import get_logger
 from protocol.errors import DeltawireError
-from protocol.events import Data, Error, MessageStop, format_timestamp
+from protocol.events import Data, format_timestamp
 from protocol.messages import EndReason
 
 T = TypeVar("T")
@@ -255,13 +255,9 @@ class Hub:
 
     def _expire_leases(self, now: float) -> None:
         for stream in tuple(self._leased):
-            for message_id in stream.leases.expire(now):
-                if not stream.is_closed:
-                    channel = self.channel(stream)
-                    why = f"the producer was lost and did not come back within {self.settings.lease} s"
-                    self.publish(channel, Error(error=why, code="producer_lost"))
-                    self.publish(channel, MessageStop(message_id=message_id, stop_reason="producer_lost"))
-            if not stream.leases.is_running:
+            if stream.end_lost(self.timestamp(), now, self.settings.lease):
+                self.touch(self.channel(stream))
+            if stream.is_closed or not stream.leases.is_running:
                 del self._leased[stream]
 
     def sweep_regularly(self, swept: Swept) -> None:

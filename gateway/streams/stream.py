@@ -20,7 +20,7 @@ from protocol.codec import JSON, Codec, encode_event
 from protocol.codes import ProblemCode
 from protocol.digest import MessageDigest
 from protocol.errors import ErrorKind, StreamError, WireError
-from protocol.events import MAX_SEQ, Data, EventType, MessageStart, MessageStop, TextDelta
+from protocol.events import MAX_SEQ, Data, Error, EventType, MessageStart, MessageStop, TextDelta
 from protocol.framing import TEXT, frame
 from protocol.messages import EndReason, Policy
 
@@ -191,6 +191,24 @@ class Stream:
             self.leases.end(data.message_id)
             data = replace(data, digest=self._digest.of(data.choice))
         return log.append(kind_of(data), frame(TEXT, encode_event(data, seq, timestamp)), now)
+
+    def end_lost(self, timestamp: str, now: float, lease: float) -> list[str]:
+        """End the messages whose producers were lost and did not come back in time.
+
+        Args:
+            timestamp: RFC 3339 with a zone.
+            now: monotonic seconds.
+            lease: seconds they had, for the message to readers.
+
+        Returns:
+            The ids of these messages.
+        """
+        lost = self.leases.expire(now) if not self.is_closed else []
+        for message_id in lost:
+            why = f"the producer was lost and did not come back within {lease:g} s"
+            self.append(Error(error=why, code="producer_lost"), timestamp, now)
+            self.append(MessageStop(message_id=message_id, stop_reason="producer_lost"), timestamp, now)
+        return lost
 
     @property
     def has_room(self) -> bool:

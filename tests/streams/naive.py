@@ -48,14 +48,19 @@ class NaiveStream:
         """Bytes of an event; none when it was trimmed."""
         return self.sizes[seq - 1] if seq >= self.floor else 0
 
-    def append(self, data: Data, now: float) -> None:
-        seq = self.stream.append(data, STAMP, now)
+    def append(self, data: Data, now: float, producer_id: str | None = None) -> None:
+        seq = self.stream.append(data, STAMP, now, producer_id)
+        self.note(data, now)
+        assert seq == self.head
+
+    def note(self, data: Data, now: float) -> None:
+        """An event was appended."""
         if isinstance(data, MessageStop):
             data = structs.replace(data, digest=self.digest(data.choice))
         self.events.append(data)
-        assert seq == self.head
         self.times.append(now)
-        self.sizes.append(len(self.stream.log.frames(seq - 1, seq)[0]))
+        held = self.stream.log.frames(self.head - 1, self.head) if self.head >= self.floor else [b""]
+        self.sizes.append(len(held[0]))
 
     def digest(self, choice: int | UnsetType) -> Digest:
         """Of the text since the latest message_start."""

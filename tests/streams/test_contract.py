@@ -1,0 +1,182 @@
+"""The delivery contract as a whole: producers with generations and leases beside everything `CoreMachine` does.
+
+Virtual time, the naive model of `tests.streams.naive`, and a naive book of what each producer had accepted.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from itertools import pairwise
+
+import pytest
+from hypothesis import strategies as st
+from hypothesis.stateful import invariant, precondition, rule
+
+from gateway.streams.producers import Producer, Verdict
+from protocol.codec import JSON
+from protocol.codes import ProblemCode
+from protocol.errors import StreamError, WireError, is_closed
+from protocol.events import Data, Error, Event, MessageStart, MessageStop
+from protocol.framing import payloads
+from tests.streams.naive import NaiveStream
+from tests.streams.reading import STAMP
+from tests.streams.test_invariants import CoreMachine, events, picks
+
+LEASE = 10.0
+
+
+@dataclass(eq=False)
+class NaiveConnection:
+    """One producer's connection."""
+
+    model: NaiveStream
+    pen: Producer
+    is_over: bool = False
+
+
+class ContractMachine(CoreMachine):
+    """Producers of three kinds: two with ids, which may be fenced and lost, and one without."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.connections: list[NaiveConnection] = []
+        self.newest: dict[tuple[int, str], int] = defaultdict(int)  # (stream, producer) → generation
+        self.accepted: dict[tuple[int, str, int], list[int]] = defaultdict(list)  # …, generation → seq of each number
+        self.open: dict[int, dict[str, str | None]] = defaultdict(dict)  # stream → message → producer
+        self.deadlines: dict[tuple[int, str | None], float] = {}
+
+    def connection(self, pick: int) -> NaiveConnection:
+        return self.connections[pick % len(self.connections)]
+
+    def publish_all(self, name: str, batch: list[Data]) -> None:
+        super().publish_all(name, batch)
+        model = self.models[name]
+        if not model.stream.is_closed:
+            for data in batch:
+                self.note_message(model, data, None)
+
+    def note_message(self, model: NaiveStream, data: Data, producer_id: str | None) -> None:
+        messages = self.open[id(model)]
+        if isinstance(data, MessageStart):
+            messages[data.message_id] = producer_id
+        elif isinstance(data, MessageStop):
+            messages.pop(data.message_id, None)
+
+    @precondition(lambda self: len(self.connections) < 6)
+    @rule(name=CoreMachine.names, producer=st.sampled_from(["p", "q", None]), generation=st.integers(0, 3))
+    def connect(self, name: str, producer: str | None, generation: int) -> None:
+        model = self.stream(name)
+        producers = model.stream.producers
+        if producer is not None and generation < self.newest[id(model), producer]:
+            with pytest.raises(WireError) as refusal:
+                producers.open(producer, generation)
+            assert refusal.value.code is ProblemCode.FENCED
+            return
+        pen = producers.open(producer, generation)
+        if producer is not None:
+            self.newest[id(model), producer] = generation
+            assert pen.last == len(self.accepted[id(model), producer, generation])
+        model.stream.publishing += 1
+        model.stream.leases.returned(producer)
+        self.deadlines.pop((id(model), producer), None)
+        self.connections.append(NaiveConnection(model, pen))
+
+    @precondition(lambda self: self.connections)
+    @rule(pick=picks, data=events, message=st.sampled_from(["m", "n"]), step=st.sampled_from([-2, 0, 1, 1, 1, 1, 2]))
+    def send(self, pick: int, data: Data, message: str, step: int) -> None:
+        it = self.connection(pick)
+        if isinstance(data, MessageStart):
+            data = MessageStart(message)
+        model, pen = it.model, it.pen
+        before = model.head
+        assert pen.id is None or model.stream.producers.is_current(pen) == (
+            pen.generation == self.newest[id(model), pen.id]
+        )
+        if not model.stream.producers.is_current(pen):
+            return  # the server ends this connection: nothing of it is ever appended
+        if pen.id is None:
+            self.append(it, data)
+            return
+        book = self.accepted[id(model), pen.id, pen.generation]
+        number = max(len(book) + step, 1)
+        match pen.judge(number):
+            case Verdict.NEW:
+                assert number == len(book) + 1
+                if self.append(it, data):
+                    pen.accepted(number, model.head)
+                    book.append(model.head)
+            case Verdict.REPEAT:
+                assert number <= len(book)
+                pen.accepted(number, pen.seq)
+                assert (pen.last, pen.seq) == (len(book), book[-1])
+                assert model.head == before
+            case Verdict.HOLE:
+                assert number > len(book) + 1
+
+    def append(self, it: NaiveConnection, data: Data) -> bool:
+        if it.model.stream.is_closed:
+            with pytest.raises(StreamError) as refusal:
+                it.model.stream.append(data, STAMP, self.now)
+            assert is_closed(refusal.value)
+            return False
+        if not it.model.stream.has_room:
+            return False
+        it.model.append(data, self.now, it.pen.id)
+        self.note_message(it.model, data, it.pen.id)
+        return True
+
+    @precondition(lambda self: self.connections)
+    @rule(pick=picks)
+    def lose(self, pick: int) -> None:
+        it = self.connection(pick)
+        self.connections.remove(it)
+        stream, producer = it.model.stream, it.pen.id
+        stream.publishing -= 1
+        if any(other.model is it.model and other.pen.id == producer for other in self.connections):
+            return
+        has_lease = stream.leases.lost(producer, self.now + LEASE)
+        assert has_lease == (producer in self.open[id(it.model)].values())
+        if has_lease:
+            self.deadlines[id(it.model), producer] = self.now + LEASE
+
+    @rule(seconds=st.sampled_from([0.0, 4.0, 11.0]))
+    def expire_leases(self, seconds: float) -> None:
+        self.now += seconds
+        for model in self.models.values():
+            if model.stream.is_closed:
+                assert model.stream.end_lost(STAMP, self.now, LEASE) == []
+                continue
+            over = [
+                producer
+                for (stream, producer), deadline in self.deadlines.items()
+                if stream == id(model) and deadline <= self.now
+            ]
+            messages = self.open[id(model)]
+            expected = [message for message, producer in messages.items() if producer in over]
+            assert sorted(model.stream.end_lost(STAMP, self.now, LEASE)) == sorted(expected)
+            for message in [message for message in messages if message in expected]:
+                why = "the producer was lost and did not come back within 10 s"
+                model.note(Error(why, code="producer_lost"), self.now)
+                model.note(MessageStop(message, "producer_lost"), self.now)
+                del messages[message]
+            for producer in over:
+                del self.deadlines[id(model), producer]
+
+    @invariant()
+    def invariant_3_a_number_is_one_record(self) -> None:
+        for seqs in self.accepted.values():
+            assert all(left < right for left, right in pairwise(seqs))
+
+    @invariant()
+    def invariant_3_what_was_accepted_is_readable_until_trimmed(self) -> None:
+        for model in self.models.values():
+            held = model.stream.log
+            last = [seqs[-1] for (stream, *_), seqs in self.accepted.items() if stream == id(model) and seqs]
+            for seq in (seq for seq in last if seq >= held.floor):
+                event = JSON.decode_to_consumer(next(payloads(held.frames(seq - 1, seq)[0])))
+                assert isinstance(event, Event)
+                assert (event.seq, event.data) == (seq, model.event(seq))
+
+
+TestContract = ContractMachine.TestCase
