@@ -119,6 +119,11 @@ class Producer:
                 return True
             assert isinstance(message, Event), "the codec gives nothing else"
             event = message
+            if event.producer_seq is not UNSET and not self.stream.producers.is_latest(self._pen):
+                self._end(
+                    ProblemCode.FENCED, f"a later connection of producer {self._pen.id!r} goes on with its numbers"
+                )
+                return True
             if not self._is_repeat(event):
                 if not self._has_room():
                     self._wait(place, event)

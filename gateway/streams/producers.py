@@ -6,6 +6,7 @@ numbers follows what happens to an event:
 | the event | verdict |
 |---|---|
 | of an older generation | fenced |
+| numbered, of a connection of this generation that is not the latest | fenced |
 | numbered last + 1, or not numbered | new |
 | numbered at most last | repeat: acked again, not appended again |
 | numbered beyond last + 1 | a hole: sequence_gap |
@@ -70,7 +71,8 @@ class Producers:
             generation: its generation.
 
         Returns:
-            What its events are judged by; a higher generation starts anew and makes older ones `is_current` no more.
+            What its events are judged by: the same generation goes on where it was and makes earlier connections
+            `is_latest` no more; a higher one starts anew and makes older ones `is_current` no more.
 
         Raises:
             WireError: `fenced`, a newer generation was here before.
@@ -81,16 +83,24 @@ class Producers:
         if known is not None and generation < known.generation:
             self._known[producer_id] = known
             raise fenced(producer_id, generation, known.generation)
-        if known is None or generation > known.generation:
-            known = Producer(producer_id, generation)
-        self._known[producer_id] = known  # now the newest
+        opened = Producer(producer_id, generation)
+        if known is not None and generation == known.generation:
+            opened.last, opened.seq = known.last, known.seq
+        self._known[producer_id] = opened  # now the newest
         if len(self._known) > MAX_REMEMBERED:
             del self._known[next(iter(self._known))]
-        return known
+        return opened
 
     def is_current(self, producer: Producer) -> bool:
         """Whether no newer generation of its id has come."""
         return producer.id is None or self._known.get(producer.id, producer).generation <= producer.generation
+
+    def is_latest(self, producer: Producer) -> bool:
+        """Whether its numbers may be taken: no other connection of its id has come since.
+
+        What that one was told to go on from has to stand, whatever its predecessor had on the way.
+        """
+        return producer.id is None or self._known.get(producer.id, producer) is producer
 
 
 def fenced(producer_id: str, generation: int, newest: int) -> WireError:

@@ -10,13 +10,14 @@ from typing import Any
 
 import pytest
 from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed
 
 from gateway.client import EventRefused, Fenced, Publisher, Refused, StreamClosed, StreamFull, Subscriber
 from gateway.config import Settings
 from gateway.server import Gateway
 from protocol.codec import JSON, MSGPACK, Codec
-from protocol.events import Event, EventType, MessageStart, MessageStop, TextDelta, Usage
-from protocol.messages import Gap, Policy
+from protocol.events import Event, EventType, MessageStart, MessageStop, TextDelta, TextDeltaEvent, Usage
+from protocol.messages import Gap, Policy, Problem
 from protocol.position import Position
 from tests.client.fakes import AT_ONCE
 
@@ -223,3 +224,19 @@ async def test_an_event_too_big_for_this_gateway_ends_nothing_when_the_publisher
                 await target.send(TextDelta(word))
             await target.close_stream()
         assert await read_text(subscriber(small)) == "".join(WORDS)
+
+
+async def test_a_restarted_producer_is_not_given_acks_for_what_its_predecessor_had_on_the_way(gateway: Gateway) -> None:
+    async with connect(f"{gateway.url}/v1/streams/demo/publish?producer=p", proxy=None) as predecessor:
+        await predecessor.recv()
+        async with publisher(gateway, producer="p") as successor:
+            late = [TextDeltaEvent(data=TextDelta("late"), producer_seq=number) for number in (1, 2)]
+            await predecessor.send(JSON.encode(late), text=True)
+            with suppress(ConnectionClosed):
+                while True:
+                    answer = JSON.decode_to_producer(await predecessor.recv(decode=False))
+            assert isinstance(answer, Problem)
+            assert (answer.code, predecessor.close_code) == ("fenced", 4500)
+            await successor.send(TextDelta("mine"))
+            await successor.close_stream()
+    assert await read_text(subscriber(gateway)) == "mine"

@@ -226,13 +226,19 @@ async def test_a_newer_generation_fences_the_older(gateway: Gateway) -> None:
             assert (problem["code"], zombie.code) == ("fenced", 4500)
 
 
-async def test_connections_of_one_generation_share_its_numbering(gateway: Gateway) -> None:
-    async with producer(gateway, "producer=p") as one, producer(gateway, "producer=p") as other:
+async def test_the_latest_connection_of_a_generation_goes_on_with_its_numbering(gateway: Gateway) -> None:
+    async with producer(gateway, "producer=p") as one:
         await publish(one, text_delta("a", producer_seq=1), upto=1)
-        await publish(other, text_delta("b", producer_seq=2), upto=2)
-        await other.say(text_delta("a", producer_seq=1))
-        assert (await read_answer(other))["producer_seq"] == 2
-    assert gateway.hub.info("demo").head == 2
+        async with producer(gateway, "producer=p") as other:
+            await publish(other, text_delta("b", producer_seq=2), upto=2)
+            await other.say(text_delta("a", producer_seq=1))
+            assert (await read_answer(other))["producer_seq"] == 2
+            await one.say(text_delta("without a number"))
+            assert (await read_answer(one))["seq"] == 3
+            await one.say(text_delta("late", producer_seq=3))
+            problem = [message for message in await one.read_all() if message["type"] == "problem"][-1]
+            assert (problem["code"], one.code) == ("fenced", 4500)
+    assert gateway.hub.info("demo").head == 3
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,16 @@ def test_a_producer_that_comes_back_goes_on_where_it_was() -> None:
     assert (back.last, back.judge(1)) == (1, Verdict.REPEAT)
 
 
+def test_invariant_3_only_the_latest_connection_of_a_generation_goes_on_with_its_numbers() -> None:
+    producers = Producers()
+    before = producers.open("p", 2)
+    before.accepted(1, 10)
+    back = producers.open("p", 2)
+    assert [producers.is_latest(it) for it in (before, back)] == [False, True]
+    assert (back.last, back.seq) == (1, 10)
+    assert producers.is_current(before)
+
+
 def test_invariant_3_a_higher_generation_starts_anew_and_ends_the_older_one() -> None:
     producers = Producers()
     older = producers.open("p", 1)
@@ -70,8 +80,9 @@ def test_producers_without_an_id_are_each_their_own_and_never_fenced() -> None:
     one, other = producers.open(None, 3), producers.open(None, 0)
     one.accepted(1, 10)
     assert other.last == 0
-    assert producers.is_current(one)
-    assert producers.is_current(other)
+    for it in (one, other):
+        assert producers.is_current(it)
+        assert producers.is_latest(it)
 
 
 def test_the_producer_that_came_longest_ago_is_forgotten_first() -> None:
