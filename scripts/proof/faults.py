@@ -16,6 +16,8 @@ FAULTS_A_SECOND = 10.0
 WEIGHTS = {"cut": 6, "truncate": 4, "half-close": 4, "delay": 4, "kill": 3, "stop": 3, "replace": 1}
 """How often each kind comes. Connections are cheap to lose; a process takes a third of a second of CPU to start."""
 
+OF_PROCESSES = frozenset({"kill", "stop", "replace"})
+
 LONGEST_DELAY = 1.0
 LONGEST_STOP = 3.0
 LONGEST_ABSENCE = 2.0
@@ -52,7 +54,7 @@ class Faults:
                 await asyncio.sleep(self._dice.expovariate(FAULTS_A_SECOND))
                 [kind] = self._dice.choices(list(WEIGHTS), list(WEIGHTS.values()))
                 actor = self._choose(kind)
-                if kind in ("kill", "stop", "replace"):
+                if kind in OF_PROCESSES:
                     if not actor.is_busy:
                         tasks.create_task(self._disturb(kind, actor))
                 else:
@@ -61,8 +63,11 @@ class Faults:
                         self._break(kind, link)
 
     def _choose(self, kind: str) -> Actor:
+        """Whom it happens to: to processes of producers as often as to those of consumers, of which there are more."""
         actors: list[Actor] = [*self._producers]
-        if kind != "replace":
+        if kind in OF_PROCESSES and kind != "replace" and self._dice.random() < 0.5:
+            actors = [*self._consumers]
+        elif kind not in OF_PROCESSES:
             actors += self._consumers
         return self._dice.choice(actors)
 
@@ -92,11 +97,15 @@ class Faults:
         actor.is_busy = False
 
     async def _kill(self, actor: Actor) -> None:
-        """End a process and start another: a producer's in the same generation or in the next one."""
+        """End a process and start another: a producer's in the same generation or in the next one.
+
+        What it sent last is on its way for a while, and may arrive when its successor is there already.
+        """
         absence = self._dice.choice((0, self._dice.uniform(0, LONGEST_ABSENCE)))
         is_next = self._dice.random() < 0.5
-        for link in tuple(actor.door.links):  # what it sent last may arrive when its successor is there
-            link.delay(self._dice.uniform(0, LONGEST_DELAY))
+        for link in tuple(actor.door.links):
+            link.delay(self._dice.uniform(0, 2 * LONGEST_DELAY))
+        await asyncio.sleep(self._dice.uniform(0, LONGEST_DELAY))
         await actor.worker.kill()
         await asyncio.sleep(absence)
         if isinstance(actor, Producer) and is_next:
