@@ -166,13 +166,15 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=60.0, help="how long to inject faults")
     parser.add_argument("--streams", type=int, default=2, help="how many streams, of 8 processes each")
     parser.add_argument("--seed", type=int, default=None, help="makes the faults the same again")
-    parser.add_argument("--keep", type=Path, default=None, help="folder to keep the notes of all processes in")
+    parser.add_argument(
+        "--keep", type=Path, default=None, help="folder to be made, which keeps the notes of all processes"
+    )
     arguments = parser.parse_args()
     seed = secrets.randbelow(2**32) if arguments.seed is None else arguments.seed
     print(f"seed {seed}, {arguments.seconds:g} s, {arguments.streams} streams", flush=True)
     with tempfile.TemporaryDirectory() as scratch:
         directory = arguments.keep or Path(scratch)
-        directory.mkdir(parents=True, exist_ok=True)
+        directory.mkdir(parents=True, exist_ok=directory == Path(scratch))  # processes resume from notes that are there
         kept = asyncio.run(run(seed, arguments.seconds, arguments.streams, directory))
     print("every promise was kept" if kept else f"promises were BROKEN; again with --seed {seed}")
     return 0 if kept else 1

@@ -166,6 +166,8 @@ def test_a_folded_frame_must_be_what_it_stands_for() -> None:
     assert judge_consumer(_noted([folded])[:2] + _noted(events)[-1:], events) == Tally(folded=3)
     short = structs.replace(folded, data=TextDelta("1 2 "))
     assert judge_consumer(_noted([short])[:2] + _noted(events)[-1:], events).altered == 1
+    mixed = [_event(1, MessageStart("m")), *events[1:]]
+    assert judge_consumer(_noted([folded])[:2] + _noted(events)[-1:], mixed).altered == 1
 
 
 def test_a_text_that_is_not_its_digest_is_found() -> None:

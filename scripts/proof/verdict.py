@@ -143,7 +143,9 @@ def _expected(events: Sequence[Event]) -> Event | None:
     """One event as it is, or several as the frame they fold into; None where they must not."""
     if len(events) == 1:
         return events[0]
-    if not events or len({(type(event), event.data.index, event.data.choice) for event in events}) > 1:
+    if not events or any(event.data.type not in DELTA_TYPES for event in events):
+        return None
+    if len({(type(event), event.data.index, event.data.choice) for event in events}) > 1:
         return None
     last = events[-1]
     whole = "".join(_text(event.data) for event in events)
