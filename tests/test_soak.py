@@ -6,9 +6,12 @@ import asyncio
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parent.parent
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="what a process takes is read from /proc")
 async def test_memory_tasks_and_descriptors_stay_within_limits_past_stuck_consumers() -> None:
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "scripts/soak.py", "--hours", "0.03", "--streams", "1", "--stuck", "20"),
