@@ -82,6 +82,10 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     handshake_timeout: Annotated[float, Meta(gt=0, description="Seconds a peer has for its HTTP request")] = 10.0
     ping_interval: Annotated[float, Meta(gt=0, description="Seconds between pings to a peer")] = 20.0
     ping_timeout: Annotated[float, Meta(gt=0, description="Seconds a peer has to answer a ping")] = 20.0
+    idle_timeout: Annotated[
+        float,
+        Meta(ge=0, description="Seconds a connection may go unused, its stream too, before it ends; 0 is for ever"),
+    ] = 0.0
     drain_timeout: Annotated[
         float, Meta(ge=0, description="Seconds consumers have at shutdown to take what is left")
     ] = 30.0

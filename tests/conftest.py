@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, settings
 
 # A busy machine is slow, which says nothing about the code; that a test ends at all is what `timeout` sees to.
 settings.register_profile("deltawire", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-# A soak: HYPOTHESIS_PROFILE=long pytest --timeout=0 tests/streams/test_invariants.py
-settings.register_profile("long", settings.get_profile("deltawire"), max_examples=5_000, stateful_step_count=100)
+# A soak: HYPOTHESIS_PROFILE=long pytest --timeout=0 tests/streams
+settings.register_profile("long", settings.get_profile("deltawire"), max_examples=500, stateful_step_count=100)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "deltawire"))
 
 

@@ -15,6 +15,7 @@ from websockets.exceptions import PayloadTooBig
 from websockets.frames import BINARY, DATA_OPCODES, TEXT, Frame
 from websockets.protocol import CONNECTING, OPEN, Event
 
+from gateway.streams.stream import Stream
 from gateway.telemetry import get_logger
 from protocol.codec import JSON, Codec
 from protocol.codes import MAX_CLOSE_REASON, CloseCode, ProblemCode, close_code, is_problem_retryable
@@ -34,6 +35,10 @@ HARD_MESSAGE_LIMIT = 1024 * 1024
 class Peer(Protocol):
     """What a connection serves: a consumer or a producer."""
 
+    @property
+    def stream(self) -> Stream:
+        """The stream it reads or writes."""
+
     def receive(self, payload: bytes, *, is_text: bool) -> None:
         """A whole message came."""
 
@@ -42,6 +47,9 @@ class Peer(Protocol):
 
     def resume(self) -> None:
         """The socket accepts again."""
+
+    def end(self, code: ProblemCode, why: str) -> None:
+        """Say why, and close."""
 
     def lost(self) -> None:
         """The connection is gone."""
@@ -63,6 +71,7 @@ class GatewayConnection(ServerConnection):
         self.peer: Peer | None = None
         self.last_heard = self.loop.time()
         self.pinged_at: float | None = None
+        self._used_at = self.last_heard  # when a message came, or the connection
         self.is_finished = False
         self._fragments: bytearray | None = None
         self._is_text = True
@@ -149,6 +158,11 @@ class GatewayConnection(ServerConnection):
             self.send_data()
         return True
 
+    def end_if_idle(self, now: float, timeout: float) -> None:
+        """End a connection that nobody has used for so many seconds: no message of its peer, nothing on its stream."""
+        if self.peer is not None and now - max(self._used_at, self.peer.stream.last_active_at) >= timeout:
+            self.peer.end(ProblemCode.IDLE, f"nothing was sent or received for idle_timeout ({timeout:g} s)")
+
     # Receiving
 
     def check_frame(self, payload: bytes, code: ProblemCode, *, is_text: bool, limit: int) -> None:
@@ -213,6 +227,7 @@ class GatewayConnection(ServerConnection):
                 self._fragments = bytearray(frame.data)
                 return
             payload = bytes(frame.data)
+        self._used_at = self.last_heard
         if self.peer is not None and not self.is_finished:
             try:
                 self.peer.receive(payload, is_text=self._is_text)

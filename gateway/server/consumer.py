@@ -13,6 +13,7 @@ from gateway.hub.channel import Cohort
 from gateway.hub.hub import Hub
 from gateway.server.connection import GatewayConnection
 from gateway.server.rate import TokenBucket
+from gateway.streams.stream import Stream
 from gateway.streams.subscription import Subscription
 from gateway.telemetry import get_logger
 from protocol.codes import CloseCode, ProblemCode
@@ -56,6 +57,11 @@ class Consumer:
         rate = hub.settings.signal_rate
         self._allowance = TokenBucket(rate, burst=max(2 * rate, 1), now=hub.now())
 
+    @property
+    def stream(self) -> Stream:
+        """The stream it reads."""
+        return self.subscription.stream
+
     def start(self) -> None:
         """Begin to send."""
         self.channel.pump_each_time(self)
@@ -90,7 +96,7 @@ class Consumer:
         if subscription.ended:
             self._connection.finish(CloseCode.STREAM_ENDED, "stream ended")
         elif self._draining:
-            self._refuse(ProblemCode.SHUTTING_DOWN, "the gateway is shutting down: reconnect and resume")
+            self.end(ProblemCode.SHUTTING_DOWN, "the gateway is shutting down: reconnect and resume")
         elif subscription.is_live and not subscription.interval and subscription.policy is not Policy.BLOCK:
             self._cohort = self.channel.join(self)
 
@@ -109,7 +115,10 @@ class Consumer:
         self.channel.pump_each_time(self)
         self.pump()
 
-    def _refuse(self, code: ProblemCode, message: str) -> None:
+    def end(self, code: ProblemCode, message: str) -> None:
+        """Say why, and where to resume, and close."""
+        self._leave_cohort()
+        self.channel.let_rest(self)
         self._connection.refuse(code, message, resume_after=self.subscription.cursor)
 
     # Falling behind
@@ -165,7 +174,7 @@ class Consumer:
         subscription = self.subscription
         subscription.stream.counters.disconnected += 1
         log.info("consumer.disconnected", stream=subscription.stream.id, policy=subscription.policy, why=why)
-        self._refuse(ProblemCode.SLOW_CONSUMER, f"policy {subscription.policy}: this consumer {why}; resume to go on")
+        self.end(ProblemCode.SLOW_CONSUMER, f"policy {subscription.policy}: this consumer {why}; resume to go on")
         self._detach()
 
     # Receiving
@@ -175,7 +184,7 @@ class Consumer:
         connection = self._connection
         rate = self._hub.settings.signal_rate
         if not self._allowance.take(self._hub.now()):
-            self._refuse(ProblemCode.RATE_LIMITED, f"more than {rate:g} messages a second (signal_rate): send fewer")
+            self.end(ProblemCode.RATE_LIMITED, f"more than {rate:g} messages a second (signal_rate): send fewer")
             return
         try:
             connection.check_frame(

@@ -191,10 +191,12 @@ class Gateway:
     # Deadlines and the end
 
     def sweep(self, now: float) -> None:
-        """Keep quiet connections alive, give up on dead ones."""
+        """Keep quiet connections alive, give up on dead ones and, where that is asked for, on unused ones."""
         for connection in tuple(self._connections):
             if not connection.keep_alive(now, self.settings.ping_interval, self.settings.ping_timeout):
                 log.info("connection.timed_out", ping_timeout=self.settings.ping_timeout)
+            elif self.settings.idle_timeout:
+                connection.end_if_idle(now, self.settings.idle_timeout)
 
     async def drain(self) -> None:
         """Stop accepting, let peers take what is left, close with 1001; after `drain_timeout`, abort the rest."""

@@ -75,7 +75,7 @@ class Producer:
     def fence_if_older(self) -> None:
         """End this connection if a newer generation of its producer id has come."""
         if not self.stream.producers.is_current(self._pen):
-            self._end(ProblemCode.FENCED, f"a newer generation of producer {self._pen.id!r} publishes now")
+            self.end(ProblemCode.FENCED, f"a newer generation of producer {self._pen.id!r} publishes now")
 
     # Receiving
 
@@ -120,7 +120,7 @@ class Producer:
             assert isinstance(message, Event), "the codec gives nothing else"
             event = message
             if event.producer_seq is not UNSET and not self.stream.producers.is_latest(self._pen):
-                self._end(
+                self.end(
                     ProblemCode.FENCED, f"a later connection of producer {self._pen.id!r} goes on with its numbers"
                 )
                 return True
@@ -172,7 +172,7 @@ class Producer:
             if is_closed(error):
                 self._refuse_closed()
             else:
-                self._end(ProblemCode.OVERLOADED, error.detail)
+                self.end(ProblemCode.OVERLOADED, error.detail)
             return
         self._accepted(event.producer_seq, seq)
 
@@ -220,12 +220,13 @@ class Producer:
     def drain(self) -> None:
         """Close with 1001: what was acknowledged stays, the rest is to be sent elsewhere."""
         self.channel.flush()
-        self._end(ProblemCode.SHUTTING_DOWN, "the gateway is shutting down: reconnect and go on")
+        self.end(ProblemCode.SHUTTING_DOWN, "the gateway is shutting down: reconnect and go on")
 
     def _refuse_closed(self) -> None:
-        self._end(ProblemCode.STREAM_CLOSED, f"stream {self.stream.id!r} is closed; it takes no more events")
+        self.end(ProblemCode.STREAM_CLOSED, f"stream {self.stream.id!r} is closed; it takes no more events")
 
-    def _end(self, code: ProblemCode, why: str) -> None:
+    def end(self, code: ProblemCode, why: str) -> None:
+        """Say why, and close; what waits for room was never acknowledged."""
         log.info("producer.ended", stream=self.stream.id, producer=self._pen.id, code=code)
         self._items.clear()
         self.channel.remove_inlet(self)
