@@ -11,7 +11,7 @@ A consumer is in one of three places:
 from __future__ import annotations
 
 from collections.abc import Callable
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from itertools import count
 from typing import Protocol
 
@@ -59,8 +59,8 @@ class Inlet(Waiting, Protocol):
     def acknowledge(self) -> None:
         """What was appended is delivered to the sockets that accept: tell the producer."""
 
-    def signal(self, signal: Signal) -> None:
-        """A consumer has something to say."""
+    def signal(self, signal: Signal) -> bool:
+        """A consumer has something to say; whether it is passed on."""
 
     def tell_audience(self, consumers: int) -> None:
         """So many consumers follow the stream now."""
@@ -90,7 +90,8 @@ class Cohort:
 
     def remove(self, outlet: Outlet) -> None:
         """Let a consumer go, its cursor where the cohort stands."""
-        if self._members.pop(outlet, outlet) is None:
+        if outlet in self._members:
+            del self._members[outlet]
             self._writes = None
             outlet.subscription.cursor = self.position
 
@@ -127,6 +128,7 @@ class Channel:
         "_trips",
         "_turn",
         "_waiting",
+        "attached",
         "audience_told_at",
         "inlets",
         "is_dirty",
@@ -139,6 +141,7 @@ class Channel:
         self.is_dirty = False
         self.audience_told_at = 0.0
         self.is_telling_later = False
+        self.attached: dict[object, None] = {}  # connections and readers that refer to it
         self.inlets: dict[Inlet, None] = {}
         self._cohorts: dict[View, Cohort] = {}
         self._pumped: dict[Outlet, None] = {}
@@ -182,6 +185,9 @@ class Channel:
     def leave(self, outlet: Outlet, cohort: Cohort | None) -> None:
         """Forget a consumer."""
         self._pumped.pop(outlet, None)
+        if self._trips:
+            self._trips = [trip for trip in self._trips if trip[2] is not outlet]
+            heapify(self._trips)
         if cohort is not None:
             cohort.remove(outlet)
         if not self._cohorts_in_use():
@@ -245,4 +251,4 @@ class Channel:
     @property
     def is_unused(self) -> bool:
         """Whether nobody is here, so that the channel can go."""
-        return not self.inlets and not self.stream.consumers and not self._waiting and not self.is_dirty
+        return not self.attached and not self._waiting and not self.is_dirty

@@ -137,6 +137,15 @@ class Hub:
         """
         self._wake(self.manager.close(stream_id, self.now(), reason))
 
+    def end(self, stream: Stream) -> None:
+        """As `close`, for whoever has the stream itself: its id may be another stream's by now."""
+        self.manager.end(stream, self.now())
+        self._wake(stream)
+
+    def describe(self, stream: Stream) -> StreamInfo:
+        """As `info`, for whoever has the stream itself."""
+        return stream.info(self.now(), self._format_age)
+
     def list(self) -> list[LocalStream]:
         """All streams, oldest first, the closed ones that can still be read included."""
         return [LocalStream(self, stream) for stream in self.manager.list()]
@@ -179,6 +188,17 @@ class Hub:
         if channel is None:
             channel = self._channels[stream] = Channel(stream)
         return channel
+
+    def attach(self, stream: Stream, holder: object) -> Channel:
+        """The channel of a stream, which stays the stream's until its holder detaches, however long it is idle."""
+        channel = self.channel(stream)
+        channel.attached[holder] = None
+        return channel
+
+    def detach(self, channel: Channel, holder: object) -> None:
+        """A holder is gone."""
+        channel.attached.pop(holder, None)
+        self.touch(channel)
 
     def publish(
         self, channel: Channel, data: Data, timestamp: str | None = None, producer_id: str | None = None
@@ -223,12 +243,12 @@ class Hub:
             except Exception:  # one stream's fault is not another's
                 log.exception("channel.flush_failed", stream=channel.stream.id)
             self._tell_audience(channel)
-            self.release(channel)
+            self._release(channel)
 
-    def release(self, channel: Channel) -> None:
-        """Forget a channel nobody uses."""
-        if channel.is_unused:
-            self._channels.pop(channel.stream, None)
+    def _release(self, channel: Channel) -> None:
+        """Forget a channel nobody holds. One forgotten before may be flushed late, and is not the stream's any more."""
+        if channel.is_unused and self._channels.get(channel.stream) is channel:
+            del self._channels[channel.stream]
 
     def _tell_audience(self, channel: Channel) -> None:
         """Tell producers how many follow, at most once in `AUDIENCE_INTERVAL`; what changes meanwhile is told then."""

@@ -32,13 +32,18 @@ class LocalSubscription:
 
     def __init__(self, hub: Hub, subscription: Subscription) -> None:
         self._hub = hub
-        self._channel = hub.channel(subscription.stream)
+        self._channel = hub.attach(subscription.stream, self)
         self._subscription = subscription
         self._taken: deque[bytes] = deque()
         self._is_closed = False
         self._wakeup: asyncio.Future[None] | None = None
         self._channel.pump_each_time(self)
         hub.touch(self._channel)  # producers learn of it
+        self._failure: StreamError | None = None
+        self._moved_at = hub.now()
+        self._moved_to = subscription.cursor
+        if subscription.policy is Policy.BLOCK:
+            hub.sweep_regularly(self)
 
     @property
     def subscription(self) -> Subscription:
@@ -76,6 +81,9 @@ class LocalSubscription:
             item = self._next()
             if item is not None:
                 return item
+            if self._failure is not None:
+                failure, self._failure = self._failure, None
+                raise failure
             if self._subscription.ended or self._is_closed:
                 self.close()
                 raise StopAsyncIteration
@@ -111,7 +119,8 @@ class LocalSubscription:
         self._is_closed = True
         self._channel.leave(self, None)
         self._subscription.stream.unsubscribe(self._subscription, self._hub.now())
-        self._hub.touch(self._channel)
+        self._hub.stop_sweeping(self)
+        self._hub.detach(self._channel, self)
         self.pump()
 
     # The channel's side
@@ -124,6 +133,19 @@ class LocalSubscription:
     def write(self, data: bytes) -> None:
         """Never called: a local subscription joins no cohort."""
         raise NotImplementedError
+
+    def sweep(self, now: float) -> None:
+        """Give up on a reader that holds producers up and takes nothing."""
+        timeout = self._hub.settings.block_timeout
+        subscription = self._subscription
+        if subscription.cursor != self._moved_to or not subscription.is_full:
+            self._moved_to = subscription.cursor
+            self._moved_at = now
+        elif now - self._moved_at >= timeout:
+            subscription.stream.counters.disconnected += 1
+            detail = f"policy block: this reader held producers up for block_timeout ({timeout:g} s)"
+            self._failure = StreamError(ErrorKind.FULL, "receive", subscription.stream.id, detail)
+            self.close()
 
     def check_lag(self) -> None:
         """Nothing to do: the lag is judged when the reader asks for more."""
@@ -166,7 +188,7 @@ class LocalStream:
 
     def statistics(self) -> StreamInfo:
         """The stream at this moment."""
-        return self._hub.info(self.id)
+        return self._hub.describe(self._stream)
 
     def send_nowait(self, data: Data) -> int:
         """Append an event if there is room.
@@ -234,8 +256,9 @@ class LocalStream:
         return LocalSubscription(self._hub, subscription)
 
     def close(self) -> None:
-        """End the stream: consumers get what is left."""
-        self._hub.close(self.id)
+        """End the stream: consumers get what is left. Closing twice changes nothing."""
+        if not self._stream.is_closed:
+            self._hub.end(self._stream)
 
 
 def _check(data: Data, stream_id: str) -> None:

@@ -47,7 +47,7 @@ class Consumer:
         self._hub = hub
         self._connection = connection
         self.subscription = subscription
-        self.channel = hub.channel(subscription.stream)
+        self.channel = hub.attach(subscription.stream, self)
         self.write = connection.write
         self._cohort: Cohort | None = None
         self._is_stalled = False
@@ -152,23 +152,17 @@ class Consumer:
         """Act on the deadlines of a stalled socket."""
         settings = self._hub.settings
         stalled_for = self._connection.stalled_for(now)
-        if self.subscription.policy is Policy.BLOCK and stalled_for >= settings.block_timeout and self._is_full:
+        if (
+            self.subscription.policy is Policy.BLOCK
+            and stalled_for >= settings.block_timeout
+            and self.subscription.is_full
+        ):
             self._disconnect(f"held producers up for block_timeout ({settings.block_timeout} s)")
         elif stalled_for >= settings.send_timeout:
             log.info("consumer.aborted", stream=self.subscription.stream.id, send_timeout=settings.send_timeout)
             self._connection.transport.abort()
         else:
             self.check_lag()
-
-    @property
-    def _is_full(self) -> bool:
-        subscription = self.subscription
-        if subscription.is_replaying:
-            return False
-        log = subscription.stream.log
-        return subscription.lag >= subscription.buffer or (
-            log.size(subscription.cursor, log.head) >= subscription.buffer_bytes
-        )
 
     def _disconnect(self, why: str) -> None:
         subscription = self.subscription
@@ -194,10 +188,8 @@ class Consumer:
         except WireError as error:
             connection.report(error.code, error.message)
             return
-        inlets = tuple(self.channel.inlets)
-        for inlet in inlets:
-            inlet.signal(signal)
-        connection.tell(SignalResult(delivered=len(inlets), id=signal.id))
+        delivered = sum(inlet.signal(signal) for inlet in tuple(self.channel.inlets))
+        connection.tell(SignalResult(delivered=delivered, id=signal.id))
 
     # The end
 
@@ -206,6 +198,7 @@ class Consumer:
         if self._timer is not None:
             self._timer.cancel()
         self._detach()
+        self._hub.detach(self.channel, self)
 
     def _detach(self) -> None:
         """Leave the stream; safe to do twice."""

@@ -49,7 +49,7 @@ class Producer:
         self._numbered: int | UnsetType = UNSET  # the last producer_seq accepted from this connection
         self.audience = 0  # consumers, as last told
         self.stream = stream
-        self.channel = hub.channel(stream)
+        self.channel = hub.attach(stream, self)
 
     def start(self) -> None:
         """Say where things stand, fence older generations, and begin to listen."""
@@ -187,7 +187,10 @@ class Producer:
     def _close_stream(self, place: str) -> None:
         if place:
             raise _invalid("`close_stream` stands alone, not in a batch")
-        self._hub.close(self.stream.id)
+        if self.stream.is_closed:
+            self._refuse_closed()
+            return
+        self._hub.end(self.stream)
         self.channel.flush()
         self._connection.finish(CloseCode.STREAM_ENDED, "stream ended")
 
@@ -201,9 +204,12 @@ class Producer:
         """Tell the producer what was appended in this turn."""
         self._connection.tell(Ack(seq=self._seq, producer_seq=self._numbered))
 
-    def signal(self, signal: Signal) -> None:
-        """Pass a consumer's signal on, past whatever waits here."""
+    def signal(self, signal: Signal) -> bool:
+        """Pass a consumer's signal on, past whatever waits here; not to a producer that reads nothing."""
+        if self._connection.paused:
+            return False
         self._connection.tell(signal)
+        return True
 
     def tell_audience(self, consumers: int) -> None:
         """Tell the producer how many follow."""
@@ -227,7 +233,8 @@ class Producer:
 
     def end(self, code: ProblemCode, why: str) -> None:
         """Say why, and close; what waits for room was never acknowledged."""
-        log.info("producer.ended", stream=self.stream.id, producer=self._pen.id, code=code)
+        if not self._connection.is_finished:
+            log.info("producer.ended", stream=self.stream.id, producer=self._pen.id, code=code.value)
         self._items.clear()
         self.channel.remove_inlet(self)
         self._connection.refuse(code, why)
@@ -256,7 +263,7 @@ class Producer:
         self.channel.remove_inlet(self)
         if not any(inlet.producer_id == self._pen.id for inlet in self.channel.inlets):
             self._hub.lease(self.channel, self._pen.id)
-        self._hub.touch(self.channel)
+        self._hub.detach(self.channel, self)
 
 
 def _invalid(message: str) -> WireError:

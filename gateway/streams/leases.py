@@ -46,7 +46,7 @@ class Leases:
         """
         if producer_id not in self._open.values():
             return False
-        self._deadlines[producer_id] = deadline
+        self._deadlines.setdefault(producer_id, deadline)  # one that was lost before gains nothing
         return True
 
     def returned(self, producer_id: str | None) -> None:

@@ -189,7 +189,7 @@ class Log:
         if cursor >= self.floor - 1:
             return cursor
         saved = self.prefix.runs_after(cursor) if folded else []
-        return saved[0].first - 1 if saved else self.floor - 1
+        return min(saved[0].first, self.floor) - 1 if saved else self.floor - 1
 
     def size(self, after: int, last: int) -> int:
         """Bytes of the frames of `after + 1 … last`; what is trimmed counts for nothing."""

@@ -88,10 +88,14 @@ class StreamManager:
             StreamError: not found.
         """
         stream = self._find("close", stream_id)
+        self.end(stream, now, reason)
+        return stream
+
+    def end(self, stream: Stream, now: float, reason: EndReason = "closed") -> None:
+        """As `close`, for whoever has the stream itself: its id may be another stream's by now."""
         if not stream.is_closed:
             stream.close(reason, now)
             self._closed.append(stream)
-        return stream
 
     def close_all(self, now: float, reason: EndReason = "closed") -> list[Stream]:
         """End every open stream; returns those that were open."""

@@ -238,10 +238,15 @@ class Stream:
             now: monotonic seconds.
 
         Raises:
-            WireError: `position_ahead`; `forbidden`, policy `block` where it is not allowed.
+            WireError: `position_ahead`; `forbidden`, policy `block` where it is not allowed; `bad_request`, an
+                interval where the policy folds nothing.
         """
         policy = request.policy or self.settings.policy
         self.settings.check_policy(policy)
+        if request.interval and policy is not Policy.COALESCE:
+            raise WireError(
+                ProblemCode.BAD_REQUEST, f"parameter 'interval': this stream's policy, {policy}, folds nothing"
+            )
         readable_after = partial(self.log.readable_after, folded=policy is Policy.COALESCE)
         plan = plan_subscription(request, LogState(self.epoch, self.log.head, readable_after))
         key = (codec, request.types)
@@ -255,7 +260,7 @@ class Stream:
             policy=policy,
             buffer=request.buffer or self.settings.buffer,
             buffer_bytes=self.settings.buffer_bytes,
-            interval=request.interval / 1000 if policy is Policy.COALESCE else 0.0,
+            interval=request.interval / 1000,
         )
         self._subscriptions[subscription] = None
         if policy is Policy.BLOCK:

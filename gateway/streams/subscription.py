@@ -105,6 +105,14 @@ class Subscription:
         return self.stream.log.head - self.cursor
 
     @property
+    def is_full(self) -> bool:
+        """Whether its buffer is full, by events or by bytes: producers wait for it if its policy is `block`."""
+        log = self.stream.log
+        return not self._is_replaying and (
+            self.lag >= self.buffer or log.size(self.cursor, log.head) >= self.buffer_bytes
+        )
+
+    @property
     def is_live(self) -> bool:
         """Whether it stands at the head and only waits for what comes next."""
         return self._is_caught_up and not self.lag and not self.ended

@@ -342,3 +342,27 @@ async def test_a_drop_newest_reader_that_never_read_gets_what_fitted(stream: Loc
         first, second, gap = await take(subscription, 3)
         assert [item.data.text for item in (first, second) if isinstance(item, Event)] == ["a", "b"]
         assert gap == Gap(first=3, seq=4, reason="dropped")
+
+
+async def test_a_block_reader_holds_senders_up_for_block_timeout_and_is_told() -> None:
+    async with Hub(Settings(block_timeout=0.2)) as hub:
+        stream = hub.create("demo")
+        subscription = stream.subscribe(SubscribeRequest(policy=Policy.BLOCK, buffer=1))
+        await stream.send(TextDelta("1"))
+        await stream.send(TextDelta("2"), timeout=10)
+        with pytest.raises(StreamError, match="block_timeout"):
+            await anext(subscription)
+        with pytest.raises(StopAsyncIteration):
+            await anext(subscription)
+        assert stream.statistics().counters.disconnected == 1
+
+
+async def test_a_handle_of_a_stream_that_is_forgotten_touches_no_stream_of_the_same_name(hub: Hub) -> None:
+    old = hub.create("again")
+    old.close()
+    hub.manager.expire(hub.now() + hub.settings.closed_retention)
+    new = hub.create("again")
+    old.close()
+    assert not new.is_closed
+    assert old.is_closed
+    assert old.statistics().closed

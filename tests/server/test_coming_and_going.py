@@ -1,0 +1,108 @@
+"""Connections that come and go on one stream: whoever comes next finds everything in order."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+
+from gateway.server import Gateway
+from gateway.server.consumer import Consumer
+from tests.server.conftest import StartGateway
+from tests.server.peers import consumer, producer, publish, text_delta, types_of
+from tests.server.rawpeer import RawPeer, text
+from tests.server.waiting import eventually
+
+
+async def open_raw(gateway: Gateway, what: str, receive_buffer: int | None = None) -> RawPeer:
+    """A connection to an endpoint of stream `demo` that nobody reads."""
+    it = await RawPeer.connect(gateway.port, receive_buffer)
+    assert b" 101 " in (await it.upgrade(f"/v1/streams/demo/{what}")).splitlines()[0]
+    return it
+
+
+async def test_a_dead_consumers_late_end_takes_nothing_from_its_successors(start_gateway: StartGateway) -> None:
+    gateway = await start_gateway(send_timeout=60, buffer_bytes=64 * 1024)
+    stalled = await open_raw(gateway, "subscribe?policy=disconnect&buffer=1", 2048)
+    big = text_delta("x" * 60_000)
+    async with producer(gateway) as writing:
+        for seq in range(1, 21):
+            await publish(writing, big, upto=seq)
+        counters = gateway.hub.manager.get("demo").counters
+        await eventually(lambda: counters.disconnected == 1)
+    async with producer(gateway) as writing:
+        await writing.say(text_delta("again"))
+        await writing.read_until("ack")
+        stalled.close()  # only now is the connection of the disconnected consumer gone
+        await eventually(lambda: gateway.hub.manager.get("demo").consumers == 0)
+        async with consumer(gateway, "from=now") as reading:
+            await reading.read_until("caught_up")
+            await writing.say(text_delta("live"))
+            await reading.read_until("text_delta")
+            await reading.say({"type": "signal", "name": "cancel"})
+            assert (await reading.read_until("signal_result"))[-1]["delivered"] == 1
+
+
+async def test_a_fenced_producers_late_end_does_not_end_its_successors_message(start_gateway: StartGateway) -> None:
+    gateway = await start_gateway(lease=0.2)
+    start = {"type": "message_start", "data": {"message_id": "m"}}
+    first = await open_raw(gateway, "publish?producer=p&generation=1")
+    await first.send(text(start))
+    await eventually(lambda: gateway.hub.manager.get("demo").log.head == 1)
+    async with producer(gateway, "producer=p&generation=2"):
+        pass
+    async with producer(gateway, "producer=p&generation=2") as writing, consumer(gateway) as reading:
+        await writing.say(text_delta("a"))
+        await reading.read_until("text_delta")
+        first.close()
+        await eventually(lambda: gateway.hub.manager.get("demo").publishing == 1)
+        gateway.hub._expire_leases(gateway.hub.now() + 60)
+        await writing.say({"type": "message_stop", "data": {"message_id": "m", "stop_reason": "end_turn"}})
+        assert types_of(await reading.read_until("message_stop")) == ["message_stop"]
+
+
+async def test_a_stream_that_is_forgotten_is_not_closed_again_nor_another_of_its_name(
+    start_gateway: StartGateway,
+) -> None:
+    gateway = await start_gateway(closed_retention=0)
+    async with producer(gateway) as old:
+        gateway.hub.close("demo")
+        await eventually(lambda: gateway.hub.count() == 0)
+        async with consumer(gateway) as reading:
+            await reading.read_until("caught_up")
+            await old.say({"type": "close_stream"})
+            assert [it["code"] for it in await old.read_all() if it["type"] == "problem"] == ["stream_closed"]
+            assert old.code == 4501
+            await reading.say({"type": "signal", "name": "still there?"})
+            await reading.read_until("signal_result")
+
+
+async def test_a_producer_that_reads_nothing_is_sent_no_signals_and_they_are_not_counted(
+    start_gateway: StartGateway,
+) -> None:
+    gateway = await start_gateway(send_timeout=60, signal_rate=1_000)
+    deaf = await open_raw(gateway, "publish", 2048)
+    async with consumer(gateway) as reading:
+        await reading.read_until("caught_up")
+        delivered = []
+        for _ in range(200):
+            await reading.say({"type": "signal", "name": "cancel", "data": "x" * 60_000})
+            delivered.append((await reading.read_until("signal_result"))[-1]["delivered"])
+        assert delivered[0] == 1
+        assert delivered[-1] == 0
+        assert sum(delivered) < 20
+    deaf.close()
+
+
+async def test_consumers_that_stalled_and_died_are_forgotten(start_gateway: StartGateway) -> None:
+    gateway = await start_gateway(send_timeout=60)
+    async with consumer(gateway, "from=now") as staying, producer(gateway) as writing:
+        await staying.read_until("caught_up")
+        stalled = [await open_raw(gateway, "subscribe?policy=disconnect&buffer=10000", 2048) for _ in range(5)]
+        for seq in range(1, 9):
+            await publish(writing, text_delta("x" * 60_000), upto=seq)
+        for it in stalled:
+            it.close()
+        await eventually(lambda: gateway.hub.manager.get("demo").consumers == 1)
+        await asyncio.sleep(0)
+        gc.collect()
+        assert sum(isinstance(it, Consumer) for it in gc.get_objects()) == 1
