@@ -13,8 +13,9 @@ from weakref import WeakSet
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import PayloadTooBig
 from websockets.frames import BINARY, DATA_OPCODES, TEXT, Frame
-from websockets.protocol import CONNECTING, OPEN, Event
+from websockets.protocol import CONNECTING, OPEN, SEND_EOF, Event
 
+from gateway.server.http import is_upgrade, respond_unreadable
 from gateway.streams.stream import Stream
 from gateway.telemetry import get_logger
 from protocol.codec import JSON, Codec
@@ -130,7 +131,14 @@ class GatewayConnection(ServerConnection):
             self.transport.abort()
 
     def send_data(self) -> None:
-        """Send what the protocol produced; before a close for a message beyond the hard limit, say why."""
+        """Send what the protocol produced; before a close for a message beyond the hard limit, say why.
+
+        A request that could not be parsed gets the form of every other refusal: the protocol would send plain text or
+        nothing, and hangs up either way.
+        """
+        failure = self.protocol.handshake_exc
+        if self.request is None and failure is not None and self.protocol.writes:
+            self.protocol.writes = [respond_unreadable(failure).serialize(), SEND_EOF]
         if isinstance(self.protocol.parser_exc, PayloadTooBig) and not self.is_finished:
             code = ProblemCode.MESSAGE_TOO_BIG
             why = f"messages end the connection beyond {HARD_MESSAGE_LIMIT} bytes: send less"
@@ -195,7 +203,13 @@ class GatewayConnection(ServerConnection):
     def data_received(self, data: bytes) -> None:
         """Bytes came: whoever sends is alive."""
         self.last_heard = self.loop.time()
-        super().data_received(data)
+        while self.request is None and self.protocol.handshake_exc is None and data:
+            line, newline, data = data.partition(b"\n")  # by lines, as the parser takes what follows for frames
+            super().data_received(line + newline)
+        if self.request is None or self.protocol.state is not CONNECTING:
+            super().data_received(data)
+        elif data and self.response is None and is_upgrade(self.request.headers):
+            self.transport.abort()  # a client must wait for the answer to its handshake (RFC 6455 §4.1)
         if self.protocol.close_expected():
             self._end_soon()
 
@@ -208,8 +222,6 @@ class GatewayConnection(ServerConnection):
         """Take a frame: assemble fragments, hand whole messages to the peer."""
         if not isinstance(event, Frame):
             super().process_event(event)
-        elif self.protocol.state is CONNECTING:
-            self.transport.abort()  # a client must wait for the answer to its handshake (RFC 6455 §4.1)
         elif event.opcode in DATA_OPCODES:
             self._take(event)
 

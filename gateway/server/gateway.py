@@ -20,7 +20,7 @@ from gateway.config import Settings
 from gateway.hub import Hub
 from gateway.server.connection import CLOSE_TIMEOUT, HARD_MESSAGE_LIMIT, GatewayConnection
 from gateway.server.consumer import Consumer
-from gateway.server.http import Target, answer, parse_target, respond_problem
+from gateway.server.http import Target, answer, is_upgrade, parse_target, respond_problem
 from gateway.server.producer import Producer
 from gateway.telemetry import get_logger
 from protocol.addresses import check_stream_id, parse_publish, parse_subscribe
@@ -133,7 +133,7 @@ class Gateway:
             return respond_problem(
                 HTTPStatus.METHOD_NOT_ALLOWED, f"{request.method} is not possible here; allowed: GET", Allow="GET"
             )
-        if not _is_upgrade(request.headers):
+        if not is_upgrade(request.headers):
             return respond_problem(
                 HTTPStatus.UPGRADE_REQUIRED, "this is a WebSocket endpoint: connect with ws://", Upgrade="websocket"
             )
@@ -238,10 +238,6 @@ def _check_id(target: Target) -> str:
         return check_stream_id(target.stream_id)
     except ValueError as error:
         raise WireError(ProblemCode.BAD_REQUEST, str(error)) from None
-
-
-def _is_upgrade(headers: Headers) -> bool:
-    return any("websocket" in value.lower() for value in headers.get_all("Upgrade"))
 
 
 def _process_response(_connection: ServerConnection, _request: Request, response: Response) -> Response | None:

@@ -14,6 +14,7 @@ from urllib.parse import unquote
 import msgspec
 from msgspec.structs import replace
 from websockets.datastructures import Headers
+from websockets.exceptions import HeaderLineTooLong, RequestLineTooLong, TooManyHeaders
 from websockets.http11 import Response
 
 from gateway.hub import Hub
@@ -38,6 +39,12 @@ _STATUS = {
     ErrorKind.INVALID: HTTPStatus.BAD_REQUEST,
     ErrorKind.FULL: HTTPStatus.SERVICE_UNAVAILABLE,
     ErrorKind.CLOSED: HTTPStatus.CONFLICT,
+}
+
+_PARSE_STATUS: Final[dict[type[Exception], HTTPStatus]] = {
+    RequestLineTooLong: HTTPStatus.REQUEST_URI_TOO_LONG,
+    HeaderLineTooLong: HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+    TooManyHeaders: HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
 }
 
 
@@ -79,6 +86,21 @@ def respond_problem(status: HTTPStatus, detail: str, **headers: str) -> Response
     """A refusal (RFC 9457)."""
     body = {"type": "about:blank", "title": status.phrase, "status": status.value, "detail": detail}
     return respond(status, msgspec.json.encode(body) + b"\n", PROBLEM_TYPE, **headers)
+
+
+def respond_unreadable(failure: Exception) -> Response:
+    """A refusal of a request that could not be parsed.
+
+    Args:
+        failure: what the library's parser made of it.
+    """
+    status = _PARSE_STATUS.get(type(failure), HTTPStatus.BAD_REQUEST)
+    return respond_problem(status, f"the request can't be read: {failure.__cause__ or failure}")
+
+
+def is_upgrade(headers: Headers) -> bool:
+    """Whether a request asks for a WebSocket."""
+    return any("websocket" in value.lower() for value in headers.get_all("Upgrade"))
 
 
 def answer(hub: Hub, method: str, target: Target, *, is_ready: bool) -> Response:

@@ -15,7 +15,7 @@ from gateway.server import Gateway
 from protocol.events import TextDelta
 from tests.server.conftest import StartGateway
 from tests.server.peers import consumer, producer, publish, text_delta
-from tests.server.rawpeer import HANDSHAKE, RawPeer
+from tests.server.rawpeer import HANDSHAKE, TEXT, RawPeer, frame
 
 
 async def ask(gateway: Gateway, method: str, path: str) -> httpx.Response:
@@ -129,6 +129,69 @@ async def test_a_malformed_handshake_is_a_problem_document(gateway: Gateway, hea
     request = f"GET /v1/streams/demo/subscribe HTTP/1.1\r\nHost: gateway\r\n{headers}\r\n".encode()
     got, body = await ask_raw(gateway, request)
     assert (got, body["status"]) == (status, status)
+
+
+@pytest.mark.parametrize(
+    ("request_", "status"),
+    [
+        pytest.param(b"hello\r\n\r\n", 400, id="no request line"),
+        pytest.param(b"hello\n", 400, id="a line without CR"),
+        pytest.param(b"GET /livez HTTP/9.9\r\n\r\n", 400, id="another version"),
+        pytest.param("GET /v1/streams/é HTTP/1.1\r\n\r\n".encode(), 400, id="a target outside of ASCII"),
+        pytest.param(b"PUT /v1/streams/x HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}", 400, id="a body"),
+        pytest.param(b"PUT /v1/streams/x HTTP/1.1\r\nContent-Length: 2\r\n\r\n", 400, id="a body yet to come"),
+        pytest.param(
+            b"PUT /v1/streams/x HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n", 400, id="chunks"
+        ),
+        pytest.param(b"GET /" + b"x" * 10_000 + b" HTTP/1.1\r\n\r\n", 414, id="a long target"),
+        pytest.param(b"GET /livez HTTP/1.1\r\nX: " + b"x" * 100_000 + b"\r\n\r\n", 431, id="a long header"),
+        pytest.param(b"GET /livez HTTP/1.1\r\n" + b"X: y\r\n" * 1000 + b"\r\n", 431, id="many headers"),
+    ],
+)
+async def test_a_request_that_cannot_be_parsed_is_a_problem_document(
+    gateway: Gateway, request_: bytes, status: int
+) -> None:
+    got, body = await ask_raw(gateway, request_)
+    assert (got, body["status"]) == (status, status)
+    assert body["detail"]
+    assert (await ask(gateway, "GET", "/v1/streams")).json() == []
+
+
+async def test_a_body_is_refused_with_the_reason(gateway: Gateway) -> None:
+    _, body = await ask_raw(gateway, b"PUT /v1/streams/x HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}")
+    assert "body" in body["detail"]
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        pytest.param(b"GET /readyz HTTP/1.1\r\n\r\n", id="another request"),
+        pytest.param(b"\xff" * 100_000, id="a lot of bytes"),
+        pytest.param(frame(TEXT, b"{}"), id="a frame"),
+    ],
+)
+@pytest.mark.parametrize("is_later", [False, True], ids=["at once", "later"])
+async def test_what_follows_a_plain_request_is_not_read(
+    gateway: Gateway, rest: bytes, *, is_later: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    it = await RawPeer.connect(gateway.port)
+    request = b"GET /livez HTTP/1.1\r\n\r\n"
+    await it.send(request if is_later else request + rest)
+    head = await it.read_head()
+    if is_later:
+        await it.send(rest)
+    assert head.startswith(b"HTTP/1.1 200 ")
+    assert await it.read_rest() == b'{"status":"ok"}\n'
+    it.close()
+    assert not caplog.records
+
+
+async def test_a_request_may_come_byte_by_byte(gateway: Gateway) -> None:
+    it = await RawPeer.connect(gateway.port)
+    for byte in b"GET /livez HTTP/1.1\r\nHost: gateway\r\n\r\n":
+        await it.send(bytes((byte,)))
+    assert (await it.read_head()).startswith(b"HTTP/1.1 200 ")
+    it.close()
 
 
 async def test_unknown_subprotocols_alone_are_refused_before_the_upgrade(gateway: Gateway) -> None:
