@@ -94,7 +94,12 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     closed_retention: Annotated[float, Meta(ge=0, description="Seconds a closed stream can still be replayed")] = 600.0
     inactive_after: Annotated[
-        float, Meta(gt=0, description="Seconds without event or peer after which an open stream is closed")
+        float,
+        Meta(
+            gt=0,
+            description="Seconds without an event, and without a peer coming or going, after which an open stream "
+            "is closed",
+        ),
     ] = 86_400.0
     cleanup_interval: Annotated[float, Meta(gt=0, description="Seconds between clean-ups of inactive streams")] = 3600.0
 
