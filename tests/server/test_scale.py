@@ -1,4 +1,4 @@
-"""Ten thousand streams and two thousand consumers, with default limits on a small machine (issue 2, must hold)."""
+"""Ten thousand streams and two thousand consumers, with default limits on a small machine."""
 
 from __future__ import annotations
 
