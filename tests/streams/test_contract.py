@@ -98,6 +98,8 @@ class ContractMachine(CoreMachine):
         if pen.id is None:
             self.append(it, data)
             return
+        if not model.stream.producers.is_latest(pen):
+            return  # a later connection goes on with its numbers: the server ends this one
         book = self.accepted[id(model), pen.id, pen.generation]
         number = max(len(book) + step, 1)
         match pen.judge(number):

@@ -169,6 +169,8 @@ class CoreMachine(RuleBasedStateMachine):
         interval: int,
         codec: Codec,
     ) -> None:
+        if (policy or self.manager.settings.policy) is not Policy.COALESCE:
+            interval = 0
         request = SubscribeRequest(
             start="now" if start == "now" else "start", policy=policy, buffer=buffer, types=wanted, interval=interval
         )

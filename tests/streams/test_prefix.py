@@ -142,7 +142,7 @@ def test_nothing_is_kept_before_a_message_begins() -> None:
 def test_a_resume_before_the_floor_is_a_gap_up_to_the_floor_and_no_further() -> None:
     stream = make_stream(events=10)
     publish(stream, MessageStart("m"), *answer(18), Usage(1, 2, 3), *answer(6))
-    kept = [(run.first, run.last) for run in stream.log.prefix.runs_after(11)]
-    assert kept == [(12, 19), (20, 20), (21, 22)]
+    kept = [(run.first, run.last) for run in stream.log.prefix.runs_after(0)]
+    assert kept == [(1, 1), (2, 19), (20, 20), (21, 22)]
     assert stream.log.floor == 17, "in the middle of a kept run"
     assert spans(read(stream, "after=14")) == ["evicted 15-16", (17, 19), (20, 20), (21, 26)]

@@ -63,9 +63,11 @@ def test_what_a_consumer_leaves_open_the_settings_of_the_stream_decide() -> None
     assert (explicit.policy, explicit.buffer) == (Policy.BLOCK, 9)
 
 
-def test_an_interval_only_counts_where_the_policy_folds() -> None:
+def test_an_interval_is_refused_where_the_policy_folds_nothing() -> None:
     stream = make_stream(StreamSettings(policy=Policy.BLOCK))
-    assert stream.subscribe(ask("interval=50"), now=0.0).interval == 0.0
+    with pytest.raises(WireError, match="interval"):
+        stream.subscribe(ask("interval=50"), now=0.0)
+    assert stream.consumers == 0
     assert stream.subscribe(ask("interval=50&policy=coalesce"), now=0.0).interval == 0.05
 
 
