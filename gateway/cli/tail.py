@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import sys
 from functools import partial
@@ -21,6 +22,10 @@ from protocol.addresses import MAX_BUFFER, MAX_INTERVAL_MS, Start
 from protocol.events import EventType
 from protocol.messages import Policy, Subscribed
 from protocol.position import Position
+
+CANCEL_PAUSE = 1.0
+"""Seconds after a cancel in which no other is sent: a key held down repeats, and would soon trip the
+gateway's `signal_rate`."""
 
 
 @click.command(
@@ -109,6 +114,26 @@ def _say_beside(view: View, text: str) -> None:
     say(text)
 
 
+class Cooldown:
+    """A pause after something was done, in which it is not done again. Pure; time is an argument.
+
+    Args:
+        pause: seconds.
+    """
+
+    def __init__(self, pause: float) -> None:
+        self._pause = pause
+        self._ends_at = -math.inf
+
+    def begin(self, now: float) -> None:
+        """It has been done."""
+        self._ends_at = now + self._pause
+
+    def is_over(self, now: float) -> bool:
+        """Whether it may be done."""
+        return now >= self._ends_at
+
+
 class Tail:
     """One run of `tail`.
 
@@ -159,9 +184,12 @@ class Tail:
 
     async def _heed(self, keyboard: Keyboard) -> None:
         """Do what the keys mean."""
+        clock = asyncio.get_running_loop().time
+        cooldown = Cooldown(CANCEL_PAUSE)
         async for key in keyboard.keys():
-            if key == "c":
+            if key == "c" and cooldown.is_over(clock()):
                 await self._cancel()
+                cooldown.begin(clock())  # what was pressed meanwhile is read from here on, and falls into it
             elif key == "q":
                 click.echo(self._view.interrupt(), nl=False)
                 raise click.exceptions.Exit(self._status)

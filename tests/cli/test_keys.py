@@ -10,6 +10,7 @@ from asyncio.subprocess import PIPE
 import pytest
 from websockets.asyncio.server import ServerConnection
 
+from gateway.cli.tail import Cooldown
 from gateway.client import Publisher
 from protocol.codes import CloseCode
 from protocol.events import TextDelta
@@ -51,6 +52,28 @@ async def test_c_sends_cancel_and_says_to_how_many(start: Start, gateway: str, t
         await publisher.close_stream()
     assert await process.wait() == 0
     assert not is_cbreak(terminal)
+
+
+async def test_c_held_down_cancels_once(start: Start, gateway: str, terminal: Terminal) -> None:
+    side = terminal.side
+    async with Publisher(gateway, "demo") as publisher:
+        await publisher.send(TextDelta("some text"))
+        process = await start("tail", "demo", f"--url={gateway}", stdin=side, stdout=side, stderr=side)
+        await wait_tail(terminal)
+        terminal.type("c" * 40 + "q")
+        assert await process.wait() == 0
+    assert terminal.shown.count("cancel sent") == 1
+
+
+def test_a_cooldown_ends_so_long_after_what_it_follows() -> None:
+    cooldown = Cooldown(1.0)
+    assert cooldown.is_over(now=0.0)
+    cooldown.begin(now=5.0)
+    assert not cooldown.is_over(now=5.0)
+    assert not cooldown.is_over(now=5.9)
+    assert cooldown.is_over(now=6.0)
+    cooldown.begin(now=7.0)
+    assert not cooldown.is_over(now=7.5)
 
 
 async def test_q_quits(start: Start, gateway: str, terminal: Terminal) -> None:
