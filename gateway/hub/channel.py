@@ -231,6 +231,9 @@ class Channel:
         """Bring every consumer that accepts as far as it goes."""
         stream = self.stream
         for cohort in tuple(self._cohorts.values()):
+            if not cohort:
+                del self._cohorts[cohort.view]  # its members have left; whoever comes makes another
+                continue
             cohort.deliver()
             if stream.is_closed or cohort.position + 1 < stream.log.floor:
                 for outlet in cohort.dissolve():

@@ -52,6 +52,9 @@ class Peer(Protocol):
     def end(self, code: ProblemCode, why: str) -> None:
         """Say why, and close."""
 
+    def finished(self) -> None:
+        """Nothing more is sent or taken, though the socket may stay for a while; may be told twice."""
+
     def lost(self) -> None:
         """The connection is gone."""
 
@@ -117,6 +120,8 @@ class GatewayConnection(ServerConnection):
     def _end_soon(self) -> None:
         """Serve the peer no more: read on until it hangs up, though not for ever."""
         self.is_finished = True
+        if self.peer is not None:
+            self.peer.finished()
         for reason in tuple(self._reading_held_by):
             self.release_reading(reason)
         if self._close_timer is None:

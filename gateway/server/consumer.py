@@ -107,6 +107,12 @@ class Consumer:
     def _pump_now(self) -> None:
         self._timer = None
         self.pump()
+        self._tell_of_room()
+
+    def _tell_of_room(self) -> None:
+        """After a pump that nobody appended for: producers that wait for this consumer may have room now."""
+        if self.subscription.policy is Policy.BLOCK:
+            self._hub.touch(self.channel)
 
     def drain(self) -> None:
         """Send what is left, then close with 1001."""
@@ -118,8 +124,11 @@ class Consumer:
     def end(self, code: ProblemCode, message: str) -> None:
         """Say why, and where to resume, and close."""
         self._leave_cohort()
-        self.channel.let_rest(self)
         self._connection.refuse(code, message, resume_after=self.subscription.cursor)
+
+    def finished(self) -> None:
+        """Nothing more is sent: whoever waits for this consumer need not any more."""
+        self._detach()
 
     # Falling behind
 
@@ -140,8 +149,7 @@ class Consumer:
         if not self._connection.is_finished:
             self.channel.pump_each_time(self)
             self.pump()
-            if self.subscription.policy is Policy.BLOCK:
-                self._hub.touch(self.channel)  # waiting producers may have room now
+            self._tell_of_room()
 
     def check_lag(self) -> None:
         """Let the policy judge the lag, if this consumer can't take: of one that can, the cohort has the cursor."""
@@ -169,7 +177,6 @@ class Consumer:
         subscription.stream.counters.disconnected += 1
         log.info("consumer.disconnected", stream=subscription.stream.id, policy=subscription.policy, why=why)
         self.end(ProblemCode.SLOW_CONSUMER, f"policy {subscription.policy}: this consumer {why}; resume to go on")
-        self._detach()
 
     # Receiving
 

@@ -206,7 +206,7 @@ class Producer:
 
     def signal(self, signal: Signal) -> bool:
         """Pass a consumer's signal on, past whatever waits here; not to a producer that reads nothing."""
-        if self._connection.paused:
+        if self._connection.paused or self._connection.is_finished:
             return False
         self._connection.tell(signal)
         return True
@@ -238,6 +238,9 @@ class Producer:
         self._items.clear()
         self.channel.remove_inlet(self)
         self._connection.refuse(code, why)
+
+    def finished(self) -> None:
+        """Nothing more is taken; `lost` does what is to be done."""
 
     def pause(self) -> None:
         """The producer does not read its acks; the connection has stopped reading its events already."""

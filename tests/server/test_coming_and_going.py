@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import gc
+from typing import cast
 
+import pytest
+
+from gateway.config import Settings
+from gateway.hub import Hub
 from gateway.server import Gateway
+from gateway.server.connection import GatewayConnection
 from gateway.server.consumer import Consumer
+from protocol.addresses import SubscribeRequest
+from protocol.events import TextDelta
+from protocol.messages import Policy
 from tests.server.conftest import StartGateway
 from tests.server.peers import consumer, producer, publish, text_delta, types_of
-from tests.server.rawpeer import RawPeer, text
+from tests.server.rawpeer import CLOSE, RawPeer, frame, text
 from tests.server.waiting import eventually
 
 
@@ -106,3 +115,52 @@ async def test_consumers_that_stalled_and_died_are_forgotten(start_gateway: Star
         await asyncio.sleep(0)
         gc.collect()
         assert sum(isinstance(it, Consumer) for it in gc.get_objects()) == 1
+
+
+async def test_a_block_consumer_that_never_stalls_makes_room_as_it_goes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its replay is over, its buffer full, and it empties it a chunk a turn: whoever waited meanwhile goes on."""
+    monkeypatch.setattr("gateway.server.consumer.CHUNKS_A_TURN", 1)
+    async with Hub(Settings(block_timeout=60)) as hub:
+        stream = hub.create("demo")
+        for _ in range(20):
+            stream.send_nowait(TextDelta("x" * 30_000))
+        core = hub.manager.get("demo")
+        request = SubscribeRequest(policy=Policy.BLOCK, buffer=1)
+        reader = Consumer(hub, cast("GatewayConnection", EagerConnection()), core.subscribe(request, now=hub.now()))
+        reader.start()
+        for _ in range(3):
+            stream.send_nowait(TextDelta("y" * 30_000))
+        while core.has_room:  # noqa: ASYNC110 - it is full between two turns only
+            await asyncio.sleep(0)
+        assert await stream.send(TextDelta("z"), timeout=5) == 24
+
+
+class EagerConnection:
+    """A socket that takes everything at once."""
+
+    is_finished = False
+
+    def __init__(self) -> None:
+        self.loop = asyncio.get_running_loop()
+
+    def write(self, _frames: bytes) -> None:
+        pass
+
+
+@pytest.mark.parametrize("by", ["the gateway", "a close of its own"])
+async def test_a_block_consumer_that_was_ended_holds_nobody_up(start_gateway: StartGateway, by: str) -> None:
+    gateway = await start_gateway(signal_rate=1.0, block_timeout=60)
+    ended = await open_raw(gateway, "subscribe?policy=block&buffer=1")
+    if by == "the gateway":
+        for _ in range(4):
+            await ended.send(text({"type": "signal", "name": "cancel"}))
+        await ended.read_until("problem", code="rate_limited")
+    else:
+        await ended.read_until("caught_up")
+        await ended.send(frame(CLOSE, b"\x03\xe8"))
+        assert (await ended.read_frame()) is not None
+    stream = gateway.hub.get("demo")  # its socket stays open all the while
+    for _ in range(5):
+        await stream.send(TextDelta("x"), timeout=2)
+    assert stream.statistics().consumers == 0
+    ended.close()
