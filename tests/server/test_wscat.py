@@ -44,6 +44,7 @@ class Terminal:
 
     def __init__(self, process: subprocess.Popen[bytes], fd: int) -> None:
         self.process = process
+        self._changed = asyncio.Event()  # the screen, or the program has ended
         self.screen = ""
         self._fd = fd
 
@@ -53,6 +54,7 @@ class Terminal:
             self.screen += CONTROL.sub("", os.read(self._fd, 65536).decode(errors="replace"))
         except OSError:  # the program has ended
             asyncio.get_running_loop().remove_reader(self._fd)
+        self._changed.set()
 
     def enter(self, line: str = "") -> None:
         """Type a line."""
@@ -63,7 +65,8 @@ class Terminal:
         async with asyncio.timeout(START):
             while not all(text in self.screen for text in expected):
                 assert self.process.poll() is None or not self.ended(), f"{expected} not on the screen:\n{self.screen}"
-                await asyncio.sleep(0.005)
+                self._changed.clear()
+                await self._changed.wait()
 
     def ended(self) -> bool:
         """Whether the program has ended."""
