@@ -1,4 +1,4 @@
-"""The gateway's settings: one frozen value, validated once (DESIGN §3.9).
+"""The gateway's settings: one frozen value, validated once (SPEC §10).
 
 Every setting is a flag of `deltawire serve` (`--retention-events`), an environment variable
 (`DELTAWIRE_RETENTION_EVENTS`) and a key of the TOML file (`retention_events`), in this order of precedence.

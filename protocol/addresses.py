@@ -1,4 +1,4 @@
-"""What a URL says: stream ids, paths and query parameters (DESIGN §3.1, §3.3, §3.5; SPEC §2).
+"""What a URL says: stream ids, paths and query parameters (SPEC §2, §5.1, §7.1).
 
 The query string says everything a subscription or a publication needs, so that wscat, a browser and curl need no
 first message.

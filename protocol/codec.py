@@ -1,4 +1,4 @@
-"""The two encodings of the wire, JSON and MessagePack, chosen by subprotocol (DESIGN §3.1; SPEC §3).
+"""The two encodings of the wire, JSON and MessagePack, chosen by subprotocol (SPEC §2.2, §3).
 
 Decoding is strict for what peers send to the gateway, lenient for what the gateway sends to them. Whatever goes on to
 other peers was decoded and is encoded anew here: no byte of a producer reaches a consumer unread.

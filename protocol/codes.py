@@ -1,4 +1,4 @@
-"""Close codes, problem codes, and which of them may be retried (DESIGN §3.7; SPEC §8).
+"""Close codes, problem codes, and which of them may be retried (SPEC §8).
 
 | close code | who should reconnect |
 |---|---|

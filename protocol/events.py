@@ -1,4 +1,4 @@
-"""The event types a stream is made of, as values (DESIGN §3.2; SPEC §4).
+"""The event types a stream is made of, as values (SPEC §4).
 
 Two shapes per type: the *data* (`TextDelta`), which a producer sends, and the *event* (`TextDeltaEvent`), which is
 the data in its envelope with the `seq` the gateway gave it. The classes here are lenient, as a client must be:

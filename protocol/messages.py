@@ -1,4 +1,4 @@
-"""Control messages in both directions: everything on the wire that is not an event (DESIGN §3.3–3.5; SPEC §5, §6)."""
+"""Control messages in both directions: everything on the wire that is not an event (SPEC §5, §7)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from protocol.events import Count, Name, Seq
 
 
 class Policy(StrEnum):
-    """What happens to a consumer that falls behind (DESIGN §3.4)."""
+    """What happens to a consumer that falls behind (SPEC §6)."""
 
     COALESCE = "coalesce"
     BLOCK = "block"
@@ -21,7 +21,7 @@ class Policy(StrEnum):
 
     @classmethod
     def _missing_(cls, value: object) -> Policy | None:
-        return cls.DROP_NEWEST if value == "drop" else None  # the alias of DESIGN §3.3, wherever a policy is named
+        return cls.DROP_NEWEST if value == "drop" else None  # the alias of SPEC §5.1, wherever a policy is named
 
 
 GapReason: TypeAlias = Literal["dropped", "evicted", "epoch_changed"]

@@ -1,4 +1,4 @@
-"""Where a reader stands in a stream: an epoch and a seq (DESIGN §3.3; SPEC §3).
+"""Where a reader stands in a stream: an epoch and a seq (SPEC §3.2).
 
 A stream's epoch is an opaque string made when its log begins. A seq means something only within its epoch.
 """

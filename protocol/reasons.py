@@ -1,4 +1,4 @@
-"""Why a payload could not be decoded, in words that name field and reason (DESIGN §3.2; SPEC §4.3)."""
+"""Why a payload could not be decoded, in words that name field and reason (SPEC §4.3)."""
 
 from __future__ import annotations
 

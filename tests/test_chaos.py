@@ -1,4 +1,4 @@
-"""The promises of DESIGN §4 over real sockets and processes, under random faults."""
+"""The promises of SPEC over real sockets and processes, under random faults."""
 
 from __future__ import annotations
 

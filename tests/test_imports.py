@@ -1,4 +1,4 @@
-"""Imports point down only, and no module reaches into another one's private parts (DESIGN §2, STYLE 11)."""
+"""Imports point down only, and no module reaches into another one's private parts."""
 
 from __future__ import annotations
 

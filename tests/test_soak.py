@@ -1,4 +1,4 @@
-"""Consumers that stand still take nothing that they don't give back (DESIGN §4, invariants 6 and 8)."""
+"""Consumers that stand still take nothing that they don't give back."""
 
 from __future__ import annotations
 

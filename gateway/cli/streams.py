@@ -1,4 +1,4 @@
-"""`deltawire streams`: look after streams over HTTP (DESIGN §3.6)."""
+"""`deltawire streams`: look after streams over HTTP (SPEC §9)."""
 
 from __future__ import annotations
 

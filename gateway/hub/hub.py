@@ -99,7 +99,7 @@ class Hub:
     def _format_age(age: float) -> str:
         return format_timestamp(time.time() - age)
 
-    # Streams (DESIGN §3.8)
+    # Streams
 
     def create(self, stream_id: str, settings: StreamSettings | None = None) -> LocalStream:
         """A new stream.

@@ -1,4 +1,4 @@
-"""A consumer's connection: the send loop, its backpressure and its deadlines (DESIGN §3.3, §3.4).
+"""A consumer's connection: the send loop, its backpressure and its deadlines (SPEC §5, §6).
 
 The loop is a function, `pump`, called when there may be something to send: the subscription says what, the socket
 says when to stop, the channel says when to go on. A consumer whose socket accepts no more rests until it does; only

@@ -1,4 +1,4 @@
-"""The gateway: listening, admission, keep-alive, drain (DESIGN §3.1, §3.9)."""
+"""The gateway: listening, admission, keep-alive, drain (SPEC §2, §8, §10)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""HTTP on the same port: streams, pages of events, schema, health (DESIGN §3.6; SPEC §9).
+"""HTTP on the same port: streams, pages of events, schema, health (SPEC §9).
 
 A route is a row of a table: method, path, function of hub and request parts to an answer. Whatever is refused is
 answered with a status and an `application/problem+json` body (RFC 9457).

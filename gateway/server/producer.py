@@ -1,4 +1,4 @@
-"""A producer's connection: validate, number, append, acknowledge (DESIGN §3.5)."""
+"""A producer's connection: validate, number, append, acknowledge (SPEC §7)."""
 
 from __future__ import annotations
 

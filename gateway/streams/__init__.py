@@ -3,7 +3,7 @@
 A stream is one append-only log of encoded frames; a subscription is a cursor on it. Replay, resume and live are one
 read path, so nothing is lost, doubled or reordered at a seam, and a consumer costs a cursor, not a queue.
 
-Invariants (DESIGN §4), each with a test of its name:
+Invariants, each with a test of its name:
 
 - what a consumer gets is a contiguous slice of the log: each seq delivered, folded, filtered by request, or in a gap
 - seq strictly increases on a subscription, and the same seq has the same bytes for everyone

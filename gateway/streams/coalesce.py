@@ -1,4 +1,4 @@
-"""Folding: adjacent deltas of one block become one frame that stands for all of them (DESIGN §3.3).
+"""Folding: adjacent deltas of one block become one frame that stands for all of them (SPEC §5.4).
 
 Lossless by construction: the text of a run is the concatenation of its deltas' texts. What may join a run is decided
 by the `Kind` alone, so that run boundaries are found without decoding anything.

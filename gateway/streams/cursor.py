@@ -1,4 +1,4 @@
-"""Where a subscription starts: what was asked + what the log holds → a plan (DESIGN §3.3; SPEC §5).
+"""Where a subscription starts: what was asked + what the log holds → a plan (SPEC §5.5).
 
 | asked | plan |
 |---|---|

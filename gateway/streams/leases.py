@@ -1,4 +1,4 @@
-"""Messages in progress, and how long a lost producer has to come back and finish them (DESIGN §3.5).
+"""Messages in progress, and how long a lost producer has to come back and finish them (SPEC §7.5).
 
     message_start ──► open ──► message_stop
                        │  ▲

@@ -1,4 +1,4 @@
-"""The log: an append-only sequence of encoded frames, bounded by events, bytes and age (DESIGN §1).
+"""The log: an append-only sequence of encoded frames, bounded by events, bytes and age.
 
 Invariants:
 

@@ -1,4 +1,4 @@
-"""The streams of a process, by id (DESIGN §3.8)."""
+"""The streams of a process, by id."""
 
 from __future__ import annotations
 

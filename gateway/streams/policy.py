@@ -1,4 +1,4 @@
-"""What happens to a consumer that fell behind: its lag + its limits → a decision (DESIGN §3.4).
+"""What happens to a consumer that fell behind: its lag + its limits → a decision (SPEC §6).
 
 Asked when a consumer can take again after it could not, never while it replays. `block` needs no decision here: its
 consumers get everything, and `Stream.has_room` tells producers when to wait.

@@ -1,4 +1,4 @@
-"""The folded beginning of the message in progress, kept when its raw events are trimmed (DESIGN §1, §3.3).
+"""The folded beginning of the message in progress, kept when its raw events are trimmed (SPEC §5.4).
 
 An answer can be longer than what its stream retains. Whoever joins late and folds gets it whole all the same: what the
 log trims of the open message is kept here as runs, a hundredth of its size. Bounded: a message whose folded beginning

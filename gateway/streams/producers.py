@@ -1,4 +1,4 @@
-"""Who publishes to a stream: idempotence and fencing (DESIGN §3.5).
+"""Who publishes to a stream: idempotence and fencing (SPEC §7.3, §7.4).
 
 Per producer id the gateway remembers the newest generation and the last `producer_seq` accepted in it. From these two
 numbers follows what happens to an event:

@@ -62,7 +62,7 @@ class Counters(Struct):
 
 
 class StreamInfo(Struct, frozen=True, kw_only=True):
-    """A stream at one moment (DESIGN §3.6).
+    """A stream at one moment (SPEC §9).
 
     Attributes:
         id: the stream id.

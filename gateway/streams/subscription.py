@@ -1,4 +1,4 @@
-"""A subscription: one consumer's cursor on a log, and what it is to be sent next (DESIGN §3.3).
+"""A subscription: one consumer's cursor on a log, and what it is to be sent next (SPEC §5).
 
     opening ──► replay ──► caught up ──► live ──► ended
 

@@ -1,6 +1,6 @@
 """Events small enough for one message: long text in several deltas, long JSON in several parts.
 
-A message may have 64 KiB (DESIGN §3.9). A code point takes at most 6 bytes in JSON (a control character, escaped), so
+A message may have 64 KiB (SPEC §10). A code point takes at most 6 bytes in JSON (a control character, escaped), so
 10 000 of them fit whatever they are, with room for the envelope.
 
 An extension that is larger travels as its JSON text: as many extensions as needed, named `NAME_part`, with the data

@@ -1,4 +1,4 @@
-"""What `scripts/chaos.py` and `scripts/soak.py` are made of: the promises of DESIGN §4 over real sockets and processes.
+"""What `scripts/chaos.py` and `scripts/soak.py` are made of: the promises of SPEC over real sockets and processes.
 
 Producers say what follows from their name and a number alone (`answers`), so that a restarted one says the same again
 and every event of a stream tells where it came from. Consumers write down what they get before they ask for more

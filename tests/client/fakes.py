@@ -106,7 +106,7 @@ async def stay(peer: ServerConnection) -> None:
 
 
 class FakeLog:
-    """The producer side of a stream: numbers, repeats and holes, as DESIGN §3.5 has them."""
+    """The producer side of a stream: numbers, repeats and holes, as SPEC §7.3 has them."""
 
     def __init__(self, epoch: str = "e1") -> None:
         self.epoch = epoch

@@ -1,4 +1,4 @@
-"""The hub: stream operations on a loop, deadlines, and faults that stay where they are (DESIGN §3.8)."""
+"""The hub: stream operations on a loop, deadlines, and faults that stay where they are."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Streams in the process of the hub: `async for`, `send`, threads (DESIGN §3.8)."""
+"""Streams in the process of the hub: `async for`, `send`, threads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every refusal of DESIGN §3.2 in both encodings: its code, the field it names, the reason it gives."""
+"""Every refusal of SPEC §4.3 in both encodings: its code, the field it names, the reason it gives."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a producer learns of its readers, and readers of a lost producer (DESIGN §3.5; SPEC §7.5, §7.7)."""
+"""What a producer learns of its readers, and readers of a lost producer (SPEC §7.5, §7.7)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a consumer gets, and in which order (DESIGN §3.3; SPEC §5)."""
+"""What a consumer gets, and in which order (SPEC §5)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""HTTP on the gateway's port: every route, and what is refused before an upgrade (DESIGN §3.1, §3.6; SPEC §2.3, §9)."""
+"""HTTP on the gateway's port: every route, and what is refused before an upgrade (SPEC §2.3, §9)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Connections nobody uses (DESIGN §3.7: 4004)."""
+"""Connections nobody uses (SPEC §8: 4004)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Shutdown, keep-alive, and that nothing is left when everything is closed (DESIGN §3.7, §3.9; invariants 7, 8)."""
+"""Shutdown, keep-alive, and that nothing is left when everything is closed (SPEC §8)."""
 
 from __future__ import annotations
 

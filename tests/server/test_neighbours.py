@@ -1,4 +1,4 @@
-"""One consumer stands still: whatever its policy, its healthy neighbours miss nothing (DESIGN §4, invariant 7)."""
+"""One consumer stands still: whatever its policy, its healthy neighbours miss nothing (SPEC §6)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What happens to a consumer that stops reading, and that nobody else feels it (DESIGN §3.4; SPEC §6)."""
+"""What happens to a consumer that stops reading, and that nobody else feels it (SPEC §6)."""
 
 from __future__ import annotations
 

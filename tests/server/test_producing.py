@@ -1,4 +1,4 @@
-"""What a producer may send, and what it is answered (DESIGN §3.2, §3.5; SPEC §4.3, §7)."""
+"""What a producer may send, and what it is answered (SPEC §4.3, §7)."""
 
 from __future__ import annotations
 

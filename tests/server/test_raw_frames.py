@@ -1,4 +1,4 @@
-"""Invariant 9: any input ends in a documented code, never in 1011, a traceback or a hang (DESIGN §4)."""
+"""Any input ends in a documented code, never in 1011, a traceback or a hang (SPEC §8)."""
 
 from __future__ import annotations
 

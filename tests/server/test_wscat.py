@@ -1,4 +1,4 @@
-"""The real wscat of npm, used as a person would on a terminal (DESIGN §3.1)."""
+"""The real wscat of npm, used as a person would on a terminal (SPEC §2)."""
 
 from __future__ import annotations
 

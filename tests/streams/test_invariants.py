@@ -1,4 +1,4 @@
-"""The invariants of DESIGN §4 that the core answers for, against a naive model, whatever happens in whatever order."""
+"""The invariants that the core answers for, against a naive model, whatever happens in whatever order."""
 
 from __future__ import annotations
 

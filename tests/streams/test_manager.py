@@ -1,4 +1,4 @@
-"""The manager: every operation of DESIGN §3.8, and memory."""
+"""The manager: every operation, and memory."""
 
 from __future__ import annotations
 
