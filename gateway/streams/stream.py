@@ -262,6 +262,7 @@ class Stream:
             buffer_bytes=self.settings.buffer_bytes,
             interval=request.interval / 1000,
         )
+        view.readers += 1
         self._subscriptions[subscription] = None
         if policy is Policy.BLOCK:
             self._blocking[subscription] = None
@@ -277,8 +278,10 @@ class Stream:
         self._blocking.pop(subscription, None)
         self.progressed()
         self.last_active_at = now
-        if not self._subscriptions:
-            self._views.clear()
+        view = subscription.view
+        view.readers -= 1
+        if not view.readers:  # filters are the consumers' choice: a busy stream keeps only those in use
+            del self._views[view.codec, view.types]
 
     def close(self, reason: EndReason, now: float) -> None:
         """End the stream: what it holds can still be read. Closing twice changes nothing."""

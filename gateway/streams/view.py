@@ -43,14 +43,18 @@ class View:
         log: what is looked at.
         codec: the encoding.
         types: event types let through; None lets all through.
+
+    Attributes:
+        readers: subscriptions that read through it now.
     """
 
-    __slots__ = ("_is_json", "codec", "log", "types")
+    __slots__ = ("_is_json", "codec", "log", "readers", "types")
 
     def __init__(self, log: Log, codec: Codec, types: frozenset[EventType] | None) -> None:
         self.log = log
         self.codec = codec
         self.types = types
+        self.readers = 0
         self._is_json = codec is JSON
 
     def frame(self, message: Message) -> bytes:

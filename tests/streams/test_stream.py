@@ -81,6 +81,19 @@ def test_consumers_that_want_the_same_share_a_view() -> None:
     assert len(views) == 4
 
 
+def test_a_view_goes_with_the_last_consumer_that_wanted_it_though_others_stay() -> None:
+    stream = make_stream()
+    live(stream)
+    for types in ("usage", "error", "thinking,usage"):
+        first, second = live(stream, f"types={types}"), live(stream, f"types={types}")
+        stream.unsubscribe(first, 1.0)
+        assert stream.subscribe(ask(f"types={types}"), now=1.0).view is second.view, "the second one still reads it"
+        assert len(stream._views) == 2
+        for subscription in [it for it in stream._subscriptions if it.view is second.view]:
+            stream.unsubscribe(subscription, 2.0)
+        assert len(stream._views) == 1
+
+
 def test_a_refused_subscription_leaves_nothing_behind() -> None:
     stream = make_stream()
     with pytest.raises(WireError) as refusal:
