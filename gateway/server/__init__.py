@@ -1,6 +1,7 @@
 """The server: WebSocket and HTTP endpoints round a hub.
 
-- `gateway` — `Gateway`: listening, admission, keep-alive, drain
+- `gateway` — `Gateway`: listening, serving, keep-alive, drain
+- `admission` — what a request is answered before its upgrade, step by step
 - `connection` — one WebSocket without task or queue: frames in by callback, frames out already framed
 - `consumer` — the send loop, its backpressure and deadlines
 - `producer` — validate, number, append, acknowledge

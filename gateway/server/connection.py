@@ -15,7 +15,7 @@ from websockets.exceptions import PayloadTooBig
 from websockets.frames import BINARY, DATA_OPCODES, TEXT, Frame
 from websockets.protocol import CONNECTING, OPEN, SEND_EOF, Event
 
-from gateway.server.http import is_upgrade, respond_unreadable
+from gateway.server.http import Target, is_upgrade, respond_unreadable
 from gateway.streams.stream import Stream
 from gateway.telemetry import get_logger
 from protocol.codec import JSON, Codec
@@ -66,12 +66,16 @@ class GatewayConnection(ServerConnection):
         accepted: where it enters itself when its socket is there, before any handshake.
         args: as the library gives them.
         kwargs: likewise.
+
+    Attributes:
+        target: what it asked for, once it is admitted.
     """
 
     def __init__(self, accepted: WeakSet[GatewayConnection], *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._accepted = accepted
         self.codec: Codec = JSON
+        self.target = Target("", "", "")
         self.peer: Peer | None = None
         self.last_heard = self.loop.time()
         self.pinged_at: float | None = None

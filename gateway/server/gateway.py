@@ -1,26 +1,22 @@
-"""The gateway: listening, admission, keep-alive, drain (SPEC §2, §8, §10)."""
+"""The gateway: listening, serving, keep-alive, drain (SPEC §2, §8, §10)."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import socket
-from collections.abc import Sequence
 from functools import partial
-from http import HTTPStatus
 from typing import Self, cast
 from weakref import WeakSet
 
 from websockets.asyncio.server import Server, ServerConnection, serve
-from websockets.datastructures import Headers
-from websockets.http11 import Request, Response
-from websockets.typing import Subprotocol
 
 from gateway.config import Settings
 from gateway.hub import Hub
+from gateway.server.admission import Admission, reword_refusal, select_subprotocol
 from gateway.server.connection import CLOSE_TIMEOUT, HARD_MESSAGE_LIMIT, GatewayConnection
 from gateway.server.consumer import Consumer
-from gateway.server.http import Target, answer, is_upgrade, parse_target, respond_problem
+from gateway.server.http import Target
 from gateway.server.producer import Producer
 from gateway.telemetry import get_logger
 from protocol.addresses import check_stream_id, parse_publish, parse_subscribe
@@ -61,7 +57,7 @@ class Gateway:
         self.hub = hub or Hub(self.settings)
         self._accepted: WeakSet[GatewayConnection] = WeakSet()  # every socket, from before its handshake on
         self._connections: set[GatewayConnection] = set()
-        self._is_draining = False
+        self._admission = Admission(self.hub)
 
     async def __aenter__(self) -> Self:
         if self._owns_hub:
@@ -89,9 +85,9 @@ class Gateway:
             self._handle,
             settings.host,
             settings.port,
-            process_request=self._process_request,
-            process_response=_process_response,
-            select_subprotocol=_select_subprotocol,
+            process_request=self._admission.judge,
+            process_response=reword_refusal,
+            select_subprotocol=select_subprotocol,
             compression=None,  # deltas are too short to gain, and it would cost every consumer its own bytes
             server_header=None,
             open_timeout=settings.handshake_timeout,
@@ -121,39 +117,15 @@ class Gateway:
         host = self.settings.host
         return f"ws://[{host}]:{self.port}" if ":" in host else f"ws://{host}:{self.port}"
 
-    # Admission
-
-    def _process_request(self, _: ServerConnection, request: Request) -> Response | None:
-        """Answer plain HTTP; let WebSocket requests for a stream's two endpoints pass."""
-        target = parse_target(request.path)
-        is_endpoint = bool(target.stream_id) and target.tail in _ENDPOINTS
-        if not is_endpoint:
-            return answer(self.hub, request.method, target, is_ready=not self._is_draining)
-        if request.method != "GET":
-            return respond_problem(
-                HTTPStatus.METHOD_NOT_ALLOWED, f"{request.method} is not possible here; allowed: GET", Allow="GET"
-            )
-        if not is_upgrade(request.headers):
-            return respond_problem(
-                HTTPStatus.UPGRADE_REQUIRED, "this is a WebSocket endpoint: connect with ws://", Upgrade="websocket"
-            )
-        if self._is_draining:
-            return respond_problem(HTTPStatus.SERVICE_UNAVAILABLE, "the gateway is shutting down: connect elsewhere")
-        offered = _offered_subprotocols(request.headers)
-        if offered and not any(name in CODECS for name in offered):
-            return respond_problem(
-                HTTPStatus.BAD_REQUEST, f"none of the subprotocols offered is known; known: {', '.join(CODECS)}"
-            )
-        return None
+    # Connections
 
     async def _handle(self, connection: ServerConnection) -> None:
         """Serve one connection until it is gone. Its work is done in callbacks; this only keeps it."""
         assert isinstance(connection, GatewayConnection), "the factory makes nothing else"
-        assert connection.request is not None, "the handshake is over"
         connection.codec = CODECS.get(str(connection.subprotocol), JSON)
         self._connections.add(connection)
         try:
-            self._serve(connection, parse_target(connection.request.path))
+            self._serve(connection, connection.target)
             await connection.wait_closed()
         finally:
             self._connections.discard(connection)
@@ -200,9 +172,9 @@ class Gateway:
 
     async def drain(self) -> None:
         """Stop accepting, let peers take what is left, close with 1001; after `drain_timeout`, abort the rest."""
-        if self._is_draining:
+        if self._admission.is_draining:
             return
-        self._is_draining = True
+        self._admission.is_draining = True
         self._server.close(close_connections=False)
         for connection in tuple(self._accepted):
             if connection.request is None:
@@ -230,33 +202,11 @@ class Gateway:
             connection.transport.abort()
 
 
-_ENDPOINTS = ("/subscribe", "/publish")
-
-
 def _check_id(target: Target) -> str:
     try:
         return check_stream_id(target.stream_id)
     except ValueError as error:
         raise WireError(ProblemCode.BAD_REQUEST, str(error)) from None
-
-
-def _process_response(_connection: ServerConnection, _request: Request, response: Response) -> Response | None:
-    """Give what the library refuses the form of every other refusal."""
-    if not response.headers.get("Content-Type", "").startswith("text/plain"):
-        return None
-    status = HTTPStatus(response.status_code)
-    upgrade = {"Upgrade": "websocket"} if status is HTTPStatus.UPGRADE_REQUIRED else {}
-    return respond_problem(status, response.body.decode().partition("\n")[0], **upgrade)
-
-
-def _offered_subprotocols(headers: Headers) -> list[str]:
-    offers = ",".join(headers.get_all("Sec-WebSocket-Protocol"))
-    return [name for name in map(str.strip, offers.split(",")) if name]
-
-
-def _select_subprotocol(_: ServerConnection, offered: Sequence[Subprotocol]) -> Subprotocol | None:
-    """The first one offered that is known; none for a client that offers none, which gets JSON."""
-    return next((name for name in offered if name in CODECS), None)
 
 
 def _quiet_logger() -> logging.Logger:

@@ -266,7 +266,7 @@ async def test_a_gateway_that_drains_says_503_to_new_work(
     gateway: Gateway, monkeypatch: pytest.MonkeyPatch, path: str, status: int
 ) -> None:
     it = await RawPeer.connect(gateway.port)
-    monkeypatch.setattr(gateway, "_is_draining", True)
+    monkeypatch.setattr(gateway._admission, "is_draining", True)
     await it.send(HANDSHAKE.format(path=path, headers="").encode())
     head = await it.read_head()
     it.close()

@@ -1,0 +1,139 @@
+"""Admission: what a request is answered before its upgrade (SPEC §2.3).
+
+Each step of one ordered list is a function of the request to a refusal (or, for plain HTTP, the answer), or to None,
+which leaves the request to the next step. What passes them all is upgraded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from http import HTTPStatus
+from inspect import isawaitable
+from typing import NamedTuple, TypeAlias
+
+from websockets.asyncio.server import ServerConnection
+from websockets.datastructures import Headers
+from websockets.http11 import Request, Response
+from websockets.typing import Subprotocol
+
+from gateway.hub import Hub
+from gateway.server.connection import GatewayConnection
+from gateway.server.http import Target, answer, is_upgrade, parse_target, respond_problem
+from protocol.codec import CODECS
+
+_ENDPOINTS = ("/subscribe", "/publish")
+
+
+class Asked(NamedTuple):
+    """A request that waits for its answer.
+
+    Attributes:
+        connection: where it came from; its socket's address is known, its peer is not there yet.
+        request: as the library parsed it.
+        target: its path, in parts.
+    """
+
+    connection: GatewayConnection
+    request: Request
+    target: Target
+
+    @property
+    def is_endpoint(self) -> bool:
+        """Whether it is for one of a stream's two WebSocket endpoints."""
+        return bool(self.target.stream_id) and self.target.tail in _ENDPOINTS
+
+
+Step: TypeAlias = Callable[[Asked], Response | Awaitable[Response | None] | None]
+
+
+class Admission:
+    """The steps of a gateway.
+
+    Args:
+        hub: whose streams plain HTTP is answered from.
+
+    Attributes:
+        is_draining: the gateway is going away and takes nobody in any more.
+    """
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+        self.is_draining = False
+        self._steps: tuple[Step, ...] = (
+            self._answer_http,
+            check_method,
+            check_upgrade,
+            self._check_draining,
+            check_subprotocols,
+        )
+
+    async def judge(self, connection: ServerConnection, request: Request) -> Response | None:
+        """The answer to a request; None upgrades it. For `process_request` of `websockets`."""
+        assert isinstance(connection, GatewayConnection), "the factory makes nothing else"
+        asked = Asked(connection, request, parse_target(request.path))
+        for step in self._steps:
+            response = step(asked)
+            if isawaitable(response):
+                response = await response
+            if response is not None:
+                return response
+        connection.target = asked.target
+        return None
+
+    def _answer_http(self, asked: Asked) -> Response | None:
+        """Answer plain HTTP; let requests for a stream's two endpoints pass."""
+        if asked.is_endpoint:
+            return None
+        return answer(self._hub, asked.request.method, asked.target, is_ready=not self.is_draining)
+
+    def _check_draining(self, _asked: Asked) -> Response | None:
+        if not self.is_draining:
+            return None
+        return respond_problem(HTTPStatus.SERVICE_UNAVAILABLE, "the gateway is shutting down: connect elsewhere")
+
+
+def check_method(asked: Asked) -> Response | None:
+    """Refuse every method but GET."""
+    method = asked.request.method
+    if method == "GET":
+        return None
+    return respond_problem(HTTPStatus.METHOD_NOT_ALLOWED, f"{method} is not possible here; allowed: GET", Allow="GET")
+
+
+def check_upgrade(asked: Asked) -> Response | None:
+    """Refuse what asks for no upgrade."""
+    if is_upgrade(asked.request.headers):
+        return None
+    return respond_problem(
+        HTTPStatus.UPGRADE_REQUIRED, "this is a WebSocket endpoint: connect with ws://", Upgrade="websocket"
+    )
+
+
+def check_subprotocols(asked: Asked) -> Response | None:
+    """Refuse a client that offers only subprotocols nobody knows here."""
+    offered = offered_subprotocols(asked.request.headers)
+    if not offered or any(name in CODECS for name in offered):
+        return None
+    return respond_problem(
+        HTTPStatus.BAD_REQUEST, f"none of the subprotocols offered is known; known: {', '.join(CODECS)}"
+    )
+
+
+def offered_subprotocols(headers: Headers) -> list[str]:
+    """The subprotocols a client offers, in its order; the header may come several times (RFC 6455 §11.3.4)."""
+    offers = ",".join(headers.get_all("Sec-WebSocket-Protocol"))
+    return [name for name in map(str.strip, offers.split(",")) if name]
+
+
+def select_subprotocol(_: ServerConnection, offered: Sequence[Subprotocol]) -> Subprotocol | None:
+    """The first one offered that is known; none for a client that offers none, which gets JSON."""
+    return next((name for name in offered if name in CODECS), None)
+
+
+def reword_refusal(_connection: ServerConnection, _request: Request, response: Response) -> Response | None:
+    """Give what the library refuses the form of every other refusal. For its `process_response`."""
+    if not response.headers.get("Content-Type", "").startswith("text/plain"):
+        return None
+    status = HTTPStatus(response.status_code)
+    upgrade = {"Upgrade": "websocket"} if status is HTTPStatus.UPGRADE_REQUIRED else {}
+    return respond_problem(status, response.body.decode().partition("\n")[0], **upgrade)
