@@ -16,10 +16,10 @@ from gateway.cli.child import Child, run_child
 from gateway.cli.ending import Status, say
 from gateway.cli.pace import Pace
 from gateway.cli.render import make_printable
-from gateway.cli.sources import open_source
+from gateway.cli.sources import CANCELLED, FAILED, open_source, with_error
 from gateway.cli.stdio import Input
 from gateway.client import EventRefused, Publisher
-from protocol.events import DELTA_TYPES, Data, Event
+from protocol.events import DELTA_TYPES, Data, Error, Event
 
 CHUNK = 8192
 """Most bytes of one read, thus of one `text_delta`: six times as many when JSON escapes all still fit 64 KiB."""
@@ -83,7 +83,7 @@ class Publication:
             with self._taking_interrupts(child):
                 await self._read(child.output)
                 status = await child.wait()  # before the message ends: Ctrl-C may have ended the child faster than us
-                await self._end()
+                await self._end(status)
         return status
 
     def refuse(self, reason: str) -> None:
@@ -149,9 +149,19 @@ class Publication:
         async for chunk in source.chunks():
             await self._send_all(self._source.feed(chunk))
 
-    async def _end(self) -> None:
-        """Publish what is left at the end of the input, and wait for the acks."""
-        await self._send_all(self._source.cancel() if self._cancelled.is_set() else self._source.finish())
+    async def _end(self, status: int = 0) -> None:
+        """Publish what is left at the end of the input, and wait for the acks.
+
+        Args:
+            status: exit status of the command it came from; readers are told of one that failed.
+        """
+        if self._cancelled.is_set():
+            await self._send_all(self._source.cut_short(CANCELLED))
+        elif status:
+            error = Error(error=f"the command ended with status {status}", code="command_failed")
+            await self._send_all(with_error(error, self._source.cut_short(FAILED)))
+        else:
+            await self._send_all(self._source.finish())
         await self._flush()
 
     async def _send_all(self, items: Iterable[Data | Event]) -> None:

@@ -80,7 +80,8 @@ def command(  # noqa: PLR0913 - one argument an option
 
     A reader can cancel: the input is read no further, COMMAND gets SIGTERM (SIGKILL if it is still there 5 seconds
     later), what it printed is published, and the message ends with the stop reason `cancelled`. So do Ctrl-C and
-    SIGTERM where there is a COMMAND. Its exit status is that of publish, 128 + n if signal n ended it.
+    SIGTERM where there is a COMMAND. Its exit status is that of publish, 128 + n if signal n ended it; if it failed,
+    readers get an `error` event, and an unfinished message ends with the stop reason `error`.
 
     The stream stays open for the next answer unless --close is given.
     """

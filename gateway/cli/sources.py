@@ -1,7 +1,7 @@
 """What `publish` makes of its input: bytes in chunks of any size in, events out.
 
-A source has `feed(chunk)` and `finish()`, as the provider translators have; and `cancel()`, which ends the message in
-progress with the reason `cancelled`.
+A source has `feed(chunk)` and `finish()`, as the provider translators have; and `cut_short(stop_reason)`, which ends
+the message in progress with a reason of its own.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from gateway.config import MIB
 from protocol.codec import JSON
 from protocol.codes import ProblemCode
 from protocol.errors import WireError
-from protocol.events import Data, Event, MessageStart, MessageStop, TextDelta, make_event
+from protocol.events import Data, Error, Event, MessageStart, MessageStop, TextDelta, make_event
 from protocol.messages import Message
 from protocol.providers import TRANSLATORS, Translator
 
@@ -28,6 +28,9 @@ MAX_LINE = MIB
 
 CANCELLED = "cancelled"
 """Stop reason of a message that a reader, or the lack of readers, has ended."""
+
+FAILED = "error"
+"""Stop reason of a message whose command failed."""
 
 _UNDECODED = re.compile("[\udc80-\udcff]")
 
@@ -43,8 +46,8 @@ class Source(Protocol):
         """What is left at the end of the input."""
         ...
 
-    def cancel(self) -> Iterable[Data | Event]:
-        """What is left where the input was ended before its end."""
+    def cut_short(self, stop_reason: str) -> Iterable[Data | Event]:
+        """What is left where the input was ended before its end, `CANCELLED`, or came from a command that `FAILED`."""
         ...
 
 
@@ -83,11 +86,11 @@ class ProviderSource:
         """The end of the message, if the body lacks it."""
         return self._translator.finish()
 
-    def cancel(self) -> Iterator[Data]:
-        """The end of the message, which is incomplete because somebody wanted that."""
+    def cut_short(self, stop_reason: str) -> Iterator[Data]:
+        """The end of the message; if it is incomplete, with the reason for that."""
         for item in self._translator.finish():
             if isinstance(item, MessageStop) and item.stop_reason == "incomplete":
-                yield structs.replace(item, stop_reason=CANCELLED)
+                yield structs.replace(item, stop_reason=stop_reason)
             else:
                 yield item
 
@@ -114,9 +117,9 @@ class TextSource:
         """The end of the answer, if there was one."""
         return self._end("end_turn")
 
-    def cancel(self) -> Iterator[Data]:
+    def cut_short(self, stop_reason: str) -> Iterator[Data]:
         """The end of the answer, if it had begun."""
-        return self._end(CANCELLED)
+        return self._end(stop_reason)
 
     def _end(self, stop_reason: str) -> Iterator[Data]:
         yield from self._deltas(self._decoder.decode(b"", final=True))
@@ -166,14 +169,14 @@ class EventsSource:
         if self._rest or self._is_overlong:
             yield from self._events(self._rest)
 
-    def cancel(self) -> Iterator[Event]:
+    def cut_short(self, stop_reason: str) -> Iterator[Event]:
         """The event of a last line, if it is whole, and the ends of the messages in progress."""
         with suppress(WireError):
             if (event := parse_line(self._rest)) is not None:
                 self._note(event)
                 yield event
         for message_id in self._open:
-            yield make_event(MessageStop(message_id=message_id, stop_reason=CANCELLED))
+            yield make_event(MessageStop(message_id=message_id, stop_reason=stop_reason))
 
     def _note(self, event: Event) -> None:
         match event.data:
@@ -196,6 +199,19 @@ class EventsSource:
                 if event is not None:
                     self._note(event)
                     yield event
+
+
+def with_error(error: Error, items: Iterable[Data | Event]) -> Iterator[Data | Event]:
+    """The end of an input with an error in it: before the first message that stops, else after everything."""
+    is_told = False
+    for item in items:
+        data = item.data if isinstance(item, Event) else item
+        if isinstance(data, MessageStop) and not is_told:
+            is_told = True
+            yield error
+        yield item
+    if not is_told:
+        yield error
 
 
 def _without_gateways_part(event: Event) -> Event:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import pytest
 
 from gateway.client import Subscriber
-from protocol.events import Data, Event, MessageStop, TextDelta
+from protocol.events import Data, Error, Event, MessageStop, TextDelta
 from tests.cli.processes import Run, Start, Terminal, read_json
 
 POLITE = """
@@ -78,7 +78,10 @@ async def test_a_commands_output_is_published_and_its_status_is_ours(run_process
     assert await run_process(*arguments) == (7, "", "trouble\n")
     async with Subscriber(gateway, "demo") as subscriber:
         items = await read_rest(subscriber)
-    assert (text_of(items), stop_reasons(items)) == ("text\n", ["end_turn"])
+    assert (text_of(items), stop_reasons(items)) == ("text\n", ["error"])
+    assert [item for item in items if isinstance(item, Error)] == [
+        Error(error="the command ended with status 7", code="command_failed")
+    ]
 
 
 async def test_a_command_that_cannot_be_run_is_one_line(run_process: Run, gateway: str) -> None:

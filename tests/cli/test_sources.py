@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from gateway.cli.sources import MAX_LINE, EventsSource, TextSource, open_source
+from gateway.cli.sources import CANCELLED, FAILED, MAX_LINE, EventsSource, TextSource, open_source, with_error
 from protocol.codec import JSON
-from protocol.events import Data, Event, EventType, MessageStart, MessageStop, TextDelta
+from protocol.events import Data, Error, Event, EventType, MessageStart, MessageStop, TextDelta
 from protocol.messages import Policy, Subscribed
 
 
@@ -156,12 +156,12 @@ def test_an_overlong_last_line_is_refused_at_the_end() -> None:
     assert refusals == [f"line 1: longer than {MAX_LINE} bytes"]
 
 
-def cancel(form: str, chunks: list[bytes]) -> list[Data]:
-    """All that comes of an input that was cancelled."""
+def cancel(form: str, chunks: list[bytes], stop_reason: str = CANCELLED) -> list[Data]:
+    """All that comes of an input that was cut short."""
     complaints: list[str] = []
     source = open_source(form, complaints.append, complaints.append)
     items = [item for chunk in chunks for item in source.feed(chunk)]
-    items += source.cancel()
+    items += source.cut_short(stop_reason)
     assert complaints == []
     return [item.data if isinstance(item, Event) else item for item in items]
 
@@ -216,3 +216,14 @@ def test_a_cancelled_body_ends_its_message_with_cancelled(form: str) -> None:
 def test_a_cancel_after_the_providers_own_stop_changes_nothing() -> None:
     finished = sse({"id": "m", "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
     assert stops(cancel("openai-chat-sse", BODIES["openai-chat-sse"] + finished)) == [("m", "stop")]
+
+
+@pytest.mark.parametrize("form", BODIES)
+def test_the_body_of_a_command_that_failed_tells_so_inside_its_message(form: str) -> None:
+    items = list(with_error(Error(error="status 3"), cancel(form, BODIES[form], FAILED)))
+    assert stops([item for item in items if isinstance(item, MessageStop)]) == [("m", "error")]
+    assert [type(item) for item in items[-2:]] == [Error, MessageStop]
+
+
+def test_a_failure_without_a_message_is_told_alone() -> None:
+    assert list(with_error(Error(error="status 3"), cancel("text", [], FAILED))) == [Error(error="status 3")]
