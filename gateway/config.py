@@ -31,6 +31,28 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     host: Annotated[str, Meta(min_length=1, description="Address to listen on")] = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535, description="Port to listen on; 0 takes a free one")] = 8765
 
+    # Access
+
+    auth_key: Annotated[
+        str, Meta(description="File with the key of tokens: a PEM public key, a secret, or a JWKS; empty asks for none")
+    ] = ""
+    auth_jwks_url: Annotated[
+        str, Meta(description="Where to fetch the keys of tokens, in place of auth_key; https, or http on loopback")
+    ] = ""
+    auth_issuer: Annotated[str, Meta(description="The `iss` tokens must have; empty takes any")] = ""
+    auth_audience: Annotated[
+        str, Meta(description="What must be among the `aud` of tokens; empty wants tokens without one")
+    ] = ""
+    auth_max_lifetime: Annotated[
+        float, Meta(gt=0, le=31_536_000, description="Seconds until a token's `exp`, at most")
+    ] = 86_400.0
+    auth_query_token: Annotated[
+        bool, Meta(description="Whether a token may come as `access_token` in the query string, which is logged widely")
+    ] = False
+    allowed_origins: Annotated[
+        str, Meta(description="Origins of pages that may connect (`https://app.example.org`), separated by commas")
+    ] = ""
+
     # Limits
 
     max_message: Annotated[int, Meta(ge=1024, le=MIB, description="Largest message a peer may send, in bytes")] = (
@@ -112,6 +134,11 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Literal["auto", "json", "console"], Meta(description="Log lines; auto is console on a terminal, JSON elsewhere")
     ] = "auto"
 
+    @property
+    def has_authentication(self) -> bool:
+        """Whether peers must send a token."""
+        return bool(self.auth_key or self.auth_jwks_url)
+
 
 def make_settings(values: dict[str, Any]) -> Settings:
     """Settings of names and values; text is read as a number where a number is wanted.
@@ -119,13 +146,18 @@ def make_settings(values: dict[str, Any]) -> Settings:
     Raises:
         ConfigError: an unknown name, or a value out of its bounds.
     """
-    try:
-        settings = msgspec.convert(values, Settings, strict=False)
-    except msgspec.ValidationError as error:
-        raise ConfigError(str(error).replace("Object contains unknown field", "unknown setting")) from None
+    settings = _convert(values)
     if settings.policy is Policy.BLOCK and not settings.allow_block:
         raise ConfigError("policy `block` is the default of a deployment that forbids it: see allow_block")
     return settings
+
+
+def _convert(values: dict[str, Any]) -> Settings:
+    """Settings each good by itself."""
+    try:
+        return msgspec.convert(values, Settings, strict=False)
+    except msgspec.ValidationError as error:
+        raise ConfigError(str(error).replace("Object contains unknown field", "unknown setting")) from None
 
 
 def read_config_file(path: Path) -> dict[str, Any]:
@@ -141,7 +173,7 @@ def read_config_file(path: Path) -> dict[str, Any]:
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"config file {path}: not valid TOML: {error}") from None
     try:
-        make_settings(values)
+        _convert(values)  # what they need beside them may be said by a flag
     except ConfigError as error:
         raise ConfigError(f"config file {path}: {error}") from None
     return dict(values)

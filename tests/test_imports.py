@@ -19,6 +19,7 @@ LAYERS: dict[str, set[str]] = {
     "gateway.config": {"protocol"},
     "gateway.telemetry": {"protocol", "gateway.config"},
     "gateway.metrics": {"protocol", "gateway.config"},
+    "gateway.access": {"protocol", "gateway.config", "gateway.telemetry"},
     "gateway.streams": {"protocol"},
     "gateway.engines": {"protocol", "gateway.streams", "gateway.config"},
     "gateway.hub": {"protocol", "gateway.streams", "gateway.engines", "gateway.config", "gateway.telemetry"},
@@ -27,12 +28,20 @@ LAYERS: dict[str, set[str]] = {
         "gateway.streams",
         "gateway.engines",
         "gateway.hub",
+        "gateway.access",
         "gateway.config",
         "gateway.telemetry",
         "gateway.metrics",
     },
     "gateway.client": {"protocol"},
-    "gateway.cli": {"protocol", "gateway.server", "gateway.client", "gateway.config", "gateway.telemetry"},
+    "gateway.cli": {
+        "protocol",
+        "gateway.server",
+        "gateway.client",
+        "gateway.access",
+        "gateway.config",
+        "gateway.telemetry",
+    },
 }
 PURE = ("protocol", "gateway.streams")
 IMPURE_MODULES = {"asyncio", "logging", "multiprocessing", "select", "selectors", "socket", "ssl", "threading", "time"}

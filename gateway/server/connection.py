@@ -15,6 +15,7 @@ from websockets.exceptions import PayloadTooBig
 from websockets.frames import BINARY, DATA_OPCODES, TEXT, Frame
 from websockets.protocol import CONNECTING, OPEN, SEND_EOF, Event
 
+from gateway.access import EVERYTHING
 from gateway.server.http import Target, is_upgrade, respond_unreadable
 from gateway.streams.stream import Stream
 from gateway.telemetry import get_logger
@@ -69,6 +70,7 @@ class GatewayConnection(ServerConnection):
 
     Attributes:
         target: what it asked for, once it is admitted.
+        grant: what its peer may do; `grant.key` tells holders of tokens apart, and is empty without authentication.
     """
 
     def __init__(self, accepted: WeakSet[GatewayConnection], *args: Any, **kwargs: Any) -> None:
@@ -76,6 +78,7 @@ class GatewayConnection(ServerConnection):
         self._accepted = accepted
         self.codec: Codec = JSON
         self.target = Target("", "", "")
+        self.grant = EVERYTHING
         self.peer: Peer | None = None
         self.last_heard = self.loop.time()
         self.pinged_at: float | None = None

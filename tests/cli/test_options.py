@@ -83,7 +83,7 @@ def test_every_setting_is_a_flag_a_variable_and_a_key(name: str, tmp_path: Path)
         other: Any = not default
         given = flag if other else f"--no-{flag[2:]}"
     else:
-        other = OTHER_TEXT[name] if isinstance(default, str) else default + 1
+        other = OTHER_TEXT.get(name, "something") if isinstance(default, str) else default + 1
         given = f"{flag}={other}"
     path = tmp_path / "one.toml"
     path.write_text(f"{name} = {json.dumps(other)}")

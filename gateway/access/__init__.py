@@ -1,0 +1,25 @@
+"""Who may do what: tokens, what they allow, and which pages may connect at all (SPEC §11).
+
+A token becomes a `Grant` once, when a connection is made or a token replaced. What is asked afterwards is asked of the
+grant: set look-ups, none of them per event. No message, log line or error of this package holds a token or a key.
+
+Pure, with the clock as an argument:
+
+- `grant` — what a connection may do on which streams
+- `keys` — public keys and secrets; which algorithms they verify
+- `tokens` — from a token's text to a grant
+- `credentials` — where a request carries its token
+- `origins` — which pages may connect
+- `signing` — making tokens, to try things out
+
+With files and sockets:
+
+- `jwks` — keys fetched from a URL, and kept
+- `authenticator` — all of it, for the server
+"""
+
+from gateway.access.authenticator import Authenticator, NoKeys, open_authenticator
+from gateway.access.grant import EVERYTHING, Action, Grant
+from gateway.access.tokens import BadToken, UnknownKey
+
+__all__ = ["EVERYTHING", "Action", "Authenticator", "BadToken", "Grant", "NoKeys", "UnknownKey", "open_authenticator"]

@@ -1,0 +1,150 @@
+"""Keys fetched from a URL, and kept (RFC 7517 §5).
+
+One task fetches: now and then, so that a key that was withdrawn is forgotten, and when a token names a key that is not
+there, though never twice within `REST`. The last good set stays while fetching fails.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from ipaddress import ip_address
+from typing import Final, Self
+from urllib.parse import urlsplit
+
+import httpx
+
+from gateway.access.keys import BadKey, KeySet, parse_jwks
+from gateway.config import ConfigError
+from gateway.telemetry import get_logger
+
+FETCH_TIMEOUT: Final = 5.0
+"""Seconds for a whole fetch: half of a handshake's, as a peer may be waiting for it."""
+
+MAX_DOCUMENT: Final = 256 * 1024
+"""Bytes of a document; real ones have a few KiB."""
+
+REST: Final = 30.0
+"""Seconds after a fetch in which there is no other: tokens with invented key ids must not become load elsewhere."""
+
+MAX_AGE: Final = 600.0
+"""Seconds after which a set is fetched anew although nobody asked."""
+
+Fetch = Callable[[str], Awaitable[bytes]]
+
+log = get_logger()
+
+
+class RemoteKeys:
+    """The keys at a URL. An async context manager; entering it fetches them once, and failing that goes on without.
+
+    Args:
+        url: of a JWKS document.
+        fetch: gets its bytes; raises OSError or ValueError.
+        rest: seconds between two fetches at least.
+        max_age: seconds between two fetches at most.
+
+    Attributes:
+        keys: the last good set; None before there was one.
+
+    Raises:
+        ConfigError: the URL is not one to trust keys from.
+    """
+
+    def __init__(self, url: str, fetch: Fetch | None = None, rest: float = REST, max_age: float = MAX_AGE) -> None:
+        check_url(url)
+        self.keys: KeySet | None = None
+        self._url = url
+        self._fetch = fetch or fetch_document
+        self._rest = rest
+        self._max_age = max_age
+        self._wanted = asyncio.Event()
+        self._fetched: asyncio.Future[None] | None = None  # while one may be asked for
+        self._task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        await self._update()
+        self._task = asyncio.create_task(self._keep_up(), name="jwks")
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+        if self._fetched is not None and not self._fetched.done():
+            self._fetched.set_result(None)
+
+    def refresh(self) -> asyncio.Future[None] | None:
+        """Have the keys fetched anew: what is done when they were; None if that was so lately that it won't help."""
+        if self._fetched is not None:
+            self._wanted.set()
+        return self._fetched
+
+    async def _keep_up(self) -> None:
+        while True:
+            await asyncio.sleep(self._rest)
+            self._fetched = asyncio.get_running_loop().create_future()
+            try:
+                async with asyncio.timeout(max(self._max_age - self._rest, 0) if self.keys else 0):
+                    await self._wanted.wait()
+            except TimeoutError:
+                pass
+            self._wanted.clear()
+            await self._update()
+            fetched, self._fetched = self._fetched, None
+            fetched.set_result(None)
+
+    async def _update(self) -> None:
+        try:
+            self.keys = parse_jwks(await self._fetch(self._url), may_hold_secrets=False)
+        except (OSError, ValueError, BadKey, httpx.HTTPError) as error:
+            log.warning("jwks.fetch_failed", url=self._url, why=str(error) or type(error).__name__)
+
+
+def check_url(url: str) -> None:
+    """Refuse a URL that keys can't be trusted from.
+
+    Raises:
+        ConfigError: not https, nor http on loopback; or with a password, which logs would show.
+    """
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+        secure = parts.scheme == "https" or (parts.scheme == "http" and _is_loopback(host))
+        is_plain = bool(host) and parts.port != 0 and parts.username is None and not parts.fragment
+    except ValueError:
+        secure = is_plain = False
+    if not (secure and is_plain):
+        raise ConfigError(
+            "auth_jwks_url: expected https://HOST/PATH without a user name, or http:// on a loopback address"
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+async def fetch_document(url: str) -> bytes:
+    """The bytes at a URL: a plain 200, not redirected, not too long, not too slow.
+
+    Raises:
+        OSError: no answer in time.
+        ValueError: another answer.
+        httpx.HTTPError: as httpx puts it.
+    """
+    async with asyncio.timeout(FETCH_TIMEOUT):
+        # The certificates of authorities take long to read. A proxy is none of a loopback address's business.
+        client = await asyncio.to_thread(httpx.AsyncClient, trust_env=url.startswith("https:"), timeout=FETCH_TIMEOUT)
+        headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
+        async with client, client.stream("GET", url, headers=headers) as response:
+            if response.status_code != httpx.codes.OK or "content-encoding" in response.headers:
+                raise ValueError(f"expected a plain HTTP 200, got {response.status_code}")
+            document = b""
+            async for chunk in response.aiter_raw():
+                document += chunk
+                if len(document) > MAX_DOCUMENT:
+                    raise ValueError(f"the document has over {MAX_DOCUMENT} bytes")
+            return document

@@ -1,0 +1,45 @@
+"""Which pages may connect: pure (RFC 6454 §6.2, RFC 6455 §10.2).
+
+A browser lets a page of any site open a WebSocket to any address, also one that only the browser's machine can reach,
+and names the page's origin. Programs that are no browsers name none.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from gateway.config import ConfigError
+
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(?:\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::[1-9][0-9]{0,4})?", re.ASCII)
+_DEFAULT_PORTS = (("http://", ":80"), ("https://", ":443"))
+
+
+def parse_origins(text: str) -> frozenset[str]:
+    """The setting `allowed_origins`.
+
+    Args:
+        text: origins as browsers write them, separated by commas; none is empty.
+
+    Raises:
+        ConfigError: something that no browser writes, and which therefore would allow nobody.
+    """
+    origins = frozenset(filter(None, map(str.strip, text.split(","))))
+    for origin in origins:
+        if _ORIGIN.fullmatch(origin) is None:
+            raise ConfigError(
+                f"allowed_origins: expected SCHEME://HOST or SCHEME://HOST:PORT in lower case, got {origin!r}"
+            )
+        if any(origin.startswith(scheme) and origin.endswith(port) for scheme, port in _DEFAULT_PORTS):
+            raise ConfigError(f"allowed_origins: browsers leave the default port out: {origin.rpartition(':')[0]}")
+    return origins
+
+
+def is_allowed(named: Sequence[str], allowed: frozenset[str]) -> bool:
+    """Whether a request may go on.
+
+    Args:
+        named: the values of every header `Origin`.
+        allowed: those that may.
+    """
+    return not named or (len(named) == 1 and named[0] in allowed)

@@ -1,0 +1,225 @@
+"""A token judged: from its text to a grant. Pure; the time is an argument.
+
+PyJWT verifies the signature; what the header and the claims say is held to stricter rules than a library can have by
+default (RFC 8725): the key fixes the algorithm, no extension is critical, names are unique, a token ends, and soon.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from hashlib import sha256
+from typing import Any, Final
+
+import jwt
+import msgspec
+from msgspec import UNSET, Struct, UnsetType
+
+from gateway.access.grant import Grant, parse_streams
+from gateway.access.keys import Key, KeySet
+from protocol.errors import DeltawireError
+from protocol.messages import Policy
+
+MAX_TOKEN: Final = 8000
+"""Characters of a token: with its scheme it still fits the longest header line that is read (8 KiB)."""
+
+CLOCK_SKEW: Final = 30
+"""Seconds by which the issuer's clock may be ahead of this one. A token's end has no such grace."""
+
+_COMPACT = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+){2}", re.ASCII)  # RFC 7515 §7.1, with a signature
+
+_jws = jwt.PyJWS(options={"enforce_minimum_key_length": True})
+
+
+class BadToken(DeltawireError):  # noqa: N818 - as the errors of the client
+    """A token is refused; the message says why, and nothing of the token."""
+
+
+class UnknownKey(BadToken):
+    """A token names a key that is not there; it may have been published meanwhile."""
+
+
+class Expected(Struct, frozen=True, kw_only=True):
+    """What the gateway wants of a token.
+
+    Attributes:
+        issuer: its `iss`; empty takes any.
+        audience: among its `aud`; empty wants none.
+        max_lifetime: seconds from now until its `exp`, at most.
+    """
+
+    issuer: str = ""
+    audience: str = ""
+    max_lifetime: float = 86_400.0
+
+
+class Header(Struct):
+    """What is read of a JOSE header (RFC 7515 §4)."""
+
+    alg: str
+    kid: str | None = None
+    crit: Any = UNSET
+    b64: Any = UNSET
+
+
+class Permissions(Struct, kw_only=True, forbid_unknown_fields=True):
+    """The claim `deltawire` (SPEC §11.2). A list that is absent allows nothing, but `policies` then allows all."""
+
+    publish: list[str] = []
+    subscribe: list[str] = []
+    signal: list[str] = []
+    admin: list[str] = []
+    policies: list[Policy] | UnsetType = UNSET
+
+
+class Claims(Struct, kw_only=True):
+    """What is read of a token's claims (RFC 7519 §4.1)."""
+
+    exp: int
+    nbf: int | float | UnsetType = UNSET
+    iat: int | float | UnsetType = UNSET
+    iss: str | UnsetType = UNSET
+    aud: str | list[str] | UnsetType = UNSET
+    sub: str = ""
+    jti: str = ""
+    deltawire: Permissions | UnsetType = UNSET
+
+
+def verify(token: str, keys: KeySet, expected: Expected, now: float) -> Grant:
+    """What a token allows.
+
+    Args:
+        token: as it came.
+        keys: those that may have signed it.
+        expected: what its claims have to say.
+        now: seconds since 1970.
+
+    Raises:
+        BadToken: it is not to be trusted, or not any more.
+    """
+    if len(token) > MAX_TOKEN:
+        raise BadToken(f"the token has {len(token)} characters: {MAX_TOKEN} at most")
+    if _COMPACT.fullmatch(token) is None:
+        raise BadToken("this is not a JWT: expected three parts in base64url, joined by dots")
+    claims = _read_claims(_verify_signature(token, keys))
+    _check_times(claims, expected, now)
+    _check_parties(claims, expected)
+    return _make_grant(claims, token)
+
+
+def _verify_signature(token: str, keys: KeySet) -> bytes:
+    """The payload of a token that one of the keys has signed."""
+    header = _read_header(token)
+    found = keys.find(header.kid)
+    if not found:
+        raise UnknownKey("the token names a key that the gateway does not have")
+    fitting = [key for key in found if header.alg in key.algorithms]
+    if not fitting:
+        raise BadToken("the token's algorithm is not that of the gateway's key")
+    for key in fitting:
+        if (payload := _try_key(token, key)) is not None:
+            return payload
+    raise BadToken("the token's signature is wrong")
+
+
+def _try_key(token: str, key: Key) -> bytes | None:
+    try:
+        payload = _jws.decode_complete(token, key.material, algorithms=list(key.algorithms))["payload"]
+    except (jwt.PyJWTError, ValueError):
+        return None
+    assert isinstance(payload, bytes), "a payload is bytes"
+    return payload
+
+
+def _read_header(token: str) -> Header:
+    try:
+        header = msgspec.convert(_read_object(jwt.utils.base64url_decode(token.partition(".")[0])), Header)
+    except ValueError as error:
+        raise BadToken(f"the token's header can't be read: {error}") from None
+    if header.crit is not UNSET or header.b64 is not UNSET:
+        raise BadToken("the token's header wants an extension (crit) that the gateway does not know")
+    return header
+
+
+def _read_claims(payload: bytes) -> Claims:
+    try:
+        return msgspec.convert(_read_object(payload), Claims)
+    except ValueError as error:
+        raise BadToken(f"the token's claims can't be read: {error}") from None
+
+
+def _read_object(data: bytes) -> dict[str, Any]:
+    """A JSON object whose names are unique: of two that are alike, each reader could take another one.
+
+    Raises:
+        ValueError: anything else.
+    """
+    try:
+        value = json.loads(data.decode(), object_pairs_hook=_unique, parse_constant=_refuse_constant)
+    except json.JSONDecodeError:
+        raise ValueError("not JSON") from None
+    except UnicodeDecodeError:
+        raise ValueError("not UTF-8") from None
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+    if not isinstance(value, dict):
+        raise ValueError("expected an object")  # noqa: TRY004 - of the token, not of the program
+    return value
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a name occurs twice")
+    return found
+
+
+def _refuse_constant(_: str) -> None:
+    raise ValueError("a number that is not finite")
+
+
+def _check_times(claims: Claims, expected: Expected, now: float) -> None:
+    if claims.exp <= now:
+        raise BadToken("the token has expired")
+    if claims.exp > now + expected.max_lifetime:
+        raise BadToken(f"the token is good for longer than auth_max_lifetime ({expected.max_lifetime:g} s)")
+    if claims.nbf is not UNSET and claims.nbf > now + CLOCK_SKEW:
+        raise BadToken("the token is not good yet (nbf)")
+    if claims.iat is not UNSET and claims.iat > now + CLOCK_SKEW:
+        raise BadToken("the token was made in the future (iat): compare the clocks")
+
+
+def _check_parties(claims: Claims, expected: Expected) -> None:
+    if expected.issuer and claims.iss != expected.issuer:
+        raise BadToken("the token is not of the issuer that the gateway trusts (iss)")
+    audience = [] if claims.aud is UNSET else [claims.aud] if isinstance(claims.aud, str) else claims.aud
+    if expected.audience and expected.audience not in audience:
+        raise BadToken("the token is not for this gateway (aud)")
+    if audience and not expected.audience:  # RFC 7519 §4.1.3: whoever is not named must refuse it
+        raise BadToken("the token is for somebody (aud), and the gateway has no auth_audience to be that")
+
+
+def _make_grant(claims: Claims, token: str) -> Grant:
+    allowed = Permissions() if claims.deltawire is UNSET else claims.deltawire
+    try:
+        return Grant(
+            subject=claims.sub,
+            key=_key_of(claims, token),
+            expires_at=float(claims.exp),
+            publish=parse_streams(allowed.publish),
+            subscribe=parse_streams(allowed.subscribe),
+            signal=parse_streams(allowed.signal),
+            admin=parse_streams(allowed.admin),
+            policies=None if allowed.policies is UNSET else frozenset(allowed.policies),
+        )
+    except ValueError as error:
+        raise BadToken(f"the token's claim `deltawire` can't be read: {error}") from None
+
+
+def _key_of(claims: Claims, token: str) -> str:
+    """What tells this holder from others: by name where the token has one, otherwise by what was signed.
+
+    The signature is left out: it can be written in several ways, each of which would be somebody else.
+    """
+    named = [str(claims.iss), claims.sub, claims.jti] if claims.sub or claims.jti else [token.rpartition(".")[0]]
+    return sha256(json.dumps(named).encode()).hexdigest()[:32]
