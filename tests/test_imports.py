@@ -18,11 +18,18 @@ LAYERS: dict[str, set[str]] = {
     "gateway": set(),
     "gateway.config": {"protocol"},
     "gateway.telemetry": {"protocol", "gateway.config"},
-    "gateway.metrics": {"protocol", "gateway.config"},
+    "gateway.metrics": {"protocol"},
     "gateway.access": {"protocol", "gateway.config", "gateway.telemetry"},
     "gateway.streams": {"protocol"},
     "gateway.engines": {"protocol", "gateway.streams", "gateway.config"},
-    "gateway.hub": {"protocol", "gateway.streams", "gateway.engines", "gateway.config", "gateway.telemetry"},
+    "gateway.hub": {
+        "protocol",
+        "gateway.streams",
+        "gateway.engines",
+        "gateway.config",
+        "gateway.telemetry",
+        "gateway.metrics",
+    },
     "gateway.server": {
         "protocol",
         "gateway.streams",
@@ -43,7 +50,7 @@ LAYERS: dict[str, set[str]] = {
         "gateway.telemetry",
     },
 }
-PURE = ("protocol", "gateway.streams")
+PURE = ("protocol", "gateway.metrics", "gateway.streams")
 IMPURE_MODULES = {"asyncio", "logging", "multiprocessing", "select", "selectors", "socket", "ssl", "threading", "time"}
 DOCUMENTED_PRIVATE = {"os._exit"}  # public in all but its name
 CLOCK_CALLS = {"now", "utcnow", "today"}

@@ -2,6 +2,7 @@
 
 - `hub` — `Hub`: the stream operations, publishing, flushing once per loop turn, deadlines, the door for threads
 - `channel` — one stream's consumers and producers, and what happens in a flush
+- `pace` — how long events take through a channel
 - `local` — `LocalStream` and `LocalSubscription`, streams without sockets
 """
 

@@ -15,9 +15,10 @@ from heapq import heapify, heappop, heappush
 from itertools import count
 from typing import Protocol
 
+from gateway.hub.pace import Pace
 from gateway.streams.stream import Stream
 from gateway.streams.subscription import Subscription
-from gateway.streams.view import View
+from gateway.streams.view import Batch, View
 from protocol.messages import Signal
 
 
@@ -72,12 +73,14 @@ class Inlet(Waiting, Protocol):
 class Cohort:
     """Consumers of one view that stand at the same position, the head of the last flush."""
 
-    __slots__ = ("_members", "_writes", "position", "view")
+    __slots__ = ("_delivered", "_delivered_bytes", "_members", "_writes", "position", "view")
 
     def __init__(self, view: View, position: int) -> None:
         self.view = view
         self.position = position
-        self._members: dict[Outlet, None] = {}
+        self._delivered = 0  # events each member would have been given had it been here from the first
+        self._delivered_bytes = 0
+        self._members: dict[Outlet, tuple[int, int]] = {}  # with what was delivered before they came
         self._writes: tuple[Callable[[bytes], None], ...] | None = None
 
     def __len__(self) -> int:
@@ -85,15 +88,16 @@ class Cohort:
 
     def add(self, outlet: Outlet) -> None:
         """Take in a consumer that stands at the cohort's position."""
-        self._members[outlet] = None
+        self._members[outlet] = (self._delivered, self._delivered_bytes)
         self._writes = None
 
     def remove(self, outlet: Outlet) -> None:
         """Let a consumer go, its cursor where the cohort stands."""
         if outlet in self._members:
-            del self._members[outlet]
+            before, bytes_before = self._members.pop(outlet)
             self._writes = None
             outlet.subscription.cursor = self.position
+            outlet.subscription.count_delivered(self._delivered - before, self._delivered_bytes - bytes_before)
 
     def deliver(self) -> None:
         """Bring every member to the head, a chunk at a time; members whose socket fills leave on the way."""
@@ -107,8 +111,17 @@ class Cohort:
                 continue
             if self._writes is None:
                 self._writes = tuple(outlet.write for outlet in self._members)
+            self._count(batch, len(self._writes))
             for write in self._writes:
                 write(batch.data)
+
+    def _count(self, batch: Batch, members: int) -> None:
+        size = len(batch.data)
+        self._delivered += batch.events
+        self._delivered_bytes += size
+        ledger = self.view.log.ledger
+        ledger.delivered += batch.events * members
+        ledger.delivered_bytes += size * members
 
     def dissolve(self) -> list[Outlet]:
         """Let everybody go."""
@@ -133,11 +146,13 @@ class Channel:
         "inlets",
         "is_dirty",
         "is_telling_later",
+        "pace",
         "stream",
     )
 
     def __init__(self, stream: Stream) -> None:
         self.stream = stream
+        self.pace = Pace(stream)
         self.is_dirty = False
         self.audience_told_at = 0.0
         self.is_telling_later = False

@@ -11,11 +11,13 @@ import builtins
 import time
 from collections.abc import Awaitable, Callable
 from secrets import token_hex
+from time import monotonic
 from typing import Protocol, Self, TypeVar
 
 from gateway.config import Settings
 from gateway.hub.channel import Channel
 from gateway.hub.local import LocalStream
+from gateway.metrics.tally import Tally
 from gateway.streams.log import Retention
 from gateway.streams.manager import StreamManager
 from gateway.streams.stream import Stream, StreamInfo, StreamSettings
@@ -57,13 +59,16 @@ class Hub:
             memory_limit=self.settings.memory_limit,
             closed_retention=self.settings.closed_retention,
         )
+        self.tally = Tally()
         self._is_running = False
         self._channels: dict[Stream, Channel] = {}
         self._dirty: list[Channel] = []
         self._is_flushing_soon = False
+        self._turn_began = 0.0  # when the first channel of this turn was touched
         self._stamp = ""
         self._swept: dict[Swept, None] = {}
         self._sweep_timer: asyncio.TimerHandle | None = None
+        self._sweep_due = 0.0
         self._next_cleanup = 0.0
         self._leased: dict[Stream, None] = {}  # with leases running
 
@@ -74,7 +79,7 @@ class Hub:
         settings = self.settings
         timeouts = (settings.send_timeout, settings.block_timeout, settings.lease, settings.ping_timeout)
         self._sweep_interval = min(MAX_SWEEP_INTERVAL, *(timeout / 4 for timeout in timeouts))
-        self._sweep_timer = self._loop.call_later(self._sweep_interval, self._sweep)
+        self._sweep_later()
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -229,6 +234,7 @@ class Hub:
         self._dirty.append(channel)
         if not self._is_flushing_soon:
             self._is_flushing_soon = True
+            self._turn_began = monotonic()  # the loop's own time stands still within a turn
             self._loop.call_soon(self.flush)
 
     def flush(self) -> None:
@@ -241,7 +247,10 @@ class Hub:
             try:
                 channel.flush()
             except Exception:  # one stream's fault is not another's
+                self.tally.faults += 1
                 log.exception("channel.flush_failed", stream=channel.stream.id)
+            if channel.pace.head != channel.stream.log.head:
+                channel.pace.flushed(self.tally, self._turn_began)
             self._tell_audience(channel)
             self._release(channel)
 
@@ -275,8 +284,11 @@ class Hub:
 
     def _expire_leases(self, now: float) -> None:
         for stream in tuple(self._leased):
+            channel = self.channel(stream)  # before anything is appended, so that its pace sees it
             if stream.end_lost(self.timestamp(), now, self.settings.lease):
-                self.touch(self.channel(stream))
+                self.touch(channel)
+            else:
+                self._release(channel)
             if stream.is_closed or not stream.leases.is_running:
                 del self._leased[stream]
 
@@ -288,13 +300,19 @@ class Hub:
         """Have `sweep` called no more."""
         self._swept.pop(swept, None)
 
+    def _sweep_later(self) -> None:
+        self._sweep_due = monotonic() + self._sweep_interval
+        self._sweep_timer = self._loop.call_later(self._sweep_interval, self._sweep)
+
     def _sweep(self) -> None:
         now = self.now()
-        self._sweep_timer = self._loop.call_later(self._sweep_interval, self._sweep)
+        self.tally.loop_lag.observe(max(0.0, monotonic() - self._sweep_due))
+        self._sweep_later()
         for swept in tuple(self._swept):
             try:
                 swept.sweep(now)
             except Exception:  # one peer's fault is not another's
+                self.tally.faults += 1
                 log.exception("sweep.failed", peer=type(swept).__name__)
         self._expire_leases(now)
         self.manager.expire(now)

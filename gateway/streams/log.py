@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left, bisect_right
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator
 from sys import getsizeof
 
@@ -20,6 +20,7 @@ from msgspec import Struct
 from gateway.streams.coalesce import MAX_FOLDED_TEXT, Kind, Run, fold, runs_of
 from gateway.streams.prefix import Prefix
 from protocol.framing import payload_start
+from protocol.messages import GapReason
 
 FOLD_SHARE = 32
 """Bytes per event set aside for its share of a folded block."""
@@ -53,12 +54,28 @@ class Retention(Struct, frozen=True, kw_only=True):
 
 
 class Ledger:
-    """Bytes held by several logs together."""
+    """What several streams account for together.
 
-    __slots__ = ("bytes",)
+    Attributes:
+        bytes: held now.
+        appended: events, ever; counted once a loop turn by whoever has the turns.
+        delivered: events handed to consumers, ever, once for each consumer.
+        delivered_bytes: of their frames.
+        folded: deliveries that travelled inside a folded frame.
+        dropped: events skipped for a consumer.
+        gaps: messages about what a consumer does not get, by reason.
+    """
+
+    __slots__ = ("appended", "bytes", "delivered", "delivered_bytes", "dropped", "folded", "gaps")
 
     def __init__(self) -> None:
         self.bytes = 0
+        self.appended = 0
+        self.delivered = 0
+        self.delivered_bytes = 0
+        self.folded = 0
+        self.dropped = 0
+        self.gaps: Counter[GapReason] = Counter()
 
 
 class Log:

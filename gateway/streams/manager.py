@@ -40,12 +40,12 @@ class StreamManager:
         self._make_epoch = make_epoch
         self._streams: dict[str, Stream] = {}
         self._closed: deque[Stream] = deque()  # in the order they were closed
-        self._ledger = Ledger()
+        self.ledger = Ledger()
 
     @property
     def bytes(self) -> int:
         """What all streams cost together."""
-        return self._ledger.bytes + len(self._streams) * STREAM_OVERHEAD
+        return self.ledger.bytes + len(self._streams) * STREAM_OVERHEAD
 
     def create(self, stream_id: str, now: float, settings: StreamSettings | None = None) -> Stream:
         """A new stream.
@@ -61,7 +61,7 @@ class StreamManager:
             raise StreamError(ErrorKind.INVALID, "create", stream_id, "it exists already")
         if not self.make_room(now, STREAM_OVERHEAD):
             raise self.out_of_memory("create", stream_id)
-        stream = Stream(stream_id, self._make_epoch(), settings or self.settings, now, self._ledger)
+        stream = Stream(stream_id, self._make_epoch(), settings or self.settings, now, self.ledger)
         self._streams[stream_id] = stream
         return stream
 

@@ -111,6 +111,7 @@ class Stream:
         "_slowest",
         "_subscriptions",
         "_views",
+        "boundaries",
         "closed_at",
         "counters",
         "created_at",
@@ -134,6 +135,7 @@ class Stream:
         self.leases = Leases()
         self._digest = MessageDigest()
         self.publishing = 0  # connections
+        self.boundaries = 0  # beginnings and ends of messages, ever
         self.counters = Counters()
         self.created_at = now
         self.last_active_at = now
@@ -184,10 +186,12 @@ class Stream:
         if isinstance(data, TextDelta):
             self._digest.add(data.choice, data.text)
         elif isinstance(data, MessageStart):
+            self.boundaries += 1
             self._digest.begin(seq)
             log.begin_message()
             self.leases.begin(data.message_id, producer_id)
         elif isinstance(data, MessageStop):
+            self.boundaries += 1
             self.leases.end(data.message_id)
             data = replace(data, digest=self._digest.of(data.choice))
         return log.append(kind_of(data), frame(TEXT, encode_event(data, seq, timestamp)), now)

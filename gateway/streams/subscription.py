@@ -44,6 +44,8 @@ class Subscription:
         "buffer",
         "buffer_bytes",
         "cursor",
+        "delivered",
+        "delivered_bytes",
         "ended",
         "interval",
         "policy",
@@ -70,6 +72,8 @@ class Subscription:
         self.interval = interval
         self.cursor = plan.cursor
         self.ended = False
+        self.delivered = 0  # events, ever
+        self.delivered_bytes = 0
         self._replay_to = stream.log.head
         self._is_replaying = plan.cursor < self._replay_to
         self._is_caught_up = False  # and has been told so
@@ -92,7 +96,7 @@ class Subscription:
             closed=stream.is_closed,
         )
         opening = self.view.frame(subscribed)
-        return opening + self.view.frame(plan.gap) if plan.gap else opening
+        return opening + self._frame_gap(plan.gap) if plan.gap else opening
 
     @property
     def is_replaying(self) -> bool:
@@ -136,6 +140,7 @@ class Subscription:
             if self.cursor < upto:
                 batch = self._read(upto, size)
                 self._move_to(batch.last)
+                self._count(batch)
                 if batch.data:
                     return batch.data
             elif not self._is_caught_up:
@@ -201,6 +206,10 @@ class Subscription:
         gap = Gap(first=self.cursor + 1, seq=upto, reason="evicted")
         self.stream.counters.evicted += upto - self.cursor
         self._move_to(upto)
+        return self._frame_gap(gap)
+
+    def _frame_gap(self, gap: Gap) -> bytes:
+        self.stream.log.ledger.gaps[gap.reason] += 1
         return self.view.frame(gap)
 
     def _move_to(self, cursor: int) -> None:
@@ -210,23 +219,35 @@ class Subscription:
 
     def _read(self, upto: int, size: int) -> Batch:
         if self.cursor + 1 < self.stream.log.floor:
-            return self._count_folded(self.view.saved(self.cursor, size))
+            return self.view.saved(self.cursor, size)
         while self._skips and self._skips[0][1] <= self.cursor:
             self._skips.popleft()
         if self._skips:
             first, last = self._skips[0]
             if first <= self.cursor + 1:
-                batch = self.view.skipping(self.cursor, last, size)
-                self.stream.counters.dropped += batch.dropped
-                return batch
+                return self.view.skipping(self.cursor, last, size)
             upto = first - 1
         if self._wants_folding:
-            return self._count_folded(self.view.folded(self.cursor, upto, size))
+            return self.view.folded(self.cursor, upto, size)
         return self.view.raw(self.cursor, upto, size)
 
-    def _count_folded(self, batch: Batch) -> Batch:
-        self.stream.counters.folded += batch.folded
-        return batch
+    def count_delivered(self, events: int, size: int) -> None:
+        """So many events, of so many bytes, were handed to this consumer past `take`, which counts by itself."""
+        self.delivered += events
+        self.delivered_bytes += size
+
+    def _count(self, batch: Batch) -> None:
+        self.count_delivered(batch.events, len(batch.data))
+        ledger = self.stream.log.ledger
+        ledger.delivered += batch.events
+        ledger.delivered_bytes += len(batch.data)
+        if batch.folded:
+            self.stream.counters.folded += batch.folded
+            ledger.folded += batch.folded
+        if batch.gaps:
+            self.stream.counters.dropped += batch.dropped
+            ledger.dropped += batch.dropped
+            ledger.gaps["dropped"] += batch.gaps
 
     @property
     def _wants_folding(self) -> bool:

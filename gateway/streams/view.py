@@ -26,14 +26,18 @@ class Batch(NamedTuple):
     Attributes:
         data: whole frames, joined; empty when the filter let nothing through.
         last: the seq up to which everything is accounted for.
-        folded: events that travel inside a folded frame.
-        dropped: events named in a `dropped` gap.
+        events: how many are delivered with it, those inside of folded frames included.
+        folded: those of them that travel inside a folded frame.
+        dropped: events named in `dropped` gaps.
+        gaps: these gaps.
     """
 
     data: bytes
     last: int
+    events: int = 0
     folded: int = 0
     dropped: int = 0
+    gaps: int = 0
 
 
 class View:
@@ -76,7 +80,7 @@ class View:
             frames = [frame for frame, kind in zip(frames, kinds, strict=True) if kind.type in self.types]
         if not self._is_json:
             frames = [self._reframe(frame[framing.payload_start(frame) :]) for frame in frames]
-        return Batch(frames[0] if len(frames) == 1 else b"".join(frames), last)
+        return Batch(frames[0] if len(frames) == 1 else b"".join(frames), last, len(frames))
 
     def folded(self, after: int, upto: int, size: int = CHUNK) -> Batch:
         """Events with adjacent deltas folded; arguments as for `raw`.
@@ -99,34 +103,36 @@ class View:
 
     def _pack(self, after: int, runs: Iterable[Run], size: int) -> Batch:
         parts: list[bytes] = []
-        length = folded = 0
+        length = events = folded = 0
         last = after
         for run in runs:
             if self._lets_through(run.kind):
                 part = self._encode(run)
                 parts.append(part)
                 length += len(part)
+                events += run.last - run.first + 1
                 folded += run.last - run.first + 1 if run.last > run.first else 0
             last = run.last
             if length >= size:
                 break
-        return Batch(b"".join(parts), last, folded=folded)
+        return Batch(b"".join(parts), last, events, folded)
 
     def skipping(self, after: int, upto: int, size: int = CHUNK) -> Batch:
         """Events without their deltas: gaps stand in place of those; arguments as for `folded`."""
         parts: list[bytes] = []
-        length = dropped = 0
+        length = dropped = gaps = 0
         for first, last in self._stretches(after, upto):
             if self.log.kinds(first - 1, first)[0].is_delta:
                 part = self.frame(Gap(first=first, seq=last, reason="dropped"))
                 dropped += last - first + 1
+                gaps += 1
             else:
                 part = self.raw(first - 1, first).data
             parts.append(part)
             length += len(part)
             if length >= size:
-                return Batch(b"".join(parts), last, dropped=dropped)
-        return Batch(b"".join(parts), upto, dropped=dropped)
+                return Batch(b"".join(parts), last, len(parts) - gaps, dropped=dropped, gaps=gaps)
+        return Batch(b"".join(parts), upto, len(parts) - gaps, dropped=dropped, gaps=gaps)
 
     def _stretches(self, after: int, upto: int) -> Iterator[tuple[int, int]]:
         """Wanted events: each that is no delta alone, neighbouring deltas together."""
