@@ -46,7 +46,7 @@ class Tally:
         self.faults = 0
         self.connections: Counter[str] = Counter()  # accepted, by role
         self.problems: Counter[ProblemCode] = Counter()
-        self.closes: Counter[tuple[str, str]] = Counter()  # by code and by who closed
+        self.closes: Counter[tuple[str, ...]] = Counter()  # by code and by who closed
         self.refused: Counter[str] = Counter()  # by HTTP status
         milliseconds = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
         self.write_delay = Histogram(*milliseconds)

@@ -6,7 +6,8 @@
 - `consumer` — the send loop, its backpressure and deadlines
 - `producer` — validate, number, append, acknowledge
 - `rate` — a token bucket
-- `http` — streams, pages of events, schema, health
+- `http` — streams, pages of events, schema, metrics, health
+- `exposition` — what `/metrics` says
 """
 
 from gateway.server.gateway import Gateway

@@ -18,7 +18,7 @@ from websockets.typing import Subprotocol
 
 from gateway.hub import Hub
 from gateway.server.connection import GatewayConnection
-from gateway.server.http import Target, answer, is_upgrade, parse_target, respond_problem
+from gateway.server.http import Site, Target, answer, is_upgrade, parse_target, respond_problem
 from protocol.codec import CODECS
 
 _ENDPOINTS = ("/subscribe", "/publish")
@@ -40,7 +40,12 @@ class Asked(NamedTuple):
     @property
     def is_endpoint(self) -> bool:
         """Whether it is for one of a stream's two WebSocket endpoints."""
-        return bool(self.target.stream_id) and self.target.tail in _ENDPOINTS
+        return is_endpoint(self.target)
+
+
+def is_endpoint(target: Target) -> bool:
+    """Whether a path is one of a stream's two WebSocket endpoints."""
+    return bool(target.stream_id) and target.tail in _ENDPOINTS
 
 
 Step: TypeAlias = Callable[[Asked], Response | Awaitable[Response | None] | None]
@@ -51,13 +56,15 @@ class Admission:
 
     Args:
         hub: whose streams plain HTTP is answered from.
+        render_metrics: what `/metrics` says.
 
     Attributes:
         is_draining: the gateway is going away and takes nobody in any more.
     """
 
-    def __init__(self, hub: Hub) -> None:
+    def __init__(self, hub: Hub, render_metrics: Callable[[], bytes]) -> None:
         self._hub = hub
+        self._render_metrics = render_metrics
         self.is_draining = False
         self._steps: tuple[Step, ...] = (
             self._answer_http,
@@ -80,11 +87,18 @@ class Admission:
         connection.target = asked.target
         return None
 
+    def conclude(self, _: ServerConnection, request: Request, response: Response) -> Response | None:
+        """Count refused handshakes, and word them all alike. For `process_response` of `websockets`."""
+        if response.status_code >= HTTPStatus.BAD_REQUEST and is_endpoint(parse_target(request.path)):
+            self._hub.tally.refuse(response.status_code)
+        return reword_refusal(response)
+
     def _answer_http(self, asked: Asked) -> Response | None:
         """Answer plain HTTP; let requests for a stream's two endpoints pass."""
         if asked.is_endpoint:
             return None
-        return answer(self._hub, asked.request.method, asked.target, is_ready=not self.is_draining)
+        site = Site(self._hub, not self.is_draining, self._render_metrics)
+        return answer(site, asked.request.method, asked.target)
 
     def _check_draining(self, _asked: Asked) -> Response | None:
         if not self.is_draining:
@@ -130,9 +144,10 @@ def select_subprotocol(_: ServerConnection, offered: Sequence[Subprotocol]) -> S
     return next((name for name in offered if name in CODECS), None)
 
 
-def reword_refusal(_connection: ServerConnection, _request: Request, response: Response) -> Response | None:
-    """Give what the library refuses the form of every other refusal. For its `process_response`."""
-    if not response.headers.get("Content-Type", "").startswith("text/plain"):
+def reword_refusal(response: Response) -> Response | None:
+    """Give what the library refuses the form of every other refusal; None for what has it."""
+    is_plain = response.headers.get("Content-Type", "").startswith("text/plain")
+    if response.status_code < HTTPStatus.BAD_REQUEST or not is_plain:
         return None
     status = HTTPStatus(response.status_code)
     upgrade = {"Upgrade": "websocket"} if status is HTTPStatus.UPGRADE_REQUIRED else {}

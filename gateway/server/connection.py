@@ -16,6 +16,7 @@ from websockets.frames import BINARY, DATA_OPCODES, TEXT, Frame
 from websockets.protocol import CONNECTING, OPEN, SEND_EOF, Event
 
 from gateway.access import EVERYTHING
+from gateway.metrics.tally import NO_CLOSE, Tally
 from gateway.server.http import Target, is_upgrade, respond_unreadable
 from gateway.streams.stream import Stream
 from gateway.telemetry import get_logger
@@ -65,6 +66,7 @@ class GatewayConnection(ServerConnection):
 
     Args:
         accepted: where it enters itself when its socket is there, before any handshake.
+        tally: where what happens to it is counted.
         args: as the library gives them.
         kwargs: likewise.
 
@@ -73,12 +75,14 @@ class GatewayConnection(ServerConnection):
         grant: what its peer may do; `grant.key` tells holders of tokens apart, and is empty without authentication.
     """
 
-    def __init__(self, accepted: WeakSet[GatewayConnection], *args: Any, **kwargs: Any) -> None:
+    def __init__(self, accepted: WeakSet[GatewayConnection], tally: Tally, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._accepted = accepted
+        self._tally = tally
         self.codec: Codec = JSON
         self.target = Target("", "", "")
         self.grant = EVERYTHING
+        self.role = ""  # `consumer` or `producer`, once it is admitted
         self.peer: Peer | None = None
         self.last_heard = self.loop.time()
         self.pinged_at: float | None = None
@@ -90,6 +94,26 @@ class GatewayConnection(ServerConnection):
         self._close_timer: asyncio.TimerHandle | None = None
         self._moved_at = 0.0  # when a stalled socket last took a byte
         self._unsent = 0  # bytes it had to take then
+        self._gave_up = False
+
+    def admitted(self) -> None:
+        """Its handshake is over."""
+        self.role = "consumer" if self.target.tail == "/subscribe" else "producer"
+        self._tally.connections[self.role] += 1
+
+    def _ending(self) -> tuple[int, bool]:
+        """The code this connection ended with, and whether the gateway ended it."""
+        sent, received = self.protocol.close_sent, self.protocol.close_rcvd
+        if sent is not None and not (received is not None and self.protocol.close_rcvd_then_sent):
+            return sent.code, True
+        if received is not None:
+            return received.code, False
+        return NO_CLOSE, self._gave_up
+
+    def give_up(self) -> None:
+        """Abort the socket of a peer that does nothing any more."""
+        self._gave_up = True
+        self.transport.abort()
 
     # Sending
 
@@ -107,6 +131,7 @@ class GatewayConnection(ServerConnection):
 
     def report(self, code: ProblemCode, message: str, **details: Any) -> None:
         """Tell the peer what was wrong; details are further fields of `Problem`."""
+        self._tally.problems[code] += 1
         self.tell(Problem(code=code, message=message, retryable=is_problem_retryable(code), **details))
 
     def refuse(self, code: ProblemCode, message: str, **details: Any) -> None:
@@ -140,7 +165,7 @@ class GatewayConnection(ServerConnection):
         if left < unread:
             self._close_timer = self.loop.call_later(CLOSE_TIMEOUT, self._give_up_unless_read, left)
         else:
-            self.transport.abort()
+            self.give_up()
 
     def send_data(self) -> None:
         """Send what the protocol produced; before a close for a message beyond the hard limit, say why.
@@ -150,10 +175,13 @@ class GatewayConnection(ServerConnection):
         """
         failure = self.protocol.handshake_exc
         if self.request is None and failure is not None and self.protocol.writes:
-            self.protocol.writes = [respond_unreadable(failure).serialize(), SEND_EOF]
+            refusal = respond_unreadable(failure)
+            self._tally.refuse(refusal.status_code)
+            self.protocol.writes = [refusal.serialize(), SEND_EOF]
         if isinstance(self.protocol.parser_exc, PayloadTooBig) and not self.is_finished:
             code = ProblemCode.MESSAGE_TOO_BIG
             why = f"messages end the connection beyond {HARD_MESSAGE_LIMIT} bytes: send less"
+            self._tally.problems[code] += 1
             problem = Problem(code=code, message=why, retryable=is_problem_retryable(code))
             self.transport.write(self.codec.frame(problem))  # `write` would not: the protocol is closing already
         super().send_data()
@@ -170,7 +198,7 @@ class GatewayConnection(ServerConnection):
             if self.last_heard >= self.pinged_at:
                 self.pinged_at = None
             elif now - self.pinged_at >= timeout:
-                self.transport.abort()
+                self.give_up()
                 return False
         elif now - self.last_heard >= interval and self.protocol.state is OPEN:
             self.pinged_at = now
@@ -215,6 +243,7 @@ class GatewayConnection(ServerConnection):
     def data_received(self, data: bytes) -> None:
         """Bytes came: whoever sends is alive."""
         self.last_heard = self.loop.time()
+        self._tally.received_bytes += len(data)
         while self.request is None and self.protocol.handshake_exc is None and data:
             line, newline, data = data.partition(b"\n")  # by lines, as the parser takes what follows for frames
             super().data_received(line + newline)
@@ -256,6 +285,7 @@ class GatewayConnection(ServerConnection):
             try:
                 self.peer.receive(payload, is_text=self._is_text)
             except Exception:
+                self._tally.faults += 1
                 log.exception("connection.failed")
                 self.refuse(ProblemCode.GATEWAY_FAULT, "the gateway failed on this message; it has been logged")
 
@@ -293,7 +323,11 @@ class GatewayConnection(ServerConnection):
     def connection_lost(self, exc: Exception | None) -> None:
         """The socket is gone."""
         super().connection_lost(exc)
+        self._accepted.discard(self)
         self.is_finished = True
+        if self.role:
+            code, by_gateway = self._ending()
+            self._tally.closed(code, by_gateway=by_gateway)
         if self._close_timer is not None:
             self._close_timer.cancel()
         if self.peer is not None:

@@ -23,6 +23,9 @@ from protocol.messages import Policy, SignalResult
 CHUNKS_A_TURN = 4
 """Chunks (of 64 KiB) a consumer may read in a row before others get their turn: about a millisecond."""
 
+CONSUMER_STATES = ("live", "replaying", "behind", "stalled")
+"""At the head; reading what was there when it came; behind the head; not accepting."""
+
 log = get_logger()
 
 
@@ -61,6 +64,20 @@ class Consumer:
     def stream(self) -> Stream:
         """The stream it reads."""
         return self.subscription.stream
+
+    @property
+    def lag(self) -> int:
+        """Events it is behind: none in a cohort, which has its cursor."""
+        return 0 if self._cohort is not None else self.subscription.lag
+
+    @property
+    def state(self) -> str:
+        """How far it is: one of `CONSUMER_STATES`."""
+        if self._is_stalled:
+            return "stalled"
+        if self._cohort is not None or not self.lag:
+            return "live"
+        return "replaying" if self.subscription.is_replaying else "behind"
 
     def start(self) -> None:
         """Begin to send."""
@@ -168,7 +185,7 @@ class Consumer:
             self._disconnect(f"held producers up for block_timeout ({settings.block_timeout} s)")
         elif stalled_for >= settings.send_timeout:
             log.info("consumer.aborted", stream=self.subscription.stream.id, send_timeout=settings.send_timeout)
-            self._connection.transport.abort()
+            self._connection.give_up()
         else:
             self.check_lag()
 

@@ -13,9 +13,10 @@ from websockets.asyncio.server import Server, ServerConnection, serve
 
 from gateway.config import Settings
 from gateway.hub import Hub
-from gateway.server.admission import Admission, reword_refusal, select_subprotocol
+from gateway.server.admission import Admission, select_subprotocol
 from gateway.server.connection import CLOSE_TIMEOUT, HARD_MESSAGE_LIMIT, GatewayConnection
 from gateway.server.consumer import Consumer
+from gateway.server.exposition import Exposition
 from gateway.server.http import Target
 from gateway.server.producer import Producer
 from gateway.telemetry import get_logger
@@ -57,7 +58,8 @@ class Gateway:
         self.hub = hub or Hub(self.settings)
         self._accepted: WeakSet[GatewayConnection] = WeakSet()  # every socket, from before its handshake on
         self._connections: set[GatewayConnection] = set()
-        self._admission = Admission(self.hub)
+        self._exposition = Exposition(self.hub, self._accepted)
+        self._admission = Admission(self.hub, self._exposition.render)
 
     async def __aenter__(self) -> Self:
         if self._owns_hub:
@@ -86,7 +88,7 @@ class Gateway:
             settings.host,
             settings.port,
             process_request=self._admission.judge,
-            process_response=reword_refusal,
+            process_response=self._admission.conclude,
             select_subprotocol=select_subprotocol,
             compression=None,  # deltas are too short to gain, and it would cost every consumer its own bytes
             server_header=None,
@@ -97,7 +99,7 @@ class Gateway:
             write_limit=WRITE_LIMIT,
             logger=_quiet_logger(),
             create_connection=cast(
-                "type[ServerConnection]", partial(GatewayConnection, self._accepted)
+                "type[ServerConnection]", partial(GatewayConnection, self._accepted, self.hub.tally)
             ),  # it is called
             backlog=BACKLOG,
         )
@@ -123,6 +125,7 @@ class Gateway:
         """Serve one connection until it is gone. Its work is done in callbacks; this only keeps it."""
         assert isinstance(connection, GatewayConnection), "the factory makes nothing else"
         connection.codec = CODECS.get(str(connection.subprotocol), JSON)
+        connection.admitted()
         self._connections.add(connection)
         try:
             self._serve(connection, connection.target)
@@ -141,6 +144,7 @@ class Gateway:
         except StreamError as error:
             connection.refuse(ProblemCode.OVERLOADED, error.detail)
         except Exception:
+            self.hub.tally.faults += 1
             log.exception("connection.failed")
             connection.refuse(ProblemCode.GATEWAY_FAULT, "the gateway failed on this request; it has been logged")
 

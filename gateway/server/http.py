@@ -1,7 +1,7 @@
-"""HTTP on the same port: streams, pages of events, schema, health (SPEC §9).
+"""HTTP on the same port: streams, pages of events, schema, metrics, health (SPEC §9).
 
-A route is a row of a table: method, path, function of hub and request parts to an answer. Whatever is refused is
-answered with a status and an `application/problem+json` body (RFC 9457).
+A route is a row of a table: method, path, function of the site and the request's parts to an answer. Whatever is
+refused is answered with a status and an `application/problem+json` body (RFC 9457).
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from urllib.parse import unquote
 
 import msgspec
 from msgspec.structs import replace
+from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 from websockets.datastructures import Headers
 from websockets.exceptions import HeaderLineTooLong, RequestLineTooLong, TooManyHeaders
 from websockets.http11 import Response
@@ -103,14 +104,27 @@ def is_upgrade(headers: Headers) -> bool:
     return any("websocket" in value.lower() for value in headers.get_all("Upgrade"))
 
 
-def answer(hub: Hub, method: str, target: Target, *, is_ready: bool) -> Response:
+class Site(NamedTuple):
+    """What plain HTTP requests are answered from.
+
+    Attributes:
+        hub: the streams.
+        is_ready: whether the gateway takes new work.
+        render_metrics: gives the metrics in Prometheus' text format.
+    """
+
+    hub: Hub
+    is_ready: bool
+    render_metrics: Callable[[], bytes]
+
+
+def answer(site: Site, method: str, target: Target) -> Response:
     """Answer a plain HTTP request.
 
     Args:
-        hub: whose streams.
+        site: what from.
         method: GET, PUT, DELETE …
         target: what is asked for.
-        is_ready: whether the gateway takes new work.
     """
     methods = (_STREAM_ROUTES if target.stream_id else _ROUTES).get(target.tail)
     if methods is None:
@@ -124,7 +138,7 @@ def answer(hub: Hub, method: str, target: Target, *, is_ready: bool) -> Response
     try:
         if target.stream_id:
             check_stream_id(target.stream_id)
-        return handle(hub, target, is_ready)
+        return handle(site, target)
     except ValueError as error:
         return respond_problem(HTTPStatus.BAD_REQUEST, str(error))
     except WireError as error:
@@ -134,39 +148,39 @@ def answer(hub: Hub, method: str, target: Target, *, is_ready: bool) -> Response
         return respond_problem(_STATUS[error.kind], str(error))
 
 
-Handler = Callable[[Hub, Target, bool], Response]
+Handler = Callable[[Site, Target], Response]
 
 
-def _list(hub: Hub, _target: Target, _is_ready: bool) -> Response:  # noqa: FBT001 - one shape for all handlers
-    return respond_json(hub.list_info())
+def _list(site: Site, _target: Target) -> Response:
+    return respond_json(site.hub.list_info())
 
 
-def _info(hub: Hub, target: Target, _is_ready: bool) -> Response:  # noqa: FBT001
-    return respond_json(hub.info(target.stream_id))
+def _info(site: Site, target: Target) -> Response:
+    return respond_json(site.hub.info(target.stream_id))
 
 
-def _create(hub: Hub, target: Target, _is_ready: bool) -> Response:  # noqa: FBT001
+def _create(site: Site, target: Target) -> Response:
     asked = parse_create(target.query)
-    default = hub.manager.settings
+    default = site.hub.manager.settings
     settings = replace(default, policy=asked.policy or default.policy, buffer=asked.buffer or default.buffer)
     settings.check_policy(settings.policy)
     try:
-        hub.create(target.stream_id, settings)
+        site.hub.create(target.stream_id, settings)
     except StreamError as error:
         if is_invalid(error):  # the id was checked before, so it is taken
             return respond_problem(HTTPStatus.CONFLICT, str(error))
         raise
-    return respond_json(hub.info(target.stream_id), HTTPStatus.CREATED)
+    return respond_json(site.hub.info(target.stream_id), HTTPStatus.CREATED)
 
 
-def _close(hub: Hub, target: Target, _is_ready: bool) -> Response:  # noqa: FBT001
-    hub.close(target.stream_id)
-    return respond_json(hub.info(target.stream_id))
+def _close(site: Site, target: Target) -> Response:
+    site.hub.close(target.stream_id)
+    return respond_json(site.hub.info(target.stream_id))
 
 
-def _events(hub: Hub, target: Target, _is_ready: bool) -> Response:  # noqa: FBT001
+def _events(site: Site, target: Target) -> Response:
     request = parse_events(target.query)
-    log = hub.manager.get(target.stream_id).log
+    log = site.hub.manager.get(target.stream_id).log
     return respond(HTTPStatus.OK, _page(log, request.after, request.limit), NDJSON_TYPE)
 
 
@@ -179,18 +193,22 @@ def _page(log: Log, after: int, limit: int) -> bytes:
     return b"".join(payload + b"\n" for payload in payloads(batch.data))
 
 
-def _schema(_hub: Hub, _target: Target, _is_ready: bool) -> Response:  # noqa: FBT001
+def _schema(_site: Site, _target: Target) -> Response:
     return respond(HTTPStatus.OK, _SCHEMA, "application/schema+json")
 
 
-def _live(_hub: Hub, _target: Target, _is_ready: bool) -> Response:  # noqa: FBT001
+def _live(_site: Site, _target: Target) -> Response:
     return respond_json({"status": "ok"})
 
 
-def _ready(_hub: Hub, _target: Target, is_ready: bool) -> Response:  # noqa: FBT001
-    if not is_ready:
+def _ready(site: Site, _target: Target) -> Response:
+    if not site.is_ready:
         return respond_problem(HTTPStatus.SERVICE_UNAVAILABLE, "the gateway is shutting down")
     return respond_json({"status": "ok"})
+
+
+def _metrics(site: Site, _target: Target) -> Response:
+    return respond(HTTPStatus.OK, site.render_metrics(), CONTENT_TYPE_PLAIN_0_0_4)
 
 
 _SCHEMA = msgspec.json.encode(json_schema()) + b"\n"
@@ -198,6 +216,7 @@ _SCHEMA = msgspec.json.encode(json_schema()) + b"\n"
 _ROUTES: dict[str, dict[str, Handler]] = {
     PREFIX: {"GET": _list},
     "/v1/schema.json": {"GET": _schema},
+    "/metrics": {"GET": _metrics},
     "/livez": {"GET": _live},
     "/readyz": {"GET": _ready},
     "/healthz": {"GET": _ready},

@@ -202,12 +202,14 @@ class Producer:
 
     def acknowledge(self) -> None:
         """Tell the producer what was appended in this turn."""
+        self._hub.tally.acks += 1
         self._connection.tell(Ack(seq=self._seq, producer_seq=self._numbered))
 
     def signal(self, signal: Signal) -> bool:
         """Pass a consumer's signal on, past whatever waits here; not to a producer that reads nothing."""
         if self._connection.paused or self._connection.is_finished:
             return False
+        self._hub.tally.signals += 1
         self._connection.tell(signal)
         return True
 
@@ -255,7 +257,7 @@ class Producer:
         send_timeout = self._hub.settings.send_timeout
         if self._connection.stalled_for(now) >= send_timeout:
             log.info("producer.aborted", stream=self.stream.id, send_timeout=send_timeout)
-            self._connection.transport.abort()
+            self._connection.give_up()
 
     def lost(self) -> None:
         """The connection is gone; what it had not got appended was never acknowledged."""

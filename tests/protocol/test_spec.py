@@ -13,6 +13,7 @@ from msgspec import inspect
 
 import protocol
 from gateway.config import Settings
+from gateway.metrics.catalogue import METRICS
 from gateway.streams.stream import Counters, StreamInfo
 from protocol import addresses
 from protocol.codec import JSON, MSGPACK
@@ -257,6 +258,15 @@ def test_the_table_of_settings_is_that_of_the_code() -> None:
 def _settings() -> dict[str, Any]:
     settings: dict[str, Any] = msgspec.to_builtins(Settings())
     return settings
+
+
+def test_the_table_of_metrics_is_that_of_the_catalogue() -> None:
+    rows = [[metric.name, metric.kind, " ".join(metric.labels) or "—", metric.help] for metric in METRICS]
+    found = [
+        [_bare(name), kind, labels.replace("`", "").replace(",", ""), text]
+        for name, kind, labels, text in _table("metric")
+    ]
+    assert found == rows
 
 
 def test_bounds_in_the_text_are_those_of_the_code() -> None:

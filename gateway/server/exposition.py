@@ -1,0 +1,154 @@
+"""What `/metrics` says: the counts of a gateway in Prometheus' text format (SPEC §9.1).
+
+Nothing is kept here. Whoever asks has the counts read and put into words, which takes a few milliseconds with
+thousands of connections.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import platform
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from importlib import metadata
+from math import isinf
+from typing import TypeAlias, get_args
+
+from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.exposition import generate_latest
+from prometheus_client.registry import Collector
+from websockets.version import version as websockets_version
+
+from gateway.hub import Hub
+from gateway.metrics import catalogue
+from gateway.metrics.histogram import Histogram
+from gateway.server.connection import GatewayConnection
+from gateway.server.consumer import CONSUMER_STATES, Consumer
+from protocol.codes import ProblemCode
+from protocol.messages import GapReason
+
+Reading: TypeAlias = float | Histogram | Mapping[str, float] | Mapping[tuple[str, ...], float]
+"""What a metric stands at: a number, a histogram, or numbers by the values of its labels."""
+
+ROLES = ("consumer", "producer", "handshake")
+
+
+class Exposition:
+    """The metrics of one gateway, with a registry of their own.
+
+    Args:
+        hub: whose streams.
+        connections: the gateway's, those in their handshake included.
+    """
+
+    def __init__(self, hub: Hub, connections: Iterable[GatewayConnection]) -> None:
+        self._registry = CollectorRegistry(auto_describe=False)
+        self._registry.register(_GatewayCollector(hub, connections))
+        ProcessCollector(registry=self._registry)
+
+    def render(self) -> bytes:
+        """All metrics, in text format 0.0.4."""
+        return generate_latest(self._registry)
+
+
+class _GatewayCollector(Collector):
+    def __init__(self, hub: Hub, connections: Iterable[GatewayConnection]) -> None:
+        self._hub = hub
+        self._connections = connections
+
+    def describe(self) -> Iterator[Metric]:
+        """Nothing: a registry asks before there is a loop to ask about."""
+        return iter(())
+
+    def collect(self) -> Iterator[Metric]:
+        """Every metric of the catalogue."""
+        readings = self._read_peers() | self._read_streams() | self._read_delays() | self._read_process()
+        for metric in catalogue.METRICS:
+            yield _family(metric, readings[metric.name])
+
+    def _read_peers(self) -> dict[str, Reading]:
+        tally = self._hub.tally
+        roles, states = Counter(dict.fromkeys(ROLES, 0)), Counter(dict.fromkeys(CONSUMER_STATES, 0))
+        furthest = 0
+        for connection in tuple(self._connections):
+            roles[connection.role or "handshake"] += 1
+            if isinstance(connection.peer, Consumer):
+                states[connection.peer.state] += 1
+                furthest = max(furthest, connection.peer.lag)
+        return {
+            "deltawire_connections": roles,
+            "deltawire_connections_opened_total": {role: tally.connections[role] for role in ROLES[:2]},
+            "deltawire_consumers": states,
+            "deltawire_consumer_lag_events_max": furthest,
+            "deltawire_handshakes_refused_total": tally.refused,
+            "deltawire_closes_total": tally.closes,
+            "deltawire_problems_total": {code.value: tally.problems[code] for code in ProblemCode},
+            "deltawire_faults_total": tally.faults,
+            "deltawire_received_bytes_total": tally.received_bytes,
+            "deltawire_acks_total": tally.acks,
+            "deltawire_signals_total": tally.signals,
+        }
+
+    def _read_streams(self) -> dict[str, Reading]:
+        manager = self._hub.manager
+        ledger = manager.ledger
+        closed = sum(stream.is_closed for stream in manager.list())
+        return {
+            "deltawire_streams": {"open": manager.count() - closed, "closed": closed},
+            "deltawire_events_total": ledger.appended,
+            "deltawire_deliveries_total": ledger.delivered,
+            "deltawire_delivered_bytes_total": ledger.delivered_bytes,
+            "deltawire_folded_total": ledger.folded,
+            "deltawire_dropped_total": ledger.dropped,
+            "deltawire_gaps_total": {reason: ledger.gaps[reason] for reason in get_args(GapReason)},
+        }
+
+    def _read_delays(self) -> dict[str, Reading]:
+        tally = self._hub.tally
+        return {
+            "deltawire_write_delay_seconds": tally.write_delay,
+            "deltawire_first_token_seconds": tally.first_token,
+            "deltawire_inter_token_seconds": tally.inter_token,
+            "deltawire_loop_lag_seconds": tally.loop_lag,
+        }
+
+    def _read_process(self) -> dict[str, Reading]:
+        manager = self._hub.manager
+        transports = [it.transport for it in self._connections if not it.transport.is_closing()]
+        return {
+            "deltawire_memory_bytes": {
+                "events": manager.ledger.bytes,
+                "streams": manager.bytes,
+                "write_buffers": sum(transport.get_write_buffer_size() for transport in transports),
+            },
+            "deltawire_memory_limit_bytes": manager.memory_limit,
+            "deltawire_build_info": {_build(): 1},
+        }
+
+
+def _build() -> tuple[str, ...]:
+    """What runs: version, python, websockets, loop."""
+    try:
+        version = metadata.version("deltawire")
+    except metadata.PackageNotFoundError:  # run from a source tree
+        version = "unknown"
+    loop = type(asyncio.get_running_loop()).__module__.partition(".")[0]
+    return version, platform.python_version(), websockets_version, loop
+
+
+_FAMILIES: dict[str, Callable[..., CounterMetricFamily | GaugeMetricFamily]] = {
+    "counter": CounterMetricFamily,
+    "gauge": GaugeMetricFamily,
+}
+
+
+def _family(metric: catalogue.Metric, reading: Reading) -> Metric:
+    if isinstance(reading, Histogram):
+        buckets = [("+Inf" if isinf(bound) else str(bound), count) for bound, count in reading.cumulative()]
+        return HistogramMetricFamily(metric.name, metric.help, buckets=buckets, sum_value=reading.sum)
+    family = _FAMILIES[metric.kind](metric.name, metric.help, labels=metric.labels)
+    by_labels = reading if isinstance(reading, Mapping) else {(): reading}
+    for labels, value in tuple(by_labels.items()):
+        family.add_metric((labels,) if isinstance(labels, str) else labels, value)
+    return family
