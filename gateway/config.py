@@ -30,6 +30,22 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     host: Annotated[str, Meta(min_length=1, description="Address to listen on")] = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535, description="Port to listen on; 0 takes a free one")] = 8765
+    insecure_no_auth: Annotated[
+        bool,
+        Meta(
+            description="Whether to listen off loopback without authentication: who reaches the port may do everything"
+        ),
+    ] = False
+
+    # TLS
+
+    tls_cert: Annotated[
+        str, Meta(description="PEM file of the certificate and its chain; makes the gateway speak wss")
+    ] = ""
+    tls_key: Annotated[str, Meta(description="PEM file of the certificate's private key, unencrypted")] = ""
+    tls_client_ca: Annotated[
+        str, Meta(description="PEM file of authorities; clients must have a certificate of one of them")
+    ] = ""
 
     # Access
 
@@ -109,8 +125,15 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Meta(ge=0, description="Seconds a connection may go unused, its stream too, before it ends; 0 is for ever"),
     ] = 0.0
     drain_timeout: Annotated[
-        float, Meta(ge=0, description="Seconds consumers have at shutdown to take what is left")
+        float, Meta(ge=0, description="Seconds from the signal to stop to the end; consumers take what is left in them")
     ] = 30.0
+    drain_delay: Annotated[
+        float,
+        Meta(
+            ge=0,
+            description="Seconds of these in which /readyz says no but everything goes on, for load balancers to see",
+        ),
+    ] = 0.0
 
     # Lifetime of streams, in seconds
 
@@ -147,6 +170,12 @@ def make_settings(values: dict[str, Any]) -> Settings:
         ConfigError: an unknown name, or a value out of its bounds.
     """
     settings = _convert(values)
+    if bool(settings.tls_cert) is not bool(settings.tls_key):
+        raise ConfigError("tls_cert and tls_key belong together: name both, or none")
+    if settings.tls_client_ca and not settings.tls_cert:
+        raise ConfigError("tls_client_ca asks for certificates of clients, which needs TLS: name tls_cert and tls_key")
+    if settings.drain_delay and settings.drain_delay >= settings.drain_timeout:
+        raise ConfigError("drain_delay is a part of drain_timeout: it must be the smaller one")
     if settings.policy is Policy.BLOCK and not settings.allow_block:
         raise ConfigError("policy `block` is the default of a deployment that forbids it: see allow_block")
     return settings

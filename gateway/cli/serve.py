@@ -56,11 +56,12 @@ def command(**values: Any) -> None:
 
 async def _serve(settings: Settings) -> None:
     """Listen, say where, wait for a signal, drain."""
-    gateway = Gateway(settings)
     async with AsyncExitStack() as stack:
         stopping = _await_signals(stack)
         try:
-            await stack.enter_async_context(gateway)
+            gateway = await stack.enter_async_context(Gateway(settings))
+        except ConfigError as error:
+            raise StartFailure(str(error)) from None
         except (OSError, UnicodeError) as error:
             raise StartFailure(f"can't listen on {settings.host}:{settings.port}: {_reason(error)}") from None
         _announce(gateway.url)

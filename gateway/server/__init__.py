@@ -1,6 +1,8 @@
 """The server: WebSocket and HTTP endpoints round a hub.
 
-- `gateway` — `Gateway`: listening, serving, keep-alive, drain
+- `gateway` — `Gateway`: serving, keep-alive, drain
+- `listening` — the sockets it accepts on; `exposure` — who can reach them; `tls` — certificates, exchanged live
+- `draining` — at what pace peers are sent home
 - `admission` — what a request is answered before its upgrade, step by step
 - `connection` — one WebSocket without task or queue: frames in by callback, frames out already framed
 - `consumer` — the send loop, its backpressure and deadlines

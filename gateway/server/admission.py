@@ -6,6 +6,7 @@ which leaves the request to the next step. What passes them all is upgraded.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Awaitable, Callable, Sequence
 from http import HTTPStatus
 from inspect import isawaitable
@@ -18,10 +19,12 @@ from websockets.typing import Subprotocol
 
 from gateway.hub import Hub
 from gateway.server.connection import GatewayConnection
+from gateway.server.draining import retry_after
 from gateway.server.http import Site, Target, answer, is_upgrade, parse_target, respond_problem
 from protocol.codec import CODECS
 
 _ENDPOINTS = ("/subscribe", "/publish")
+_GOING = "the gateway is shutting down"
 
 
 class Asked(NamedTuple):
@@ -59,12 +62,14 @@ class Admission:
         render_metrics: what `/metrics` says.
 
     Attributes:
-        is_draining: the gateway is going away and takes nobody in any more.
+        is_leaving: the gateway is going away, and says so to who asks whether it is ready.
+        is_draining: it takes nobody in any more.
     """
 
     def __init__(self, hub: Hub, render_metrics: Callable[[], bytes]) -> None:
         self._hub = hub
         self._render_metrics = render_metrics
+        self.is_leaving = False
         self.is_draining = False
         self._steps: tuple[Step, ...] = (
             self._answer_http,
@@ -97,13 +102,25 @@ class Admission:
         """Answer plain HTTP; let requests for a stream's two endpoints pass."""
         if asked.is_endpoint:
             return None
-        site = Site(self._hub, not self.is_draining, self._render_metrics)
+        site = Site(self._hub, self._not_ready(), self._render_metrics)
         return answer(site, asked.request.method, asked.target)
+
+    def _not_ready(self) -> str | None:
+        """Why no new work should be sent here."""
+        if self.is_leaving or self.is_draining:
+            return _GOING
+        manager = self._hub.manager
+        if not manager.make_room(self._hub.now()):  # which the next event would do as well
+            return f"memory_limit ({manager.memory_limit} bytes) is reached and every stream is in use"
+        return None
 
     def _check_draining(self, _asked: Asked) -> Response | None:
         if not self.is_draining:
             return None
-        return respond_problem(HTTPStatus.SERVICE_UNAVAILABLE, "the gateway is shutting down: connect elsewhere")
+        later = str(retry_after(random.random()))  # noqa: S311 - spreads clients, hides nothing
+        return respond_problem(
+            HTTPStatus.SERVICE_UNAVAILABLE, f"{_GOING}: connect elsewhere, or later", **{"Retry-After": later}
+        )
 
 
 def check_method(asked: Asked) -> Response | None:

@@ -54,6 +54,9 @@ class Peer(Protocol):
     def end(self, code: ProblemCode, why: str) -> None:
         """Say why, and close."""
 
+    def drain(self) -> None:
+        """Take or send what is left, then close with 1001."""
+
     def finished(self) -> None:
         """Nothing more is sent or taken, though the socket may stay for a while; may be told twice."""
 

@@ -1,12 +1,14 @@
-"""The gateway: listening, serving, keep-alive, drain (SPEC §2, §8, §10)."""
+"""The gateway: serving, keep-alive, drain (SPEC §2, §8, §10)."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import socket
+from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
-from typing import Self, cast
+from typing import Any, Self, cast
 from weakref import WeakSet
 
 from websockets.asyncio.server import Server, ServerConnection, serve
@@ -16,27 +18,23 @@ from gateway.hub import Hub
 from gateway.server.admission import Admission, select_subprotocol
 from gateway.server.connection import CLOSE_TIMEOUT, HARD_MESSAGE_LIMIT, GatewayConnection
 from gateway.server.consumer import Consumer
+from gateway.server.draining import batches
 from gateway.server.exposition import Exposition
 from gateway.server.http import Target
+from gateway.server.listening import listen
 from gateway.server.producer import Producer
+from gateway.server.tls import ServerTls
 from gateway.telemetry import get_logger
 from protocol.addresses import check_stream_id, parse_publish, parse_subscribe
 from protocol.codec import CODECS, JSON
 from protocol.codes import ProblemCode
 from protocol.errors import StreamError, WireError
 
-SEND_BUFFER = 64 * 1024
-"""SO_SNDBUF asked for. Linux doubles it: 128 KiB, so that a lag shows in the cursor and not in the kernel."""
-
-RECEIVE_BUFFER = 64 * 1024
-"""SO_RCVBUF asked for: what one producer can have processed in one loop turn, about a thousand events. Without it
-libuv reads up to 8 MiB from one socket before any other is served, and consumers of the stream are overrun."""
-
 WRITE_LIMIT = 32 * 1024
-"""Bytes in a connection's own write buffer at which it stops accepting, for the same reason."""
+"""Bytes in a connection's own write buffer at which it stops accepting, so that a lag shows in the cursor."""
 
-BACKLOG = 4096
-"""Connections the kernel may hold before they are accepted: a reconnect storm comes all at once."""
+LEAVE_TIMEOUT = 1.0
+"""Seconds for what was aborted to be gone."""
 
 log = get_logger()
 
@@ -47,25 +45,33 @@ class Gateway:
     Args:
         settings: address, limits and timeouts.
         hub: the streams it serves; None makes its own, which ends with it.
+        sockets: where to listen, bound by somebody else; none listens on the host and port of the settings.
 
     Raises:
+        ConfigError: a file of the settings can't be used; or, on entry, it would be open to a network without
+            authentication.
         OSError: on entry, the address can't be listened on.
     """
 
-    def __init__(self, settings: Settings | None = None, hub: Hub | None = None) -> None:
+    def __init__(
+        self, settings: Settings | None = None, hub: Hub | None = None, sockets: Sequence[socket.socket] = ()
+    ) -> None:
         self.settings = settings or Settings()
+        self._tls = ServerTls(self.settings) if self.settings.tls_cert else None
+        self._sockets = sockets
         self._owns_hub = hub is None
         self.hub = hub or Hub(self.settings)
         self._accepted: WeakSet[GatewayConnection] = WeakSet()  # every socket, from before its handshake on
         self._connections: set[GatewayConnection] = set()
         self._exposition = Exposition(self.hub, self._accepted)
         self._admission = Admission(self.hub, self._exposition.render)
+        self._changed = asyncio.Event()  # a connection is gone
 
     async def __aenter__(self) -> Self:
         if self._owns_hub:
             await self.hub.__aenter__()
         try:
-            self._server = await self._listen()
+            self._servers = await listen(self.settings, self._sockets, self._tls, self._open_server)
         except BaseException:
             if self._owns_hub:
                 await self.hub.__aexit__()
@@ -81,18 +87,15 @@ class Gateway:
             if self._owns_hub:
                 await self.hub.__aexit__()
 
-    async def _listen(self) -> Server:
-        settings = self.settings
-        server = await serve(
+    async def _open_server(self, **where: Any) -> Server:
+        return await serve(
             self._handle,
-            settings.host,
-            settings.port,
             process_request=self._admission.judge,
             process_response=self._admission.conclude,
             select_subprotocol=select_subprotocol,
             compression=None,  # deltas are too short to gain, and it would cost every consumer its own bytes
             server_header=None,
-            open_timeout=settings.handshake_timeout,
+            open_timeout=self.settings.handshake_timeout,
             ping_interval=None,  # `sweep` keeps alive without a task per connection
             close_timeout=CLOSE_TIMEOUT,
             max_size=HARD_MESSAGE_LIMIT,
@@ -101,23 +104,29 @@ class Gateway:
             create_connection=cast(
                 "type[ServerConnection]", partial(GatewayConnection, self._accepted, self.hub.tally)
             ),  # it is called
-            backlog=BACKLOG,
+            **where,
         )
-        for listener in server.sockets:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)  # accepted sockets inherit both
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
-        return server
+
+    def reload(self) -> None:
+        """Read the certificates again: new connections get the new ones, nobody is dropped.
+
+        Raises:
+            ConfigError: a file can't be used; everything stays as it is.
+        """
+        if self._tls is not None:
+            self._tls.reload()
 
     @property
     def port(self) -> int:
         """The port listened on."""
-        return int(self._server.sockets[0].getsockname()[1])
+        return int(self._servers[0].sockets[0].getsockname()[1])
 
     @property
     def url(self) -> str:
-        """Where clients connect: `ws://HOST:PORT`."""
-        host = self.settings.host
-        return f"ws://[{host}]:{self.port}" if ":" in host else f"ws://{host}:{self.port}"
+        """Where clients connect: `ws://HOST:PORT`, or `wss://HOST:PORT`."""
+        scheme = "ws" if self._tls is None else "wss"
+        host = str(self._sockets[0].getsockname()[0]) if self._sockets else self.settings.host
+        return f"{scheme}://[{host}]:{self.port}" if ":" in host else f"{scheme}://{host}:{self.port}"
 
     # Connections
 
@@ -128,10 +137,14 @@ class Gateway:
         connection.admitted()
         self._connections.add(connection)
         try:
-            self._serve(connection, connection.target)
+            if self._admission.is_draining:  # since it was admitted
+                connection.refuse(ProblemCode.SHUTTING_DOWN, "the gateway is shutting down: connect elsewhere")
+            else:
+                self._serve(connection, connection.target)
             await connection.wait_closed()
         finally:
             self._connections.discard(connection)
+            self._changed.set()
 
     def _serve(self, connection: GatewayConnection, target: Target) -> None:
         try:
@@ -175,30 +188,50 @@ class Gateway:
                 connection.end_if_idle(now, self.settings.idle_timeout)
 
     async def drain(self) -> None:
-        """Stop accepting, let peers take what is left, close with 1001; after `drain_timeout`, abort the rest."""
-        if self._admission.is_draining:
+        """Go away: not ready, then nobody new; peers take what is left and are closed with 1001, spread over time.
+
+        HTTP is answered until the last peer is gone, so that a probe gets its 503. What is left after `drain_timeout`
+        is aborted.
+        """
+        if self._admission.is_leaving:
             return
-        self._admission.is_draining = True
-        self._server.close(close_connections=False)
-        for connection in tuple(self._accepted):
-            if connection.request is None:
-                connection.transport.abort()  # it has asked for nothing yet, and might not for `handshake_timeout`
-        peers = [connection.peer for connection in self._connections]
-        for producer in peers:
-            if isinstance(producer, Producer):
-                producer.drain()
-        self.hub.flush()
-        for consumer in peers:
-            if isinstance(consumer, Consumer):
-                consumer.drain()
+        self._admission.is_leaving = True
+        settings = self.settings
         try:
-            async with asyncio.timeout(self.settings.drain_timeout):
-                await self._server.wait_closed()
+            async with asyncio.timeout(settings.drain_timeout):
+                if settings.drain_delay:
+                    await asyncio.sleep(settings.drain_delay)
+                self._admission.is_draining = True
+                await self._send_home(settings.drain_timeout - settings.drain_delay)
+                while self._connections:
+                    self._changed.clear()
+                    await self._changed.wait()
         except TimeoutError:
             log.warning("drain.timed_out", connections=len(self._connections))
         finally:
-            self.abort()
-            await self._server.wait_closed()
+            await self._close()
+
+    async def _send_home(self, seconds: float) -> None:
+        """Tell every peer to go when it has what is left: producers first, so that there is an end to that."""
+        peers = [it.peer for it in self._connections if it.peer is not None]
+        peers.sort(key=lambda peer: isinstance(peer, Consumer))
+        for pause, batch in batches(peers, seconds):
+            for peer in batch:
+                peer.drain()
+            self.hub.flush()
+            if pause:
+                await asyncio.sleep(pause)
+
+    async def _close(self) -> None:
+        """Listen no more and drop who is left, those too who have yet to ask for something."""
+        self._admission.is_draining = True
+        for server in self._servers:
+            server.close(close_connections=False)
+        self.abort()
+        with suppress(TimeoutError):  # of a peer inside its TLS handshake nobody has the transport yet
+            async with asyncio.timeout(LEAVE_TIMEOUT):
+                for server in self._servers:
+                    await server.wait_closed()
 
     def abort(self) -> None:
         """Drop every connection at once."""

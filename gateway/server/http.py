@@ -109,12 +109,12 @@ class Site(NamedTuple):
 
     Attributes:
         hub: the streams.
-        is_ready: whether the gateway takes new work.
+        not_ready: why the gateway should get no new work; None if it should.
         render_metrics: gives the metrics in Prometheus' text format.
     """
 
     hub: Hub
-    is_ready: bool
+    not_ready: str | None
     render_metrics: Callable[[], bytes]
 
 
@@ -202,8 +202,8 @@ def _live(_site: Site, _target: Target) -> Response:
 
 
 def _ready(site: Site, _target: Target) -> Response:
-    if not site.is_ready:
-        return respond_problem(HTTPStatus.SERVICE_UNAVAILABLE, "the gateway is shutting down")
+    if site.not_ready is not None:
+        return respond_problem(HTTPStatus.SERVICE_UNAVAILABLE, site.not_ready)
     return respond_json({"status": "ok"})
 
 

@@ -84,12 +84,22 @@ async def test_a_busy_port_is_one_line_and_status_2(gateway: str, run_process: R
     ],
 )
 async def test_an_address_that_is_not_ours_is_one_line_and_status_2(host: str, reason: str, run_process: Run) -> None:
-    done = await run_process("serve", "--port=0", f"--host={host}")
+    done = await run_process("serve", "--port=0", "--insecure-no-auth", f"--host={host}")
     assert done.status == 2
     assert len(done.errors.splitlines()) == 1
     assert done.errors.startswith("deltawire: error: ")
     assert reason in done.errors
     assert done.output == ""
+
+
+async def test_off_loopback_without_authentication_is_refused_unless_told_in_so_many_words(
+    run_process: Run, serve: Serve
+) -> None:
+    done = await run_process("serve", "--port=0", "--host=0.0.0.0")
+    assert (done.status, done.output, len(done.errors.splitlines())) == (2, "", 1)
+    assert "--insecure-no-auth" in done.errors
+    served = await serve("--port=0", "--host=0.0.0.0", "--insecure-no-auth")
+    assert served.started["host"] == "0.0.0.0"
 
 
 @pytest.mark.parametrize(("argument", "reason"), [("--port=99999", "--port"), ("--config=absent.toml", "No such file")])

@@ -7,9 +7,11 @@ import gc
 import socket
 import subprocess
 import sys
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from gateway.config import Settings
@@ -23,6 +25,12 @@ from tests.server.stalling import say, stalled
 from tests.server.waiting import DEADLINE, eventually, turn
 
 FDS = Path("/proc/self/fd")
+UPGRADE = {
+    "Upgrade": "websocket",
+    "Connection": "Upgrade",
+    "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA==",
+    "Sec-WebSocket-Version": "13",
+}
 
 # Drain
 
@@ -78,6 +86,53 @@ async def test_a_drain_does_not_wait_for_who_has_asked_nothing_yet(start_gateway
     for it in (silent, halfway):
         assert await it.read_rest() == b""
         it.close()
+
+
+async def test_while_a_gateway_drains_probes_get_503_and_new_peers_are_told_when_to_come_back(
+    start_gateway: StartGateway,
+) -> None:
+    gateway = await start_gateway(drain_timeout=DEADLINE, send_timeout=60.0)
+    stream = gateway.hub.create("demo")
+    async with stalled(gateway, "policy=block&buffer=10000") as slow, httpx.AsyncClient() as http:
+        say(stream, 5000)
+        base = f"http://127.0.0.1:{gateway.port}"
+        draining = asyncio.ensure_future(gateway.drain())
+        for path, status in (("/readyz", 503), ("/livez", 200), ("/v1/streams/demo", 200)):
+            assert (await http.get(base + path)).status_code == status
+        refused = await http.get(f"{base}/v1/streams/demo/subscribe", headers=UPGRADE)
+        assert (refused.status_code, "shutting down" in refused.json()["detail"]) == (503, True)
+        assert 1 <= int(refused.headers["Retry-After"]) <= 5
+        assert not draining.done()
+        await slow.raw.read_ending()
+        await draining
+
+
+async def test_before_it_drains_a_gateway_can_say_for_a_while_that_it_will(start_gateway: StartGateway) -> None:
+    gateway = await start_gateway(drain_timeout=DEADLINE, drain_delay=0.3)
+    async with consumer(gateway) as live, httpx.AsyncClient() as http:
+        await live.read_until("caught_up")
+        draining = asyncio.ensure_future(gateway.drain())
+        await turn()
+        assert (await http.get(f"http://127.0.0.1:{gateway.port}/readyz")).status_code == 503
+        async with producer(gateway) as late:
+            await publish(late, text_delta("still served"), upto=1)
+            assert text_of(await live.read_until("text_delta")) == "still served"
+            await draining
+            assert (await late.read_all())[-1]["code"] == "shutting_down"
+        assert (await live.read_all())[-1]["code"] == "shutting_down"
+
+
+async def test_a_drain_sends_many_peers_home_in_batches(start_gateway: StartGateway) -> None:
+    gateway = await start_gateway(drain_timeout=DEADLINE)
+    async with AsyncExitStack() as stack:
+        readers = [await stack.enter_async_context(consumer(gateway)) for _ in range(60)]
+        for reader in readers:
+            await reader.read_until("caught_up")
+        draining = asyncio.ensure_future(gateway.drain())
+        await eventually(lambda: any(connection.is_finished for connection in gateway._connections))
+        assert not all(connection.is_finished for connection in gateway._connections)
+        await draining
+        assert [(await reader.read_all())[-1]["code"] for reader in readers] == ["shutting_down"] * 60
 
 
 async def test_a_drained_gateway_takes_no_connections(gateway: Gateway) -> None:

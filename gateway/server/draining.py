@@ -1,0 +1,50 @@
+"""How a gateway goes away: in which batches its peers are sent home, and when they may ask again. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Final, TypeVar
+
+T = TypeVar("T")
+
+CLOSES_A_SECOND: Final = 1000
+"""Peers sent home in a second. They come back as fast, here or next door, and one core takes about so many handshakes
+with TLS. Spreading the closes works with every client, those too that would ignore a delay they were told."""
+
+TICK: Final = 0.02
+"""Seconds between two batches."""
+
+SPREAD_SHARE: Final = 0.5
+"""Part of the time there is in which the last peer is sent home: what is left, it has for taking what is left."""
+
+RETRY_AFTER: Final = (1, 5)
+"""Seconds after which to ask again, the least and the most, told to who comes while the gateway goes away."""
+
+
+def batches(peers: Sequence[T], seconds: float) -> Iterator[tuple[float, Sequence[T]]]:
+    """Peers in the batches in which they are sent home.
+
+    Args:
+        peers: all of them.
+        seconds: how long the whole drain may take.
+
+    Yields:
+        Seconds to wait after the batch, and the batch. A single one, without a wait, is the rule for a few peers.
+    """
+    spread = min(len(peers) / CLOSES_A_SECOND, seconds * SPREAD_SHARE)
+    count = max(1, math.floor(spread / TICK))
+    size = math.ceil(len(peers) / count)
+    for start in range(0, len(peers), max(1, size)):
+        batch = peers[start : start + size]
+        yield (TICK if start + size < len(peers) else 0.0), batch
+
+
+def retry_after(chance: float) -> int:
+    """Whole seconds after which to ask again.
+
+    Args:
+        chance: a random number from 0 to 1, so that those who were refused together don't come back together.
+    """
+    least, most = RETRY_AFTER
+    return least + round(chance * (most - least))

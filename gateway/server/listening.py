@@ -1,0 +1,83 @@
+"""Where a gateway accepts connections: addresses it resolves and judges itself, or sockets it was given."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final
+
+from websockets.asyncio.server import Server
+
+from gateway.config import ConfigError, Settings
+from gateway.server.exposure import check_exposure
+from gateway.server.tls import ServerTls
+
+SEND_BUFFER: Final = 64 * 1024
+"""SO_SNDBUF asked for. Linux doubles it: 128 KiB, so that a lag shows in the cursor and not in the kernel."""
+
+RECEIVE_BUFFER: Final = 64 * 1024
+"""SO_RCVBUF asked for: what one producer can have processed in one loop turn, about a thousand events. Without it
+libuv reads up to 8 MiB from one socket before any other is served, and consumers of the stream are overrun."""
+
+BACKLOG: Final = 4096
+"""Connections the kernel may hold before they are accepted: a reconnect storm comes all at once."""
+
+TLS_CLOSE_TIMEOUT: Final = 5.0
+"""Seconds a peer has for the farewell of TLS; nothing of the stream is left to take then."""
+
+OpenServer = Callable[..., Awaitable[Server]]
+
+
+async def listen(
+    settings: Settings, given: Sequence[socket.socket], tls: ServerTls | None, open_server: OpenServer
+) -> list[Server]:
+    """Listen on the sockets given, otherwise on every address of the host.
+
+    Args:
+        settings: host and port; whether being open to a network is meant.
+        given: sockets that somebody else has bound, such as systemd.
+        tls: certificates; None is plain HTTP.
+        open_server: `serve` of websockets, with everything that doesn't concern the socket; called once for the host,
+            or once for each socket given.
+
+    Raises:
+        ConfigError: this would be open to a network without authentication.
+        OSError: the host can't be resolved, or not be listened on.
+        UnicodeError: the host is no host name.
+    """
+    options: dict[str, Any] = {"backlog": BACKLOG}
+    if tls is not None:
+        options |= {
+            "ssl": tls.context,
+            "ssl_handshake_timeout": settings.handshake_timeout,
+            "ssl_shutdown_timeout": TLS_CLOSE_TIMEOUT,
+        }
+    addresses = [_address_of(it) for it in given] or await _resolve(settings.host, settings.port)
+    check_exposure(addresses, is_authenticated=is_authenticated(settings), is_accepted=settings.insecure_no_auth)
+    if given:
+        servers = [await open_server(sock=it, **options) for it in given]
+    else:
+        servers = [await open_server(host=addresses, port=settings.port, **options)]
+    for server in servers:
+        for listener in server.sockets:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)  # accepted sockets inherit both
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
+    return servers
+
+
+def is_authenticated(settings: Settings) -> bool:
+    """Whether every peer must prove who it is, be it by its certificate alone."""
+    return bool(settings.tls_client_ca)
+
+
+async def _resolve(host: str, port: int) -> list[str]:
+    """The numeric addresses of a host, which are then the ones listened on: nothing changes in between."""
+    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    return list(dict.fromkeys(str(address[0]) for *_, address in found))
+
+
+def _address_of(given: socket.socket) -> str:
+    if given.family not in (socket.AF_INET, socket.AF_INET6):
+        raise ConfigError("the socket that was passed is not one of TCP: the gateway serves no other")
+    return str(given.getsockname()[0])

@@ -1,0 +1,100 @@
+"""TLS of the listening side: certificates from files, exchanged while connections stay.
+
+A handshake looks up the context of the moment: connections keep the one they began with, and a bad file leaves the
+present one in place. Loading new files into a context in use would not do: a key that doesn't match is found when the
+certificate is in already, and authorities can only be added.
+"""
+
+from __future__ import annotations
+
+import ssl
+from pathlib import Path
+from typing import Final
+
+from gateway.config import ConfigError, Settings
+
+MINIMUM: Final = ssl.TLSVersion.TLSv1_2
+"""Older versions are broken and forbidden (RFC 8996)."""
+
+
+class ServerTls:
+    """The certificates a gateway shows, and asks for.
+
+    Args:
+        settings: they name the files.
+
+    Raises:
+        ConfigError: a file can't be used.
+
+    Attributes:
+        context: what to listen with.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._current = make_context(settings)
+        self.context = make_context(settings)
+        self.context.sni_callback = self._use_current
+
+    def reload(self) -> None:
+        """Read the files again: handshakes from now on use what is in them.
+
+        Raises:
+            ConfigError: a file can't be used; the certificates stay as they are.
+        """
+        self._current = make_context(self._settings)
+
+    def _use_current(self, handshake: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
+        """Called by every handshake, with or without a server name."""
+        handshake.context = self._current
+
+
+def make_context(settings: Settings) -> ssl.SSLContext:
+    """A context of the files that the settings name.
+
+    Raises:
+        ConfigError: a file is missing, unreadable, not what it should be, or the key is not the certificate's.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = MINIMUM
+    context.set_alpn_protocols(["http/1.1"])
+    context.num_tickets = 0  # streams live long; a resumed session would skip what a reload changed
+    context.options |= ssl.OP_NO_TICKET
+    _check_pem("tls_cert", settings.tls_cert, "CERTIFICATE")
+    _check_pem("tls_key", settings.tls_key, "PRIVATE KEY")
+    try:
+        context.load_cert_chain(settings.tls_cert, settings.tls_key, password=_refuse_password)
+    except ssl.SSLError as error:
+        raise ConfigError(_explain(settings, error)) from None
+    if settings.tls_client_ca:
+        _check_pem("tls_client_ca", settings.tls_client_ca, "CERTIFICATE")
+        try:
+            context.load_verify_locations(settings.tls_client_ca)
+        except ssl.SSLError as error:
+            raise ConfigError(f"tls_client_ca {settings.tls_client_ca}: {_reason(error)}") from None
+        context.verify_mode = ssl.CERT_REQUIRED
+    return context
+
+
+def _check_pem(setting: str, path: str, label: str) -> None:
+    """What OpenSSL does not say: which of the files it is about."""
+    try:
+        content = Path(path).read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{setting} {path}: {error.strerror}") from None
+    if f"{label}-----".encode() not in content:
+        raise ConfigError(f"{setting} {path}: there is no PEM {label.lower()} in it")
+
+
+def _refuse_password() -> str:
+    raise ConfigError("tls_key is encrypted, and there is nobody to ask for its password: decrypt the file")
+
+
+def _explain(settings: Settings, error: ssl.SSLError) -> str:
+    if error.reason == "KEY_VALUES_MISMATCH":
+        return f"tls_key {settings.tls_key} is not the key of the certificate in tls_cert {settings.tls_cert}"
+    return f"tls_cert {settings.tls_cert} with tls_key {settings.tls_key}: {_reason(error)}"
+
+
+def _reason(error: ssl.SSLError) -> str:
+    return (error.reason or "unreadable").replace("_", " ").lower()

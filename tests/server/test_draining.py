@@ -1,0 +1,34 @@
+"""At what pace peers are sent home: a table of literal numbers."""
+
+from __future__ import annotations
+
+import pytest
+
+from gateway.server.draining import RETRY_AFTER, TICK, batches, retry_after
+
+
+@pytest.mark.parametrize(
+    ("peers", "seconds", "sizes"),
+    [
+        (0, 30, []),
+        (1, 30, [1]),
+        (30, 30, [30]),
+        (100, 30, [20] * 5),
+        (5000, 30, [20] * 250),
+        (5000, 0, [5000]),
+        (5000, 1, [200] * 25),
+        (7, 0.1, [7]),
+    ],
+)
+def test_peers_leave_at_a_thousand_a_second_and_by_half_of_the_time(
+    peers: int, seconds: float, sizes: list[int]
+) -> None:
+    planned = list(batches(range(peers), seconds))
+    assert [len(batch) for _, batch in planned] == sizes
+    assert [peer for _, batch in planned for peer in batch] == list(range(peers))
+    assert [pause for pause, _ in planned] == [TICK] * (len(sizes) - 1) + [0.0] * bool(sizes)
+
+
+@pytest.mark.parametrize(("chance", "seconds"), [(0, RETRY_AFTER[0]), (0.5, 3), (1, RETRY_AFTER[1])])
+def test_who_is_refused_is_told_to_come_back_at_different_times(chance: float, seconds: int) -> None:
+    assert retry_after(chance) == seconds
