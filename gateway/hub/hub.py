@@ -114,7 +114,7 @@ class Hub:
             settings: retention, and the policy of consumers that don't choose one; None takes the hub's.
 
         Raises:
-            StreamError: invalid, the id is malformed or taken; full, `memory_limit` is reached.
+            StreamError: invalid, the id is malformed or taken; full, `memory_limit` or `max_streams` is reached.
         """
         return LocalStream(self, self.manager.create(stream_id, self.now(), settings))
 
@@ -220,7 +220,7 @@ class Hub:
         stream = channel.stream
         now = self._loop.time()
         if manager.bytes > manager.memory_limit and not manager.make_room(now):
-            raise manager.out_of_memory("send", stream.id)
+            raise manager.out_of_room("send", stream.id)
         seq = stream.append(data, timestamp or self.timestamp(), now, producer_id)
         if not channel.is_dirty:
             self.touch(channel)

@@ -172,7 +172,7 @@ class Gateway:
     def _start_producer(self, connection: GatewayConnection, target: Target) -> None:
         request = parse_publish(target.query)
         stream = self.hub.manager.get_or_create(_check_id(target), self.hub.now())
-        pen = stream.producers.open(request.producer, request.generation)
+        pen = stream.open_producer(request.producer, request.generation)
         producer = Producer(self.hub, connection, stream, pen, request)
         connection.peer = producer
         producer.start()

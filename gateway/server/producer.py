@@ -54,7 +54,7 @@ class Producer:
     def start(self) -> None:
         """Say where things stand, fence older generations, and begin to listen."""
         stream = self.stream
-        stream.publishing += 1
+        stream.producer_came()
         stream.leases.returned(self._pen.id)
         for inlet in tuple(self.channel.inlets):
             inlet.fence_if_older()
@@ -263,8 +263,7 @@ class Producer:
         """The connection is gone; what it had not got appended was never acknowledged."""
         self._hub.stop_sweeping(self)
         self._items.clear()
-        self.stream.publishing -= 1
-        self.stream.last_active_at = self._hub.now()
+        self.stream.producer_left(self._hub.now())
         self.channel.remove_inlet(self)
         if not any(inlet.producer_id == self._pen.id for inlet in self.channel.inlets):
             self._hub.lease(self.channel, self._pen.id)

@@ -14,25 +14,36 @@ from __future__ import annotations
 MAX_OPEN = 64
 """Messages a stream may have in progress; the one begun first is forgotten, as nobody interleaves that many."""
 
+MAX_OPEN_BYTES = 16 * 1024
+"""Bytes their ids may have together: 64 of 256 characters, where a message's id could be as long as a message."""
+
+OPEN_COST = 128
+"""Bytes a message in progress costs beside its id's characters (CPython 3.11)."""
+
 
 class Leases:
     """The messages in progress on one stream, by the producer that began them."""
 
-    __slots__ = ("_deadlines", "_open")
+    __slots__ = ("_deadlines", "_open", "bytes")
 
     def __init__(self) -> None:
         self._open: dict[str, str | None] = {}  # message id → producer id
         self._deadlines: dict[str | None, float] = {}  # lost producer → when its lease is over
+        self.bytes = 0  # what the messages in progress cost
 
     def begin(self, message_id: str, producer_id: str | None) -> None:
-        """A producer began a message."""
+        """A producer began a message; those begun first are forgotten where it is one too many, or too long."""
+        self.end(message_id)
         self._open[message_id] = producer_id
-        if len(self._open) > MAX_OPEN:
-            del self._open[next(iter(self._open))]
+        self.bytes += _cost(message_id)
+        while len(self._open) > MAX_OPEN or self.bytes > MAX_OPEN_BYTES:
+            self.end(next(iter(self._open)))
 
     def end(self, message_id: str) -> None:
         """A message has ended, whoever ended it."""
-        self._open.pop(message_id, None)
+        if message_id in self._open:
+            del self._open[message_id]
+            self.bytes -= _cost(message_id)
 
     def lost(self, producer_id: str | None, deadline: float) -> bool:
         """The last connection of a producer is gone.
@@ -60,10 +71,14 @@ class Leases:
             del self._deadlines[producer]
         lost = [message for message, producer in self._open.items() if producer in over]
         for message in lost:
-            del self._open[message]
+            self.end(message)
         return lost
 
     @property
     def is_running(self) -> bool:
         """Whether a lease is running."""
         return bool(self._deadlines)
+
+
+def _cost(message_id: str) -> int:
+    return len(message_id.encode()) + OPEN_COST

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import builtins
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
+from gateway.streams.eviction import IdleStreams
 from gateway.streams.log import Ledger
 from gateway.streams.stream import Stream, StreamInfo, StreamSettings
 from protocol.addresses import check_stream_id
@@ -22,7 +23,8 @@ class StreamManager:
     Args:
         settings: what streams are made with, unless said otherwise.
         make_epoch: gives each stream an epoch nobody else has.
-        memory_limit: bytes all streams may cost together.
+        memory_limit: bytes all streams may cost together, and what else is held in the process.
+        max_streams: how many there may be, the closed ones that can still be read included.
         closed_retention: seconds a closed stream can still be read.
     """
 
@@ -32,26 +34,39 @@ class StreamManager:
         make_epoch: Callable[[], str],
         *,
         memory_limit: int = 512 * 1024 * 1024,
+        max_streams: int = 50_000,
         closed_retention: float = 600.0,
     ) -> None:
         self.settings = settings
         self.memory_limit = memory_limit
+        self.max_streams = max_streams
         self.closed_retention = closed_retention
         self._make_epoch = make_epoch
         self._streams: dict[str, Stream] = {}
         self._closed: deque[Stream] = deque()  # in the order they were closed
+        self._idle = IdleStreams()
         self.ledger = Ledger()
+        self._elsewhere = 0
 
     @property
     def bytes(self) -> int:
-        """What all streams cost together."""
-        return self.ledger.bytes + len(self._streams) * STREAM_OVERHEAD
+        """What all streams cost together, and what else counts towards the limit."""
+        return self.ledger.bytes
+
+    def count_elsewhere(self, size: int) -> None:
+        """Have what the rest of the process holds, connections above all, count towards the memory limit.
+
+        Args:
+            size: bytes now, in place of what was said before.
+        """
+        self.ledger.bytes += size - self._elsewhere
+        self._elsewhere = size
 
     def create(self, stream_id: str, now: float, settings: StreamSettings | None = None) -> Stream:
         """A new stream.
 
         Raises:
-            StreamError: invalid, the id is malformed or taken; full, the memory limit is reached.
+            StreamError: invalid, the id is malformed or taken; full, `memory_limit` or `max_streams` is reached.
         """
         try:
             check_stream_id(stream_id)
@@ -59,10 +74,12 @@ class StreamManager:
             raise StreamError(ErrorKind.INVALID, "create", stream_id, str(error)) from None
         if stream_id in self._streams:
             raise StreamError(ErrorKind.INVALID, "create", stream_id, "it exists already")
-        if not self.make_room(now, STREAM_OVERHEAD):
-            raise self.out_of_memory("create", stream_id)
-        stream = Stream(stream_id, self._make_epoch(), settings or self.settings, now, self.ledger)
+        if not self.make_room(now, STREAM_OVERHEAD, streams=1):
+            raise self.out_of_room("create", stream_id)
+        stream = Stream(stream_id, self._make_epoch(), settings or self.settings, now, self.ledger, self._idle.add)
         self._streams[stream_id] = stream
+        self.ledger.bytes += STREAM_OVERHEAD
+        self._idle.add(stream)
         return stream
 
     def get(self, stream_id: str) -> Stream:
@@ -95,6 +112,7 @@ class StreamManager:
         """As `close`, for whoever has the stream itself: its id may be another stream's by now."""
         if not stream.is_closed:
             stream.close(reason, now)
+            self._idle.discard(stream)
             self._closed.append(stream)
 
     def close_all(self, now: float, reason: EndReason = "closed") -> list[Stream]:
@@ -137,30 +155,43 @@ class StreamManager:
             if stream.log.retention.age:
                 stream.log.trim_by_age(now)
 
-    def make_room(self, now: float, needed: int = 0) -> bool:
-        """Get under the memory limit by forgetting closed streams, then idle ones, each oldest first.
+    def make_room(self, now: float, needed: int = 0, streams: int = 0) -> bool:
+        """Get under the limits by forgetting streams: idle ones that never had an event, closed ones, other idle ones.
+
+        Of each kind the oldest goes first; what one of them costs to find does not grow with how many there are.
 
         Args:
             now: monotonic seconds.
-            needed: bytes to keep free under the limit.
+            needed: bytes to keep free under `memory_limit`.
+            streams: places to keep free under `max_streams`.
 
         Returns:
             Whether there is room.
         """
-        limit = self.memory_limit - needed
-        while self.bytes > limit and self._closed:
-            self._forget(self._closed.popleft())
-        if self.bytes > limit:
-            for stream in self._idle_oldest_first():
+        while self.bytes + needed > self.memory_limit or len(self._streams) + streams > self.max_streams:
+            stream = self._next_to_go()
+            if stream is None:
+                return False
+            if stream.is_closed:
+                self._closed.popleft()
+            else:
                 stream.close("inactive", now)  # whoever still holds it must not append to what nobody finds
-                self._forget(stream)
-                if self.bytes <= limit:
-                    break
-        return self.bytes <= limit
+            self._forget(stream)
+        return True
 
-    def out_of_memory(self, operation: str, stream_id: str) -> StreamError:
+    def _next_to_go(self) -> Stream | None:
+        idle = self._idle.first()
+        if idle is not None and not idle.log.head:
+            return idle
+        return self._closed[0] if self._closed else idle
+
+    def out_of_room(self, operation: str, stream_id: str) -> StreamError:
         """The refusal when `make_room` did not help."""
-        detail = f"memory_limit ({self.memory_limit} bytes) is reached and every stream is in use"
+        if self.bytes > self.memory_limit - STREAM_OVERHEAD:
+            reached = f"memory_limit ({self.memory_limit} bytes)"
+        else:
+            reached = f"max_streams ({self.max_streams})"
+        detail = f"{reached} is reached and every stream is in use: try again later"
         return StreamError(ErrorKind.FULL, operation, stream_id, detail)
 
     def _find(self, operation: str, stream_id: str) -> Stream:
@@ -169,11 +200,9 @@ class StreamManager:
         except KeyError:
             raise StreamError(ErrorKind.NOT_FOUND, operation, stream_id) from None
 
-    def _idle_oldest_first(self) -> Iterator[Stream]:
-        idle = [stream for stream in self._streams.values() if stream.is_idle]
-        yield from sorted(idle, key=lambda stream: stream.last_active_at)
-
     def _forget(self, stream: Stream) -> None:
-        stream.log.clear()
+        self._idle.discard(stream)
+        stream.clear()
         if self._streams.get(stream.id) is stream:
             del self._streams[stream.id]
+            self.ledger.bytes -= STREAM_OVERHEAD

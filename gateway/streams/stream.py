@@ -12,7 +12,7 @@ from gateway.streams.coalesce import kind_of
 from gateway.streams.cursor import LogState, plan_subscription
 from gateway.streams.leases import Leases
 from gateway.streams.log import Ledger, Log, Retention
-from gateway.streams.producers import Producers
+from gateway.streams.producers import Producer, Producers
 from gateway.streams.subscription import Subscription
 from gateway.streams.view import View
 from protocol.addresses import DEFAULT_BUFFER, SubscribeRequest
@@ -34,6 +34,8 @@ class StreamSettings(Struct, frozen=True, kw_only=True):
         buffer: lag limit, in events, of consumers that don't choose one.
         buffer_bytes: lag limit, in bytes, of every consumer.
         allow_block: whether a consumer may choose `block`.
+        max_consumers: subscriptions at a time.
+        max_producers: publishing connections at a time.
     """
 
     retention: Retention = Retention()
@@ -41,6 +43,8 @@ class StreamSettings(Struct, frozen=True, kw_only=True):
     buffer: int = DEFAULT_BUFFER
     buffer_bytes: int = 1024 * 1024
     allow_block: bool = True
+    max_consumers: int = 10_000
+    max_producers: int = 1_000
 
     def check_policy(self, policy: Policy) -> None:
         """Refuse a policy that is not allowed.
@@ -102,12 +106,15 @@ class Stream:
         settings: what it is made with.
         now: monotonic seconds.
         ledger: where its bytes are counted beside those of other streams.
+        on_idle: told when the last one who used it has gone.
     """
 
     __slots__ = (
         "_blocking",
         "_digest",
+        "_extra",
         "_full_at",
+        "_on_idle",
         "_slowest",
         "_subscriptions",
         "_views",
@@ -126,7 +133,15 @@ class Stream:
         "settings",
     )
 
-    def __init__(self, stream_id: str, epoch: str, settings: StreamSettings, now: float, ledger: Ledger) -> None:
+    def __init__(  # noqa: PLR0913, PLR0917 - what a manager knows of it
+        self,
+        stream_id: str,
+        epoch: str,
+        settings: StreamSettings,
+        now: float,
+        ledger: Ledger,
+        on_idle: Callable[[Stream], None] | None = None,
+    ) -> None:
         self.id = stream_id
         self.epoch = epoch
         self.settings = settings
@@ -134,6 +149,8 @@ class Stream:
         self.producers = Producers()
         self.leases = Leases()
         self._digest = MessageDigest()
+        self._on_idle = on_idle
+        self._extra = 0  # bytes of producers and leases, as last counted
         self.publishing = 0  # connections
         self.boundaries = 0  # beginnings and ends of messages, ever
         self.counters = Counters()
@@ -190,9 +207,11 @@ class Stream:
             self._digest.begin(seq)
             log.begin_message()
             self.leases.begin(data.message_id, producer_id)
+            self._count_extra()
         elif isinstance(data, MessageStop):
             self.boundaries += 1
             self.leases.end(data.message_id)
+            self._count_extra()
             data = replace(data, digest=self._digest.of(data.choice))
         return log.append(kind_of(data), frame(TEXT, encode_event(data, seq, timestamp)), now)
 
@@ -207,12 +226,65 @@ class Stream:
         Returns:
             The ids of these messages.
         """
-        lost = self.leases.expire(now) if not self.is_closed else []
+        if self.is_closed:
+            return []
+        lost = self.leases.expire(now)
+        self._count_extra()
         for message_id in lost:
             why = f"the producer was lost and did not come back within {lease:g} s"
             self.append(Error(error=why, code="producer_lost"), timestamp, now)
             self.append(MessageStop(message_id=message_id, stop_reason="producer_lost"), timestamp, now)
         return lost
+
+    @property
+    def bytes(self) -> int:
+        """What it costs beside what every stream costs: its log, and what it remembers of producers."""
+        return self.log.bytes + self._extra
+
+    def _count_extra(self) -> None:
+        extra = self.producers.bytes + self.leases.bytes
+        self.log.ledger.bytes += extra - self._extra
+        self._extra = extra
+
+    def clear(self) -> None:
+        """Let go of a closed stream's events, as nobody can find it any more, and count the rest of it no longer."""
+        self.log.clear()
+        self.log.ledger.bytes -= self._extra  # it goes with the last connection, which it still fences
+        self._extra = 0
+
+    def open_producer(self, producer_id: str | None, generation: int) -> Producer:
+        """A producer wants to publish; `producer_came` follows, and `producer_left` when its connection is gone.
+
+        Args:
+            producer_id: None for one without an id.
+            generation: its generation.
+
+        Returns:
+            What its events are judged by, as `Producers.open`.
+
+        Raises:
+            WireError: `fenced`, a newer generation was here before; `overloaded`, there are `max_producers`.
+        """
+        limit = self.settings.max_producers
+        if self.publishing >= limit:
+            raise _crowded(f"this stream has {limit} producers (max_producers)")
+        producer = self.producers.open(producer_id, generation)
+        self._count_extra()
+        return producer
+
+    def producer_came(self) -> None:
+        """A connection publishes from now on."""
+        self.publishing += 1
+
+    def producer_left(self, now: float) -> None:
+        """A connection that published is gone."""
+        self.publishing -= 1
+        self._left(now)
+
+    def _left(self, now: float) -> None:
+        self.last_active_at = now
+        if self._on_idle is not None and self.is_idle and not self.is_closed:
+            self._on_idle(self)
 
     @property
     def has_room(self) -> bool:
@@ -243,8 +315,11 @@ class Stream:
 
         Raises:
             WireError: `position_ahead`; `forbidden`, policy `block` where it is not allowed; `bad_request`, an
-                interval where the policy folds nothing.
+                interval where the policy folds nothing; `overloaded`, there are `max_consumers`.
         """
+        limit = self.settings.max_consumers
+        if len(self._subscriptions) >= limit:
+            raise _crowded(f"this stream has {limit} consumers (max_consumers)")
         policy = request.policy or self.settings.policy
         self.settings.check_policy(policy)
         if request.interval and policy is not Policy.COALESCE:
@@ -281,11 +356,11 @@ class Stream:
         del self._subscriptions[subscription]
         self._blocking.pop(subscription, None)
         self.progressed()
-        self.last_active_at = now
         view = subscription.view
         view.readers -= 1
         if not view.readers:  # filters are the consumers' choice: a busy stream keeps only those in use
             del self._views[view.codec, view.types]
+        self._left(now)
 
     def close(self, reason: EndReason, now: float) -> None:
         """End the stream: what it holds can still be read. Closing twice changes nothing."""
@@ -315,3 +390,7 @@ class Stream:
             last_active_at=format_time(now - self.last_active_at),
             counters=replace(self.counters),
         )
+
+
+def _crowded(what: str) -> WireError:
+    return WireError(ProblemCode.OVERLOADED, f"{what}: try again later")

@@ -67,17 +67,16 @@ class ContractMachine(CoreMachine):
     @rule(name=CoreMachine.names, producer=st.sampled_from(["p", "q", None]), generation=st.integers(0, 3))
     def connect(self, name: str, producer: str | None, generation: int) -> None:
         model = self.stream(name)
-        producers = model.stream.producers
         if producer is not None and generation < self.newest[id(model), producer]:
             with pytest.raises(WireError) as refusal:
-                producers.open(producer, generation)
+                model.stream.open_producer(producer, generation)
             assert refusal.value.code is ProblemCode.FENCED
             return
-        pen = producers.open(producer, generation)
+        pen = model.stream.open_producer(producer, generation)
         if producer is not None:
             self.newest[id(model), producer] = generation
             assert pen.last == len(self.accepted[id(model), producer, generation])
-        model.stream.publishing += 1
+        model.stream.producer_came()
         model.stream.leases.returned(producer)
         self.deadlines.pop((id(model), producer), None)
         self.connections.append(NaiveConnection(model, pen))
@@ -134,7 +133,7 @@ class ContractMachine(CoreMachine):
         it = self.connection(pick)
         self.connections.remove(it)
         stream, producer = it.model.stream, it.pen.id
-        stream.publishing -= 1
+        stream.producer_left(self.now)
         if any(other.model is it.model and other.pen.id == producer for other in self.connections):
             return
         has_lease = stream.leases.lost(producer, self.now + LEASE)

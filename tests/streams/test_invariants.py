@@ -320,7 +320,7 @@ class CoreMachine(RuleBasedStateMachine):
             recount = sum(map(model.size, range(held.floor, held.head + 1)))
             recount += sum(held.prefix._costs)
             assert held.bytes == recount + EVENT_OVERHEAD * (held.head - held.floor + 1)
-            total += held.bytes + STREAM_OVERHEAD
+            total += held.bytes + model.stream.producers.bytes + model.stream.leases.bytes + STREAM_OVERHEAD
         if hasattr(self, "manager"):
             assert self.manager.bytes == total
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.streams.leases import MAX_OPEN, Leases
+from gateway.streams.leases import MAX_OPEN, MAX_OPEN_BYTES, Leases
 
 
 def leases_with(**messages: str | None) -> Leases:
@@ -82,3 +82,31 @@ def test_messages_in_progress_are_bounded() -> None:
     lost = leases.expire(1.0)
     assert len(lost) == MAX_OPEN
     assert "m0" not in lost
+
+
+def test_ids_of_messages_are_kept_up_to_a_number_of_bytes() -> None:
+    leases = Leases()
+    for number in range(40):
+        leases.begin(f"{number:03d}" + "m" * 1_000, "p")
+        assert leases.bytes <= MAX_OPEN_BYTES
+    leases.lost("p", deadline=1.0)
+    kept = [f"{number:03d}" + "m" * 1_000 for number in range(26, 40)]
+    assert leases.expire(1.0) == kept
+    assert leases.bytes == 0
+
+
+def test_an_id_longer_than_all_may_be_together_is_not_kept() -> None:
+    leases = leases_with(short="p")
+    leases.begin("x" * MAX_OPEN_BYTES, "p")
+    assert leases.bytes == 0
+    assert not leases.lost("p", deadline=1.0)
+
+
+def test_a_message_begun_twice_is_counted_once() -> None:
+    leases = leases_with(m="p")
+    once = leases.bytes
+    leases.begin("m", "q")
+    assert leases.bytes == once
+    leases.end("m")
+    leases.end("m")
+    assert leases.bytes == 0

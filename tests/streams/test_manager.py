@@ -8,12 +8,15 @@ from itertools import count
 
 import pytest
 
+from gateway.streams.leases import OPEN_COST
 from gateway.streams.log import Retention
 from gateway.streams.manager import STREAM_OVERHEAD, StreamManager
+from gateway.streams.producers import REMEMBERED_COST
 from gateway.streams.stream import Stream, StreamSettings
 from protocol.errors import StreamError, is_closed, is_full, is_invalid, is_not_found
+from protocol.events import MessageStart, MessageStop
 from protocol.messages import Gap, Policy, StreamEnd
-from tests.streams.reading import ask, drain, live, numbered, only, publish, texts
+from tests.streams.reading import STAMP, ask, drain, live, numbered, only, publish, texts
 
 
 def make_manager(**limits: float) -> StreamManager:
@@ -22,6 +25,7 @@ def make_manager(**limits: float) -> StreamManager:
         StreamSettings(),
         lambda: f"e{next(numbers)}",
         memory_limit=int(limits.get("memory_limit", 1 << 30)),
+        max_streams=int(limits.get("max_streams", 1_000_000)),
         closed_retention=limits.get("closed_retention", 600.0),
     )
 
@@ -194,7 +198,7 @@ def test_invariant_6_bytes_are_those_of_all_logs_and_of_the_streams_themselves()
     manager = make_manager()
     for stream_id in "abc":
         publish(manager.create(stream_id, 0.0), *numbered(1, 9))
-    assert manager.bytes == sum(stream.log.bytes for stream in manager.list()) + 3 * STREAM_OVERHEAD
+    assert manager.bytes == sum(stream.bytes for stream in manager.list()) + 3 * STREAM_OVERHEAD
 
 
 def test_invariant_6_bytes_counted_cover_what_streams_of_one_event_allocate() -> None:
@@ -218,7 +222,7 @@ def crowd() -> StreamManager:
     for at, stream_id in enumerate(["idle-late", "read", "closed-late", "written", "idle-early", "closed-early"]):
         publish(manager.create(stream_id, 0.0), *texts("x" * 1_000), now=float(at))
     live(manager.get("read"))
-    manager.get("written").publishing += 1
+    manager.get("written").producer_came()
     manager.get("idle-late").last_active_at = 50.0
     manager.close("closed-early", 10.0)
     manager.close("closed-late", 11.0)
@@ -264,6 +268,66 @@ def test_invariant_6_creating_keeps_the_limit_its_own_cost_included() -> None:
         manager.create(f"s{number}", float(number))
         assert manager.bytes <= manager.memory_limit
     assert ids(manager.list()) == [f"s{number}" for number in range(30, 40)]
+
+
+def test_what_the_rest_of_the_process_holds_counts_towards_the_limit() -> None:
+    manager = crowd()
+    before = manager.bytes
+    manager.memory_limit = 6 * EACH
+    manager.count_elsewhere(3 * EACH)
+    manager.count_elsewhere(2 * EACH)
+    assert manager.bytes == before + 2 * EACH
+    assert manager.make_room(60.0)
+    assert manager.count() == 4
+    manager.count_elsewhere(0)
+    assert manager.bytes == sum(stream.bytes for stream in manager.list()) + 4 * STREAM_OVERHEAD
+
+
+def test_what_is_remembered_of_producers_counts_towards_the_limit() -> None:
+    manager = make_manager()
+    stream = manager.create("a", 0.0)
+    before = manager.bytes
+    stream.open_producer("p", 0)
+    stream.append(MessageStart("m" * 1_000), STAMP, 0.0, "p")
+    assert manager.bytes - before - stream.log.bytes == REMEMBERED_COST + OPEN_COST + 1_000
+    stream.append(MessageStop("m" * 1_000, "end_turn"), STAMP, 0.0, "p")
+    assert manager.bytes - before - stream.log.bytes == REMEMBERED_COST
+    manager.close("a", 1.0)
+    manager.expire(1_000.0)
+    assert manager.bytes == 0
+
+
+# How many
+
+
+def test_one_stream_more_than_the_limit_takes_the_place_of_one_that_never_had_an_event() -> None:
+    manager = make_manager(max_streams=3)
+    publish(manager.create("written", 0.0), *numbered(1, 3))
+    manager.create("empty", 1.0)
+    manager.close(manager.create("closed", 2.0).id, 2.0)
+    manager.create("one-more", 3.0)
+    assert ids(manager.list()) == ["written", "closed", "one-more"]
+
+
+def test_one_stream_more_than_the_limit_is_refused_while_every_stream_is_in_use() -> None:
+    manager = make_manager(max_streams=2)
+    held = [live(manager.create(stream_id, 0.0)) for stream_id in "ab"]
+    with pytest.raises(StreamError, match=r"create 'c': stream full: max_streams \(2\) is reached") as refusal:
+        manager.get_or_create("c", 1.0)
+    assert is_full(refusal.value)
+    assert manager.get_or_create("a", 1.0).id == "a"
+    held[0].stream.unsubscribe(held[0], 2.0)
+    assert manager.get_or_create("c", 3.0).id == "c"
+
+
+def test_readers_of_made_up_ids_take_no_place_of_a_stream_that_was_written() -> None:
+    manager = make_manager(max_streams=100)
+    for number in range(60):
+        publish(manager.create(f"real-{number}", 0.0), *numbered(1, 1))
+    for number in range(1_000):
+        stream = manager.get_or_create(f"guess-{number}", 1.0 + number)
+        stream.unsubscribe(stream.subscribe(ask(), now=1.0 + number), 1.5 + number)
+    assert [stream.id for stream in manager.list() if stream.log.head] == [f"real-{number}" for number in range(60)]
 
 
 def test_a_stream_evicted_while_idle_takes_no_more_events_and_costs_nothing() -> None:

@@ -117,7 +117,7 @@ def test_unsubscribing_once_is_enough() -> None:
 
 def test_a_stream_somebody_publishes_to_is_not_idle() -> None:
     stream = make_stream()
-    stream.publishing += 1
+    stream.producer_came()
     assert not stream.is_idle
 
 
@@ -214,7 +214,7 @@ def test_a_blocking_consumer_that_loses_events_to_the_retention_frees_their_byte
 def test_info_tells_the_stream_at_this_moment() -> None:
     stream = make_stream(StreamSettings(retention=Retention(events=3)))
     live(stream)
-    stream.publishing += 1
+    stream.producer_came()
     publish(stream, *numbered(1, 5), now=7.0)
     info = stream.info(10.0, age_of)
     assert (info.id, info.epoch, info.head, info.floor, info.events) == ("s", "e1", 5, 3, 3)
@@ -235,3 +235,25 @@ def test_info_does_not_change_after() -> None:
 def test_streams_are_told_apart_by_identity() -> None:
     assert len({make_stream(), make_stream()}) == 2
     assert isinstance(make_stream(), Stream)
+
+
+def test_a_consumer_more_than_the_limit_is_refused_until_one_has_left() -> None:
+    stream = make_stream(StreamSettings(max_consumers=2))
+    first, _ = stream.subscribe(ask(), now=0.0), stream.subscribe(ask(), now=0.0)
+    with pytest.raises(WireError, match=r"2 consumers \(max_consumers\)") as refusal:
+        stream.subscribe(ask(), now=0.0)
+    assert refusal.value.code is ProblemCode.OVERLOADED
+    stream.unsubscribe(first, 1.0)
+    assert stream.subscribe(ask(), now=1.0).stream is stream
+
+
+def test_a_producer_more_than_the_limit_is_refused_and_fences_nobody() -> None:
+    stream = make_stream(StreamSettings(max_producers=1))
+    pen = stream.open_producer("p", 0)
+    stream.producer_came()
+    with pytest.raises(WireError, match=r"1 producers \(max_producers\)") as refusal:
+        stream.open_producer("p", 1)
+    assert refusal.value.code is ProblemCode.OVERLOADED
+    assert stream.producers.is_latest(pen)
+    stream.producer_left(1.0)
+    assert stream.open_producer("p", 1).generation == 1
