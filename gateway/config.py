@@ -82,8 +82,18 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         float, Meta(ge=0, description="Seconds an event is kept; 0 keeps it until another limit is reached")
     ] = 0.0
     memory_limit: Annotated[
-        int, Meta(ge=MIB, description="Bytes all streams keep together; closed, then idle streams are evicted first")
+        int,
+        Meta(
+            ge=MIB,
+            description="Bytes of all streams and connections together; closed, then idle streams are evicted first",
+        ),
     ] = 512 * MIB
+    max_streams: Annotated[
+        int,
+        Meta(ge=1, description="Streams there may be; unused ones without an event, closed, then idle ones go first"),
+    ] = 50_000  # empty they take 145 MiB; more than connections, so that readers of made-up ids evict nothing written
+    max_consumers: Annotated[int, Meta(ge=1, description="Consumers a stream may have")] = 10_000
+    max_producers: Annotated[int, Meta(ge=1, description="Producers a stream may have")] = 1_000
     buffer_bytes: Annotated[
         int, Meta(ge=KIB, description="Bytes a consumer may lag behind before its policy acts, whatever its events")
     ] = MIB

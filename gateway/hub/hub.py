@@ -57,6 +57,7 @@ class Hub:
             stream_settings(self.settings),
             make_epoch=lambda: token_hex(8),
             memory_limit=self.settings.memory_limit,
+            max_streams=self.settings.max_streams,
             closed_retention=self.settings.closed_retention,
         )
         self.tally = Tally()
@@ -365,4 +366,6 @@ def stream_settings(settings: Settings) -> StreamSettings:
         buffer=settings.buffer,
         buffer_bytes=settings.buffer_bytes,
         allow_block=settings.allow_block,
+        max_consumers=settings.max_consumers,
+        max_producers=settings.max_producers,
     )

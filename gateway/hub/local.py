@@ -15,6 +15,7 @@ from gateway.streams.stream import Stream, StreamInfo
 from gateway.streams.subscription import Subscription
 from protocol.addresses import SubscribeRequest
 from protocol.codec import JSON
+from protocol.codes import ProblemCode
 from protocol.errors import ErrorKind, StreamError, WireError
 from protocol.events import Data, Event, make_event
 from protocol.framing import payloads
@@ -247,12 +248,13 @@ class LocalStream:
             request: where to begin, with which policy and buffer; None is from the start with the stream's own.
 
         Raises:
-            StreamError: invalid, the position is ahead of the head.
+            StreamError: invalid, the position is ahead of the head; full, there are `max_consumers`.
         """
         try:
             subscription = self._stream.subscribe(request or SubscribeRequest(), now=self._hub.now())
         except WireError as error:
-            raise StreamError(ErrorKind.INVALID, "subscribe", self.id, error.message) from None
+            kind = ErrorKind.FULL if error.code is ProblemCode.OVERLOADED else ErrorKind.INVALID
+            raise StreamError(kind, "subscribe", self.id, error.message) from None
         return LocalSubscription(self._hub, subscription)
 
     def close(self) -> None:

@@ -119,7 +119,7 @@ class _GatewayCollector(Collector):
         return {
             "deltawire_memory_bytes": {
                 "events": manager.ledger.bytes,
-                "streams": manager.bytes,
+                "streams": manager.bytes - manager.elsewhere,
                 "write_buffers": sum(transport.get_write_buffer_size() for transport in transports),
             },
             "deltawire_memory_limit_bytes": manager.memory_limit,

@@ -21,6 +21,7 @@ Tour, from the bottom up:
 - `subscription` — one consumer: what it is sent next
 - `producers` — idempotence and fencing
 - `leases` — messages in progress, and lost producers coming back to them
+- `eviction` — which idle stream goes first when room is needed
 - `stream` — a log with its readers and writers
 - `manager` — the streams of a process
 """

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from gateway.streams.coalesce import kind_of
 from gateway.streams.cursor import LogState, plan_subscription
+from gateway.streams.eviction import IdleStreams
 from gateway.streams.leases import Leases
 from gateway.streams.log import Ledger, Log, Retention
 from gateway.streams.producers import Producer, Producers
@@ -106,7 +107,7 @@ class Stream:
         settings: what it is made with.
         now: monotonic seconds.
         ledger: where its bytes are counted beside those of other streams.
-        on_idle: told when the last one who used it has gone.
+        idle: where it enters itself when the last one who used it has gone.
     """
 
     __slots__ = (
@@ -114,7 +115,7 @@ class Stream:
         "_digest",
         "_extra",
         "_full_at",
-        "_on_idle",
+        "_idle",
         "_slowest",
         "_subscriptions",
         "_views",
@@ -140,7 +141,7 @@ class Stream:
         settings: StreamSettings,
         now: float,
         ledger: Ledger,
-        on_idle: Callable[[Stream], None] | None = None,
+        idle: IdleStreams | None = None,
     ) -> None:
         self.id = stream_id
         self.epoch = epoch
@@ -149,7 +150,7 @@ class Stream:
         self.producers = Producers()
         self.leases = Leases()
         self._digest = MessageDigest()
-        self._on_idle = on_idle
+        self._idle = idle
         self._extra = 0  # bytes of producers and leases, as last counted
         self.publishing = 0  # connections
         self.boundaries = 0  # beginnings and ends of messages, ever
@@ -283,8 +284,8 @@ class Stream:
 
     def _left(self, now: float) -> None:
         self.last_active_at = now
-        if self._on_idle is not None and self.is_idle and not self.is_closed:
-            self._on_idle(self)
+        if self._idle is not None and self.is_idle and not self.is_closed:
+            self._idle.add(self)
 
     @property
     def has_room(self) -> bool:

@@ -29,7 +29,7 @@ class Streams(RuleBasedStateMachine):
     @rule()
     def make(self) -> None:
         self.now += 1
-        stream = Stream(f"s{self.now}", "e", StreamSettings(), self.now, Ledger(), self.idle.add)
+        stream = Stream(f"s{self.now}", "e", StreamSettings(), self.now, Ledger(), self.idle)
         self.streams.append(stream)
         self.idle.add(stream)
 

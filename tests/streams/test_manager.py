@@ -274,12 +274,11 @@ def test_what_the_rest_of_the_process_holds_counts_towards_the_limit() -> None:
     manager = crowd()
     before = manager.bytes
     manager.memory_limit = 6 * EACH
-    manager.count_elsewhere(3 * EACH)
-    manager.count_elsewhere(2 * EACH)
+    manager.elsewhere = 2 * EACH
     assert manager.bytes == before + 2 * EACH
     assert manager.make_room(60.0)
     assert manager.count() == 4
-    manager.count_elsewhere(0)
+    manager.elsewhere = 0
     assert manager.bytes == sum(stream.bytes for stream in manager.list()) + 4 * STREAM_OVERHEAD
 
 
