@@ -18,7 +18,7 @@ from typing import Protocol
 from gateway.hub.pace import Pace
 from gateway.streams.stream import Stream
 from gateway.streams.subscription import Subscription
-from gateway.streams.view import Batch, View
+from gateway.streams.view import View
 from protocol.messages import Signal
 
 
@@ -73,13 +73,14 @@ class Inlet(Waiting, Protocol):
 class Cohort:
     """Consumers of one view that stand at the same position, the head of the last flush."""
 
-    __slots__ = ("_delivered", "_delivered_bytes", "_members", "_writes", "position", "view")
+    __slots__ = ("_bytes", "_events", "_members", "_settled", "_writes", "position", "view")
 
     def __init__(self, view: View, position: int) -> None:
         self.view = view
         self.position = position
-        self._delivered = 0  # events each member would have been given had it been here from the first
-        self._delivered_bytes = 0
+        self._events = 0  # delivered to each member that was here from the first
+        self._bytes = 0
+        self._settled = (0, 0)  # of these, what the ledger has for all members
         self._members: dict[Outlet, tuple[int, int]] = {}  # with what was delivered before they came
         self._writes: tuple[Callable[[bytes], None], ...] | None = None
 
@@ -88,16 +89,26 @@ class Cohort:
 
     def add(self, outlet: Outlet) -> None:
         """Take in a consumer that stands at the cohort's position."""
-        self._members[outlet] = (self._delivered, self._delivered_bytes)
+        self.settle()
+        self._members[outlet] = (self._events, self._bytes)
         self._writes = None
 
     def remove(self, outlet: Outlet) -> None:
         """Let a consumer go, its cursor where the cohort stands."""
         if outlet in self._members:
-            before, bytes_before = self._members.pop(outlet)
+            self.settle()
+            events, size = self._members.pop(outlet)
             self._writes = None
             outlet.subscription.cursor = self.position
-            outlet.subscription.count_delivered(self._delivered - before, self._delivered_bytes - bytes_before)
+            outlet.subscription.count_delivered(self._events - events, self._bytes - size)
+
+    def settle(self) -> None:
+        """Have the ledger account for what was delivered while the members were these."""
+        events, size = self._settled
+        ledger = self.view.log.ledger
+        ledger.delivered += (self._events - events) * len(self._members)
+        ledger.delivered_bytes += (self._bytes - size) * len(self._members)
+        self._settled = (self._events, self._bytes)
 
     def deliver(self) -> None:
         """Bring every member to the head, a chunk at a time; members whose socket fills leave on the way."""
@@ -111,17 +122,10 @@ class Cohort:
                 continue
             if self._writes is None:
                 self._writes = tuple(outlet.write for outlet in self._members)
-            self._count(batch, len(self._writes))
+            self._events += batch.events
+            self._bytes += len(batch.data)
             for write in self._writes:
                 write(batch.data)
-
-    def _count(self, batch: Batch, members: int) -> None:
-        size = len(batch.data)
-        self._delivered += batch.events
-        self._delivered_bytes += size
-        ledger = self.view.log.ledger
-        ledger.delivered += batch.events * members
-        ledger.delivered_bytes += size * members
 
     def dissolve(self) -> list[Outlet]:
         """Let everybody go."""
@@ -210,6 +214,11 @@ class Channel:
 
     def _cohorts_in_use(self) -> bool:
         return any(len(cohort) for cohort in self._cohorts.values())
+
+    def settle(self) -> None:
+        """Have the ledger account for everything delivered so far."""
+        for cohort in self._cohorts.values():
+            cohort.settle()
 
     # Producers
 

@@ -18,7 +18,7 @@ from gateway.config import Settings
 from gateway.hub.channel import Channel
 from gateway.hub.local import LocalStream
 from gateway.metrics.tally import Tally
-from gateway.streams.log import Retention
+from gateway.streams.log import Ledger, Retention
 from gateway.streams.manager import StreamManager
 from gateway.streams.stream import Stream, StreamInfo, StreamSettings
 from gateway.telemetry import get_logger
@@ -250,10 +250,16 @@ class Hub:
             except Exception:  # one stream's fault is not another's
                 self.tally.faults += 1
                 log.exception("channel.flush_failed", stream=channel.stream.id)
-            if channel.pace.head != channel.stream.log.head:
-                channel.pace.flushed(self.tally, self._turn_began)
+            if self._turn_began >= channel.stream.measure_at:
+                channel.pace.measure(self.tally, self._turn_began)
             self._tell_audience(channel)
             self._release(channel)
+
+    def settle(self) -> Ledger:
+        """The account of all streams, up to date with what was delivered."""
+        for channel in self._channels.values():
+            channel.settle()
+        return self.manager.ledger
 
     def _release(self, channel: Channel) -> None:
         """Forget a channel nobody holds. One forgotten before may be flushed late, and is not the stream's any more."""
@@ -285,11 +291,8 @@ class Hub:
 
     def _expire_leases(self, now: float) -> None:
         for stream in tuple(self._leased):
-            channel = self.channel(stream)  # before anything is appended, so that its pace sees it
             if stream.end_lost(self.timestamp(), now, self.settings.lease):
-                self.touch(channel)
-            else:
-                self._release(channel)
+                self.touch(self.channel(stream))
             if stream.is_closed or not stream.leases.is_running:
                 del self._leased[stream]
 

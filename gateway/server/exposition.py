@@ -92,11 +92,11 @@ class _GatewayCollector(Collector):
 
     def _read_streams(self) -> dict[str, Reading]:
         manager = self._hub.manager
-        ledger = manager.ledger
+        ledger = self._hub.settle()
         closed = sum(stream.is_closed for stream in manager.list())
         return {
             "deltawire_streams": {"open": manager.count() - closed, "closed": closed},
-            "deltawire_events_total": ledger.appended,
+            "deltawire_events_total": manager.appended,
             "deltawire_deliveries_total": ledger.delivered,
             "deltawire_delivered_bytes_total": ledger.delivered_bytes,
             "deltawire_folded_total": ledger.folded,

@@ -58,7 +58,7 @@ class Ledger:
 
     Attributes:
         bytes: held now.
-        appended: events, ever; counted once a loop turn by whoever has the turns.
+        appended: events, ever, of the streams that are forgotten by now.
         delivered: events handed to consumers, ever, once for each consumer.
         delivered_bytes: of their frames.
         folded: deliveries that travelled inside a folded frame.

@@ -53,6 +53,11 @@ class StreamManager:
         """What all streams cost together, and what else counts towards the limit."""
         return self.ledger.bytes + len(self._streams) * STREAM_OVERHEAD + self.elsewhere
 
+    @property
+    def appended(self) -> int:
+        """Events, ever."""
+        return self.ledger.appended + sum(stream.log.head for stream in self._streams.values())
+
     def create(self, stream_id: str, now: float, settings: StreamSettings | None = None) -> Stream:
         """A new stream.
 
@@ -194,4 +199,5 @@ class StreamManager:
         self._idle.discard(stream)
         stream.clear()
         if self._streams.get(stream.id) is stream:
+            self.ledger.appended += stream.log.head
             del self._streams[stream.id]

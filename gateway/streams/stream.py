@@ -119,7 +119,6 @@ class Stream:
         "_slowest",
         "_subscriptions",
         "_views",
-        "boundaries",
         "closed_at",
         "counters",
         "created_at",
@@ -129,6 +128,7 @@ class Stream:
         "last_active_at",
         "leases",
         "log",
+        "measure_at",
         "producers",
         "publishing",
         "settings",
@@ -153,7 +153,7 @@ class Stream:
         self._idle = idle
         self._extra = 0  # bytes of producers and leases, as last counted
         self.publishing = 0  # connections
-        self.boundaries = 0  # beginnings and ends of messages, ever
+        self.measure_at = 0.0  # monotonic seconds; whoever measures says when next, a message's begin or end says now
         self.counters = Counters()
         self.created_at = now
         self.last_active_at = now
@@ -204,13 +204,13 @@ class Stream:
         if isinstance(data, TextDelta):
             self._digest.add(data.choice, data.text)
         elif isinstance(data, MessageStart):
-            self.boundaries += 1
+            self.measure_at = 0.0
             self._digest.begin(seq)
             log.begin_message()
             self.leases.begin(data.message_id, producer_id)
             self._count_extra()
         elif isinstance(data, MessageStop):
-            self.boundaries += 1
+            self.measure_at = 0.0
             self.leases.end(data.message_id)
             self._count_extra()
             data = replace(data, digest=self._digest.of(data.choice))

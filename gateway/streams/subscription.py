@@ -232,7 +232,7 @@ class Subscription:
         return self.view.raw(self.cursor, upto, size)
 
     def count_delivered(self, events: int, size: int) -> None:
-        """So many events, of so many bytes, were handed to this consumer past `take`, which counts by itself."""
+        """So many events, of so many bytes, were handed to this consumer."""
         self.delivered += events
         self.delivered_bytes += size
 

@@ -1,0 +1,102 @@
+"""How long events take through a channel (SPEC §9.1)."""
+
+from __future__ import annotations
+
+import pytest
+
+from gateway.hub import pace as pace_module
+from gateway.hub.pace import INTERVAL, Pace
+from gateway.metrics.tally import Tally
+from gateway.streams.log import Ledger, Retention
+from gateway.streams.stream import Stream, StreamSettings
+from protocol.addresses import SubscribeRequest
+from protocol.events import Data, MessageStart, MessageStop, TextDelta, Usage
+
+START, STOP = MessageStart("m"), MessageStop("m", "end_turn")
+TOKEN = TextDelta("x")
+
+
+class Flushed:
+    """A stream that is flushed at chosen times."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, retention: Retention | None = None) -> None:
+        settings = StreamSettings(retention=retention or Retention())
+        self.stream = Stream("s", "e", settings, 0.0, Ledger())
+        self.tally = Tally()
+        self._pace = Pace(self.stream)
+        self._now = 0.0
+        monkeypatch.setattr(pace_module, "monotonic", lambda: self._now)
+
+    def follow(self) -> None:
+        self.stream.subscribe(SubscribeRequest(), now=0.0)
+
+    def at(self, now: float, *events: Data, took: float = 0.0) -> None:
+        """Append events in a turn that began `took` seconds before it was flushed, as the hub does."""
+        for event in events:
+            self.stream.append(event, "t", now)
+        self._now = now
+        if now - took >= self.stream.measure_at:
+            self._pace.measure(self.tally, now - took)
+
+
+@pytest.fixture
+def flushed(monkeypatch: pytest.MonkeyPatch) -> Flushed:
+    flushed = Flushed(monkeypatch)
+    flushed.follow()
+    return flushed
+
+
+def test_the_write_delay_is_that_of_the_first_event_of_the_turn(flushed: Flushed) -> None:
+    flushed.at(1.0, TOKEN, TOKEN, took=0.25)
+    assert (flushed.tally.write_delay.count, flushed.tally.write_delay.sum) == (2, 0.5)
+
+
+def test_the_first_token_is_measured_from_message_start(flushed: Flushed) -> None:
+    flushed.at(1.0, START)
+    flushed.at(1.5, Usage(1, 0, 1))
+    flushed.at(3.0, TOKEN)
+    assert (flushed.tally.first_token.count, flushed.tally.first_token.sum) == (1, 2.0)
+
+
+def test_a_first_token_at_once_is_not_missed(flushed: Flushed) -> None:
+    flushed.at(1.0, START)
+    flushed.at(1.0 + INTERVAL / 4, TOKEN)
+    assert flushed.tally.first_token.sum == pytest.approx(INTERVAL / 4)
+
+
+def test_time_between_tokens_is_measured_inside_messages_alone(flushed: Flushed) -> None:
+    flushed.at(1.0, START, TOKEN)
+    flushed.at(1.5, TOKEN)
+    flushed.at(1.75, TOKEN, STOP)
+    flushed.at(100.0, TOKEN)
+    flushed.at(200.0, START, TOKEN)
+    assert (flushed.tally.inter_token.count, flushed.tally.inter_token.sum) == (2, 0.75)
+
+
+def test_a_fast_stream_is_measured_in_samples_that_stand_for_all(flushed: Flushed) -> None:
+    step = INTERVAL / 10
+    flushed.at(1.0, START, TOKEN)
+    for number in range(1, 1001):
+        flushed.at(1.0 + number * step, TOKEN)
+    inter_token = flushed.tally.inter_token
+    assert inter_token.sum / inter_token.count == pytest.approx(step)
+    assert inter_token.count == pytest.approx(1000, rel=0.02)
+    assert flushed.tally.write_delay.count == pytest.approx(1002, rel=0.02)
+
+
+def test_what_nobody_follows_is_not_measured_until_somebody_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    flushed = Flushed(monkeypatch)
+    flushed.at(1.0, START)
+    flushed.at(2.0, TOKEN)
+    flushed.at(3.0, TOKEN)
+    assert {flushed.tally.write_delay.count, flushed.tally.first_token.count, flushed.tally.inter_token.count} == {0}
+    flushed.follow()
+    flushed.at(3.5, TOKEN)
+    assert (flushed.tally.inter_token.count, flushed.tally.inter_token.sum) == (1, 0.5)
+
+
+def test_events_that_are_trimmed_before_they_are_measured_are_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    flushed = Flushed(monkeypatch, Retention(events=3))
+    flushed.follow()
+    flushed.at(1.0, START, *[TOKEN] * 100)
+    assert flushed.tally.write_delay.count == 101
