@@ -34,6 +34,14 @@ soak: setup  ## look for broken promises for long: SECONDS=180 of faults, SEED=â
 	$(BIN)/python scripts/chaos.py --seed $(SEED) --seconds $(SECONDS)
 	$(BIN)/python scripts/soak.py
 
+bench: .venv/.bench  ## measure against other systems: QUICK=1, SCENARIOS=A,C, PEERS=NATS, JSON=FILE, MARKDOWN=FILE
+	$(BIN)/python -m scripts.bench $(if $(QUICK),--quick) $(if $(SCENARIOS),--scenarios $(SCENARIOS)) $(if $(PEERS),--peers $(PEERS)) \
+		$(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(JSON),--json $(JSON)) $(if $(MARKDOWN),--markdown $(MARKDOWN))
+
+.venv/.bench: .venv/.done
+	$(BIN)/pip install --quiet --disable-pip-version-check --group bench
+	@touch $@
+
 check: setup  ## lint, formatting, types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -42,4 +50,4 @@ check: setup  ## lint, formatting, types
 clean:  ## remove what the other targets made
 	rm -rf .venv .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache node_modules
 
-.PHONY: help setup run demo test soak check clean
+.PHONY: help setup run demo test soak bench check clean

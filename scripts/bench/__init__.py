@@ -1,0 +1,23 @@
+"""The benchmark: this gateway beside other systems, in one run on one machine.
+
+The server has one core, the load generator the other. Consumers are raw sockets; producers send by a schedule fixed
+before, and stamp each event with the time it was due, so that a stall shows as latency however long the load generator
+had to wait for it. Systems take turns in rounds, each in a fresh process; figures are medians, and only ratios of
+figures of one run mean anything.
+
+    python -m scripts.bench --help
+
+From the bottom up:
+
+- `wire` — frames of a client, stamps in payloads
+- `schedule` — when which producer sends
+- `figures` — percentiles, medians, spreads
+- `load` — the loop that sends and counts
+- `handshake` — opening thousands of connections
+- `process` — a server on a core of its own
+- `peers` — the systems, `servers` — those that are written here
+- `fan` — scenarios A to E and J
+- `scenarios` — what each letter means
+- `targets` — what is to be reached, and whether it was
+- `report` — tables and JSON
+"""

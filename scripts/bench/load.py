@@ -1,0 +1,327 @@
+"""The load generator: one loop over raw sockets that sends on schedule and counts what comes.
+
+What it does per read is kept to a few calls into C (`recv_into`, `count`, `find`, `int`), so that one core follows two
+million events a second. What a read means is worked out after the run, from the raw notes in `Reads`.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+import time
+from array import array
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Self
+
+from scripts.bench.figures import Histogram
+from scripts.bench.schedule import Schedule
+from scripts.bench.wire import MARKER, Template, first_stamp, last_stamp
+
+BUFFER = 256 * 1024
+"""Bytes read at once."""
+
+AT_ONCE = 64
+"""Sockets served before the schedule is looked at again: about 200 microseconds."""
+
+CONNECTING = 200
+"""Handshakes under way at a time, unless a storm is wanted."""
+
+NAP = 200_000
+"""Nanoseconds the load generator rests when nothing is to be read. It adds half of that to what latencies show."""
+
+clock = time.monotonic_ns
+
+
+class Reads:
+    """What came: how many events in all and, of one read in `stride`, who, when, how many, first and last stamp.
+
+    Args:
+        stride: how many reads there are to one that is noted. Prime to the number of consumers, lest it be always the
+            same ones.
+    """
+
+    def __init__(self, stride: int = 1) -> None:
+        self.stride = stride
+        self.count = 0
+        self.total = 0
+        self.who = array("q")
+        self.when = array("q")
+        self.events = array("q")
+        self.oldest = array("q")
+        self.newest = array("q")
+
+    def note(self, who: int, events: int, data: bytearray, size: int) -> None:
+        """Note a read.
+
+        Args:
+            who: name of the consumer.
+            events: how many it brought.
+            data: the buffer.
+            size: how much of it was read.
+        """
+        newest = last_stamp(data, size)
+        self.who.append(who)
+        self.when.append(clock() // 1000)
+        self.events.append(events)
+        self.oldest.append(newest if events == 1 else first_stamp(data, size))
+        self.newest.append(newest)
+
+    def latencies(self) -> Histogram:
+        """From the scheduled time to the read, of the events of all reads noted."""
+        histogram = Histogram()
+        for when, events, oldest, newest in zip(self.when, self.events, self.oldest, self.newest, strict=True):
+            if oldest and newest:
+                histogram.add_read(when - oldest, when - newest, events)
+        return histogram
+
+    def by_consumer(self) -> dict[int, int]:
+        """Events by consumer, when every read is noted."""
+        counts: dict[int, int] = {}
+        for who, events in zip(self.who, self.events, strict=True):
+            counts[who] = counts.get(who, 0) + events
+        return counts
+
+
+class Producer:
+    """A publishing connection."""
+
+    def __init__(self, sock: socket.socket, template: Template) -> None:
+        self.sock = sock
+        self.template = template
+        self.sent = 0
+        self.unsent = b""
+        self.heard = b""  # the end of what came last
+        self.on_heard: Callable[[], None] | None = None
+
+    @property
+    def acked(self) -> int:
+        """The seq in the last ack of this gateway's protocol; 0 if there was none."""
+        _, found, rest = self.heard.rpartition(b'"ack","seq":')
+        return int(rest.partition(b"}")[0].partition(b",")[0]) if found else 0
+
+
+class Load:
+    """Sockets in one epoll. A context manager that closes them."""
+
+    def __init__(self) -> None:
+        self._epoll = select.epoll()
+        self._buffer = bytearray(BUFFER)
+        self._readers: dict[int, Callable[[bytearray], int]] = {}
+        self._others: dict[int, Callable[[int], None]] = {}
+        self._names: dict[int, int] = {}
+        self._halves: set[int] = set()
+        self._socks: dict[int, socket.socket] = {}
+        self._schedule = Schedule(array("q"), array("q"), 0)
+        self._started_at = 0
+        self._next = 0
+        self.producers: list[Producer] = []
+        self.reads = Reads()
+        self.slept = 0
+        self.lost_connections = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for sock in self._socks.values():
+            sock.close()
+        self._epoll.close()
+
+    # Sockets
+
+    def watch(self, sock: socket.socket, handle: Callable[[int], None], mask: int) -> None:
+        """Have a handler called with the events of a socket."""
+        fd = sock.fileno()
+        self._socks[fd] = sock
+        if fd in self._others:
+            self._epoll.modify(fd, mask)
+        else:
+            self._epoll.register(fd, mask)
+        self._others[fd] = handle
+
+    def forget(self, sock: socket.socket) -> None:
+        """Close a socket."""
+        fd = sock.fileno()
+        if self._socks.pop(fd, None) is None:
+            return
+        self._readers.pop(fd, None)
+        self._others.pop(fd, None)
+        self._halves.discard(fd)
+        self._epoll.unregister(fd)
+        sock.close()
+
+    def consume(self, sock: socket.socket, name: int, leftover: bytes = b"") -> None:
+        """Count what comes on a socket from now on.
+
+        Args:
+            sock: connected.
+            name: of the consumer, in the notes.
+            leftover: what came already.
+        """
+        fd = sock.fileno()
+        self._socks[fd] = sock
+        self._names[fd] = name
+        if self._others.pop(fd, None) is None:
+            self._epoll.register(fd, select.EPOLLIN)
+        else:
+            self._epoll.modify(fd, select.EPOLLIN)
+        self._readers[fd] = sock.recv_into
+        events = leftover.count(MARKER)
+        if leftover.endswith(MARKER[:1]):
+            self._halves.add(fd)
+        if events:
+            self._buffer[: len(leftover)] = leftover
+            self.reads.total += events
+            self.reads.note(name, events, self._buffer, len(leftover))
+
+    def produce(self, sock: socket.socket, template: Template) -> Producer:
+        """Publish on a socket; what comes back is read and kept in part."""
+        producer = Producer(sock, template)
+
+        def handle(mask: int) -> None:
+            if mask & select.EPOLLOUT:
+                self._send(producer, b"")
+            if mask & ~select.EPOLLOUT:
+                self._hear(producer)
+
+        self.producers.append(producer)
+        self.watch(sock, handle, select.EPOLLIN)
+        return producer
+
+    def _hear(self, producer: Producer) -> None:
+        with suppress(BlockingIOError, ConnectionError):
+            size = producer.sock.recv_into(self._buffer)
+            if size:
+                producer.heard = bytes(self._buffer[max(0, size - 100) : size])
+                if producer.on_heard is not None:
+                    producer.on_heard()
+                return
+        self._lose(producer.sock)
+
+    def _lose(self, sock: socket.socket) -> None:
+        self.lost_connections += 1
+        self.forget(sock)
+
+    # Sending
+
+    def start(self, schedule: Schedule, start: int, stride: int = 1) -> None:
+        """Begin a schedule, and notes.
+
+        Args:
+            schedule: when what is sent.
+            start: its beginning, in nanoseconds of the monotonic clock.
+            stride: of the notes, see `Reads`.
+        """
+        self._schedule = schedule
+        self._started_at = start
+        self._next = 0
+        self.reads = Reads(stride)
+        self.slept = 0
+
+    @property
+    def is_sending(self) -> bool:
+        """Whether there is something on the schedule, or not accepted by a socket yet."""
+        return self._next < len(self._schedule.times) or any(producer.unsent for producer in self.producers)
+
+    def _send_due(self, now: int) -> None:
+        times, who, _ = self._schedule
+        elapsed = now - self._started_at
+        total = len(times)
+        index = self._next
+        while index < total and times[index] <= elapsed:
+            number = who[index]
+            producer = self.producers[number]
+            fill = producer.template.fill
+            begun = index
+            frames = []
+            while index < total and times[index] <= elapsed and who[index] == number:
+                frames.append(fill((self._started_at + times[index]) // 1000))
+                index += 1
+            producer.sent += index - begun
+            self._send(producer, b"".join(frames))
+        self._next = index
+
+    def _send(self, producer: Producer, data: bytes) -> None:
+        """Send as much as the socket takes; the rest, which keeps its stamps, when it takes more."""
+        was_blocked = bool(producer.unsent)
+        data = producer.unsent + data
+        try:
+            sent = producer.sock.send(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            sent = len(data)  # the connection is gone, which reading from it notices
+        producer.unsent = data[sent:]
+        if producer.sock.fileno() >= 0 and was_blocked != bool(producer.unsent):
+            mask = select.EPOLLIN | (select.EPOLLOUT if producer.unsent else 0)
+            self._epoll.modify(producer.sock.fileno(), mask)
+
+    # Reading
+
+    def run(self, seconds: float, done: Callable[[], bool] = lambda: False) -> bool:
+        """Send and read until a time has passed, or something is done.
+
+        Returns:
+            Whether it is done.
+        """
+        until = clock() + int(seconds * 1e9)
+        poll = self._epoll.poll
+        while True:
+            now = clock()
+            self._send_due(now)
+            ready = poll(0, AT_ONCE)
+            if not ready:
+                if done():
+                    return True
+                if now >= until:
+                    return False
+                self._sleep(until)
+            elif now >= until:
+                return done()
+            else:
+                self._serve(ready)
+
+    def _serve(self, ready: list[tuple[int, int]]) -> None:
+        """Read from the sockets that have something: the loop that all figures pass through."""
+        readers, halves, buffer, reads = self._readers, self._halves, self._buffer, self.reads
+        count, half, rest = buffer.count, MARKER[0], MARKER[1]
+        for fd, mask in ready:
+            read = readers.get(fd)
+            if read is None:
+                if fd in self._others:
+                    self._others[fd](mask)
+                continue
+            try:
+                size = read(buffer)
+            except BlockingIOError:
+                continue
+            except OSError:
+                size = 0
+            if not size:
+                self._lose(self._socks[fd])
+                continue
+            events = count(MARKER, 0, size)
+            if halves and fd in halves:
+                halves.discard(fd)
+                events += buffer[0] == rest
+            if buffer[size - 1] == half:
+                halves.add(fd)
+            reads.count += 1
+            reads.total += events
+            if events and not reads.count % reads.stride:
+                reads.note(self._names[fd], events, buffer, size)
+
+    def _sleep(self, until: int) -> None:
+        """Rest until the next event on the schedule, `NAP` at most.
+
+        Not in `epoll`: there every single write would wake this process, which the kernel does, and charges, in the
+        server's `send()`. Consumers on other machines cost a server no such thing.
+        """
+        began = clock()
+        due = until
+        if self._next < len(self._schedule.times):
+            due = min(due, self._started_at + self._schedule.times[self._next])
+        if due > began:
+            time.sleep(min(due - began, NAP) / 1e9)
+            self.slept += clock() - began
