@@ -11,7 +11,7 @@ from math import isfinite
 from typing import Any, Final, TypeAlias, Union, cast
 
 import msgspec
-from msgspec import UNSET, Raw, Struct, UnsetType
+from msgspec import UNSET, Raw, Struct, UnsetType, defstruct
 
 from protocol import framing
 from protocol.codes import ProblemCode
@@ -23,7 +23,6 @@ from protocol.events import (
     Event,
     EventType,
     Extension,
-    MessageStop,
     Seq,
     strict,
     strict_events,
@@ -124,17 +123,16 @@ class Codec:
         Raises:
             WireError: `invalid_event`, naming the field and the reason.
         """
-        message: FromProducer = self._decode(self._from_producer, payload, ProblemCode.INVALID_EVENT)
-        if isinstance(message, Event):
-            if message.seq is not UNSET or message.first is not UNSET:
-                raise WireError(
-                    ProblemCode.INVALID_EVENT, "fields `seq` and `first` are given by the gateway: leave them out"
-                )
-            if isinstance(message.data, Extension):
-                check_json(message.data.data, "$.data.data", ProblemCode.INVALID_EVENT)
-            elif isinstance(message.data, MessageStop) and message.data.digest is not UNSET:
-                raise WireError(ProblemCode.INVALID_EVENT, "field `digest` is given by the gateway: leave it out")
-        return message
+        message: FromProducer
+        try:
+            message = self._from_producer(payload)
+        except DECODE_ERRORS as error:
+            reason = self._explainer.explain(error, bytes(payload), _PRODUCER_TYPES)
+        else:
+            if isinstance(message, Event):
+                _check_event(message)
+            return message
+        raise WireError(ProblemCode.INVALID_EVENT, reason)
 
     def producer_seq_of(self, payload: bytes | Raw) -> int | UnsetType:
         """The number of an event that was refused, where it can be read, so that the problem can name it."""
@@ -209,6 +207,25 @@ class Codec:
         raise WireError(code, reason)
 
 
+_CHECKED_FURTHER = frozenset({EventType.EXTENSION, EventType.MESSAGE_STOP})
+
+
+def _check_event(event: Event) -> None:
+    """Hold an event of a producer to what its fields' types don't say."""
+    if event.seq is not UNSET or event.first is not UNSET:
+        raise _invalid("fields `seq` and `first` are given by the gateway: leave them out")
+    if event.data.type not in _CHECKED_FURTHER:
+        return
+    if isinstance(event.data, Extension):
+        check_json(event.data.data, "$.data.data", ProblemCode.INVALID_EVENT)
+    elif event.data.digest is not UNSET:
+        raise _invalid("field `digest` is given by the gateway: leave it out")
+
+
+def _invalid(message: str) -> WireError:
+    return WireError(ProblemCode.INVALID_EVENT, message)
+
+
 def check_json(value: Any, path: str, code: ProblemCode) -> None:
     """Refuse what JSON and MessagePack can't both carry, or what nests too deep.
 
@@ -267,7 +284,17 @@ MSGPACK: Final = Codec(
 CODECS: Final = {codec.subprotocol: codec for codec in (JSON, MSGPACK)}
 
 
-_HEADS = {event_type: b'{"type":"%b",' % event_type.encode() for event_type in EventType}
+def _relayed(*positions: str) -> dict[EventType, Callable[..., Struct]]:
+    """Per event type, its envelope as it is relayed: encoded whole, its timestamp text already."""
+    fields = [*((position, int) for position in positions), ("timestamp", str), ("data", Data)]
+    return {
+        event_type: defstruct("Relayed", fields, tag_field="type", tag=str(event_type), frozen=True)
+        for event_type in EventType
+    }
+
+
+_ENVELOPES = _relayed("seq")
+_FOLDED_ENVELOPES = _relayed("first", "seq")
 
 
 def encode_event(data: Data, seq: int, timestamp: str, first: int | None = None) -> bytes:
@@ -279,13 +306,9 @@ def encode_event(data: Data, seq: int, timestamp: str, first: int | None = None)
         timestamp: RFC 3339 with a zone, already text.
         first: on a folded event, the first seq it stands for.
     """
-    numbers = b'"seq":%d' % seq if first is None else b'"first":%d,"seq":%d' % (first, seq)
-    return b'%b%b,"timestamp":"%b","data":%b}' % (
-        _HEADS[data.type],
-        numbers,
-        timestamp.encode(),
-        _json_encoder.encode(data),
-    )
+    if first is None:
+        return _json_encoder.encode(_ENVELOPES[data.type](seq, timestamp, data))
+    return _json_encoder.encode(_FOLDED_ENVELOPES[data.type](first, seq, timestamp, data))
 
 
 def to_msgpack(payload: bytes) -> bytes:

@@ -12,8 +12,11 @@ from msgspec import UNSET, UnsetType
 
 from protocol.events import Digest
 
-PIECE = 1024
-"""Bytes hashed at a time: hashing token by token would cost more than relaying them."""
+PIECES = 64
+"""Deltas hashed at a time: hashing token by token would cost more than relaying them."""
+
+LONG = 1024
+"""Characters of a delta that is hashed at once: what waits to be hashed stays small."""
 
 MAX_CHOICES = 128
 """Choices of one message kept count of: as many as any provider offers."""
@@ -27,21 +30,23 @@ class TextDigest:
     def __init__(self) -> None:
         self.characters = 0
         self._hash = hashlib.sha256()
-        self._pending = bytearray()
+        self._pending: list[str] = []
 
     def add(self, text: str) -> None:
         """Append to the text."""
         self.characters += len(text)
-        self._pending += text.encode()
-        if len(self._pending) >= PIECE:
-            self._hash.update(self._pending)
-            self._pending.clear()
+        self._pending.append(text)
+        if len(self._pending) >= PIECES or len(text) >= LONG:
+            self._update()
 
     def sha256(self) -> str:
         """The hash of the text so far, in hexadecimal."""
-        self._hash.update(self._pending)
-        self._pending.clear()
+        self._update()
         return self._hash.hexdigest()
+
+    def _update(self) -> None:
+        self._hash.update("".join(self._pending).encode())
+        self._pending.clear()
 
 
 class MessageDigest:

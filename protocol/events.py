@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import lru_cache
 from typing import Annotated, Any, ClassVar, TypeAlias, TypeVar, cast
 
 from msgspec import UNSET, Meta, Struct, UnsetType, defstruct
@@ -27,6 +28,8 @@ Timestamp: TypeAlias = Annotated[datetime, Meta(tz=True)]
 
 class EventType(StrEnum):
     """The ten event types; the first eight are the contract every client knows."""
+
+    __hash__ = str.__hash__  # an enumeration's own is written in Python, and is called for every event
 
     TEXT_DELTA = "text_delta"
     THINKING = "thinking"
@@ -307,4 +310,10 @@ def parse_event_type(name: str) -> EventType:
 
 def format_timestamp(seconds: float) -> str:
     """RFC 3339 in UTC with microseconds, of seconds since the Unix epoch."""
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    microseconds = round(seconds * 1_000_000)
+    return f"{_format_second(microseconds // 1_000_000)}.{microseconds % 1_000_000:06d}Z"
+
+
+@lru_cache(maxsize=8)
+def _format_second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")

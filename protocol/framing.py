@@ -10,7 +10,8 @@ TEXT = 0x81
 BINARY = 0x82
 """First byte of an unfragmented binary frame: FIN and opcode 2."""
 
-_SHORT_HEADERS = {first: [bytes((first, length)) for length in range(126)] for first in (TEXT, BINARY)}
+COMMON_LENGTH = 1024
+"""Payload bytes up to which headers are made once, ahead: nearly every delta's."""
 
 
 def header(first: int, length: int) -> bytes:
@@ -20,11 +21,18 @@ def header(first: int, length: int) -> bytes:
         first: `TEXT` or `BINARY`.
         length: payload length in bytes.
     """
+    return _HEADERS[first][length] if length < COMMON_LENGTH else _make_header(first, length)
+
+
+def _make_header(first: int, length: int) -> bytes:
     if length < 126:
-        return _SHORT_HEADERS[first][length]
+        return bytes((first, length))
     if length < 0x10000:
         return bytes((first, 126)) + length.to_bytes(2)
     return bytes((first, 127)) + length.to_bytes(8)
+
+
+_HEADERS = {first: [_make_header(first, length) for length in range(COMMON_LENGTH)] for first in (TEXT, BINARY)}
 
 
 def frame(first: int, payload: bytes) -> bytes:

@@ -268,14 +268,16 @@ class Hub:
 
     def _tell_audience(self, channel: Channel) -> None:
         """Tell producers how many follow, at most once in `AUDIENCE_INTERVAL`; what changes meanwhile is told then."""
-        wait = channel.audience_told_at + AUDIENCE_INTERVAL - self.now()
         consumers = channel.stream.consumers
         stale = [inlet for inlet in channel.inlets if inlet.audience != consumers]
-        if stale and wait > 0:
+        if not stale:
+            return
+        wait = channel.audience_told_at + AUDIENCE_INTERVAL - self.now()
+        if wait > 0:
             if not channel.is_telling_later:
                 channel.is_telling_later = True
                 self._loop.call_later(wait, self.touch, channel)
-        elif stale:
+        else:
             channel.is_telling_later = False
             channel.audience_told_at = self.now()
             for inlet in stale:

@@ -12,14 +12,16 @@ from weakref import WeakSet
 
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import PayloadTooBig
-from websockets.frames import BINARY, DATA_OPCODES, TEXT, Frame
+from websockets.frames import DATA_OPCODES, TEXT, Frame
 from websockets.protocol import CONNECTING, OPEN, SEND_EOF, Event
 
 from gateway.access import EVERYTHING
 from gateway.metrics.tally import NO_CLOSE, Tally
 from gateway.server.http import Target, is_upgrade, respond_unreadable
+from gateway.server.splitter import OTHER, FrameSplitter
 from gateway.streams.stream import Stream
 from gateway.telemetry import get_logger
+from protocol import framing
 from protocol.codec import JSON, Codec
 from protocol.codes import MAX_CLOSE_REASON, CloseCode, ProblemCode, close_code, is_problem_retryable
 from protocol.errors import WireError
@@ -91,6 +93,7 @@ class GatewayConnection(ServerConnection):
         self.pinged_at: float | None = None
         self._used_at = self.last_heard  # when a message came, or the connection
         self.is_finished = False
+        self._splitter = FrameSplitter(HARD_MESSAGE_LIMIT)
         self._fragments: bytearray | None = None
         self._is_text = True
         self._reading_held_by: set[str] = set()
@@ -247,6 +250,20 @@ class GatewayConnection(ServerConnection):
         """Bytes came: whoever sends is alive."""
         self.last_heard = self.loop.time()
         self._tally.received_bytes += len(data)
+        if self.protocol.state is not OPEN:
+            self._receive_outside(data)
+            return
+        for first, piece in self._splitter.feed(data):
+            if first != OTHER:
+                self._hand_over(piece, is_text=first == framing.TEXT)
+            else:
+                super().data_received(piece)
+                if self.protocol.close_expected():  # the peer has closed, or done what ends the connection
+                    self._end_soon()
+
+    def _receive_outside(self, data: bytes) -> None:
+        """Bytes came before the connection was open, or after it was closed."""
+        data = self._splitter.take_rest() + data
         while self.request is None and self.protocol.handshake_exc is None and data:
             line, newline, data = data.partition(b"\n")  # by lines, as the parser takes what follows for frames
             super().data_received(line + newline)
@@ -263,30 +280,26 @@ class GatewayConnection(ServerConnection):
         self._end_soon()
 
     def process_event(self, event: Event) -> None:
-        """Take a frame: assemble fragments, hand whole messages to the peer."""
+        """Take a frame the library passed: the fragments of a message."""
         if not isinstance(event, Frame):
             super().process_event(event)
         elif event.opcode in DATA_OPCODES:
-            self._take(event)
+            self._assemble(event)
 
-    def _take(self, frame: Frame) -> None:
-        if frame.opcode is not TEXT and frame.opcode is not BINARY:
-            assert self._fragments is not None, "the parser refuses a continuation of nothing"
-            self._fragments += frame.data
-            if not frame.fin:
-                return
-            payload = bytes(self._fragments)
-            self._fragments = None
-        else:
+    def _assemble(self, frame: Frame) -> None:
+        if self._fragments is None:
             self._is_text = frame.opcode is TEXT
-            if not frame.fin:
-                self._fragments = bytearray(frame.data)
-                return
-            payload = bytes(frame.data)
+            self._fragments = bytearray()
+        self._fragments += frame.data
+        if frame.fin:
+            payload, self._fragments = bytes(self._fragments), None
+            self._hand_over(payload, is_text=self._is_text)
+
+    def _hand_over(self, payload: bytes, *, is_text: bool) -> None:
         self._used_at = self.last_heard
         if self.peer is not None and not self.is_finished:
             try:
-                self.peer.receive(payload, is_text=self._is_text)
+                self.peer.receive(payload, is_text=is_text)
             except Exception:
                 self._tally.faults += 1
                 log.exception("connection.failed")

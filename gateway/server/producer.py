@@ -16,7 +16,7 @@ from protocol.addresses import OnFull, PublishRequest
 from protocol.codes import CloseCode, ProblemCode
 from protocol.errors import StreamError, WireError, is_closed
 from protocol.events import Event
-from protocol.messages import Ack, Audience, CloseStream, Ready, Signal
+from protocol.messages import Ack, Audience, Ready, Signal
 
 log = get_logger()
 
@@ -114,31 +114,26 @@ class Producer:
         """Append one item; False when it has to wait, which puts it back."""
         try:
             message = item if isinstance(item, Event) else self._connection.codec.decode_from_producer(item)
-            if isinstance(message, CloseStream):
+            if not isinstance(message, Event):
                 self._close_stream(place)
-                return True
-            assert isinstance(message, Event), "the codec gives nothing else"
-            event = message
-            if event.producer_seq is not UNSET and not self.stream.producers.is_latest(self._pen):
-                self.end(
-                    ProblemCode.FENCED, f"a later connection of producer {self._pen.id!r} goes on with its numbers"
-                )
-                return True
-            if not self._is_repeat(event):
-                if not self._has_room():
-                    self._wait(place, event)
-                    return False
-                self._append(event)
+            elif message.producer_seq is not UNSET and self._is_settled(message.producer_seq):
+                pass
+            elif self.stream.has_room or self._has_room():
+                self._append(message)
+            else:
+                self._wait(place, message)
+                return False
         except WireError as error:
             number = item.producer_seq if isinstance(item, Event) else self._connection.codec.producer_seq_of(item)
             expected = self._pen.last + 1 if error.code is ProblemCode.SEQUENCE_GAP else UNSET
             self._connection.report(error.code, place + error.message, producer_seq=number, expected=expected)
         return True
 
-    def _is_repeat(self, event: Event) -> bool:
-        number = event.producer_seq
-        if number is UNSET:
-            return False
+    def _is_settled(self, number: int) -> bool:
+        """Whether nothing is to be appended for a number: it was before, or this connection has lost its numbers."""
+        if not self.stream.producers.is_latest(self._pen):
+            self.end(ProblemCode.FENCED, f"a later connection of producer {self._pen.id!r} goes on with its numbers")
+            return True
         if self._pen.id is None:
             raise _invalid("`producer_seq` needs a producer id: connect with ?producer=…")
         match self._pen.judge(number):

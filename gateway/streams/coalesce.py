@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from itertools import groupby
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
@@ -42,9 +42,10 @@ def _kind(event_type: EventType, block: int | UnsetType, choice: int | UnsetType
 
 def kind_of(data: Data) -> Kind:
     """The kind of an event."""
-    if isinstance(data, (TextDelta, Thinking, ToolDelta)):
-        return _kind(data.type, data.index, data.choice)
-    return _kind(data.type, UNSET, UNSET)
+    if data.type not in DELTA_TYPES:
+        return _kind(data.type, UNSET, UNSET)
+    delta = cast("TextDelta | Thinking | ToolDelta", data)
+    return _kind(data.type, delta.index, delta.choice)
 
 
 class Run(NamedTuple):

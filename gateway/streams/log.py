@@ -126,17 +126,20 @@ class Log:
         Returns:
             Its seq.
         """
+        size = len(frame)
+        ends = self._ends
         self._frames.append(frame)
         self._kinds.append(kind)
-        self._ends.append(self._ends[-1] + len(frame))
-        self._count(len(frame) + EVENT_OVERHEAD)
-        self.head += 1
+        ends.append(ends[-1] + size)
+        self.bytes += size + EVENT_OVERHEAD
+        self.ledger.bytes += size + EVENT_OVERHEAD
+        self.head = head = self.head + 1
         retention = self.retention
         if retention.age:
             self._mark(now)
-        while self.head - self.floor >= retention.events or (self.bytes > retention.bytes and self.floor < self.head):
+        while head - self.floor >= retention.events or (self.bytes > retention.bytes and self.floor < head):
             self._drop_oldest()
-        return self.head
+        return head
 
     def trim_to(self, floor: int) -> None:
         """Let go of everything before a seq."""

@@ -22,7 +22,7 @@ from protocol.codes import ProblemCode
 from protocol.digest import MessageDigest
 from protocol.errors import ErrorKind, StreamError, WireError
 from protocol.events import MAX_SEQ, Data, Error, EventType, MessageStart, MessageStop, TextDelta
-from protocol.framing import TEXT, frame
+from protocol.framing import TEXT, header
 from protocol.messages import EndReason, Policy
 
 
@@ -214,7 +214,8 @@ class Stream:
             self.leases.end(data.message_id)
             self._count_extra()
             data = replace(data, digest=self._digest.of(data.choice))
-        return log.append(kind_of(data), frame(TEXT, encode_event(data, seq, timestamp)), now)
+        payload = encode_event(data, seq, timestamp)
+        return log.append(kind_of(data), header(TEXT, len(payload)) + payload, now)
 
     def end_lost(self, timestamp: str, now: float, lease: float) -> list[str]:
         """End the messages whose producers were lost and did not come back in time.

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from msgspec import UNSET, UnsetType
 
 from protocol.codec import JSON
-from protocol.digest import MAX_CHOICES, PIECE, MessageDigest
+from protocol.digest import LONG, MAX_CHOICES, MessageDigest
 from protocol.errors import WireError
 from protocol.events import Digest, MessageStop, make_event
 
@@ -31,10 +31,10 @@ def test_the_digest_of_the_pieces_is_that_of_the_text(pieces: list[str], choice:
 
 def test_a_digest_can_be_asked_for_in_between() -> None:
     digest = MessageDigest()
-    digest.add(UNSET, "é" * PIECE)
+    digest.add(UNSET, "é" * LONG)
     digest.of(UNSET)
     digest.add(UNSET, "b")
-    assert digest.of(UNSET) == Digest(first=1, characters=PIECE + 1, sha256=hash_of("é" * PIECE + "b"))
+    assert digest.of(UNSET) == Digest(first=1, characters=LONG + 1, sha256=hash_of("é" * LONG + "b"))
 
 
 def test_a_new_message_begins_anew() -> None:

@@ -1,0 +1,103 @@
+"""Frames cut out of what a socket brought: the short way past the library's parser.
+
+That parser takes a frame apart in a dozen steps of a generator, and every delta of a producer would pay for each. What
+nearly all frames are, a whole text or binary message, is known by its first byte and unmasked here; every other frame
+goes to the library, whole, so that what is unusual or wrong is judged by it alone (RFC 6455 §5).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from websockets.frames import apply_mask  # type: ignore[attr-defined]  # the compiled one where there is one
+
+from protocol.framing import BINARY, TEXT
+
+OTHER: Final = 0
+"""Stands in place of a first byte beside bytes the library is to judge."""
+
+_MESSAGES = (TEXT, BINARY)
+_FIN_OF_FRAGMENTS = 0x80
+_FRAGMENTS_BEGIN = (0x01, 0x02)
+_MASKED = 0x80
+_RESERVED = 0x70
+
+
+class FrameSplitter:
+    """Splits one connection's incoming bytes into messages, and frames for the library.
+
+    Args:
+        limit: bytes a frame's payload may have; the library refuses a longer one by its header.
+    """
+
+    __slots__ = ("_is_fragmented", "_is_given_up", "_limit", "_rest", "_wanted")
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._rest: bytearray | None = None  # the beginning of a frame
+        self._wanted = 0  # bytes it has to have before it is looked at again
+        self._is_fragmented = False
+        self._is_given_up = False
+
+    def feed(self, data: bytes) -> list[tuple[int, bytes]]:
+        """The frames that are complete now.
+
+        Args:
+            data: what the socket brought.
+
+        Returns:
+            In order: (`TEXT` or `BINARY`, a whole message, unmasked) or (`OTHER`, bytes for the library).
+        """
+        if self._rest is not None:
+            self._rest += data
+            if len(self._rest) < self._wanted:
+                return []
+            data = self.take_rest()
+        frames: list[tuple[int, bytes]] = []
+        at, end = 0, len(data)
+        while at < end and not self._is_given_up:
+            start, stop = self._extent(data, at, end)
+            if self._is_given_up:
+                break
+            if stop > end:
+                self._wanted = stop - at
+                self._rest = bytearray(memoryview(data)[at:])
+                return frames
+            first = data[at]
+            if first in _MESSAGES and not self._is_fragmented:
+                frames.append((first, apply_mask(data[start:stop], data[start - 4 : start])))
+            else:
+                frames.append((OTHER, data[at:stop]))
+                if first in _FRAGMENTS_BEGIN:
+                    self._is_fragmented = True
+                elif first == _FIN_OF_FRAGMENTS:
+                    self._is_fragmented = False
+            at = stop
+        if at < end:
+            frames.append((OTHER, data[at:]))
+        return frames
+
+    def _extent(self, data: bytes, at: int, end: int) -> tuple[int, int]:
+        """Where the payload of the frame at `at` begins and ends, as far as its header is there."""
+        if end - at < 2:
+            return end, at + 2
+        length = data[at + 1]
+        if length < _MASKED or data[at] & _RESERVED:
+            self._is_given_up = True  # it will not be one more frame: the library sees to the rest
+            return end, end
+        length -= _MASKED
+        if length < 126:
+            start = at + 6
+            return start, start + length
+        start = at + (8 if length == 126 else 14)
+        if start > end:
+            return start, start
+        length = int.from_bytes(data[at + 2 : start - 4])
+        if length > self._limit:
+            self._is_given_up = True
+        return start, start + length
+
+    def take_rest(self) -> bytes:
+        """The beginning of a frame that is not complete; it is the caller's now."""
+        rest, self._rest = self._rest, None
+        return bytes(rest or b"")
