@@ -27,7 +27,7 @@ from protocol.events import (
     strict,
     strict_events,
 )
-from protocol.messages import FROM_CONSUMER, FROM_PRODUCER, TO_CONSUMER, TO_PRODUCER, Message, Signal
+from protocol.messages import FROM_CONSUMER, FROM_PRODUCER, TO_CONSUMER, TO_PRODUCER, Message, Signal, Token
 from protocol.reasons import DECODE_ERRORS, Explainer
 
 JSON_SUBPROTOCOL: Final = "deltawire.v1.json"
@@ -159,17 +159,16 @@ class Codec:
         self.decode_from_producer(payload)
         return payload
 
-    def decode_from_consumer(self, payload: bytes) -> Signal:
+    def decode_from_consumer(self, payload: bytes) -> Signal | Token:
         """What a consumer says to the gateway.
 
         Raises:
             WireError: `unknown_message`, naming the field and the reason.
         """
-        self._decode(self._tagged, payload, ProblemCode.UNKNOWN_MESSAGE)  # a union of one does not insist on the type
-        signal: Signal = self._decode(self._from_consumer, payload, ProblemCode.UNKNOWN_MESSAGE)
-        if signal.data is not UNSET:
-            check_json(signal.data, "$.data", ProblemCode.UNKNOWN_MESSAGE)
-        return signal
+        message: Signal | Token = self._decode(self._from_consumer, payload, ProblemCode.UNKNOWN_MESSAGE)
+        if isinstance(message, Signal) and message.data is not UNSET:
+            check_json(message.data, "$.data", ProblemCode.UNKNOWN_MESSAGE)
+        return message
 
     def decode_to_consumer(self, payload: bytes) -> Event | Message | None:
         """What the gateway says to a consumer; None for a type not known there.

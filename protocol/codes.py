@@ -45,6 +45,8 @@ class ProblemCode(StrEnum):
     SEQUENCE_GAP = "sequence_gap"
     STREAM_FULL = "stream_full"
     UNKNOWN_MESSAGE = "unknown_message"
+    NOT_PERMITTED = "not_permitted"
+    INVALID_TOKEN = "invalid_token"  # noqa: S105 - a code, not a secret
     # Before a close with the code of the same name.
     SHUTTING_DOWN = "shutting_down"
     MESSAGE_TOO_BIG = "message_too_big"
@@ -67,6 +69,8 @@ STAYS_OPEN = frozenset(
         ProblemCode.SEQUENCE_GAP,
         ProblemCode.STREAM_FULL,
         ProblemCode.UNKNOWN_MESSAGE,
+        ProblemCode.NOT_PERMITTED,
+        ProblemCode.INVALID_TOKEN,
     }
 )
 """Problems about one message; every other one is followed by a close."""

@@ -157,7 +157,26 @@ class CloseStream(Message, frozen=True, kw_only=True, tag="close_stream"):
     """From a producer: the stream ends here."""
 
 
-TO_CONSUMER: tuple[type[Message], ...] = (Subscribed, CaughtUp, Gap, StreamEnd, Problem, SignalResult)
-FROM_CONSUMER: tuple[type[Message], ...] = (Signal,)
-TO_PRODUCER: tuple[type[Message], ...] = (Ready, Ack, Problem, Signal, Audience)
-FROM_PRODUCER: tuple[type[Message], ...] = (CloseStream,)
+class Token(Message, frozen=True, kw_only=True, tag="token"):
+    """From either peer: go on with this token, in place of the one this connection was made with."""
+
+    token: Name
+
+    def __repr__(self) -> str:
+        return "Token()"  # a secret must not get into a log by way of an error
+
+
+class TokenAccepted(Message, frozen=True, kw_only=True, tag="token_accepted"):
+    """The answer to a token that is good.
+
+    Attributes:
+        expires_in: seconds until it ends; absent where the gateway asks for no tokens.
+    """
+
+    expires_in: Count | UnsetType = UNSET
+
+
+TO_CONSUMER: tuple[type[Message], ...] = (Subscribed, CaughtUp, Gap, StreamEnd, Problem, SignalResult, TokenAccepted)
+FROM_CONSUMER: tuple[type[Message], ...] = (Signal, Token)
+TO_PRODUCER: tuple[type[Message], ...] = (Ready, Ack, Problem, Signal, Audience, TokenAccepted)
+FROM_PRODUCER: tuple[type[Message], ...] = (CloseStream, Token)

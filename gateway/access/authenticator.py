@@ -41,12 +41,9 @@ class Authenticator:
             audience=settings.auth_audience,
             max_lifetime=settings.auth_max_lifetime,
         )
-        self._local: KeySet | None = None
-        self._remote = remote
-        if settings.auth_key:
-            self._local = read_key_file(Path(settings.auth_key))
-        elif remote is None:
-            self._remote = RemoteKeys(settings.auth_jwks_url)
+        self._path = Path(settings.auth_key)
+        self._local = read_key_file(self._path) if settings.auth_key else None
+        self._remote = remote if settings.auth_key or remote else RemoteKeys(settings.auth_jwks_url)
 
     async def __aenter__(self) -> Self:
         if self._remote is not None:
@@ -57,10 +54,14 @@ class Authenticator:
         if self._remote is not None:
             await self._remote.__aexit__()
 
-    @property
-    def now(self) -> float:
-        """Seconds since 1970, as tokens count."""
-        return self._clock()
+    def reload(self) -> None:
+        """Read the file of keys again.
+
+        Raises:
+            ConfigError: it can't be read, or holds no key that is good enough; the ones there were stay.
+        """
+        if self._local is not None:
+            self._local = read_key_file(self._path)
 
     def verify(self, token: str) -> Grant:
         """What a token allows, by the keys there are.

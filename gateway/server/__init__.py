@@ -3,7 +3,8 @@
 - `gateway` — `Gateway`: serving, keep-alive, drain
 - `listening` — the sockets it accepts on; `exposure` — who can reach them; `tls` — certificates, exchanged live
 - `draining` — at what pace peers are sent home
-- `admission` — what a request is answered before its upgrade, step by step
+- `admission` — what a request is answered before its upgrade, step by step; `asked` — such a request
+- `guard` — who may connect, what they may do, and for how long
 - `connection` — one WebSocket without task or queue: frames in by callback, frames out already framed
 - `splitter` — a client's frames, cut out of what its socket brought
 - `consumer` — the send loop, its backpressure and deadlines

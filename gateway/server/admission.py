@@ -7,57 +7,31 @@ which leaves the request to the next step. What passes them all is upgraded.
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from inspect import isawaitable
-from typing import NamedTuple, TypeAlias
 
 from websockets.asyncio.server import ServerConnection
-from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
+from gateway.access.credentials import is_bearer, split_query
 from gateway.hub import Hub
+from gateway.server.asked import Asked, Step, is_endpoint, offered_subprotocols
 from gateway.server.connection import GatewayConnection
 from gateway.server.draining import retry_after
-from gateway.server.http import Site, Target, answer, is_upgrade, parse_target, respond_problem
+from gateway.server.guard import Guard
+from gateway.server.http import Site, answer, is_upgrade, parse_target, respond_problem
 from protocol.codec import CODECS
 
-_ENDPOINTS = ("/subscribe", "/publish")
 _GOING = "the gateway is shutting down"
-
-
-class Asked(NamedTuple):
-    """A request that waits for its answer.
-
-    Attributes:
-        connection: where it came from; its socket's address is known, its peer is not there yet.
-        request: as the library parsed it.
-        target: its path, in parts.
-    """
-
-    connection: GatewayConnection
-    request: Request
-    target: Target
-
-    @property
-    def is_endpoint(self) -> bool:
-        """Whether it is for one of a stream's two WebSocket endpoints."""
-        return is_endpoint(self.target)
-
-
-def is_endpoint(target: Target) -> bool:
-    """Whether a path is one of a stream's two WebSocket endpoints."""
-    return bool(target.stream_id) and target.tail in _ENDPOINTS
-
-
-Step: TypeAlias = Callable[[Asked], Response | Awaitable[Response | None] | None]
 
 
 class Admission:
     """The steps of a gateway.
 
     Args:
+        guard: judges origins, tokens and permissions.
         hub: whose streams plain HTTP is answered from.
         render_metrics: what `/metrics` says.
 
@@ -66,12 +40,15 @@ class Admission:
         is_draining: it takes nobody in any more.
     """
 
-    def __init__(self, hub: Hub, render_metrics: Callable[[], bytes]) -> None:
+    def __init__(self, guard: Guard, hub: Hub, render_metrics: Callable[[], bytes]) -> None:
         self._hub = hub
         self._render_metrics = render_metrics
         self.is_leaving = False
         self.is_draining = False
         self._steps: tuple[Step, ...] = (
+            guard.check_origin,
+            guard.identify,
+            guard.check_permission,
             self._answer_http,
             check_method,
             check_upgrade,
@@ -82,7 +59,9 @@ class Admission:
     async def judge(self, connection: ServerConnection, request: Request) -> Response | None:
         """The answer to a request; None upgrades it. For `process_request` of `websockets`."""
         assert isinstance(connection, GatewayConnection), "the factory makes nothing else"
-        asked = Asked(connection, request, parse_target(request.path))
+        path, _, query = request.path.partition("?")
+        tokens, query = split_query(query)
+        asked = Asked(connection, request, parse_target(f"{path}?{query}"), tokens)
         for step in self._steps:
             response = step(asked)
             if isawaitable(response):
@@ -102,7 +81,7 @@ class Admission:
         """Answer plain HTTP; let requests for a stream's two endpoints pass."""
         if asked.is_endpoint:
             return None
-        site = Site(self._hub, self._not_ready(), self._render_metrics)
+        site = Site(self._hub, self._not_ready(), self._render_metrics, asked.connection.grant)
         return answer(site, asked.request.method, asked.target)
 
     def _not_ready(self) -> str | None:
@@ -141,19 +120,13 @@ def check_upgrade(asked: Asked) -> Response | None:
 
 
 def check_subprotocols(asked: Asked) -> Response | None:
-    """Refuse a client that offers only subprotocols nobody knows here."""
-    offered = offered_subprotocols(asked.request.headers)
+    """Refuse a client that offers subprotocols, tokens aside, of which nobody knows any here."""
+    offered = [name for name in offered_subprotocols(asked.request.headers) if not is_bearer(name)]
     if not offered or any(name in CODECS for name in offered):
         return None
     return respond_problem(
         HTTPStatus.BAD_REQUEST, f"none of the subprotocols offered is known; known: {', '.join(CODECS)}"
     )
-
-
-def offered_subprotocols(headers: Headers) -> list[str]:
-    """The subprotocols a client offers, in its order; the header may come several times (RFC 6455 §11.3.4)."""
-    offers = ",".join(headers.get_all("Sec-WebSocket-Protocol"))
-    return [name for name in map(str.strip, offers.split(",")) if name]
 
 
 def select_subprotocol(_: ServerConnection, offered: Sequence[Subprotocol]) -> Subprotocol | None:

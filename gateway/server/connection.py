@@ -15,7 +15,7 @@ from websockets.exceptions import PayloadTooBig
 from websockets.frames import DATA_OPCODES, TEXT, Frame
 from websockets.protocol import CONNECTING, OPEN, SEND_EOF, Event
 
-from gateway.access import EVERYTHING
+from gateway.access import EVERYTHING, Grant
 from gateway.metrics.tally import NO_CLOSE, Tally
 from gateway.server.http import Target, is_upgrade, respond_unreadable
 from gateway.server.splitter import OTHER, FrameSplitter
@@ -47,6 +47,9 @@ class Peer(Protocol):
     def receive(self, payload: bytes, *, is_text: bool) -> None:
         """A whole message came."""
 
+    def forbidden_by(self, grant: Grant) -> str:
+        """What it does that a grant does not allow, in words; empty where there is nothing."""
+
     def pause(self) -> None:
         """The socket accepts no more now."""
 
@@ -66,12 +69,20 @@ class Peer(Protocol):
         """The connection is gone."""
 
 
+class Renewer(Protocol):
+    """What judges tokens that come on a connection."""
+
+    def renew(self, connection: GatewayConnection, token: str) -> None:
+        """Put a token in the place of the connection's, if it is good, and answer."""
+
+
 class GatewayConnection(ServerConnection):
     """One peer's connection.
 
     Args:
         accepted: where it enters itself when its socket is there, before any handshake.
         tally: where what happens to it is counted.
+        renewer: judges tokens that come on it.
         args: as the library gives them.
         kwargs: likewise.
 
@@ -80,10 +91,13 @@ class GatewayConnection(ServerConnection):
         grant: what its peer may do; `grant.key` tells holders of tokens apart, and is empty without authentication.
     """
 
-    def __init__(self, accepted: WeakSet[GatewayConnection], tally: Tally, *args: Any, **kwargs: Any) -> None:
+    def __init__(
+        self, accepted: WeakSet[GatewayConnection], tally: Tally, renewer: Renewer, *args: Any, **kwargs: Any
+    ) -> None:
         super().__init__(*args, **kwargs)
         self._accepted = accepted
         self._tally = tally
+        self._renewer = renewer
         self.codec: Codec = JSON
         self.target = Target("", "", "")
         self.grant = EVERYTHING
@@ -218,6 +232,10 @@ class GatewayConnection(ServerConnection):
             self.peer.end(ProblemCode.IDLE, f"nothing was sent or received for idle_timeout ({timeout:g} s)")
 
     # Receiving
+
+    def renew(self, token: str) -> None:
+        """A fresh token came; it is judged and answered, at once or when keys were fetched for it."""
+        self._renewer.renew(self, token)
 
     def check_frame(self, payload: bytes, code: ProblemCode, *, is_text: bool, limit: int) -> None:
         """Refuse a message that is too long, or in the other encoding's kind of frame.

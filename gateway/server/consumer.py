@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 
+from gateway.access import Action, Grant
 from gateway.hub.channel import Cohort
 from gateway.hub.hub import Hub
 from gateway.server.connection import GatewayConnection
@@ -18,7 +19,7 @@ from gateway.streams.subscription import Subscription
 from gateway.telemetry import get_logger
 from protocol.codes import CloseCode, ProblemCode
 from protocol.errors import WireError
-from protocol.messages import Policy, SignalResult
+from protocol.messages import Policy, Signal, SignalResult, Token
 
 CHUNKS_A_TURN = 4
 """Chunks (of 64 KiB) a consumer may read in a row before others get their turn: about a millisecond."""
@@ -30,10 +31,18 @@ log = get_logger()
 
 
 class Consumer:
-    """One consumer on a WebSocket."""
+    """One consumer on a WebSocket.
+
+    Args:
+        hub: the streams.
+        connection: where it is.
+        subscription: what it reads.
+        chosen: the policy it asked for; None left that to the stream.
+    """
 
     __slots__ = (
         "_allowance",
+        "_chosen",
         "_cohort",
         "_connection",
         "_draining",
@@ -46,8 +55,11 @@ class Consumer:
         "write",
     )
 
-    def __init__(self, hub: Hub, connection: GatewayConnection, subscription: Subscription) -> None:
+    def __init__(
+        self, hub: Hub, connection: GatewayConnection, subscription: Subscription, chosen: Policy | None = None
+    ) -> None:
         self._hub = hub
+        self._chosen = chosen
         self._connection = connection
         self.subscription = subscription
         self.channel = hub.attach(subscription.stream, self)
@@ -208,12 +220,26 @@ class Consumer:
             connection.check_frame(
                 payload, ProblemCode.UNKNOWN_MESSAGE, is_text=is_text, limit=self._hub.settings.max_message
             )
-            signal = connection.codec.decode_from_consumer(payload)
+            message = connection.codec.decode_from_consumer(payload)
         except WireError as error:
             connection.report(error.code, error.message)
             return
+        if isinstance(message, Token):
+            connection.renew(message.token)
+        elif not connection.grant.may(Action.SIGNAL, self.stream.id):
+            connection.report(ProblemCode.NOT_PERMITTED, "the token does not allow to signal to this stream")
+        else:
+            self._signal(message)
+
+    def _signal(self, signal: Signal) -> None:
         delivered = sum(inlet.signal(signal) for inlet in tuple(self.channel.inlets))
-        connection.tell(SignalResult(delivered=delivered, id=signal.id))
+        self._connection.tell(SignalResult(delivered=delivered, id=signal.id))
+
+    def forbidden_by(self, grant: Grant) -> str:
+        """What it does that a grant does not allow: to read, or to read by this policy."""
+        if not grant.may(Action.SUBSCRIBE, self.stream.id):
+            return "to subscribe to this stream"
+        return "" if grant.may_choose(self._chosen) else f"policy {self._chosen}"
 
     # The end
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Sequence
-from contextlib import suppress
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack, suppress
 from functools import partial
 from typing import Any, Self, cast
 from weakref import WeakSet
@@ -20,6 +21,7 @@ from gateway.server.connection import CLOSE_TIMEOUT, HARD_MESSAGE_LIMIT, Gateway
 from gateway.server.consumer import Consumer
 from gateway.server.draining import batches
 from gateway.server.exposition import Exposition
+from gateway.server.guard import Guard, end_if_expired
 from gateway.server.http import Target
 from gateway.server.listening import listen
 from gateway.server.producer import Producer
@@ -46,15 +48,20 @@ class Gateway:
         settings: address, limits and timeouts.
         hub: the streams it serves; None makes its own, which ends with it.
         sockets: where to listen, bound by somebody else; none listens on the host and port of the settings.
+        clock: seconds since 1970, by which tokens expire.
 
     Raises:
-        ConfigError: a file of the settings can't be used; or, on entry, it would be open to a network without
-            authentication.
+        ConfigError: settings contradict each other, or what they name can't be used; or, on entry, it would be open to
+            a network without authentication.
         OSError: on entry, the address can't be listened on.
     """
 
     def __init__(
-        self, settings: Settings | None = None, hub: Hub | None = None, sockets: Sequence[socket.socket] = ()
+        self,
+        settings: Settings | None = None,
+        hub: Hub | None = None,
+        sockets: Sequence[socket.socket] = (),
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self.settings = settings or Settings()
         self._tls = ServerTls(self.settings) if self.settings.tls_cert else None
@@ -64,18 +71,17 @@ class Gateway:
         self._accepted: WeakSet[GatewayConnection] = WeakSet()  # every socket, from before its handshake on
         self._connections: set[GatewayConnection] = set()
         self._exposition = Exposition(self.hub, self._accepted)
-        self._admission = Admission(self.hub, self._exposition.render)
+        self._guard = Guard(self.settings, clock)
+        self._admission = Admission(self._guard, self.hub, self._exposition.render)
         self._changed = asyncio.Event()  # a connection is gone
 
     async def __aenter__(self) -> Self:
-        if self._owns_hub:
-            await self.hub.__aenter__()
-        try:
-            self._servers = await listen(self.settings, self._sockets, self._tls, self._open_server)
-        except BaseException:
+        async with AsyncExitStack() as stack:
             if self._owns_hub:
-                await self.hub.__aexit__()
-            raise
+                await stack.enter_async_context(self.hub)
+            await stack.enter_async_context(self._guard)
+            self._servers = await listen(self.settings, self._sockets, self._tls, self._open_server)
+            self._owned = stack.pop_all()
         self.hub.sweep_regularly(self)
         return self
 
@@ -84,8 +90,7 @@ class Gateway:
             await self.drain()
         finally:
             self.hub.stop_sweeping(self)
-            if self._owns_hub:
-                await self.hub.__aexit__()
+            await self._owned.aclose()
 
     async def _open_server(self, **where: Any) -> Server:
         return await serve(
@@ -102,19 +107,20 @@ class Gateway:
             write_limit=WRITE_LIMIT,
             logger=_quiet_logger(),
             create_connection=cast(
-                "type[ServerConnection]", partial(GatewayConnection, self._accepted, self.hub.tally)
+                "type[ServerConnection]", partial(GatewayConnection, self._accepted, self.hub.tally, self._guard)
             ),  # it is called
             **where,
         )
 
     def reload(self) -> None:
-        """Read the certificates again: new connections get the new ones, nobody is dropped.
+        """Read the certificates and the file of keys again: they hold from here on, nobody is dropped.
 
         Raises:
             ConfigError: a file can't be used; everything stays as it is.
         """
         if self._tls is not None:
             self._tls.reload()
+        self._guard.reload()
 
     @property
     def port(self) -> int:
@@ -163,9 +169,11 @@ class Gateway:
 
     def _start_consumer(self, connection: GatewayConnection, target: Target) -> None:
         request = parse_subscribe(target.query)
+        if not connection.grant.may_choose(request.policy):
+            raise WireError(ProblemCode.FORBIDDEN, f"the token does not allow policy {request.policy}")
         stream = self.hub.manager.get_or_create(_check_id(target), self.hub.now())
         subscription = stream.subscribe(request, connection.codec, now=self.hub.now())
-        consumer = Consumer(self.hub, connection, subscription)
+        consumer = Consumer(self.hub, connection, subscription, request.policy)
         connection.peer = consumer
         consumer.start()
 
@@ -181,7 +189,9 @@ class Gateway:
 
     def sweep(self, now: float) -> None:
         """Keep quiet connections alive, give up on dead ones and, where that is asked for, on unused ones."""
+        clock = self._guard.now
         for connection in tuple(self._connections):
+            end_if_expired(connection, clock)
             if not connection.keep_alive(now, self.settings.ping_interval, self.settings.ping_timeout):
                 log.info("connection.timed_out", ping_timeout=self.settings.ping_timeout)
             elif self.settings.idle_timeout:

@@ -18,6 +18,7 @@ from websockets.datastructures import Headers
 from websockets.exceptions import HeaderLineTooLong, RequestLineTooLong, TooManyHeaders
 from websockets.http11 import Response
 
+from gateway.access import Action, Grant
 from gateway.hub import Hub
 from gateway.streams.log import Log
 from gateway.streams.view import View
@@ -111,11 +112,13 @@ class Site(NamedTuple):
         hub: the streams.
         not_ready: why the gateway should get no new work; None if it should.
         render_metrics: gives the metrics in Prometheus' text format.
+        grant: what the one who asks may do.
     """
 
     hub: Hub
     not_ready: str | None
     render_metrics: Callable[[], bytes]
+    grant: Grant
 
 
 def answer(site: Site, method: str, target: Target) -> Response:
@@ -136,6 +139,7 @@ def answer(site: Site, method: str, target: Target) -> Response:
             HTTPStatus.METHOD_NOT_ALLOWED, f"{method} is not possible here; allowed: {allowed}", Allow=allowed
         )
     try:
+        _check_permission(handle, site.grant, target.stream_id)
         if target.stream_id:
             check_stream_id(target.stream_id)
         return handle(site, target)
@@ -152,7 +156,7 @@ Handler = Callable[[Site, Target], Response]
 
 
 def _list(site: Site, _target: Target) -> Response:
-    return respond_json(site.hub.list_info())
+    return respond_json([info for info in site.hub.list_info() if site.grant.may_see(info.id)])
 
 
 def _info(site: Site, target: Target) -> Response:
@@ -161,6 +165,8 @@ def _info(site: Site, target: Target) -> Response:
 
 def _create(site: Site, target: Target) -> Response:
     asked = parse_create(target.query)
+    if not site.grant.may_choose(asked.policy):
+        raise WireError(ProblemCode.FORBIDDEN, f"the token does not allow policy {asked.policy}")
     default = site.hub.manager.settings
     settings = replace(default, policy=asked.policy or default.policy, buffer=asked.buffer or default.buffer)
     settings.check_policy(settings.policy)
@@ -226,3 +232,26 @@ _STREAM_ROUTES: dict[str, dict[str, Handler]] = {
     "": {"GET": _info, "PUT": _create, "DELETE": _close},
     "/events": {"GET": _events},
 }
+
+
+def _anybody(_grant: Grant, _stream_id: str) -> bool:
+    return True
+
+
+def _check_permission(handle: Handler, grant: Grant, stream_id: str) -> None:
+    if not _PERMITTED.get(handle, _anybody)(grant, stream_id):
+        raise WireError(ProblemCode.FORBIDDEN, "the token does not allow this")
+
+
+def _may_administer(grant: Grant, stream_id: str) -> bool:
+    return grant.may(Action.ADMIN, stream_id)
+
+
+_PERMITTED: dict[Handler, Callable[[Grant, str], bool]] = {
+    _info: Grant.may_see,
+    _create: _may_administer,
+    _close: _may_administer,
+    _events: lambda grant, stream_id: grant.may(Action.SUBSCRIBE, stream_id),
+    _metrics: lambda grant, _: grant.may_administer_all,
+}
+"""Who may ask for what; `_list` shows what may be seen, the rest is nobody's secret."""

@@ -67,8 +67,8 @@ async def listen(
 
 
 def is_authenticated(settings: Settings) -> bool:
-    """Whether every peer must prove who it is, be it by its certificate alone."""
-    return bool(settings.tls_client_ca)
+    """Whether every peer must prove who it is, by a token or be it by its certificate alone."""
+    return settings.has_authentication or bool(settings.tls_client_ca)
 
 
 async def _resolve(host: str, port: int) -> list[str]:

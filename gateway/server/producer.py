@@ -6,8 +6,10 @@ from collections import deque
 
 from msgspec import UNSET, Raw, UnsetType
 
+from gateway.access import Action, Grant
 from gateway.hub.hub import Hub
 from gateway.server.connection import GatewayConnection
+from gateway.server.rate import TokenBucket
 from gateway.streams.producers import Producer as Pen
 from gateway.streams.producers import Verdict
 from gateway.streams.stream import Stream
@@ -16,7 +18,7 @@ from protocol.addresses import OnFull, PublishRequest
 from protocol.codes import CloseCode, ProblemCode
 from protocol.errors import StreamError, WireError, is_closed
 from protocol.events import Event
-from protocol.messages import Ack, Audience, Ready, Signal
+from protocol.messages import Ack, Audience, Message, Ready, Signal, Token
 
 log = get_logger()
 
@@ -25,6 +27,7 @@ class Producer:
     """One producer on a WebSocket."""
 
     __slots__ = (
+        "_allowance",
         "_connection",
         "_hub",
         "_items",
@@ -45,6 +48,7 @@ class Producer:
         self._pen = pen
         self._on_full: OnFull = request.on_full
         self._items: deque[tuple[str, bytes | Raw | Event]] = deque()  # (place in its batch, …) yet to be appended
+        self._allowance: TokenBucket | None = None
         self._seq = 0  # the last one appended from this connection
         self._numbered: int | UnsetType = UNSET  # the last producer_seq accepted from this connection
         self.audience = 0  # consumers, as last told
@@ -115,7 +119,7 @@ class Producer:
         try:
             message = item if isinstance(item, Event) else self._connection.codec.decode_from_producer(item)
             if not isinstance(message, Event):
-                self._close_stream(place)
+                self._control(message, place)
             elif message.producer_seq is not UNSET and self._is_settled(message.producer_seq):
                 pass
             elif self.stream.has_room or self._has_room():
@@ -128,6 +132,24 @@ class Producer:
             expected = self._pen.last + 1 if error.code is ProblemCode.SEQUENCE_GAP else UNSET
             self._connection.report(error.code, place + error.message, producer_seq=number, expected=expected)
         return True
+
+    def _control(self, message: Message, place: str) -> None:
+        if place:
+            raise _invalid("`close_stream` and `token` stand alone, not in a batch")
+        if not isinstance(message, Token):
+            self._close_stream()
+            return
+        rate = self._hub.settings.signal_rate
+        if self._allowance is None:  # few producers ever send one
+            self._allowance = TokenBucket(rate, burst=max(2 * rate, 1), now=self._hub.now())
+        if self._allowance.take(self._hub.now()):
+            self._connection.renew(message.token)
+        else:
+            self.end(ProblemCode.RATE_LIMITED, f"more than {rate:g} tokens a second (signal_rate): send fewer")
+
+    def forbidden_by(self, grant: Grant) -> str:
+        """What it does that a grant does not allow: to publish."""
+        return "" if grant.may(Action.PUBLISH, self.stream.id) else "to publish to this stream"
 
     def _is_settled(self, number: int) -> bool:
         """Whether nothing is to be appended for a number: it was before, or this connection has lost its numbers."""
@@ -179,9 +201,7 @@ class Producer:
         self.channel.acknowledge_later(self)
         self._hub.touch(self.channel)
 
-    def _close_stream(self, place: str) -> None:
-        if place:
-            raise _invalid("`close_stream` stands alone, not in a batch")
+    def _close_stream(self) -> None:
         if self.stream.is_closed:
             self._refuse_closed()
             return

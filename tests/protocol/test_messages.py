@@ -23,6 +23,8 @@ from protocol.messages import (
     SignalResult,
     StreamEnd,
     Subscribed,
+    Token,
+    TokenAccepted,
 )
 
 SUBSCRIBED = Subscribed(
@@ -67,6 +69,9 @@ ON_THE_WIRE = [
     (Ack(seq=9, producer_seq=4), '{"type":"ack","seq":9,"producer_seq":4}'),
     (Audience(consumers=3), '{"type":"audience","consumers":3}'),
     (CloseStream(), '{"type":"close_stream"}'),
+    (Token(token="a.b.c"), '{"type":"token","token":"a.b.c"}'),
+    (TokenAccepted(), '{"type":"token_accepted"}'),
+    (TokenAccepted(expires_in=60), '{"type":"token_accepted","expires_in":60}'),
 ]
 
 
@@ -100,3 +105,7 @@ def test_a_message_is_read_back_equal_where_it_may_travel(codec: Codec, message:
         decoded = decode(payload)
         assert isinstance(decoded, type(message))
         assert codec.encode(decoded) == payload
+
+
+def test_a_token_does_not_show_itself() -> None:
+    assert "secret" not in repr(Token(token="secret"))

@@ -143,7 +143,13 @@ def test_the_messagepack_example_is_the_json_example_before_it() -> None:
 
 def test_every_block_of_examples_has_a_tag_that_is_tested() -> None:
     tested = {f"json {direction}" for direction in DECODERS} | {"session consumer", "session producer"}
-    tested |= {"json refused_from_producer", "json refused_from_consumer", "hex to_consumer", "json http"}
+    tested |= {
+        "json refused_from_producer",
+        "json refused_from_consumer",
+        "hex to_consumer",
+        "json http",
+        "json claims",
+    }
     assert {tag for tag, _ in BLOCKS} == tested
 
 

@@ -1,0 +1,58 @@
+"""A request that waits for its answer, and the steps that may give it (SPEC §2.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, NamedTuple, TypeAlias
+
+from websockets.datastructures import Headers
+from websockets.http11 import Request, Response
+
+from gateway.server.connection import GatewayConnection
+from gateway.server.http import Target
+
+_ENDPOINTS = ("/subscribe", "/publish")
+
+OPEN_PATHS: Final = frozenset({"/livez", "/readyz", "/healthz", "/v1/schema.json"})
+"""What anybody may ask for: whether the process is well, and what is in the documentation. Nothing of any stream."""
+
+
+class Asked(NamedTuple):
+    """A request that waits for its answer.
+
+    Attributes:
+        connection: where it came from; its socket's address is known, its peer is not there yet.
+        request: as the library parsed it; its path may hold a token.
+        target: its path, in parts, without tokens.
+        queried: the tokens in its query string.
+    """
+
+    connection: GatewayConnection
+    request: Request
+    target: Target
+    queried: Sequence[str] = ()
+
+    @property
+    def is_endpoint(self) -> bool:
+        """Whether it is for one of a stream's two WebSocket endpoints."""
+        return is_endpoint(self.target)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether anybody may ask for it."""
+        return not self.target.stream_id and self.target.tail in OPEN_PATHS
+
+
+Step: TypeAlias = Callable[[Asked], Response | Awaitable[Response | None] | None]
+"""Gives a refusal (or, for plain HTTP, the answer), or None, which leaves the request to the next step."""
+
+
+def is_endpoint(target: Target) -> bool:
+    """Whether a path is one of a stream's two WebSocket endpoints."""
+    return bool(target.stream_id) and target.tail in _ENDPOINTS
+
+
+def offered_subprotocols(headers: Headers) -> list[str]:
+    """The subprotocols a client offers, in its order; the header may come several times (RFC 6455 §11.3.4)."""
+    offers = ",".join(headers.get_all("Sec-WebSocket-Protocol"))
+    return [name for name in map(str.strip, offers.split(",")) if name]

@@ -1,0 +1,157 @@
+"""Who may connect, what they may do, and for how long (SPEC §11).
+
+Three steps of admission, and what happens to a token afterwards: it is replaced on the connection, or expires. What a
+grant allows is asked when a connection is made, when its token is replaced, and for each signal; never for an event.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Self
+
+from websockets.http11 import Response
+
+from gateway.access import Action, BadToken, Grant, NoKeys, UnknownKey, open_authenticator
+from gateway.access.credentials import find_token
+from gateway.access.origins import is_allowed, parse_origins
+from gateway.config import Settings
+from gateway.server.asked import Asked, offered_subprotocols
+from gateway.server.connection import GatewayConnection
+from gateway.server.http import respond_problem
+from gateway.telemetry import get_logger
+from protocol.codes import ProblemCode
+from protocol.messages import TokenAccepted
+
+REALM = 'Bearer realm="deltawire"'
+
+log = get_logger()
+
+
+class Guard:
+    """The guard of a gateway. An async context manager, as keys may have to be fetched.
+
+    Args:
+        settings: what tokens must be like, which origins are allowed.
+        clock: seconds since 1970, by which tokens expire.
+
+    Raises:
+        ConfigError: keys or origins can't be had from the settings.
+    """
+
+    def __init__(self, settings: Settings, clock: Callable[[], float]) -> None:
+        self._authenticator = open_authenticator(settings, clock)
+        self._origins = parse_origins(settings.allowed_origins)
+        self._may_query = settings.auth_query_token
+        self._clock = clock
+
+    async def __aenter__(self) -> Self:
+        if self._authenticator is not None:
+            await self._authenticator.__aenter__()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._authenticator is not None:
+            await self._authenticator.__aexit__()
+
+    def reload(self) -> None:
+        """Read the file of keys again; connections there are keep their grants until these expire.
+
+        Raises:
+            ConfigError: it can't be used; everything stays as it is.
+        """
+        if self._authenticator is not None:
+            self._authenticator.reload()
+
+    # Steps of admission
+
+    def check_origin(self, asked: Asked) -> Response | None:
+        """Refuse pages of sites that are not allowed."""
+        if is_allowed(asked.request.headers.get_all("Origin"), self._origins):
+            return None
+        return respond_problem(HTTPStatus.FORBIDDEN, "pages of this origin may not connect (allowed_origins)")
+
+    async def identify(self, asked: Asked) -> Response | None:
+        """Give the connection the grant of its token, or refuse it."""
+        if self._authenticator is None or asked.is_open:
+            return None
+        headers = asked.request.headers
+        try:
+            token = find_token(
+                headers.get_all("Authorization"),
+                offered_subprotocols(headers),
+                asked.queried,
+                may_query=self._may_query,
+            )
+            if token is None:
+                return _respond_unauthorized("a token is needed: send `Authorization: Bearer TOKEN`", REALM)
+            asked.connection.grant = await self._authenticator.admit(token)
+        except BadToken as error:
+            return _respond_unauthorized(str(error), f'{REALM}, error="invalid_token"')
+        except NoKeys as error:
+            return respond_problem(HTTPStatus.SERVICE_UNAVAILABLE, str(error), **{"Retry-After": "5"})
+        return None
+
+    def check_permission(self, asked: Asked) -> Response | None:
+        """Refuse to publish or subscribe where the grant does not allow it; the stream is not even looked for."""
+        if not asked.is_endpoint:
+            return None
+        action = Action.SUBSCRIBE if asked.target.tail == "/subscribe" else Action.PUBLISH
+        if asked.connection.grant.may(action, asked.target.stream_id):
+            return None
+        return respond_problem(HTTPStatus.FORBIDDEN, f"the token does not allow to {action} to this stream")
+
+    # Later
+
+    def renew(self, connection: GatewayConnection, token: str) -> None:
+        """Put a token in the place of a connection's; a bad one changes nothing."""
+        if self._authenticator is None:
+            connection.tell(TokenAccepted())
+            return
+        try:
+            self._replace(connection, self._authenticator.verify(token))
+        except (UnknownKey, NoKeys) as error:
+            fetched = self._authenticator.refresh()
+            if fetched is None:
+                connection.report(ProblemCode.INVALID_TOKEN, str(error))
+            else:
+                fetched.add_done_callback(lambda _: self._renew_with_new_keys(connection, token))
+        except BadToken as error:
+            connection.report(ProblemCode.INVALID_TOKEN, str(error))
+
+    def _renew_with_new_keys(self, connection: GatewayConnection, token: str) -> None:
+        if connection.is_finished or self._authenticator is None:
+            return
+        try:
+            self._replace(connection, self._authenticator.verify(token))
+        except (BadToken, NoKeys) as error:
+            connection.report(ProblemCode.INVALID_TOKEN, str(error))
+
+    def _replace(self, connection: GatewayConnection, grant: Grant) -> None:
+        connection.grant = grant
+        peer = connection.peer
+        if peer is not None and (why := peer.forbidden_by(grant)):
+            peer.end(ProblemCode.FORBIDDEN, f"the new token does not allow {why}")
+        else:
+            connection.tell(TokenAccepted(expires_in=max(0, int(grant.expires_at - self._clock()))))
+
+    @property
+    def now(self) -> float:
+        """Seconds since 1970, as tokens count."""
+        return self._clock()
+
+
+def end_if_expired(connection: GatewayConnection, now: float) -> None:
+    """End a connection whose token is good no more.
+
+    Args:
+        connection: any.
+        now: seconds since 1970.
+    """
+    if connection.grant.expires_at <= now and connection.peer is not None and not connection.is_finished:
+        log.info("token.expired", subject=connection.grant.subject, stream=connection.peer.stream.id)
+        connection.peer.end(ProblemCode.TOKEN_EXPIRED, "the token has expired: reconnect with a fresh one and go on")
+
+
+def _respond_unauthorized(detail: str, challenge: str) -> Response:
+    return respond_problem(HTTPStatus.UNAUTHORIZED, detail, **{"WWW-Authenticate": challenge})
