@@ -180,10 +180,6 @@ def make_settings(values: dict[str, Any]) -> Settings:
         ConfigError: an unknown name, or a value out of its bounds.
     """
     settings = _convert(values)
-    if bool(settings.tls_cert) is not bool(settings.tls_key):
-        raise ConfigError("tls_cert and tls_key belong together: name both, or none")
-    if settings.tls_client_ca and not settings.tls_cert:
-        raise ConfigError("tls_client_ca asks for certificates of clients, which needs TLS: name tls_cert and tls_key")
     if settings.drain_delay and settings.drain_delay >= settings.drain_timeout:
         raise ConfigError("drain_delay is a part of drain_timeout: it must be the smaller one")
     if settings.policy is Policy.BLOCK and not settings.allow_block:

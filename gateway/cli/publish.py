@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from ssl import SSLContext
 
 import click
 
@@ -12,6 +13,7 @@ from gateway.cli.options import PRODUCER_ID, FiniteRange, examples, stream_argum
 from gateway.cli.pace import Pace
 from gateway.cli.publication import Publication
 from gateway.cli.reconnecting import Patience
+from gateway.cli.trust import tls_options
 from gateway.client import Publisher
 from protocol.addresses import OnFull
 from protocol.providers import TRANSLATORS
@@ -59,6 +61,7 @@ from protocol.providers import TRANSLATORS
     help="Cancel when nobody has followed the stream for so long; counts only once somebody has.",
 )
 @url_option
+@tls_options
 def command(  # noqa: PLR0913 - one argument an option
     stream: str,
     command: tuple[str, ...],
@@ -71,6 +74,7 @@ def command(  # noqa: PLR0913 - one argument an option
     on_full: OnFull,
     until_alone: float | None,
     url: str,
+    tls: SSLContext | None,
 ) -> int:
     """Publish standard input, or what COMMAND prints, to STREAM.
 
@@ -90,7 +94,7 @@ def command(  # noqa: PLR0913 - one argument an option
     patience = Patience(url, say)
     with wrong_arguments_told():
         publisher = Publisher(
-            url, stream, producer=producer, generation=generation or 0, on_full=on_full, on_reconnect=patience
+            url, stream, producer=producer, generation=generation or 0, on_full=on_full, on_reconnect=patience, tls=tls
         )
 
     async def run() -> int:

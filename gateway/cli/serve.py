@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import Any
@@ -16,8 +17,10 @@ import click
 
 from gateway.cli.ending import StartFailure
 from gateway.cli.options import examples, settings_options
+from gateway.cli.systemd import Notifier, take_sockets
 from gateway.config import ConfigError, Settings, make_settings
 from gateway.server import Gateway
+from gateway.server.descriptors import raise_limit
 from gateway.telemetry import configure_logs, get_logger
 from protocol.addresses import PREFIX
 
@@ -43,37 +46,45 @@ def command(**values: Any) -> None:
     """Run a gateway until SIGTERM or SIGINT (Ctrl-C), then drain it.
 
     Every option is also an environment variable and a key of the TOML file; the option wins, then the variable, then
-    the file. With --port 0 the first log line (`gateway.started`, JSON off a terminal) says which port it is.
+    the file. SIGHUP reads the files of certificates and keys again. With --port 0 the first log line
+    (`gateway.started`, JSON off a terminal) says which port it is.
     """
     try:
         settings = make_settings(values)
     except ConfigError as error:
         raise StartFailure(str(error)) from None
     configure_logs(settings)
+    raise_limit()
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
         runner.run(_serve(settings))
 
 
 async def _serve(settings: Settings) -> None:
     """Listen, say where, wait for a signal, drain."""
+    notifier = Notifier(os.environ)
     async with AsyncExitStack() as stack:
-        stopping = _await_signals(stack)
+        stopping = _await_signals(stack, notifier)
         try:
-            gateway = await stack.enter_async_context(Gateway(settings))
+            gateway = await stack.enter_async_context(Gateway(settings, sockets=take_sockets(os.environ)))
         except ConfigError as error:
             raise StartFailure(str(error)) from None
         except (OSError, UnicodeError) as error:
             raise StartFailure(f"can't listen on {settings.host}:{settings.port}: {_reason(error)}") from None
+        _reload_on_hangup(stack, stopping, gateway, notifier)
+        stack.callback(notifier.close)
+        notifier.keep_watchdog()
+        notifier.tell("READY=1", f"STATUS=Listening on {gateway.url}")
         _announce(gateway.url)
         await stopping
     log.info("gateway.stopped")
 
 
-def _await_signals(stack: AsyncExitStack) -> asyncio.Future[None]:
+def _await_signals(stack: AsyncExitStack, notifier: Notifier) -> asyncio.Future[None]:
     """What the first SIGTERM or SIGINT completes; a second one ends the process at once.
 
     Args:
         stack: puts the handlers away when it closes.
+        notifier: told of the first one.
     """
     loop = asyncio.get_running_loop()
     stopping: asyncio.Future[None] = loop.create_future()
@@ -83,12 +94,38 @@ def _await_signals(stack: AsyncExitStack) -> asyncio.Future[None]:
             log.warning("gateway.killed", signal=signum.name)
             os._exit(128 + signum)  # whatever the drain waits for, the person does not want to
         log.info("gateway.drain_started", signal=signum.name)
+        notifier.tell("STOPPING=1", "STATUS=Draining")
         stopping.set_result(None)
 
     for signum in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(signum, on_signal, signum)
         stack.callback(loop.remove_signal_handler, signum)
     return stopping
+
+
+def _reload_on_hangup(
+    stack: AsyncExitStack, stopping: asyncio.Future[None], gateway: Gateway, notifier: Notifier
+) -> None:
+    """Make SIGHUP read files again; but where a terminal hung up, it ends the gateway, as it does other programs."""
+    had_terminal = os.isatty(0)
+
+    def on_hangup() -> None:
+        if had_terminal and not os.isatty(0):
+            if not stopping.done():
+                stopping.set_result(None)
+            return
+        notifier.tell("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        try:
+            gateway.reload()
+        except ConfigError as error:
+            log.error("gateway.reload_failed", reason=str(error))  # noqa: TRY400 - the reason is known
+        else:
+            log.info("gateway.reloaded")
+        notifier.tell("READY=1")
+
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGHUP, on_hangup)
+    stack.callback(loop.remove_signal_handler, signal.SIGHUP)
 
 
 def _announce(url: str) -> None:

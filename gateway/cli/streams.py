@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from ssl import SSLContext, create_default_context
 from typing import Any, TypeAlias, TypeVar
 from urllib.parse import quote
 
@@ -13,6 +14,7 @@ import msgspec
 from gateway.cli.ending import Failure
 from gateway.cli.options import POLICY, examples, stream_argument, url_option
 from gateway.cli.render import make_printable
+from gateway.cli.trust import tls_options
 from protocol.addresses import MAX_BUFFER, PREFIX
 
 TIMEOUT = 10.0
@@ -40,9 +42,10 @@ def command() -> None:
 @command.command("list", epilog=examples("deltawire streams list --url ws://gateway:8765"))
 @json_option
 @url_option
-def list_streams(*, as_json: bool, url: str) -> None:
+@tls_options
+def list_streams(*, as_json: bool, url: str, tls: SSLContext | None) -> None:
     """List all streams."""
-    answer = _ask("GET", url, "")
+    answer = _ask("GET", url, "", tls=tls)
     if as_json:
         click.echo(answer, nl=False)
         return
@@ -54,9 +57,10 @@ def list_streams(*, as_json: bool, url: str) -> None:
 @stream_argument
 @json_option
 @url_option
-def show_info(*, stream: str, as_json: bool, url: str) -> None:
+@tls_options
+def show_info(*, stream: str, as_json: bool, url: str, tls: SSLContext | None) -> None:
     """Show all the gateway knows of STREAM."""
-    _show(_ask("GET", url, stream), as_json=as_json)
+    _show(_ask("GET", url, stream, tls=tls), as_json=as_json)
 
 
 @command.command(
@@ -68,22 +72,26 @@ def show_info(*, stream: str, as_json: bool, url: str) -> None:
 @click.option("--buffer", type=click.IntRange(1, MAX_BUFFER), help="Events consumers may fall behind, unless they say.")
 @json_option
 @url_option
-def create_stream(*, stream: str, policy: str | None, buffer: int | None, as_json: bool, url: str) -> None:
+@tls_options
+def create_stream(  # noqa: PLR0913 - one argument an option
+    *, stream: str, policy: str | None, buffer: int | None, as_json: bool, url: str, tls: SSLContext | None
+) -> None:
     """Create STREAM; publishing to it would do so too, with the gateway's own policy and buffer."""
     asked = {name: str(value) for name, value in (("policy", policy), ("buffer", buffer)) if value is not None}
-    _show(_ask("PUT", url, stream, asked), as_json=as_json)
+    _show(_ask("PUT", url, stream, asked, tls=tls), as_json=as_json)
 
 
 @command.command("close", epilog=examples("deltawire streams close demo"))
 @stream_argument
 @json_option
 @url_option
-def close_stream(*, stream: str, as_json: bool, url: str) -> None:
+@tls_options
+def close_stream(*, stream: str, as_json: bool, url: str, tls: SSLContext | None) -> None:
     """Close STREAM: its readers get what is left; it can be replayed until its retention ends."""
-    _show(_ask("DELETE", url, stream), as_json=as_json)
+    _show(_ask("DELETE", url, stream, tls=tls), as_json=as_json)
 
 
-def _ask(method: str, url: str, stream: str, params: dict[str, str] | None = None) -> str:
+def _ask(method: str, url: str, stream: str, params: dict[str, str] | None = None, *, tls: SSLContext | None) -> str:
     """The body the gateway answers with.
 
     Args:
@@ -91,13 +99,15 @@ def _ask(method: str, url: str, stream: str, params: dict[str, str] | None = Non
         url: the gateway's WebSocket address; its HTTP side is on the same port.
         stream: the stream id; empty for all streams.
         params: of the query string.
+        tls: whom to trust; None trusts whom the system trusts.
 
     Raises:
         Failure: no answer, or a refusal.
     """
     address = f"http{url.removeprefix('ws')}{PREFIX}" + (f"/{quote(stream, safe='')}" if stream else "")
     try:
-        response = httpx.request(method, address, params=params, timeout=TIMEOUT)
+        verify = tls or create_default_context()  # httpx would trust a list of its own
+        response = httpx.request(method, address, params=params, timeout=TIMEOUT, verify=verify)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise Failure(f"no gateway at {url}: {_ERRNO.sub('', str(error)).lower()}") from None
     if not response.is_success:

@@ -7,6 +7,7 @@ import math
 import os
 import sys
 from functools import partial
+from ssl import SSLContext
 
 import click
 
@@ -17,6 +18,7 @@ from gateway.cli.options import EVENT_TYPES, POLICY, SEQ, examples, stream_argum
 from gateway.cli.reconnecting import Patience
 from gateway.cli.render import Frames, Screen, Text, View
 from gateway.cli.stdio import Output
+from gateway.cli.trust import tls_options
 from gateway.client import Frame, NotDelivered, Subscriber, TextMismatch
 from protocol.addresses import MAX_BUFFER, MAX_INTERVAL_MS, Start
 from protocol.events import EventType
@@ -60,6 +62,7 @@ gateway's `signal_rate`."""
     help="Milliseconds between updates; what comes in between is put together.",
 )
 @url_option
+@tls_options
 def command(  # noqa: PLR0913 - one argument an option
     *,
     stream: str,
@@ -72,6 +75,7 @@ def command(  # noqa: PLR0913 - one argument an option
     types: frozenset[EventType] | None,
     interval: int,
     url: str,
+    tls: SSLContext | None,
 ) -> int:
     """Follow STREAM until it ends.
 
@@ -96,6 +100,7 @@ def command(  # noqa: PLR0913 - one argument an option
             types=types,
             interval=interval,
             on_reconnect=patience,
+            tls=tls,
         )
     return asyncio.run(Tail(subscriber, view, patience).run())
 

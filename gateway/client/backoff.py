@@ -15,12 +15,13 @@ _MAX_DOUBLINGS = 32  # far past any `longest`; keeps the power of two small when
 
 
 class Backoff(Struct, frozen=True, kw_only=True):
-    """Waits that double from `initial` to `longest` seconds, each shortened at random by up to a half.
+    """Waits that double from `initial` to `longest` seconds, each shortened at random by up to nine tenths.
 
-    The dice keep clients that lost the same gateway from coming back all at once.
+    The dice keep clients that lost the same gateway from coming back all at once: the first of them comes at once, the
+    last one half a second later.
     """
 
-    initial: float = 0.1
+    initial: float = 0.5
     longest: float = 5.0
 
     def delay(self, attempt: int, chance: float) -> float:
@@ -30,7 +31,7 @@ class Backoff(Struct, frozen=True, kw_only=True):
             attempt: how many waits came before this one.
             chance: a random number from 0 to 1.
         """
-        return min(self.longest, self.initial * 2.0 ** min(attempt, _MAX_DOUBLINGS)) * (1 - chance / 2)
+        return min(self.longest, self.initial * 2.0 ** min(attempt, _MAX_DOUBLINGS)) * (1 - 0.9 * chance)
 
 
 DEFAULT_BACKOFF: Final = Backoff()
@@ -51,23 +52,25 @@ class Retries:
         self._since: float | None = None
         self._attempts = 0
 
-    def wait_after_failure(self, now: float, chance: float) -> float | None:
+    def wait_after_failure(self, now: float, chance: float, told: float = 0.0) -> float | None:
         """Seconds to wait after a failure; None to give up.
 
-        The last wait ends when the run's time does, so that there is one attempt at its very end.
+        The last wait ends when the run's time does, so that there is one attempt at its very end; not so where the
+        gateway told to stay away for longer.
 
         Args:
             now: seconds on any steady clock.
             chance: a random number from 0 to 1.
+            told: seconds the gateway asked for. They are waited whole, and up to half of them more.
         """
         if self._since is None:
             self._since = now
-        delay = self._backoff.delay(self._attempts, chance)
+        delay = max(self._backoff.delay(self._attempts, chance), told * (1 + chance / 2))
         self._attempts += 1
         if self._retry_for is None:
             return delay
         left = self._since + self._retry_for - now
-        return min(delay, left) if left > 0 else None
+        return max(min(delay, left), told) if left > 0 and left >= told else None
 
     def reset(self) -> None:
         """Something was delivered: the next failure is the first of a new run."""

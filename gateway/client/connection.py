@@ -10,6 +10,7 @@ import asyncio
 import os
 import random
 import re
+import ssl
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import Final
@@ -40,6 +41,7 @@ PING_INTERVAL: Final = 20.0
 """Seconds between pings, and to answer one; a gateway that vanished without a word is noticed after both."""
 
 _RETRIED_STATUS = frozenset({429, 500, 502, 503, 504})
+_SECONDS = re.compile(r"[0-9]{1,6}", re.ASCII)
 _ERRNO = re.compile(r"\[Errno (\d+)\]")  # asyncio joins several attempts of one host name into one message
 
 OnReconnect = Callable[[str, float], None]
@@ -54,16 +56,31 @@ class Connector:
         backoff: how long the waits between attempts are.
         retry_for: seconds without progress after which to give up; None never does, 0 never retries.
         on_reconnect: told the reason and the seconds of each wait, before it.
+        tls: whom to trust where the address is `wss`, and what to show; None trusts whom the system trusts.
+
+    Raises:
+        ValueError: TLS is set up for an address without it.
     """
 
-    def __init__(
-        self, url: str, codec: Codec, backoff: Backoff, retry_for: float | None, on_reconnect: OnReconnect | None
+    def __init__(  # noqa: PLR0913 - each is one fact about the connections
+        self,
+        url: str,
+        codec: Codec,
+        backoff: Backoff,
+        retry_for: float | None,
+        on_reconnect: OnReconnect | None,
+        *,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
+        if tls is not None and not url.startswith("wss:"):
+            raise ValueError(f"TLS is set up, but the address {url!r} does not begin with wss://")
         self._url = url
         self._codec = codec
         self._retries = Retries(backoff, retry_for)
         self._on_reconnect = on_reconnect
+        self._tls = tls
         self._failure: str | None = None
+        self._told = 0.0  # seconds the gateway asked for
 
     async def open(self, target: str) -> ClientConnection:
         """A new connection, after as many attempts and waits as it takes.
@@ -84,6 +101,7 @@ class Connector:
                 connection = await self._connect(target)
             except (OSError, WebSocketException) as error:
                 self.note(judge_attempt(error))
+                self._told = retry_after(error)
                 continue
             if connection.subprotocol != self._codec.subprotocol:
                 await connection.close()
@@ -117,6 +135,7 @@ class Connector:
             target,
             subprotocols=[Subprotocol(self._codec.subprotocol)],
             compression=None,
+            ssl=self._tls or (target.startswith("wss:") or None),  # True trusts whom the system trusts
             open_timeout=OPEN_TIMEOUT,
             ping_interval=PING_INTERVAL,
             ping_timeout=PING_INTERVAL,
@@ -126,7 +145,8 @@ class Connector:
 
     async def _wait(self, reason: str) -> None:
         now = asyncio.get_running_loop().time()
-        delay = self._retries.wait_after_failure(now, random.random())  # noqa: S311 - spreads clients, hides nothing
+        told, self._told = self._told, 0.0
+        delay = self._retries.wait_after_failure(now, random.random(), told)  # noqa: S311 - spreads clients, hides nothing
         if delay is None:
             raise GatewayUnreachable(self._url, reason)
         if self._on_reconnect is not None:
@@ -148,6 +168,12 @@ async def close(connection: ClientConnection) -> None:
 def judge_attempt(error: OSError | WebSocketException) -> str | ClientError:
     """Why connecting failed: the reason where it can be tried again, otherwise what to raise."""
     match error:
+        case ssl.SSLCertVerificationError():
+            return ProtocolFault(f"the gateway's certificate is not trusted: {error.verify_message}")
+        case ssl.SSLError() if not isinstance(error, ssl.SSLEOFError):
+            return ProtocolFault(
+                f"no TLS with what answers there: {(error.reason or 'failed').replace('_', ' ').lower()}"
+            )
         case OSError():
             return _explain(error)
         case InvalidStatus():
@@ -157,6 +183,14 @@ def judge_attempt(error: OSError | WebSocketException) -> str | ClientError:
             return "the connection was closed during the handshake"
         case _:
             return ProtocolFault(f"what answers is not a gateway: {error}")
+
+
+def retry_after(error: Exception) -> float:
+    """Seconds a refusal asks to stay away (RFC 9110 §10.2.3); 0 where it doesn't, or names a date."""
+    if not isinstance(error, InvalidStatus):
+        return 0.0
+    told = error.response.headers.get("Retry-After", "")
+    return float(told) if _SECONDS.fullmatch(told) else 0.0
 
 
 def judge_close(error: ConnectionClosed, problem: Problem | None = None) -> str | ClientError:

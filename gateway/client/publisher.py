@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from ssl import SSLContext
 from types import TracebackType
 from typing import Final, Self
 from uuid import uuid4
@@ -51,6 +52,7 @@ class Publisher:
         codec: `JSON` or `MSGPACK`.
         on_reconnect: told the reason and the seconds of each wait before a new attempt.
         backoff: how long these waits are.
+        tls: whom to trust where the address is `wss`, and what to show; None trusts whom the system trusts.
 
     Raises:
         ValueError: the address or the stream id is wrong.
@@ -71,6 +73,7 @@ class Publisher:
         codec: Codec = JSON,
         on_reconnect: OnReconnect | None = None,
         backoff: Backoff = DEFAULT_BACKOFF,
+        tls: SSLContext | None = None,
     ) -> None:
         self._stream = stream
         self._codec = codec
@@ -80,7 +83,7 @@ class Publisher:
         self._publication = Publication(
             stream=stream,
             target=publish_url(url, stream, request),
-            connector=Connector(url, codec, backoff, retry_for, on_reconnect),
+            connector=Connector(url, codec, backoff, retry_for, on_reconnect, tls=tls),
             codec=codec,
             window=1 if self._one_by_one else window,
             max_message=max_message,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Collection
+from ssl import SSLContext
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 from uuid import uuid4
@@ -71,6 +72,7 @@ class Subscriber:
         codec: `JSON` or `MSGPACK`.
         on_reconnect: told the reason and the seconds of each wait before a new attempt.
         backoff: how long these waits are.
+        tls: whom to trust where the address is `wss`, and what to show; None trusts whom the system trusts.
 
     Attributes:
         position: epoch and last seq accounted for by what was yielded; None before the first `subscribed`.
@@ -98,6 +100,7 @@ class Subscriber:
         codec: Codec = JSON,
         on_reconnect: OnReconnect | None = None,
         backoff: Backoff = DEFAULT_BACKOFF,
+        tls: SSLContext | None = None,
     ) -> None:
         self.position = position
         self.subscribed: Subscribed | None = None
@@ -117,7 +120,7 @@ class Subscriber:
         subscribe_url(url, stream, self._request)  # a wrong argument is told here, where it was given
         self._proof = Proof(types)
         self._tracker = Tracker(position, filtered=types is not None)
-        self._connector = Connector(url, codec, backoff, retry_for, on_reconnect)
+        self._connector = Connector(url, codec, backoff, retry_for, on_reconnect, tls=tls)
         self._connection: ClientConnection | None = None
         self._problem: Problem | None = None
         self._over = False  # the end was read, or the reader left: nothing more is read

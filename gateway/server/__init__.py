@@ -5,6 +5,8 @@
 - `draining` — at what pace peers are sent home
 - `admission` — what a request is answered before its upgrade, step by step; `asked` — such a request
 - `guard` — who may connect, what they may do, and for how long
+- `descriptors` — as many connections as the system allows
+- `admission` — what a request is answered before its upgrade, step by step
 - `connection` — one WebSocket without task or queue: frames in by callback, frames out already framed
 - `splitter` — a client's frames, cut out of what its socket brought
 - `consumer` — the send loop, its backpressure and deadlines

@@ -64,7 +64,7 @@ class Gateway:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.settings = settings or Settings()
-        self._tls = ServerTls(self.settings) if self.settings.tls_cert else None
+        self._tls = ServerTls.wanted(self.settings)
         self._sockets = sockets
         self._owns_hub = hub is None
         self.hub = hub or Hub(self.settings)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ssl
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 from gateway.config import ConfigError, Settings
 
@@ -29,6 +29,11 @@ class ServerTls:
     Attributes:
         context: what to listen with.
     """
+
+    @classmethod
+    def wanted(cls, settings: Settings) -> Self | None:
+        """The certificates, where the settings name any; raises as the class."""
+        return cls(settings) if settings.tls_cert or settings.tls_key or settings.tls_client_ca else None
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -53,8 +58,10 @@ def make_context(settings: Settings) -> ssl.SSLContext:
     """A context of the files that the settings name.
 
     Raises:
-        ConfigError: a file is missing, unreadable, not what it should be, or the key is not the certificate's.
+        ConfigError: a file is not named, missing, unreadable, not what it should be; the key is not the certificate's.
     """
+    if not settings.tls_cert or not settings.tls_key:
+        raise ConfigError("TLS needs both tls_cert and tls_key: name both, or neither of them nor tls_client_ca")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = MINIMUM
     context.set_alpn_protocols(["http/1.1"])

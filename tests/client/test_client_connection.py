@@ -16,7 +16,7 @@ from websockets.exceptions import (
 from websockets.frames import Close
 from websockets.http11 import Response
 
-from gateway.client.connection import judge_attempt, judge_close
+from gateway.client.connection import judge_attempt, judge_close, retry_after
 from gateway.client.errors import Fenced, ProtocolFault, Refused, StreamClosed
 from protocol.messages import Problem
 
@@ -48,6 +48,18 @@ def problem(code: str, message: str) -> Problem:
 )
 def test_these_attempts_are_repeated(error: OSError | WebSocketException, reason: str) -> None:
     assert judge_attempt(error) == reason
+
+
+@pytest.mark.parametrize(
+    ("told", "seconds"),
+    [("7", 7), ("0", 0), ("-1", 0), ("soon", 0), ("Mon, 23 Nov 2026 07:00:00 GMT", 0), ("9" * 30, 0)],
+)
+def test_how_long_to_stay_away_is_read(told: str, seconds: float) -> None:
+    assert retry_after(InvalidStatus(Response(503, "", Headers({"Retry-After": told})))) == seconds
+
+
+def test_a_refusal_that_does_not_say_how_long_and_a_lost_network_say_nothing() -> None:
+    assert retry_after(status(503)) == retry_after(OSError()) == 0
 
 
 def test_an_end_inside_the_handshake_is_tried_again() -> None:

@@ -281,8 +281,22 @@ async def test_waits_grow_until_something_is_delivered() -> None:
         source = Subscriber(gateway.url, "demo", backoff=patient, on_reconnect=lambda _, delay: delays.append(delay))
         async with source:
             assert await seqs(source) == [1]
-    assert 0.00005 <= delays[0] <= 0.0001 <= delays[1] <= 0.0002 <= delays[2] <= 0.0004
-    assert 0.00005 <= delays[3] <= 0.0001
+    for delay, longest in zip(delays, (0.0001, 0.0002, 0.0004, 0.0001), strict=True):
+        assert longest / 10 <= delay <= longest
+
+
+async def test_a_refusal_says_when_to_ask_again() -> None:
+    delays: list[float] = []
+    busy = Response(503, "Service Unavailable", Headers({"Retry-After": "3"}), b"")
+
+    def give_up(_: str, delay: float) -> None:
+        delays.append(delay)
+        raise EOFError
+
+    async with FakeGateway(busy) as gateway:
+        with pytest.raises(EOFError):
+            await subscriber(gateway, on_reconnect=give_up).__aenter__()
+    assert 3 <= delays[0] <= 4.5
 
 
 async def test_a_cancelled_reader_leaves_nothing_running() -> None:

@@ -1,0 +1,80 @@
+"""What a service manager passes in and is told: sd_listen_fds(3) and sd_notify(3).
+
+Both protocols are a few environment variables and one datagram; what wraps them for Python wants a C library or brings
+a log handler nobody here needs. Without the variables, nothing is passed and nobody told.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import MutableMapping
+from contextlib import suppress
+from typing import Final
+
+FIRST_FD: Final = 3
+"""SD_LISTEN_FDS_START: where the descriptors that are passed begin."""
+
+
+def take_sockets(environment: MutableMapping[str, str]) -> list[socket.socket]:
+    """The listening sockets that were passed to this process; the variables go, as children must not take them too.
+
+    Args:
+        environment: `LISTEN_PID`, `LISTEN_FDS`.
+
+    Raises:
+        OSError: a descriptor that was passed is no socket.
+    """
+    pid, count = environment.pop("LISTEN_PID", ""), environment.pop("LISTEN_FDS", "")
+    environment.pop("LISTEN_FDNAMES", None)
+    if pid != str(os.getpid()) or not count.isdecimal():
+        return []
+    sockets = [socket.socket(fileno=fd) for fd in range(FIRST_FD, FIRST_FD + int(count))]
+    for it in sockets:
+        it.set_inheritable(False)
+    return sockets
+
+
+class Notifier:
+    """Tells the service manager how the service is doing; a manager that is not there, or busy, is no error.
+
+    Args:
+        environment: `NOTIFY_SOCKET`, `WATCHDOG_USEC`, `WATCHDOG_PID`.
+    """
+
+    def __init__(self, environment: MutableMapping[str, str]) -> None:
+        address = environment.get("NOTIFY_SOCKET", "")
+        self._address = f"\0{address[1:]}" if address.startswith("@") else address
+        self._watchdog = self._watchdog_seconds(environment) if self._address else 0.0
+        self._timer: asyncio.TimerHandle | None = None
+
+    @staticmethod
+    def _watchdog_seconds(environment: MutableMapping[str, str]) -> float:
+        microseconds = environment.get("WATCHDOG_USEC", "")
+        is_ours = environment.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
+        return int(microseconds) / 1e6 if is_ours and microseconds.isdecimal() else 0.0
+
+    @property
+    def is_heard(self) -> bool:
+        """Whether a service manager listens."""
+        return bool(self._address)
+
+    def tell(self, *assignments: str) -> None:
+        """Send one message, such as `READY=1`."""
+        if not self._address:
+            return
+        with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as it:
+            it.setblocking(False)
+            it.sendto("\n".join(assignments).encode(), self._address)
+
+    def keep_watchdog(self) -> None:
+        """Tell twice in the time the manager allows that the loop still turns; to be called on the loop."""
+        if self._watchdog:
+            self.tell("WATCHDOG=1")
+            self._timer = asyncio.get_running_loop().call_later(self._watchdog / 2, self.keep_watchdog)
+
+    def close(self) -> None:
+        """Tell nothing more by itself."""
+        if self._timer is not None:
+            self._timer.cancel()

@@ -1,0 +1,63 @@
+"""Whom a command trusts at a `wss` address, and what it shows there: options shared by all that connect."""
+
+from __future__ import annotations
+
+import functools
+import ssl
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def tls_options(command: Command) -> Command:
+    """Give a command the options of TLS, and what they amount to as its argument `tls`."""
+
+    @functools.wraps(command)
+    def run(
+        *args: Any, tls_ca: str | None, tls_client_cert: str | None, tls_client_key: str | None, **rest: Any
+    ) -> Any:
+        return command(*args, tls=make_context(tls_ca, tls_client_cert, tls_client_key), **rest)
+
+    for name, description in (
+        ("--tls-client-key", "PEM file of the private key of --tls-client-cert."),
+        ("--tls-client-cert", "PEM file of the certificate to show a wss gateway that asks for one."),
+        ("--tls-ca", "PEM file of the authorities to trust at a wss address, in place of the system's."),
+    ):
+        variable = f"DELTAWIRE_{name[2:].replace('-', '_').upper()}"
+        click.option(name, metavar="FILE", envvar=variable, show_envvar=True, help=description)(run)
+    return run  # type: ignore[return-value]  # it takes what the command takes, but for the options added
+
+
+def make_context(ca: str | None, certificate: str | None, key: str | None) -> ssl.SSLContext | None:
+    """A context of what was asked for; None where nothing was.
+
+    Args:
+        ca: file of the authorities to trust; None trusts those of the system, or of `SSL_CERT_FILE`.
+        certificate: file of what to show.
+        key: file of its key.
+
+    Raises:
+        UsageError: a file can't be used.
+    """
+    if (certificate is None) is not (key is None):
+        raise click.UsageError("--tls-client-cert and --tls-client-key belong together: name both, or none")
+    if ca is None and certificate is None:
+        return None
+    try:
+        context = ssl.create_default_context(cafile=ca)
+        if certificate is not None:
+            context.load_cert_chain(certificate, key, password=_refuse_password)
+    except ssl.SSLError as error:
+        files = ", ".join(path for path in (ca, certificate, key) if path is not None)
+        raise click.UsageError(f"TLS: {(error.reason or 'unreadable').replace('_', ' ').lower()}: {files}") from None
+    except OSError as error:
+        files = " or ".join(path for path in (ca, certificate, key) if path is not None)
+        raise click.UsageError(f"TLS: can't read {files}: {error.strerror}") from None
+    return context
+
+
+def _refuse_password() -> str:
+    raise click.UsageError("the key of --tls-client-key is encrypted: decrypt the file")
