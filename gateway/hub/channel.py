@@ -10,9 +10,12 @@ A consumer is in one of three places:
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from heapq import heapify, heappop, heappush
-from itertools import count
+from itertools import chain, count
+from math import inf
+from time import monotonic
 from typing import Protocol
 
 from gateway.hub.pace import Pace
@@ -20,6 +23,9 @@ from gateway.streams.stream import Stream
 from gateway.streams.subscription import Subscription
 from gateway.streams.view import View
 from protocol.messages import Signal
+
+COHORT_SIZE = 256
+"""Consumers served in one go, a millisecond of writes: between cohorts other streams get their turn."""
 
 
 class Outlet(Protocol):
@@ -142,6 +148,7 @@ class Channel:
         "_acking",
         "_cohorts",
         "_pumped",
+        "_round",
         "_trips",
         "_turn",
         "_waiting",
@@ -149,20 +156,29 @@ class Channel:
         "audience_told_at",
         "inlets",
         "is_dirty",
+        "is_served",
         "is_telling_later",
         "pace",
+        "rest_until",
+        "spent",
         "stream",
+        "touched_at",
     )
 
     def __init__(self, stream: Stream) -> None:
         self.stream = stream
         self.pace = Pace(stream)
-        self.is_dirty = False
+        self.is_dirty = False  # it has to be flushed
+        self.is_served = False  # a round is under way, or interrupted
+        self.touched_at = 0.0  # when it last became dirty
+        self.spent = 0.0  # seconds on this round so far
+        self.rest_until = 0.0  # no round before this
         self.audience_told_at = 0.0
         self.is_telling_later = False
         self.attached: dict[object, None] = {}  # connections and readers that refer to it
         self.inlets: dict[Inlet, None] = {}
-        self._cohorts: dict[View, Cohort] = {}
+        self._cohorts: dict[View, list[Cohort]] = {}
+        self._round: deque[Cohort | Outlet] = deque()  # who is yet to be served in this round
         self._pumped: dict[Outlet, None] = {}
         self._waiting: dict[Waiting, None] = {}
         self._acking: dict[Inlet, None] = {}
@@ -172,12 +188,13 @@ class Channel:
     # Consumers
 
     def join(self, outlet: Outlet) -> Cohort | None:
-        """Move a consumer that stands at the head into the cohort of its view; None if that stands elsewhere."""
+        """Move a consumer that stands at the head into a cohort of its view; None if that stands elsewhere."""
         subscription = outlet.subscription
-        view = subscription.view
-        cohort = self._cohorts.get(view)
+        cohorts = self._cohorts.setdefault(subscription.view, [])
+        cohort = next((cohort for cohort in cohorts if len(cohort) < COHORT_SIZE), None)
         if cohort is None:
-            cohort = self._cohorts[view] = Cohort(view, subscription.cursor)
+            cohort = Cohort(subscription.view, subscription.cursor)
+            cohorts.append(cohort)
         elif not cohort:
             cohort.position = subscription.cursor
         else:
@@ -213,11 +230,11 @@ class Channel:
             self._cohorts.clear()
 
     def _cohorts_in_use(self) -> bool:
-        return any(len(cohort) for cohort in self._cohorts.values())
+        return any(map(len, chain.from_iterable(self._cohorts.values())))
 
     def settle(self) -> None:
         """Have the ledger account for everything delivered so far."""
-        for cohort in self._cohorts.values():
+        for cohort in chain.from_iterable(self._cohorts.values()):
             cohort.settle()
 
     # Producers
@@ -242,31 +259,59 @@ class Channel:
 
     # The turn
 
-    def flush(self) -> None:
-        """Deliver what was appended, then acknowledge it, then let waiting producers go on."""
-        self.deliver()
-        acking, self._acking = self._acking, {}
-        for inlet in acking:
-            inlet.acknowledge()
-        if self._waiting:
-            self.release_waiting()
+    def flush(self, until: float = inf) -> bool:
+        """Deliver what was appended, then acknowledge it, then let waiting producers go on.
 
-    def deliver(self) -> None:
-        """Bring every consumer that accepts as far as it goes."""
-        stream = self.stream
-        for cohort in tuple(self._cohorts.values()):
-            if not cohort:
-                del self._cohorts[cohort.view]  # its members have left; whoever comes makes another
-                continue
-            cohort.deliver()
-            if stream.is_closed or cohort.position + 1 < stream.log.floor:
-                for outlet in cohort.dissolve():
-                    self._pumped[outlet] = None
-        for outlet in tuple(self._pumped):
-            outlet.pump()
-        head = stream.log.head
+        Args:
+            until: monotonic seconds at which to leave the rest of the consumers to the next call.
+
+        Returns:
+            Whether everybody was served.
+        """
+        began = monotonic()
+        is_complete = self.deliver(until)
+        if self._acking:
+            acking, self._acking = self._acking, {}
+            for inlet in acking:
+                inlet.acknowledge()
+        if self._waiting and is_complete:
+            self.release_waiting()
+        self.spent += monotonic() - began
+        return is_complete
+
+    def deliver(self, until: float = inf) -> bool:
+        """Bring every consumer that accepts as far as it goes; arguments and result as for `flush`."""
+        round_ = self._round
+        if not round_:
+            self._begin_round()
+        while round_:
+            self._serve(round_.popleft())
+            if round_ and monotonic() >= until:
+                return False
+        head = self.stream.log.head
         while self._trips and self._trips[0][0] < head:
             heappop(self._trips)[2].check_lag()
+        return True
+
+    def _begin_round(self) -> None:
+        for view, cohorts in tuple(self._cohorts.items()):
+            if not all(cohorts):  # the members of some have left; whoever comes makes another
+                cohorts[:] = filter(len, cohorts)
+                if not cohorts:
+                    del self._cohorts[view]
+            self._round += cohorts
+        self._round += self._pumped
+
+    def _serve(self, reader: Cohort | Outlet) -> None:
+        if not isinstance(reader, Cohort):
+            if reader in self._pumped:
+                reader.pump()
+            return
+        reader.deliver()
+        if self.stream.is_closed or reader.position + 1 < self.stream.log.floor:
+            for outlet in reader.dissolve():
+                self._pumped[outlet] = None
+                self._round.append(outlet)
 
     def release_waiting(self) -> None:
         """Let producers go on while there is room, the one that waited longest first."""

@@ -127,10 +127,10 @@ async def test_a_channel_that_fails_does_not_keep_others_from_their_events(
     await turn()
     deliver = Channel.deliver
 
-    def fail(channel: Channel) -> None:
+    def fail(channel: Channel, until: float) -> bool:
         if channel.stream.id == "bad":
             raise RuntimeError("broken on purpose")
-        deliver(channel)
+        return deliver(channel, until)
 
     monkeypatch.setattr(Channel, "deliver", fail)
     with structlog.testing.capture_logs() as logs:
@@ -171,9 +171,9 @@ async def test_events_of_one_turn_share_a_timestamp_and_a_flush(hub: Hub, monkey
         flushes: list[Channel] = []
         flush = Channel.flush
 
-        def note(channel: Channel) -> None:
+        def note(channel: Channel, until: float) -> bool:
             flushes.append(channel)
-            flush(channel)
+            return flush(channel, until)
 
         monkeypatch.setattr(Channel, "flush", note)
         await turn()
