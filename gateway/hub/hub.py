@@ -86,6 +86,7 @@ class Hub:
         self._sweep_timer: asyncio.TimerHandle | None = None
         self._sweep_due = 0.0
         self._next_cleanup = 0.0
+        self._has_let_pass = False  # the last sweep
         self._leased: dict[Stream, None] = {}  # with leases running
 
     async def __aenter__(self) -> Self:
@@ -373,10 +374,23 @@ class Hub:
         self._sweep_due = monotonic() + self._sweep_interval
         self._sweep_timer = self._loop.call_later(self._sweep_interval, self._sweep)
 
+    def _is_too_late(self, lag: float) -> bool:
+        """Whether to let one sweep pass, as the loop was blocked: what peers sent meanwhile has not been read yet.
+
+        Their time would seem to be over though they answered. Not twice in a row, lest nobody be judged any more.
+        """
+        self._has_let_pass = lag > self._sweep_interval and not self._has_let_pass
+        if self._has_let_pass:
+            log.warning("loop.blocked", seconds=round(lag, 3))
+        return self._has_let_pass
+
     def _sweep(self) -> None:
         now = self.now()
-        self.tally.loop_lag.observe(max(0.0, monotonic() - self._sweep_due))
+        lag = max(0.0, monotonic() - self._sweep_due)
+        self.tally.loop_lag.observe(lag)
         self._sweep_later()
+        if self._is_too_late(lag):
+            return
         for swept in tuple(self._swept):
             try:
                 swept.sweep(now)

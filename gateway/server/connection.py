@@ -18,6 +18,7 @@ from websockets.protocol import CONNECTING, OPEN, SEND_EOF, Event
 from gateway.access import EVERYTHING, Grant
 from gateway.metrics.tally import NO_CLOSE, Tally
 from gateway.server.http import Target, is_upgrade, respond_unreadable
+from gateway.server.progress import look
 from gateway.server.splitter import OTHER, FrameSplitter
 from gateway.streams.stream import Stream
 from gateway.telemetry import get_logger
@@ -113,7 +114,7 @@ class GatewayConnection(ServerConnection):
         self._reading_held_by: set[str] = set()
         self._close_timer: asyncio.TimerHandle | None = None
         self._moved_at = 0.0  # when a stalled socket last took a byte
-        self._unsent = 0  # bytes it had to take then
+        self._taken = 0  # what its peer had taken then, or when it was pinged
         self._gave_up = False
 
     def admitted(self) -> None:
@@ -177,13 +178,15 @@ class GatewayConnection(ServerConnection):
         for reason in tuple(self._reading_held_by):
             self.release_reading(reason)
         if self._close_timer is None:
-            self._give_up_unless_read(self.transport.get_write_buffer_size() + 1)
+            self._close_timer = self.loop.call_later(
+                CLOSE_TIMEOUT, self._give_up_unless_read, look(self.transport).taken
+            )
 
-    def _give_up_unless_read(self, unread: int) -> None:
+    def _give_up_unless_read(self, before: int) -> None:
         """Wait for the close of a peer that still takes what it was sent; abort the socket of one that does not."""
-        left = self.transport.get_write_buffer_size()
-        if left < unread:
-            self._close_timer = self.loop.call_later(CLOSE_TIMEOUT, self._give_up_unless_read, left)
+        taken = look(self.transport).taken
+        if taken > before:
+            self._close_timer = self.loop.call_later(CLOSE_TIMEOUT, self._give_up_unless_read, taken)
         else:
             self.give_up()
 
@@ -218,13 +221,22 @@ class GatewayConnection(ServerConnection):
             if self.last_heard >= self.pinged_at:
                 self.pinged_at = None
             elif now - self.pinged_at >= timeout:
-                self.give_up()
-                return False
+                if not self._is_on_its_way():
+                    self.give_up()
+                    return False
+                self.pinged_at = now
         elif now - self.last_heard >= interval and self.protocol.state is OPEN:
             self.pinged_at = now
+            self._taken = look(self.transport).taken
             self.protocol.send_ping(b"")
             self.send_data()
         return True
+
+    def _is_on_its_way(self) -> bool:
+        """Whether a peer that owes a pong may not have come to the ping: it takes what stands before it, slowly."""
+        before, progress = self._taken, look(self.transport)
+        self._taken = progress.taken
+        return progress.is_behind and progress.taken > before
 
     def end_if_idle(self, now: float, timeout: float) -> None:
         """End a connection that nobody has used for so many seconds: no message of its peer, nothing on its stream."""
@@ -334,7 +346,7 @@ class GatewayConnection(ServerConnection):
         """The write buffer is full: neither write to this peer nor let it ask for more answers."""
         super().pause_writing()
         self._moved_at = self.loop.time()
-        self._unsent = self.transport.get_write_buffer_size()
+        self._taken = look(self.transport).taken
         self.hold_reading("unread answers")
         if self.peer is not None:
             self.peer.pause()
@@ -348,10 +360,10 @@ class GatewayConnection(ServerConnection):
 
     def stalled_for(self, now: float) -> float:
         """Seconds since a socket that accepts no more last took a byte."""
-        unsent = self.transport.get_write_buffer_size()
-        if unsent < self._unsent:
+        taken = look(self.transport).taken
+        if taken > self._taken:
             self._moved_at = now
-        self._unsent = unsent
+        self._taken = taken
         return now - self._moved_at
 
     def connection_lost(self, exc: Exception | None) -> None:

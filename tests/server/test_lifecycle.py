@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import json
 import socket
 import subprocess
 import sys
+import time
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ from gateway.server import Gateway
 from protocol.events import TextDelta
 from tests.server.conftest import StartGateway
 from tests.server.peers import consumer, producer, publish, ranges_of, text_delta, text_of, types_of
-from tests.server.rawpeer import PING, RawPeer, frame, raw_peer
+from tests.server.rawpeer import PING, PONG, RawPeer, frame, raw_peer
 from tests.server.stalling import say, stalled
 from tests.server.waiting import DEADLINE, eventually, turn
 
@@ -193,6 +195,50 @@ async def test_a_peer_that_answers_pings_or_talks_stays(start_gateway: StartGate
         assert text_of(await quiet.read_until("text_delta")) == "a"
 
 
+async def test_a_peer_that_has_yet_to_come_to_the_ping_stays_while_it_takes_what_stands_before_it(
+    start_gateway: StartGateway,
+) -> None:
+    gateway = await start_gateway(ping_interval=0.05, ping_timeout=0.2)
+    stream = gateway.hub.create("demo")
+    async with raw_peer(gateway.port, "/v1/streams/demo/subscribe?policy=block&buffer=10000", 2048) as slow:
+        await slow.read_until("caught_up")
+        head = say(stream, 700)
+        [seen] = gateway._connections
+        last, pings, began = 0, 0, gateway.hub.now()
+        while last < head:
+            got = await slow.read_frame()
+            assert got is not None, "the gateway hung up"
+            if got.opcode == PING:
+                pings += 1
+            else:
+                last = json.loads(got.payload)["seq"]
+                await asyncio.sleep(0.001)  # a reader that is slow, for longer than `ping_timeout`
+        assert gateway.hub.now() - began > 2 * gateway.settings.ping_timeout
+        await slow.send(frame(PONG, b""))
+        await turn()
+        assert seen in gateway._connections
+
+
+async def test_a_blocked_loop_is_seen_and_drops_nobody(
+    start_gateway: StartGateway, logs: list[dict[str, object]]
+) -> None:
+    gateway = await start_gateway(**QUICK_PINGS)
+    process = start(f"{gateway.url}/v1/streams/demo/subscribe")
+    try:
+        await eventually(lambda: len(gateway._connections) == 1)
+        [connection] = gateway._connections
+        for _ in range(3):
+            await eventually(lambda: connection.pinged_at is not None)
+            time.sleep(4 * QUICK_PINGS["ping_timeout"])  # noqa: ASYNC251 - its pong comes, and is not read
+            await eventually(lambda: connection.pinged_at is None)
+        assert connection in gateway._connections
+    finally:
+        process.kill()
+        process.wait()
+    assert len([entry for entry in logs if entry["event"] == "loop.blocked"]) >= 3
+    assert gateway.hub.tally.loop_lag.sum >= 3 * 3 * QUICK_PINGS["ping_timeout"]
+
+
 # Nothing is left
 
 
@@ -258,6 +304,7 @@ async def test_a_gateway_that_ended_leaves_no_task_and_no_file() -> None:
 
 CLIENT = """
 import sys
+import time
 from websockets.sync.client import connect
 with connect(sys.argv[1], proxy=None) as it:
     while True:
