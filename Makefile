@@ -34,8 +34,8 @@ soak: setup  ## look for broken promises for long: SECONDS=180 of faults, SEED=â
 	$(BIN)/python scripts/chaos.py --seed $(SEED) --seconds $(SECONDS)
 	$(BIN)/python scripts/soak.py
 
-bench: .venv/.bench  ## measure against other systems: QUICK=1, SCENARIOS=A,C, PEERS=NATS, JSON=FILE, MARKDOWN=FILE
-	$(BIN)/python -m scripts.bench $(if $(QUICK),--quick) $(if $(SCENARIOS),--scenarios $(SCENARIOS)) $(if $(PEERS),--peers $(PEERS)) \
+bench: .venv/.bench  ## measure against other systems: QUICK=1, SCENARIOS=A,C, PEERS=NATS, BASE=REVISION
+	$(BIN)/python -m scripts.bench $(if $(QUICK),--quick) $(if $(SCENARIOS),--scenarios $(SCENARIOS)) $(if $(PEERS),--peers $(PEERS)) $(if $(BASE),--base $(BASE)) \
 		$(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(JSON),--json $(JSON)) $(if $(MARKDOWN),--markdown $(MARKDOWN))
 
 .venv/.bench: .venv/.done

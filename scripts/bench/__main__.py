@@ -5,24 +5,27 @@ from __future__ import annotations
 import os
 import resource
 import sys
-from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import click
-import msgspec
 from rich.console import Console
 
-from scripts.bench.fan import Timing
-from scripts.bench.figures import Metrics, Spread, summarize
+from scripts.bench.compare import checked_out, compare
+from scripts.bench.effort import FULL, QUICK, Effort
+from scripts.bench.figures import summarize
+from scripts.bench.handshake import HandshakeError
 from scripts.bench.peers import Deltawire, Peer, all_peers
 from scripts.bench.process import LOAD_CORE, ServerError
-from scripts.bench.report import machine, markdown, print_table, rows, verdict_rows
+from scripts.bench.report import Results, print_table, ratio_rows, rows, verdict_rows, write_json, write_markdown
 from scripts.bench.scenarios import SCENARIOS, Scenario
 from scripts.bench.targets import TARGETS, judge
 
-FULL = Timing(warmup=1.0, seconds=4.0)
-QUICK = Timing(warmup=0.3, seconds=1.0)
+BASE_ROUNDS = 3
+"""Rounds when two revisions are compared: fewer would say nothing of the noise."""
+
+console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
 
 
 class Options(NamedTuple):
@@ -30,19 +33,21 @@ class Options(NamedTuple):
 
     scenarios: dict[str, Scenario]
     peers: str
+    base: str
     rounds: int | None
     seconds: float | None
+    part: float | None
     quick: bool
     json_file: Path | None
     markdown_file: Path | None
 
-    def timing(self) -> Timing:
-        """How long a run takes."""
-        timing = QUICK if self.quick else FULL
-        return timing._replace(seconds=self.seconds) if self.seconds else timing
-
-
-console = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
+    @property
+    def effort(self) -> Effort:
+        """How much is to be done."""
+        effort = QUICK if self.quick else FULL
+        rounds = self.rounds or (BASE_ROUNDS if self.base else effort.rounds)
+        effort = effort._replace(rounds=rounds, seconds=self.seconds or effort.seconds)
+        return effort._replace(part=self.part, part_of_load=self.part, warmup=0.1) if self.part else effort
 
 
 def choose_scenarios(_: click.Context, __: click.Parameter, value: str) -> dict[str, Scenario]:
@@ -69,21 +74,42 @@ def find_peers(wanted: str) -> list[Peer]:
     return present
 
 
-def measure_all(
-    scenario: Scenario, letter: str, systems: list[Peer], rounds: int, timing: Timing
-) -> dict[str, list[Metrics]]:
-    """Rounds in which the systems take turns."""
-    runs: dict[str, list[Metrics]] = {}
-    for number in range(rounds):
-        for system in systems:
-            if not scenario.suits(system):
-                continue
-            with console.status(f"{letter}  round {number + 1} of {rounds}  {system.name}"):
-                try:
-                    runs.setdefault(system.name, []).append(scenario.measure(system, timing))
-                except (ServerError, OSError) as error:
-                    console.print(f"{letter}  {system.name}: {error}")
-    return runs
+def measure_all(results: Results, options: Options, systems: list[Peer]) -> None:
+    """Rounds in which the systems take turns, in one order and then in the other."""
+    effort = options.effort
+    for letter, scenario in options.scenarios.items():
+        suited = [system for system in systems if scenario.suits(system)]
+        runs = results.runs[letter] = {system.name: [] for system in suited}
+        for number in range(effort.rounds):
+            for system in suited[:: -1 if number % 2 else 1]:
+                with console.status(f"{letter}  round {number + 1} of {effort.rounds}  {system.name}"):
+                    try:
+                        runs[system.name].append(scenario.measure(system, effort))
+                    except (ServerError, HandshakeError, OSError) as error:
+                        console.print(f"{letter}  {system.name} failed: {error}")
+                        results.failures += isinstance(system, Deltawire)
+        results.summary[letter] = {name: summarize(of_one) for name, of_one in runs.items() if of_one}
+        results.tables[f"{letter}: {scenario.title}"] = rows(results.summary[letter], scenario)
+        print_table(console, *list(results.tables.items())[-1])
+
+
+def judge_all(results: Results, options: Options, base: Peer | None) -> bool:
+    """Compare with the targets, or with another revision; whether nothing became worse."""
+    if base is None:
+        verdicts = [
+            judge(target, results.summary[target.scenario]) for target in TARGETS if target.scenario in results.summary
+        ]
+        title, table, is_good = "Targets", verdict_rows(verdicts), True
+    else:
+        ratios = {
+            letter: compare(runs["deltawire"], runs[base.name], options.scenarios[letter].metrics)
+            for letter, runs in results.runs.items()
+        }
+        title, table = f"deltawire against {base.name}", ratio_rows(ratios)
+        is_good = not any(ratio.is_worse for of_scenario in ratios.values() for ratio in of_scenario)
+    results.tables[title] = table
+    print_table(console, title, table)
+    return is_good
 
 
 def prepare() -> None:
@@ -97,36 +123,38 @@ def prepare() -> None:
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--scenarios", callback=choose_scenarios, default="", help="Letters, such as A,C; all by default.")
-@click.option("--peers", default="", help="Names, such as NATS,Nchan; all that are installed by default; `none`.")
+@click.option("--peers", default="", help="Names, such as NATS,Nchan, or none; all that are installed by default.")
+@click.option("--base", default="", help="Compare with this git revision of the gateway, in place of peers.")
 @click.option("--rounds", type=click.IntRange(1), help="Rounds: 3, or 1 with --quick.")
 @click.option("--seconds", type=float, help="Seconds a run counts: 4, or 1 with --quick.")
-@click.option("--quick", is_flag=True, help="One short round: under two minutes in all.")
+@click.option("--part", type=float, help="Part of all sizes, to try things out; the figures mean nothing then.")
+@click.option("--quick", is_flag=True, help="Short runs: under two minutes in all.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="File for all figures.")
 @click.option("--markdown", "markdown_file", type=click.Path(path_type=Path), help="File for the tables.")
 def main(**values: Any) -> None:
-    """Measure deltawire beside other systems on this machine."""
-    prepare()
+    """Measure deltawire beside other systems on this machine.
+
+    Exits with 1 when a run of this gateway failed, or when --base was given and a figure is worse than noise explains.
+    """
     options = Options(**values)
-    timing, rounds = options.timing(), options.rounds or (1 if options.quick else 3)
-    systems: list[Peer] = [Deltawire(), *find_peers(options.peers)]
-    runs: dict[str, dict[str, list[Metrics]]] = {}
-    summary: dict[str, Mapping[str, Mapping[str, Spread]]] = {}
-    pages = []
-    for letter, scenario in options.scenarios.items():
-        runs[letter] = measure_all(scenario, letter, systems, rounds, timing)
-        summary[letter] = {name: summarize(of_one) for name, of_one in runs[letter].items()}
-        lines = rows(summary[letter], scenario.columns)
-        print_table(console, f"{letter}: {scenario.title}", lines)
-        pages.append(markdown(f"{letter}: {scenario.title}", lines))
-    verdicts = [judge(target, summary[target.scenario]) for target in TARGETS if target.scenario in summary]
-    print_table(console, "Targets", verdict_rows(verdicts))
-    pages.append(markdown("Targets", verdict_rows(verdicts)))
+    prepare()
+    with ExitStack() as stack:
+        base: Peer | None = None
+        if options.base:
+            try:
+                base = stack.enter_context(checked_out(options.base))
+            except OSError as error:
+                raise click.ClickException(str(error)) from None
+        others = [base] if base and not options.peers else find_peers(options.peers)
+        results = Results()
+        measure_all(results, options, [Deltawire(), *others])
+        is_good = judge_all(results, options, base) and not results.failures
     if options.json_file:
-        written = {"machine": machine(), "rounds": rounds, "timing": timing._asdict(), "runs": runs, "summary": summary}
-        options.json_file.write_bytes(msgspec.json.format(msgspec.json.encode(written)))
+        write_json(options.json_file, results, options.effort)
     if options.markdown_file:
-        options.markdown_file.write_text("\n".join(pages))
+        write_markdown(options.markdown_file, results)
+    sys.exit(0 if is_good else 1)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

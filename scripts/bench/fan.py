@@ -5,15 +5,16 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from socket import socket
 from typing import NamedTuple
 
+from scripts.bench.effort import Effort
 from scripts.bench.figures import Histogram, Metrics
 from scripts.bench.handshake import Door, open_all
-from scripts.bench.load import Load, Reads, clock
+from scripts.bench.load import Load
 from scripts.bench.peers import Peer
-from scripts.bench.process import Server
+from scripts.bench.process import Server, Spent
+from scripts.bench.reads import Reads, clock
 from scripts.bench.schedule import Schedule, evenly, jittered
 
 SETTLING = 0.3
@@ -54,23 +55,17 @@ class Fan(NamedTuple):
         """When each event is due."""
         return (jittered if self.is_jittered else evenly)(self.streams, self.rate, seconds)
 
+    def part(self, effort: Effort) -> Fan:
+        """As much of it as is asked for."""
+        return self._replace(
+            streams=effort.load(self.streams), consumers=effort.load(self.consumers), rate=effort.load(self.rate)
+        )
+
     @property
     def stride(self) -> int:
         """Reads there are to one that is noted."""
         reads = self.streams * self.consumers * min(self.rate, 200)
         return max(stride for stride in STRIDES if stride == 1 or reads / stride >= NOTED_PER_S)
-
-
-class Timing(NamedTuple):
-    """How long a run takes.
-
-    Attributes:
-        warmup: seconds at the same rate that don't count.
-        seconds: that count.
-    """
-
-    warmup: float
-    seconds: float
 
 
 def connect(load: Load, peer: Peer, port: int, fan: Fan) -> None:
@@ -107,22 +102,23 @@ def connect(load: Load, peer: Peer, port: int, fan: Fan) -> None:
     load.run(SETTLING)
 
 
-def measure(peer: Peer, fan: Fan, timing: Timing) -> Metrics:
+def measure(peer: Peer, fan: Fan, effort: Effort) -> Metrics:
     """One run of one system, in a process of its own."""
+    fan = fan.part(effort)
     with peer.running() as server, Load() as load:
         connect(load, peer, server.port, fan)
-        return measure_connected(load, server, fan, timing)
+        publish(load, fan, fan.schedule(effort.warmup))
+        return measure_connected(load, server, fan, effort.seconds)
 
 
-def measure_connected(load: Load, server: Server, fan: Fan, timing: Timing) -> Metrics:
-    """Warm up, then publish by schedule and count."""
-    _publish(load, fan, fan.schedule(timing.warmup))
+def measure_connected(load: Load, server: Server, fan: Fan, seconds: float) -> Metrics:
+    """Publish by schedule and count."""
     sent_before = sum(producer.sent for producer in load.producers)
-    schedule = fan.schedule(timing.seconds)
+    schedule = fan.schedule(seconds)
     with _uncollected():
-        began, before = clock(), _Spent.until_now(server)
-        in_time = _publish(load, fan, schedule)
-        took, spent = clock() - began, _Spent.until_now(server) - before
+        began, before = clock(), Spent.until_now(server)
+        in_time = publish(load, fan, schedule)
+        took, spent = clock() - began, Spent.until_now(server) - before
     reads = load.reads
     sent = sum(producer.sent for producer in load.producers) - sent_before
     expected = sent * fan.consumers
@@ -148,7 +144,7 @@ def measure_connected(load: Load, server: Server, fan: Fan, timing: Timing) -> M
     }
 
 
-def _publish(load: Load, fan: Fan, schedule: Schedule) -> int:
+def publish(load: Load, fan: Fan, schedule: Schedule) -> int:
     """Publish by schedule, and wait until everything has come or `GRACE` is over.
 
     Returns:
@@ -185,30 +181,6 @@ def _pace(reads: Reads, fan: Fan) -> Metrics:
         "inter_token_p50_ms": between.percentile(0.5),
         "inter_token_p99_ms": between.percentile(0.99),
     }
-
-
-class _Spent(NamedTuple):
-    """Nanoseconds of processor time.
-
-    Attributes:
-        server: of the system measured.
-        load: of the load generator.
-        waiting: that either of them was ready to run and something else had its core. A server of several threads
-            waits for itself, too.
-    """
-
-    server: int
-    load: int
-    waiting: int
-
-    @classmethod
-    def until_now(cls, server: Server) -> _Spent:
-        """Since the processes began."""
-        mine = Path("/proc/self/schedstat").read_text().split()
-        return cls(server.cpu(), int(mine[0]), int(mine[1]) + server.kept_waiting())
-
-    def __sub__(self, other: _Spent) -> _Spent:
-        return _Spent(self.server - other.server, self.load - other.load, self.waiting - other.waiting)
 
 
 @contextmanager

@@ -14,9 +14,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Self
 
-from scripts.bench.figures import Histogram
+from scripts.bench.producer import Producer
+from scripts.bench.reads import Reads, clock
 from scripts.bench.schedule import Schedule
-from scripts.bench.wire import MARKER, Template, first_stamp, last_stamp
+from scripts.bench.wire import MARKER, Template
 
 BUFFER = 256 * 1024
 """Bytes read at once."""
@@ -29,76 +30,6 @@ CONNECTING = 200
 
 NAP = 200_000
 """Nanoseconds the load generator rests when nothing is to be read. It adds half of that to what latencies show."""
-
-clock = time.monotonic_ns
-
-
-class Reads:
-    """What came: how many events in all and, of one read in `stride`, who, when, how many, first and last stamp.
-
-    Args:
-        stride: how many reads there are to one that is noted. Prime to the number of consumers, lest it be always the
-            same ones.
-    """
-
-    def __init__(self, stride: int = 1) -> None:
-        self.stride = stride
-        self.count = 0
-        self.total = 0
-        self.who = array("q")
-        self.when = array("q")
-        self.events = array("q")
-        self.oldest = array("q")
-        self.newest = array("q")
-
-    def note(self, who: int, events: int, data: bytearray, size: int) -> None:
-        """Note a read.
-
-        Args:
-            who: name of the consumer.
-            events: how many it brought.
-            data: the buffer.
-            size: how much of it was read.
-        """
-        newest = last_stamp(data, size)
-        self.who.append(who)
-        self.when.append(clock() // 1000)
-        self.events.append(events)
-        self.oldest.append(newest if events == 1 else first_stamp(data, size))
-        self.newest.append(newest)
-
-    def latencies(self) -> Histogram:
-        """From the scheduled time to the read, of the events of all reads noted."""
-        histogram = Histogram()
-        for when, events, oldest, newest in zip(self.when, self.events, self.oldest, self.newest, strict=True):
-            if oldest and newest:
-                histogram.add_read(when - oldest, when - newest, events)
-        return histogram
-
-    def by_consumer(self) -> dict[int, int]:
-        """Events by consumer, when every read is noted."""
-        counts: dict[int, int] = {}
-        for who, events in zip(self.who, self.events, strict=True):
-            counts[who] = counts.get(who, 0) + events
-        return counts
-
-
-class Producer:
-    """A publishing connection."""
-
-    def __init__(self, sock: socket.socket, template: Template) -> None:
-        self.sock = sock
-        self.template = template
-        self.sent = 0
-        self.unsent = b""
-        self.heard = b""  # the end of what came last
-        self.on_heard: Callable[[], None] | None = None
-
-    @property
-    def acked(self) -> int:
-        """The seq in the last ack of this gateway's protocol; 0 if there was none."""
-        _, found, rest = self.heard.rpartition(b'"ack","seq":')
-        return int(rest.partition(b"}")[0].partition(b",")[0]) if found else 0
 
 
 class Load:
@@ -175,6 +106,18 @@ class Load:
             self.reads.total += events
             self.reads.note(name, events, self._buffer, len(leftover))
 
+    def drop_consumers(self) -> dict[int, int]:
+        """Close the connections of all consumers.
+
+        Returns:
+            How many events each got since `start`, when every read was noted.
+        """
+        counts = self.reads.by_consumer()
+        dropped = {self._names[fd]: counts.get(self._names[fd], 0) for fd in self._readers}
+        for fd in tuple(self._readers):
+            self.forget(self._socks[fd])
+        return dropped
+
     def produce(self, sock: socket.socket, template: Template) -> Producer:
         """Publish on a socket; what comes back is read and kept in part."""
         producer = Producer(sock, template)
@@ -218,6 +161,11 @@ class Load:
         self._next = 0
         self.reads = Reads(stride)
         self.slept = 0
+
+    def stop(self) -> None:
+        """Send nothing more of the schedule."""
+        self._schedule = Schedule(array("q"), array("q"), 0)
+        self._next = 0
 
     @property
     def is_sending(self) -> bool:

@@ -71,12 +71,18 @@ class Peer(ABC):
         return Template(masked(EVENT))
 
     @contextmanager
-    def running(self) -> Iterator[Server]:
-        """Its server, for the time of the block."""
+    def running(self, settings: tuple[str, ...] = ()) -> Iterator[Server]:
+        """Its server, for the time of the block.
+
+        Args:
+            settings: further flags.
+        """
         with TemporaryDirectory(prefix="deltawire-bench-") as name:
             folder = Path(name)
             port = free_port()
-            with serving(self.command(port, folder), self.environment(), port, folder / "log", folder) as server:
+            with serving(
+                [*self.command(port, folder), *settings], self.environment(), port, folder / "log", folder
+            ) as server:
                 yield server
 
 

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import NamedTuple
 
 SERVER_CORE = 0
 """The core of the system measured; the load generator has `LOAD_CORE`."""
@@ -68,6 +69,30 @@ class Server:
     def memory(self) -> int:
         """Resident bytes."""
         return sum(int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE for pid in self._pids())
+
+
+class Spent(NamedTuple):
+    """Nanoseconds of processor time.
+
+    Attributes:
+        server: of the system measured.
+        load: of the load generator.
+        waiting: that either of them was ready to run and something else had its core. A server of several threads
+            waits for itself, too.
+    """
+
+    server: int
+    load: int
+    waiting: int
+
+    @classmethod
+    def until_now(cls, server: Server) -> Spent:
+        """Since the processes began."""
+        mine = Path("/proc/self/schedstat").read_text().split()
+        return cls(server.cpu(), int(mine[0]), int(mine[1]) + server.kept_waiting())
+
+    def __sub__(self, other: Spent) -> Spent:
+        return Spent(self.server - other.server, self.load - other.load, self.waiting - other.waiting)
 
 
 def free_port() -> int:

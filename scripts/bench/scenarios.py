@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from scripts.bench.fan import Fan, Timing, measure
+from scripts.bench.effort import Effort
+from scripts.bench.fan import Fan, measure
 from scripts.bench.figures import Metrics
-from scripts.bench.peers import Broadcast, Floor, Peer, Ws
-
-Measure = Callable[[Peer, Timing], Metrics]
+from scripts.bench.inprocess import EVENTS, measure_in_process
+from scripts.bench.joining import measure_join
+from scripts.bench.memory import STREAMS, measure_memory
+from scripts.bench.peers import Broadcast, Deltawire, Floor, Peer, Ws
+from scripts.bench.process import SERVER_CORE
+from scripts.bench.stalled import POLICIES, measure_stalled
+from scripts.bench.storm import measure_storm
 
 
 class Scenario(NamedTuple):
@@ -20,35 +25,55 @@ class Scenario(NamedTuple):
         measure: does it once to one system.
         suits: whether it can be done to a system.
         columns: the figures that matter, in the order of the table.
+        variants: beginnings of the names of figures, with a row each in the table, where there is more than one.
     """
 
     title: str
-    measure: Measure
+    measure: Callable[[Peer, Effort], Metrics]
     suits: Callable[[Peer], bool]
     columns: tuple[str, ...]
+    variants: tuple[str, ...] = ()
+
+    @property
+    def metrics(self) -> list[str]:
+        """The names of the figures in the table."""
+        return [f"{variant}.{column}".lstrip(".") for variant in self.variants or ("",) for column in self.columns]
 
 
-COLUMNS = (
-    "delivered_per_s",
-    "lost",
-    "cpu_us",
-    "p50_ms",
-    "p99_ms",
-    "p999_ms",
-    "rss_mb",
-    "server_busy",
-    "load_busy",
-    "disturbed",
-)
+LATENCY = ("p50_ms", "p99_ms", "p999_ms")
+HOW_BUSY = ("server_busy", "load_busy", "disturbed")
+COLUMNS = ("delivered_per_s", "lost", "cpu_us", *LATENCY, "rss_mb", *HOW_BUSY)
+PACE = ("first_token_p50_ms", "first_token_p99_ms", "inter_token_p50_ms", "inter_token_p99_ms")
 
 
 def _fan(title: str, fan: Fan, *unsuited: type[Peer], columns: tuple[str, ...] = COLUMNS) -> Scenario:
     return Scenario(
-        title, lambda peer, timing: measure(peer, fan, timing), lambda peer: not isinstance(peer, unsuited), columns
+        title, lambda peer, effort: measure(peer, fan, effort), lambda peer: not isinstance(peer, unsuited), columns
     )
 
 
-PACE = ("first_token_p50_ms", "first_token_p99_ms", "inter_token_p50_ms", "inter_token_p99_ms")
+def _own(
+    title: str,
+    measure: Callable[[Deltawire, Effort], Metrics],
+    *columns: str,
+    variants: tuple[str, ...] = (),
+) -> Scenario:
+    """A scenario of what only this gateway does."""
+
+    def measure_own(peer: Peer, effort: Effort) -> Metrics:
+        assert isinstance(peer, Deltawire), "it suits no other"
+        return measure(peer, effort)
+
+    return Scenario(title, measure_own, lambda peer: isinstance(peer, Deltawire), columns, variants)
+
+
+def _measure_policies(peer: Deltawire, effort: Effort) -> Metrics:
+    return {
+        f"{policy}.{name}": value
+        for policy in POLICIES
+        for name, value in measure_stalled(peer, effort, policy).items()
+    }
+
 
 SCENARIOS = {
     "A": _fan("1 stream, 500 consumers, 200 events/s", Fan(1, 500, 200)),
@@ -56,10 +81,52 @@ SCENARIOS = {
     "C": _fan("1 stream, 500 consumers, 4,000 events/s", Fan(1, 500, 4000), Floor, Ws, Broadcast),
     "D": _fan("250 streams, 2 consumers each, 40 events/s each", Fan(250, 2, 40), Floor),
     "E": _fan("1 stream, 1 consumer, 100,000 events/s, one a message", Fan(1, 1, 100_000), Floor),
+    "F": Scenario(
+        "memory: 9,000 idle consumers; 1,000 and 10,000 streams of 100 events",
+        measure_memory,
+        lambda peer: not isinstance(peer, Floor),
+        (
+            "idle_mib",
+            "consumer_kib",
+            *(f"streams_{number}_mib" for number in STREAMS),
+            "handshakes_per_s",
+            "handshake_us",
+        ),
+    ),
+    "G": _own(
+        "late join into an answer of 20,000 tokens",
+        measure_join,
+        *("join_ms", "join_max_ms", "folded_bytes", "raw_bytes", "folded_part", "raw_join_ms"),
+    ),
+    "H": _own(
+        "100 consumers at 1,000 events/s, alone and beside one that stopped reading",
+        _measure_policies,
+        *("alone_p99_ms", "beside_p99_ms", "p99_ratio", "stall_ms", "lost", "disturbed"),
+        variants=POLICIES,
+    ),
+    "I": _own(
+        "in process: append and read without sockets",
+        lambda peer, effort: measure_in_process(peer.root, SERVER_CORE, effort.size(EVENTS)),
+        *("events_per_s", "bytes_an_event"),
+    ),
     "J": _fan(
         "200 streams, 3 viewers each, 80 tokens/s with jitter",
         Fan(200, 3, 80, is_jittered=True),
         Floor,
-        columns=("lost", "cpu_us", *PACE, "p99_ms", "server_busy", "load_busy", "disturbed"),
+        columns=("lost", "cpu_us", *PACE, "p99_ms", *HOW_BUSY),
+    ),
+    "K": _own(
+        "5,000 consumers reconnect at once and resume, at 20 events/s",
+        measure_storm,
+        *(
+            "storm_s",
+            "not_caught_up",
+            "lost",
+            "doubled",
+            "ack_p50_ms",
+            "ack_p99_ms",
+            "reconnects_per_s",
+            "reconnect_us",
+        ),
     ),
 }

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
 from scripts.bench.figures import Spread
+from scripts.bench.stalled import BLOCK_TIMEOUT, POLICIES
 
 Summary = Mapping[str, Mapping[str, Mapping[str, Spread]]]
 """Figures by scenario, system and name."""
@@ -78,7 +79,20 @@ TARGETS = (
     Target("E", "delivered_per_s", 99_500, sense="≥"),
     Target("E", "lost", 0),
     Target("E", "p99_ms", 20.0),
+    Target("F", "consumer_kib", 16),
+    Target("F", "streams_1000_mib", 30),
+    Target("F", "streams_10000_mib", 250),
+    Target("G", "join_ms", 20),
+    Target("G", "folded_part", 0.05),
+    *(Target("H", f"{policy}.p99_ratio", 1.25) for policy in POLICIES),
+    *(Target("H", f"{policy}.lost", 0) for policy in POLICIES),
+    Target("H", "block.stall_ms", 1000 * BLOCK_TIMEOUT * 1.5),
+    Target("I", "events_per_s", 500_000, sense="≥"),
     Target("J", "lost", 0),
+    Target("K", "not_caught_up", 0),
+    Target("K", "lost", 0),
+    Target("K", "doubled", 0),
+    Target("K", "ack_p99_ms", 100),
 )
 
 
