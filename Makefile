@@ -30,7 +30,7 @@ soak: SEED := $(or $(SEED),$(shell date +%s))
 soak: SECONDS := $(or $(SECONDS),180)
 soak: setup  ## look for broken promises for long: SECONDS=180 of faults, SEED=… to see the same again
 	@echo "seed $(SEED)"
-	HYPOTHESIS_PROFILE=long $(BIN)/pytest --timeout=0 --hypothesis-seed=$(SEED) tests/streams/test_invariants.py tests/streams/test_contract.py
+	HYPOTHESIS_PROFILE=long $(BIN)/pytest --timeout=0 --hypothesis-seed=$(SEED) tests/streams tests/contract
 	$(BIN)/python scripts/chaos.py --seed $(SEED) --seconds $(SECONDS)
 	$(BIN)/python scripts/soak.py
 

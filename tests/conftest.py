@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, settings
 
 # A busy machine is slow, which says nothing about the code; that a test ends at all is what `timeout` sees to.
 settings.register_profile("deltawire", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-# A soak: HYPOTHESIS_PROFILE=long pytest --timeout=0 tests/streams
+# A soak: HYPOTHESIS_PROFILE=long pytest --timeout=0 tests/streams tests/contract
 settings.register_profile("long", settings.get_profile("deltawire"), max_examples=500, stateful_step_count=100)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "deltawire"))
 
