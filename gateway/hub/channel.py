@@ -22,6 +22,7 @@ from gateway.hub.pace import Pace
 from gateway.streams.stream import Stream
 from gateway.streams.subscription import Subscription
 from gateway.streams.view import View
+from protocol.codes import ProblemCode
 from protocol.messages import Signal
 
 COHORT_SIZE = 256
@@ -43,6 +44,9 @@ class Outlet(Protocol):
 
     def check_lag(self) -> object:
         """Its lag went over its limit while it accepted nothing."""
+
+    def end(self, code: ProblemCode, message: str) -> None:
+        """It can be served no more."""
 
 
 class Waiting(Protocol):
@@ -312,6 +316,12 @@ class Channel:
             for outlet in reader.dissolve():
                 self._pumped[outlet] = None
                 self._round.append(outlet)
+
+    def abandon(self) -> None:
+        """End who would be given again what could not be read: it would fail at every flush."""
+        for cohort in tuple(self._cohorts.values()):
+            for outlet in cohort.dissolve():
+                outlet.end(ProblemCode.GATEWAY_FAULT, "the gateway failed on this stream; it has been logged")
 
     def release_waiting(self) -> None:
         """Let producers go on while there is room, the one that waited longest first."""

@@ -303,6 +303,7 @@ class Hub:
         except Exception:  # one stream's fault is not another's
             self.tally.faults += 1
             log.exception("channel.flush_failed", stream=channel.stream.id)
+            channel.abandon()
             is_complete = True
         if not is_complete:
             self._queue.append(channel)
@@ -397,6 +398,13 @@ class Hub:
             except Exception:  # one peer's fault is not another's
                 self.tally.faults += 1
                 log.exception("sweep.failed", peer=type(swept).__name__)
+        try:
+            self._tidy(now)
+        except Exception:
+            self.tally.faults += 1
+            log.exception("sweep.failed", peer="streams")
+
+    def _tidy(self, now: float) -> None:
         self._expire_leases(now)
         self.manager.expire(now)
         if now >= self._next_cleanup:

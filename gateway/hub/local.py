@@ -148,6 +148,10 @@ class LocalSubscription:
             self._failure = StreamError(ErrorKind.FULL, "receive", subscription.stream.id, detail)
             self.close()
 
+    def end(self, code: ProblemCode, message: str) -> None:
+        """Never called: a local subscription joins no cohort."""
+        raise NotImplementedError
+
     def check_lag(self) -> None:
         """Nothing to do: the lag is judged when the reader asks for more."""
 

@@ -11,6 +11,8 @@
 - `splitter` — a client's frames, cut out of what its socket brought
 - `consumer` — the send loop, its backpressure and deadlines
 - `producer` — validate, number, append, acknowledge
+- `record` — what a connection leaves behind: counts, lines in the log
+- `containment` — what fails inside a connection ends it alone
 - `rate` — a token bucket
 - `http` — streams, pages of events, schema, metrics, health
 - `exposition` — what `/metrics` says

@@ -22,7 +22,10 @@ from gateway.server.connection import GatewayConnection
 from gateway.server.draining import retry_after
 from gateway.server.guard import Guard
 from gateway.server.http import Site, answer, is_upgrade, parse_target, respond_problem
+from gateway.telemetry import get_logger
 from protocol.codec import CODECS
+
+log = get_logger()
 
 _GOING = "the gateway is shutting down"
 
@@ -58,6 +61,16 @@ class Admission:
 
     async def judge(self, connection: ServerConnection, request: Request) -> Response | None:
         """The answer to a request; None upgrades it. For `process_request` of `websockets`."""
+        try:
+            return await self._judge(connection, request)
+        except Exception:
+            self._hub.tally.faults += 1
+            log.exception("admission.failed")
+            return respond_problem(
+                HTTPStatus.INTERNAL_SERVER_ERROR, "the gateway failed on this request; it has been logged"
+            )
+
+    async def _judge(self, connection: ServerConnection, request: Request) -> Response | None:
         assert isinstance(connection, GatewayConnection), "the factory makes nothing else"
         path, _, query = request.path.partition("?")
         tokens, query = split_query(query)

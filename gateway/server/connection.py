@@ -16,19 +16,18 @@ from websockets.frames import DATA_OPCODES, TEXT, Frame
 from websockets.protocol import CONNECTING, OPEN, SEND_EOF, Event
 
 from gateway.access import EVERYTHING, Grant
-from gateway.metrics.tally import NO_CLOSE, Tally
+from gateway.metrics.tally import Tally
+from gateway.server.containment import contained
 from gateway.server.http import Target, is_upgrade, respond_unreadable
 from gateway.server.progress import look
+from gateway.server.record import Record
 from gateway.server.splitter import OTHER, FrameSplitter
 from gateway.streams.stream import Stream
-from gateway.telemetry import get_logger
 from protocol import framing
 from protocol.codec import JSON, Codec
 from protocol.codes import MAX_CLOSE_REASON, CloseCode, ProblemCode, close_code, is_problem_retryable
 from protocol.errors import WireError
 from protocol.messages import Message, Problem
-
-log = get_logger()
 
 CLOSE_TIMEOUT = 5.0
 """Seconds a peer has to answer a close frame, or at least to read some of what stands before it; a reader that
@@ -59,6 +58,9 @@ class Peer(Protocol):
 
     def end(self, code: ProblemCode, why: str) -> None:
         """Say why, and close."""
+
+    def account(self) -> dict[str, int]:
+        """What it was sent of its stream, or brought."""
 
     def drain(self) -> None:
         """Take or send what is left, then close with 1001."""
@@ -99,10 +101,10 @@ class GatewayConnection(ServerConnection):
         self._accepted = accepted
         self._tally = tally
         self._renewer = renewer
+        self.record = Record(tally)
         self.codec: Codec = JSON
         self.target = Target("", "", "")
         self.grant = EVERYTHING
-        self.role = ""  # `consumer` or `producer`, once it is admitted
         self.peer: Peer | None = None
         self.last_heard = self.loop.time()
         self.pinged_at: float | None = None
@@ -115,26 +117,32 @@ class GatewayConnection(ServerConnection):
         self._close_timer: asyncio.TimerHandle | None = None
         self._moved_at = 0.0  # when a stalled socket last took a byte
         self._taken = 0  # what its peer had taken then, or when it was pinged
-        self._gave_up = False
 
     def admitted(self) -> None:
         """Its handshake is over."""
-        self.role = "consumer" if self.target.tail == "/subscribe" else "producer"
-        self._tally.connections[self.role] += 1
+        host, port, *_ = self.transport.get_extra_info("peername") or ("", 0)
+        self.record.opened(
+            "consumer" if self.target.tail == "/subscribe" else "producer",
+            self.last_heard,
+            connection=self.id.hex[:8],
+            remote=f"{host}:{port}",
+            stream=self.target.stream_id,
+        )
 
-    def _ending(self) -> tuple[int, bool]:
-        """The code this connection ended with, and whether the gateway ended it."""
-        sent, received = self.protocol.close_sent, self.protocol.close_rcvd
-        if sent is not None and not (received is not None and self.protocol.close_rcvd_then_sent):
-            return sent.code, True
-        if received is not None:
-            return received.code, False
-        return NO_CLOSE, self._gave_up
-
-    def give_up(self) -> None:
+    def give_up(self, why: str) -> None:
         """Abort the socket of a peer that does nothing any more."""
-        self._gave_up = True
+        self.record.ending(why, by_abort=True)
         self.transport.abort()
+
+    def fail(self) -> None:
+        """The gateway failed on this connection, with the exception being handled: it ends alone, with 1011."""
+        if not self.record.failed() or self.is_finished:
+            self.transport.abort()
+            return
+        try:
+            self.refuse(ProblemCode.GATEWAY_FAULT, "the gateway failed on this connection; it has been logged")
+        except Exception:  # noqa: BLE001 - it may be the very thing that is broken
+            self.give_up("the gateway failed twice")
 
     # Sending
 
@@ -143,8 +151,11 @@ class GatewayConnection(ServerConnection):
 
         Nothing goes after a close frame: the socket is half-closed then, and raises.
         """
-        if self.protocol.state is OPEN and not self.transport.is_closing():
-            self.transport.write(frames)
+        try:
+            if self.protocol.state is OPEN and not self.transport.is_closing():
+                self.transport.write(frames)
+        except Exception:  # noqa: BLE001 - a cohort writes to others as well
+            self.fail()
 
     def tell(self, message: Message) -> None:
         """Write a control message."""
@@ -152,12 +163,13 @@ class GatewayConnection(ServerConnection):
 
     def report(self, code: ProblemCode, message: str, **details: Any) -> None:
         """Tell the peer what was wrong; details are further fields of `Problem`."""
-        self._tally.problems[code] += 1
+        self.record.told(code)
         self.tell(Problem(code=code, message=message, retryable=is_problem_retryable(code), **details))
 
     def refuse(self, code: ProblemCode, message: str, **details: Any) -> None:
         """Tell the peer what was wrong and close with the code that belongs to it."""
         if not self.is_finished:
+            self.record.ending(message)
             self.report(code, message, **details)
             self.finish(close_code(code), code)
 
@@ -182,13 +194,14 @@ class GatewayConnection(ServerConnection):
                 CLOSE_TIMEOUT, self._give_up_unless_read, look(self.transport).taken
             )
 
+    @contained
     def _give_up_unless_read(self, before: int) -> None:
         """Wait for the close of a peer that still takes what it was sent; abort the socket of one that does not."""
         taken = look(self.transport).taken
         if taken > before:
             self._close_timer = self.loop.call_later(CLOSE_TIMEOUT, self._give_up_unless_read, taken)
         else:
-            self.give_up()
+            self.give_up(f"did not answer the close for {CLOSE_TIMEOUT:g} s")
 
     def send_data(self) -> None:
         """Send what the protocol produced; before a close for a message beyond the hard limit, say why.
@@ -204,7 +217,8 @@ class GatewayConnection(ServerConnection):
         if isinstance(self.protocol.parser_exc, PayloadTooBig) and not self.is_finished:
             code = ProblemCode.MESSAGE_TOO_BIG
             why = f"messages end the connection beyond {HARD_MESSAGE_LIMIT} bytes: send less"
-            self._tally.problems[code] += 1
+            self.record.told(code)
+            self.record.ending(why)
             problem = Problem(code=code, message=why, retryable=is_problem_retryable(code))
             self.transport.write(self.codec.frame(problem))  # `write` would not: the protocol is closing already
         super().send_data()
@@ -222,7 +236,7 @@ class GatewayConnection(ServerConnection):
                 self.pinged_at = None
             elif now - self.pinged_at >= timeout:
                 if not self._is_on_its_way():
-                    self.give_up()
+                    self.give_up(f"answered no ping for ping_timeout ({timeout:g} s)")
                     return False
                 self.pinged_at = now
         elif now - self.last_heard >= interval and self.protocol.state is OPEN:
@@ -280,6 +294,12 @@ class GatewayConnection(ServerConnection):
         """Bytes came: whoever sends is alive."""
         self.last_heard = self.loop.time()
         self._tally.received_bytes += len(data)
+        try:
+            self._receive(data)
+        except Exception:  # noqa: BLE001 - the loop would end the connection, though without a word
+            self.fail()
+
+    def _receive(self, data: bytes) -> None:
         if self.protocol.state is not OPEN:
             self._receive_outside(data)
             return
@@ -304,6 +324,7 @@ class GatewayConnection(ServerConnection):
         if self.protocol.close_expected():
             self._end_soon()
 
+    @contained
     def eof_received(self) -> None:
         """The peer sends no more: what it has yet to take must not keep its socket for ever."""
         super().eof_received()
@@ -328,12 +349,7 @@ class GatewayConnection(ServerConnection):
     def _hand_over(self, payload: bytes, *, is_text: bool) -> None:
         self._used_at = self.last_heard
         if self.peer is not None and not self.is_finished:
-            try:
-                self.peer.receive(payload, is_text=is_text)
-            except Exception:
-                self._tally.faults += 1
-                log.exception("connection.failed")
-                self.refuse(ProblemCode.GATEWAY_FAULT, "the gateway failed on this message; it has been logged")
+            self.peer.receive(payload, is_text=is_text)
 
     # Flow control and the end
 
@@ -342,6 +358,7 @@ class GatewayConnection(ServerConnection):
         super().connection_made(transport)
         self._accepted.add(self)
 
+    @contained
     def pause_writing(self) -> None:
         """The write buffer is full: neither write to this peer nor let it ask for more answers."""
         super().pause_writing()
@@ -351,6 +368,7 @@ class GatewayConnection(ServerConnection):
         if self.peer is not None:
             self.peer.pause()
 
+    @contained
     def resume_writing(self) -> None:
         """The write buffer has drained."""
         super().resume_writing()
@@ -371,11 +389,14 @@ class GatewayConnection(ServerConnection):
         super().connection_lost(exc)
         self._accepted.discard(self)
         self.is_finished = True
-        if self.role:
-            code, by_gateway = self._ending()
-            self._tally.closed(code, by_gateway=by_gateway)
         if self._close_timer is not None:
             self._close_timer.cancel()
-        if self.peer is not None:
-            self.peer.lost()
-            self.peer = None
+        peer, self.peer = self.peer, None
+        account = {}
+        try:
+            if peer is not None:
+                peer.lost()
+                account = peer.account()
+        except Exception:  # noqa: BLE001 - there is nobody left to be told
+            self.record.failed()
+        self.record.ended(self.protocol, self.loop.time(), account)

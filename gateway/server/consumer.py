@@ -13,10 +13,10 @@ from gateway.access import Action, Grant
 from gateway.hub.channel import Cohort
 from gateway.hub.hub import Hub
 from gateway.server.connection import GatewayConnection
+from gateway.server.containment import contained
 from gateway.server.rate import TokenBucket
 from gateway.streams.stream import Stream
 from gateway.streams.subscription import Subscription
-from gateway.telemetry import get_logger
 from protocol.codes import CloseCode, ProblemCode
 from protocol.errors import WireError
 from protocol.messages import Policy, Signal, SignalResult, Token
@@ -26,8 +26,6 @@ CHUNKS_A_TURN = 4
 
 CONSUMER_STATES = ("live", "replaying", "behind", "stalled")
 """At the head; reading what was there when it came; behind the head; not accepting."""
-
-log = get_logger()
 
 
 class Consumer:
@@ -93,12 +91,21 @@ class Consumer:
 
     def start(self) -> None:
         """Begin to send."""
+        subscription = self.subscription
+        self._connection.record.log.info(
+            "consumer.connected",
+            policy=subscription.policy.value,
+            buffer=subscription.buffer,
+            after=subscription.cursor,
+            head=subscription.stream.log.head,
+        )
         self.channel.pump_each_time(self)
         self.pump()
         self._hub.touch(self.channel)  # producers learn of it
 
     # Sending
 
+    @contained
     def pump(self) -> None:
         """Send what there is, as far as the socket accepts it."""
         if self._is_stalled or self._timer is not None or self._connection.is_finished:
@@ -133,6 +140,7 @@ class Consumer:
         loop = self._connection.loop
         self._timer = loop.call_later(delay, self._pump_now) if delay else loop.call_soon(self._pump_now)
 
+    @contained
     def _pump_now(self) -> None:
         self._timer = None
         self.pump()
@@ -143,6 +151,7 @@ class Consumer:
         if self.subscription.policy is Policy.BLOCK:
             self._hub.touch(self.channel)
 
+    @contained
     def drain(self) -> None:
         """Send what is left, then close with 1001."""
         self._draining = True
@@ -150,10 +159,19 @@ class Consumer:
         self.channel.pump_each_time(self)
         self.pump()
 
+    @contained
     def end(self, code: ProblemCode, message: str) -> None:
         """Say why, and where to resume, and close."""
         self._leave_cohort()
         self._connection.refuse(code, message, resume_after=self.subscription.cursor)
+
+    def fail(self) -> None:
+        """Something was raised that nobody expected: put it on record, and end the connection."""
+        self._connection.fail()
+
+    def account(self) -> dict[str, int]:
+        """What it was sent of its stream."""
+        return {"events": self.subscription.delivered, "bytes": self.subscription.delivered_bytes}
 
     def finished(self) -> None:
         """Nothing more is sent: whoever waits for this consumer need not any more."""
@@ -180,11 +198,13 @@ class Consumer:
             self.pump()
             self._tell_of_room()
 
+    @contained
     def check_lag(self) -> None:
         """Let the policy judge the lag, if this consumer can't take: of one that can, the cohort has the cursor."""
         if self._is_stalled and not self._connection.is_finished and not self.subscription.judge():
             self._disconnect("fell behind by more than its buffer")
 
+    @contained
     def sweep(self, now: float) -> None:
         """Act on the deadlines of a stalled socket."""
         settings = self._hub.settings
@@ -196,15 +216,13 @@ class Consumer:
         ):
             self._disconnect(f"held producers up for block_timeout ({settings.block_timeout} s)")
         elif stalled_for >= settings.send_timeout:
-            log.info("consumer.aborted", stream=self.subscription.stream.id, send_timeout=settings.send_timeout)
-            self._connection.give_up()
+            self._connection.give_up(f"its socket accepted nothing for send_timeout ({settings.send_timeout:g} s)")
         else:
             self.check_lag()
 
     def _disconnect(self, why: str) -> None:
         subscription = self.subscription
         subscription.stream.counters.disconnected += 1
-        log.info("consumer.disconnected", stream=subscription.stream.id, policy=subscription.policy, why=why)
         self.end(ProblemCode.SLOW_CONSUMER, f"policy {subscription.policy}: this consumer {why}; resume to go on")
 
     # Receiving

@@ -72,7 +72,7 @@ class _GatewayCollector(Collector):
         roles, states = Counter(dict.fromkeys(ROLES, 0)), Counter(dict.fromkeys(CONSUMER_STATES, 0))
         furthest = 0
         for connection in tuple(self._connections):
-            roles[connection.role or "handshake"] += 1
+            roles[connection.record.role or "handshake"] += 1
             if isinstance(connection.peer, Consumer):
                 states[connection.peer.state] += 1
                 furthest = max(furthest, connection.peer.lag)

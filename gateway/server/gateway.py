@@ -162,10 +162,8 @@ class Gateway:
             connection.refuse(error.code, error.message)
         except StreamError as error:
             connection.refuse(ProblemCode.OVERLOADED, error.detail)
-        except Exception:
-            self.hub.tally.faults += 1
-            log.exception("connection.failed")
-            connection.refuse(ProblemCode.GATEWAY_FAULT, "the gateway failed on this request; it has been logged")
+        except Exception:  # noqa: BLE001 - whatever it is, it is this connection's alone
+            connection.fail()
 
     def _start_consumer(self, connection: GatewayConnection, target: Target) -> None:
         request = parse_subscribe(target.query)
@@ -189,13 +187,15 @@ class Gateway:
 
     def sweep(self, now: float) -> None:
         """Keep quiet connections alive, give up on dead ones and, where that is asked for, on unused ones."""
-        clock = self._guard.now
+        settings, clock = self.settings, self._guard.now
         for connection in tuple(self._connections):
-            end_if_expired(connection, clock)
-            if not connection.keep_alive(now, self.settings.ping_interval, self.settings.ping_timeout):
-                log.info("connection.timed_out", ping_timeout=self.settings.ping_timeout)
-            elif self.settings.idle_timeout:
-                connection.end_if_idle(now, self.settings.idle_timeout)
+            try:
+                end_if_expired(connection, clock)
+                is_alive = connection.keep_alive(now, settings.ping_interval, settings.ping_timeout)
+                if is_alive and settings.idle_timeout:
+                    connection.end_if_idle(now, settings.idle_timeout)
+            except Exception:  # noqa: BLE001 - one peer's fault is not another's
+                connection.fail()
 
     async def drain(self) -> None:
         """Go away: not ready, then nobody new; peers take what is left and are closed with 1001, spread over time.
@@ -246,7 +246,7 @@ class Gateway:
     def abort(self) -> None:
         """Drop every connection at once."""
         for connection in tuple(self._accepted):
-            connection.transport.abort()
+            connection.give_up("still there when the gateway went away")
 
 
 def _check_id(target: Target) -> str:

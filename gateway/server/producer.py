@@ -9,18 +9,16 @@ from msgspec import UNSET, Raw, UnsetType
 from gateway.access import Action, Grant
 from gateway.hub.hub import Hub
 from gateway.server.connection import GatewayConnection
+from gateway.server.containment import contained
 from gateway.server.rate import TokenBucket
 from gateway.streams.producers import Producer as Pen
 from gateway.streams.producers import Verdict
 from gateway.streams.stream import Stream
-from gateway.telemetry import get_logger
 from protocol.addresses import OnFull, PublishRequest
 from protocol.codes import CloseCode, ProblemCode
 from protocol.errors import StreamError, WireError, is_closed
 from protocol.events import Event
 from protocol.messages import Ack, Audience, Message, Ready, Signal, Token
-
-log = get_logger()
 
 
 class Producer:
@@ -28,6 +26,7 @@ class Producer:
 
     __slots__ = (
         "_allowance",
+        "_appended",
         "_connection",
         "_hub",
         "_items",
@@ -49,6 +48,7 @@ class Producer:
         self._on_full: OnFull = request.on_full
         self._items: deque[tuple[str, bytes | Raw | Event]] = deque()  # (place in its batch, …) yet to be appended
         self._allowance: TokenBucket | None = None
+        self._appended = 0  # events, from this connection
         self._seq = 0  # the last one appended from this connection
         self._numbered: int | UnsetType = UNSET  # the last producer_seq accepted from this connection
         self.audience = 0  # consumers, as last told
@@ -58,6 +58,7 @@ class Producer:
     def start(self) -> None:
         """Say where things stand, fence older generations, and begin to listen."""
         stream = self.stream
+        self._connection.record.log.info("producer.connected", producer=self._pen.id, generation=self._pen.generation)
         stream.producer_came()
         stream.leases.returned(self._pen.id)
         for inlet in tuple(self.channel.inlets):
@@ -76,6 +77,7 @@ class Producer:
         if stream.is_closed:
             self._refuse_closed()
 
+    @contained
     def fence_if_older(self) -> None:
         """End this connection if a newer generation of its producer id has come."""
         if not self.stream.producers.is_current(self._pen):
@@ -191,6 +193,7 @@ class Producer:
             else:
                 self.end(ProblemCode.OVERLOADED, error.detail)
             return
+        self._appended += 1
         self._accepted(event.producer_seq, seq)
 
     def _accepted(self, number: int | UnsetType, seq: int) -> None:
@@ -211,10 +214,12 @@ class Producer:
 
     # The channel's side
 
+    @contained
     def go_on(self) -> None:
         """There is room again."""
         self._take_all()
 
+    @contained
     def acknowledge(self) -> None:
         """Tell the producer what was appended in this turn."""
         self._hub.tally.acks += 1
@@ -224,10 +229,15 @@ class Producer:
         """Pass a consumer's signal on, past whatever waits here; not to a producer that reads nothing."""
         if self._connection.paused or self._connection.is_finished:
             return False
+        try:
+            self._connection.tell(signal)
+        except Exception:  # noqa: BLE001 - not the fault of the consumer that signals
+            self.fail()
+            return False
         self._hub.tally.signals += 1
-        self._connection.tell(signal)
         return True
 
+    @contained
     def tell_audience(self, consumers: int) -> None:
         """Tell the producer how many follow."""
         self.audience = consumers
@@ -240,6 +250,7 @@ class Producer:
 
     # The end
 
+    @contained
     def drain(self) -> None:
         """Close with 1001: what was acknowledged stays, the rest is to be sent elsewhere."""
         self.channel.flush()
@@ -250,11 +261,17 @@ class Producer:
 
     def end(self, code: ProblemCode, why: str) -> None:
         """Say why, and close; what waits for room was never acknowledged."""
-        if not self._connection.is_finished:
-            log.info("producer.ended", stream=self.stream.id, producer=self._pen.id, code=code.value)
         self._items.clear()
         self.channel.remove_inlet(self)
         self._connection.refuse(code, why)
+
+    def fail(self) -> None:
+        """Something was raised that nobody expected: put it on record, and end the connection."""
+        self._connection.fail()
+
+    def account(self) -> dict[str, int]:
+        """What it brought."""
+        return {"events": self._appended}
 
     def finished(self) -> None:
         """Nothing more is taken; `lost` does what is to be done."""
@@ -267,12 +284,12 @@ class Producer:
         """The producer reads again."""
         self._hub.stop_sweeping(self)
 
+    @contained
     def sweep(self, now: float) -> None:
         """Give up on a producer that doesn't read."""
         send_timeout = self._hub.settings.send_timeout
         if self._connection.stalled_for(now) >= send_timeout:
-            log.info("producer.aborted", stream=self.stream.id, send_timeout=send_timeout)
-            self._connection.give_up()
+            self._connection.give_up(f"read none of its acks for send_timeout ({send_timeout:g} s)")
 
     def lost(self) -> None:
         """The connection is gone; what it had not got appended was never acknowledged."""
