@@ -319,7 +319,8 @@ class Channel:
 
     def abandon(self) -> None:
         """End who would be given again what could not be read: it would fail at every flush."""
-        for cohort in tuple(self._cohorts.values()):
+        self._round.clear()
+        for cohort in tuple(chain.from_iterable(self._cohorts.values())):
             for outlet in cohort.dissolve():
                 outlet.end(ProblemCode.GATEWAY_FAULT, "the gateway failed on this stream; it has been logged")
 

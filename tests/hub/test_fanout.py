@@ -11,6 +11,7 @@ from gateway.hub import hub as hub_module
 from gateway.hub.channel import COHORT_SIZE, Channel, Cohort
 from gateway.streams.stream import Stream
 from protocol.addresses import SubscribeRequest
+from protocol.codes import ProblemCode
 from protocol.events import TextDelta
 from protocol.framing import payloads
 from tests.server.waiting import eventually, turn
@@ -45,6 +46,9 @@ class Reader:
 
     def check_lag(self) -> None:
         raise AssertionError("this reader never rests")
+
+    def end(self, code: ProblemCode, message: str) -> None:
+        raise AssertionError(f"this reader is always served: {code} {message}")
 
     def leave(self) -> None:
         self._channel.leave(self, self.cohort)

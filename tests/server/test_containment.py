@@ -9,7 +9,7 @@ import pytest
 
 from gateway.hub import Hub
 from gateway.hub.channel import Channel
-from gateway.server import Gateway
+from gateway.server import Gateway, connection
 from gateway.server.connection import GatewayConnection
 from gateway.streams.leases import Leases
 from gateway.streams.manager import StreamManager
@@ -157,7 +157,7 @@ async def test_a_stream_that_cannot_be_read_lets_its_cohort_go(
             assert text_of(await again.read_until("caught_up")) == "ab"
 
 
-@pytest.mark.parametrize("name", ["_give_up_unless_read", "check_frame", "hold_reading", "release_reading"])
+@pytest.mark.parametrize("name", ["check_frame", "hold_reading", "release_reading"])
 async def test_a_fault_of_the_connection_itself_ends_it(
     gateway: Gateway, monkeypatch: pytest.MonkeyPatch, logs: Logs, name: str
 ) -> None:
@@ -229,6 +229,7 @@ async def test_a_fault_in_a_stalled_consumer_is_its_own(
     start_gateway: StartGateway, monkeypatch: pytest.MonkeyPatch, logs: Logs
 ) -> None:
     gateway = await start_gateway(send_timeout=0.2)
+    monkeypatch.setattr(connection, "CLOSE_TIMEOUT", 0.05)
     async with stalled(gateway, "policy=disconnect&buffer=1"):
         Broken(monkeypatch, Subscription, "judge")
         gateway.hub.get("demo").send_nowait(TextDelta("x"))
