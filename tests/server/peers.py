@@ -71,12 +71,15 @@ class Peer:
 
 
 @asynccontextmanager
-async def peer(gateway: Gateway, path: str, subprotocol: str | None = None) -> AsyncIterator[Peer]:
+async def peer(
+    gateway: Gateway, path: str, subprotocol: str | None = None, token: str | None = None
+) -> AsyncIterator[Peer]:
     """Connect to a path under `/v1/streams/`; the connection is closed on leaving."""
     offered = [Subprotocol(subprotocol)] if subprotocol else None
     async with connect(
         f"{gateway.url}/v1/streams/{path}",
         subprotocols=offered,
+        additional_headers=None if token is None else {"Authorization": f"Bearer {token}"},
         proxy=None,
         max_size=None,
         max_queue=None,  # the client always reads; one that doesn't is a `RawPeer`
@@ -87,16 +90,20 @@ async def peer(gateway: Gateway, path: str, subprotocol: str | None = None) -> A
 
 
 @asynccontextmanager
-async def consumer(gateway: Gateway, query: str = "", stream: str = "demo") -> AsyncIterator[Peer]:
+async def consumer(
+    gateway: Gateway, query: str = "", stream: str = "demo", token: str | None = None
+) -> AsyncIterator[Peer]:
     """A consumer that has read nothing yet."""
-    async with peer(gateway, f"{stream}/subscribe?{query}".rstrip("?")) as it:
+    async with peer(gateway, f"{stream}/subscribe?{query}".rstrip("?"), token=token) as it:
         yield it
 
 
 @asynccontextmanager
-async def producer(gateway: Gateway, query: str = "", stream: str = "demo") -> AsyncIterator[Peer]:
+async def producer(
+    gateway: Gateway, query: str = "", stream: str = "demo", token: str | None = None
+) -> AsyncIterator[Peer]:
     """A producer that has read its `ready`."""
-    async with peer(gateway, f"{stream}/publish?{query}".rstrip("?")) as it:
+    async with peer(gateway, f"{stream}/publish?{query}".rstrip("?"), token=token) as it:
         assert (await it.read())["type"] == "ready"
         yield it
 
