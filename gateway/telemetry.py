@@ -3,6 +3,32 @@
 An event's name is a dotted fact in the past tense (`consumer.closed`), its circumstances are keys beside it
 (`code=4000`). Off a terminal a line is a JSON object, on one it is coloured text. Records of the standard `logging`
 module (websockets, asyncio) take the same way, so that nothing else ever writes to standard error.
+
+Nothing is logged per event, and never what an event says, nor a token. Every line about a connection has `connection`
+(a short id), `remote` and `stream`.
+
+| fact | level | what it says beside its name |
+|---|---|---|
+| `gateway.started` | info | `url`, `host`, `port`, `pid` |
+| `gateway.reloaded` | info | certificates and keys were read again |
+| `gateway.reload_failed` | error | `reason`; what was there before stays |
+| `gateway.drain_started` | info | `signal` |
+| `gateway.killed` | warning | a second `signal` came |
+| `gateway.stopped` | info | |
+| `loop.blocked` | warning | `seconds` for which nobody was served |
+| `drain.timed_out` | warning | `connections` that were dropped |
+| `consumer.connected` | info | `policy`, `buffer`, `after`, `head`, `agent` |
+| `consumer.ended` | info | `code`, `by` (`gateway` or `peer`), `why`, `events`, `bytes`, `seconds` |
+| `producer.connected` | info | `producer`, `generation`, `agent` |
+| `producer.ended` | info | `code`, `by`, `why`, `events`, `seconds` |
+| `producer.lost` | info | `stream`, `producer`, `lease`: it left a message unfinished |
+| `stream.closed` | info | `stream`, `reason`, `head` |
+| `token.expired` | info | `subject`, `stream` |
+| `jwks.fetch_failed` | warning | `url`, `why`; the keys that are known stay |
+| `connection.failed` | error | a fault of the gateway, with its traceback; the connection ends with 1011 |
+| `channel.flush_failed` | error | likewise, of a `stream`: its consumers end |
+| `admission.failed` | error | likewise, of a request: it is answered 500 |
+| `sweep.failed` | error | likewise, of a deadline of a `peer` |
 """
 
 from __future__ import annotations
@@ -12,10 +38,11 @@ import os
 import sys
 from collections.abc import Iterable
 from contextlib import suppress
+from traceback import format_exception
 from typing import Any, TextIO, cast
 
 import structlog
-from structlog.typing import EventDict, Processor, WrappedLogger
+from structlog.typing import EventDict, ExcInfo, Processor, WrappedLogger
 
 from gateway.config import Settings
 
@@ -104,9 +131,16 @@ def _console(stream: TextIO) -> list[Processor]:
             colors=stream.isatty() and not os.environ.get("NO_COLOR"),
             repr_native_str=True,
             timestamp_key="timestamp",
-            exception_formatter=structlog.dev.plain_traceback,
+            exception_formatter=_indent_traceback,
         )
     ]
+
+
+def _indent_traceback(sio: TextIO, exc_info: ExcInfo) -> None:
+    """A traceback under its line, indented: a word of a peer in it neither looks like a line nor drives a terminal."""
+    for line in "".join(format_exception(*exc_info)).rstrip("\n").split("\n"):
+        shown = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in line)
+        print(f"\n    {shown}", end="", file=sio)
 
 
 def _put_name_first(_logger: WrappedLogger, _method: str, event_dict: EventDict) -> EventDict:

@@ -37,6 +37,10 @@ HARD_MESSAGE_LIMIT = 1024 * 1024
 """Bytes past which a message ends the connection with 1009; up to here, `max_message` only refuses the message."""
 
 
+MAX_AGENT = 100
+"""Characters of a peer's `User-Agent` that are logged."""
+
+
 class Peer(Protocol):
     """What a connection serves: a consumer or a producer."""
 
@@ -128,6 +132,12 @@ class GatewayConnection(ServerConnection):
             remote=f"{host}:{port}",
             stream=self.target.stream_id,
         )
+
+    @property
+    def agent(self) -> str | None:
+        """What the peer's program calls itself."""
+        names = self.request.headers.get_all("User-Agent") if self.request is not None else []
+        return names[0][:MAX_AGENT] if names else None
 
     def give_up(self, why: str) -> None:
         """Abort the socket of a peer that does nothing any more."""

@@ -98,6 +98,7 @@ class Consumer:
             buffer=subscription.buffer,
             after=subscription.cursor,
             head=subscription.stream.log.head,
+            agent=self._connection.agent,
         )
         self.channel.pump_each_time(self)
         self.pump()

@@ -58,7 +58,12 @@ class Producer:
     def start(self) -> None:
         """Say where things stand, fence older generations, and begin to listen."""
         stream = self.stream
-        self._connection.record.log.info("producer.connected", producer=self._pen.id, generation=self._pen.generation)
+        self._connection.record.log.info(
+            "producer.connected",
+            producer=self._pen.id,
+            generation=self._pen.generation,
+            agent=self._connection.agent,
+        )
         stream.producer_came()
         stream.leases.returned(self._pen.id)
         for inlet in tuple(self.channel.inlets):

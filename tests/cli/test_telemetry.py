@@ -159,3 +159,19 @@ def test_what_is_no_unicode_is_written_escaped(pipe: tuple[int, int]) -> None:
         read = configured(pipe, log_format=form)
         structlog.get_logger().info("file.read", path="\udcff")
         assert "udcff" in read()
+
+
+def test_a_traceback_on_a_terminal_is_indented_and_cannot_drive_it(terminal: tuple[int, int]) -> None:
+    def complain() -> None:
+        raise ValueError(HOSTILE + "\u2028\x85\udcff")
+
+    read = configured(terminal)
+    try:
+        complain()
+    except ValueError:
+        structlog.get_logger().exception("stream.failed")
+    lines = read().splitlines()
+    assert "stream.failed" in lines[0]
+    assert len(lines) > 3
+    assert all(line.startswith("    ") for line in lines[1:]), lines
+    assert "\x1b[2J" not in "".join(lines)
