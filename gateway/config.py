@@ -7,7 +7,7 @@ Every setting is a flag of `deltawire serve` (`--retention-events`), an environm
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from msgspec import Meta, Struct
@@ -17,6 +17,19 @@ from protocol.messages import Policy
 
 KIB = 1024
 MIB = 1024 * KIB
+
+
+GROUPS: Final = {
+    "host": "Listening",
+    "tls_cert": "TLS",
+    "auth_key": "Access",
+    "max_message": "Limits",
+    "policy": "Consumers",
+    "block_timeout": "Timeouts, in seconds",
+    "closed_retention": "Lifetime of streams, in seconds",
+    "log_level": "Logs",
+}
+"""The headings of groups of settings, by the setting each begins with."""
 
 
 class ConfigError(DeltawireError):
@@ -193,6 +206,17 @@ def _convert(values: dict[str, Any]) -> Settings:
         return msgspec.convert(values, Settings, strict=False)
     except msgspec.ValidationError as error:
         raise ConfigError(str(error).replace("Object contains unknown field", "unknown setting")) from None
+
+
+def grouped_settings() -> dict[str, list[str]]:
+    """The names of all settings by the heading of their group, in order."""
+    groups: dict[str, list[str]] = {}
+    names: list[str] = []
+    for name in Settings.__struct_fields__:
+        if name in GROUPS:
+            names = groups[GROUPS[name]] = []
+        names.append(name)
+    return groups
 
 
 def read_config_file(path: Path) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import click
 import msgspec
 from msgspec import inspect
 
-from gateway.config import ConfigError, Settings, read_config_file
+from gateway.config import ConfigError, Settings, grouped_settings, read_config_file
 from protocol.addresses import check_producer_id, check_stream_id
 from protocol.events import EventType, parse_event_type
 from protocol.messages import Policy
@@ -121,6 +121,18 @@ def _use_config_file(ctx: click.Context, param: click.Parameter, path: Path | No
         ctx.default_map = read_config_file(path)
     except ConfigError as error:
         raise click.BadParameter(str(error), ctx, param) from None
+
+
+class SettingsCommand(click.Command):
+    """A command that takes all settings: its help shows them in their groups."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the command's own options, then each group of settings."""
+        records = {it.name: record for it in self.get_params(ctx) if (record := it.get_help_record(ctx)) is not None}
+        groups = [(heading, [records.pop(name) for name in names]) for heading, names in grouped_settings().items()]
+        for heading, rows in [("Options", list(records.values())), *groups]:
+            with formatter.section(heading):
+                formatter.write_dl(rows)
 
 
 def settings_options(command: Command) -> Command:

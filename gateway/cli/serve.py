@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import click
 
 from gateway.cli.ending import StartFailure
-from gateway.cli.options import examples, settings_options
+from gateway.cli.options import SettingsCommand, examples, settings_options
 from gateway.cli.systemd import Notifier, take_sockets
 from gateway.config import ConfigError, Settings, make_settings
 from gateway.server import Gateway
@@ -35,6 +35,7 @@ log = get_logger()
 
 @click.command(
     "serve",
+    cls=SettingsCommand,
     epilog=examples(
         "deltawire serve",
         "deltawire serve --host 0.0.0.0 --port 9000",

@@ -53,8 +53,7 @@ async def listen(
             "ssl_handshake_timeout": settings.handshake_timeout,
             "ssl_shutdown_timeout": TLS_CLOSE_TIMEOUT,
         }
-    addresses = [_address_of(it) for it in given] or await _resolve(settings.host, settings.port)
-    check_exposure(addresses, is_authenticated=is_authenticated(settings), is_accepted=settings.insecure_no_auth)
+    addresses = await find_addresses(settings, given)
     if given:
         servers = [await open_server(sock=it, **options) for it in given]
     else:
@@ -64,6 +63,13 @@ async def listen(
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)  # accepted sockets inherit both
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
     return servers
+
+
+async def find_addresses(settings: Settings, given: Sequence[socket.socket] = ()) -> list[str]:
+    """The numeric addresses that would be listened on; arguments and errors as those of `listen`."""
+    addresses = [_address_of(it) for it in given] or await _resolve(settings.host, settings.port)
+    check_exposure(addresses, is_authenticated=is_authenticated(settings), is_accepted=settings.insecure_no_auth)
+    return addresses
 
 
 def is_authenticated(settings: Settings) -> bool:
@@ -78,6 +84,6 @@ async def _resolve(host: str, port: int) -> list[str]:
 
 
 def _address_of(given: socket.socket) -> str:
-    if given.family not in (socket.AF_INET, socket.AF_INET6):
+    if given.family not in (socket.AF_INET, socket.AF_INET6) or given.type != socket.SOCK_STREAM:
         raise ConfigError("the socket that was passed is not one of TCP: the gateway serves no other")
     return str(given.getsockname()[0])

@@ -1,0 +1,84 @@
+"""`deltawire check-config`: what a gateway would be started with, where it comes from, and whether it holds."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any, Final
+from urllib.parse import urlsplit, urlunsplit
+
+import click
+import msgspec
+from click.core import ParameterSource
+
+from gateway.cli.ending import StartFailure, say
+from gateway.cli.options import SettingsCommand, examples, settings_options
+from gateway.config import ConfigError, Settings, grouped_settings, make_settings
+from gateway.server import Gateway
+from gateway.server.listening import find_addresses
+
+ORIGINS: Final = {
+    ParameterSource.COMMANDLINE: "flag",
+    ParameterSource.ENVIRONMENT: "environment",
+    ParameterSource.DEFAULT_MAP: "file",
+}
+"""What each source of a value is called; any other is its default."""
+
+
+@click.command(
+    "check-config",
+    cls=SettingsCommand,
+    epilog=examples("deltawire check-config --config deltawire.toml", "deltawire check-config --host 0.0.0.0"),
+)
+@settings_options
+@click.pass_context
+def command(ctx: click.Context, /, **values: Any) -> None:
+    """Check all settings, and print them as a TOML file that says where each value comes from.
+
+    Takes what `deltawire serve` takes, and reads the files that settings name; nothing is listened on. What is secret
+    in a URL is not printed. The exit status is 0 if `serve` could start with these settings, otherwise 2.
+    """
+    try:
+        settings = make_settings(values)
+    except ConfigError as error:
+        raise StartFailure(str(error)) from None
+    click.echo("\n".join(_lines(ctx, settings)))
+    try:
+        asyncio.run(_check(settings))
+    except ConfigError as error:
+        raise StartFailure(str(error)) from None
+    except OSError as error:
+        raise StartFailure(f"host {settings.host}: {error.strerror}") from None
+    except UnicodeError:
+        raise StartFailure(f"host {settings.host}: not a host name") from None
+    say("these settings are good")
+
+
+async def _check(settings: Settings) -> None:
+    """Do what a start does before it listens."""
+    Gateway(settings)
+    await find_addresses(settings)
+
+
+def _lines(ctx: click.Context, settings: Settings) -> Iterator[str]:
+    values = msgspec.to_builtins(settings)
+    for heading, names in grouped_settings().items():
+        yield f"# {heading}"
+        for name in names:
+            value = msgspec.json.encode(redact(values[name])).decode()  # the scalars of JSON are those of TOML
+            yield f"{name} = {value}  # {_origin(ctx, name)}"
+        yield ""
+
+
+def _origin(ctx: click.Context, name: str) -> str:
+    source = ctx.get_parameter_source(name)
+    return "default" if source is None else ORIGINS.get(source, "default")
+
+
+def redact(value: Any) -> Any:
+    """A value without what may be secret in it: whom a URL logs in as, and its query string."""
+    if not isinstance(value, str) or "://" not in value:
+        return value
+    parts = urlsplit(value)
+    host = f"[redacted]@{parts.netloc.rpartition('@')[2]}" if "@" in parts.netloc else parts.netloc
+    return urlunsplit((parts.scheme, host, parts.path, "redacted" if parts.query else "", ""))

@@ -1,0 +1,89 @@
+"""`deltawire check-config`: effective settings with their origins, and what is wrong with them."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from gateway.cli.check_config import redact
+from gateway.config import GROUPS, Settings, grouped_settings
+from tests.certificates import make_certificates
+from tests.cli.processes import Run
+
+
+async def test_every_setting_is_printed_with_where_it_comes_from(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "deltawire.toml"
+    path.write_text("port = 9000\nbuffer = 7\nsend_timeout = 3\n")
+    done = await run("check-config", f"--config={path}", "--port=9001", env={"DELTAWIRE_BUFFER": "8"})
+    assert (done.status, done.errors) == (0, "deltawire: these settings are good\n")
+    lines = done.output.splitlines()
+    for line in (
+        'host = "127.0.0.1"  # default',
+        "port = 9001  # flag",
+        "buffer = 8  # environment",
+        "send_timeout = 3.0  # file",
+    ):
+        assert line in lines
+    printed = tomllib.loads(done.output)
+    assert printed == msgspec.to_builtins(Settings(port=9001, buffer=8, send_timeout=3.0))
+
+
+async def test_what_it_prints_is_a_file_that_says_the_same(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "printed.toml"
+    path.write_text((await run("check-config", "--buffer=7", "--no-allow-block")).output)
+    again = await run("check-config", f"--config={path}")
+    assert tomllib.loads(again.output) == tomllib.loads(path.read_text())
+    assert "buffer = 7  # file" in again.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["--tls-cert=absent.pem", "--tls-key={key}"], "tls_cert absent.pem: No such file or directory"),
+        (["--tls-cert={cert}", "--tls-key={client_key}"], "is not the key of the certificate"),
+        (["--auth-key=absent.key"], "absent.key: No such file or directory"),
+        (["--host=0.0.0.0"], "--insecure-no-auth"),
+        (["--host=no-such-host.invalid"], "host no-such-host.invalid: "),
+        (["--host=a..b"], "host a..b: not a host name"),
+        (["--drain-delay=30"], "drain_delay is a part of drain_timeout"),
+        (["--port=many"], "--port"),
+        (["--config=absent.toml"], "absent.toml: No such file or directory"),
+    ],
+)
+async def test_what_serve_could_not_start_with_is_one_line_and_status_2(
+    run: Run, tmp_path: Path, arguments: list[str], reason: str
+) -> None:
+    files = make_certificates(tmp_path / "tls")
+    done = await run("check-config", *(it.format(**files._asdict()) for it in arguments))
+    assert (done.status, len(done.errors.splitlines())) == (2, 1)
+    assert done.errors.startswith("deltawire: error: ")
+    assert reason in done.errors
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ("https://keys.example/jwks.json", "https://keys.example/jwks.json"),
+        ("https://me:secret@keys.example:8443/a?token=secret", "https://[redacted]@keys.example:8443/a?redacted"),
+        ("/etc/deltawire/key.pem", "/etc/deltawire/key.pem"),
+        (8765, 8765),
+    ],
+)
+def test_nothing_secret_is_printed(value: object, shown: object) -> None:
+    assert redact(value) == shown
+
+
+def test_every_setting_is_in_one_group() -> None:
+    groups = grouped_settings()
+    assert [name for names in groups.values() for name in names] == list(Settings.__struct_fields__)
+    assert list(groups) == list(GROUPS.values())
+
+
+async def test_help_shows_settings_in_their_groups(run: Run) -> None:
+    lines = (await run("serve", "--help")).output.splitlines()
+    headings = [line[:-1] for line in lines if line.endswith(":") and not line.startswith(" ")]
+    assert headings == ["Options", *GROUPS.values()]
+    assert lines.index("TLS:") < next(at for at, line in enumerate(lines) if "--tls-cert " in line)
