@@ -76,6 +76,13 @@ async def read_json(process: Process, stream: asyncio.StreamReader | None) -> di
     return message
 
 
+async def wait_logged(process: Process, event: str) -> dict[str, Any]:
+    """The next line of a process's log that is about an event; what comes before it is of no interest."""
+    while (entry := await read_json(process, process.stderr))["event"] != event:
+        pass
+    return entry
+
+
 def call(arguments: Sequence[str], stdin: bytes, environment: dict[str, str]) -> Done:
     """Run a command in this process, with standard streams and an environment of its own."""
     with TemporaryFile() as given, TemporaryFile() as output, TemporaryFile() as errors:

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.cli.processes import Run, Serve, Start, Terminal, read_json
+from tests.cli.processes import Run, Serve, Start, Terminal, read_json, wait_logged
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
@@ -23,8 +23,7 @@ async def test_a_program_learns_the_port_from_the_log_and_a_signal_drains(
     assert (served.started["host"], served.started["port"]) == (url.hostname, url.port)
     assert (await run("streams", "list", f"--url={served.url}")).status == 0
     served.process.send_signal(signum)
-    drained = await read_json(served.process, served.process.stderr)
-    assert (drained["event"], drained["signal"]) == ("gateway.drain_started", signum.name)
+    assert (await wait_logged(served.process, "gateway.drain_started"))["signal"] == signum.name
     output, errors = await served.process.communicate()
     assert served.process.returncode == 0
     assert output == b""
@@ -44,7 +43,7 @@ async def test_a_second_signal_ends_a_drain_at_once(serve: Serve, run: Run) -> N
         published = await run("publish", "demo", "--format=text", f"--url={served.url}", stdin=answer * 50)
         assert published.status == 0
         served.process.terminate()
-        assert (await read_json(served.process, served.process.stderr))["event"] == "gateway.drain_started"
+        await wait_logged(served.process, "gateway.drain_started")
         served.process.terminate()
         _, errors = await served.process.communicate()
     assert served.process.returncode == 128 + signal.SIGTERM

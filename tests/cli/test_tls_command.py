@@ -15,7 +15,7 @@ from gateway.config import make_settings
 from gateway.server import Gateway
 from protocol.events import TextDelta
 from tests.certificates import Certificates, make_certificates
-from tests.cli.processes import Run, Serve, Start, read_json
+from tests.cli.processes import Run, Serve, Start, wait_logged
 
 
 @pytest.fixture(scope="module")
@@ -97,13 +97,13 @@ async def test_sighup_exchanges_certificates_and_drops_nobody(serve: Serve, star
             pass
         new = make_certificates(tmp_path / "live")
         served.process.send_signal(signal.SIGHUP)
-        assert (await read_json(served.process, served.process.stderr))["event"] == "gateway.reloaded"
+        await wait_logged(served.process, "gateway.reloaded")
         async with Subscriber(served.url, "demo", tls=new.context(), retry_for=0) as fresh:
             assert fresh.subscribed is not None
         shutil.copy(new.client_key, new.key)
         served.process.send_signal(signal.SIGHUP)
-        failed = await read_json(served.process, served.process.stderr)
-        assert (failed["event"], failed["level"]) == ("gateway.reload_failed", "error")
+        failed = await wait_logged(served.process, "gateway.reload_failed")
+        assert failed["level"] == "error"
         assert "is not the key" in failed["reason"]
         async with Subscriber(served.url, "demo", tls=new.context(), retry_for=0) as fresh:
             assert fresh.subscribed is not None
