@@ -8,6 +8,7 @@ from ssl import SSLContext
 
 import click
 
+from gateway.cli.credentials import GivenToken, token_options
 from gateway.cli.ending import Status, say, wrong_arguments_told
 from gateway.cli.options import PRODUCER_ID, FiniteRange, examples, stream_argument, url_option
 from gateway.cli.pace import Pace
@@ -62,6 +63,7 @@ from protocol.providers import TRANSLATORS
 )
 @url_option
 @tls_options
+@token_options
 def command(  # noqa: PLR0913 - one argument an option
     stream: str,
     command: tuple[str, ...],
@@ -75,6 +77,7 @@ def command(  # noqa: PLR0913 - one argument an option
     until_alone: float | None,
     url: str,
     tls: SSLContext | None,
+    token: GivenToken,
 ) -> int:
     """Publish standard input, or what COMMAND prints, to STREAM.
 
@@ -94,7 +97,14 @@ def command(  # noqa: PLR0913 - one argument an option
     patience = Patience(url, say)
     with wrong_arguments_told():
         publisher = Publisher(
-            url, stream, producer=producer, generation=generation or 0, on_full=on_full, on_reconnect=patience, tls=tls
+            url,
+            stream,
+            producer=producer,
+            generation=generation or 0,
+            on_full=on_full,
+            on_reconnect=patience,
+            token=token,
+            tls=tls,
         )
 
     async def run() -> int:

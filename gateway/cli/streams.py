@@ -11,6 +11,7 @@ import click
 import httpx
 import msgspec
 
+from gateway.cli.credentials import GivenToken, token_options
 from gateway.cli.ending import Failure
 from gateway.cli.options import POLICY, examples, stream_argument, url_option
 from gateway.cli.render import make_printable
@@ -42,10 +43,11 @@ def command() -> None:
 @command.command("list", epilog=examples("deltawire streams list --url ws://gateway:8765"))
 @json_option
 @url_option
+@token_options
 @tls_options
-def list_streams(*, as_json: bool, url: str, tls: SSLContext | None) -> None:
+def list_streams(*, as_json: bool, url: str, token: GivenToken, tls: SSLContext | None) -> None:
     """List all streams."""
-    answer = _ask("GET", url, "", tls=tls)
+    answer = _ask("GET", url, "", token, tls)
     if as_json:
         click.echo(answer, nl=False)
         return
@@ -57,10 +59,11 @@ def list_streams(*, as_json: bool, url: str, tls: SSLContext | None) -> None:
 @stream_argument
 @json_option
 @url_option
+@token_options
 @tls_options
-def show_info(*, stream: str, as_json: bool, url: str, tls: SSLContext | None) -> None:
+def show_info(*, stream: str, as_json: bool, url: str, token: GivenToken, tls: SSLContext | None) -> None:
     """Show all the gateway knows of STREAM."""
-    _show(_ask("GET", url, stream, tls=tls), as_json=as_json)
+    _show(_ask("GET", url, stream, token, tls), as_json=as_json)
 
 
 @command.command(
@@ -72,42 +75,63 @@ def show_info(*, stream: str, as_json: bool, url: str, tls: SSLContext | None) -
 @click.option("--buffer", type=click.IntRange(1, MAX_BUFFER), help="Events consumers may fall behind, unless they say.")
 @json_option
 @url_option
+@token_options
 @tls_options
 def create_stream(  # noqa: PLR0913 - one argument an option
-    *, stream: str, policy: str | None, buffer: int | None, as_json: bool, url: str, tls: SSLContext | None
+    *,
+    stream: str,
+    policy: str | None,
+    buffer: int | None,
+    as_json: bool,
+    url: str,
+    token: GivenToken,
+    tls: SSLContext | None,
 ) -> None:
     """Create STREAM; publishing to it would do so too, with the gateway's own policy and buffer."""
     asked = {name: str(value) for name, value in (("policy", policy), ("buffer", buffer)) if value is not None}
-    _show(_ask("PUT", url, stream, asked, tls=tls), as_json=as_json)
+    _show(_ask("PUT", url, stream, token, tls, asked), as_json=as_json)
 
 
 @command.command("close", epilog=examples("deltawire streams close demo"))
 @stream_argument
 @json_option
 @url_option
+@token_options
 @tls_options
-def close_stream(*, stream: str, as_json: bool, url: str, tls: SSLContext | None) -> None:
+def close_stream(*, stream: str, as_json: bool, url: str, token: GivenToken, tls: SSLContext | None) -> None:
     """Close STREAM: its readers get what is left; it can be replayed until its retention ends."""
-    _show(_ask("DELETE", url, stream, tls=tls), as_json=as_json)
+    _show(_ask("DELETE", url, stream, token, tls), as_json=as_json)
 
 
-def _ask(method: str, url: str, stream: str, params: dict[str, str] | None = None, *, tls: SSLContext | None) -> str:
+def _ask(  # noqa: PLR0913, PLR0917 - what a request is made of
+    method: str,
+    url: str,
+    stream: str,
+    token: GivenToken,
+    tls: SSLContext | None,
+    params: dict[str, str] | None = None,
+) -> str:
     """The body the gateway answers with.
 
     Args:
         method: GET, PUT or DELETE.
         url: the gateway's WebSocket address; its HTTP side is on the same port.
         stream: the stream id; empty for all streams.
-        params: of the query string.
+        token: what the gateway wants to see.
         tls: whom to trust; None trusts whom the system trusts.
+        params: of the query string.
 
     Raises:
         Failure: no answer, or a refusal.
     """
     address = f"http{url.removeprefix('ws')}{PREFIX}" + (f"/{quote(stream, safe='')}" if stream else "")
+    text = token() if callable(token) else token
+    headers = {} if text is None else {"Authorization": f"Bearer {text}"}
     try:
         verify = tls or create_default_context()  # httpx would trust a list of its own
-        response = httpx.request(method, address, params=params, timeout=TIMEOUT, verify=verify)
+        response = httpx.request(method, address, params=params, headers=headers, timeout=TIMEOUT, verify=verify)
+    except UnicodeError:
+        raise Failure("the token has a character that no token has") from None
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise Failure(f"no gateway at {url}: {_ERRNO.sub('', str(error)).lower()}") from None
     if not response.is_success:

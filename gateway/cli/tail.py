@@ -12,6 +12,7 @@ from ssl import SSLContext
 import click
 
 from gateway.cli.beside import beside
+from gateway.cli.credentials import GivenToken, token_options
 from gateway.cli.ending import Status, say, wrong_arguments_told
 from gateway.cli.keyboard import Keyboard, is_foreground
 from gateway.cli.options import EVENT_TYPES, POLICY, SEQ, examples, stream_argument, url_option
@@ -19,7 +20,7 @@ from gateway.cli.reconnecting import Patience
 from gateway.cli.render import Frames, Screen, Text, View
 from gateway.cli.stdio import Output
 from gateway.cli.trust import tls_options
-from gateway.client import Frame, NotDelivered, Subscriber, TextMismatch
+from gateway.client import Frame, NotDelivered, NotPermitted, Subscriber, TextMismatch
 from protocol.addresses import MAX_BUFFER, MAX_INTERVAL_MS, Start
 from protocol.events import EventType
 from protocol.messages import Policy, Subscribed
@@ -63,6 +64,7 @@ gateway's `signal_rate`."""
 )
 @url_option
 @tls_options
+@token_options
 def command(  # noqa: PLR0913 - one argument an option
     *,
     stream: str,
@@ -76,6 +78,7 @@ def command(  # noqa: PLR0913 - one argument an option
     interval: int,
     url: str,
     tls: SSLContext | None,
+    token: GivenToken,
 ) -> int:
     """Follow STREAM until it ends.
 
@@ -101,6 +104,7 @@ def command(  # noqa: PLR0913 - one argument an option
             interval=interval,
             on_reconnect=patience,
             tls=tls,
+            token=token,
         )
     return asyncio.run(Tail(subscriber, view, patience).run())
 
@@ -202,7 +206,7 @@ class Tail:
     async def _cancel(self) -> None:
         try:
             count = await self._subscriber.signal("cancel")
-        except (NotDelivered, TimeoutError) as error:
+        except (NotDelivered, NotPermitted, TimeoutError) as error:
             _say_beside(self._view, str(error) or "the gateway did not answer the signal")
         else:
             _say_beside(self._view, f"cancel sent to {count} producer{'' if count == 1 else 's'}")

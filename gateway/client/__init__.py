@@ -14,6 +14,7 @@ Pure, with the clock as an argument:
 
 With sockets:
 
+- `tokens` — where tokens come from, and when a fresh one is due
 - `connection` — one connection after another, and how they fail
 - `subscriber` — `Subscriber`
 - `publication` — the connection side of a publisher
@@ -26,14 +27,17 @@ from gateway.client.errors import (
     Fenced,
     GatewayUnreachable,
     NotDelivered,
+    NotPermitted,
     ProtocolFault,
     Refused,
     StreamClosed,
     StreamFull,
     TextMismatch,
+    TokenUnavailable,
 )
 from gateway.client.publisher import Publisher
 from gateway.client.subscriber import Frame, Subscriber
+from gateway.client.tokens import TokenProvider
 
 __all__ = [
     "ClientError",
@@ -42,6 +46,7 @@ __all__ = [
     "Frame",
     "GatewayUnreachable",
     "NotDelivered",
+    "NotPermitted",
     "ProtocolFault",
     "Publisher",
     "Refused",
@@ -49,4 +54,6 @@ __all__ = [
     "StreamFull",
     "Subscriber",
     "TextMismatch",
+    "TokenProvider",
+    "TokenUnavailable",
 ]

@@ -24,9 +24,10 @@ from websockets.typing import Subprotocol
 
 from gateway.client.backoff import Backoff, Retries
 from gateway.client.errors import ClientError, GatewayUnreachable, ProtocolFault, refusal
+from gateway.client.tokens import Tokens
 from protocol.codec import Codec
 from protocol.codes import STAYS_OPEN, CloseCode, is_retryable
-from protocol.messages import Problem
+from protocol.messages import Problem, Token
 
 MAX_MESSAGE: Final = 4 * 1024 * 1024
 """Bytes of the largest message taken: a folded event can carry 1 MiB of text, four times that when escaped."""
@@ -56,24 +57,27 @@ class Connector:
         backoff: how long the waits between attempts are.
         retry_for: seconds without progress after which to give up; None never does, 0 never retries.
         on_reconnect: told the reason and the seconds of each wait, before it.
+        tokens: what each connection is made with.
         tls: whom to trust where the address is `wss`, and what to show; None trusts whom the system trusts.
 
     Raises:
         ValueError: TLS is set up for an address without it.
     """
 
-    def __init__(  # noqa: PLR0913 - each is one fact about the connections
+    def __init__(  # noqa: PLR0913, PLR0917 - each is one fact about the connections
         self,
         url: str,
         codec: Codec,
         backoff: Backoff,
         retry_for: float | None,
         on_reconnect: OnReconnect | None,
+        tokens: Tokens,
         *,
         tls: ssl.SSLContext | None = None,
     ) -> None:
         if tls is not None and not url.startswith("wss:"):
             raise ValueError(f"TLS is set up, but the address {url!r} does not begin with wss://")
+        self.tokens = tokens
         self._url = url
         self._codec = codec
         self._retries = Retries(backoff, retry_for)
@@ -92,6 +96,7 @@ class Connector:
             GatewayUnreachable: no attempt succeeded in time.
             Refused: the gateway said no before the upgrade.
             ProtocolFault: what answers there is no gateway.
+            TokenUnavailable: the function that gives tokens failed.
         """
         while True:
             if self._failure is not None:
@@ -130,9 +135,21 @@ class Connector:
         """Something was delivered: the next failure starts with the shortest wait and all its time."""
         self._retries.reset()
 
+    async def renew_token(self, connection: ClientConnection) -> None:
+        """Send a fresh token on a connection, in place of the one it was made with.
+
+        Raises:
+            ConnectionClosed: it can't be sent.
+        """
+        token = await self.tokens.renew(asyncio.get_running_loop().time())
+        if token is not None:
+            await connection.send(self._codec.encode(Token(token=token)), text=self._codec.is_text)
+
     async def _connect(self, target: str) -> ClientConnection:
+        token = await self.tokens.take(asyncio.get_running_loop().time())
         return await connect(
             target,
+            additional_headers=None if token is None else {"Authorization": f"Bearer {token}"},
             subprotocols=[Subprotocol(self._codec.subprotocol)],
             compression=None,
             ssl=self._tls or (target.startswith("wss:") or None),  # True trusts whom the system trusts

@@ -9,6 +9,8 @@ ClientError
 │   └── TextMismatch     the text of a message is not what its digest says
 ├── EventRefused         one event was refused; the publisher stays usable
 │   └── StreamFull       a slow consumer holds the stream up and `on_full` is `reject`
+├── NotPermitted         the token does not allow a signal; the subscriber stays usable
+├── TokenUnavailable     the function that gives tokens failed
 └── NotDelivered         what was sent was never confirmed: it may or may not have arrived
 
 Every message is one line that can be shown to a person as it is.
@@ -109,6 +111,14 @@ class EventRefused(ClientError):
 
 class StreamFull(EventRefused):
     """A slow consumer holds the stream up, and this publisher asked not to wait (`on_full="reject"`)."""
+
+
+class NotPermitted(ClientError):
+    """The token does not allow a signal; the subscriber stays usable."""
+
+
+class TokenUnavailable(ClientError):
+    """The function that gives tokens failed, or gave none; the cause is what it raised."""
 
 
 class NotDelivered(ClientError):

@@ -1,8 +1,8 @@
 """The connection side of a publisher: what is sent, what comes back, and what it means.
 
-`run` is one task: it opens a connection, reads what comes, and has a second task beside it that writes. Everything
-shared with the program that publishes is guarded by one condition, so that cancelling a `send` never cuts a message
-in two.
+`run` is one task: it opens a connection, reads what comes, and has tasks beside it that write and renew the token.
+Everything shared with the program that publishes is guarded by one condition, so that cancelling a `send` never cuts a
+message in two.
 """
 
 from __future__ import annotations
@@ -186,9 +186,10 @@ class Publication:
     async def _converse(self, connection: ClientConnection) -> str | ClientError:
         """Publish on one connection until it ends; how it ended."""
         async with asyncio.TaskGroup() as tasks:
-            writer = tasks.create_task(self._write(connection))
+            beside = [tasks.create_task(self._write(connection)), tasks.create_task(self._renew_tokens(connection))]
             ended = await self._read(connection)
-            writer.cancel()
+            for task in beside:
+                task.cancel()
         async with self._changed:
             self._ready = False
             self.consumers = None
@@ -268,6 +269,13 @@ class Publication:
                 await connection.send(self._codec.encode(message), text=self._codec.is_text)
                 if not batch:
                     return
+
+    async def _renew_tokens(self, connection: ClientConnection) -> None:
+        """Send a fresh token whenever one is due."""
+        with suppress(ConnectionClosed):
+            while (due := self._connector.tokens.renew_at) is not None:
+                await asyncio.sleep(due - asyncio.get_running_loop().time())
+                await self._connector.renew_token(connection)
 
     def _may_write(self) -> bool:
         if not self._ready or (self._careful and self.window.in_flight):

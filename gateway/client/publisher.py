@@ -15,6 +15,7 @@ from gateway.client.backoff import DEFAULT_BACKOFF, Backoff
 from gateway.client.connection import Connector, OnReconnect
 from gateway.client.errors import EventRefused
 from gateway.client.publication import Publication
+from gateway.client.tokens import TokenProvider, Tokens
 from gateway.client.urls import publish_url
 from protocol.addresses import OnFull, PublishRequest
 from protocol.codec import JSON, Codec, check_json
@@ -51,6 +52,8 @@ class Publisher:
         retry_for: seconds without progress after which to give up; None never does, 0 never retries.
         codec: `JSON` or `MSGPACK`.
         on_reconnect: told the reason and the seconds of each wait before a new attempt.
+        token: what the gateway wants to see: a token, or a function that gives one, for each connection and before one
+            expires; it may be asynchronous.
         backoff: how long these waits are.
         tls: whom to trust where the address is `wss`, and what to show; None trusts whom the system trusts.
 
@@ -74,6 +77,7 @@ class Publisher:
         on_reconnect: OnReconnect | None = None,
         backoff: Backoff = DEFAULT_BACKOFF,
         tls: SSLContext | None = None,
+        token: TokenProvider | None = None,
     ) -> None:
         self._stream = stream
         self._codec = codec
@@ -83,7 +87,7 @@ class Publisher:
         self._publication = Publication(
             stream=stream,
             target=publish_url(url, stream, request),
-            connector=Connector(url, codec, backoff, retry_for, on_reconnect, tls=tls),
+            connector=Connector(url, codec, backoff, retry_for, on_reconnect, Tokens(token), tls=tls),
             codec=codec,
             window=1 if self._one_by_one else window,
             max_message=max_message,

@@ -21,12 +21,14 @@ from websockets.exceptions import ConnectionClosed
 from gateway.client import connection as connections
 from gateway.client.backoff import DEFAULT_BACKOFF, Backoff
 from gateway.client.connection import Connector, OnReconnect
-from gateway.client.errors import NotDelivered, ProtocolFault, TextMismatch
+from gateway.client.errors import ClientError, NotDelivered, NotPermitted, ProtocolFault, TextMismatch
 from gateway.client.proof import Proof
+from gateway.client.tokens import TokenProvider, Tokens
 from gateway.client.tracker import Tracker
 from gateway.client.urls import subscribe_url
 from protocol.addresses import Start, SubscribeRequest
 from protocol.codec import JSON, Codec
+from protocol.codes import ProblemCode
 from protocol.errors import WireError
 from protocol.events import Event, EventType
 from protocol.messages import (
@@ -71,6 +73,8 @@ class Subscriber:
         retry_for: seconds without progress after which to give up; None never does, 0 never retries.
         codec: `JSON` or `MSGPACK`.
         on_reconnect: told the reason and the seconds of each wait before a new attempt.
+        token: what the gateway wants to see: a token, or a function that gives one, for each connection and before one
+            expires; it may be asynchronous.
         backoff: how long these waits are.
         tls: whom to trust where the address is `wss`, and what to show; None trusts whom the system trusts.
 
@@ -101,6 +105,7 @@ class Subscriber:
         on_reconnect: OnReconnect | None = None,
         backoff: Backoff = DEFAULT_BACKOFF,
         tls: SSLContext | None = None,
+        token: TokenProvider | None = None,
     ) -> None:
         self.position = position
         self.subscribed: Subscribed | None = None
@@ -120,7 +125,7 @@ class Subscriber:
         subscribe_url(url, stream, self._request)  # a wrong argument is told here, where it was given
         self._proof = Proof(types)
         self._tracker = Tracker(position, filtered=types is not None)
-        self._connector = Connector(url, codec, backoff, retry_for, on_reconnect, tls=tls)
+        self._connector = Connector(url, codec, backoff, retry_for, on_reconnect, Tokens(token), tls=tls)
         self._connection: ClientConnection | None = None
         self._problem: Problem | None = None
         self._over = False  # the end was read, or the reader left: nothing more is read
@@ -205,6 +210,7 @@ class Subscriber:
         Raises:
             WireError: name or data can't be sent.
             TimeoutError: no answer in time; the signal may have been delivered.
+            NotPermitted: the token does not allow it.
             NotDelivered: the connection was lost, which the next frame asked for brings back, or the stream has ended.
         """
         key = uuid4().hex
@@ -231,7 +237,7 @@ class Subscriber:
             if self._connection is None:
                 self._connection = await self._open()
             try:
-                payload = await self._connection.recv(decode=False)
+                payload = await self._receive(self._connection)
             except ConnectionClosed as error:
                 self._connection = None
                 self._fail_signals()
@@ -240,6 +246,16 @@ class Subscriber:
                 continue
             if self._take(payload):
                 return
+
+    async def _receive(self, connection: ClientConnection) -> bytes:
+        """The next payload; a fresh token is sent meanwhile when one is due."""
+        while (due := self._connector.tokens.renew_at) is not None:
+            try:
+                async with asyncio.timeout_at(due):
+                    return await connection.recv(decode=False)
+            except TimeoutError:
+                await self._connector.renew_token(connection)
+        return await connection.recv(decode=False)
 
     async def _open(self) -> ClientConnection:
         self._problem = None
@@ -263,6 +279,8 @@ class Subscriber:
                 self.subscribed = message
             case Problem():
                 self._problem = message
+                if message.code == ProblemCode.NOT_PERMITTED:
+                    self._fail_signal(NotPermitted(message.message))
             case SignalResult():
                 self._answer(message)
             case Event() | Gap() | CaughtUp():
@@ -277,10 +295,15 @@ class Subscriber:
         if answer is not None and not answer.done():
             answer.set_result(result.delivered)
 
+    def _fail_signal(self, error: ClientError) -> None:
+        """The oldest signal that waits for an answer, as these come in order, gets an error for one."""
+        answer = next((answer for answer in self._answers.values() if not answer.done()), None)
+        if answer is not None:
+            answer.set_exception(error)
+
     def _fail_signals(self) -> None:
-        for answer in self._answers.values():
-            if not answer.done():
-                answer.set_exception(NotDelivered("the connection was lost before the gateway answered the signal"))
+        for _ in self._answers:
+            self._fail_signal(NotDelivered("the connection was lost before the gateway answered the signal"))
 
     async def _send(self, payload: bytes) -> None:
         try:

@@ -1,0 +1,50 @@
+"""Making tokens, to try things out: pure. Who runs an identity provider lets that make them."""
+
+from __future__ import annotations
+
+from typing import Any, Final, NamedTuple
+
+import jwt
+from cryptography.hazmat.primitives import serialization
+
+from gateway.access.keys import BadKey, algorithms_of
+
+_PRIVATE: Final = b"PRIVATE KEY-----"
+
+
+class SigningKey(NamedTuple):
+    """What signs tokens.
+
+    Attributes:
+        material: a secret, or a private key.
+        algorithm: the usual one of its kind.
+    """
+
+    material: Any
+    algorithm: str
+
+    def __repr__(self) -> str:
+        return f"SigningKey({self.algorithm})"
+
+
+def parse_signing_key(content: bytes) -> SigningKey:
+    """The key of a file: a private key in PEM, unencrypted, or else a secret as `auth_key` has it.
+
+    Raises:
+        BadKey: neither, or too short.
+    """
+    text = content.strip()
+    if not text.startswith((b"-----BEGIN ", b"{")):
+        return SigningKey(text, algorithms_of(text)[0])
+    if _PRIVATE not in text:
+        raise BadKey("a public key verifies tokens and makes none: give the private one, or the secret")
+    try:
+        private: Any = serialization.load_pem_private_key(text, password=None)
+        return SigningKey(private, algorithms_of(private.public_key())[0])
+    except (ValueError, TypeError, AttributeError):
+        raise BadKey("the PEM can't be read as an unencrypted private key") from None
+
+
+def make_token(key: SigningKey, claims: dict[str, Any]) -> str:
+    """A token with these claims."""
+    return jwt.encode(claims, key.material, key.algorithm)

@@ -1,0 +1,134 @@
+"""`deltawire token`: keys and tokens to try things out with."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from gateway.access.grant import Action, parse_streams
+from gateway.access.keys import BadKey
+from gateway.access.signing import SigningKey, make_token, parse_signing_key
+from gateway.cli.ending import Failure, say
+from gateway.cli.options import POLICY, examples
+from protocol.messages import Policy
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+SECRET_BYTES = 32
+"""As many as the digest of HS256 has; more would add nothing (RFC 2104 §3)."""
+
+
+def _check_entry(ctx: click.Context, param: click.Parameter, entries: tuple[str, ...]) -> tuple[str, ...]:
+    try:
+        parse_streams(entries)
+    except ValueError as error:
+        raise click.BadParameter(str(error), ctx, param) from None
+    return entries
+
+
+def _streams_option(action: Action, meaning: str) -> Callable[[Command], Command]:
+    return click.option(
+        f"--{action}",
+        multiple=True,
+        callback=_check_entry,
+        metavar="STREAM|PREFIX*",
+        help=f"{meaning}; may be repeated.",
+    )
+
+
+@click.command(
+    "token",
+    epilog=examples(
+        "deltawire token --new-key key",
+        "deltawire serve --auth-key key",
+        "export DELTAWIRE_TOKEN=$(deltawire token --key key --all)",
+        "deltawire token --key key --subscribe 'chat-*' --signal 'chat-*' --lifetime 600",
+    ),
+)
+@click.option("--new-key", type=click.Path(path_type=Path), metavar="FILE", help="Make a secret in a new file instead.")
+@click.option(
+    "--key",
+    type=click.Path(path_type=Path),
+    envvar="DELTAWIRE_AUTH_KEY",
+    show_envvar=True,
+    metavar="FILE",
+    help="What signs the token: the gateway's secret, or the private key (PEM) of its public one.",
+)
+@_streams_option(Action.PUBLISH, "Streams to publish to")
+@_streams_option(Action.SUBSCRIBE, "Streams to read")
+@_streams_option(Action.SIGNAL, "Streams to send signals to")
+@_streams_option(Action.ADMIN, "Streams to create and close")
+@click.option("--all", "everything", is_flag=True, help="Everything on every stream.")
+@click.option("--policy", "policies", multiple=True, type=POLICY, help="Policies to choose from; default: all.")
+@click.option("--subject", help="Whom it is for (sub).")
+@click.option("--issuer", help="Who makes it (iss), where the gateway has auth_issuer.")
+@click.option("--audience", help="What it is for (aud), where the gateway has auth_audience.")
+@click.option(
+    "--lifetime", type=click.IntRange(1), default=3600, show_default=True, metavar="SECONDS", help="Until it expires."
+)
+def command(*, new_key: Path | None, key: Path | None, lifetime: int, **said: Any) -> None:
+    """Print a token, or make a key for some.
+
+    A token allows what it names and nothing else. It goes to `publish`, `tail` and `streams` with --token-file or
+    DELTAWIRE_TOKEN, and to wscat with -H 'Authorization: Bearer …'.
+    """
+    if new_key is not None:
+        _write_secret(new_key)
+        say(f"a secret is in {new_key}: start the gateway with --auth-key {new_key}, make tokens with --key {new_key}")
+        return
+    if key is None:
+        raise click.UsageError("--key is needed to sign with; --new-key FILE makes one")
+    click.echo(make_token(_read_key(key), _claims(int(time.time()), lifetime, **said)))
+
+
+def _claims(  # noqa: PLR0913 - one argument an option
+    now: int,
+    lifetime: int,
+    *,
+    everything: bool,
+    policies: tuple[Policy, ...],
+    subject: str | None,
+    issuer: str | None,
+    audience: str | None,
+    **entries: tuple[str, ...],
+) -> dict[str, Any]:
+    allowed: dict[str, Any] = {
+        action.value: ["*"] if everything else list(entries[action.value])
+        for action in Action
+        if everything or entries[action.value]
+    }
+    if policies:
+        allowed["policies"] = list(policies)
+    named = {"sub": subject, "iss": issuer, "aud": audience}
+    return {
+        **{name: value for name, value in named.items() if value is not None},
+        "iat": now,
+        "exp": now + lifetime,
+        "jti": secrets.token_hex(8),
+        "deltawire": allowed,
+    }
+
+
+def _read_key(path: Path) -> SigningKey:
+    try:
+        return parse_signing_key(path.read_bytes())
+    except OSError as error:
+        raise Failure(f"{path}: {error.strerror}") from None
+    except BadKey as error:
+        raise Failure(f"{path}: {error}") from None
+
+
+def _write_secret(path: Path) -> None:
+    """A new file with a secret that only its owner can read; a file that is there may be somebody's key, and stays."""
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except OSError as error:
+        raise Failure(f"{path}: {error.strerror}") from None
+    with os.fdopen(fd, "w") as file:
+        file.write(f"{secrets.token_urlsafe(SECRET_BYTES)}\n")
