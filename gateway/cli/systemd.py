@@ -13,6 +13,8 @@ from collections.abc import MutableMapping
 from contextlib import suppress
 from typing import Final
 
+from gateway.config import ConfigError
+
 FIRST_FD: Final = 3
 """SD_LISTEN_FDS_START: where the descriptors that are passed begin."""
 
@@ -24,16 +26,22 @@ def take_sockets(environment: MutableMapping[str, str]) -> list[socket.socket]:
         environment: `LISTEN_PID`, `LISTEN_FDS`.
 
     Raises:
-        OSError: a descriptor that was passed is no socket.
+        ConfigError: a descriptor that was passed is no socket.
     """
     pid, count = environment.pop("LISTEN_PID", ""), environment.pop("LISTEN_FDS", "")
     environment.pop("LISTEN_FDNAMES", None)
     if pid != str(os.getpid()) or not count.isdecimal():
         return []
-    sockets = [socket.socket(fileno=fd) for fd in range(FIRST_FD, FIRST_FD + int(count))]
-    for it in sockets:
-        it.set_inheritable(False)
-    return sockets
+    return [_take_socket(fd) for fd in range(FIRST_FD, FIRST_FD + int(count))]
+
+
+def _take_socket(fd: int) -> socket.socket:
+    try:
+        it = socket.socket(fileno=fd)
+    except OSError as error:
+        raise ConfigError(f"LISTEN_FDS: descriptor {fd} can't be listened on: {error.strerror}") from None
+    it.set_inheritable(False)
+    return it
 
 
 class Notifier:

@@ -1,0 +1,178 @@
+"""Sockets that a service manager passes in, and what it is told: with real processes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import shutil
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.cli.systemd import Notifier, take_sockets
+from tests.cli.processes import COMMAND, Run, Serve, Start, read_json
+
+AS_SYSTEMD = """
+import os, sys
+os.dup2(int(sys.argv[1]), 3)
+os.environ |= {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1"}
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+
+def passing(fd: int) -> dict[str, Any]:
+    """What makes a process start with a descriptor as systemd passes one."""
+    return {"wrapper": (sys.executable, "-c", AS_SYSTEMD, str(fd)), "pass_fds": (fd,)}
+
+
+@pytest.fixture
+def listening() -> Iterator[socket.socket]:
+    with socket.create_server(("127.0.0.1", 0)) as it:
+        yield it
+
+
+class Manager:
+    """Listens as a service manager does."""
+
+    def __init__(self, path: Path) -> None:
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.setblocking(False)
+        self._socket.bind(str(path))
+
+    async def heard(self) -> list[str]:
+        """The lines of the next message that is no ping of the watchdog."""
+        while (lines := await self.hear()) == ["WATCHDOG=1"]:
+            pass
+        return lines
+
+    async def hear(self) -> list[str]:
+        async with asyncio.timeout(20):
+            return (await asyncio.get_running_loop().sock_recv(self._socket, 4096)).decode().splitlines()
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+@pytest.fixture
+def manager(tmp_path: Path) -> Iterator[Manager]:
+    it = Manager(tmp_path / "notify")
+    yield it
+    it.close()
+
+
+async def test_a_socket_that_was_passed_is_served_in_place_of_host_and_port(
+    serve: Serve, run: Run, listening: socket.socket
+) -> None:
+    served = await serve("--port=1", **passing(listening.fileno()))
+    assert served.started["port"] == listening.getsockname()[1]
+    assert (await run("streams", "list", f"--url={served.url}")).status == 0
+    served.process.terminate()
+    assert await served.process.wait() == 0
+
+
+async def test_who_connects_while_the_service_restarts_waits_for_the_next_one(
+    serve: Serve, run: Run, listening: socket.socket
+) -> None:
+    first = await serve(**passing(listening.fileno()))
+    first.process.terminate()
+    assert await first.process.wait() == 0
+    waiting = asyncio.ensure_future(run("streams", "list", f"--url={first.url}"))
+    await serve(**passing(listening.fileno()))
+    assert (await waiting).status == 0
+
+
+async def test_a_passed_descriptor_that_is_no_socket_is_one_line_and_status_2(run_process: Run) -> None:
+    with open(os.devnull, "rb") as file:  # noqa: ASYNC230, PTH123
+        done = await run_process("serve", **passing(file.fileno()))
+    assert (done.status, len(done.errors.splitlines())) == (2, 1)
+    assert "descriptor 3" in done.errors
+
+
+@pytest.mark.skipif(shutil.which("systemd-socket-activate") is None, reason="systemd is not here")
+async def test_systemd_s_own_tool_starts_it_with_the_first_connection(run: Run) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    activate = await asyncio.create_subprocess_exec(
+        *("systemd-socket-activate", "--listen", f"127.0.0.1:{port}", *COMMAND, "serve"),
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        assert activate.stderr is not None
+        assert b"Listening" in await activate.stderr.readline()
+        assert (await run("streams", "list", f"--url=ws://127.0.0.1:{port}")).status == 0
+    finally:
+        activate.terminate()
+        await activate.communicate()
+    assert activate.returncode == 0
+
+
+async def test_a_service_manager_hears_of_readiness_reload_and_the_end(
+    serve: Serve, manager: Manager, tmp_path: Path
+) -> None:
+    served = await serve(env={"NOTIFY_SOCKET": str(tmp_path / "notify")})
+    assert "READY=1" in await manager.heard()
+    served.process.send_signal(signal.SIGHUP)
+    reloading = await manager.heard()
+    assert reloading[0] == "RELOADING=1"
+    assert re.fullmatch(r"MONOTONIC_USEC=\d+", reloading[1])
+    assert await manager.heard() == ["READY=1"]
+    served.process.terminate()
+    assert "STOPPING=1" in await manager.heard()
+    assert await served.process.wait() == 0
+
+
+async def test_the_watchdog_hears_as_long_as_the_loop_turns(serve: Serve, manager: Manager, tmp_path: Path) -> None:
+    served = await serve(env={"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "100000"})
+    for _ in range(4):
+        while await manager.hear() != ["WATCHDOG=1"]:
+            pass
+    served.process.kill()
+
+
+async def test_a_manager_that_is_gone_stops_nothing(serve: Serve, tmp_path: Path) -> None:
+    served = await serve(env={"NOTIFY_SOCKET": str(tmp_path / "nobody")})
+    served.process.terminate()
+    assert await served.process.wait() == 0
+
+
+async def test_sighup_without_files_to_read_again_ends_nothing(serve: Serve, run: Run) -> None:
+    served = await serve()
+    served.process.send_signal(signal.SIGHUP)
+    assert (await read_json(served.process, served.process.stderr))["event"] == "gateway.reloaded"
+    assert (await run("streams", "list", f"--url={served.url}")).status == 0
+
+
+async def test_a_terminal_that_hangs_up_ends_the_gateway(start: Start) -> None:
+    keyboard, side = os.openpty()
+    process = await start("serve", "--port=0", stdin=side)
+    assert (await read_json(process, process.stderr))["event"] == "gateway.started"
+    os.close(side)
+    os.close(keyboard)
+    process.send_signal(signal.SIGHUP)
+    assert await process.wait() == 0
+
+
+def test_what_was_passed_to_another_process_is_not_ours() -> None:
+    environment = {"LISTEN_PID": "1", "LISTEN_FDS": "1", "LISTEN_FDNAMES": "x", "HOME": "/"}
+    assert take_sockets(environment) == []
+    assert environment == {"HOME": "/"}
+
+
+def test_without_a_manager_nobody_is_told() -> None:
+    notifier = Notifier({"WATCHDOG_USEC": "1000"})
+    assert not notifier.is_heard
+    notifier.tell("READY=1")
+    notifier.keep_watchdog()
+
+
+async def test_an_abstract_address_is_understood() -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as it:
+        it.bind(f"\0deltawire-test-{os.getpid()}")
+        Notifier({"NOTIFY_SOCKET": f"@deltawire-test-{os.getpid()}"}).tell("READY=1", "STATUS=x")
+        assert it.recv(100) == b"READY=1\nSTATUS=x"
