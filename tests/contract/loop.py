@@ -92,6 +92,12 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         """Whether anything was yet to happen when the loop last came to rest."""
         return self._clock.has_timers
 
+    @property
+    def timers(self) -> list[str]:
+        """What is yet to be called."""
+        scheduled: list[Any] = self._scheduled  # type: ignore[attr-defined]  # asyncio's own
+        return sorted(timer._callback.__qualname__ for timer in scheduled if not timer.cancelled())
+
     def advance(self, seconds: float = 0.0) -> None:
         """Let time pass, and everything happen that is due meanwhile; with 0, what can happen at this moment."""
         self._clock.until = self._clock.now + seconds

@@ -28,6 +28,7 @@ import gateway.server.gateway
 from gateway.config import Settings
 from gateway.server import Gateway
 from gateway.server.connection import CLOSE_TIMEOUT
+from gateway.streams.leases import MAX_OPEN
 from gateway.streams.stream import Stream
 from protocol.codec import JSON, MSGPACK, Codec
 from protocol.events import (
@@ -166,7 +167,7 @@ class GatewayMachine(RuleBasedStateMachine):
         self.books: dict[str, NaiveStream] = {}  # by epoch
         self.places: dict[bytes, int] = {}  # what was appended → its seq
         self.senders: dict[bytes, Writer] = {}
-        self.newest: dict[tuple[str, str], int] = defaultdict(int)  # (epoch, producer) → generation
+        self.newest: dict[tuple[str, str | None], int] = defaultdict(int)  # (epoch, producer) → generation
         self.open: dict[tuple[str, str], str | None] = {}  # (epoch, message) → producer
         self.present_at: dict[tuple[str, str | None], float] = defaultdict(float)
         self.violations: list[str] = []
@@ -242,6 +243,9 @@ class GatewayMachine(RuleBasedStateMachine):
             self.places[key] = seq
         if isinstance(data, MessageStart):
             self.open[stream.epoch, data.message_id] = producer_id
+            begun = [key for key in self.open if key[0] == stream.epoch]
+            if len(begun) > MAX_OPEN:
+                del self.open[begun[0]]
         elif isinstance(data, MessageStop):
             self.open.pop((stream.epoch, data.message_id), None)
 
@@ -261,8 +265,9 @@ class GatewayMachine(RuleBasedStateMachine):
         for failure in self.loop.failures:
             raise failure if isinstance(failure, BaseException) else AssertionError(failure)
         for peer in self.peers:
-            if isinstance(peer, Writer) and peer.producer and peer.epoch:
+            if isinstance(peer, Writer) and peer.epoch:
                 key = peer.epoch, peer.producer
+                self.present_at[key] = self.now
                 self.newest[key] = max(self.newest[key], peer.generation)
         self.peers = [peer for peer in self.peers if not peer.socket.is_lost]
 
@@ -364,8 +369,10 @@ class GatewayMachine(RuleBasedStateMachine):
             self.hub.close_all()
         self.settle()
         if self.peers:  # those that stood still are found dead
-            self.settle(TIMEOUT + CLOSE_TIMEOUT + 2 * SWEEP)
+            self.settle(TIMEOUT + CLOSE_TIMEOUT + 4 * SWEEP)
         assert not self.peers
+        self.settle(SWEEP)
+        assert self.loop.timers == ["Hub._sweep"], "nothing else is yet to come"
         if closes:
             self.settle(31.0)
             self.nothing_is_kept()
@@ -393,8 +400,8 @@ class GatewayMachine(RuleBasedStateMachine):
         self.settle()
         for writer in [it for it in self.writers if it.stream == follower.stream]:
             self.publish_by(writer, wanted * times, is_batch=bool(pick % 2))
-        if then == "wait":
-            self.wait(TIMEOUT + CLOSE_TIMEOUT + 2 * SWEEP)
+        if then == "wait" and follower.socket.is_full:
+            self.wait(TIMEOUT + CLOSE_TIMEOUT + 4 * SWEEP)
             assert follower.socket.is_lost or not follower.socket.is_full, "send_timeout ends what takes nothing"
         elif then == "read" and not follower.is_over:
             follower.go_on()
@@ -523,6 +530,8 @@ class GatewayMachine(RuleBasedStateMachine):
         peer = Peer(self.loop, target, codec)
         self.peers.append(peer)
         self.settle()
+        if tail == "publish":  # perhaps as a producer that is waited for
+            self.present_at.update(dict.fromkeys(self.present_at, self.now))
         assert peer.status is not None, "a request is answered at once"
         if not peer.is_over:
             assert peer.status == 101
@@ -612,9 +621,6 @@ class GatewayMachine(RuleBasedStateMachine):
 
     @invariant()
     def a_lost_producer_is_waited_for_no_longer_than_its_lease(self) -> None:
-        for peer in self.peers:
-            if isinstance(peer, Writer):
-                self.present_at[peer.epoch, peer.producer] = self.now
         for (epoch, message), producer in list(self.open.items()):
             if self.books[epoch].stream.is_closed:
                 del self.open[epoch, message]
