@@ -7,7 +7,7 @@ Every setting is a flag of `deltawire serve` (`--retention-events`), an environm
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, TypeAlias
 
 import msgspec
 from msgspec import Meta, Struct
@@ -30,6 +30,7 @@ GROUPS: Final = {
     "log_level": "Logs",
 }
 """The headings of groups of settings, by the setting each begins with."""
+ForwardedHeader: TypeAlias = Literal["x-forwarded-for", "forwarded"]
 
 
 class ConfigError(DeltawireError):
@@ -105,6 +106,31 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         int,
         Meta(ge=1, description="Streams there may be; unused ones without an event, closed, then idle ones go first"),
     ] = 50_000  # empty they take 145 MiB; more than connections, so that readers of made-up ids evict nothing written
+    max_connections: Annotated[
+        int, Meta(ge=1, description="Connections there may be, half-open ones and plain HTTP included")
+    ] = 20_000  # idle they take 300 MiB
+    max_connections_per_address: Annotated[
+        int, Meta(ge=1, description="Connections one IPv4 address or IPv6 /64 network may have")
+    ] = 10_000  # generous, as offices and proxies are one address; half of all, so that nobody takes every place
+    max_connections_per_token: Annotated[
+        int, Meta(ge=1, description="Connections the holder of one token may have")
+    ] = 10_000  # as for an address
+    connection_rate: Annotated[
+        float, Meta(ge=0, description="Connections a second that one address may open in the long run; 0 is no limit")
+    ] = 100.0  # a tenth of what one core can admit
+    connection_burst: Annotated[
+        int, Meta(ge=1, description="Connections that one address may open at once, before connection_rate holds")
+    ] = 10_000  # all that one address may have, when they reconnect together
+    max_handshakes: Annotated[
+        int, Meta(ge=1, description="Sockets that may have asked for nothing yet; for one more, the oldest is dropped")
+    ] = 1_000
+    trusted_proxies: Annotated[
+        str,
+        Meta(description="Addresses and networks of reverse proxies whose word for the peer's address is taken"),
+    ] = ""
+    forwarded_header: Annotated[ForwardedHeader, Meta(description="The header in which they give it")] = (
+        "x-forwarded-for"
+    )
     max_consumers: Annotated[int, Meta(ge=1, description="Consumers a stream may have")] = 10_000
     max_producers: Annotated[int, Meta(ge=1, description="Producers a stream may have")] = 1_000
     buffer_bytes: Annotated[
@@ -128,6 +154,14 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     signal_rate: Annotated[
         float, Meta(gt=0, description="Messages a second a consumer may send, signals above all; twice as many at once")
     ] = 10.0
+
+    message_rate: Annotated[
+        float, Meta(ge=0, description="Messages a second a producer may send, as many more at once; 0 is no limit")
+    ] = 200_000.0  # twice what the fastest producer needs: only a flood of what is no event gets there
+    control_rate: Annotated[
+        float,
+        Meta(gt=0, description="Pings, pongs and scraps of messages a second a peer may send; twice as many at once"),
+    ] = 100.0  # a ping a second is a lively peer; each costs as much as an event and says nothing
 
     # Timeouts, in seconds
 

@@ -13,7 +13,9 @@
 - `producer` — validate, number, append, acknowledge
 - `record` — what a connection leaves behind: counts, lines in the log
 - `containment` — what fails inside a connection ends it alone
-- `rate` — a token bucket
+- `door` — sockets until their request is there, and those refused at once; `crowd` — who is one too many by what is asked
+- `limits` — how many connections there are, of whom; `forwarding` — whose they are, behind a proxy too
+- `flood` — how much one peer may send; `rate` — token buckets; `memory` — what connections cost, and which go
 - `http` — streams, pages of events, schema, metrics, health
 - `exposition` — what `/metrics` says
 """

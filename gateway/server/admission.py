@@ -19,6 +19,8 @@ from gateway.access.credentials import is_bearer, split_query
 from gateway.hub import Hub
 from gateway.server.asked import Asked, Step, is_endpoint, offered_subprotocols
 from gateway.server.connection import GatewayConnection
+from gateway.server.crowd import Crowd
+from gateway.server.door import Door
 from gateway.server.draining import retry_after
 from gateway.server.guard import Guard
 from gateway.server.http import Site, answer, is_upgrade, parse_target, respond_problem
@@ -37,25 +39,31 @@ class Admission:
         guard: judges origins, tokens and permissions.
         hub: whose streams plain HTTP is answered from.
         render_metrics: what `/metrics` says.
+        door: where sockets wait until they have asked for something.
+        crowd: judges who is one too many.
 
     Attributes:
         is_leaving: the gateway is going away, and says so to who asks whether it is ready.
         is_draining: it takes nobody in any more.
     """
 
-    def __init__(self, guard: Guard, hub: Hub, render_metrics: Callable[[], bytes]) -> None:
+    def __init__(self, guard: Guard, hub: Hub, render_metrics: Callable[[], bytes], door: Door, crowd: Crowd) -> None:
         self._hub = hub
+        self._door = door
         self._render_metrics = render_metrics
         self.is_leaving = False
         self.is_draining = False
         self._steps: tuple[Step, ...] = (
+            crowd.check_address,
             guard.check_origin,
             guard.identify,
+            crowd.check_token,
             guard.check_permission,
             self._answer_http,
             check_method,
             check_upgrade,
             self._check_draining,
+            crowd.check_memory,
             check_subprotocols,
         )
 
@@ -72,6 +80,7 @@ class Admission:
 
     async def _judge(self, connection: ServerConnection, request: Request) -> Response | None:
         assert isinstance(connection, GatewayConnection), "the factory makes nothing else"
+        self._door.asked(connection)
         path, _, query = request.path.partition("?")
         tokens, query = split_query(query)
         asked = Asked(connection, request, parse_target(f"{path}?{query}"), tokens)

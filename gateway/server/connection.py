@@ -7,7 +7,7 @@ peer's callbacks instead, and what the gateway sends is framed already and goes 
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 from weakref import WeakSet
 
 from websockets.asyncio.server import ServerConnection
@@ -18,7 +18,10 @@ from websockets.protocol import CONNECTING, OPEN, SEND_EOF, Event
 from gateway.access import EVERYTHING, Grant
 from gateway.metrics.tally import Tally
 from gateway.server.containment import contained
+from gateway.server.door import Door
+from gateway.server.flood import FloodGuard
 from gateway.server.http import Target, is_upgrade, respond_unreadable
+from gateway.server.memory import CONNECTION_COST
 from gateway.server.progress import look
 from gateway.server.record import Record
 from gateway.server.splitter import OTHER, FrameSplitter
@@ -43,6 +46,10 @@ MAX_AGENT = 100
 
 class Peer(Protocol):
     """What a connection serves: a consumer or a producer."""
+
+    @property
+    def held_bytes(self) -> int:
+        """What it keeps of what was sent to it, about."""
 
     @property
     def stream(self) -> Stream:
@@ -90,22 +97,31 @@ class GatewayConnection(ServerConnection):
         accepted: where it enters itself when its socket is there, before any handshake.
         tally: where what happens to it is counted.
         renewer: judges tokens that come on it.
+        door: where its socket is let in, or refused.
         args: as the library gives them.
         kwargs: likewise.
 
     Attributes:
         target: what it asked for, once it is admitted.
+        flood_guard: judges what its peer sends, once it is admitted.
         grant: what its peer may do; `grant.key` tells holders of tokens apart, and is empty without authentication.
     """
 
     def __init__(
-        self, accepted: WeakSet[GatewayConnection], tally: Tally, renewer: Renewer, *args: Any, **kwargs: Any
+        self,
+        accepted: WeakSet[GatewayConnection],
+        tally: Tally,
+        renewer: Renewer,
+        door: Door,
+        *args: Any,
+        **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
         self._accepted = accepted
         self._tally = tally
         self._renewer = renewer
         self.record = Record(tally)
+        self._door = door
         self.codec: Codec = JSON
         self.target = Target("", "", "")
         self.grant = EVERYTHING
@@ -121,6 +137,8 @@ class GatewayConnection(ServerConnection):
         self._close_timer: asyncio.TimerHandle | None = None
         self._moved_at = 0.0  # when a stalled socket last took a byte
         self._taken = 0  # what its peer had taken then, or when it was pinged
+        self._is_deaf = False  # it said too much: nothing more of it is heard
+        self.flood_guard: FloodGuard | None = None
 
     def admitted(self) -> None:
         """Its handshake is over."""
@@ -182,6 +200,8 @@ class GatewayConnection(ServerConnection):
             self.record.ending(message)
             self.report(code, message, **details)
             self.finish(close_code(code), code)
+            if code is ProblemCode.RATE_LIMITED:
+                self._hear_no_more()
 
     def finish(self, code: CloseCode, reason: str = "") -> None:
         """Close from this side: a close frame, then at most `CLOSE_TIMEOUT` without progress."""
@@ -191,6 +211,12 @@ class GatewayConnection(ServerConnection):
             self.protocol.send_close(code, reason.encode()[:MAX_CLOSE_REASON].decode(errors="ignore"))
             self.send_data()
         self._end_soon()
+
+    def _hear_no_more(self) -> None:
+        """Leave what a flooder still sends unparsed, its close too; the half-close says that the gateway is done."""
+        self._is_deaf = True
+        if self.transport.can_write_eof() and not self.transport.is_closing():
+            self.transport.write_eof()
 
     def _end_soon(self) -> None:
         """Serve the peer no more: read on until it hangs up, though not for ever."""
@@ -313,16 +339,39 @@ class GatewayConnection(ServerConnection):
         if self.protocol.state is not OPEN:
             self._receive_outside(data)
             return
-        for first, piece in self._splitter.feed(data):
+        frames = self._splitter.feed(data)
+        guard = self.flood_guard
+        if guard is not None and (why := guard.judge_frames(len(frames), self.last_heard)):
+            self._end_flood(why)
+            return
+        for first, piece in frames:
             if first != OTHER:
                 self._hand_over(piece, is_text=first == framing.TEXT)
+            elif guard is not None and (why := guard.judge_other(piece, self.last_heard)):
+                self._end_flood(why)
+                return
             else:
                 super().data_received(piece)
                 if self.protocol.close_expected():  # the peer has closed, or done what ends the connection
                     self._end_soon()
 
+    def _end_flood(self, why: str) -> None:
+        if self.peer is not None:
+            self.peer.end(ProblemCode.RATE_LIMITED, why)
+        self.refuse(ProblemCode.RATE_LIMITED, why)  # it may have none yet
+
+    @property
+    def held_bytes(self) -> int:
+        """What it costs now, with what it has yet to send and what it has not understood yet."""
+        held = CONNECTION_COST + self.transport.get_write_buffer_size() + self._splitter.held_bytes
+        if self._fragments is not None:
+            held += len(self._fragments)
+        return held if self.peer is None else held + self.peer.held_bytes
+
     def _receive_outside(self, data: bytes) -> None:
         """Bytes came before the connection was open, or after it was closed."""
+        if self._is_deaf:
+            return
         data = self._splitter.take_rest() + data
         while self.request is None and self.protocol.handshake_exc is None and data:
             line, newline, data = data.partition(b"\n")  # by lines, as the parser takes what follows for frames
@@ -364,7 +413,11 @@ class GatewayConnection(ServerConnection):
     # Flow control and the end
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """The socket is there."""
+        """The socket is there; nothing is made for it if it is one too many."""
+        self._door.receive(self, cast("asyncio.Transport", transport))
+
+    def let_in(self, transport: asyncio.Transport) -> None:
+        """Serve the socket."""
         super().connection_made(transport)
         self._accepted.add(self)
 
@@ -397,6 +450,7 @@ class GatewayConnection(ServerConnection):
     def connection_lost(self, exc: Exception | None) -> None:
         """The socket is gone."""
         super().connection_lost(exc)
+        self._door.leave(self)
         self._accepted.discard(self)
         self.is_finished = True
         if self._close_timer is not None:

@@ -89,6 +89,11 @@ class Consumer:
             return "live"
         return "replaying" if self.subscription.is_replaying else "behind"
 
+    @property
+    def held_bytes(self) -> int:
+        """Nothing: what it sends is answered at once."""
+        return 0
+
     def start(self) -> None:
         """Begin to send."""
         subscription = self.subscription

@@ -19,11 +19,17 @@ from gateway.hub import Hub
 from gateway.server.admission import Admission, select_subprotocol
 from gateway.server.connection import CLOSE_TIMEOUT, HARD_MESSAGE_LIMIT, GatewayConnection
 from gateway.server.consumer import Consumer
+from gateway.server.crowd import Crowd
+from gateway.server.door import Door
 from gateway.server.draining import batches
 from gateway.server.exposition import Exposition
+from gateway.server.flood import FloodGuard
+from gateway.server.forwarding import Proxies
 from gateway.server.guard import Guard, end_if_expired
 from gateway.server.http import Target
+from gateway.server.limits import Limits
 from gateway.server.listening import listen
+from gateway.server.memory import choose
 from gateway.server.producer import Producer
 from gateway.server.tls import ServerTls
 from gateway.telemetry import get_logger
@@ -72,7 +78,11 @@ class Gateway:
         self._connections: set[GatewayConnection] = set()
         self._exposition = Exposition(self.hub, self._accepted)
         self._guard = Guard(self.settings, clock)
-        self._admission = Admission(self._guard, self.hub, self._exposition.render)
+        self._limits = Limits(self.settings)
+        self._proxies = Proxies(self.settings.trusted_proxies, self.settings.forwarded_header)
+        self._door = Door(self.settings, self._limits, self._proxies, self.hub.now, self.hub.tally.refuse)
+        crowd = Crowd(self.hub, self._limits, self._proxies)
+        self._admission = Admission(self._guard, self.hub, self._exposition.render, self._door, crowd)
         self._changed = asyncio.Event()  # a connection is gone
 
     async def __aenter__(self) -> Self:
@@ -107,7 +117,8 @@ class Gateway:
             write_limit=WRITE_LIMIT,
             logger=_quiet_logger(),
             create_connection=cast(
-                "type[ServerConnection]", partial(GatewayConnection, self._accepted, self.hub.tally, self._guard)
+                "type[ServerConnection]",
+                partial(GatewayConnection, self._accepted, self.hub.tally, self._guard, self._door),
             ),  # it is called
             **where,
         )
@@ -141,6 +152,10 @@ class Gateway:
         assert isinstance(connection, GatewayConnection), "the factory makes nothing else"
         connection.codec = CODECS.get(str(connection.subprotocol), JSON)
         connection.admitted()
+        is_producer = connection.target.tail == "/publish"
+        connection.flood_guard = FloodGuard(
+            self.settings.message_rate if is_producer else 0.0, self.settings.control_rate, self.hub.now()
+        )
         self._connections.add(connection)
         try:
             if self._admission.is_draining:  # since it was admitted
@@ -187,8 +202,11 @@ class Gateway:
 
     def sweep(self, now: float) -> None:
         """Keep quiet connections alive, give up on dead ones and, where that is asked for, on unused ones."""
+        self._door.sweep(now)
         settings, clock = self.settings, self._guard.now
+        held = 0
         for connection in tuple(self._connections):
+            held += connection.held_bytes
             try:
                 end_if_expired(connection, clock)
                 is_alive = connection.keep_alive(now, settings.ping_interval, settings.ping_timeout)
@@ -196,6 +214,20 @@ class Gateway:
                     connection.end_if_idle(now, settings.idle_timeout)
             except Exception:  # noqa: BLE001 - one peer's fault is not another's
                 connection.fail()
+        self._shed(held, now)
+
+    def _shed(self, held: int, now: float) -> None:
+        """Keep what connections hold within the memory limit: end those that hold most, before the kernel ends all."""
+        manager = self.hub.manager
+        manager.elsewhere = held
+        if manager.make_room(now):
+            return
+        holdings = [(it.held_bytes, it) for it in self._connections if not it.is_finished]
+        for connection in choose(holdings, manager.bytes - manager.memory_limit):
+            log.warning("connection.shed", held=connection.held_bytes, memory_limit=manager.memory_limit)
+            if connection.peer is not None:
+                why = f"memory_limit ({manager.memory_limit} bytes) is reached, and this connection holds much of it"
+                connection.peer.end(ProblemCode.OVERLOADED, f"{why}: try again later")
 
     async def drain(self) -> None:
         """Go away: not ready, then nobody new; peers take what is left and are closed with 1001, spread over time.
@@ -245,6 +277,7 @@ class Gateway:
 
     def abort(self) -> None:
         """Drop every connection at once."""
+        self._door.abort()
         for connection in tuple(self._accepted):
             connection.give_up("still there when the gateway went away")
 

@@ -25,13 +25,16 @@ from gateway.streams.view import View
 from protocol.addresses import PREFIX, check_stream_id, parse_create, parse_events
 from protocol.codec import JSON
 from protocol.codes import ProblemCode
-from protocol.errors import ErrorKind, StreamError, WireError, is_invalid
+from protocol.errors import ErrorKind, StreamError, WireError, is_full, is_invalid
 from protocol.framing import payloads
 from protocol.schema import json_schema
 
 JSON_TYPE: Final = "application/json"
 PROBLEM_TYPE: Final = "application/problem+json"
 NDJSON_TYPE: Final = "application/x-ndjson"
+
+RETRY_AFTER: Final = 5
+"""Seconds after which to ask again where nothing says when there will be room: as long as a client waits at most."""
 
 PAGE_BYTES = 1024 * 1024
 """Bytes a page of events holds at most, beside its first event."""
@@ -149,7 +152,8 @@ def answer(site: Site, method: str, target: Target) -> Response:
         is_forbidden = error.code is ProblemCode.FORBIDDEN
         return respond_problem(HTTPStatus.FORBIDDEN if is_forbidden else HTTPStatus.BAD_REQUEST, error.message)
     except StreamError as error:
-        return respond_problem(_STATUS[error.kind], str(error))
+        headers = {"Retry-After": str(RETRY_AFTER)} if is_full(error) else {}
+        return respond_problem(_STATUS[error.kind], str(error), **headers)
 
 
 Handler = Callable[[Site, Target], Response]

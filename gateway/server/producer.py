@@ -20,6 +20,9 @@ from protocol.errors import StreamError, WireError, is_closed
 from protocol.events import Event
 from protocol.messages import Ack, Audience, Message, Ready, Signal, Token
 
+ITEM_COST = 512
+"""Bytes an event that waits for room costs, about: they are short, and seldom wait."""
+
 
 class Producer:
     """One producer on a WebSocket."""
@@ -54,6 +57,11 @@ class Producer:
         self.audience = 0  # consumers, as last told
         self.stream = stream
         self.channel = hub.attach(stream, self)
+
+    @property
+    def held_bytes(self) -> int:
+        """What waits for room, about."""
+        return len(self._items) * ITEM_COST
 
     def start(self) -> None:
         """Say where things stand, fence older generations, and begin to listen."""

@@ -1,6 +1,11 @@
-"""A rate limit: so many a second, some more at once. Pure; time is an argument."""
+"""Rate limits: so many a second, some more at once. Pure; time is an argument."""
 
 from __future__ import annotations
+
+from collections.abc import Hashable
+
+PURGED_AT_ONCE = 2
+"""Keys looked at on each new one: more than one, so that a table of keys nobody asks for any more empties."""
 
 
 class TokenBucket:
@@ -20,11 +25,61 @@ class TokenBucket:
         self._tokens = burst
         self._updated_at = now
 
-    def take(self, now: float) -> bool:
-        """Take one token; False when there is none."""
+    def take(self, now: float, tokens: int = 1) -> bool:
+        """Take tokens; False, and none is taken, when there are not as many."""
         self._tokens = min(self._burst, self._tokens + (now - self._updated_at) * self._rate)
         self._updated_at = now
-        if self._tokens < 1:
+        if self._tokens < tokens:
             return False
-        self._tokens -= 1
+        self._tokens -= tokens
         return True
+
+
+class RateTable:
+    """A bucket for each of many keys, in bounded memory: one number a key, and none for a key whose bucket is full.
+
+    Args:
+        rate: how many a second; 0 is no limit.
+        burst: how many at once.
+        capacity: keys remembered; past it, the one that came longest ago is forgotten and may come as if new.
+
+    Source: the generic cell rate algorithm (ITU-T I.371): what is kept is when the bucket will be full again.
+    """
+
+    __slots__ = ("_capacity", "_full_at", "_interval", "_tolerance")
+
+    def __init__(self, rate: float, burst: int, capacity: int) -> None:
+        self._interval = 1 / rate if rate else 0.0
+        self._tolerance = burst * self._interval
+        self._capacity = capacity
+        self._full_at: dict[Hashable, float] = {}  # the one that came longest ago first
+
+    def __len__(self) -> int:
+        """Keys remembered."""
+        return len(self._full_at)
+
+    def take(self, key: Hashable, now: float) -> float:
+        """One more of a key.
+
+        Returns:
+            0 if it may; otherwise the seconds after which one may, and nothing was taken.
+        """
+        if not self._interval:
+            return 0.0
+        full_at = max(self._full_at.pop(key, now), now) + self._interval
+        wait = full_at - self._tolerance - now
+        if wait > 1e-9:  # what adding up intervals leaves
+            self._full_at[key] = full_at - self._interval
+            return wait
+        self._full_at[key] = full_at
+        self._purge(now)
+        return 0.0
+
+    def _purge(self, now: float) -> None:
+        for _ in range(PURGED_AT_ONCE):
+            oldest = next(iter(self._full_at))
+            if self._full_at[oldest] > now and len(self._full_at) <= self._capacity:
+                return
+            del self._full_at[oldest]
+            if not self._full_at:
+                return

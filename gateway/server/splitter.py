@@ -97,6 +97,11 @@ class FrameSplitter:
             self._is_given_up = True
         return start, start + length
 
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of a frame that is not complete."""
+        return 0 if self._rest is None else len(self._rest)
+
     def take_rest(self) -> bytes:
         """The beginning of a frame that is not complete; it is the caller's now."""
         rest, self._rest = self._rest, None

@@ -72,7 +72,13 @@ def test_a_flag_equal_to_the_default_still_wins(config: Path) -> None:
     assert read("--port=8765", f"--config={config}", DELTAWIRE_PORT="2").port == 8765
 
 
-OTHER_TEXT = {"host": "localhost", "policy": "block", "log_level": "error", "log_format": "json"}
+OTHER_TEXT = {
+    "forwarded_header": "forwarded",
+    "host": "localhost",
+    "policy": "block",
+    "log_level": "error",
+    "log_format": "json",
+}
 
 
 @pytest.mark.parametrize("name", Settings.__struct_fields__)

@@ -94,7 +94,7 @@ async def test_a_broken_frame_is_closed_with_its_code(gateway: Gateway, side: st
 SURVIVED = {
     "fragments with pings between": half(TEXT, b"hel") + frame(PING, b"?") + more(b"l") + last(b"o"),
     "fragments split inside a character": half(TEXT, b"\xc3") + last(b"\xa9"),
-    "ten thousand empty fragments": half(TEXT, b"") + more(b"") * 10_000 + last(b"hello"),
+    "a hundred empty fragments": half(TEXT, b"") + more(b"") * 100 + last(b"hello"),
     "text that is not UTF-8": frame(TEXT, b'{"type":"\xff\xfe"}'),
     "lone surrogates in UTF-8": frame(TEXT, b'{"type":"\xed\xa0\x80"}'),
     "an empty text": frame(TEXT),

@@ -1,0 +1,53 @@
+"""Steps of admission that refuse who is one too many: of an address behind a proxy, of a token, for the memory."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+from websockets.http11 import Response
+
+from gateway.hub import Hub
+from gateway.server.asked import Asked
+from gateway.server.door import host_of, respond_refusal
+from gateway.server.forwarding import Proxies, limited_address
+from gateway.server.limits import Limits, Refusal
+from gateway.server.memory import CONNECTION_COST
+
+
+class Crowd:
+    """The limits that take a request to judge; what a socket is enough for, the door has judged.
+
+    Args:
+        hub: whose memory.
+        limits: who is one too many.
+        proxies: whose word is taken for where a request came from.
+    """
+
+    def __init__(self, hub: Hub, limits: Limits, proxies: Proxies) -> None:
+        self._hub = hub
+        self._limits = limits
+        self._proxies = proxies
+
+    def check_address(self, asked: Asked) -> Response | None:
+        """Refuse a peer behind a proxy that connects too often, or has too many connections."""
+        host = host_of(asked.connection.transport)
+        if not host or not self._proxies.trusts(host):
+            return None
+        client = self._proxies.client(host, asked.request.headers.get_all(self._proxies.header))
+        return _respond(self._limits.identify(asked.connection, limited_address(client), self._hub.now()))
+
+    def check_token(self, asked: Asked) -> Response | None:
+        """Refuse the holder of a token who has too many connections."""
+        return _respond(self._limits.authenticate(asked.connection, asked.connection.grant.key))
+
+    def check_memory(self, _asked: Asked) -> Response | None:
+        """Refuse everybody while there is no memory for one more."""
+        manager = self._hub.manager
+        if manager.make_room(self._hub.now(), CONNECTION_COST):
+            return None
+        detail = f"memory_limit ({manager.memory_limit} bytes) is reached and every stream is in use"
+        return _respond(Refusal(HTTPStatus.SERVICE_UNAVAILABLE, detail))
+
+
+def _respond(refusal: Refusal | None) -> Response | None:
+    return None if refusal is None else respond_refusal(refusal)

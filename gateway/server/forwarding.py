@@ -1,0 +1,112 @@
+"""Whose connection it is: the address that limits are counted by, behind a reverse proxy too. Pure.
+
+A proxy appends the address it took a request from to what it was sent. So the entries of a header are to be believed
+from the last one on, as long as each was written by a proxy that is trusted; everything before is anybody's word.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from typing import Final
+
+from gateway.config import ConfigError, ForwardedHeader
+
+NETWORK_BITS: Final = 64
+"""Of an IPv6 address: a provider gives a customer at least so much (RFC 6177), who may use every address of it."""
+
+_FOR = re.compile(r'(?:^|;)\s*for\s*=\s*(?:"([^"\\]*)"|([^";,\s]+))\s*(?:;|$)', re.IGNORECASE)
+_HOST = re.compile(r"\[([0-9a-f:.]+)\](?::\d+)?|([0-9.]+)(?::\d+)?|([0-9a-f:.]+)", re.IGNORECASE)
+
+
+def limited_address(host: str) -> str:
+    """What limits are counted by: an IPv4 address, or the network of an IPv6 address.
+
+    Args:
+        host: a numeric address; with a scope (`%eth0`) or without.
+
+    Raises:
+        ValueError: it is none.
+    """
+    address = ip_address(host.partition("%")[0])
+    if address.version == 4:
+        return str(address)
+    if address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
+    return str(ip_network((address, NETWORK_BITS), strict=False))
+
+
+class Proxies:
+    """The reverse proxies that are believed.
+
+    Args:
+        trusted: the setting `trusted_proxies`.
+        header: the setting `forwarded_header`.
+
+    Raises:
+        ConfigError: not a list of addresses and networks.
+    """
+
+    def __init__(self, trusted: str, header: ForwardedHeader) -> None:
+        self._networks = tuple(_network(entry) for entry in filter(None, map(str.strip, trusted.split(","))))
+        self.header = header
+
+    def trusts(self, host: str) -> bool:
+        """Whether an address is one of a proxy."""
+        if not self._networks:
+            return False
+        address = ip_address(host.partition("%")[0])
+        if address.version == 6 and address.ipv4_mapped is not None:
+            address = address.ipv4_mapped
+        return any(address in network for network in self._networks)
+
+    def client(self, host: str, values: Sequence[str]) -> str:
+        """The address a request came from: the last that no trusted proxy has.
+
+        Args:
+            host: of the connection.
+            values: of the header, in order.
+
+        Returns:
+            It, numeric; that of the proxy nearest to it, where that one does not say.
+        """
+        if not self.trusts(host):
+            return host
+        for entry in reversed(list(_entries(self.header, values))):
+            address = _address(entry)
+            if address is None:
+                break
+            host = address
+            if not self.trusts(host):
+                break
+        return host
+
+
+def _network(text: str) -> IPv4Network | IPv6Network:
+    try:
+        return ip_network(text)
+    except ValueError as error:
+        raise ConfigError(f"trusted_proxies: expected addresses or networks (`10.0.0.0/8`): {error}") from None
+
+
+def _entries(header: ForwardedHeader, values: Sequence[str]) -> Iterator[str]:
+    """What each proxy wrote, as it wrote it; empty where it named nobody (RFC 7239 §4)."""
+    for entry in ",".join(values).split(","):
+        if header == "forwarded":
+            found = _FOR.search(entry.strip())
+            yield (found[1] or found[2] or "") if found else ""
+        else:
+            yield entry.strip()
+
+
+def _address(entry: str) -> str | None:
+    """The numeric address of an entry, its port left out; None for a name, `unknown`, or nonsense."""
+    found = _HOST.fullmatch(entry)
+    if found is None:
+        return None
+    host = next(filter(None, found.groups()))
+    try:
+        return str(ip_address(host))
+    except ValueError:
+        return None
