@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from websockets.exceptions import InvalidStatus
 
 from gateway.server import Gateway
 from protocol.addresses import SubscribeRequest
@@ -307,7 +308,7 @@ async def test_a_stream_closed_over_http_lets_waiting_producers_go(gateway: Gate
     assert writing.code == 4501
 
 
-async def test_a_full_process_refuses_with_4003_what_would_not_fit(start_gateway: StartGateway) -> None:
+async def test_a_full_process_refuses_with_4003_and_503_what_would_not_fit(start_gateway: StartGateway) -> None:
     gateway = await start_gateway(memory_limit=1 << 20)
     big: Any = text_delta("x" * 60_000)
     async with (
@@ -320,6 +321,9 @@ async def test_a_full_process_refuses_with_4003_what_would_not_fit(start_gateway
         problems = await read_problems(one)
         assert [(problem["code"], problem["retryable"]) for problem in problems] == [("overloaded", True)]
         assert one.code == 4003
-        async with consumer(gateway, stream="third") as refused:
-            [problem] = await refused.read_all()
-        assert (problem["code"], refused.code) == ("overloaded", 4003)
+        with pytest.raises(InvalidStatus) as refusal:
+            async with consumer(gateway, stream="third"):
+                pass
+        assert refusal.value.response.status_code == 503
+        assert b"memory_limit (1048576 bytes)" in refusal.value.response.body
+        assert int(refusal.value.response.headers["Retry-After"]) >= 1
