@@ -7,6 +7,7 @@ which leaves the request to the next step. What passes them all is upgraded.
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from inspect import isawaitable
@@ -30,6 +31,9 @@ from protocol.codec import CODECS
 log = get_logger()
 
 _GOING = "the gateway is shutting down"
+
+
+_QUOTED = re.compile(r" at \d+ in .*")  # of a header that can't be parsed, all of it, in which there may be a token
 
 
 class Admission:
@@ -163,4 +167,5 @@ def reword_refusal(response: Response) -> Response | None:
         return None
     status = HTTPStatus(response.status_code)
     upgrade = {"Upgrade": "websocket"} if status is HTTPStatus.UPGRADE_REQUIRED else {}
-    return respond_problem(status, response.body.decode().partition("\n")[0], **upgrade)
+    why = response.body.decode().partition("\n")[0]
+    return respond_problem(status, _QUOTED.sub("", why), **upgrade)

@@ -100,7 +100,8 @@ def respond_unreadable(failure: Exception) -> Response:
         failure: what the library's parser made of it.
     """
     status = _PARSE_STATUS.get(type(failure), HTTPStatus.BAD_REQUEST)
-    return respond_problem(status, f"the request can't be read: {failure.__cause__ or failure}")
+    why = str(failure.__cause__ or failure).partition(": ")[0]  # what follows quotes the line, which may hold a token
+    return respond_problem(status, f"the request can't be read: {why}")
 
 
 def is_upgrade(headers: Headers) -> bool:
