@@ -63,11 +63,6 @@ class Notifier:
         is_ours = environment.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
         return int(microseconds) / 1e6 if is_ours and microseconds.isdecimal() else 0.0
 
-    @property
-    def is_heard(self) -> bool:
-        """Whether a service manager listens."""
-        return bool(self._address)
-
     def tell(self, *assignments: str) -> None:
         """Send one message, such as `READY=1`."""
         if not self._address:

@@ -1,0 +1,125 @@
+"""A gateway in a process of its own, under what an operator and a machine do to it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+import socket
+from collections.abc import AsyncIterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+from gateway.client import ClientError, Publisher, Subscriber
+from protocol.events import Event, TextDelta
+from protocol.messages import Gap
+from tests.cli.processes import Serve, Served, Start, wait_logged
+from tests.server.rawpeer import HANDSHAKE
+from tests.server.waiting import DEADLINE
+
+DRAIN = 3.0
+
+
+async def open_stalled(served: Served) -> socket.socket:
+    """A consumer that asked and then never reads."""
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    sock.connect((served.started["host"], served.started["port"]))
+    sock.sendall(HANDSHAKE.format(path="/v1/streams/demo/subscribe?policy=coalesce", headers="").encode())
+    await wait_logged(served.process, "consumer.connected")
+    return sock
+
+
+async def exhaust(items: AsyncIterator[Event | Gap]) -> None:
+    async for _ in items:
+        pass
+
+
+async def publish_until_it_ends(url: str) -> int:
+    """Publish as fast as it goes; returns how many were sent when the gateway went away."""
+    sent = 0
+    try:
+        async with Publisher(url, "demo", retry_for=0) as publisher:
+            while True:
+                await publisher.send(TextDelta(text="x" * 500))
+                sent += 1
+    except ClientError:
+        return sent
+
+
+async def test_sigterm_under_load_with_stalled_peers_ends_within_drain_timeout(serve: Serve) -> None:
+    served = await serve("--port=0", f"--drain-timeout={DRAIN}", "--send-timeout=600")
+    stalled = [await open_stalled(served) for _ in range(3)]
+    loop = asyncio.get_running_loop()
+    async with Subscriber(served.url, "demo", retry_for=0) as healthy, asyncio.TaskGroup() as tasks:
+        publishing = tasks.create_task(publish_until_it_ends(served.url))
+        items = aiter(healthy)
+        for _ in range(500):
+            await anext(items)
+        served.process.terminate()
+        began = loop.time()
+        await wait_logged(served.process, "gateway.drain_started")
+        base = f"http://{urlsplit(served.url).netloc}"
+        async with httpx.AsyncClient() as http:
+            assert (await http.get(f"{base}/readyz")).status_code == 503
+            assert (await http.get(f"{base}/livez")).status_code == 200
+        with pytest.raises(ClientError, match="closed with 1001: the gateway is shutting down"):
+            await exhaust(items)
+        assert await publishing > 500
+        assert await served.process.wait() == 0
+        assert DRAIN / 2 < loop.time() - began < DRAIN + 2, "it waited for the stalled ones, and not for ever"
+    for sock in stalled:
+        sock.close()
+
+
+@pytest.mark.parametrize("turns", [0, 1, 5, 20, 60, 100])
+async def test_sigterm_at_any_moment_of_the_start_ends_without_a_word(start: Start, turns: int) -> None:
+    process = await start("serve", "--port=0")
+    for _ in range(turns):
+        await asyncio.sleep(0.005)  # moments of a start that has no events to wait for
+    process.send_signal(signal.SIGTERM)
+    async with asyncio.timeout(DEADLINE):
+        _, errors = await process.communicate()
+    assert process.returncode in (0, -signal.SIGTERM)
+    assert all(json.loads(line)["event"].startswith("gateway.") for line in errors.splitlines())
+
+
+def cpu_seconds(pid: int) -> float:
+    """CPU time of a process so far."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+@pytest.mark.skipif(shutil.which("prlimit") is None, reason="prlimit is not here")
+async def test_without_descriptors_who_is_there_stays_the_loop_rests_and_it_recovers(serve: Serve) -> None:
+    served = await serve("--port=0", wrapper=("prlimit", "--nofile=80:80"))
+    address = (served.started["host"], served.started["port"])
+    loop = asyncio.get_running_loop()
+    async with (
+        Subscriber(served.url, "demo", retry_for=0) as reading,
+        Publisher(served.url, "demo", retry_for=0) as writing,
+    ):
+        crowd = [socket.create_connection(address) for _ in range(150)]
+        items = aiter(reading)
+        cpu, began, delays = cpu_seconds(served.process.pid), loop.time(), []
+        for number in range(40):
+            sent_at = loop.time()
+            await writing.send(TextDelta(text=str(number)))
+            item = await anext(items)
+            assert isinstance(item, Event)
+            assert item.data == TextDelta(text=str(number))
+            delays.append(loop.time() - sent_at)
+            await asyncio.sleep(0.025)
+        assert cpu_seconds(served.process.pid) - cpu < (loop.time() - began) / 2, "it does not spin"
+        assert sorted(delays)[20] < 0.1
+        for sock in crowd:
+            sock.close()
+        async with Subscriber(served.url, "demo", retry_for=10) as late:
+            first = await anext(aiter(late))
+            assert isinstance(first, Event)
+        assert served.process.returncode is None

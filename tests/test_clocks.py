@@ -1,0 +1,62 @@
+"""A clock that jumps moves no timer and no seq: the wall clock is read for timestamps and tokens alone."""
+
+from __future__ import annotations
+
+import ast
+import time
+from pathlib import Path
+
+import pytest
+
+from gateway.config import Settings
+from gateway.server import Gateway
+from tests.server.peers import consumer, producer, publish, text_delta
+from tests.server.waiting import eventually
+
+ROOT = Path(__file__).parent.parent
+SOURCES = sorted(path for package in ("protocol", "gateway") for path in (ROOT / package).rglob("*.py"))
+
+WALL_CLOCK_READERS = {
+    "gateway/access/authenticator.py",  # tokens are dated by the calendar
+    "gateway/cli/token.py",
+    "gateway/client/tokens.py",
+    "gateway/hub/hub.py",  # timestamps of events and streams
+    "gateway/server/gateway.py",  # the clock that tokens expire by
+}
+WALL_CLOCKS = {"time.time", "time.time_ns", "datetime.now", "datetime.utcnow", "datetime.today", "date.today"}
+
+
+def wall_clocks_in(source: str) -> set[str]:
+    """The wall clocks that a file names, called or passed on."""
+    return {ast.unparse(it) for it in ast.walk(ast.parse(source)) if isinstance(it, ast.Attribute)} & WALL_CLOCKS
+
+
+def test_the_wall_clock_is_read_only_where_calendar_time_is_meant() -> None:
+    readers = {str(path.relative_to(ROOT)) for path in SOURCES if wall_clocks_in(path.read_text())}
+    assert readers == WALL_CLOCK_READERS
+
+
+def test_a_reader_of_the_wall_clock_is_found() -> None:
+    assert wall_clocks_in("import time\nx = time.time()\ny = clock or time.time") == {"time.time"}
+
+
+@pytest.mark.parametrize("jump", [86_400.0, -86_400.0])
+async def test_a_clock_that_jumps_changes_neither_seq_nor_timers(monkeypatch: pytest.MonkeyPatch, jump: float) -> None:
+    settings = Settings(port=0, drain_timeout=0, ping_interval=0.05, ping_timeout=5, inactive_after=60, lease=60)
+    real = time.time
+    async with (
+        Gateway(settings) as gateway,
+        consumer(gateway) as reading,
+        producer(gateway, "producer=p") as writing,
+    ):
+        await reading.read_until("caught_up")
+        await publish(writing, {"type": "message_start", "data": {"message_id": "m"}}, text_delta("a"), upto=2)
+        monkeypatch.setattr(time, "time", lambda: real() + jump)
+        before = {it: it.last_heard for it in gateway._connections}
+        await eventually(lambda: all(it.last_heard > before[it] for it in before), "answers to pings")
+        await publish(writing, text_delta("b"), upto=3)
+        messages = await reading.read_until("text_delta", seq=3)
+        assert [message["seq"] for message in messages] == [1, 2, 3]
+        assert (messages[2]["timestamp"] > messages[1]["timestamp"]) is (jump > 0), "timestamps order nothing"
+        assert len(gateway._connections) == 2
+        assert not gateway.hub.get("demo").is_closed
