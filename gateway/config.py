@@ -214,6 +214,13 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Literal["auto", "json", "console"], Meta(description="Log lines; auto is console on a terminal, JSON elsewhere")
     ] = "auto"
 
+    # Traces
+
+    otel: Annotated[
+        bool,
+        Meta(description="Whether each message is a span of OpenTelemetry; `OTEL_…` variables say where spans go"),
+    ] = False
+
     @property
     def has_authentication(self) -> bool:
         """Whether peers must send a token."""

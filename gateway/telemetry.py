@@ -28,6 +28,7 @@ Nothing is logged per event, and never what an event says, nor a token. Every li
 | `connection.failed` | error | a fault of the gateway, with its traceback; the connection ends with 1011 |
 | `channel.flush_failed` | error | likewise, of a `stream`: its consumers end |
 | `admission.failed` | error | likewise, of a request: it is answered 500 |
+| `trace.failed` | error | likewise, of a span, on a `stream`; its event is appended |
 | `sweep.failed` | error | likewise, of a deadline of a `peer` |
 """
 

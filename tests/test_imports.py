@@ -30,6 +30,7 @@ LAYERS: dict[str, set[str]] = {
         "gateway.telemetry",
         "gateway.metrics",
     },
+    "gateway.tracing": {"protocol", "gateway.streams", "gateway.telemetry"},
     "gateway.server": {
         "protocol",
         "gateway.streams",
@@ -48,6 +49,8 @@ LAYERS: dict[str, set[str]] = {
         "gateway.access",
         "gateway.config",
         "gateway.telemetry",
+        "gateway.streams",
+        "gateway.tracing",
     },
 }
 PURE = ("protocol", "gateway.metrics", "gateway.streams")

@@ -21,6 +21,7 @@ from gateway.cli.systemd import Notifier, take_sockets
 from gateway.config import ConfigError, Settings, make_settings
 from gateway.server import Gateway
 from gateway.server.descriptors import raise_limit
+from gateway.streams.stream import MessageWatcher
 from gateway.telemetry import configure_logs, get_logger
 from protocol.addresses import PREFIX
 
@@ -66,7 +67,10 @@ async def _serve(settings: Settings) -> None:
     async with AsyncExitStack() as stack:
         stopping = _await_signals(stack, notifier)
         try:
-            gateway = await stack.enter_async_context(Gateway(settings, sockets=take_sockets(os.environ)))
+            gateway = Gateway(settings, sockets=take_sockets(os.environ))
+            if settings.otel:
+                gateway.hub.manager.watcher = _trace(stack)
+            await stack.enter_async_context(gateway)
         except ConfigError as error:
             raise StartFailure(str(error)) from None
         except (OSError, UnicodeError) as error:
@@ -78,6 +82,15 @@ async def _serve(settings: Settings) -> None:
         _announce(gateway.url)
         await stopping
     log.info("gateway.stopped")
+
+
+def _trace(stack: AsyncExitStack) -> MessageWatcher:
+    """What makes spans of messages; the last of them are sent when the stack closes."""
+    try:
+        from gateway.tracing import tracing  # noqa: PLC0415 - an extra
+    except ImportError:
+        raise StartFailure("setting `otel` needs the extra: pip install 'deltawire[otel]'") from None
+    return stack.enter_context(tracing())
 
 
 def _await_signals(stack: AsyncExitStack, notifier: Notifier) -> asyncio.Future[None]:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from gateway.streams.eviction import IdleStreams
 from gateway.streams.log import Ledger
-from gateway.streams.stream import Stream, StreamInfo, StreamSettings
+from gateway.streams.stream import MessageWatcher, Stream, StreamInfo, StreamSettings
 from protocol.addresses import check_stream_id
 from protocol.errors import ErrorKind, StreamError
 from protocol.messages import EndReason
@@ -46,6 +46,7 @@ class StreamManager:
         self._closed: deque[Stream] = deque()  # in the order they were closed
         self._idle = IdleStreams()
         self.ledger = Ledger()
+        self.watcher: MessageWatcher | None = None  # of the streams created from now on
         self.elsewhere = 0  # bytes the rest of the process holds, connections above all: they count too
 
     @property
@@ -73,6 +74,7 @@ class StreamManager:
         if not self.make_room(now, STREAM_OVERHEAD, streams=1):
             raise self.out_of_room("create", stream_id)
         stream = Stream(stream_id, self._make_epoch(), settings or self.settings, now, self.ledger, self._idle)
+        stream.watcher = self.watcher
         self._streams[stream_id] = stream
         self._idle.add(stream)
         return stream

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Protocol
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -98,6 +99,16 @@ class StreamInfo(Struct, frozen=True, kw_only=True):
     counters: Counters
 
 
+class MessageWatcher(Protocol):
+    """Who is told when a message begins and ends, before that is appended."""
+
+    def began(self, stream: Stream, start: MessageStart, seq: int) -> None:
+        """A message begins."""
+
+    def ended(self, stream: Stream, stop: MessageStop, seq: int) -> None:
+        """A message ends; its digest is there."""
+
+
 class Stream:
     """One stream in one epoch.
 
@@ -132,6 +143,7 @@ class Stream:
         "producers",
         "publishing",
         "settings",
+        "watcher",
     )
 
     def __init__(  # noqa: PLR0913, PLR0917 - what a manager knows of it
@@ -152,6 +164,7 @@ class Stream:
         self._digest = MessageDigest()
         self._idle = idle
         self._extra = 0  # bytes of producers and leases, as last counted
+        self.watcher: MessageWatcher | None = None
         self.publishing = 0  # connections
         self.measure_at = 0.0  # monotonic seconds; whoever measures says when next, a message's begin or end says now
         self.counters = Counters()
@@ -209,11 +222,15 @@ class Stream:
             log.begin_message()
             self.leases.begin(data.message_id, producer_id)
             self._count_extra()
+            if self.watcher is not None:
+                self.watcher.began(self, data, seq)
         elif isinstance(data, MessageStop):
             self.measure_at = 0.0
             self.leases.end(data.message_id)
             self._count_extra()
             data = replace(data, digest=self._digest.of(data.choice))
+            if self.watcher is not None:
+                self.watcher.ended(self, data, seq)
         payload = encode_event(data, seq, timestamp)
         return log.append(kind_of(data), header(TEXT, len(payload)) + payload, now)
 
