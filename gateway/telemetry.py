@@ -25,6 +25,8 @@ Nothing is logged per event, and never what an event says, nor a token. Every li
 | `stream.closed` | info | `stream`, `reason`, `head` |
 | `token.expired` | info | `subject`, `stream` |
 | `jwks.fetch_failed` | warning | `url`, `why`; the keys that are known stay |
+| `connection.shed` | warning | `held` bytes, `limit`: the memory limit is reached, and it is ended |
+| `handshakes.dropped` | warning | `dropped`, `max_handshakes`: so many sockets waited that the oldest went |
 | `connection.failed` | error | a fault of the gateway, with its traceback; the connection ends with 1011 |
 | `channel.flush_failed` | error | likewise, of a `stream`: its consumers end |
 | `admission.failed` | error | likewise, of a request: it is answered 500 |

@@ -224,7 +224,7 @@ class Gateway:
             return
         holdings = [(it.held_bytes, it) for it in self._connections if not it.is_finished]
         for connection in choose(holdings, manager.bytes - manager.memory_limit):
-            log.warning("connection.shed", held=connection.held_bytes, memory_limit=manager.memory_limit)
+            connection.record.log.warning("connection.shed", held=connection.held_bytes, limit=manager.memory_limit)
             if connection.peer is not None:
                 why = f"memory_limit ({manager.memory_limit} bytes) is reached, and this connection holds much of it"
                 connection.peer.end(ProblemCode.OVERLOADED, f"{why}: try again later")
