@@ -2,9 +2,11 @@
 .DEFAULT_GOAL := help
 PYTHON ?= python3
 BIN := .venv/bin
+upper = $(shell echo $(1) | tr a-z A-Z)
+flag = $(if $($(upper)),--$(1) $($(upper)))# --peers NATS for PEERS=NATS
 
 help:  ## list the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 
 setup: .venv/.done  ## make .venv with everything the project needs
 
@@ -34,9 +36,12 @@ soak: setup  ## look for broken promises for long: SECONDS=180 of faults, SEED=â
 	$(BIN)/python scripts/chaos.py --seed $(SEED) --seconds $(SECONDS)
 	$(BIN)/python scripts/soak.py
 
-bench: .venv/.bench  ## measure against other systems: QUICK=1, SCENARIOS=A,C, PEERS=NATS, BASE=REVISION
-	$(BIN)/python -m scripts.bench $(if $(QUICK),--quick) $(if $(SCENARIOS),--scenarios $(SCENARIOS)) $(if $(PEERS),--peers $(PEERS)) $(if $(BASE),--base $(BASE)) \
-		$(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(JSON),--json $(JSON)) $(if $(MARKDOWN),--markdown $(MARKDOWN))
+bench: .venv/.bench  ## measure beside other systems: QUICK=1, SCENARIOS=A,C, PEERS=NATS, BASE=revision to compare with
+	$(BIN)/python -m scripts.bench $(if $(QUICK),--quick) $(if $(AUTH),--auth) \
+		$(foreach option,scenarios peers base rounds seconds json markdown,$(call flag,$(option)))
+
+bench-scale: .venv/.bench  ## measure and plot what costs how much as numbers grow: CURVES=load,streams
+	$(BIN)/python -m scripts.bench.scale $(foreach option,curves peers rounds seconds json,$(call flag,$(option)))
 
 .venv/.bench: .venv/.done
 	$(BIN)/pip install --quiet --disable-pip-version-check --group bench
@@ -50,4 +55,4 @@ check: setup  ## lint, formatting, types
 clean:  ## remove what the other targets made
 	rm -rf .venv .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache node_modules
 
-.PHONY: help setup run demo test soak bench check clean
+.PHONY: help setup run demo test soak bench bench-scale check clean

@@ -13,13 +13,14 @@ From the bottom up:
 - `effort` — how long, how many
 - `schedule` — when which producer sends
 - `figures` — percentiles, medians, spreads
-- `load` — the loop that sends and counts, with `producer` and `reads`
+- `load` — the loop that sends and counts, with `sender` and `reads`
 - `handshake` — opening thousands of connections, `blocking` — one
 - `process` — a server on a core of its own
-- `peers` — the systems, `servers` — those that are written here
+- `peer` — a system to measure, `deltawire` — this one, `peers` — others, `servers` — those that are written here
 - `fan` — scenarios A to E and J, `memory` — F, `joining` — G, `stalled` — H, `inprocess` — I, `storm` — K
 - `scenarios` — what each letter means
 - `targets` — what is to be reached, and whether it was
 - `compare` — two revisions of the gateway
 - `report` — tables and JSON
+- `curves` — what grows, `plots`, `scale` — the command that draws it
 """

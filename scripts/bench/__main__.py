@@ -13,10 +13,12 @@ import click
 from rich.console import Console
 
 from scripts.bench.compare import checked_out, compare
+from scripts.bench.deltawire import Deltawire
 from scripts.bench.effort import FULL, QUICK, Effort
 from scripts.bench.figures import summarize
 from scripts.bench.handshake import HandshakeError
-from scripts.bench.peers import Deltawire, Peer, all_peers
+from scripts.bench.peer import Peer
+from scripts.bench.peers import all_peers
 from scripts.bench.process import LOAD_CORE, ServerError
 from scripts.bench.report import Results, print_table, ratio_rows, rows, verdict_rows, write_json, write_markdown
 from scripts.bench.scenarios import SCENARIOS, Scenario
@@ -38,8 +40,14 @@ class Options(NamedTuple):
     seconds: float | None
     part: float | None
     quick: bool
+    auth: bool
     json_file: Path | None
     markdown_file: Path | None
+
+    @property
+    def wanted_peers(self) -> str:
+        """Names of peers; those that keep up when there is little time."""
+        return self.peers or ("floor,nchan,nats" if self.quick else "")
 
     @property
     def effort(self) -> Effort:
@@ -128,7 +136,8 @@ def prepare() -> None:
 @click.option("--rounds", type=click.IntRange(1), help="Rounds: 3, or 1 with --quick.")
 @click.option("--seconds", type=float, help="Seconds a run counts: 4, or 1 with --quick.")
 @click.option("--part", type=float, help="Part of all sizes, to try things out; the figures mean nothing then.")
-@click.option("--quick", is_flag=True, help="Short runs: under two minutes in all.")
+@click.option("--quick", is_flag=True, help="Short runs of fewer systems: two minutes in all.")
+@click.option("--auth", is_flag=True, help="With authentication on: every connection of this gateway brings a token.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="File for all figures.")
 @click.option("--markdown", "markdown_file", type=click.Path(path_type=Path), help="File for the tables.")
 def main(**values: Any) -> None:
@@ -142,12 +151,12 @@ def main(**values: Any) -> None:
         base: Peer | None = None
         if options.base:
             try:
-                base = stack.enter_context(checked_out(options.base))
+                base = stack.enter_context(checked_out(options.base, is_authenticating=options.auth))
             except OSError as error:
                 raise click.ClickException(str(error)) from None
-        others = [base] if base and not options.peers else find_peers(options.peers)
+        others = [base] if base and not options.peers else find_peers(options.wanted_peers)
         results = Results()
-        measure_all(results, options, [Deltawire(), *others])
+        measure_all(results, options, [Deltawire(is_authenticating=options.auth), *others])
         is_good = judge_all(results, options, base) and not results.failures
     if options.json_file:
         write_json(options.json_file, results, options.effort)

@@ -12,8 +12,9 @@ from statistics import median
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
+from scripts.bench.deltawire import Deltawire
 from scripts.bench.figures import Metrics
-from scripts.bench.peers import ROOT, Deltawire
+from scripts.bench.peer import ROOT
 
 TOLERANCE = 0.10
 """How much worse a figure may be than noise explains."""
@@ -81,11 +82,12 @@ def _ratio(metric: str, value: float, base: float) -> float:
 
 
 @contextmanager
-def checked_out(revision: str) -> Iterator[Deltawire]:
+def checked_out(revision: str, *, is_authenticating: bool = False) -> Iterator[Deltawire]:
     """Another revision of the gateway, in a temporary folder.
 
     Args:
         revision: as git names it.
+        is_authenticating: whether every connection has to bring a token.
 
     Raises:
         OSError: git does not know it.
@@ -101,4 +103,4 @@ def checked_out(revision: str) -> Iterator[Deltawire]:
     with TemporaryDirectory(prefix="deltawire-base-") as folder:
         with tarfile.open(fileobj=io.BytesIO(packed.stdout)) as archive:
             archive.extractall(folder, filter="data")
-        yield Deltawire(Path(folder), f"base {revision}")
+        yield Deltawire(Path(folder), f"base {revision}", is_authenticating=is_authenticating)

@@ -12,7 +12,7 @@ from scripts.bench.effort import Effort
 from scripts.bench.figures import Histogram, Metrics
 from scripts.bench.handshake import Door, open_all
 from scripts.bench.load import Load
-from scripts.bench.peers import Peer
+from scripts.bench.peer import Peer
 from scripts.bench.process import Server, Spent
 from scripts.bench.reads import Reads, clock
 from scripts.bench.schedule import Schedule, evenly, jittered
@@ -23,6 +23,9 @@ SETTLING = 0.3
 GRACE = 2.0
 """Seconds after the last event; what has not come by then is lost, or so late that it makes no difference."""
 
+
+ACKING = 0.05
+"""Seconds after the last delivery, for its ack to come."""
 
 IN_TIME = 0.1
 """Seconds an event may take for a rate to be called sustained."""
@@ -113,14 +116,15 @@ def measure(peer: Peer, fan: Fan, effort: Effort) -> Metrics:
 
 def measure_connected(load: Load, server: Server, fan: Fan, seconds: float) -> Metrics:
     """Publish by schedule and count."""
-    sent_before = sum(producer.sent for producer in load.producers)
+    sent_before = sum(producer.sent for producer in load.sender.producers)
     schedule = fan.schedule(seconds)
     with _uncollected():
         began, before = clock(), Spent.until_now(server)
         in_time = publish(load, fan, schedule)
         took, spent = clock() - began, Spent.until_now(server) - before
+    load.run(ACKING)
     reads = load.reads
-    sent = sum(producer.sent for producer in load.producers) - sent_before
+    sent = sum(producer.sent for producer in load.sender.producers) - sent_before
     expected = sent * fan.consumers
     latencies = reads.latencies()
     return {
@@ -130,6 +134,7 @@ def measure_connected(load: Load, server: Server, fan: Fan, seconds: float) -> M
         "unsent": len(schedule.times) - sent,
         "delivered_per_s": in_time / (schedule.duration / 1e9),
         "cpu_us": spent.server / 1000 / max(1, reads.total),
+        "append_us": spent.server / 1000 / max(1, sent),
         "p50_ms": latencies.percentile(0.5),
         "p99_ms": latencies.percentile(0.99),
         "p999_ms": latencies.percentile(0.999),
@@ -139,6 +144,7 @@ def measure_connected(load: Load, server: Server, fan: Fan, seconds: float) -> M
         "load_idle": load.slept / took,
         "disturbed": spent.waiting / took,
         "reads": reads.count,
+        **_acks(load),
         "lost_connections": load.lost_connections,
         **_pace(reads, fan),
     }
@@ -155,12 +161,20 @@ def publish(load: Load, fan: Fan, schedule: Schedule) -> int:
     load.start(schedule, start, stride=1 if fan.is_jittered else fan.stride)
 
     def done() -> bool:
-        return load.reads.total >= expected and not load.is_sending
+        return load.reads.total >= expected and not load.sender.is_busy
 
     load.run((start - clock() + schedule.duration) / 1e9 + IN_TIME, done)
     in_time = load.reads.total
     load.run(GRACE, done)
     return in_time
+
+
+def _acks(load: Load) -> Metrics:
+    """Events not acked, by a system that acks with numbers that are counts of events."""
+    producers = load.sender.producers
+    if not any(producer.acked for producer in producers):
+        return {}
+    return {"unacked": sum(max(0, producer.sent - producer.acked) for producer in producers)}
 
 
 def _pace(reads: Reads, fan: Fan) -> Metrics:

@@ -9,7 +9,7 @@ from statistics import median
 from scripts.bench.blocking import Connection
 from scripts.bench.effort import Effort
 from scripts.bench.figures import Metrics
-from scripts.bench.peers import Peer
+from scripts.bench.peer import Peer
 from scripts.bench.wire import masked
 
 TOKENS = 20_000
@@ -40,12 +40,12 @@ def measure_join(peer: Peer, effort: Effort) -> Metrics:
     }
 
 
-def answer(peer: Peer, port: int, tokens: int) -> None:
-    """Publish a message in progress to `STREAM`, and wait until it is acked."""
+def answer(peer: Peer, port: int, tokens: int, stream: str = STREAM) -> None:
+    """Publish a message in progress, and wait until it is acked."""
     words = itertools.cycle(WORDS)
     events = [b'{"type":"message_start","data":{"message_id":"m1"}}']
     events += [b'{"type":"text_delta","data":{"text":"%b"}}' % next(words).encode() for _ in range(tokens)]
-    with Connection(port, peer.publish_request(STREAM, port)) as producer:
+    with Connection(port, peer.publish_request(stream, port)) as producer:
         for first in range(0, len(events), BATCH):
             producer.send(masked(b"[" + b",".join(events[first : first + BATCH]) + b"]"))
         producer.read_until(b'"ack","seq":%d' % len(events))

@@ -9,14 +9,13 @@ from __future__ import annotations
 import select
 import socket
 import time
-from array import array
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Self
 
-from scripts.bench.producer import Producer
 from scripts.bench.reads import Reads, clock
 from scripts.bench.schedule import Schedule
+from scripts.bench.sender import Producer, Sender
 from scripts.bench.wire import MARKER, Template
 
 BUFFER = 256 * 1024
@@ -43,10 +42,7 @@ class Load:
         self._names: dict[int, int] = {}
         self._halves: set[int] = set()
         self._socks: dict[int, socket.socket] = {}
-        self._schedule = Schedule(array("q"), array("q"), 0)
-        self._started_at = 0
-        self._next = 0
-        self.producers: list[Producer] = []
+        self.sender = Sender()
         self.reads = Reads()
         self.slept = 0
         self.lost_connections = 0
@@ -120,15 +116,19 @@ class Load:
 
     def produce(self, sock: socket.socket, template: Template) -> Producer:
         """Publish on a socket; what comes back is read and kept in part."""
-        producer = Producer(sock, template)
+
+        def watch_for_room(is_blocked: bool) -> None:  # noqa: FBT001 - a callback of one argument
+            if sock.fileno() in self._others:
+                self._epoll.modify(sock, select.EPOLLIN | (select.EPOLLOUT if is_blocked else 0))
 
         def handle(mask: int) -> None:
             if mask & select.EPOLLOUT:
-                self._send(producer, b"")
+                producer.send()
             if mask & ~select.EPOLLOUT:
                 self._hear(producer)
 
-        self.producers.append(producer)
+        producer = Producer(sock, template, watch_for_room)
+        self.sender.producers.append(producer)
         self.watch(sock, handle, select.EPOLLIN)
         return producer
 
@@ -146,7 +146,7 @@ class Load:
         self.lost_connections += 1
         self.forget(sock)
 
-    # Sending
+    # Running
 
     def start(self, schedule: Schedule, start: int, stride: int = 1) -> None:
         """Begin a schedule, and notes.
@@ -156,56 +156,9 @@ class Load:
             start: its beginning, in nanoseconds of the monotonic clock.
             stride: of the notes, see `Reads`.
         """
-        self._schedule = schedule
-        self._started_at = start
-        self._next = 0
+        self.sender.start(schedule, start)
         self.reads = Reads(stride)
         self.slept = 0
-
-    def stop(self) -> None:
-        """Send nothing more of the schedule."""
-        self._schedule = Schedule(array("q"), array("q"), 0)
-        self._next = 0
-
-    @property
-    def is_sending(self) -> bool:
-        """Whether there is something on the schedule, or not accepted by a socket yet."""
-        return self._next < len(self._schedule.times) or any(producer.unsent for producer in self.producers)
-
-    def _send_due(self, now: int) -> None:
-        times, who, _ = self._schedule
-        elapsed = now - self._started_at
-        total = len(times)
-        index = self._next
-        while index < total and times[index] <= elapsed:
-            number = who[index]
-            producer = self.producers[number]
-            fill = producer.template.fill
-            begun = index
-            frames = []
-            while index < total and times[index] <= elapsed and who[index] == number:
-                frames.append(fill((self._started_at + times[index]) // 1000))
-                index += 1
-            producer.sent += index - begun
-            self._send(producer, b"".join(frames))
-        self._next = index
-
-    def _send(self, producer: Producer, data: bytes) -> None:
-        """Send as much as the socket takes; the rest, which keeps its stamps, when it takes more."""
-        was_blocked = bool(producer.unsent)
-        data = producer.unsent + data
-        try:
-            sent = producer.sock.send(data)
-        except BlockingIOError:
-            sent = 0
-        except OSError:
-            sent = len(data)  # the connection is gone, which reading from it notices
-        producer.unsent = data[sent:]
-        if producer.sock.fileno() >= 0 and was_blocked != bool(producer.unsent):
-            mask = select.EPOLLIN | (select.EPOLLOUT if producer.unsent else 0)
-            self._epoll.modify(producer.sock.fileno(), mask)
-
-    # Reading
 
     def run(self, seconds: float, done: Callable[[], bool] = lambda: False) -> bool:
         """Send and read until a time has passed, or something is done.
@@ -214,10 +167,10 @@ class Load:
             Whether it is done.
         """
         until = clock() + int(seconds * 1e9)
-        poll = self._epoll.poll
+        poll, send_due = self._epoll.poll, self.sender.send_due
         while True:
             now = clock()
-            self._send_due(now)
+            send_due(now)
             ready = poll(0, AT_ONCE)
             if not ready:
                 if done():
@@ -267,9 +220,7 @@ class Load:
         server's `send()`. Consumers on other machines cost a server no such thing.
         """
         began = clock()
-        due = until
-        if self._next < len(self._schedule.times):
-            due = min(due, self._started_at + self._schedule.times[self._next])
+        due = min(until, self.sender.next_due or until)
         if due > began:
             time.sleep(min(due - began, NAP) / 1e9)
             self.slept += clock() - began

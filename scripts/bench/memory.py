@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from socket import socket
 
+from scripts.bench.deltawire import Deltawire
 from scripts.bench.effort import Effort
 from scripts.bench.fan import Fan, connect
 from scripts.bench.figures import Metrics
 from scripts.bench.handshake import Door, open_all
 from scripts.bench.load import Load
-from scripts.bench.peers import Deltawire, Peer
+from scripts.bench.peer import Peer
 from scripts.bench.process import Server, Spent
 from scripts.bench.wire import EVENT, Template, masked
 
@@ -48,13 +49,14 @@ def _measure_consumers(peer: Peer, consumers: int) -> Metrics:
 
 
 def _measure_streams(peer: Peer, numbers: dict[int, int]) -> Metrics:
+    """What so many streams take, told from as many as are wanted."""
     metrics = {}
     with peer.running() as server, Load() as load:
         idle, made = server.memory(), 0
         for number, wanted in numbers.items():
             _make_streams(load, peer, server, range(made, wanted))
             made = wanted
-            metrics[f"streams_{number}_mib"] = (server.memory() - idle) / MIB
+            metrics[f"streams_{number}_mib"] = (server.memory() - idle) / MIB * number / wanted
     return metrics
 
 
@@ -70,7 +72,7 @@ def _make_streams(load: Load, peer: Peer, server: Server, numbers: range) -> Non
             nonlocal acked
             if producer.acked == EVENTS:
                 acked += 1
-                load.producers.remove(producer)
+                load.sender.producers.remove(producer)
                 load.forget(sock)
 
         producer.on_heard = heard

@@ -17,7 +17,7 @@ from rich.table import Table
 from scripts.bench.compare import Ratio
 from scripts.bench.effort import Effort
 from scripts.bench.figures import Metrics, Spread
-from scripts.bench.peers import ROOT
+from scripts.bench.peer import ROOT
 from scripts.bench.scenarios import Scenario
 from scripts.bench.targets import Verdict
 
@@ -25,8 +25,11 @@ UNITS = {
     "delivered_per_s": ("delivered/s", 0),
     "lost": ("lost", 0),
     "doubled": ("doubled", 0),
+    "unacked": ("unacked", 0),
     "sent": ("sent", 0),
     "cpu_us": ("CPU µs", 2),
+    "append_us": ("CPU µs/append", 1),
+    "join_us": ("CPU µs/join", 0),
     "p50_ms": ("p50 ms", 2),
     "p99_ms": ("p99 ms", 2),
     "p999_ms": ("p99.9 ms", 2),

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
+from scripts.bench.deltawire import Deltawire
 from scripts.bench.effort import Effort
 from scripts.bench.fan import Fan, measure
 from scripts.bench.figures import Metrics
 from scripts.bench.inprocess import EVENTS, measure_in_process
 from scripts.bench.joining import measure_join
 from scripts.bench.memory import STREAMS, measure_memory
-from scripts.bench.peers import Broadcast, Deltawire, Floor, Peer, Ws
+from scripts.bench.peer import Peer
+from scripts.bench.peers import Broadcast, Floor, Ws
 from scripts.bench.process import SERVER_CORE
 from scripts.bench.stalled import POLICIES, measure_stalled
 from scripts.bench.storm import measure_storm

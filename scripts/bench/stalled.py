@@ -5,12 +5,12 @@ from __future__ import annotations
 import select
 import socket
 
+from scripts.bench.deltawire import Deltawire
 from scripts.bench.effort import Effort
 from scripts.bench.fan import Fan, connect, measure_connected, publish
 from scripts.bench.figures import Metrics
 from scripts.bench.handshake import Door, open_all
 from scripts.bench.load import Load
-from scripts.bench.peers import Deltawire
 from scripts.bench.process import Server
 from scripts.bench.wire import EVENT
 
@@ -25,6 +25,9 @@ BLOCK_TIMEOUT = 1.0
 UNREAD = 200_000
 """Bytes that the sockets on both sides hold before a consumer that does not read shows."""
 
+SOONER = 3
+"""How much faster events come until the consumer stands still."""
+
 FRAME = len(EVENT) + 50
 
 
@@ -37,9 +40,8 @@ def measure_stalled(peer: Deltawire, effort: Effort, policy: str) -> Metrics:
         policy: of all consumers.
     """
     fan = Fan(1, effort.load(CONSUMERS), effort.load(RATE), query=f"?policy={policy}")
-    settings = ("--block-timeout", str(BLOCK_TIMEOUT))
-    alone = _measure(peer, fan, effort, is_stalled=False, settings=settings)
-    beside = _measure(peer, fan, effort, is_stalled=True, settings=settings)
+    alone = _measure(peer, fan, effort, is_stalled=False)
+    beside = _measure(peer, fan, effort, is_stalled=True)
     return {
         "alone_p99_ms": alone["p99_ms"],
         "beside_p99_ms": beside["p99_ms"],
@@ -50,14 +52,16 @@ def measure_stalled(peer: Deltawire, effort: Effort, policy: str) -> Metrics:
     }
 
 
-def _measure(peer: Deltawire, fan: Fan, effort: Effort, *, is_stalled: bool, settings: tuple[str, ...]) -> Metrics:
-    until_stalled = UNREAD / FRAME / fan.rate
-    with peer.running(settings) as server, Load() as load:
+def _measure(peer: Deltawire, fan: Fan, effort: Effort, *, is_stalled: bool) -> Metrics:
+    with peer.running(("--block-timeout", str(BLOCK_TIMEOUT))) as server, Load() as load:
         connect(load, peer, server.port, fan)
         if is_stalled:
             _add_stalled(load, peer, server, fan)
-        publish(load, fan, fan.schedule(until_stalled + BLOCK_TIMEOUT + 0.5))
-        stall = load.reads.latencies().percentile(1)
+        faster = fan._replace(rate=SOONER * fan.rate)
+        stall = 0.0
+        for part, seconds in ((faster, effort.load(UNREAD) / FRAME / faster.rate), (fan, 0.5)):
+            publish(load, part, part.schedule(seconds))
+            stall = max(stall, load.reads.latencies().percentile(1))
         return measure_connected(load, server, fan, effort.seconds) | {"stall_ms": stall}
 
 

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import select
-import urllib.request
 from collections.abc import Callable
 from socket import socket
 
+import httpx
+
+from scripts.bench.deltawire import Deltawire
 from scripts.bench.effort import Effort
 from scripts.bench.fan import Fan, connect
 from scripts.bench.figures import Histogram, Metrics
 from scripts.bench.handshake import Door, Opening
 from scripts.bench.load import Load
-from scripts.bench.peers import Peer
 from scripts.bench.process import Server, Spent
 from scripts.bench.reads import clock
 from scripts.bench.schedule import Schedule, evenly
@@ -52,7 +52,7 @@ class Acks:
         return histogram
 
 
-def measure_storm(peer: Peer, effort: Effort) -> Metrics:
+def measure_storm(peer: Deltawire, effort: Effort) -> Metrics:
     """Time until everybody is caught up, what was lost or came twice, and how long the producer waited for acks."""
     consumers = effort.size(CONSUMERS)
     fan = Fan(streams=1, consumers=consumers, rate=RATE)
@@ -60,7 +60,7 @@ def measure_storm(peer: Peer, effort: Effort) -> Metrics:
         connect(load, peer, server.port, fan)
         schedule, start = evenly(1, RATE, SECONDS), clock()
         acks = Acks(schedule, start)
-        producer = load.producers[0]
+        producer = load.sender.producers[0]
         producer.on_heard = lambda: acks.note(producer.acked)
         load.start(schedule, start)
         load.run(BEFORE)
@@ -68,7 +68,7 @@ def measure_storm(peer: Peer, effort: Effort) -> Metrics:
         caught_up = _reconnect(load, peer, server, consumers)
         load.run(SECONDS - BEFORE - AFTER - 1, lambda: caught_up[0] == consumers)
         ended, spent = clock(), Spent.until_now(server) - before
-        load.stop()
+        load.sender.stop()
         load.run(AFTER)
         load.run(2.0, lambda: load.reads.total >= producer.sent * consumers)
         counts = load.reads.by_consumer()
@@ -86,13 +86,13 @@ def measure_storm(peer: Peer, effort: Effort) -> Metrics:
     }
 
 
-def _reconnect(load: Load, peer: Peer, server: Server, consumers: int) -> list[int]:
+def _reconnect(load: Load, peer: Deltawire, server: Server, consumers: int) -> list[int]:
     """Drop every consumer and have all come back at once.
 
     Returns:
         A list with the number of those that have caught up, which grows.
     """
-    epoch = _epoch(server.port)
+    epoch = _epoch(peer, server.port)
     caught_up = [0]
     doors = []
     for name, seen in load.drop_consumers().items():
@@ -129,6 +129,6 @@ def _resume(load: Load, name: int, caught_up: list[int]) -> Callable[[socket, by
     return opened
 
 
-def _epoch(port: int) -> str:
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/v1/streams/s0") as answer:
-        return str(json.load(answer)["epoch"])
+def _epoch(peer: Deltawire, port: int) -> str:
+    headers = {"Authorization": f"Bearer {peer.token}"} if peer.token else {}
+    return str(httpx.get(f"http://127.0.0.1:{port}/v1/streams/s0", headers=headers).raise_for_status().json()["epoch"])

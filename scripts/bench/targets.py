@@ -78,6 +78,7 @@ TARGETS = (
     Target("D", "lost", 0),
     Target("E", "delivered_per_s", 99_500, sense="≥"),
     Target("E", "lost", 0),
+    Target("E", "unacked", 0),
     Target("E", "p99_ms", 20.0),
     Target("F", "consumer_kib", 16),
     Target("F", "streams_1000_mib", 30),
