@@ -11,8 +11,11 @@ import structlog
 from gateway.config import Settings
 from gateway.hub import Hub
 from gateway.hub.channel import Channel
+from gateway.streams.stream import Stream
+from protocol.addresses import parse_subscribe
+from protocol.codes import ProblemCode
 from protocol.errors import StreamError, is_full, is_invalid, is_not_found
-from protocol.events import TextDelta
+from protocol.events import EventType, MessageStart, TextDelta
 from protocol.messages import Gap
 from tests.server.waiting import eventually, turn
 
@@ -107,6 +110,60 @@ async def test_a_full_hub_evicts_what_nobody_uses_then_refuses() -> None:
             assert is_full(error.value)
             assert [stream.id for stream in hub.list()] == ["used"]
             assert not isinstance(await anext(reader), Gap)
+
+
+async def test_a_lease_that_ends_while_the_memory_limit_is_reached_ends_its_message_all_the_same() -> None:
+    async with Hub(Settings(lease=0.04, memory_limit=1 << 20)) as hub:
+        stream = hub.create("demo")
+        async with stream.subscribe():  # in use, so that it is not evicted
+            channel = hub.channel(stream._stream)
+            hub.publish(channel, MessageStart("m"), producer_id="p")
+            while hub.manager.bytes <= hub.manager.memory_limit:
+                hub.publish(channel, TextDelta("x" * 60_000), producer_id="p")
+            with pytest.raises(StreamError):
+                hub.publish(channel, TextDelta("x"), producer_id="p")
+            hub.lease(channel, "p")
+            head = stream._stream.log.head
+            await eventually(lambda: not hub._leased)
+            kinds = stream._stream.log.kinds(head, stream._stream.log.head)
+            assert [kind.type for kind in kinds] == [EventType.ERROR, EventType.MESSAGE_STOP]
+
+
+async def test_cohorts_whose_members_have_all_left_are_forgotten_though_others_stay(hub: Hub) -> None:
+    stream = hub.create("demo")._stream
+    channel = hub.attach(stream, "test")
+    stays = Listener(stream, "")
+    assert channel.join(stays) is not None
+    for types in ("usage", "error", "thinking"):
+        passing = Listener(stream, f"types={types}")
+        channel.leave(passing, channel.join(passing))
+        stream.unsubscribe(passing.subscription, hub.now())
+        hub.publish(channel, TextDelta("x"))
+        hub.flush()
+        assert list(channel._cohorts) == [stays.subscription.view]
+    assert len(stays.written) == 3
+
+
+class Listener:
+    """Takes whatever comes."""
+
+    def __init__(self, stream: Stream, query: str) -> None:
+        self.subscription = stream.subscribe(parse_subscribe(query), now=0.0)
+        while self.subscription.take():
+            pass
+        self.written: list[bytes] = []
+
+    def pump(self) -> None:
+        self.written.append(self.subscription.take())
+
+    def write(self, data: bytes) -> None:
+        self.written.append(data)
+
+    def check_lag(self) -> None:
+        raise AssertionError("it never stalls")
+
+    def end(self, code: ProblemCode, why: str) -> None:
+        raise AssertionError(f"nobody ends it: {code} {why}")
 
 
 async def test_leaving_the_hub_ends_every_stream_as_shutdown() -> None:
