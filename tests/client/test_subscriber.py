@@ -4,65 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from typing import Any
 
 import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from websockets.asyncio.server import ServerConnection
-from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosed
-from websockets.http11 import Response
 
-from gateway.client import GatewayUnreachable, NotDelivered, ProtocolFault, Refused, Subscriber, connection
-from gateway.client.backoff import Backoff
+from gateway.client import connection
 from protocol.codec import MSGPACK
 from protocol.events import Event, EventType
-from protocol.messages import CaughtUp, Gap, Problem, Signal, StreamEnd
+from protocol.messages import CaughtUp, Gap, StreamEnd
 from protocol.position import Position
-from tests.client.fakes import AT_ONCE, FakeGateway, Script, closing, cut, frames, stay, text
-
-Message = dict[str, Any]
-
-
-def subscribed(after: int = 0, epoch: str = "e1") -> Message:
-    return {
-        "type": "subscribed",
-        "stream": "demo",
-        "epoch": epoch,
-        "floor": 1,
-        "head": 9,
-        "after": after,
-        "policy": "coalesce",
-        "buffer": 100,
-        "recovered": True,
-        "closed": False,
-    }
-
-
-def event(seq: int, first: int | None = None) -> Message:
-    folded = {} if first is None else {"first": first}
-    return {"type": "text_delta", **folded, "seq": seq, "timestamp": "2026-11-22T11:00:00Z", "data": {"text": f"{seq}"}}
-
-
-def events(first: int, last: int) -> list[Message]:
-    return [event(seq) for seq in range(first, last + 1)]
-
-
-CAUGHT_UP = {"type": "caught_up", "seq": 0}
-
-
-def ending(seq: int) -> Script:
-    return frames({"type": "stream_end", "seq": seq, "reason": "closed"}, then=closing(1000))
-
-
-def subscriber(gateway: FakeGateway, **arguments: Any) -> Subscriber:
-    return Subscriber(gateway.url, "demo", backoff=AT_ONCE, **arguments)
-
-
-async def seqs(source: Subscriber) -> list[int]:
-    return [item.seq async for item in source if isinstance(item.seq, int)]
+from tests.client.fakes import FakeGateway, Script, closing, cut, frames, stay, text
+from tests.client.subscribing import ending, event, events, seqs, subscribed, subscriber
 
 
 async def test_a_whole_stream_is_read_to_its_end() -> None:
@@ -170,78 +126,6 @@ async def test_the_position_is_what_was_yielded_not_what_was_read() -> None:
                 break
 
 
-async def test_an_absent_gateway_is_one_clear_line() -> None:
-    async with FakeGateway() as gateway:
-        url = gateway.url
-    with pytest.raises(GatewayUnreachable, match=f"^no gateway at {url}: connection refused$"):
-        async with Subscriber(url, "demo", retry_for=0):
-            pass
-
-
-async def test_a_gateway_that_is_busy_is_asked_again_and_the_program_is_told() -> None:
-    told: list[tuple[str, float]] = []
-    busy = Response(503, "Service Unavailable", Headers(), b'{"detail":"the gateway is full"}')
-    limited = Response(429, "Too Many Requests", Headers(), b"")
-    async with (
-        FakeGateway(busy, limited, frames(subscribed(), then=ending(0))) as gateway,
-        subscriber(gateway, on_reconnect=lambda reason, delay: told.append((reason, delay))) as source,
-    ):
-        assert await seqs(source) == []
-    assert told == [("HTTP 503: the gateway is full", 0), ("HTTP 429: Too Many Requests", 0)]
-
-
-async def test_a_refusal_before_the_upgrade_is_not_tried_again() -> None:
-    denied = Response(403, "Forbidden", Headers(), b'{"detail":"not your stream"}')
-    async with FakeGateway(denied) as gateway:
-        with pytest.raises(Refused, match="not your stream") as caught:
-            async with subscriber(gateway):
-                pass
-        assert caught.value.code == 403
-        assert len(gateway.requests) == 1
-
-
-async def test_a_refusal_in_band_is_not_tried_again_and_carries_the_problem() -> None:
-    told = {"type": "problem", "code": "position_ahead", "message": "9 is beyond the head", "retryable": False}
-    async with FakeGateway(frames(told, then=closing(4504))) as gateway:
-        with pytest.raises(Refused, match="9 is beyond the head") as caught:
-            async with subscriber(gateway, position=Position("e1", 9)):
-                pass
-        assert caught.value.code == 4504
-        assert isinstance(caught.value.problem, Problem)
-        assert len(gateway.requests) == 1
-
-
-async def test_a_refusal_in_the_middle_raises_from_the_iteration() -> None:
-    script = frames(subscribed(), event(1), then=closing(4503, "forbidden"))
-    async with FakeGateway(script) as gateway, subscriber(gateway) as source:
-        iterator = aiter(source)
-        assert (await anext(iterator)).seq == 1
-        with pytest.raises(Refused, match="forbidden"):
-            await anext(iterator)
-
-
-async def test_a_gateway_that_accepts_and_closes_for_ever_is_given_up() -> None:
-    overloaded = {"type": "problem", "code": "overloaded", "message": "too much to hold", "retryable": True}
-    async with FakeGateway(frames(overloaded, then=closing(4003))) as gateway:
-        with pytest.raises(GatewayUnreachable, match="closed with 4003: too much to hold"):
-            async with subscriber(gateway, retry_for=0):
-                pass
-
-
-@pytest.mark.parametrize(
-    "payload", ["", "not json", '{"type":"text_delta"}', '{"type":"text_delta","seq":1,"data":{"text":5}}', "[]"]
-)
-async def test_what_is_no_message_is_a_fault_of_the_gateway(payload: str) -> None:
-    async def play(peer: ServerConnection) -> None:
-        await peer.send(text(subscribed()))
-        await peer.send(payload)
-        await peer.wait_closed()
-
-    async with FakeGateway(play) as gateway, subscriber(gateway) as source:
-        with pytest.raises(ProtocolFault, match="no message"):
-            await seqs(source)
-
-
 async def test_a_filtered_reader_resumes_from_where_the_gateway_accounted_for() -> None:
     first = frames(subscribed(), event(4), {"type": "caught_up", "seq": 7}, then=cut)
     second = frames(subscribed(7), then=ending(9))
@@ -270,33 +154,6 @@ async def test_leaving_in_the_middle_of_a_flood_closes_at_once_and_cleanly(monke
             async for _ in source:
                 break
         assert await closed_with == 1000
-
-
-async def test_waits_grow_until_something_is_delivered() -> None:
-    delays: list[float] = []
-    nothing, something = frames(subscribed(), then=cut), frames(subscribed(), event(1), then=cut)
-    scripts = [nothing, nothing, nothing, something, frames(subscribed(1), then=ending(1))]
-    async with FakeGateway(*scripts) as gateway:
-        patient = Backoff(initial=0.0001, longest=1)
-        source = Subscriber(gateway.url, "demo", backoff=patient, on_reconnect=lambda _, delay: delays.append(delay))
-        async with source:
-            assert await seqs(source) == [1]
-    for delay, longest in zip(delays, (0.0001, 0.0002, 0.0004, 0.0001), strict=True):
-        assert longest / 10 <= delay <= longest
-
-
-async def test_a_refusal_says_when_to_ask_again() -> None:
-    delays: list[float] = []
-    busy = Response(503, "Service Unavailable", Headers({"Retry-After": "3"}), b"")
-
-    def give_up(_: str, delay: float) -> None:
-        delays.append(delay)
-        raise EOFError
-
-    async with FakeGateway(busy) as gateway:
-        with pytest.raises(EOFError):
-            await subscriber(gateway, on_reconnect=give_up).__aenter__()
-    assert 3 <= delays[0] <= 4.5
 
 
 async def test_a_cancelled_reader_leaves_nothing_running() -> None:
@@ -334,81 +191,6 @@ async def test_leaving_ends_the_iteration_of_another_task() -> None:
         await task
         assert seen == [1]
         assert len(gateway.requests) == 1
-
-
-def answering_signals(before_answer: list[Message]) -> Script:
-    """Answers each signal that two producers got it, after some other messages."""
-
-    async def play(peer: ServerConnection) -> None:
-        await peer.send(text(subscribed()))
-        async for payload in peer:
-            signal = msgspec.json.decode(payload, type=Signal)
-            for message in before_answer:
-                await peer.send(text(message))
-            await peer.send(text({"type": "signal_result", "id": "of another", "delivered": 9}))
-            await peer.send(text({"type": "signal_result", "id": signal.id, "delivered": 2}))
-
-    return play
-
-
-async def test_a_signal_returns_how_many_producers_got_it_and_keeps_the_events_that_came_meanwhile() -> None:
-    async with FakeGateway(answering_signals(events(1, 40))) as gateway, subscriber(gateway) as source:
-        assert await source.signal("cancel", {"why": "bored"}) == 2
-        iterator = aiter(source)
-        assert [(await anext(iterator)).seq for _ in range(40)] == list(range(1, 41))
-        assert source.position == Position("e1", 40)
-
-
-async def test_a_signal_works_while_another_task_reads() -> None:
-    async with FakeGateway(answering_signals(events(1, 2))) as gateway, subscriber(gateway) as source:
-        reader = asyncio.create_task(seqs(source))
-        await asyncio.sleep(0)
-        assert await source.signal("cancel") == 2
-        reader.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await reader
-
-
-async def test_a_signal_that_a_lost_connection_swallowed_is_not_delivered() -> None:
-    async def swallow(peer: ServerConnection) -> None:
-        await peer.send(text(subscribed()))
-        await peer.recv()
-        await cut(peer)
-
-    async with (
-        FakeGateway(swallow, frames(subscribed(), event(1), then=stay)) as gateway,
-        subscriber(gateway) as source,
-    ):
-        with pytest.raises(NotDelivered):
-            await source.signal("cancel")
-        assert (await anext(aiter(source))).seq == 1
-
-
-async def test_a_signal_after_the_end_is_not_delivered() -> None:
-    async with FakeGateway(frames(subscribed(), then=ending(0))) as gateway, subscriber(gateway) as source:
-        assert await seqs(source) == []
-        with pytest.raises(NotDelivered):
-            await source.signal("cancel")
-
-
-async def test_a_signal_that_the_end_of_the_stream_overtakes_is_not_delivered() -> None:
-    async def end(peer: ServerConnection) -> None:
-        await peer.send(text(subscribed()))
-        await peer.recv()
-        await ending(0)(peer)
-
-    async with FakeGateway(end) as gateway, subscriber(gateway) as source:
-        with pytest.raises(NotDelivered, match="ended before"):
-            await source.signal("cancel")
-        assert await seqs(source) == []
-        assert source.ended is not None
-
-
-async def test_a_server_that_speaks_another_protocol_is_a_fault() -> None:
-    async with FakeGateway(stay, subprotocols=()) as gateway:
-        with pytest.raises(ProtocolFault, match="does not speak deltawire"):
-            async with subscriber(gateway):
-                pass
 
 
 async def test_messagepack_is_spoken_when_asked_for() -> None:

@@ -19,9 +19,9 @@ from protocol.codes import ProblemCode
 from protocol.errors import StreamError, WireError, is_closed
 from protocol.events import Data, Error, Event, MessageStart, MessageStop
 from protocol.framing import payloads
+from tests.streams.machine import CoreMachine, events, picks
 from tests.streams.naive import NaiveStream
 from tests.streams.reading import STAMP
-from tests.streams.test_invariants import CoreMachine, events, picks
 
 LEASE = 10.0
 
