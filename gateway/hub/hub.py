@@ -279,7 +279,7 @@ class Hub:
         until = monotonic() + SLICE
         for _ in range(len(self._queue)):
             self._serve(self._queue.popleft(), until)
-            if monotonic() >= until:
+            if self._queue and monotonic() >= until:
                 break
         if self._queue:
             self._flush_soon()
