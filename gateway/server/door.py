@@ -14,6 +14,7 @@ when thousands reconnect in one moment, none of them has had time to ask.
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import Final, Protocol, cast
@@ -21,6 +22,7 @@ from typing import Final, Protocol, cast
 from websockets.http11 import Response
 
 from gateway.config import Settings
+from gateway.server.draining import retry_after
 from gateway.server.forwarding import Proxies, limited_address
 from gateway.server.http import respond_problem
 from gateway.server.limits import Limits, Refusal
@@ -199,9 +201,8 @@ class RefusedSocket(asyncio.Protocol):
 
 def respond_refusal(refusal: Refusal) -> Response:
     """The answer to who is one too many."""
-    return respond_problem(
-        refusal.status, f"{refusal.detail}: try again later", **{"Retry-After": str(refusal.retry_after)}
-    )
+    later = refusal.retry_after or retry_after(random.random())  # noqa: S311 - spreads clients, hides nothing
+    return respond_problem(refusal.status, f"{refusal.detail}: try again later", **{"Retry-After": str(later)})
 
 
 def host_of(transport: asyncio.BaseTransport) -> str:

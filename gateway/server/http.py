@@ -6,6 +6,7 @@ refused is answered with a status and an `application/problem+json` body (RFC 94
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any, Final, NamedTuple
@@ -20,6 +21,7 @@ from websockets.http11 import Response
 
 from gateway.access import Action, Grant
 from gateway.hub import Hub
+from gateway.server.draining import retry_after
 from gateway.streams.log import Log
 from gateway.streams.view import View
 from protocol.addresses import PREFIX, check_stream_id, parse_create, parse_events
@@ -32,9 +34,6 @@ from protocol.schema import json_schema
 JSON_TYPE: Final = "application/json"
 PROBLEM_TYPE: Final = "application/problem+json"
 NDJSON_TYPE: Final = "application/x-ndjson"
-
-RETRY_AFTER: Final = 5
-"""Seconds after which to ask again where nothing says when there will be room: as long as a client waits at most."""
 
 PAGE_BYTES = 1024 * 1024
 """Bytes a page of events holds at most, beside its first event."""
@@ -153,7 +152,7 @@ def answer(site: Site, method: str, target: Target) -> Response:
         is_forbidden = error.code is ProblemCode.FORBIDDEN
         return respond_problem(HTTPStatus.FORBIDDEN if is_forbidden else HTTPStatus.BAD_REQUEST, error.message)
     except StreamError as error:
-        headers = {"Retry-After": str(RETRY_AFTER)} if is_full(error) else {}
+        headers = {"Retry-After": str(retry_after(random.random()))} if is_full(error) else {}  # noqa: S311 - no secret
         return respond_problem(_STATUS[error.kind], str(error), **headers)
 
 

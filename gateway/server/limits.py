@@ -12,7 +12,6 @@ from http import HTTPStatus
 from typing import Final, NamedTuple
 
 from gateway.config import Settings
-from gateway.server.http import RETRY_AFTER
 from gateway.server.rate import RateTable
 
 ADDRESSES_REMEMBERED: Final = 16_384
@@ -27,12 +26,12 @@ class Refusal(NamedTuple):
     Attributes:
         status: what it is answered.
         detail: what is full, in words that name the setting.
-        retry_after: whole seconds after which to ask again.
+        retry_after: whole seconds after which to ask again; 0 where nothing says when there will be a place.
     """
 
     status: HTTPStatus
     detail: str
-    retry_after: int = RETRY_AFTER
+    retry_after: int = 0
 
 
 class Counts:

@@ -20,7 +20,7 @@ from protocol.errors import StreamError, WireError, is_closed
 from protocol.events import Event
 from protocol.messages import Ack, Audience, Message, Ready, Signal, Token
 
-ITEM_COST = 512
+ITEM_COST = 256
 """Bytes an event that waits for room costs, about: they are short, and seldom wait."""
 
 
@@ -124,6 +124,8 @@ class Producer:
 
     def _take_all(self) -> None:
         while self._items and not self._connection.is_finished:
+            if self._connection.paused:
+                return  # each item of a bad batch is a problem, and they are not read: `resume` goes on
             place, item = self._items.popleft()
             if not self._take(place, item):
                 return
@@ -294,8 +296,10 @@ class Producer:
         self._hub.sweep_regularly(self)
 
     def resume(self) -> None:
-        """The producer reads again."""
+        """The producer reads again: what is left of a batch goes on."""
         self._hub.stop_sweeping(self)
+        if self._items:
+            self._take_all()
 
     @contained
     def sweep(self, now: float) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from contextlib import AsyncExitStack
+from pathlib import Path
 
 import pytest
 from hypothesis import settings as hypothesis_settings
@@ -16,6 +17,7 @@ from gateway.server import Gateway
 from gateway.server.door import GRACE
 from gateway.server.limits import Counts, Limits
 from tests.server.conftest import StartGateway
+from tests.server.minting import claims, sign, write_secret
 from tests.server.peers import consumer, peer, producer, publish, text_delta, types_of
 from tests.server.rawpeer import HANDSHAKE, RawPeer, raw_peer
 from tests.server.waiting import eventually
@@ -91,6 +93,22 @@ async def test_an_address_that_connects_too_often_is_told_when_to_come_again(sta
         await publish(writing, text_delta("unharmed"), upto=1)
         assert (await reader.read_until("text_delta"))[-1]["seq"] == 1
     await everybody_left(gateway)
+
+
+async def test_the_holder_of_one_token_more_than_the_limit_is_refused_and_no_other(
+    start_gateway: StartGateway, tmp_path: Path
+) -> None:
+    gateway = await start_gateway(max_connections_per_token=1, auth_key=write_secret(tmp_path))
+    ann, bob = (
+        f"Authorization: Bearer {sign(claims(subscribe=['*']) | {'sub': subject})}\r\n" for subject in ("ann", "bob")
+    )
+    async with raw_peer(gateway.port, SUBSCRIBE, headers=ann):
+        await refused(gateway, 429, "max_connections_per_token", headers=ann)
+        async with raw_peer(gateway.port, SUBSCRIBE, headers=bob):
+            assert gateway._limits.connections == 2
+    await everybody_left(gateway)
+    async with raw_peer(gateway.port, SUBSCRIBE, headers=ann):
+        assert gateway._limits.connections == 1
 
 
 async def test_peers_behind_a_trusted_proxy_are_counted_by_what_it_says(start_gateway: StartGateway) -> None:

@@ -25,6 +25,7 @@ from tests.server.peers import (
     text_of,
     types_of,
 )
+from tests.server.rawpeer import raw_peer, text
 from tests.server.waiting import eventually, turn
 
 
@@ -327,3 +328,14 @@ async def test_a_full_process_refuses_with_4003_and_503_what_would_not_fit(start
         assert refusal.value.response.status_code == 503
         assert b"memory_limit (1048576 bytes)" in refusal.value.response.body
         assert int(refusal.value.response.headers["Retry-After"]) >= 1
+
+
+async def test_the_problems_of_a_bad_batch_wait_for_a_producer_that_does_not_read(gateway: Gateway) -> None:
+    async with raw_peer(gateway.port, "/v1/streams/demo/publish", 4096) as it:
+        await it.read_until("ready")
+        [connection] = gateway._connections
+        await it.send(text([0] * 20_000 + [text_delta("last")]))
+        await eventually(lambda: connection._reading_held_by)
+        assert connection.transport.get_write_buffer_size() < 256 * 1024, "of the 2 MiB that all of them are"
+        assert (await it.read_until("ack"))[-1]["seq"] == 1
+        assert not connection._reading_held_by
