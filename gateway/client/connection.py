@@ -23,7 +23,7 @@ from websockets.http11 import Response
 from websockets.typing import Subprotocol
 
 from gateway.client.backoff import Backoff, Retries
-from gateway.client.errors import ClientError, GatewayUnreachable, ProtocolFault, refusal
+from gateway.client.errors import ClientError, GatewayUnreachable, ProtocolFault, Refused, refusal
 from gateway.client.tokens import Tokens
 from protocol.codec import Codec
 from protocol.codes import STAYS_OPEN, CloseCode, is_retryable
@@ -78,6 +78,7 @@ class Connector:
         if tls is not None and not url.startswith("wss:"):
             raise ValueError(f"TLS is set up, but the address {url!r} does not begin with wss://")
         self.tokens = tokens
+        self._was_open = False
         self._url = url
         self._codec = codec
         self._retries = Retries(backoff, retry_for)
@@ -105,13 +106,21 @@ class Connector:
             try:
                 connection = await self._connect(target)
             except (OSError, WebSocketException) as error:
-                self.note(judge_attempt(error))
+                self.note(self._judge_attempt(error))
                 self._told = retry_after(error)
                 continue
+            self._was_open = True
             if connection.subprotocol != self._codec.subprotocol:
                 await connection.close()
                 raise ProtocolFault(f"what answers at {self._url} does not speak {self._codec.subprotocol}")
             return connection
+
+    def _judge_attempt(self, error: OSError | WebSocketException) -> str | ClientError:
+        failure = judge_attempt(error)
+        is_unauthorized = isinstance(failure, Refused) and failure.code == HTTPStatus.UNAUTHORIZED
+        if is_unauthorized and self._was_open and self.tokens.note_refusal():
+            return str(failure)  # it ended on the way, or the function had kept it for too long
+        return failure
 
     def lost(self, error: ConnectionClosed, problem: Problem | None) -> None:
         """A connection ended: the next `open` waits first.

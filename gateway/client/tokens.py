@@ -52,6 +52,7 @@ class Tokens:
             raise ValueError("the token must not be empty, and of visible ASCII characters")
         self._provider = provider
         self._last: str | None = None
+        self._refused: str | None = None
         self.renew_at: float | None = None
 
     async def take(self, now: float) -> str | None:
@@ -80,6 +81,12 @@ class Tokens:
         self._last = token
         self._plan(token, now)
         return token if is_fresh else None
+
+    def note_refusal(self) -> bool:
+        """The gateway refused the last token; whether it may take another, of a function that gave this one once."""
+        is_news = callable(self._provider) and self._last != self._refused
+        self._refused = self._last
+        return is_news
 
     def _plan(self, token: str | None, now: float) -> None:
         left = _seconds_left(token, time.time())

@@ -25,7 +25,7 @@ from gateway.server.draining import batches
 from gateway.server.exposition import Exposition
 from gateway.server.flood import FloodGuard
 from gateway.server.forwarding import Proxies
-from gateway.server.guard import Guard, end_if_expired
+from gateway.server.guard import Guard, end_expired, has_expired
 from gateway.server.http import Target
 from gateway.server.limits import Limits
 from gateway.server.listening import listen
@@ -208,7 +208,9 @@ class Gateway:
         for connection in tuple(self._connections):
             held += connection.held_bytes
             try:
-                end_if_expired(connection, clock)
+                if has_expired(connection, clock):
+                    self.hub.flush()  # what came while the token was good is acknowledged
+                    end_expired(connection)
                 is_alive = connection.keep_alive(now, settings.ping_interval, settings.ping_timeout)
                 if is_alive and settings.idle_timeout:
                     connection.end_if_idle(now, settings.idle_timeout)

@@ -141,16 +141,21 @@ class Guard:
         return self._clock()
 
 
-def end_if_expired(connection: GatewayConnection, now: float) -> None:
-    """End a connection whose token is good no more.
+def has_expired(connection: GatewayConnection, now: float) -> bool:
+    """Whether a connection goes on with a token that is good no more.
 
     Args:
         connection: any.
         now: seconds since 1970.
     """
-    if connection.grant.expires_at <= now and connection.peer is not None and not connection.is_finished:
-        log.info("token.expired", subject=connection.grant.subject, stream=connection.peer.stream.id)
-        connection.peer.end(ProblemCode.TOKEN_EXPIRED, "the token has expired: reconnect with a fresh one and go on")
+    return connection.grant.expires_at <= now and connection.peer is not None and not connection.is_finished
+
+
+def end_expired(connection: GatewayConnection) -> None:
+    """End a connection whose token has expired."""
+    assert connection.peer is not None, "it has expired while it served a peer"
+    log.info("token.expired", subject=connection.grant.subject, stream=connection.peer.stream.id)
+    connection.peer.end(ProblemCode.TOKEN_EXPIRED, "the token has expired: reconnect with a fresh one and go on")
 
 
 def _respond_unauthorized(detail: str, challenge: str) -> Response:

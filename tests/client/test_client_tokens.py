@@ -92,6 +92,29 @@ async def test_a_fresh_token_is_sent_before_the_old_one_ends(
     assert issuer.given == 2
 
 
+async def test_a_token_that_ended_on_the_way_is_replaced_and_one_refused_twice_is_told(
+    gateway: Gateway, issuer: Issuer
+) -> None:
+    given = [issuer.give()]
+    given += given  # the function has kept it for too long, once
+    async with Subscriber(
+        gateway.url, "demo", token=lambda: given.pop(0) if given else issuer.give(), backoff=QUICK
+    ) as subscriber:
+        issuer.now += 61
+        await eventually(lambda: not gateway._connections)
+        async with Publisher(gateway.url, "demo", token=issuer.give) as publisher:
+            await publisher.send(TextDelta(text="a"))
+            assert [(await anext(aiter(subscriber))).seq] == [1]
+            assert (given, issuer.given) == ([], 3)
+            stale = issuer.give()
+            given += [stale] * 3
+            issuer.now += 61
+            await eventually(lambda: not any(it.target.tail == "/subscribe" for it in gateway._connections))
+            with pytest.raises(Refused, match="the token has expired"):
+                await anext(aiter(subscriber))
+            assert given == [stale], "asked for twice"
+
+
 async def test_text_that_is_refused_is_told_and_not_tried_again(gateway: Gateway) -> None:
     for connecting in (
         Publisher(gateway.url, "demo", token=everything(-1)),
