@@ -10,6 +10,7 @@ Nothing is logged per event, and never what an event says, nor a token. Every li
 | fact | level | what it says beside its name |
 |---|---|---|
 | `gateway.started` | info | `url`, `host`, `port`, `pid` |
+| `descriptors.limited` | info | `max_connections` there are file descriptors for, fewer than were `asked` for |
 | `gateway.reloaded` | info | certificates and keys were read again |
 | `gateway.reload_failed` | error | `reason`; what was there before stays |
 | `gateway.drain_started` | info | `signal` |

@@ -14,13 +14,14 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import click
+from msgspec import structs
 
 from gateway.cli.ending import StartFailure
 from gateway.cli.options import SettingsCommand, examples, settings_options
 from gateway.cli.systemd import Notifier, take_sockets
 from gateway.config import ConfigError, Settings, make_settings
 from gateway.server import Gateway
-from gateway.server.descriptors import raise_limit
+from gateway.server.descriptors import connections_possible, raise_limit
 from gateway.streams.stream import MessageWatcher
 from gateway.telemetry import configure_logs, get_logger
 from protocol.addresses import PREFIX
@@ -56,13 +57,30 @@ def command(**values: Any) -> None:
     except ConfigError as error:
         raise StartFailure(str(error)) from None
     configure_logs(settings)
-    raise_limit()
+    fitting = _fit(settings, raise_limit())
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
-        runner.run(_serve(settings))
+        runner.run(_serve(fitting, asked=settings))
 
 
-async def _serve(settings: Settings) -> None:
-    """Listen, say where, wait for a signal, drain."""
+def _fit(settings: Settings, limit: int | None) -> Settings:
+    """Settings that allow no more connections than there are descriptors for.
+
+    Args:
+        settings: as they were asked for.
+        limit: descriptors this process may have; None where there is no limit.
+    """
+    if limit is None or settings.max_connections <= connections_possible(limit):
+        return settings
+    return structs.replace(settings, max_connections=connections_possible(limit))
+
+
+async def _serve(settings: Settings, asked: Settings) -> None:
+    """Listen, say where, wait for a signal, drain.
+
+    Args:
+        settings: what holds.
+        asked: what was asked for.
+    """
     notifier = Notifier(os.environ)
     async with AsyncExitStack() as stack:
         stopping = _await_signals(stack, notifier)
@@ -80,6 +98,8 @@ async def _serve(settings: Settings) -> None:
         notifier.keep_watchdog()
         notifier.tell("READY=1", f"STATUS=Listening on {gateway.url}")
         _announce(gateway.url)
+        if settings != asked:
+            log.info("descriptors.limited", max_connections=settings.max_connections, asked=asked.max_connections)
         await stopping
     log.info("gateway.stopped")
 

@@ -16,6 +16,7 @@ import httpx
 import pytest
 
 from gateway.client import ClientError, Publisher, Subscriber
+from gateway.server.descriptors import connections_possible
 from protocol.events import Event, TextDelta
 from protocol.messages import Gap
 from tests.cli.processes import Serve, Served, Start, wait_logged
@@ -86,7 +87,7 @@ async def test_sigterm_at_any_moment_of_the_start_ends_without_a_word(start: Sta
     async with asyncio.timeout(DEADLINE):
         _, errors = await process.communicate()
     assert process.returncode in (0, -signal.SIGTERM)
-    assert all(json.loads(line)["event"].startswith("gateway.") for line in errors.splitlines())
+    assert all(json.loads(line)["level"] == "info" for line in errors.splitlines())
 
 
 def cpu_seconds(pid: int) -> float:
@@ -95,16 +96,47 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+async def start_limited(start: Start, descriptors: int) -> Served:
+    """A gateway that may have so many descriptors."""
+    wrapper = ("prlimit", f"--nofile={descriptors}:{descriptors}")
+    process = await start("serve", "--port=0", wrapper=wrapper)
+    started = await wait_logged(process, "gateway.started")
+    limited = await wait_logged(process, "descriptors.limited")
+    assert limited["max_connections"] == connections_possible(descriptors)
+    return Served(process, started)
+
+
+@pytest.mark.parametrize(
+    ("limit", "connections"), [(80, 40), (255, 127), (256, 128), (1024, 896), (1_048_576, 1_048_448)]
+)
+def test_connections_leave_a_reserve_of_descriptors(limit: int, connections: int) -> None:
+    assert connections_possible(limit) == connections
+
+
 @pytest.mark.skipif(shutil.which("prlimit") is None, reason="prlimit is not here")
-async def test_without_descriptors_who_is_there_stays_the_loop_rests_and_it_recovers(serve: Serve) -> None:
-    served = await serve("--port=0", wrapper=("prlimit", "--nofile=80:80"))
+async def test_who_comes_when_connections_are_used_up_is_told_so(start: Start) -> None:
+    served = await start_limited(start, 80)
+    address = (served.started["host"], served.started["port"])
+    crowd = [socket.create_connection(address) for _ in range(40)]
+    base = f"http://{address[0]}:{address[1]}"
+    async with httpx.AsyncClient() as http:
+        refused = await http.get(f"{base}/v1/streams")
+        assert (refused.status_code, "max_connections" in refused.json()["detail"]) == (503, True)
+        assert int(refused.headers["Retry-After"]) >= 1
+    for sock in crowd:
+        sock.close()
+
+
+@pytest.mark.skipif(shutil.which("prlimit") is None, reason="prlimit is not here")
+async def test_without_descriptors_who_is_there_stays_the_loop_rests_and_it_recovers(start: Start) -> None:
+    served = await start_limited(start, 80)
     address = (served.started["host"], served.started["port"])
     loop = asyncio.get_running_loop()
     async with (
         Subscriber(served.url, "demo", retry_for=0) as reading,
         Publisher(served.url, "demo", retry_for=0) as writing,
     ):
-        crowd = [socket.create_connection(address) for _ in range(150)]
+        crowd = [socket.create_connection(address) for _ in range(150)]  # more than refused ones get descriptors
         items = aiter(reading)
         cpu, began, delays = cpu_seconds(served.process.pid), loop.time(), []
         for number in range(40):

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from gateway.cli.systemd import Notifier, take_sockets
-from tests.cli.processes import COMMAND, Run, Serve, Start, read_json
+from tests.cli.processes import COMMAND, Run, Serve, Start, read_json, wait_logged
 
 AS_SYSTEMD = """
 import os, sys
@@ -144,7 +144,7 @@ async def test_a_manager_that_is_gone_stops_nothing(serve: Serve, tmp_path: Path
 async def test_sighup_without_files_to_read_again_ends_nothing(serve: Serve, run: Run) -> None:
     served = await serve()
     served.process.send_signal(signal.SIGHUP)
-    assert (await read_json(served.process, served.process.stderr))["event"] == "gateway.reloaded"
+    await wait_logged(served.process, "gateway.reloaded")
     assert (await run("streams", "list", f"--url={served.url}")).status == 0
 
 
