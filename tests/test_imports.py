@@ -174,6 +174,13 @@ def test_the_core_is_pure(path: Path) -> None:
     assert impure_imports(_module(path), path.read_text()) == []
 
 
+@pytest.mark.parametrize("name", ["grant", "keys", "tokens", "credentials", "origins", "signing"])
+def test_tokens_are_judged_without_loop_socket_or_clock(name: str) -> None:
+    path = ROOT / "gateway" / "access" / f"{name}.py"
+    imported = {it.split(".")[0] for it in _imports(ast.parse(path.read_text()), _module(path), is_package=False)}
+    assert not imported & IMPURE_MODULES
+
+
 @pytest.mark.parametrize("path", SOURCES, ids=_module)
 def test_no_private_name_is_reached_across_modules(path: Path) -> None:
     assert private_reaches(_module(path), path.read_text()) == []
