@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import resource
+import signal
 import sys
+import time
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,13 +29,16 @@ from scripts.bench.targets import TARGETS, judge
 BASE_ROUNDS = 3
 """Rounds when two revisions are compared: fewer would say nothing of the noise."""
 
+SLOW = "BH"
+"""Scenarios that say little of a revision for the time they take: B is between A and C."""
+
 console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
 
 
 class Options(NamedTuple):
     """What is asked for on the command line."""
 
-    scenarios: dict[str, Scenario]
+    named: dict[str, Scenario]
     peers: str
     base: str
     rounds: int | None
@@ -43,6 +48,12 @@ class Options(NamedTuple):
     auth: bool
     json_file: Path | None
     markdown_file: Path | None
+
+    @property
+    def scenarios(self) -> dict[str, Scenario]:
+        """Those named, or all; in little time two revisions are not compared by those that take longest."""
+        left_out = SLOW if self.base and self.quick else ""
+        return self.named or {letter: it for letter, it in SCENARIOS.items() if letter not in left_out}
 
     @property
     def wanted_peers(self) -> str:
@@ -59,8 +70,8 @@ class Options(NamedTuple):
 
 
 def choose_scenarios(_: click.Context, __: click.Parameter, value: str) -> dict[str, Scenario]:
-    """The scenarios named by letters."""
-    letters = [letter.strip().upper() for letter in value.split(",") if letter.strip()] or list(SCENARIOS)
+    """The scenarios named by letters; none where there are no letters."""
+    letters = [letter.strip().upper() for letter in value.split(",") if letter.strip()]
     unknown = [letter for letter in letters if letter not in SCENARIOS]
     if unknown:
         raise click.BadParameter(f"no scenario {', '.join(unknown)}; there are {', '.join(SCENARIOS)}")
@@ -121,7 +132,8 @@ def judge_all(results: Results, options: Options, base: Peer | None) -> bool:
 
 
 def prepare() -> None:
-    """Take the load generator's core, and as many descriptors as there may be."""
+    """Take the load generator's core, and as many descriptors as there may be; end servers when told to end."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     if (os.cpu_count() or 1) < 2:
         raise click.ClickException("two cores are needed: one for the server, one for the load generator")
     os.sched_setaffinity(0, {LOAD_CORE})
@@ -130,7 +142,9 @@ def prepare() -> None:
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--scenarios", callback=choose_scenarios, default="", help="Letters, such as A,C; all by default.")
+@click.option(
+    "--scenarios", "named", callback=choose_scenarios, default="", help="Letters, such as A,C; all by default."
+)
 @click.option("--peers", default="", help="Names, such as NATS,Nchan, or none; all that are installed by default.")
 @click.option("--base", default="", help="Compare with this git revision of the gateway, in place of peers.")
 @click.option("--rounds", type=click.IntRange(1), help="Rounds: 3, or 1 with --quick.")
@@ -147,6 +161,7 @@ def main(**values: Any) -> None:
     """
     options = Options(**values)
     prepare()
+    began = time.monotonic()
     with ExitStack() as stack:
         base: Peer | None = None
         if options.base:
@@ -162,6 +177,7 @@ def main(**values: Any) -> None:
         write_json(options.json_file, results, options.effort)
     if options.markdown_file:
         write_markdown(options.markdown_file, results)
+    console.print(f"took {time.monotonic() - began:.0f} s")
     sys.exit(0 if is_good else 1)
 
 

@@ -7,7 +7,7 @@ from socket import socket
 
 from scripts.bench.deltawire import Deltawire
 from scripts.bench.effort import Effort
-from scripts.bench.fan import Fan, connect
+from scripts.bench.fan import SETTLING, Fan, connect
 from scripts.bench.figures import Metrics
 from scripts.bench.handshake import Door, open_all
 from scripts.bench.load import Load
@@ -38,7 +38,7 @@ def _measure_consumers(peer: Peer, consumers: int) -> Metrics:
     with peer.running() as server, Load() as load:
         idle, before, began = server.memory(), Spent.until_now(server), time.monotonic()
         connect(load, peer, server.port, Fan(streams=1, consumers=consumers, rate=1))
-        took, spent = time.monotonic() - began, Spent.until_now(server) - before
+        took, spent = time.monotonic() - began - SETTLING, Spent.until_now(server) - before
         return {
             "consumer_kib": (server.memory() - idle) / KIB / consumers,
             "handshakes_per_s": consumers / took,

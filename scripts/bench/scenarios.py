@@ -93,6 +93,7 @@ SCENARIOS = {
             *(f"streams_{number}_mib" for number in STREAMS),
             "handshakes_per_s",
             "handshake_us",
+            "disturbed",
         ),
     ),
     "G": _own(
@@ -129,6 +130,7 @@ SCENARIOS = {
             "ack_p99_ms",
             "reconnects_per_s",
             "reconnect_us",
+            "disturbed",
         ),
     ),
 }
