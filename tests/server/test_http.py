@@ -12,10 +12,12 @@ from websockets.exceptions import InvalidStatus
 from websockets.typing import Subprotocol
 
 from gateway.server import Gateway
+from protocol.errors import StreamError
 from protocol.events import TextDelta
 from tests.server.conftest import StartGateway
 from tests.server.peers import consumer, producer, publish, text_delta
 from tests.server.rawpeer import HANDSHAKE, TEXT, RawPeer, frame
+from tests.server.waiting import eventually
 
 
 async def ask(gateway: Gateway, method: str, path: str) -> httpx.Response:
@@ -273,6 +275,23 @@ async def test_a_gateway_that_drains_says_503_to_new_work(
     monkeypatch.undo()
     assert int(head.split(b" ")[1]) == status
     assert (b"application/problem+json" in head) is (status == 503)
+
+
+async def test_a_gateway_whose_memory_is_used_up_is_not_ready_until_there_is_room(start_gateway: StartGateway) -> None:
+    gateway = await start_gateway(memory_limit=1024 * 1024)
+    stream = gateway.hub.create("demo")
+    async with producer(gateway):  # a stream in use is not evicted
+        assert (await ask(gateway, "GET", "/readyz")).status_code == 200
+        while gateway.hub.manager.bytes <= gateway.settings.memory_limit:
+            stream.send_nowait(TextDelta("x" * 50_000))
+        with pytest.raises(StreamError, match="memory_limit"):
+            stream.send_nowait(TextDelta("x"))
+        response = await ask(gateway, "GET", "/readyz")
+        assert_problem(response, 503)
+        assert "memory_limit" in response.json()["detail"]
+        assert (await ask(gateway, "GET", "/livez")).status_code == 200
+    await eventually(lambda: not gateway._connections)
+    assert (await ask(gateway, "GET", "/readyz")).status_code == 200
 
 
 async def test_a_stream_created_with_a_policy_gives_it_to_consumers_that_name_none(gateway: Gateway) -> None:
