@@ -125,6 +125,12 @@ def test_what_is_over_long_is_not_even_parsed() -> None:
         judge("a" * (MAX_TOKEN + 1))
 
 
+@pytest.mark.parametrize("extension", ['"crit":["exp"]', '"crit":[]', '"crit":null', '"b64":true', '"b64":false'])
+def test_an_extension_of_the_header_is_refused_before_the_signature_is_looked_at(extension: str) -> None:
+    with pytest.raises(BadToken, match="crit"):
+        judge(by_hand(f'{{"alg":"HS256",{extension}}}', json.dumps({"exp": int(NOW) + 60})))
+
+
 def test_an_unsigned_token_is_none() -> None:
     with pytest.raises(BadToken, match="not a JWT"):
         judge(unsigned({"exp": int(NOW) + 60}))
