@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
@@ -24,6 +25,17 @@ BOTH_LOOPS = ("test_consuming", "test_policies", "test_lifecycle", "test_closing
 
 def pytest_asyncio_loop_factories(item: pytest.Item) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
     return LOOPS if item.path.stem in BOTH_LOOPS else {"uvloop": uvloop.new_event_loop}
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """`test_every_code` looks back at all tests of this folder: it is the last one, and left out if any of them is."""
+    here = Path(__file__).parent
+    looking_back = [item for item in items if item.path.stem == "test_every_code"]
+    is_whole = {item.path for item in items} >= set(here.glob("test_*.py"))
+    is_picked = any("::" in argument for argument in config.args) or bool(config.option.keyword)
+    rest = [item for item in items if item not in looking_back]
+    items[:] = rest + looking_back if is_whole and not is_picked else rest
 
 
 @pytest.fixture(autouse=True)

@@ -14,6 +14,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
 from gateway.server import Gateway
+from tests.server.heard import note_close, note_message
 from tests.server.waiting import DEADLINE
 
 Message: TypeAlias = dict[str, Any]
@@ -46,6 +47,7 @@ class Peer:
             payload = await self.connection.recv()
         decoded = json.loads(payload) if isinstance(payload, str) else msgspec.msgpack.decode(payload)
         assert isinstance(decoded, dict)
+        note_message(decoded)
         return decoded
 
     async def read_until(self, type: str, **fields: Any) -> list[Message]:
@@ -86,7 +88,12 @@ async def peer(
         ping_interval=None,
         close_timeout=DEADLINE,
     ) as connection:
-        yield Peer(connection)
+        try:
+            yield Peer(connection)
+        finally:
+            closed = connection.protocol
+            if closed.close_rcvd is not None and closed.close_rcvd_then_sent is not False:
+                note_close(closed.close_rcvd.code)
 
 
 @asynccontextmanager

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any, NamedTuple, Self
 
+from tests.server.heard import note_close, note_message
 from tests.server.waiting import DEADLINE
 
 TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
@@ -151,6 +152,7 @@ class RawPeer:
         assert got.opcode == TEXT, got
         message = json.loads(got.payload)
         assert isinstance(message, dict)
+        note_message(message)
         return message
 
     async def read_until(self, type: str, **fields: Any) -> list[dict[str, Any]]:
@@ -167,8 +169,10 @@ class RawPeer:
         while (got := await self.read_frame()) is not None:
             if got.opcode == TEXT:
                 messages.append(json.loads(got.payload))
+                note_message(messages[-1])
             elif got.opcode == CLOSE:
                 code = int.from_bytes(got.payload[:2]) if got.payload else 1005
+                note_close(code)
                 await self.send(frame(CLOSE, got.payload))
         self.close()
         return messages, code
