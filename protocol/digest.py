@@ -70,11 +70,11 @@ class MessageDigest:
     def add(self, choice: int | UnsetType, text: str) -> None:
         """A delta of the answer's text."""
         digest = self._texts.get(choice)
-        if digest is None:
-            if len(self._texts) >= MAX_CHOICES:
-                return
-            digest = self._texts[choice] = TextDigest()
-        digest.add(text)
+        if digest is not None:
+            digest.add(text)
+        elif len(self._texts) < MAX_CHOICES:
+            self._texts[choice] = TextDigest()
+            self._texts[choice].add(text)
 
     def of(self, choice: int | UnsetType) -> Digest | UnsetType:
         """The digest of a choice's text so far; none when there are more choices than are kept count of."""

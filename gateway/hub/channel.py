@@ -120,22 +120,28 @@ class Cohort:
         ledger.delivered_bytes += (self._bytes - size) * len(self._members)
         self._settled = (self._events, self._bytes)
 
-    def deliver(self) -> None:
-        """Bring every member to the head, a chunk at a time; members whose socket fills leave on the way."""
+    def deliver(self) -> bool:
+        """Bring every member to the head, a chunk at a time; members whose socket fills leave on the way.
+
+        Returns:
+            Whether it could: not when more than the retention came in one turn.
+        """
         log = self.view.log
         while self.position < log.head and self._members:
-            if self.position + 1 < log.floor:  # more than the retention came in one turn: each is told by itself
-                return
+            if self.position + 1 < log.floor:
+                return False
             batch = self.view.raw(self.position, log.head)
             self.position = batch.last
-            if not batch.data:
+            data = batch.data
+            if not data:
                 continue
             if self._writes is None:
                 self._writes = tuple(outlet.write for outlet in self._members)
             self._events += batch.events
-            self._bytes += len(batch.data)
+            self._bytes += len(data)
             for write in self._writes:
-                write(batch.data)
+                write(data)
+        return True
 
     def dissolve(self) -> list[Outlet]:
         """Let everybody go."""
@@ -152,11 +158,13 @@ class Channel:
         "_acking",
         "_cohorts",
         "_pumped",
+        "_readers",
         "_round",
         "_trips",
         "_turn",
         "_waiting",
         "attached",
+        "audience",
         "audience_told_at",
         "inlets",
         "is_dirty",
@@ -177,6 +185,7 @@ class Channel:
         self.touched_at = 0.0  # when it last became dirty
         self.spent = 0.0  # seconds on this round so far
         self.rest_until = 0.0  # no round before this
+        self.audience = 0  # consumers that all producers were told of; -1 when one has come since
         self.audience_told_at = 0.0
         self.is_telling_later = False
         self.attached: dict[object, None] = {}  # connections and readers that refer to it
@@ -184,6 +193,7 @@ class Channel:
         self._cohorts: dict[View, list[Cohort]] = {}
         self._round: deque[Cohort | Outlet] = deque()  # who is yet to be served in this round
         self._pumped: dict[Outlet, None] = {}
+        self._readers: tuple[Cohort | Outlet, ...] | None = ()  # all of these; None when it has to be made anew
         self._waiting: dict[Waiting, None] = {}
         self._acking: dict[Inlet, None] = {}
         self._trips: list[tuple[int, int, Outlet]] = []  # heap of (head at which the limit is exceeded, …)
@@ -199,23 +209,27 @@ class Channel:
         if cohort is None:
             cohort = Cohort(subscription.view, subscription.cursor)
             cohorts.append(cohort)
+            self._readers = None
         elif not cohort:
             cohort.position = subscription.cursor
         else:
             cohort.deliver()
             if cohort.position != subscription.cursor:  # it was overrun and is about to be dissolved
                 return None
-        self._pumped.pop(outlet, None)
+        self.let_rest(outlet)
         cohort.add(outlet)
         return cohort
 
     def pump_each_time(self, outlet: Outlet) -> None:
         """Have a consumer pumped whenever something is appended."""
         self._pumped[outlet] = None
+        self._readers = None
 
     def let_rest(self, outlet: Outlet) -> None:
         """Do nothing for a consumer until it says otherwise."""
-        self._pumped.pop(outlet, None)
+        if outlet in self._pumped:
+            del self._pumped[outlet]
+            self._readers = None
 
     def watch_lag(self, outlet: Outlet) -> None:
         """Have `check_lag` called when a consumer at rest exceeds its buffer."""
@@ -224,7 +238,7 @@ class Channel:
 
     def leave(self, outlet: Outlet, cohort: Cohort | None) -> None:
         """Forget a consumer."""
-        self._pumped.pop(outlet, None)
+        self.let_rest(outlet)
         if self._trips:
             self._trips = [trip for trip in self._trips if trip[2] is not outlet]
             heapify(self._trips)
@@ -232,6 +246,7 @@ class Channel:
             cohort.remove(outlet)
         if not self._cohorts_in_use():
             self._cohorts.clear()
+            self._readers = None
 
     def _cohorts_in_use(self) -> bool:
         return any(map(len, chain.from_iterable(self._cohorts.values())))
@@ -242,6 +257,11 @@ class Channel:
             cohort.settle()
 
     # Producers
+
+    def add_inlet(self, inlet: Inlet) -> None:
+        """A producer came, which is to be told of the audience."""
+        self.inlets[inlet] = None
+        self.audience = -1
 
     def wait_for_room(self, waiting: Waiting) -> None:
         """Have `go_on` called when there is room."""
@@ -287,35 +307,34 @@ class Channel:
         """Bring every consumer that accepts as far as it goes; arguments and result as for `flush`."""
         round_ = self._round
         if not round_:
-            self._begin_round()
+            round_.extend(self._readers if self._readers is not None else self._list_readers())
         while round_:
-            self._serve(round_.popleft())
+            reader = round_.popleft()
+            if not isinstance(reader, Cohort):
+                if reader in self._pumped:
+                    reader.pump()
+            elif not reader.deliver() or self.stream.is_closed:
+                self._dissolve(reader)
             if round_ and monotonic() >= until:
                 return False
-        head = self.stream.log.head
-        while self._trips and self._trips[0][0] < head:
-            heappop(self._trips)[2].check_lag()
+        if self._trips:
+            self._check_lags()
         return True
 
-    def _begin_round(self) -> None:
+    def _list_readers(self) -> tuple[Cohort | Outlet, ...]:
         for view, cohorts in tuple(self._cohorts.items()):
             if not all(cohorts):  # the members of some have left; whoever comes makes another
                 cohorts[:] = filter(len, cohorts)
                 if not cohorts:
                     del self._cohorts[view]
-            self._round += cohorts
-        self._round += self._pumped
+        self._readers = (*chain.from_iterable(self._cohorts.values()), *self._pumped)
+        return self._readers
 
-    def _serve(self, reader: Cohort | Outlet) -> None:
-        if not isinstance(reader, Cohort):
-            if reader in self._pumped:
-                reader.pump()
-            return
-        reader.deliver()
-        if self.stream.is_closed or reader.position + 1 < self.stream.log.floor:
-            for outlet in reader.dissolve():
-                self._pumped[outlet] = None
-                self._round.append(outlet)
+    def _dissolve(self, cohort: Cohort) -> None:
+        """Have the members of a cohort pumped one by one: each has something else to be told."""
+        for outlet in cohort.dissolve():
+            self.pump_each_time(outlet)
+            self._round.append(outlet)
 
     def abandon(self) -> None:
         """End who would be given again what could not be read: it would fail at every flush."""
@@ -323,6 +342,11 @@ class Channel:
         for cohort in tuple(chain.from_iterable(self._cohorts.values())):
             for outlet in cohort.dissolve():
                 outlet.end(ProblemCode.GATEWAY_FAULT, "the gateway failed on this stream; it has been logged")
+
+    def _check_lags(self) -> None:
+        head = self.stream.log.head
+        while self._trips and self._trips[0][0] < head:
+            heappop(self._trips)[2].check_lag()
 
     def release_waiting(self) -> None:
         """Let producers go on while there is room, the one that waited longest first."""

@@ -36,6 +36,10 @@ AUDIENCE_INTERVAL = 0.25
 SLICE = 0.004
 """Seconds of flushing in one turn of the loop: what a flood of one stream may add to the latency of another."""
 
+FEW = 16
+"""Consumers that are served without waiting for the end of the turn: most streams have one or two, and putting a
+flush off costs as much as it."""
+
 LONG_FLUSH = 0.001
 """Seconds from which on a flush is long: hundreds of consumers of one stream."""
 
@@ -233,15 +237,26 @@ class Hub:
         Raises:
             StreamError: closed; full, `memory_limit` is reached.
         """
+        seq = self.append(channel.stream, data, timestamp, producer_id)
+        self.touch(channel)
+        return seq
+
+    def append(self, stream: Stream, data: Data, timestamp: str | None = None, producer_id: str | None = None) -> int:
+        """As `publish`, for whoever calls `deliver` or `touch` after a batch."""
         manager = self.manager
-        stream = channel.stream
         now = self._loop.time()
         if manager.bytes > manager.memory_limit and not manager.make_room(now):
             raise manager.out_of_room("send", stream.id)
-        seq = stream.append(data, timestamp or self.timestamp(), now, producer_id)
-        if not channel.is_dirty:
+        return stream.append(data, timestamp or self._stamp or self.timestamp(), now, producer_id)
+
+    def deliver(self, channel: Channel) -> None:
+        """Flush a channel now if that is a matter of a few writes, otherwise at the end of this loop turn."""
+        if channel.is_dirty or channel.is_served or channel.rest_until or channel.stream.consumers > FEW:
             self.touch(channel)
-        return seq
+        else:
+            self._stamp = ""
+            channel.touched_at = monotonic()
+            self._serve(channel, inf)
 
     def touch(self, channel: Channel) -> None:
         """Have a channel flushed at the end of this loop turn, or a little later if its last flush was a long one."""
@@ -314,10 +329,11 @@ class Hub:
         channel.spent = 0.0
         if channel.touched_at >= channel.stream.measure_at:
             channel.pace.measure(self.tally, channel.touched_at)
-        self._tell_audience(channel)
+        if channel.audience != channel.stream.consumers:
+            self._tell_audience(channel)
         if channel.is_dirty:
             self._rest_or_queue(channel)
-        else:
+        elif not channel.attached:
             self._release(channel)
 
     def settle(self) -> Ledger:
@@ -335,18 +351,20 @@ class Hub:
         """Tell producers how many follow, at most once in `AUDIENCE_INTERVAL`; what changes meanwhile is told then."""
         consumers = channel.stream.consumers
         stale = [inlet for inlet in channel.inlets if inlet.audience != consumers]
-        if not stale:
-            return
-        wait = channel.audience_told_at + AUDIENCE_INTERVAL - self.now()
+        wait = channel.audience_told_at + AUDIENCE_INTERVAL - self.now() if stale else 0.0
         if wait > 0:
             if not channel.is_telling_later:
                 channel.is_telling_later = True
-                self._loop.call_later(wait, self.touch, channel)
-        else:
-            channel.is_telling_later = False
+                self._loop.call_later(wait, self._end_silence, channel)
+            return
+        channel.audience = consumers
+        for inlet in stale:
             channel.audience_told_at = self.now()
-            for inlet in stale:
-                inlet.tell_audience(consumers)
+            inlet.tell_audience(consumers)
+
+    def _end_silence(self, channel: Channel) -> None:
+        channel.is_telling_later = False
+        self.touch(channel)
 
     # Deadlines
 

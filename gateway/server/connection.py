@@ -79,6 +79,9 @@ class Peer(Protocol):
     def finished(self) -> None:
         """Nothing more is sent or taken, though the socket may stay for a while; may be told twice."""
 
+    def received(self) -> None:
+        """Everything that the socket brought in one go has been received."""
+
     def lost(self) -> None:
         """The connection is gone."""
 
@@ -179,11 +182,13 @@ class GatewayConnection(ServerConnection):
 
         Nothing goes after a close frame: the socket is half-closed then, and raises.
         """
+        if self.is_finished:
+            return
         try:
-            if self.protocol.state is OPEN and not self.transport.is_closing():
-                self.transport.write(frames)
+            self.transport.write(frames)
         except Exception:  # noqa: BLE001 - a cohort writes to others as well
-            self.fail()
+            if not self.transport.is_closing():  # else its socket failed a moment ago, and it is about to be told
+                self.fail()
 
     def tell(self, message: Message) -> None:
         """Write a control message."""
@@ -331,34 +336,32 @@ class GatewayConnection(ServerConnection):
         self.last_heard = self.loop.time()
         self._tally.received_bytes += len(data)
         try:
-            self._receive(data)
+            if self.peer is None or self.is_finished:
+                self._receive_outside(data)
+            else:
+                self._receive(data, self.peer)
         except Exception:  # noqa: BLE001 - the loop would end the connection, though without a word
             self.fail()
 
-    def _receive(self, data: bytes) -> None:
-        if self.protocol.state is not OPEN:
-            self._receive_outside(data)
-            return
+    def _receive(self, data: bytes, peer: Peer) -> None:
         frames = self._splitter.feed(data)
         guard = self.flood_guard
         if guard is not None and (why := guard.judge_frames(len(frames), self.last_heard)):
-            self._end_flood(why)
+            peer.end(ProblemCode.RATE_LIMITED, why)
             return
         for first, piece in frames:
             if first != OTHER:
-                self._hand_over(piece, is_text=first == framing.TEXT)
+                if not self.is_finished:
+                    self._used_at = self.last_heard
+                    peer.receive(piece, is_text=first == framing.TEXT)
             elif guard is not None and (why := guard.judge_other(piece, self.last_heard)):
-                self._end_flood(why)
+                peer.end(ProblemCode.RATE_LIMITED, why)
                 return
             else:
                 super().data_received(piece)
                 if self.protocol.close_expected():  # the peer has closed, or done what ends the connection
                     self._end_soon()
-
-    def _end_flood(self, why: str) -> None:
-        if self.peer is not None:
-            self.peer.end(ProblemCode.RATE_LIMITED, why)
-        self.refuse(ProblemCode.RATE_LIMITED, why)  # it may have none yet
+        peer.received()
 
     @property
     def held_bytes(self) -> int:

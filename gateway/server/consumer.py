@@ -179,6 +179,9 @@ class Consumer:
         """What it was sent of its stream."""
         return {"events": self.subscription.delivered, "bytes": self.subscription.delivered_bytes}
 
+    def received(self) -> None:
+        """Nothing to do: each of its messages is answered by itself."""
+
     def finished(self) -> None:
         """Nothing more is sent: whoever waits for this consumer need not any more."""
         self._detach()

@@ -31,8 +31,10 @@ class Producer:
         "_allowance",
         "_appended",
         "_connection",
+        "_has_appended",
         "_hub",
         "_items",
+        "_max_message",
         "_numbered",
         "_on_full",
         "_pen",
@@ -48,9 +50,11 @@ class Producer:
         self._hub = hub
         self._connection = connection
         self._pen = pen
+        self._max_message = hub.settings.max_message
         self._on_full: OnFull = request.on_full
         self._items: deque[tuple[str, bytes | Raw | Event]] = deque()  # (place in its batch, …) yet to be appended
         self._allowance: TokenBucket | None = None
+        self._has_appended = False  # since the channel was last touched
         self._appended = 0  # events, from this connection
         self._seq = 0  # the last one appended from this connection
         self._numbered: int | UnsetType = UNSET  # the last producer_seq accepted from this connection
@@ -76,8 +80,8 @@ class Producer:
         stream.leases.returned(self._pen.id)
         for inlet in tuple(self.channel.inlets):
             inlet.fence_if_older()
-        self.channel.inlets[self] = None
-        self._hub.touch(self.channel)  # the audience is news to it
+        self.channel.add_inlet(self)
+        self._hub.touch(self.channel)
         self._connection.tell(
             Ready(
                 stream=stream.id,
@@ -100,11 +104,11 @@ class Producer:
 
     def receive(self, payload: bytes, *, is_text: bool) -> None:
         """A message of the producer: an event, an array of them, or `close_stream`."""
-        codec = self._connection.codec
+        connection = self._connection
+        codec = connection.codec
         try:
-            self._connection.check_frame(
-                payload, ProblemCode.INVALID_EVENT, is_text=is_text, limit=self._hub.settings.max_message
-            )
+            if len(payload) > self._max_message or is_text is not codec.is_text:
+                connection.check_frame(payload, ProblemCode.INVALID_EVENT, is_text=is_text, limit=self._max_message)
             if codec.is_batch(payload):
                 self._items.extend((f"[{at}] ", item) for at, item in enumerate(codec.split_batch(payload)))
             elif self._items:
@@ -113,7 +117,7 @@ class Producer:
                 self._take("", payload)
                 return
         except WireError as error:
-            self._connection.report(error.code, error.message)
+            connection.report(error.code, error.message)
             return
         if not self._is_waiting:
             self._take_all()
@@ -201,7 +205,7 @@ class Producer:
     def _append(self, event: Event) -> None:
         timestamp = None if event.timestamp is UNSET else event.timestamp.isoformat().replace("+00:00", "Z")
         try:
-            seq = self._hub.publish(self.channel, event.data, timestamp, self._pen.id)
+            seq = self._hub.append(self.stream, event.data, timestamp, self._pen.id)
         except StreamError as error:
             if is_closed(error):
                 self._refuse_closed()
@@ -217,7 +221,7 @@ class Producer:
             self._pen.accepted(number, seq)
             self._numbered = self._pen.last
         self.channel.acknowledge_later(self)
-        self._hub.touch(self.channel)
+        self._has_appended = True
 
     def _close_stream(self) -> None:
         if self.stream.is_closed:
@@ -227,12 +231,19 @@ class Producer:
         self.channel.flush()
         self._connection.finish(CloseCode.STREAM_ENDED, "stream ended")
 
+    def received(self) -> None:
+        """What came in one go is appended: deliver it, and acknowledge."""
+        if self._has_appended:
+            self._has_appended = False
+            self._hub.deliver(self.channel)
+
     # The channel's side
 
     @contained
     def go_on(self) -> None:
         """There is room again."""
         self._take_all()
+        self.received()
 
     @contained
     def acknowledge(self) -> None:

@@ -231,6 +231,10 @@ class Log:
         """The JSON frames of `after + 1 … last`, all held."""
         return self._frames[after + 1 - self._base : last + 1 - self._base]
 
+    def frame(self, seq: int) -> bytes:
+        """The JSON frame of a held event."""
+        return self._frames[seq - self._base]
+
     def kinds(self, after: int, last: int) -> list[Kind]:
         """The kinds of `after + 1 … last`, all held."""
         return self._kinds[after + 1 - self._base : last + 1 - self._base]

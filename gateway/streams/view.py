@@ -52,7 +52,7 @@ class View:
         readers: subscriptions that read through it now.
     """
 
-    __slots__ = ("_is_json", "codec", "log", "readers", "types")
+    __slots__ = ("_is_json", "_is_plain", "codec", "log", "readers", "types")
 
     def __init__(self, log: Log, codec: Codec, types: frozenset[EventType] | None) -> None:
         self.log = log
@@ -60,6 +60,7 @@ class View:
         self.types = types
         self.readers = 0
         self._is_json = codec is JSON
+        self._is_plain = self._is_json and types is None  # frames go out as they are in the log
 
     def frame(self, message: Message) -> bytes:
         """A control message in this view's encoding."""
@@ -73,6 +74,8 @@ class View:
             upto: the last seq wanted, above `after`, held.
             size: stop before this many bytes, though not before the first event.
         """
+        if upto == after + 1 and self._is_plain:
+            return Batch(self.log.frame(upto), upto, 1)
         last = min(upto, self.log.furthest_within(after, size))
         frames = self.log.frames(after, last)
         if self.types is not None:
