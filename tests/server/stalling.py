@@ -44,6 +44,7 @@ async def stalled(gateway: Gateway, query: str, *, stream: str = "demo") -> Asyn
         [seen] = set(consumers_of(gateway)) - before
         while not seen._is_stalled:
             local.send_nowait(TextDelta("#" * FILLER))
+            gateway.hub.flush()  # on a busy machine its stream would rest first
             await turn(3)
         await eventually(lambda: seen._is_stalled)
         yield Stalled(raw, seen.subscription.cursor)

@@ -246,6 +246,7 @@ async def stalled_over_tls(
         [seen] = consumers_of(gateway)
         while not seen._is_stalled:
             local.send_nowait(TextDelta("#" * 10_000))
+            gateway.hub.flush()  # on a busy machine its stream would rest first
             await turn(3)
         assert seen.subscription.cursor * 10_000 < 600_000, "what hides in buffers is bounded"
         yield reader, local
