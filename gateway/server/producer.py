@@ -310,7 +310,7 @@ class Producer:
         """The producer reads again: what is left of a batch goes on."""
         self._hub.stop_sweeping(self)
         if self._items:
-            self._take_all()
+            self.go_on()
 
     @contained
     def sweep(self, now: float) -> None:

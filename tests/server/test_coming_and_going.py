@@ -10,9 +10,11 @@ import pytest
 
 from gateway.config import Settings
 from gateway.hub import Hub
+from gateway.metrics.tally import Tally
 from gateway.server import Gateway
 from gateway.server.connection import GatewayConnection
 from gateway.server.consumer import Consumer
+from gateway.server.record import Record
 from protocol.addresses import SubscribeRequest
 from protocol.events import TextDelta
 from protocol.messages import Policy
@@ -139,9 +141,11 @@ class EagerConnection:
     """A socket that takes everything at once."""
 
     is_finished = False
+    agent = None
 
     def __init__(self) -> None:
         self.loop = asyncio.get_running_loop()
+        self.record = Record(Tally())
 
     def write(self, _frames: bytes) -> None:
         pass
