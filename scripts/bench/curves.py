@@ -61,7 +61,7 @@ def _along_consumers(peer: Peer, consumers: int, effort: Effort) -> Metrics:
 
 
 def _along_streams(peer: Peer, streams: int, effort: Effort) -> Metrics:
-    return measure(peer, Fan(streams, 0, APPENDS / streams), effort._replace(part_of_load=1))
+    return measure(peer, Fan(streams, 0, APPENDS / streams), effort)
 
 
 def _along_backlog(peer: Peer, backlog: int, effort: Effort) -> Metrics:

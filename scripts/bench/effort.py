@@ -27,8 +27,8 @@ class Effort(NamedTuple):
         return max(1, round(number * self.part))
 
     def load(self, number: float) -> int:
-        """So many, or a part of it."""
-        return max(1, round(number * self.part_of_load))
+        """So many, or a part of it, but not none of some."""
+        return max(1, round(number * self.part_of_load)) if number else 0
 
 
 FULL = Effort(rounds=3, warmup=1.0, seconds=4.0)

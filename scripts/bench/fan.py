@@ -61,7 +61,9 @@ class Fan(NamedTuple):
     def part(self, effort: Effort) -> Fan:
         """As much of it as is asked for."""
         return self._replace(
-            streams=effort.load(self.streams), consumers=effort.load(self.consumers), rate=effort.load(self.rate)
+            streams=effort.load(self.streams),
+            consumers=effort.load(self.consumers),
+            rate=self.rate * effort.part_of_load,
         )
 
     @property

@@ -39,7 +39,7 @@ def measure_stalled(peer: Deltawire, effort: Effort, policy: str) -> Metrics:
         effort: of each of the two runs.
         policy: of all consumers.
     """
-    fan = Fan(1, effort.load(CONSUMERS), effort.load(RATE), query=f"?policy={policy}")
+    fan = Fan(1, effort.load(CONSUMERS), RATE * effort.part_of_load, query=f"?policy={policy}")
     alone = _measure(peer, fan, effort, is_stalled=False)
     beside = _measure(peer, fan, effort, is_stalled=True)
     return {

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+from scripts.bench.effort import FULL
+from scripts.bench.fan import Fan
 from scripts.bench.schedule import NS, evenly, jittered
 
 
@@ -24,3 +26,9 @@ def test_intervals_of_a_jittered_producer_lie_round_the_mean() -> None:
 
 def test_every_system_gets_the_same_jitter() -> None:
     assert jittered(3, 100, 1) == jittered(3, 100, 1)
+
+
+def test_a_whole_load_is_what_it_is_and_a_part_is_never_nothing_of_something() -> None:
+    fan = Fan(streams=10_000, consumers=0, rate=0.2)
+    assert fan.part(FULL) == fan
+    assert fan.part(FULL._replace(part_of_load=0.00001)).streams == 1
