@@ -104,6 +104,7 @@ class GatewayMachine(World):
         if closes:
             self.hub.close_all()
         self.settle()
+        assert "Consumer._pump_now" not in self.loop.timers or self.peers, "nobody is left to be written to"
         if self.peers:  # those that stood still are found dead
             self.settle(TIMEOUT + CLOSE_TIMEOUT + 4 * SWEEP)
         assert not self.peers
@@ -127,7 +128,12 @@ class GatewayMachine(World):
             self.publish_by(writer, wanted, is_batch=bool(pick % 2))
 
     @precondition(lambda self: bool(self.writers and self.followers))
-    @rule(pick=picks, wanted=batches, times=st.sampled_from([1, 3, 8]), then=st.sampled_from(["", "read", "wait"]))
+    @rule(
+        pick=picks,
+        wanted=batches,
+        times=st.sampled_from([1, 3, 8]),
+        then=st.sampled_from(["", "read", "wait", "succeed"]),
+    )
     def pile_up(self, pick: int, wanted: list[str], times: int, then: str) -> None:
         """A consumer stands still while much is published; perhaps it reads on, perhaps it does not for long."""
         follower = self.followers[pick % len(self.followers)]
@@ -139,7 +145,10 @@ class GatewayMachine(World):
         if then == "wait" and follower.socket.is_full:
             self.wait(TIMEOUT + CLOSE_TIMEOUT + 4 * SWEEP)
             assert follower.socket.is_lost or not follower.socket.is_full, "send_timeout ends what takes nothing"
-        elif then == "read" and not follower.is_over:
+        elif then == "succeed":  # newer connections, before what the older ones sent was taken
+            for writer in [it for it in self.writers if it.stream == follower.stream]:
+                self.add_writer(follower.stream, writer.producer, writer.generation + pick % 2, "wait", JSON)
+        if then in ("read", "succeed") and not follower.is_over:
             follower.go_on()
             self.settle()
 

@@ -24,6 +24,7 @@ from gateway.server import Gateway
 from gateway.streams.leases import MAX_OPEN
 from gateway.streams.stream import Stream
 from protocol.codec import JSON, Codec
+from protocol.codes import CloseCode
 from protocol.events import (
     Data,
     MessageStart,
@@ -40,8 +41,11 @@ MAX_PEERS = 10
 SWEEP = 0.5
 """Seconds between looks at deadlines, at most."""
 
+BLOCK_TIMEOUT = 4.0
+"""Seconds a `block` consumer may hold producers up: less than a socket may stand still."""
+
 TIMEOUT = 10.0
-"""Seconds of every timeout the machine's gateway has."""
+"""Seconds of every other timeout the machine's gateway has."""
 
 
 class World(RuleBasedStateMachine):
@@ -94,6 +98,7 @@ class World(RuleBasedStateMachine):
                 buffer_bytes=buffer_bytes,
                 retention_events=retention_events,
                 retention_bytes=retention_bytes,
+                block_timeout=BLOCK_TIMEOUT,
                 closed_retention=30.0,
                 drain_timeout=5.0,
             )
@@ -202,7 +207,10 @@ class World(RuleBasedStateMachine):
     @invariant()
     def invariant_7_who_reads_has_everything_at_the_end_of_the_step(self) -> None:
         for follower in self.followers:
-            if follower.is_reading and follower.lacks():
+            if not follower.is_reading:
+                continue
+            assert follower.position >= 0, "it hears at once where it stands"
+            if follower.lacks():
                 if follower.behind_since is None:
                     follower.behind_since = self.now
                 allowed = follower.request.interval / 1000
@@ -210,6 +218,7 @@ class World(RuleBasedStateMachine):
                 assert allowed, f"{follower.lacks()} lacking"
             else:
                 follower.behind_since = None
+                assert not follower.book.stream.is_closed, "it has everything, and is not told that this is the end"
 
     @invariant()
     def invariant_7_nobody_but_a_full_block_consumer_holds_a_producer_up_and_that_not_for_long(self) -> None:
@@ -229,7 +238,7 @@ class World(RuleBasedStateMachine):
             ]
             assert blocking, f"{writer.pending} is held up by nobody"
             since = max(writer.held_since[0], *(peer.moved_at for peer in blocking))
-            assert self.now - since <= TIMEOUT + 2 * SWEEP, "a stalled consumer holds a producer up for too long"
+            assert self.now - since <= BLOCK_TIMEOUT + 2 * SWEEP, "a stalled consumer holds a producer up for too long"
 
     @invariant()
     def invariant_8_nothing_is_left_of_whoever_is_gone(self) -> None:
@@ -302,6 +311,7 @@ class World(RuleBasedStateMachine):
         self.settle()
         for peer in last:
             assert peer.is_over
+            assert peer.was_hindered or peer.close_code in (CloseCode.STREAM_ENDED, CloseCode.SHUTTING_DOWN)
         assert not self.peers
         self.settle(60.0)
         assert not asyncio.all_tasks(self.loop)

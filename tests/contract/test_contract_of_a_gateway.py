@@ -1,0 +1,117 @@
+"""What the machine comes upon seldom, each by itself: producers that are held up, and who takes over from them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from protocol.codec import JSON
+from protocol.codes import ProblemCode
+from protocol.messages import Policy
+from tests.contract.follower import Follower
+from tests.contract.test_gateway_machine import GatewayMachine
+from tests.contract.world import BLOCK_TIMEOUT, SWEEP, TIMEOUT
+from tests.contract.writer import Writer
+
+
+@pytest.fixture
+def machine() -> Iterator[GatewayMachine]:
+    """A gateway with two producers and four consumers, one of each of four policies; it is looked at afterwards."""
+    it = GatewayMachine()
+    it.start(
+        write_limit=300,
+        policy=Policy.COALESCE,
+        retention_events=50_000,
+        retention_bytes=8 << 20,
+        buffer_bytes=1 << 20,
+        is_interrupted=False,
+    )
+    yield it
+    it.check_waiting()
+    it.invariant_3_appended_once_in_order_and_never_by_an_older_generation()
+    it.teardown()
+
+
+def hold_up(machine: GatewayMachine) -> tuple[Follower, Writer]:
+    """Have the `block` consumer stand still until the producer with an id is held up; who they are."""
+    blocking = next(it for it in machine.followers if it.policy is Policy.BLOCK)
+    writer = next(it for it in machine.writers if it.producer == "p")
+    blocking.stall(0)
+    blocking.moved_at = machine.now
+    machine.settle()
+    machine.publish_by(writer, ["text"] * 30, is_batch=False)
+    assert writer.pending
+    machine.check_waiting()
+    return blocking, writer
+
+
+def test_invariant_7_a_held_producer_goes_on_at_once_when_the_consumer_reads(machine: GatewayMachine) -> None:
+    blocking, writer = hold_up(machine)
+    blocking.go_on()
+    machine.settle()
+    assert not writer.pending
+
+
+def test_invariant_7_a_held_producer_goes_on_at_once_when_the_consumer_is_ended(machine: GatewayMachine) -> None:
+    blocking, writer = hold_up(machine)
+    machine.wait(BLOCK_TIMEOUT + 2 * SWEEP)
+    assert not writer.pending
+    blocking.go_on()
+    machine.settle()
+    assert blocking.problems == [ProblemCode.SLOW_CONSUMER]
+
+
+def test_invariant_3_a_held_producer_is_acked_for_nothing_it_waits_with(machine: GatewayMachine) -> None:
+    _, writer = hold_up(machine)
+    assert writer.acks
+    assert len(writer.pending) == 30 - writer.book.head
+
+
+@pytest.mark.parametrize("generation", [0, 1])
+def test_invariant_3_what_a_held_producer_sent_is_not_appended_after_its_successor(
+    machine: GatewayMachine, generation: int
+) -> None:
+    blocking, older = hold_up(machine)
+    machine.add_writer("a", "p", generation, "wait", JSON)
+    newer = machine.writers[-1]
+    head = older.book.head
+    assert older.problems == [ProblemCode.FENCED] * generation, "of a newer generation it hears at once"
+    blocking.go_on()
+    machine.settle()
+    assert older.problems == [ProblemCode.FENCED]
+    assert older.book.head == head
+    machine.publish_by(newer, ["text"], is_batch=False)
+    assert not newer.pending
+
+
+def test_invariant_8_a_stalled_consumer_that_is_found_dead_is_watched_no_more(machine: GatewayMachine) -> None:
+    [stalled] = [it for it in machine.followers if it.policy is Policy.DISCONNECT]
+    [writer] = [it for it in machine.writers if it.producer is None]
+    stalled.stall(0)
+    machine.publish_by(writer, ["text"] * 4, is_batch=True)  # one short of its buffer
+    [channel] = machine.hub._channels.values()
+    assert len(channel._trips) == 1
+    machine.wait(TIMEOUT + 2 * SWEEP)
+    assert stalled.socket.is_lost
+    assert not channel._trips
+
+
+def test_invariant_8_a_write_that_was_put_off_goes_with_its_consumer(machine: GatewayMachine) -> None:
+    machine.subscribe("a", {"interval": 16}, JSON)
+    [writer] = [it for it in machine.writers if it.producer is None]
+    for _ in range(2):  # the first is written at once, the second after the interval
+        machine.publish_by(writer, ["text"], is_batch=False)
+    assert "Consumer._pump_now" in machine.loop.timers
+    for peer in machine.peers:
+        peer.cut()
+    machine.settle()
+    assert "Consumer._pump_now" not in machine.loop.timers
+
+
+def test_invariant_5_whoever_has_everything_hears_of_the_end_at_once(machine: GatewayMachine) -> None:
+    followers = machine.followers
+    machine.hub.close_all()
+    machine.settle()
+    assert all(it.has_ended for it in followers)
+    assert all(it.is_over for it in followers)
