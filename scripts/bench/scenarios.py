@@ -80,7 +80,7 @@ def _measure_policies(peer: Deltawire, effort: Effort) -> Metrics:
 SCENARIOS = {
     "A": _fan("1 stream, 500 consumers, 200 events/s", Fan(1, 500, 200)),
     "B": _fan("1 stream, 500 consumers, 1,000 events/s", Fan(1, 500, 1000), Floor),
-    "C": _fan("1 stream, 500 consumers, 4,000 events/s", Fan(1, 500, 4000), Floor, Ws, Broadcast),
+    "C": _fan("1 stream, 500 consumers, 4,000 events/s", Fan(1, 500, 4000), Ws, Broadcast),
     "D": _fan("250 streams, 2 consumers each, 40 events/s each", Fan(250, 2, 40), Floor),
     "E": _fan("1 stream, 1 consumer, 100,000 events/s, one a message", Fan(1, 1, 100_000), Floor),
     "F": Scenario(
