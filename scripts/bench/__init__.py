@@ -11,7 +11,7 @@ figures of one run mean anything.
 Whether the load generator is the bottleneck can be seen in every table: `load %` is its share of its core. Where it is
 full it reads larger pieces, not fewer bytes, so that no server has to wait for it; it then adds up to a round through
 its sockets, two milliseconds for 500, to latencies. What it can follow the floor shows in C, which does nothing but
-`send()`: the server's core is full, too. `disturbed %` is time in which either side was ready and something else had its
+`send()`: its core is full, too. `disturbed %` is time in which either side was ready and something else had its
 core (a server of several threads disturbs itself): figures of a disturbed run say nothing.
 
 From the bottom up:
