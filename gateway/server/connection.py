@@ -39,6 +39,8 @@ stopped does neither, and its socket is aborted."""
 HARD_MESSAGE_LIMIT = 1024 * 1024
 """Bytes past which a message ends the connection with 1009; up to here, `max_message` only refuses the message."""
 
+DEAFENING = frozenset({ProblemCode.RATE_LIMITED, ProblemCode.OVERLOADED})
+"""Problems of a peer that takes up too much, by what it sends or by what of it is not whole yet: no more is read."""
 
 MAX_AGENT = 100
 """Characters of a peer's `User-Agent` that are logged."""
@@ -205,7 +207,7 @@ class GatewayConnection(ServerConnection):
             self.record.ending(message)
             self.report(code, message, **details)
             self.finish(close_code(code), code)
-            if code is ProblemCode.RATE_LIMITED:
+            if code in DEAFENING:
                 self._hear_no_more()
 
     def finish(self, code: CloseCode, reason: str = "") -> None:
@@ -218,8 +220,10 @@ class GatewayConnection(ServerConnection):
         self._end_soon()
 
     def _hear_no_more(self) -> None:
-        """Leave what a flooder still sends unparsed, its close too; the half-close says that the gateway is done."""
+        """Leave what comes unparsed, a close too, and forget what is not whole; the half-close says that this is it."""
         self._is_deaf = True
+        self._splitter.take_rest()
+        self._fragments = None
         if self.transport.can_write_eof() and not self.transport.is_closing():
             self.transport.write_eof()
 

@@ -29,7 +29,7 @@ from gateway.server.guard import Guard, end_expired, has_expired
 from gateway.server.http import Target
 from gateway.server.limits import Limits
 from gateway.server.listening import listen
-from gateway.server.memory import choose
+from gateway.server.memory import HEADROOM, choose
 from gateway.server.producer import Producer
 from gateway.server.tls import ServerTls
 from gateway.telemetry import get_logger
@@ -222,14 +222,16 @@ class Gateway:
         """Keep what connections hold within the memory limit: end those that hold most, before the kernel ends all."""
         manager = self.hub.manager
         manager.elsewhere = held
-        if manager.make_room(now):
+        headroom = int(manager.memory_limit * HEADROOM)
+        if manager.make_room(now, headroom):
             return
         holdings = [(it.held_bytes, it) for it in self._connections if not it.is_finished]
-        for connection in choose(holdings, manager.bytes - manager.memory_limit):
+        for connection in choose(holdings, manager.bytes + headroom - manager.memory_limit):
             connection.record.log.warning("connection.shed", held=connection.held_bytes, limit=manager.memory_limit)
             if connection.peer is not None:
                 why = f"memory_limit ({manager.memory_limit} bytes) is reached, and this connection holds much of it"
                 connection.peer.end(ProblemCode.OVERLOADED, f"{why}: try again later")
+        manager.elsewhere = sum(connection.held_bytes for connection in self._connections)
 
     async def drain(self) -> None:
         """Go away: not ready, then nobody new; peers take what is left and are closed with 1001, spread over time.

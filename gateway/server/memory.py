@@ -13,6 +13,10 @@ CONNECTION_COST: Final = 16 * 1024
 SHED_OVER: Final = 2 * CONNECTION_COST
 """Bytes a connection must hold to be worth ending for: of idle ones, many would have to go for little."""
 
+HEADROOM: Final = 1 / 16
+"""Part of the limit that is free again afterwards: connections are counted now and then, and whoever publishes in
+between must not be the one that finds no room."""
+
 
 def choose(holdings: Iterable[tuple[int, T]], excess: int) -> list[T]:
     """Whom to end, so that enough is free again: as few as possible, those that hold most.

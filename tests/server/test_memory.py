@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import AsyncExitStack
+
 from gateway.server.memory import CONNECTION_COST, SHED_OVER, choose
+from protocol.codes import ProblemCode
 from tests.server.conftest import StartGateway
 from tests.server.peers import consumer, producer, publish, text_delta
 from tests.server.rawpeer import TEXT, frame, raw_peer
@@ -47,3 +50,24 @@ async def test_a_gateway_without_memory_is_not_ready_and_is_again(start_gateway:
     assert "memory_limit" in (gateway._admission._not_ready() or "")
     await eventually(lambda: gateway._admission._not_ready() is None, "that the next count finds room")
     assert manager.elsewhere == 0
+
+
+async def test_a_producer_that_goes_on_while_others_hold_too_much_is_not_the_one_that_is_ended(
+    start_gateway: StartGateway,
+) -> None:
+    gateway = await start_gateway(memory_limit=4 * MIB, ping_timeout=0.2)
+    async with AsyncExitStack() as stack:
+        reader = await stack.enter_async_context(consumer(gateway))
+        writing = await stack.enter_async_context(producer(gateway))
+        for _ in range(6):
+            greedy = await stack.enter_async_context(raw_peer(gateway.port, "/v1/streams/other/publish"))
+            await greedy.send(frame(TEXT, b"x" * (MIB - 1))[:-1])  # and no answer to any close
+        last = 0
+        while gateway.hub.tally.problems[ProblemCode.OVERLOADED] < 3 or gateway.hub.manager.elsewhere > 4 * MIB:
+            last += 1
+            await publish(writing, text_delta("x" * 200), upto=last)
+        for _ in range(100):
+            last += 1
+            await publish(writing, text_delta("x" * 200), upto=last)
+        assert (await reader.read_until("text_delta", seq=last))[-1]["seq"] == last
+        assert gateway.hub.tally.problems[ProblemCode.OVERLOADED] == 3, "no more than needed"
