@@ -52,7 +52,10 @@ check: setup  ## lint, formatting, types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+hardening: setup  ## attack a running gateway, and see what its neighbours notice: QUICK=1, ONLY=door,wire,masses,still
+	$(BIN)/python -m scripts.hardening $(if $(QUICK),--quick) $(call flag,only)
+
 clean:  ## remove what the other targets made
 	rm -rf .venv .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache node_modules
 
-.PHONY: help setup run demo test soak bench bench-scale check clean
+.PHONY: help setup run demo test soak bench bench-scale hardening check clean

@@ -1,0 +1,18 @@
+"""Attacks on a gateway that runs, one after another, while a healthy group of neighbours is watched.
+
+The gateway is a process as an operator starts it, with authentication and lower limits. The neighbours are another
+process: a producer and consumers of every policy, whose events carry when they were due. For each attack a line says
+what the attempts were answered, how long the neighbours waited for their events beside a quiet run, whether they lost
+any, and whether newcomers got in meanwhile. All at once comes last.
+
+    python -m scripts.hardening [--quick] [--only frames,floods]
+
+- `neighbours` — the healthy group, and what it saw
+- `guarded` — the gateway's process, its log and its faults
+- `tokens` — tokens, good and forged
+- `hostile` — a connection that does what it likes; `frames` — what it sends
+- `answers` — how attempts end, and which ends are documented
+- `attack` — what an attack is, and how one is judged
+- `at_the_door`, `on_the_wire`, `in_masses`, `standing_still` — the attacks
+- `together` — all at once
+"""

@@ -1,0 +1,49 @@
+"""`make hardening` plays its attacks on a real gateway; and what it takes for an answer is one of SPEC's."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from protocol.codes import CloseCode, ProblemCode
+from scripts.hardening import answers, at_the_door, in_masses, on_the_wire, standing_still
+
+ROOT = Path(__file__).parent.parent
+SPEC = (ROOT / "protocol" / "SPEC.md").read_text(encoding="utf-8")
+ATTACKS = [*at_the_door.ATTACKS, *on_the_wire.ATTACKS, *in_masses.ATTACKS, *standing_still.ATTACKS]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="attackers come from many addresses of 127.0.0.0/8")
+async def test_attacks_on_the_wire_are_answered_as_documented_and_neighbours_lose_nothing() -> None:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "scripts.hardening", "--quick", "--apart", "--only", "wire"),
+        cwd=ROOT,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    output, errors = await process.communicate()
+    assert (process.returncode, errors) == (0, b""), output + errors
+    lines = output.decode().splitlines()
+    assert [line[:46].strip() for line in lines[2:-1]] == [attack.name for attack in on_the_wire.ATTACKS]
+
+
+def test_statuses_that_count_as_documented_are_those_of_the_specification() -> None:
+    refusals = {int(status) for status in re.findall(r"^\| (\d{3}) \|", SPEC, re.MULTILINE)}
+    assert {status for status in answers.STATUSES if status >= 400} == refusals | {409}
+
+
+def test_a_fault_of_the_gateway_is_no_documented_answer() -> None:
+    assert not answers.is_documented(answers.of_close(CloseCode.GATEWAY_FAULT))
+    assert not answers.is_documented(answers.of_problem(ProblemCode.GATEWAY_FAULT))
+    assert not answers.is_documented(answers.of_status(500))
+    assert not answers.is_documented(answers.of_close(4999))
+    assert answers.is_documented(answers.of_close(CloseCode.RATE_LIMITED))
+
+
+def test_attacks_expect_documented_answers_alone_and_have_names_of_their_own() -> None:
+    assert all(answers.is_documented(answer) for attack in ATTACKS for answer in attack.expected)
+    assert len({attack.name for attack in ATTACKS}) == len(ATTACKS)
