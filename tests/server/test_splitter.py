@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from websockets.frames import Frame
 from websockets.server import ServerProtocol
@@ -53,17 +53,52 @@ def opened() -> ServerProtocol:
 
 def split(pieces: list[bytes]) -> list[tuple[int, bytes]]:
     """What comes out of splitter and library together."""
+    return split_until_its_end(pieces)[0]
+
+
+def split_until_its_end(pieces: list[bytes]) -> tuple[list[tuple[int, bytes]], str]:
+    """What comes out of splitter and library together until a close or a broken frame, and what was broken."""
     splitter, protocol = FrameSplitter(LIMIT), opened()
-    found = []
+    found: list[tuple[int, bytes]] = []
     for piece in pieces:
         for first, data in splitter.feed(piece):
+            if protocol.close_expected():
+                return found, str(protocol.parser_exc)
             if first == OTHER:
                 protocol.receive_data(data)
                 found += frames_of(protocol)
             else:
                 found.append((first & 0x0F, data))
-    protocol.receive_data(splitter.take_rest())
-    return found + frames_of(protocol)
+    if not protocol.close_expected():
+        protocol.receive_data(splitter.take_rest())
+    return found + frames_of(protocol), str(protocol.parser_exc)
+
+
+@st.composite
+def any_frame(draw: st.DrawFn) -> bytes:
+    """A frame of any first byte, with its length in any of the three forms, masked or not, cut short or not."""
+    first = draw(
+        st.one_of(st.sampled_from((0x00, 0x01, 0x02, 0x80, 0x81, 0x82, 0x88, 0x89, 0x8A)), st.integers(0, 255))
+    )
+    payload = draw(st.binary(max_size=140))
+    form = draw(st.sampled_from((1, 1, 2, 8)))
+    said = draw(st.sampled_from((len(payload),) * 8 + (0, LIMIT, LIMIT + 1, 1 << 63)))
+    mask = draw(st.sampled_from((0x80,) * 6 + (0,)))
+    head = bytes((first, mask | (min(said, 125) if form == 1 else 126 if form == 2 else 127)))
+    length = b"" if form == 1 else min(said, 0xFFFF).to_bytes(2) if form == 2 else said.to_bytes(8)
+    return head + length + (draw(st.binary(min_size=4, max_size=4)) if mask else b"") + payload
+
+
+@given(data=st.lists(any_frame(), max_size=8).map(b"".join), cuts=st.lists(st.integers(0, 2000), max_size=6))
+@settings(max_examples=500)
+def test_whatever_comes_it_finds_what_the_library_finds_and_breaks_where_that_breaks(
+    data: bytes, cuts: list[int]
+) -> None:
+    whole = opened()
+    whole.receive_data(data)
+    places = [0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
+    found, broken = split_until_its_end([data[a:b] for a, b in pairwise(places)])
+    assert (found, broken) == (frames_of(whole), str(whole.parser_exc))
 
 
 @given(data=traffic, cuts=st.lists(st.integers(0, 200_000), max_size=8))
