@@ -70,6 +70,9 @@ class Inlet(Waiting, Protocol):
     def acknowledge(self) -> None:
         """What was appended is delivered to the sockets that accept: tell the producer."""
 
+    def acknowledge_if_due(self, now: float) -> bool:
+        """Send an ack that was withheld, if it has waited long enough; whether none is left to be sent."""
+
     def signal(self, signal: Signal) -> bool:
         """A consumer has something to say; whether it is passed on."""
 
@@ -292,7 +295,6 @@ class Channel:
         Returns:
             Whether everybody was served.
         """
-        began = monotonic()
         is_complete = self.deliver(until)
         if self._acking:
             acking, self._acking = self._acking, {}
@@ -300,7 +302,6 @@ class Channel:
                 inlet.acknowledge()
         if self._waiting and is_complete:
             self.release_waiting()
-        self.spent += monotonic() - began
         return is_complete
 
     def deliver(self, until: float = inf) -> bool:

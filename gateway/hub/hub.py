@@ -17,9 +17,10 @@ from time import monotonic
 from typing import Protocol, Self, TypeVar
 
 from gateway.config import Settings
-from gateway.hub.channel import Channel
+from gateway.hub.channel import Channel, Inlet
 from gateway.hub.local import LocalStream
 from gateway.metrics.tally import Tally
+from gateway.streams.acking import WITHHELD_FOR
 from gateway.streams.log import Ledger, Retention
 from gateway.streams.manager import StreamManager
 from gateway.streams.stream import Stream, StreamInfo, StreamSettings
@@ -86,6 +87,9 @@ class Hub:
         self._resting: dict[Channel, asyncio.TimerHandle] = {}  # to be flushed later
         self._is_flushing_soon = False
         self._stamp = ""
+        self._stamped_at = 0.0
+        self._late: dict[Inlet, None] = {}  # whose acks are withheld
+        self._late_timer: asyncio.TimerHandle | None = None
         self._swept: dict[Swept, None] = {}
         self._sweep_timer: asyncio.TimerHandle | None = None
         self._sweep_due = 0.0
@@ -107,8 +111,9 @@ class Hub:
         self._is_running = False
         self.close_all("shutdown")
         self.flush()
-        if self._sweep_timer is not None:
-            self._sweep_timer.cancel()
+        for timer in (self._sweep_timer, self._late_timer):
+            if timer is not None:
+                timer.cancel()
 
     # Time
 
@@ -117,8 +122,11 @@ class Hub:
         return self._loop.time()
 
     def timestamp(self) -> str:
-        """The time of this loop turn, RFC 3339; events of one turn share it."""
-        self._stamp = self._stamp or format_timestamp(time.time())
+        """The time, RFC 3339; events of one millisecond share it."""
+        now = self._loop.time() // 0.001
+        if now != self._stamped_at:
+            self._stamped_at = now
+            self._stamp = format_timestamp(time.time())
         return self._stamp
 
     @staticmethod
@@ -247,16 +255,28 @@ class Hub:
         now = self._loop.time()
         if manager.bytes > manager.memory_limit and not manager.make_room(now):
             raise manager.out_of_room("send", stream.id)
-        return stream.append(data, timestamp or self._stamp or self.timestamp(), now, producer_id)
+        return stream.append(data, timestamp or self.timestamp(), now, producer_id)
 
     def deliver(self, channel: Channel) -> None:
         """Flush a channel now if that is a matter of a few writes, otherwise at the end of this loop turn."""
         if channel.is_dirty or channel.is_served or channel.rest_until or channel.stream.consumers > FEW:
             self.touch(channel)
         else:
-            self._stamp = ""
             channel.touched_at = monotonic()
             self._serve(channel, inf)
+            self._conclude(channel, monotonic())
+
+    def acknowledge_late(self, inlet: Inlet) -> None:
+        """Have a producer's ack sent a little later, with that of what it sends meanwhile."""
+        self._late[inlet] = None
+        if len(self._late) == 1:
+            self._late_timer = self._loop.call_later(WITHHELD_FOR, self._acknowledge_late)
+
+    def _acknowledge_late(self) -> None:
+        now = self.now()
+        self._late = {inlet: None for inlet in self._late if not inlet.acknowledge_if_due(now)}
+        if self._late:
+            self._late_timer = self._loop.call_later(WITHHELD_FOR, self._acknowledge_late)
 
     def touch(self, channel: Channel) -> None:
         """Have a channel flushed at the end of this loop turn, or a little later if its last flush was a long one."""
@@ -290,12 +310,18 @@ class Hub:
     def _flush_turn(self) -> None:
         """Flush what was touched in this turn, for no longer than `SLICE`; the rest has to wait for the next one."""
         self._is_flushing_soon = False
-        self._stamp = ""
-        until = monotonic() + SLICE
+        began = monotonic()
+        until = began + SLICE
         for _ in range(len(self._queue)):
-            self._serve(self._queue.popleft(), until)
-            if self._queue and monotonic() >= until:
+            channel = self._queue.popleft()
+            is_complete = self._serve(channel, until)
+            ended = monotonic()
+            channel.spent += ended - began
+            if is_complete:
+                self._conclude(channel, ended)
+            if ended >= until:
                 break
+            began = ended
         if self._queue:
             self._flush_soon()
 
@@ -306,10 +332,12 @@ class Hub:
             self._queue.append(channel)
         self._resting.clear()
         for _ in range(len(self._queue)):
-            self._serve(self._queue.popleft(), inf)
+            channel = self._queue.popleft()
+            self._serve(channel, inf)
+            self._conclude(channel, monotonic())
 
-    def _serve(self, channel: Channel, until: float) -> None:
-        """Flush a channel, or go on with that where it was interrupted."""
+    def _serve(self, channel: Channel, until: float) -> bool:
+        """Flush a channel, or go on with that where it was interrupted; whether everybody was served."""
         if not channel.is_served:
             channel.is_served = True
             channel.is_dirty = False
@@ -322,13 +350,16 @@ class Hub:
             is_complete = True
         if not is_complete:
             self._queue.append(channel)
-            return
+        return is_complete
+
+    def _conclude(self, channel: Channel, now: float) -> None:
+        """Do what follows a whole flush."""
         channel.is_served = False
         if channel.spent > LONG_FLUSH:
-            channel.rest_until = monotonic() + min(channel.spent * REST, MAX_REST)
+            channel.rest_until = now + min(channel.spent * REST, MAX_REST)
         channel.spent = 0.0
         if channel.touched_at >= channel.stream.measure_at:
-            channel.pace.measure(self.tally, channel.touched_at)
+            channel.pace.measure(self.tally, channel.touched_at, now)
         if channel.audience != channel.stream.consumers:
             self._tell_audience(channel)
         if channel.is_dirty:

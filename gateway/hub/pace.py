@@ -6,8 +6,6 @@ measured stands for the events since the last time.
 
 from __future__ import annotations
 
-from time import monotonic
-
 from gateway.metrics.tally import Tally
 from gateway.streams.stream import Stream
 from protocol.events import EventType
@@ -32,15 +30,15 @@ class Pace:
         self._asked_at: float | None = None  # when the message began whose first token is yet to come
         self._token_at: float | None = None  # when the last token of the message in progress was written
 
-    def measure(self, tally: Tally, began: float) -> None:
+    def measure(self, tally: Tally, began: float, now: float) -> None:
         """Measure a flush.
 
         Args:
             tally: where it is counted, if anybody follows the stream.
             began: monotonic seconds when the first of its events can have come.
+            now: monotonic seconds, after it.
         """
         stream = self._stream
-        now = monotonic()
         before, self._head = self._head, stream.log.head
         events = self._head - before
         heard_by = tally if stream.consumers else None

@@ -11,17 +11,20 @@ from gateway.hub.hub import Hub
 from gateway.server.connection import GatewayConnection
 from gateway.server.containment import contained
 from gateway.server.rate import TokenBucket
+from gateway.streams.acking import AckPacer
 from gateway.streams.producers import Producer as Pen
 from gateway.streams.producers import Verdict
 from gateway.streams.stream import Stream
 from protocol.addresses import OnFull, PublishRequest
 from protocol.codes import CloseCode, ProblemCode
 from protocol.errors import StreamError, WireError, is_closed
-from protocol.events import Event
+from protocol.events import Event, EventType
 from protocol.messages import Ack, Audience, Message, Ready, Signal, Token
 
 ITEM_COST = 256
 """Bytes an event that waits for room costs, about: they are short, and seldom wait."""
+
+_MESSAGE_STOP = EventType.MESSAGE_STOP  # looking a member up costs more than comparing it
 
 
 class Producer:
@@ -31,14 +34,16 @@ class Producer:
         "_allowance",
         "_appended",
         "_connection",
-        "_has_appended",
         "_hub",
+        "_is_ack_urgent",
         "_items",
         "_max_message",
         "_numbered",
         "_on_full",
+        "_pacer",
         "_pen",
         "_seq",
+        "_unsettled",
         "audience",
         "channel",
         "stream",
@@ -54,7 +59,9 @@ class Producer:
         self._on_full: OnFull = request.on_full
         self._items: deque[tuple[str, bytes | Raw | Event]] = deque()  # (place in its batch, …) yet to be appended
         self._allowance: TokenBucket | None = None
-        self._has_appended = False  # since the channel was last touched
+        self._unsettled = 0  # events accepted in this read
+        self._pacer = AckPacer()
+        self._is_ack_urgent = False
         self._appended = 0  # events, from this connection
         self._seq = 0  # the last one appended from this connection
         self._numbered: int | UnsetType = UNSET  # the last producer_seq accepted from this connection
@@ -213,29 +220,42 @@ class Producer:
                 self.end(ProblemCode.OVERLOADED, error.detail)
             return
         self._appended += 1
+        if event.data.type is _MESSAGE_STOP:
+            self._is_ack_urgent = True  # the answer is complete: whoever sent it wants to know
         self._accepted(event.producer_seq, seq)
 
     def _accepted(self, number: int | UnsetType, seq: int) -> None:
+        self._unsettled += 1
         self._seq = max(self._seq, seq)
         if number is not UNSET:
             self._pen.accepted(number, seq)
             self._numbered = self._pen.last
-        self.channel.acknowledge_later(self)
-        self._has_appended = True
 
     def _close_stream(self) -> None:
         if self.stream.is_closed:
             self._refuse_closed()
             return
         self._hub.end(self.stream)
-        self.channel.flush()
+        self._settle()
         self._connection.finish(CloseCode.STREAM_ENDED, "stream ended")
 
     def received(self) -> None:
-        """What came in one go is appended: deliver it, and acknowledge."""
-        if self._has_appended:
-            self._has_appended = False
-            self._hub.deliver(self.channel)
+        """What came in one go is appended: deliver it, and acknowledge it now or a little later."""
+        if not self._unsettled:
+            return
+        events, self._unsettled = self._unsettled, 0
+        if self._pacer.withholds(events, self._connection.last_heard) and not self._is_ack_urgent:
+            self._hub.acknowledge_late(self)
+        else:
+            self.channel.acknowledge_later(self)
+        self._hub.deliver(self.channel)
+
+    def _settle(self) -> None:
+        """Before the connection ends: deliver what was appended, and acknowledge all of it."""
+        if self._unsettled or self._pacer.is_withholding:
+            self.channel.acknowledge_later(self)
+        self._unsettled = 0
+        self.channel.flush()
 
     # The channel's side
 
@@ -247,7 +267,9 @@ class Producer:
 
     @contained
     def acknowledge(self) -> None:
-        """Tell the producer what was appended in this turn."""
+        """Tell the producer what was appended so far."""
+        self._is_ack_urgent = False
+        self._pacer.sent()
         self._hub.tally.acks += 1
         self._connection.tell(Ack(seq=self._seq, producer_seq=self._numbered))
 
@@ -262,6 +284,12 @@ class Producer:
             return False
         self._hub.tally.signals += 1
         return True
+
+    def acknowledge_if_due(self, now: float) -> bool:
+        """Send a withheld ack that has waited long enough; whether none is left to be sent."""
+        if self._pacer.is_withholding and self._pacer.is_due(now):
+            self.acknowledge()
+        return not self._pacer.is_withholding
 
     @contained
     def tell_audience(self, consumers: int) -> None:
@@ -279,7 +307,7 @@ class Producer:
     @contained
     def drain(self) -> None:
         """Close with 1001: what was acknowledged stays, the rest is to be sent elsewhere."""
-        self.channel.flush()
+        self._settle()
         self.end(ProblemCode.SHUTTING_DOWN, "the gateway is shutting down: reconnect and go on")
 
     def _refuse_closed(self) -> None:
@@ -288,6 +316,8 @@ class Producer:
     def end(self, code: ProblemCode, why: str) -> None:
         """Say why, and close; what waits for room was never acknowledged."""
         self._items.clear()
+        if self._pacer.is_withholding:
+            self.acknowledge()
         self.channel.remove_inlet(self)
         self._connection.refuse(code, why)
 

@@ -20,6 +20,7 @@ Tour, from the bottom up:
 - `policy` — what happens to a consumer that fell behind
 - `subscription` — one consumer: what it is sent next
 - `producers` — idempotence and fencing
+- `acking` — when a producer's ack may wait for more events
 - `leases` — messages in progress, and lost producers coming back to them
 - `eviction` — which idle stream goes first when room is needed
 - `stream` — a log with its readers and writers

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.hub import pace as pace_module
 from gateway.hub.pace import INTERVAL, Pace
 from gateway.metrics.tally import Tally
 from gateway.streams.log import Ledger, Retention
@@ -19,13 +18,11 @@ TOKEN = TextDelta("x")
 class Flushed:
     """A stream that is flushed at chosen times."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, retention: Retention | None = None) -> None:
+    def __init__(self, retention: Retention | None = None) -> None:
         settings = StreamSettings(retention=retention or Retention())
         self.stream = Stream("s", "e", settings, 0.0, Ledger())
         self.tally = Tally()
         self._pace = Pace(self.stream)
-        self._now = 0.0
-        monkeypatch.setattr(pace_module, "monotonic", lambda: self._now)
 
     def follow(self) -> None:
         self.stream.subscribe(SubscribeRequest(), now=0.0)
@@ -34,14 +31,13 @@ class Flushed:
         """Append events in a turn that began `took` seconds before it was flushed, as the hub does."""
         for event in events:
             self.stream.append(event, "t", now)
-        self._now = now
         if now - took >= self.stream.measure_at:
-            self._pace.measure(self.tally, now - took)
+            self._pace.measure(self.tally, now - took, now)
 
 
 @pytest.fixture
-def flushed(monkeypatch: pytest.MonkeyPatch) -> Flushed:
-    flushed = Flushed(monkeypatch)
+def flushed() -> Flushed:
+    flushed = Flushed()
     flushed.follow()
     return flushed
 
@@ -84,8 +80,8 @@ def test_a_fast_stream_is_measured_in_samples_that_stand_for_all(flushed: Flushe
     assert flushed.tally.write_delay.count == pytest.approx(1002, rel=0.02)
 
 
-def test_what_nobody_follows_is_not_measured_until_somebody_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    flushed = Flushed(monkeypatch)
+def test_what_nobody_follows_is_not_measured_until_somebody_does() -> None:
+    flushed = Flushed()
     flushed.at(1.0, START)
     flushed.at(2.0, TOKEN)
     flushed.at(3.0, TOKEN)
@@ -95,8 +91,8 @@ def test_what_nobody_follows_is_not_measured_until_somebody_does(monkeypatch: py
     assert (flushed.tally.inter_token.count, flushed.tally.inter_token.sum) == (1, 0.5)
 
 
-def test_events_that_are_trimmed_before_they_are_measured_are_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
-    flushed = Flushed(monkeypatch, Retention(events=3))
+def test_events_that_are_trimmed_before_they_are_measured_are_no_fault() -> None:
+    flushed = Flushed(Retention(events=3))
     flushed.follow()
     flushed.at(1.0, START, *[TOKEN] * 100)
     assert flushed.tally.write_delay.count == 101
