@@ -34,7 +34,6 @@ class TextDigest:
 
     def add(self, text: str) -> None:
         """Append to the text."""
-        self.characters += len(text)
         self._pending.append(text)
         if len(self._pending) >= PIECES or len(text) >= LONG:
             self._update()
@@ -45,8 +44,10 @@ class TextDigest:
         return self._hash.hexdigest()
 
     def _update(self) -> None:
-        self._hash.update("".join(self._pending).encode())
+        text = "".join(self._pending)
         self._pending.clear()
+        self.characters += len(text)
+        self._hash.update(text.encode())
 
 
 class MessageDigest:
@@ -83,4 +84,5 @@ class MessageDigest:
             if len(self._texts) >= MAX_CHOICES:
                 return UNSET
             digest = TextDigest()
-        return Digest(first=self.first, characters=digest.characters, sha256=digest.sha256())
+        sha256 = digest.sha256()  # counts what was not hashed yet
+        return Digest(first=self.first, characters=digest.characters, sha256=sha256)

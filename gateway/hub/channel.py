@@ -39,8 +39,12 @@ class Outlet(Protocol):
     def pump(self) -> None:
         """Take what there is, as far as it goes."""
 
-    def write(self, data: bytes) -> None:
-        """Accept whole frames; may leave its cohort in doing so."""
+    @property
+    def write(self) -> Callable[[bytes], object]:
+        """Accepts whole frames; its outlet may leave its cohort in doing so."""
+
+    def write_failed(self) -> None:
+        """`write` raised what is being handled."""
 
     def check_lag(self) -> object:
         """Its lag went over its limit while it accepted nothing."""
@@ -95,7 +99,7 @@ class Cohort:
         self._bytes = 0
         self._settled = (0, 0)  # of these, what the ledger has for all members
         self._members: dict[Outlet, tuple[int, int]] = {}  # with what was delivered before they came
-        self._writes: tuple[Callable[[bytes], None], ...] | None = None
+        self._writes: tuple[Callable[[bytes], object], ...] | None = None
 
     def __len__(self) -> int:
         return len(self._members)
@@ -143,8 +147,17 @@ class Cohort:
             self._events += batch.events
             self._bytes += len(data)
             for write in self._writes:
-                write(data)
+                try:
+                    write(data)
+                except Exception:  # noqa: BLE001 - the others are to have it all the same
+                    self._fail(write)
         return True
+
+    def _fail(self, write: Callable[[bytes], object]) -> None:
+        """A member's socket did not accept: it has just failed, and nobody knows yet, or the gateway is at fault."""
+        for outlet in tuple(self._members):
+            if outlet.write == write:
+                outlet.write_failed()
 
     def dissolve(self) -> list[Outlet]:
         """Let everybody go."""
@@ -180,9 +193,9 @@ class Channel:
         "touched_at",
     )
 
-    def __init__(self, stream: Stream) -> None:
+    def __init__(self, stream: Stream, number: int = 0) -> None:
         self.stream = stream
-        self.pace = Pace(stream)
+        self.pace = Pace(stream, number)
         self.is_dirty = False  # it has to be flushed
         self.is_served = False  # a round is under way, or interrupted
         self.touched_at = 0.0  # when it last became dirty
@@ -314,7 +327,7 @@ class Channel:
             if not isinstance(reader, Cohort):
                 if reader in self._pumped:
                     reader.pump()
-            elif not reader.deliver() or self.stream.is_closed:
+            elif not reader.deliver() or self.stream.end_reason is not None:
                 self._dissolve(reader)
             if round_ and monotonic() >= until:
                 return False

@@ -135,6 +135,10 @@ class LocalSubscription:
         """Never called: a local subscription joins no cohort."""
         raise NotImplementedError
 
+    def write_failed(self) -> None:
+        """Never called either."""
+        raise NotImplementedError
+
     def sweep(self, now: float) -> None:
         """Give up on a reader that holds producers up and takes nothing."""
         timeout = self._hub.settings.block_timeout

@@ -51,10 +51,16 @@ METRICS = (
     Metric(
         "deltawire_write_delay_seconds",
         "histogram",
-        "From taking an event to writing it to the last consumer that keeps up; at most one loop turn too much",
+        "From taking an event to writing it to the last consumer that keeps up; at most one loop turn too "
+        "much; of one stream in eight where there are over 64",
     ),
     Metric("deltawire_first_token_seconds", "histogram", "From message_start to the write of the first delta after it"),
-    Metric("deltawire_inter_token_seconds", "histogram", "Between writes of successive events inside a message"),
+    Metric(
+        "deltawire_inter_token_seconds",
+        "histogram",
+        "Between writes of successive events inside a message; as the write delay, of one stream in eight where there "
+        "are many",
+    ),
     Metric(
         "deltawire_loop_lag_seconds", "histogram", "How late the event loop runs what is due; several times a second"
     ),

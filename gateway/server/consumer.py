@@ -61,7 +61,7 @@ class Consumer:
         self._connection = connection
         self.subscription = subscription
         self.channel = hub.attach(subscription.stream, self)
-        self.write = connection.write
+        self.write = connection.transport.write  # a cohort's, whose members' connections are open
         self._cohort: Cohort | None = None
         self._is_stalled = False
         self._next_write = 0.0
@@ -127,7 +127,7 @@ class Consumer:
             if not data:
                 self._rest()
                 return
-            self.write(data)
+            self._connection.write(data)
             if self._is_stalled:
                 return
         self._call_later(0)
@@ -185,6 +185,11 @@ class Consumer:
     def finished(self) -> None:
         """Nothing more is sent: whoever waits for this consumer need not any more."""
         self._detach()
+
+    def write_failed(self) -> None:
+        """The socket did not accept what its cohort wrote."""
+        if not self._connection.transport.is_closing():  # else it failed a moment ago, and is about to be told
+            self.fail()
 
     # Falling behind
 

@@ -244,8 +244,10 @@ class Producer:
         if not self._unsettled:
             return
         events, self._unsettled = self._unsettled, 0
+        was_withholding = self._pacer.is_withholding
         if self._pacer.withholds(events, self._connection.last_heard) and not self._is_ack_urgent:
-            self._hub.acknowledge_late(self)
+            if not was_withholding:
+                self._hub.acknowledge_late(self)
         else:
             self.channel.acknowledge_later(self)
         self._hub.deliver(self.channel)

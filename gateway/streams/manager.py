@@ -38,7 +38,7 @@ class StreamManager:
         closed_retention: float = 600.0,
     ) -> None:
         self.settings = settings
-        self.memory_limit = memory_limit
+        self._memory_limit = memory_limit
         self.max_streams = max_streams
         self.closed_retention = closed_retention
         self._make_epoch = make_epoch
@@ -47,12 +47,37 @@ class StreamManager:
         self._idle = IdleStreams()
         self.ledger = Ledger()
         self.watcher: MessageWatcher | None = None  # of the streams created from now on
-        self.elsewhere = 0  # bytes the rest of the process holds, connections above all: they count too
+        self._elsewhere = 0
+        self.events_limit = memory_limit  # bytes on the ledger from which on room has to be made
+
+    @property
+    def memory_limit(self) -> int:
+        """Bytes all streams may cost together, and what else is held in the process."""
+        return self._memory_limit
+
+    @memory_limit.setter
+    def memory_limit(self, limit: int) -> None:
+        self._memory_limit = limit
+        self._measure()
+
+    @property
+    def elsewhere(self) -> int:
+        """Bytes the rest of the process holds, connections above all: they count too."""
+        return self._elsewhere
+
+    @elsewhere.setter
+    def elsewhere(self, held: int) -> None:
+        self._elsewhere = held
+        self._measure()
+
+    def _measure(self) -> None:
+        """What is held beside events has changed: `bytes` would have to be added up for every event otherwise."""
+        self.events_limit = self._memory_limit - len(self._streams) * STREAM_OVERHEAD - self._elsewhere
 
     @property
     def bytes(self) -> int:
         """What all streams cost together, and what else counts towards the limit."""
-        return self.ledger.bytes + len(self._streams) * STREAM_OVERHEAD + self.elsewhere
+        return self.ledger.bytes + len(self._streams) * STREAM_OVERHEAD + self._elsewhere
 
     @property
     def appended(self) -> int:
@@ -76,6 +101,7 @@ class StreamManager:
         stream = Stream(stream_id, self._make_epoch(), settings or self.settings, now, self.ledger, self._idle)
         stream.watcher = self.watcher
         self._streams[stream_id] = stream
+        self._measure()
         self._idle.add(stream)
         return stream
 
@@ -203,3 +229,4 @@ class StreamManager:
         if self._streams.get(stream.id) is stream:
             self.ledger.appended += stream.log.head
             del self._streams[stream.id]
+            self._measure()

@@ -131,6 +131,7 @@ class Stream:
         "_subscriptions",
         "_views",
         "closed_at",
+        "consumers",
         "counters",
         "created_at",
         "end_reason",
@@ -166,6 +167,7 @@ class Stream:
         self._extra = 0  # bytes of producers and leases, as last counted
         self.watcher: MessageWatcher | None = None
         self.publishing = 0  # connections
+        self.consumers = 0  # subscriptions
         self.measure_at = 0.0  # monotonic seconds; whoever measures says when next, a message's begin or end says now
         self.counters = Counters()
         self.created_at = now
@@ -187,11 +189,6 @@ class Stream:
     def is_idle(self) -> bool:
         """Whether nobody reads or writes it now."""
         return not self._subscriptions and not self.publishing
-
-    @property
-    def consumers(self) -> int:
-        """Subscriptions now."""
-        return len(self._subscriptions)
 
     def append(self, data: Data, timestamp: str, now: float, producer_id: str | None = None) -> int:
         """Add an event.
@@ -362,6 +359,7 @@ class Stream:
         )
         view.readers += 1
         self._subscriptions[subscription] = None
+        self.consumers += 1
         if policy is Policy.BLOCK:
             self._blocking[subscription] = None
             self.progressed()
@@ -373,6 +371,7 @@ class Stream:
         if subscription not in self._subscriptions:
             return
         del self._subscriptions[subscription]
+        self.consumers -= 1
         self._blocking.pop(subscription, None)
         self.progressed()
         view = subscription.view

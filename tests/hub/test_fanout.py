@@ -38,6 +38,9 @@ class Reader:
     def write(self, data: bytes) -> None:
         self.frames.append(data)
 
+    def write_failed(self) -> None:
+        raise AssertionError("this reader takes everything")
+
     def pump(self) -> None:
         while data := self.subscription.take():
             self.write(data)

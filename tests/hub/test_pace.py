@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.hub.pace import INTERVAL, Pace
+from gateway.hub.pace import FEW_STREAMS, INTERVAL, SAMPLED, Pace
 from gateway.metrics.tally import Tally
 from gateway.streams.log import Ledger, Retention
 from gateway.streams.stream import Stream, StreamSettings
@@ -96,3 +96,23 @@ def test_events_that_are_trimmed_before_they_are_measured_are_no_fault() -> None
     flushed.follow()
     flushed.at(1.0, START, *[TOKEN] * 100)
     assert flushed.tally.write_delay.count == 101
+
+
+def test_of_many_streams_one_in_eight_is_measured_in_full_and_all_at_their_first_token() -> None:
+    measured = {number for number in range(200) if count_measured(number) > 1}
+    assert measured == {*range(FEW_STREAMS + 1), *range(FEW_STREAMS, 200, SAMPLED)}
+    assert all(count_measured(number) for number in range(200))
+
+
+def count_measured(number: int) -> int:
+    """How many flushes are measured of a message of four tokens, on the stream that came with a number."""
+    stream = Stream("s", "e", StreamSettings(), 0.0, Ledger())
+    stream.subscribe(SubscribeRequest(), now=0.0)
+    pace = Pace(stream, number)
+    count = 0
+    for now, event in enumerate((START, TOKEN, TOKEN, TOKEN, TOKEN), 1):
+        stream.append(event, "t", now)
+        if now >= stream.measure_at:
+            pace.measure(Tally(), now - 0.5, now)
+            count += event is TOKEN
+    return count
