@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import re
 import sys
@@ -14,7 +15,30 @@ from scripts.hardening import answers, at_the_door, in_masses, on_the_wire, stan
 
 ROOT = Path(__file__).parent.parent
 SPEC = (ROOT / "protocol" / "SPEC.md").read_text(encoding="utf-8")
+FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 ATTACKS = [*at_the_door.ATTACKS, *on_the_wire.ATTACKS, *in_masses.ATTACKS, *standing_still.ATTACKS]
+
+PAGE = (ROOT / "tests" / "HARDENING.md").read_text(encoding="utf-8")
+
+
+def rows() -> list[list[str]]:
+    """The cells of every row of the page's tables."""
+    lines = [line for line in PAGE.splitlines() if line.startswith("| ")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if "| tests |" not in line]
+
+
+@pytest.mark.parametrize("row", rows(), ids=lambda row: row[0])
+def test_every_row_names_tests_there_are(row: list[str]) -> None:
+    named = re.findall(r"`([\w/]+\.py)::(\w+)`", row[2])
+    assert named, "a row without a test"
+    for file, name in named:
+        functions = [it for it in ast.walk(ast.parse((ROOT / "tests" / file).read_text())) if isinstance(it, FUNCTIONS)]
+        assert name in {function.name for function in functions}, f"{file} has no {name}"
+
+
+def test_every_attack_is_in_a_row_and_every_row_names_attacks_there_are() -> None:
+    named = {name.strip() for row in rows() for name in row[3].split(";")} - {"—"}
+    assert named == {attack.name for attack in ATTACKS}
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="attackers come from many addresses of 127.0.0.0/8")

@@ -140,7 +140,7 @@ async def run(arguments: argparse.Namespace, directory: Path) -> list[str]:
         job = Job(url=gateway.url, stream=STREAM, token=mint.token(publish=[STREAM], subscribe=[STREAM]))
         neighbours = await stack.enter_async_context(living(children, job))
         os.nice(YIELDING)
-        bench = Bench(gateway, neighbours, 0.3 if arguments.quick else 2.0)
+        bench = Bench(gateway, neighbours, 0.3 if arguments.quick else 1.5)
         print(f"{'attempt':<46}{'p50 ms':>8}{'p99 ms':>9}{'max ms':>9}{'lost':>6}{'joined':>9}   answers")
         await bench.rest(2.0 if arguments.quick else 5.0)
         attacks = [attack for kind in arguments.only for attack in KINDS[kind]]
@@ -149,7 +149,7 @@ async def run(arguments: argparse.Namespace, directory: Path) -> list[str]:
             await bench.play(attack, Target(gateway.port, mint, next(networks)))
         if not arguments.apart:
             together = all_for(
-                5.0 if arguments.quick else 40.0, [Target(gateway.port, mint, next(networks)) for _ in PLAYED]
+                5.0 if arguments.quick else 30.0, [Target(gateway.port, mint, next(networks)) for _ in PLAYED]
             )
             seen = await bench.play(together, Target(gateway.port, mint, next(networks)))
             await bench.rest(2.0 if arguments.quick else 5.0)

@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import socket
+from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -88,6 +89,27 @@ async def test_sigterm_at_any_moment_of_the_start_ends_without_a_word(start: Sta
         _, errors = await process.communicate()
     assert process.returncode in (0, -signal.SIGTERM)
     assert all(json.loads(line)["level"] == "info" for line in errors.splitlines())
+
+
+async def test_a_producer_killed_inside_a_message_is_ended_for_its_readers(serve: Serve, start: Start) -> None:
+    served = await serve("--port=0", "--lease=0.2")
+    async with Subscriber(served.url, "demo", retry_for=0) as reading, Subscriber(served.url, "other") as neighbour:
+        writing = await start("publish", "demo", "--format=events", f"--url={served.url}", stdin=PIPE)
+        assert writing.stdin is not None
+        writing.stdin.write(b'{"type":"message_start","data":{"message_id":"m1"}}\n')
+        items, types = aiter(reading), []
+        types.append(_type_of(await anext(items)))
+        writing.send_signal(signal.SIGKILL)
+        types += [_type_of(await anext(items)) for _ in range(2)]
+        assert types == ["message_start", "error", "message_stop"]
+        async with Publisher(served.url, "other", retry_for=0) as another:
+            await another.send(TextDelta(text="unharmed"))
+            assert _type_of(await anext(aiter(neighbour))) == "text_delta"
+
+
+def _type_of(item: Event | Gap) -> str:
+    assert isinstance(item, Event)
+    return str(item.__struct_config__.tag)
 
 
 def cpu_seconds(pid: int) -> float:

@@ -68,9 +68,14 @@ class RawPeer:
         self._buffer = b""
 
     @classmethod
-    async def connect(cls, port: int, receive_buffer: int | None = None) -> Self:
-        """Open a TCP connection; a small receive buffer makes a reader that stops felt at once."""
+    async def connect(cls, port: int, receive_buffer: int | None = None, source: str = "") -> Self:
+        """Open a TCP connection, from an address of its own where one is given.
+
+        A small receive buffer makes a reader that stops felt at once.
+        """
         sock = socket.socket()
+        if source:
+            sock.bind((source, 0))
         if receive_buffer is not None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         sock.setblocking(False)

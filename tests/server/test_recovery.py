@@ -1,0 +1,136 @@
+"""What is lost on the way comes again, once: acks, connections, whole crowds of them; and memory comes back."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from gateway.client import Publisher
+from gateway.client.backoff import Backoff
+from gateway.server import Gateway
+from protocol.events import TextDelta
+from tests.server.peers import consumer, producer, publish, ranges_of, text_delta, text_of
+from tests.server.rawpeer import RawPeer
+from tests.server.stalling import stalled
+from tests.server.waiting import eventually
+
+CROWD = 400
+"""Clients that come back at once: two descriptors each in this process. `make bench SCENARIOS=K` does it with 5,000."""
+
+
+class Swallower:
+    """A proxy that lets everything pass but the first acks, on which it hangs up.
+
+    Attributes:
+        port: where it listens.
+        acks: to swallow yet.
+    """
+
+    def __init__(self, gateway: Gateway, acks: int) -> None:
+        self._gateway = gateway
+        self.acks = acks
+        self.port = 0
+
+    async def accept(self, near: asyncio.StreamReader, to_near: asyncio.StreamWriter) -> None:
+        far, to_far = await asyncio.open_connection("127.0.0.1", self._gateway.port)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._pass(near, to_far))
+                await self._pass_answers(far, to_near)
+                to_far.transport.abort()
+                to_near.transport.abort()
+        finally:
+            to_far.transport.abort()
+
+    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while data := await reader.read(65536):
+                writer.write(data)
+        except ConnectionError:
+            pass
+
+    async def _pass_answers(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65536):
+            if b'"type":"ack"' in data and self.acks:
+                self.acks -= 1
+                return
+            writer.write(data)
+
+
+@asynccontextmanager
+async def swallowing(gateway: Gateway, acks: int) -> AsyncIterator[Swallower]:
+    swallower = Swallower(gateway, acks)
+    async with await asyncio.start_server(swallower.accept, "127.0.0.1", 0) as server:
+        swallower.port = server.sockets[0].getsockname()[1]
+        yield swallower
+
+
+async def test_an_event_whose_ack_is_lost_is_acked_again_and_there_once(gateway: Gateway) -> None:
+    words = [f"{number} " for number in range(20)]
+    async with consumer(gateway, "policy=block") as reading, swallowing(gateway, acks=5) as between:
+        async with Publisher(
+            f"ws://127.0.0.1:{between.port}", "demo", backoff=Backoff(initial=0.001, longest=0.01)
+        ) as writing:
+            for word in words:
+                await writing.send(TextDelta(text=word))
+                await writing.flush()
+            assert writing.acked == 20
+        assert between.acks == 0, "so many were lost"
+        messages = await reading.read_until("text_delta", seq=20)
+        assert text_of(messages) == "".join(words)
+    assert gateway.hub.info("demo").head == 20
+
+
+async def _read_to(it: RawPeer, after: int, last: int) -> None:
+    """What comes after a seq, up to another, is all there and there once."""
+    ranges = ranges_of(await it.read_until("text_delta", seq=last))
+    assert [first for _, first, _ in ranges] == [after + 1, *(seq + 1 for _, _, seq in ranges[:-1])]
+
+
+async def test_a_crowd_that_loses_its_connections_at_once_resumes_and_nobody_misses_anything(gateway: Gateway) -> None:
+    local = gateway.hub.create("demo")
+    sources = [f"127.0.0.{2 + number % 8}" if sys.platform == "linux" else "" for number in range(CROWD)]
+
+    async def come(source: str, after: int) -> RawPeer:
+        it = await RawPeer.connect(gateway.port, source=source)
+        head = await it.upgrade(f"/v1/streams/demo/subscribe?after={after}")
+        assert b" 101 " in head
+        return it
+
+    async with consumer(gateway, "policy=drop_newest&buffer=10000") as neighbour:
+        crowd = await asyncio.gather(*(come(source, 0) for source in sources))
+        for _ in range(10):
+            local.send_nowait(TextDelta("x"))
+        await asyncio.gather(*(_read_to(it, 0, 10) for it in crowd))
+        for it in crowd:
+            it.close()
+        coming = asyncio.gather(*(come(source, 10) for source in sources))
+        while not coming.done():
+            local.send_nowait(TextDelta("x"))
+            await asyncio.sleep(0)
+        last = local.send_nowait(TextDelta("last"))
+        crowd = coming.result()
+        await asyncio.gather(*(_read_to(it, 10, last) for it in crowd))
+        for it in crowd:
+            it.close()
+        seen = ranges_of(await neighbour.read_until("text_delta", seq=last))
+        assert [seq for kind, _, seq in seen if kind == "text_delta"] == list(range(1, last + 1))
+    await eventually(lambda: not gateway._connections)
+
+
+async def test_a_dead_consumers_memory_is_back_within_a_second(gateway: Gateway) -> None:
+    loop = asyncio.get_running_loop()
+    async with consumer(gateway, stream="other") as neighbour, producer(gateway, stream="other") as writing:
+        before = len(gateway._connections)
+        async with stalled(gateway, "policy=coalesce&buffer=10") as slow:
+            held = max(connection.held_bytes for connection in gateway._connections)
+            assert held > 32 * 1024, "its write buffer is full"
+            slow.raw.close()
+            died_at = loop.time()
+            await eventually(lambda: len(gateway._connections) == before, "that it is gone")
+            assert loop.time() - died_at < 1.0
+        await publish(writing, text_delta("unharmed"), upto=1)
+        assert (await neighbour.read_until("text_delta"))[-1]["seq"] == 1
+    assert all(connection.held_bytes < held for connection in gateway._connections)
