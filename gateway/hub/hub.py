@@ -269,11 +269,12 @@ class Hub:
     def acknowledge_late(self, inlet: Inlet) -> None:
         """Have a producer's ack sent a little later, with that of what it sends meanwhile."""
         self._late[inlet] = None
-        if len(self._late) == 1:
+        if self._late_timer is None:
             self._late_timer = self._loop.call_later(WITHHELD_FOR, self._acknowledge_late)
 
     def _acknowledge_late(self) -> None:
         now = self.now()
+        self._late_timer = None
         self._late = {inlet: None for inlet in self._late if not inlet.acknowledge_if_due(now)}
         if self._late:
             self._late_timer = self._loop.call_later(WITHHELD_FOR, self._acknowledge_late)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from unittest.mock import Mock
 
 import pytest
 import structlog
@@ -11,6 +12,7 @@ import structlog
 from gateway.config import Settings
 from gateway.hub import Hub
 from gateway.hub.channel import Channel
+from gateway.streams.acking import WITHHELD_FOR
 from gateway.streams.stream import Stream
 from protocol.addresses import parse_subscribe
 from protocol.codes import ProblemCode
@@ -242,6 +244,23 @@ async def test_events_of_one_turn_share_a_flush(hub: Hub, monkeypatch: pytest.Mo
             stream.send_nowait(TextDelta(letter))
         await turn()
         assert len(flushes) == 1
+
+
+async def test_one_timer_sends_withheld_acks_however_often_a_producer_begins_to_withhold(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inlet = Mock(acknowledge_if_due=Mock(side_effect=[False, True]))
+    loop = asyncio.get_running_loop()
+    timers = Mock(wraps=loop.call_later)
+    monkeypatch.setattr(loop, "call_later", timers)
+    for _ in range(10):  # as of one whose acks are sent for 64 events sooner than for their age
+        hub.acknowledge_late(inlet)
+    begun = [call for call in timers.call_args_list if call.args[0] == WITHHELD_FOR]
+    assert len(begun) == 1
+    await eventually(lambda: inlet.acknowledge_if_due.call_count == 2, "the ack that was not due at first")
+    hub.acknowledge_late(inlet)
+    inlet.acknowledge_if_due.side_effect = [True]
+    await eventually(lambda: inlet.acknowledge_if_due.call_count == 3, "the next one")
 
 
 async def test_the_time_is_told_anew_every_millisecond(hub: Hub) -> None:
