@@ -6,7 +6,8 @@
 - `admission` — what a request is answered before its upgrade, step by step; `asked` — such a request
 - `guard` — who may connect, what they may do, and for how long
 - `descriptors` — as many connections as the system allows
-- `connection` — one WebSocket without task or queue: frames in by callback, frames out already framed
+- `connection` — one WebSocket without task or queue: frames in by callback; `sending` — frames out already framed, the
+  close, and patience with the peer; `peer` — what it serves
 - `progress` — what a peer has taken of what it was sent
 - `splitter` — a client's frames, cut out of what its socket brought
 - `consumer` — the send loop, its backpressure and deadlines

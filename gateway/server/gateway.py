@@ -17,7 +17,7 @@ from websockets.asyncio.server import Server, ServerConnection, serve
 from gateway.config import Settings
 from gateway.hub import Hub
 from gateway.server.admission import Admission, select_subprotocol
-from gateway.server.connection import CLOSE_TIMEOUT, HARD_MESSAGE_LIMIT, GatewayConnection
+from gateway.server.connection import GatewayConnection
 from gateway.server.consumer import Consumer
 from gateway.server.crowd import Crowd
 from gateway.server.door import Door
@@ -31,6 +31,7 @@ from gateway.server.limits import Limits
 from gateway.server.listening import listen
 from gateway.server.memory import HEADROOM, choose
 from gateway.server.producer import Producer
+from gateway.server.sending import CLOSE_TIMEOUT, HARD_MESSAGE_LIMIT
 from gateway.server.tls import ServerTls
 from gateway.telemetry import get_logger
 from protocol.addresses import check_stream_id, parse_publish, parse_subscribe

@@ -14,7 +14,7 @@ import msgspec
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
 
-from gateway.server.connection import CLOSE_TIMEOUT
+from gateway.server.sending import CLOSE_TIMEOUT
 from protocol.codec import JSON, Codec
 from protocol.events import (
     Data,

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from gateway.server import Gateway, connection
+from gateway.server import Gateway, sending
 from gateway.server.producer import Producer
 from protocol.addresses import SubscribeRequest
 from protocol.events import TextDelta
@@ -19,7 +19,7 @@ from tests.server.waiting import eventually, turn
 
 @pytest.fixture
 def short_close_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection, "CLOSE_TIMEOUT", 0.05)
+    monkeypatch.setattr(sending, "CLOSE_TIMEOUT", 0.05)
 
 
 async def test_a_consumer_that_said_goodbye_and_lingers_takes_nothing_from_its_neighbours(gateway: Gateway) -> None:
@@ -90,7 +90,7 @@ async def test_a_refused_producer_in_full_flow_is_let_go_as_soon_as_it_answers_t
     flow = text(text_delta("x")) * 500
     async with raw_peer(gateway.port, "/v1/streams/demo/publish?generation=x") as eager:
         await eager.send(flow)
-        async with asyncio.timeout(connection.CLOSE_TIMEOUT / 2):
+        async with asyncio.timeout(sending.CLOSE_TIMEOUT / 2):
             messages, code = await eager.read_ending()
             await eventually(lambda: not gateway._connections)
         assert (types_of(messages), code) == (["problem"], 4502)
@@ -108,7 +108,7 @@ async def test_a_producer_held_by_a_slow_reader_still_takes_part_in_its_own_clos
             await reading
             await eventually(lambda: len(stream) == 2)
             async with producer(gateway, "producer=p&generation=1"):
-                async with asyncio.timeout(connection.CLOSE_TIMEOUT / 2):
+                async with asyncio.timeout(sending.CLOSE_TIMEOUT / 2):
                     messages, code = await held.read_ending()
                     await eventually(lambda: len(gateway._connections) == 1)
                 assert (messages[-1]["code"], code) == ("fenced", 4500)

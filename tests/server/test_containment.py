@@ -9,7 +9,7 @@ import pytest
 
 from gateway.hub import Hub
 from gateway.hub.channel import Channel
-from gateway.server import Gateway, connection
+from gateway.server import Gateway, sending
 from gateway.server.connection import GatewayConnection
 from gateway.streams.leases import Leases
 from gateway.streams.manager import StreamManager
@@ -229,7 +229,7 @@ async def test_a_fault_in_a_stalled_consumer_is_its_own(
     start_gateway: StartGateway, monkeypatch: pytest.MonkeyPatch, logs: Logs
 ) -> None:
     gateway = await start_gateway(send_timeout=0.2)
-    monkeypatch.setattr(connection, "CLOSE_TIMEOUT", 0.05)
+    monkeypatch.setattr(sending, "CLOSE_TIMEOUT", 0.05)
     async with stalled(gateway, "policy=disconnect&buffer=1"):
         Broken(monkeypatch, Subscription, "judge")
         gateway.hub.get("demo").send_nowait(TextDelta("x"))

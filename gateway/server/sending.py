@@ -1,0 +1,248 @@
+"""What a connection sends, how it ends, and how long it waits for its peer meanwhile.
+
+What the gateway sends is framed already and goes straight to the transport; the library frames pings and closes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from websockets.asyncio.server import ServerConnection
+from websockets.exceptions import PayloadTooBig
+from websockets.protocol import OPEN, SEND_EOF
+
+from gateway.metrics.tally import Tally
+from gateway.server.containment import contained
+from gateway.server.http import respond_unreadable
+from gateway.server.peer import Peer
+from gateway.server.progress import look
+from gateway.server.record import Record
+from protocol.codec import JSON, Codec
+from protocol.codes import MAX_CLOSE_REASON, CloseCode, ProblemCode, close_code, is_problem_retryable
+from protocol.messages import Message, Problem
+
+CLOSE_TIMEOUT = 5.0
+"""Seconds a peer has to answer a close frame, or at least to read some of what stands before it; a reader that
+stopped does neither, and its socket is aborted."""
+
+HARD_MESSAGE_LIMIT = 1024 * 1024
+"""Bytes past which a message ends the connection with 1009; up to here, `max_message` only refuses the message."""
+
+
+DEAFENING = frozenset({ProblemCode.RATE_LIMITED, ProblemCode.OVERLOADED})
+"""Problems of a peer that takes up too much, by what it sends or by what of it is not whole yet: no more is read."""
+
+
+class SendingConnection(ServerConnection):
+    """The side of a connection that sends.
+
+    Args:
+        tally: where what happens to it is counted.
+        args: as the library gives them.
+        kwargs: likewise.
+
+    Attributes:
+        tally: where what happens to it is counted.
+        record: what it leaves behind.
+        codec: the encoding it speaks.
+        peer: what it serves, once it is admitted and as long as its socket is there.
+        last_heard: monotonic seconds at which its peer last sent something.
+        pinged_at: monotonic seconds at which it was pinged, as long as nothing came since.
+        is_finished: nothing is sent any more.
+        is_deaf: its peer said too much: nothing more of it is heard.
+    """
+
+    def __init__(self, tally: Tally, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.tally = tally
+        self.record = Record(tally)
+        self.codec: Codec = JSON
+        self.peer: Peer | None = None
+        self.last_heard = self.loop.time()
+        self.is_finished = False
+        self.is_deaf = False
+        self.pinged_at: float | None = None
+        self._reading_held_by: set[str] = set()
+        self._close_timer: asyncio.TimerHandle | None = None
+        self._moved_at = 0.0  # when a stalled socket last took a byte
+        self._taken = 0  # what its peer had taken then, or when it was pinged
+
+    def give_up(self, why: str) -> None:
+        """Abort the socket of a peer that does nothing any more."""
+        self.record.ending(why, by_abort=True)
+        self.transport.abort()
+
+    def fail(self) -> None:
+        """The gateway failed on this connection, with the exception being handled: it ends alone, with 1011."""
+        if not self.record.failed() or self.is_finished:
+            self.transport.abort()
+            return
+        try:
+            self.refuse(ProblemCode.GATEWAY_FAULT, "the gateway failed on this connection; it has been logged")
+        except Exception:  # noqa: BLE001 - it may be the very thing that is broken
+            self.give_up("the gateway failed twice")
+
+    def write(self, frames: bytes) -> None:
+        """Write whole frames; the transport says by `pause_writing` when it has enough.
+
+        Nothing goes after a close frame: the socket is half-closed then, and raises.
+        """
+        if self.is_finished:
+            return
+        try:
+            self.transport.write(frames)
+        except Exception:  # noqa: BLE001 - a cohort writes to others as well
+            if not self.transport.is_closing():  # else its socket failed a moment ago, and it is about to be told
+                self.fail()
+
+    def tell(self, message: Message) -> None:
+        """Write a control message."""
+        self.write(self.codec.frame(message))
+
+    def report(self, code: ProblemCode, message: str, **details: Any) -> None:
+        """Tell the peer what was wrong; details are further fields of `Problem`."""
+        self.record.told(code)
+        self.tell(Problem(code=code, message=message, retryable=is_problem_retryable(code), **details))
+
+    def refuse(self, code: ProblemCode, message: str, **details: Any) -> None:
+        """Tell the peer what was wrong and close with the code that belongs to it."""
+        if not self.is_finished:
+            self.record.ending(message)
+            self.report(code, message, **details)
+            self.finish(close_code(code), code)
+            if code in DEAFENING:
+                self.hear_no_more()
+
+    def finish(self, code: CloseCode, reason: str = "") -> None:
+        """Close from this side: a close frame, then at most `CLOSE_TIMEOUT` without progress."""
+        if self.is_finished:
+            return
+        if self.protocol.state is OPEN:
+            self.protocol.send_close(code, reason.encode()[:MAX_CLOSE_REASON].decode(errors="ignore"))
+            self.send_data()
+        self.end_soon()
+
+    def end_soon(self) -> None:
+        """Serve the peer no more: read on until it hangs up, though not for ever."""
+        self.is_finished = True
+        if self.peer is not None:
+            self.peer.finished()
+        for reason in tuple(self._reading_held_by):
+            self.release_reading(reason)
+        if self._close_timer is None:
+            self._close_timer = self.loop.call_later(
+                CLOSE_TIMEOUT, self._give_up_unless_read, look(self.transport).taken
+            )
+
+    def stop_waiting(self) -> None:
+        """Its socket is gone: there is nothing to wait for any more."""
+        if self._close_timer is not None:
+            self._close_timer.cancel()
+
+    @contained
+    def _give_up_unless_read(self, before: int) -> None:
+        """Wait for the close of a peer that still takes what it was sent; abort the socket of one that does not."""
+        taken = look(self.transport).taken
+        if taken > before:
+            self._close_timer = self.loop.call_later(CLOSE_TIMEOUT, self._give_up_unless_read, taken)
+        else:
+            self.give_up(f"did not answer the close for {CLOSE_TIMEOUT:g} s")
+
+    def send_data(self) -> None:
+        """Send what the protocol produced; before a close for a message beyond the hard limit, say why.
+
+        A request that could not be parsed gets the form of every other refusal: the protocol would send plain text or
+        nothing, and hangs up either way.
+        """
+        failure = self.protocol.handshake_exc
+        if self.request is None and failure is not None and self.protocol.writes:
+            refusal = respond_unreadable(failure)
+            self.tally.refuse(refusal.status_code)
+            self.protocol.writes = [refusal.serialize(), SEND_EOF]
+        if isinstance(self.protocol.parser_exc, PayloadTooBig) and not self.is_finished:
+            code = ProblemCode.MESSAGE_TOO_BIG
+            why = f"messages end the connection beyond {HARD_MESSAGE_LIMIT} bytes: send less"
+            self.record.told(code)
+            self.record.ending(why)
+            problem = Problem(code=code, message=why, retryable=is_problem_retryable(code))
+            self.transport.write(self.codec.frame(problem))  # `write` would not: the protocol is closing already
+        super().send_data()
+
+    def hear_no_more(self) -> None:
+        """Leave what comes unparsed, a close too, and forget what is not whole; the half-close says that this is it."""
+        self.is_deaf = True
+        if self.transport.can_write_eof() and not self.transport.is_closing():
+            self.transport.write_eof()
+
+    # Waiting for the peer
+
+    def keep_alive(self, now: float, interval: float, timeout: float) -> bool:
+        """Ping a peer that was quiet; give up on one that doesn't answer.
+
+        Returns:
+            Whether the peer may live on.
+        """
+        if self._reading_held_by:
+            self.last_heard = now  # its pong would not be read; `send_timeout` and `block_timeout` hold instead
+        if self.pinged_at is not None:
+            if self.last_heard >= self.pinged_at:
+                self.pinged_at = None
+            elif now - self.pinged_at >= timeout:
+                if not self._is_on_its_way():
+                    self.give_up(f"answered no ping for ping_timeout ({timeout:g} s)")
+                    return False
+                self.pinged_at = now
+        elif now - self.last_heard >= interval and self.protocol.state is OPEN:
+            self.pinged_at = now
+            self._taken = look(self.transport).taken
+            self.protocol.send_ping(b"")
+            self.send_data()
+        return True
+
+    def _is_on_its_way(self) -> bool:
+        """Whether a peer that owes a pong may not have come to the ping: it takes what stands before it, slowly."""
+        before, progress = self._taken, look(self.transport)
+        self._taken = progress.taken
+        return progress.is_behind and progress.taken > before
+
+    def hold_reading(self, reason: str) -> None:
+        """Read no more from the socket until every reason for it is gone, or the connection ends."""
+        if self.is_finished:
+            return
+        if not self._reading_held_by:
+            self.transport.pause_reading()
+        self._reading_held_by.add(reason)
+
+    def release_reading(self, reason: str) -> None:
+        """One reason not to read is gone."""
+        if reason in self._reading_held_by:
+            self._reading_held_by.discard(reason)
+            if not self._reading_held_by and not self.transport.is_closing():
+                self.transport.resume_reading()
+
+    @contained
+    def pause_writing(self) -> None:
+        """The write buffer is full: neither write to this peer nor let it ask for more answers."""
+        super().pause_writing()
+        self._moved_at = self.loop.time()
+        self._taken = look(self.transport).taken
+        self.hold_reading("unread answers")
+        if self.peer is not None:
+            self.peer.pause()
+
+    @contained
+    def resume_writing(self) -> None:
+        """The write buffer has drained."""
+        super().resume_writing()
+        self.release_reading("unread answers")
+        if self.peer is not None:
+            self.peer.resume()
+
+    def stalled_for(self, now: float) -> float:
+        """Seconds since a socket that accepts no more last took a byte."""
+        taken = look(self.transport).taken
+        if taken > self._taken:
+            self._moved_at = now
+        self._taken = taken
+        return now - self._moved_at
