@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import msgspec
 import pytest
@@ -58,14 +59,20 @@ class Peer:
         await cut(await self._connection.get())
 
 
-async def test_who_was_followed_and_is_not_any_more_is_alone(clock: Clock) -> None:
-    peer = Peer()
+@asynccontextmanager
+async def waiting_alone(peer: Peer, connections: int = 1) -> AsyncIterator[tuple[Publisher, asyncio.Task[None]]]:
+    """A publisher that may lose all connections but the last, and a wait until it is alone for 30 seconds."""
     async with (
-        FakeGateway(peer.play) as gateway,
-        Publisher(gateway.url, "demo") as target,
+        FakeGateway(*[peer.play] * connections) as gateway,
+        Publisher(gateway.url, "demo", backoff=AT_ONCE) as target,
         asyncio.TaskGroup() as tasks,
     ):
-        waiting = tasks.create_task(target.wait_alone(30))
+        yield target, tasks.create_task(target.wait_alone(30))
+
+
+async def test_who_was_followed_and_is_not_any_more_is_alone(clock: Clock) -> None:
+    peer = Peer()
+    async with waiting_alone(peer) as (target, waiting):
         await peer.tell(target, 2)
         await clock.advance(31)
         await peer.tell(target, 1, 0)
@@ -77,13 +84,8 @@ async def test_who_was_followed_and_is_not_any_more_is_alone(clock: Clock) -> No
 
 async def test_before_the_first_consumer_nobody_is_alone(clock: Clock) -> None:
     peer = Peer()
-    async with (
-        FakeGateway(peer.play) as gateway,
-        Publisher(gateway.url, "demo") as target,
-        asyncio.TaskGroup() as tasks,
-    ):
+    async with waiting_alone(peer) as (target, waiting):
         assert target.consumers == 0
-        waiting = tasks.create_task(target.wait_alone(30))
         await peer.tell(target)
         await clock.advance(31)
         assert not waiting.done()
@@ -92,12 +94,7 @@ async def test_before_the_first_consumer_nobody_is_alone(clock: Clock) -> None:
 
 async def test_who_comes_back_makes_the_time_begin_anew(clock: Clock) -> None:
     peer = Peer()
-    async with (
-        FakeGateway(peer.play) as gateway,
-        Publisher(gateway.url, "demo") as target,
-        asyncio.TaskGroup() as tasks,
-    ):
-        waiting = tasks.create_task(target.wait_alone(30))
+    async with waiting_alone(peer) as (target, waiting):
         await peer.tell(target, 1)
         await peer.tell(target, 0)
         await clock.advance(20)
@@ -111,12 +108,7 @@ async def test_who_comes_back_makes_the_time_begin_anew(clock: Clock) -> None:
 
 async def test_a_lost_connection_makes_the_time_begin_anew(clock: Clock) -> None:
     peer = Peer()
-    async with (
-        FakeGateway(peer.play, peer.play) as gateway,
-        Publisher(gateway.url, "demo", backoff=AT_ONCE) as target,
-        asyncio.TaskGroup() as tasks,
-    ):
-        waiting = tasks.create_task(target.wait_alone(30))
+    async with waiting_alone(peer, connections=2) as (target, waiting):
         await peer.tell(target, 1)
         await peer.tell(target, 0)
         await clock.advance(20)

@@ -9,7 +9,7 @@ from tests.server.peers import consumer, producer, publish, text_delta
 
 
 async def test_an_unused_connection_ends_with_idle_and_where_to_resume(start_gateway: StartGateway) -> None:
-    gateway = await start_gateway(idle_timeout=0.3, ping_timeout=0.2)
+    gateway = await start_gateway(idle_timeout=0.8, ping_timeout=0.2)
     async with producer(gateway) as writing, consumer(gateway) as reading:
         await publish(writing, text_delta("a"), text_delta("b"), upto=2)
         read, written = await asyncio.gather(reading.read_all(), writing.read_all())

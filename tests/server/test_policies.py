@@ -14,7 +14,7 @@ from tests.server.conftest import StartGateway
 from tests.server.peers import Message, consumer, producer, publish, ranges_of, text_delta, text_of, types_of
 from tests.server.rawpeer import raw_peer
 from tests.server.stalling import consumers_of, say, stalled
-from tests.server.waiting import eventually, turn
+from tests.server.waiting import DEADLINE, eventually, turn
 
 PATIENT = {"send_timeout": 60.0, "block_timeout": 60.0}
 
@@ -240,12 +240,12 @@ async def test_a_producer_that_never_reads_its_acks_is_aborted(start_gateway: St
                 await deaf.send(bad)
                 await turn(1)
 
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(DEADLINE):
             await flood()
 
 
 @pytest.mark.parametrize("policy", ["coalesce", "drop_newest", "drop_oldest", "disconnect"])
-async def test_a_stalled_consumer_holds_nobody_up(start_gateway: StartGateway, policy: str) -> None:
+async def test_invariant_7_a_stalled_consumer_holds_nobody_up(start_gateway: StartGateway, policy: str) -> None:
     gateway = await start_gateway(**PATIENT)
     async with (
         consumer(gateway) as lively,

@@ -224,7 +224,7 @@ def echoed_codes(sent: list[bytes]) -> set[int]:
 
 @given(side=st.sampled_from(SIDES), sent=st.lists(some_frames, max_size=12))
 @settings(max_examples=60, deadline=None)
-def test_any_frames_end_in_a_documented_code(side: str, sent: list[bytes]) -> None:
+def test_invariant_9_any_frames_end_in_a_documented_code(side: str, sent: list[bytes]) -> None:
     async def play() -> tuple[list[dict[str, Any]], int | None]:
         async with (
             Gateway(Settings(port=0, drain_timeout=0.05)) as gateway,

@@ -291,7 +291,7 @@ async def test_a_drain_over_tls_aborts_stalled_peers_by_drain_timeout(
     start_gateway: StartGateway, certificates: Certificates
 ) -> None:
     gateway = await start_gateway(**certificates.settings, drain_timeout=0.1, send_timeout=60.0)
-    async with stalled_over_tls(gateway, certificates, "policy=coalesce"), asyncio.timeout(2):
+    async with stalled_over_tls(gateway, certificates, "policy=coalesce"), asyncio.timeout(DEADLINE):
         await gateway.drain()
         assert not gateway._connections
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-DEADLINE = 10.0
-"""Seconds after which a condition is taken to never come true."""
+DEADLINE = 30.0
+"""Seconds after which a condition is taken to never come true: only a test that fails takes them, however busy the
+machine is."""
 
 
 async def eventually(condition: Callable[[], object], what: str = "the condition") -> None:
