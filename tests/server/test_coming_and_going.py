@@ -146,6 +146,7 @@ class EagerConnection:
     def __init__(self) -> None:
         self.loop = asyncio.get_running_loop()
         self.record = Record(Tally())
+        self.transport = self
 
     def write(self, _frames: bytes) -> None:
         pass
