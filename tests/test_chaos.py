@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -21,9 +20,9 @@ from scripts.proof.children import Children, serving
 from scripts.proof.journal import Journal, position_in, read_messages, read_number
 from scripts.proof.proxy import open_door
 from scripts.proof.verdict import Tally, count_proven, judge_consumer, judge_stream, text_of
+from tests.running import run_script
 from tests.server.waiting import eventually
 
-ROOT = Path(__file__).parent.parent
 SEED = 20260728
 ROUNDS = 200
 ROUNDS_A_KILL = 20
@@ -31,17 +30,9 @@ ROUNDS_A_KILL = 20
 
 
 async def test_nothing_is_lost_doubled_or_misordered_under_random_faults() -> None:
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "scripts/chaos.py", "--seconds", "4", "--streams", "1", "--seed", str(SEED)),
-        cwd=ROOT,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    output, errors = await process.communicate()
-    table = {line[:24].strip(): line[24:].strip() for line in output.decode().splitlines()}
-    assert process.returncode == 0, output + errors
-    assert errors == b""
-    assert f"seed {SEED}".encode() in output
+    output = await run_script("scripts/chaos.py", "--seconds", "4", "--streams", "1", "--seed", str(SEED))
+    table = {line[:24].strip(): line[24:].strip() for line in output.splitlines()}
+    assert f"seed {SEED}" in output
     assert (table["lost"], table["doubled"], table["misordered"], table["altered"]) == ("0", "0", "0", "0")
     assert int(table["delivered"]) > int(table["acked"]) > 100
 

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import ast
-import asyncio
 import re
 import sys
-from pathlib import Path
 
 import pytest
 
 from protocol.codes import CloseCode, ProblemCode
 from scripts.hardening import answers, at_the_door, in_masses, on_the_wire, standing_still
+from tests.cli.processes import ROOT
+from tests.running import run_script
 
-ROOT = Path(__file__).parent.parent
 SPEC = (ROOT / "protocol" / "SPEC.md").read_text(encoding="utf-8")
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 ATTACKS = [*at_the_door.ATTACKS, *on_the_wire.ATTACKS, *in_masses.ATTACKS, *standing_still.ATTACKS]
@@ -43,15 +42,8 @@ def test_every_attack_is_in_a_row_and_every_row_names_attacks_there_are() -> Non
 
 @pytest.mark.skipif(sys.platform != "linux", reason="attackers come from many addresses of 127.0.0.0/8")
 async def test_attacks_on_the_wire_are_answered_as_documented_and_neighbours_lose_nothing() -> None:
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "scripts.hardening", "--quick", "--apart", "--only", "wire"),
-        cwd=ROOT,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    output, errors = await process.communicate()
-    assert (process.returncode, errors) == (0, b""), output + errors
-    lines = output.decode().splitlines()
+    output = await run_script("-m", "scripts.hardening", "--quick", "--apart", "--only", "wire")
+    lines = output.splitlines()
     assert [line[:46].strip() for line in lines[2:-1]] == [attack.name for attack in on_the_wire.ATTACKS]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import sys
 from pathlib import Path
@@ -17,8 +16,9 @@ from scripts.bench.peer import Peer
 from scripts.bench.peers import Broadcast, Floor, Nats, Nchan, Ws
 from scripts.bench.scenarios import SCENARIOS
 from scripts.bench.stalled import measure_stalled
+from tests.cli.processes import ROOT
+from tests.running import run_script
 
-ROOT = Path(__file__).parent.parent.parent
 TINY = Effort(rounds=1, warmup=0.05, seconds=0.2, part=0.003, part_of_load=0.02)
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the benchmark reads /proc")
@@ -83,16 +83,11 @@ def test_a_plot_is_a_small_svg_file_and_the_same_each_time(tmp_path: Path) -> No
 
 async def test_the_command_prints_and_keeps_what_it_measured(tmp_path: Path) -> None:
     figures, tables = tmp_path / "figures.json", tmp_path / "tables.md"
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "scripts.bench", "--scenarios", "A,I", "--part", "0.02", "--seconds", "0.2"),
+    output = await run_script(
+        *("-m", "scripts.bench", "--scenarios", "A,I", "--part", "0.02", "--seconds", "0.2"),
         *("--rounds", "2", "--peers", "none", "--json", figures, "--markdown", tables),
-        cwd=ROOT,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
     )
-    output, errors = await process.communicate()
-    assert (process.returncode, errors) == (0, b""), output + errors
-    assert "A: 1 stream, 500 consumers" in output.decode()
+    assert "A: 1 stream, 500 consumers" in output
     assert "| system | delivered/s |" in tables.read_text()
     kept = json.loads(figures.read_bytes())
     assert len(kept["runs"]["A"]["deltawire"]) == 2
