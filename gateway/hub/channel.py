@@ -291,11 +291,18 @@ class Channel:
         """Have `acknowledge` called at the end of the turn."""
         self._acking[inlet] = None
 
+    def forget_ack(self, inlet: Inlet) -> bool:
+        """Have `acknowledge` not called at the end of the turn; whether it would have been."""
+        if inlet not in self._acking:
+            return False
+        del self._acking[inlet]
+        return True
+
     def remove_inlet(self, inlet: Inlet) -> None:
         """Forget a producer."""
         self.stop_waiting(inlet)
         self.inlets.pop(inlet, None)
-        self._acking.pop(inlet, None)
+        self.forget_ack(inlet)
 
     # The turn
 
@@ -308,11 +315,13 @@ class Channel:
         Returns:
             Whether everybody was served.
         """
-        is_complete = self.deliver(until)
-        if self._acking:
-            acking, self._acking = self._acking, {}
-            for inlet in acking:
-                inlet.acknowledge()
+        try:
+            is_complete = self.deliver(until)
+        finally:  # what was appended is so, whoever could not be given it
+            if self._acking:
+                acking, self._acking = self._acking, {}
+                for inlet in acking:
+                    inlet.acknowledge()
         if self._waiting and is_complete:
             self.release_waiting()
         return is_complete

@@ -10,7 +10,7 @@ import asyncio
 from typing import Any, cast
 from weakref import WeakSet
 
-from websockets.frames import DATA_OPCODES, TEXT, Frame
+from websockets.frames import CLOSE, DATA_OPCODES, TEXT, Frame
 from websockets.protocol import CONNECTING, Event
 
 from gateway.access import EVERYTHING
@@ -26,6 +26,9 @@ from gateway.server.splitter import OTHER, FrameSplitter
 from protocol import framing
 from protocol.codes import ProblemCode
 from protocol.errors import WireError
+
+OPCODE = 0x0F
+"""The part of a frame's first byte that says what it is (RFC 6455 §5.2)."""
 
 MAX_AGENT = 100
 """Characters of a peer's `User-Agent` that are logged."""
@@ -136,6 +139,8 @@ class GatewayConnection(SendingConnection):
                 peer.end(ProblemCode.RATE_LIMITED, why)
                 return
             else:
+                if piece[0] & OPCODE == CLOSE:
+                    peer.settle()
                 super().data_received(piece)
                 if self.protocol.close_expected():  # the peer has closed, or done what ends the connection
                     self.end_soon()
@@ -173,6 +178,8 @@ class GatewayConnection(SendingConnection):
     @contained
     def eof_received(self) -> None:
         """The peer sends no more: what it has yet to take must not keep its socket for ever."""
+        if self.peer is not None and not self.is_finished:
+            self.peer.settle()
         super().eof_received()
         self.end_soon()
 

@@ -182,6 +182,9 @@ class Consumer:
     def received(self) -> None:
         """Nothing to do: each of its messages is answered by itself."""
 
+    def settle(self) -> None:
+        """Nothing to do, likewise."""
+
     def finished(self) -> None:
         """Nothing more is sent: whoever waits for this consumer need not any more."""
         self._detach()

@@ -50,6 +50,9 @@ class Peer(Protocol):
     def received(self) -> None:
         """Everything that the socket brought in one go has been received."""
 
+    def settle(self) -> None:
+        """The peer is about to close: answer what has yet to be answered, nothing can be sent afterwards."""
+
     def lost(self) -> None:
         """The connection is gone."""
 

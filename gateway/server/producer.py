@@ -236,7 +236,7 @@ class Producer:
             self._refuse_closed()
             return
         self._hub.end(self.stream)
-        self._settle()
+        self.settle()
         self._connection.finish(CloseCode.STREAM_ENDED, "stream ended")
 
     def received(self) -> None:
@@ -252,12 +252,13 @@ class Producer:
             self.channel.acknowledge_later(self)
         self._hub.deliver(self.channel)
 
-    def _settle(self) -> None:
-        """Before the connection ends: deliver what was appended, and acknowledge all of it."""
-        if self._unsettled or self._pacer.is_withholding:
-            self.channel.acknowledge_later(self)
-        self._unsettled = 0
-        self.channel.flush()
+    @contained
+    def settle(self) -> None:
+        """Before the connection ends: acknowledge what was appended, which is delivered in this turn."""
+        if self.channel.forget_ack(self) or self._unsettled or self._pacer.is_withholding:
+            self._unsettled = 0
+            self.acknowledge()
+            self._hub.touch(self.channel)
 
     # The channel's side
 
@@ -309,7 +310,7 @@ class Producer:
     @contained
     def drain(self) -> None:
         """Close with 1001: what was acknowledged stays, the rest is to be sent elsewhere."""
-        self._settle()
+        self.channel.flush()  # who waits may have room by now
         self.end(ProblemCode.SHUTTING_DOWN, "the gateway is shutting down: reconnect and go on")
 
     def _refuse_closed(self) -> None:
@@ -318,8 +319,7 @@ class Producer:
     def end(self, code: ProblemCode, why: str) -> None:
         """Say why, and close; what waits for room was never acknowledged."""
         self._items.clear()
-        if self._pacer.is_withholding:
-            self.acknowledge()
+        self.settle()
         self.channel.remove_inlet(self)
         self._connection.refuse(code, why)
 

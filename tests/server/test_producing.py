@@ -11,6 +11,8 @@ import pytest
 from websockets.exceptions import InvalidStatus
 
 from gateway.server import Gateway
+from gateway.streams.acking import FIRST_READS
+from gateway.streams.view import View
 from protocol.addresses import SubscribeRequest
 from protocol.messages import Policy
 from tests.server.conftest import StartGateway
@@ -25,7 +27,7 @@ from tests.server.peers import (
     text_of,
     types_of,
 )
-from tests.server.rawpeer import raw_peer, text
+from tests.server.rawpeer import CLOSE, PONG, frame, raw_peer, text
 from tests.server.waiting import eventually, turn
 
 
@@ -87,6 +89,40 @@ async def test_acks_are_cumulative_and_rise(gateway: Gateway) -> None:
     numbers = [ack["seq"] for ack in acks]
     assert numbers == sorted(set(numbers))
     assert all(ack["producer_seq"] == ack["seq"] for ack in acks)
+
+
+@pytest.mark.parametrize("read_before", [0, FIRST_READS])
+@pytest.mark.parametrize(
+    "ending",
+    [frame(CLOSE, b"\x03\xe8"), b"", frame(PONG) * 1000, text({"type": "token", "token": "x"}) * 100],
+    ids=["close", "end of input", "too many pongs", "too many tokens"],
+)
+async def test_what_came_before_the_end_of_a_connection_is_acknowledged_and_delivered(
+    gateway: Gateway, read_before: int, ending: bytes
+) -> None:
+    async with consumer(gateway) as reader, raw_peer(gateway.port, "/v1/streams/demo/publish") as it:
+        await it.read_until("ready")
+        for seq in range(1, read_before + 1):
+            await it.send(text(text_delta("x")))
+            await it.read_until("ack", seq=seq)
+        await it.send(text(text_delta("last")) + ending)
+        if not ending:
+            it.finish_sending()
+        last = read_before + 1
+        await it.read_until("ack", seq=last)
+        assert (await reader.read_until("text_delta", seq=last))[-1]["data"] == {"text": "last"}
+
+
+async def test_producers_are_acknowledged_though_a_consumer_fails(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: View, after: int, upto: int) -> None:
+        raise RuntimeError(f"broken on purpose from {after} to {upto}")
+
+    async with consumer(gateway), producer(gateway) as writing:
+        monkeypatch.setattr(View, "raw", fail)
+        await writing.say(text_delta("x"))
+        assert (await read_answer(writing))["seq"] == 1
 
 
 async def test_an_ack_counts_only_what_this_connection_appended(gateway: Gateway) -> None:
