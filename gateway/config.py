@@ -273,7 +273,7 @@ def read_config_file(path: Path) -> dict[str, Any]:
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"config file {path}: not valid TOML: {error}") from None
     try:
-        _convert(values)  # what they need beside them may be said by a flag
+        settings = _convert(values)  # what they need beside them may be said by a flag
     except ConfigError as error:
         raise ConfigError(f"config file {path}: {error}") from None
-    return dict(values)
+    return {name: getattr(settings, name) for name in values}

@@ -109,6 +109,13 @@ def test_the_policy_alias_is_known_everywhere(tmp_path: Path) -> None:
         assert settings.policy is Policy.DROP_NEWEST
 
 
+@pytest.mark.parametrize("content", ["otel = 1", 'otel = "true"', "otel = true"])
+def test_a_file_may_say_a_switch_in_any_way_that_is_understood(content: str, tmp_path: Path) -> None:
+    path = tmp_path / "switch.toml"
+    path.write_text(content)
+    assert read(f"--config={path}").otel is True
+
+
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
