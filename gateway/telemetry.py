@@ -5,7 +5,8 @@ An event's name is a dotted fact in the past tense (`consumer.closed`), its circ
 module (websockets, asyncio) take the same way, so that nothing else ever writes to standard error.
 
 Nothing is logged per event, and never what an event says, nor a token. Every line about a connection has `connection`
-(a short id), `remote` and `stream`.
+(a short id), `remote` and `stream`. Where nobody reads the log, lines are lost; the next one that is not says how many
+(`lines_lost`).
 
 | fact | level | what it says beside its name |
 |---|---|---|
@@ -42,6 +43,7 @@ import os
 import sys
 from collections.abc import Iterable
 from contextlib import suppress
+from select import PIPE_BUF, POLLOUT, poll
 from traceback import format_exception
 from typing import Any, TextIO, cast
 
@@ -73,7 +75,8 @@ _WARNINGS_ONLY: Any = structlog.make_filtering_bound_logger(logging.WARNING)
 class LogFile:
     """A descriptor that takes lines, written at once.
 
-    Its failures stop nobody: a gateway whose log has no reader or no room goes on serving.
+    Its failures stop nobody: a gateway whose log has no reader or no room goes on serving. A pipe that nobody empties
+    would block whoever writes to it, and with it everybody served: lines there is no room for are lost, and counted.
 
     Args:
         fd: the descriptor.
@@ -81,11 +84,32 @@ class LogFile:
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
+        self._room = poll()
+        self._room.register(fd, POLLOUT)
+        self._lost = 0
+        self._is_cut = False  # the last line was written in part
 
     def write(self, text: str) -> None:
-        """Write a line."""
+        """Write a line, if there is room for it."""
+        data = b"\n" * self._is_cut + text.encode(errors="backslashreplace")
         with suppress(OSError):
-            os.write(self._fd, text.encode(errors="backslashreplace"))
+            for at in range(0, len(data), PIPE_BUF):
+                if not self._has_room():
+                    self._lost += 1
+                    self._is_cut = at > 0 or self._is_cut
+                    return
+                os.write(self._fd, data[at : at + PIPE_BUF])
+        self._is_cut = False
+
+    def tell_lost(self, _logger: WrappedLogger, _method: str, event_dict: EventDict) -> EventDict:
+        """Have the first line there is room for say how many there was none for. A processor of structlog."""
+        if self._lost and self._has_room():
+            event_dict["lines_lost"], self._lost = self._lost, 0
+        return event_dict
+
+    def _has_room(self) -> bool:
+        """Whether a pipe takes `PIPE_BUF` bytes at once; files and terminals always do."""
+        return bool(self._room.poll(0))
 
     def flush(self) -> None:
         """Nothing is kept."""
@@ -102,12 +126,14 @@ def configure_logs(settings: Settings, fd: int = 2) -> None:
         settings: `log_level` is the least severity written, `log_format` the form of a line.
         fd: the descriptor lines go to, standard error; `auto` looks whether it is a terminal.
     """
-    stream = cast("TextIO", LogFile(fd))
+    file = LogFile(fd)
+    stream = cast("TextIO", file)
     on_terminal = settings.log_format == "console" or (settings.log_format == "auto" and stream.isatty())
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="timestamp"),
+        file.tell_lost,
     ]
     rendering = _console(stream) if on_terminal else _json_lines()
     level = logging.getLevelNamesMapping()[settings.log_level.upper()]

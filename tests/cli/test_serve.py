@@ -7,7 +7,7 @@ import json
 import os
 import signal
 import socket
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -159,3 +159,20 @@ async def test_a_log_nobody_reads_any_more_stops_nothing(start: Start, run: Run)
     assert (await run("tail", "demo", f"--url={url}")).output == "text"
     process.terminate()
     assert await process.wait() == 0
+
+
+async def test_a_log_that_somebody_forgot_to_read_stops_nothing(start: Start, run: Run) -> None:
+    reader, writer = os.pipe()
+    process = await start("serve", "--port=0", "--log-level=debug", stderr=writer)
+    with os.fdopen(reader, buffering=1) as log:
+        url = json.loads(log.readline())["url"]
+        os.set_blocking(writer, False)
+        with suppress(BlockingIOError):
+            while os.write(writer, b"\n" * 4096):
+                pass
+        os.set_blocking(writer, True)
+        os.close(writer)
+        assert (await run("publish", "demo", "--close", "--format=text", f"--url={url}", stdin=b"text")).status == 0
+        assert (await run("tail", "demo", f"--url={url}")).output == "text"
+        process.terminate()
+        assert await process.wait() == 0

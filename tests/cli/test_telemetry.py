@@ -175,3 +175,40 @@ def test_a_traceback_on_a_terminal_is_indented_and_cannot_drive_it(terminal: tup
     assert len(lines) > 3
     assert all(line.startswith("    ") for line in lines[1:]), lines
     assert "\x1b[2J" not in "".join(lines)
+
+
+def test_a_log_nobody_reads_blocks_nobody_and_tells_what_was_lost(pipe: tuple[int, int]) -> None:
+    read = configured(pipe, log_format="json")
+    log = structlog.get_logger()
+    for number in range(5000):
+        log.info("test.filled", number=number)
+    first = read_all(pipe[0]).decode().splitlines()
+    log.info("test.emptied")
+    after = [json.loads(line) for line in read().splitlines()]
+    numbers = [json.loads(line)["number"] for line in first]
+    assert numbers == list(range(len(numbers)))
+    assert [(entry["event"], entry["lines_lost"]) for entry in after] == [("test.emptied", 5000 - len(numbers))]
+
+
+def test_a_line_that_had_room_in_part_ends_before_the_next(pipe: tuple[int, int]) -> None:
+    read = configured(pipe, log_format="json")
+    log = structlog.get_logger()
+    for _ in range(3):
+        log.info("test.long", text="x" * 30_000)
+    cut = read_all(pipe[0])
+    log.info("test.emptied")
+    lines = (cut.decode() + read()).splitlines()
+    assert [line[:1] for line in lines] == ["{"] * len(lines)
+    assert json.loads(lines[-1])["event"] == "test.emptied"
+
+
+def read_all(reader: int) -> bytes:
+    """Everything that is in a pipe."""
+    os.set_blocking(reader, False)
+    pieces = []
+    try:
+        while piece := os.read(reader, 65_536):
+            pieces.append(piece)
+    except BlockingIOError:
+        os.set_blocking(reader, True)
+    return b"".join(pieces)
