@@ -21,7 +21,7 @@ from scripts.proof.journal import Journal, position_in, read_messages, read_numb
 from scripts.proof.proxy import open_door
 from scripts.proof.verdict import Tally, count_proven, judge_consumer, judge_stream, text_of
 from tests.running import run_script
-from tests.server.waiting import eventually
+from tests.server.waiting import DEADLINE, eventually
 
 SEED = 20260728
 ROUNDS = 200
@@ -90,11 +90,11 @@ async def test_200_rounds_of_kill_and_resume_of_consumers_and_of_a_producer_leav
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(_lose_again_and_again([Lossy(producer, tmp_path / "p-0.notes")]))
             tasks.create_task(_lose_again_and_again([Lossy(consumer, consumer.notes) for consumer in consumers]))
-        await producer.finish(timeout=20)
+        await producer.finish(timeout=2 * DEADLINE)
         async with Publisher(gateway.url, "long") as ending:  # so that there is a digest of the whole text
             await ending.send(MessageStop(message_id=str(Tag("p", 0, 1)), stop_reason="end_turn"))
             await ending.close_stream()
-        await asyncio.gather(*(consumer.worker.wait(0, timeout=20) for consumer in consumers))
+        await asyncio.gather(*(consumer.worker.wait(0, timeout=2 * DEADLINE) for consumer in consumers))
     assert [worker.failures for worker in workers] == [[], [], []]
     acked = read_number(tmp_path / "p-0.notes")
     assert acked > ROUNDS

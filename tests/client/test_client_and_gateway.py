@@ -20,6 +20,7 @@ from protocol.events import Event, EventType, MessageStart, MessageStop, TextDel
 from protocol.messages import Gap, Policy, Problem
 from protocol.position import Position
 from tests.client.fakes import AT_ONCE
+from tests.server.waiting import DEADLINE
 
 
 @pytest.fixture
@@ -148,7 +149,7 @@ async def test_a_newer_generation_takes_over(gateway: Gateway) -> None:
             await new.send(TextDelta("new"))
             await new.close_stream()
         with pytest.raises(Fenced, match="newer generation"):
-            await asyncio.wait_for(_send_until_refused(old), 5)
+            await asyncio.wait_for(_send_until_refused(old), DEADLINE)
     assert await read_text(subscriber(gateway)) == "oldnew"
 
 
@@ -163,7 +164,7 @@ async def test_a_full_stream_is_told_to_a_publisher_that_does_not_wait(gateway: 
         assert b"caught_up" in await stalled.recv(decode=False)
         async with publisher(gateway, on_full="reject") as producer:
             with pytest.raises(StreamFull):
-                await asyncio.wait_for(_send_until_refused(producer, "x" * 60_000), 20)
+                await asyncio.wait_for(_send_until_refused(producer, "x" * 60_000), DEADLINE)
             accepted = producer.acked
             stalled.transport.abort()
             await stalled.wait_closed()
@@ -174,7 +175,7 @@ async def test_a_full_stream_is_told_to_a_publisher_that_does_not_wait(gateway: 
 
 
 async def _send_when_there_is_room(target: Publisher) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(DEADLINE):
         while True:
             with suppress(StreamFull):
                 return await target.send(TextDelta("!"))
@@ -188,7 +189,7 @@ async def test_a_closed_stream_takes_no_events(gateway: Gateway) -> None:
             await _send_until_refused(target)
 
     with pytest.raises(StreamClosed, match="closed"):
-        await asyncio.wait_for(publish(), 5)
+        await asyncio.wait_for(publish(), DEADLINE)
 
 
 async def _send_until_refused(target: Publisher, text: str = "?") -> None:

@@ -25,6 +25,7 @@ from gateway.client.backoff import Backoff
 from protocol.events import Data, Extension, TextDelta, Usage, make_event
 from tests.client.fakes import FakeGateway, FakeLog, Script, closing, frames, stay, text
 from tests.client.publishing import numbers, problem, publisher, send_numbers
+from tests.server.waiting import DEADLINE
 
 
 @pytest.mark.parametrize(
@@ -237,7 +238,7 @@ async def test_an_acked_event_nobody_sent_is_a_fault() -> None:
     async with FakeGateway(frames(msgspec.json.decode(log.ready()), ack, then=stay)) as gateway:
         with pytest.raises(ProtocolFault, match="same producer id"):
             async with publisher(gateway) as target:
-                await asyncio.wait_for(target.close_stream(), 5)
+                await asyncio.wait_for(target.close_stream(), DEADLINE)
 
 
 @pytest.mark.parametrize("payload", ["", "nonsense", '{"type":"ready"}'])

@@ -21,7 +21,7 @@ from protocol.messages import Policy
 from tests.server.conftest import StartGateway
 from tests.server.peers import consumer, producer, publish, text_delta, types_of
 from tests.server.rawpeer import CLOSE, RawPeer, frame, text
-from tests.server.waiting import eventually
+from tests.server.waiting import DEADLINE, eventually
 
 
 async def open_raw(gateway: Gateway, what: str, receive_buffer: int | None = None) -> RawPeer:
@@ -134,7 +134,7 @@ async def test_a_block_consumer_that_never_stalls_makes_room_as_it_goes(monkeypa
             stream.send_nowait(TextDelta("y" * 30_000))
         while core.has_room:  # noqa: ASYNC110 - it is full between two turns only
             await asyncio.sleep(0)
-        assert await stream.send(TextDelta("z"), timeout=5) == 24
+        assert await stream.send(TextDelta("z"), timeout=DEADLINE) == 24
 
 
 class EagerConnection:
@@ -166,6 +166,6 @@ async def test_a_block_consumer_that_was_ended_holds_nobody_up(start_gateway: St
         assert (await ended.read_frame()) is not None
     stream = gateway.hub.get("demo")  # its socket stays open all the while
     for _ in range(5):
-        await stream.send(TextDelta("x"), timeout=2)
+        await stream.send(TextDelta("x"), timeout=DEADLINE)
     assert stream.statistics().consumers == 0
     ended.close()

@@ -16,6 +16,7 @@ from gateway.server import Gateway
 from tests.server.conftest import StartGateway
 from tests.server.minting import claims, sign
 from tests.server.peers import consumer
+from tests.server.waiting import DEADLINE
 
 KEYS = {name: ed25519.Ed25519PrivateKey.generate() for name in ("old", "new")}
 
@@ -69,7 +70,7 @@ async def test_before_there_are_keys_it_is_503_and_then_it_is_not(
     gateway = await start_gateway(auth_jwks_url=url)
     assert await admitted(gateway, "old") == 503
     owner.names = ["old"]
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(DEADLINE):
         while await admitted(gateway, "old") != 101:
             pass
 

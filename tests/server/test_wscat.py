@@ -32,10 +32,15 @@ def wscat(request: pytest.FixtureRequest) -> Path:
     prefix = Path(request.config.cache.mkdir("wscat"))
     command = prefix / "node_modules" / ".bin" / "wscat"
     if not command.exists():
-        npm = ["npm", "install", "--prefix", str(prefix), "--no-audit", "--no-fund", "--loglevel=error", "wscat@6"]
-        done = subprocess.run(npm, capture_output=True, text=True, timeout=90, check=False)
-        if done.returncode:
-            pytest.skip(f"npm can't install wscat here: {done.stderr.strip()[-200:]}")
+        npm = ["npm", "install", "--prefix", str(prefix), "--no-audit", "--no-fund", "--loglevel=error"]
+        try:
+            subprocess.run(
+                [*npm, "--fetch-retries=1", "wscat@6"], capture_output=True, text=True, timeout=60, check=True
+            )
+        except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
+            pytest.skip(f"npm can't install wscat here: {str(error.stderr or error).strip()[-200:]}")
+    if subprocess.run([command, "--version"], capture_output=True, timeout=60, check=False).returncode:
+        pytest.skip("wscat doesn't run on the Node.js of this machine")
     return command
 
 
