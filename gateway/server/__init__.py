@@ -1,6 +1,6 @@
 """The server: WebSocket and HTTP endpoints round a hub.
 
-- `gateway` — `Gateway`: serving, keep-alive, drain
+- `gateway` — `Gateway`: serving, drain
 - `listening` — the sockets it accepts on; `exposure` — who can reach them; `tls` — certificates, exchanged live
 - `draining` — at what pace peers are sent home
 - `admission` — what a request is answered before its upgrade, step by step; `asked` — such a request
@@ -16,6 +16,7 @@
 - `containment` — what fails inside a connection ends it alone
 - `door` — sockets until their request is there, and those refused; `crowd` — who is one too many by what they ask
 - `limits` — how many connections there are, of whom; `forwarding` — whose they are, behind a proxy too
+- `rounds` — deadlines of connections, and what they hold
 - `flood` — how much one peer may send; `rate` — token buckets; `memory` — what connections cost, and which go
 - `http` — streams, pages of events, schema, metrics, health
 - `exposition` — what `/metrics` says

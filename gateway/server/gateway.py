@@ -1,4 +1,4 @@
-"""The gateway: serving, keep-alive, drain (SPEC §2, §8, §10)."""
+"""The gateway: serving, drain (SPEC §2, §8, §10)."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from gateway.server.draining import batches
 from gateway.server.exposition import Exposition
 from gateway.server.flood import FloodGuard
 from gateway.server.forwarding import Proxies
-from gateway.server.guard import Guard, end_expired, has_expired
+from gateway.server.guard import Guard
 from gateway.server.http import Target
 from gateway.server.limits import Limits
 from gateway.server.listening import listen
-from gateway.server.memory import HEADROOM, choose
 from gateway.server.producer import Producer
+from gateway.server.rounds import Rounds
 from gateway.server.sending import CLOSE_TIMEOUT, HARD_MESSAGE_LIMIT
 from gateway.server.tls import ServerTls
 from gateway.telemetry import get_logger
@@ -83,6 +83,7 @@ class Gateway:
         self._proxies = Proxies(self.settings.trusted_proxies, self.settings.forwarded_header)
         self._door = Door(self.settings, self._limits, self._proxies, self.hub.now, self.hub.tally.refuse)
         crowd = Crowd(self.hub, self._limits, self._proxies)
+        self._rounds = Rounds(self.settings, self.hub, self._guard, self._door, self._connections)
         self._admission = Admission(self._guard, self.hub, self._exposition.render, self._door, crowd)
         self._changed = asyncio.Event()  # a connection is gone
 
@@ -93,14 +94,14 @@ class Gateway:
             await stack.enter_async_context(self._guard)
             self._servers = await listen(self.settings, self._sockets, self._tls, self._open_server)
             self._owned = stack.pop_all()
-        self.hub.sweep_regularly(self)
+        self.hub.sweep_regularly(self._rounds)
         return self
 
     async def __aexit__(self, *_: object) -> None:
         try:
             await self.drain()
         finally:
-            self.hub.stop_sweeping(self)
+            self.hub.stop_sweeping(self._rounds)
             await self._owned.aclose()
 
     async def _open_server(self, **where: Any) -> Server:
@@ -112,7 +113,7 @@ class Gateway:
             compression=None,  # deltas are too short to gain, and it would cost every consumer its own bytes
             server_header=None,
             open_timeout=self.settings.handshake_timeout,
-            ping_interval=None,  # `sweep` keeps alive without a task per connection
+            ping_interval=None,  # `Rounds` keeps alive without a task per connection
             close_timeout=CLOSE_TIMEOUT,
             max_size=HARD_MESSAGE_LIMIT,
             write_limit=WRITE_LIMIT,
@@ -199,40 +200,7 @@ class Gateway:
         connection.peer = producer
         producer.start()
 
-    # Deadlines and the end
-
-    def sweep(self, now: float) -> None:
-        """Keep quiet connections alive, give up on dead ones and, where that is asked for, on unused ones."""
-        self._door.sweep(now)
-        settings, clock = self.settings, self._guard.now
-        held = 0
-        for connection in tuple(self._connections):
-            held += connection.held_bytes
-            try:
-                if has_expired(connection, clock):
-                    self.hub.flush()  # what came while the token was good is acknowledged
-                    end_expired(connection)
-                is_alive = connection.keep_alive(now, settings.ping_interval, settings.ping_timeout)
-                if is_alive and settings.idle_timeout:
-                    connection.end_if_idle(now, settings.idle_timeout)
-            except Exception:  # noqa: BLE001 - one peer's fault is not another's
-                connection.fail()
-        self._shed(held, now)
-
-    def _shed(self, held: int, now: float) -> None:
-        """Keep what connections hold within the memory limit: end those that hold most, before the kernel ends all."""
-        manager = self.hub.manager
-        manager.elsewhere = held
-        headroom = int(manager.memory_limit * HEADROOM)
-        if manager.make_room(now, headroom):
-            return
-        holdings = [(it.held_bytes, it) for it in self._connections if not it.is_finished]
-        for connection in choose(holdings, manager.bytes + headroom - manager.memory_limit):
-            connection.record.log.warning("connection.shed", held=connection.held_bytes, limit=manager.memory_limit)
-            if connection.peer is not None:
-                why = f"memory_limit ({manager.memory_limit} bytes) is reached, and this connection holds much of it"
-                connection.peer.end(ProblemCode.OVERLOADED, f"{why}: try again later")
-        manager.elsewhere = sum(connection.held_bytes for connection in self._connections)
+    # The end
 
     async def drain(self) -> None:
         """Go away: not ready, then nobody new; peers take what is left and are closed with 1001, spread over time.

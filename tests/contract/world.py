@@ -264,7 +264,7 @@ class World(RuleBasedStateMachine):
         if self.peers:
             return
         assert not hub._channels
-        assert list(hub._swept) == [self.gateway]
+        assert list(hub._swept) == [self.gateway._rounds]
         for stream in streams:
             assert stream.is_idle
             assert not stream._blocking

@@ -38,6 +38,6 @@ async def test_a_consumer_may_be_idle_for_ever_by_default(start_gateway: StartGa
     gateway = await start_gateway()
     async with consumer(gateway) as reading:
         await reading.read_until("caught_up")
-        gateway.sweep(gateway.hub.now() + 1e6)
+        gateway._rounds.sweep(gateway.hub.now() + 1e6)
         await reading.say({"type": "signal", "name": "still here"})
         await reading.read_until("signal_result")
