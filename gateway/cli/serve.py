@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 import click
 from msgspec import structs
 
+from gateway.cli.collector import calm
 from gateway.cli.ending import StartFailure
 from gateway.cli.options import SettingsCommand, examples, settings_options
 from gateway.cli.systemd import Notifier, take_sockets
@@ -94,6 +95,7 @@ async def _serve(settings: Settings, asked: Settings) -> None:
             raise StartFailure(str(error)) from None
         except (OSError, UnicodeError) as error:
             raise StartFailure(f"can't listen on {settings.host}:{settings.port}: {_reason(error)}") from None
+        calm()
         _reload_on_hangup(stack, stopping, gateway, notifier)
         stack.callback(notifier.close)
         spare_collections(stack)

@@ -97,8 +97,17 @@ class Admission:
         connection.target = asked.target
         return None
 
-    def conclude(self, _: ServerConnection, request: Request, response: Response) -> Response | None:
-        """Count refused handshakes, and word them all alike. For `process_response` of `websockets`."""
+    def conclude(self, connection: ServerConnection, request: Request, response: Response) -> Response | None:
+        """Say which subprotocol it is; count refused handshakes, and word them alike. For `process_response`.
+
+        The library's own way to select a subprotocol would tie every connection to itself.
+        """
+        if response.status_code == HTTPStatus.SWITCHING_PROTOCOLS:
+            name = select_subprotocol(offered_subprotocols(request.headers))
+            if name is not None:
+                connection.protocol.subprotocol = Subprotocol(name)
+                response.headers["Sec-WebSocket-Protocol"] = name
+            return None
         if response.status_code >= HTTPStatus.BAD_REQUEST and is_endpoint(parse_target(request.path)):
             self._hub.tally.refuse(response.status_code)
         return reword_refusal(response)
@@ -155,7 +164,7 @@ def check_subprotocols(asked: Asked) -> Response | None:
     )
 
 
-def select_subprotocol(_: ServerConnection, offered: Sequence[Subprotocol]) -> Subprotocol | None:
+def select_subprotocol(offered: Sequence[str]) -> str | None:
     """The first one offered that is known; none for a client that offers none, which gets JSON."""
     return next((name for name in offered if name in CODECS), None)
 

@@ -89,6 +89,12 @@ class GatewayConnection(SendingConnection):
         names = self.request.headers.get_all("User-Agent") if self.request is not None else []
         return names[0][:MAX_AGENT] if names else None
 
+    def forget_handshake(self) -> None:
+        """Keep nothing of the request and its answer: together they take 3 KiB."""
+        for message in (self.request, self.response):
+            if message is not None:
+                message.headers.clear()
+
     def end_if_idle(self, now: float, timeout: float) -> None:
         """End a connection that nobody has used for so many seconds: no message of its peer, nothing on its stream."""
         if self.peer is not None and now - max(self._used_at, self.peer.stream.last_active_at) >= timeout:
@@ -231,3 +237,17 @@ class GatewayConnection(SendingConnection):
         except Exception:  # noqa: BLE001 - there is nobody left to be told
             self.record.failed()
         self.record.ended(self.protocol, self.loop.time(), account)
+        self._untie()
+
+    def _untie(self) -> None:
+        """Leave nothing that refers to itself: it would be there until the garbage collector looks at everything."""
+        self.protocol.parser.close()
+        _forget_frames(self.protocol.parser_exc)
+        _forget_frames(self.protocol.handshake_exc)
+
+
+def _forget_frames(failure: BaseException | None) -> None:
+    """Keep an exception and what it came from, without the frames they went through."""
+    if failure is not None:
+        failure.__traceback__ = None
+        _forget_frames(failure.__cause__ or failure.__context__)

@@ -16,7 +16,7 @@ from websockets.asyncio.server import Server, ServerConnection, serve
 
 from gateway.config import Settings
 from gateway.hub import Hub
-from gateway.server.admission import Admission, select_subprotocol
+from gateway.server.admission import Admission
 from gateway.server.connection import GatewayConnection
 from gateway.server.consumer import Consumer
 from gateway.server.crowd import Crowd
@@ -109,7 +109,6 @@ class Gateway:
             self._handle,
             process_request=self._admission.judge,
             process_response=self._admission.conclude,
-            select_subprotocol=select_subprotocol,
             compression=None,  # deltas are too short to gain, and it would cost every consumer its own bytes
             server_header=None,
             open_timeout=self.settings.handshake_timeout,
@@ -181,6 +180,8 @@ class Gateway:
             connection.refuse(ProblemCode.OVERLOADED, error.detail)
         except Exception:  # noqa: BLE001 - whatever it is, it is this connection's alone
             connection.fail()
+        finally:
+            connection.forget_handshake()
 
     def _start_consumer(self, connection: GatewayConnection, target: Target) -> None:
         request = parse_subscribe(target.query)

@@ -1,0 +1,22 @@
+"""The garbage collector of `deltawire serve`."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+CALMED = """
+import gc
+from gateway.cli.collector import THRESHOLDS, calm
+calm()
+assert gc.get_threshold() == THRESHOLDS
+assert gc.get_freeze_count() > 10_000, gc.get_freeze_count()
+full = gc.get_stats()[2]["collections"]
+crowd = [[] for _ in range(1_000_000)]
+assert gc.get_stats()[2]["collections"] == full, "a crowd must not bring full collections"
+assert gc.get_stats()[1]["collections"] > 0
+"""
+
+
+def test_a_crowd_brings_no_full_collection() -> None:
+    subprocess.run([sys.executable, "-c", CALMED], check=True, timeout=60)
