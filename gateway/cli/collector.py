@@ -8,6 +8,7 @@ by counting references; all that remains for it is what a rare failure ties into
 from __future__ import annotations
 
 import gc
+from contextlib import AsyncExitStack, ExitStack
 from typing import Final
 
 THRESHOLDS: Final = (2_000, 10, 1_000)
@@ -15,8 +16,14 @@ THRESHOLDS: Final = (2_000, 10, 1_000)
 2 to 4 ms for 20,000; how often until all are: when there are 20 million more, which no crowd of connections is."""
 
 
-def calm() -> None:
-    """Leave what a start has made out of every collection, and make full ones rare."""
+def calm(stack: ExitStack | AsyncExitStack) -> None:
+    """Leave what is there by now out of every collection, and make full ones rare: it stays for good.
+
+    Args:
+        stack: undoes it when it closes.
+    """
+    stack.callback(gc.set_threshold, *gc.get_threshold())
+    stack.callback(gc.unfreeze)
     gc.collect()
     gc.freeze()
     gc.set_threshold(*THRESHOLDS)

@@ -7,16 +7,21 @@ import sys
 
 CALMED = """
 import gc
+from contextlib import ExitStack
 from gateway.cli.collector import THRESHOLDS, calm
-calm()
+before = gc.get_threshold()
+stack = ExitStack()
+calm(stack)
 assert gc.get_threshold() == THRESHOLDS
 assert gc.get_freeze_count() > 10_000, gc.get_freeze_count()
 full = gc.get_stats()[2]["collections"]
 crowd = [[] for _ in range(1_000_000)]
 assert gc.get_stats()[2]["collections"] == full, "a crowd must not bring full collections"
 assert gc.get_stats()[1]["collections"] > 0
+stack.close()
+assert (gc.get_threshold(), gc.get_freeze_count()) == (before, 0)
 """
 
 
-def test_a_crowd_brings_no_full_collection() -> None:
+def test_a_crowd_brings_no_full_collection_until_the_gateway_ends() -> None:
     subprocess.run([sys.executable, "-c", CALMED], check=True, timeout=60)

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import os
 import signal
 import socket
-from contextlib import AsyncExitStack, suppress
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 
-from gateway.cli.serve import spare_collections
 from tests.cli.processes import Run, Serve, Start, Terminal, read_json, wait_logged
 
 
@@ -31,13 +29,6 @@ async def test_a_program_learns_the_port_from_the_log_and_a_signal_drains(
     assert served.process.returncode == 0
     assert output == b""
     assert b'"gateway.stopped"' in errors.splitlines()[-1]
-
-
-async def test_what_a_gateway_begins_with_is_left_out_of_collections_until_it_ends() -> None:
-    async with AsyncExitStack() as stack:
-        spare_collections(stack)
-        assert gc.get_freeze_count() > 10_000
-    assert gc.get_freeze_count() == 0
 
 
 async def test_a_second_signal_ends_a_drain_at_once(serve: Serve, run: Run) -> None:
