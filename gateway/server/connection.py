@@ -11,7 +11,7 @@ from typing import Any, cast
 from weakref import WeakSet
 
 from websockets.frames import CLOSE, DATA_OPCODES, TEXT, Frame
-from websockets.protocol import CONNECTING, Event
+from websockets.protocol import CLOSED, CONNECTING, Event
 
 from gateway.access import EVERYTHING
 from gateway.metrics.tally import Tally
@@ -23,6 +23,7 @@ from gateway.server.memory import CONNECTION_COST
 from gateway.server.peer import Peer, Renewer
 from gateway.server.sending import HARD_MESSAGE_LIMIT, SendingConnection
 from gateway.server.splitter import OTHER, FrameSplitter
+from gateway.server.turnstile import Turnstile
 from protocol import framing
 from protocol.codes import ProblemCode
 from protocol.errors import WireError
@@ -42,6 +43,7 @@ class GatewayConnection(SendingConnection):
         tally: where what happens to it is counted.
         renewer: judges tokens that come on it.
         door: where its socket is let in, or refused.
+        leaving: where it waits to be taken leave of when its peer hangs up.
         args: as the library gives them.
         kwargs: likewise.
 
@@ -57,6 +59,7 @@ class GatewayConnection(SendingConnection):
         tally: Tally,
         renewer: Renewer,
         door: Door,
+        leaving: Turnstile,
         *args: Any,
         **kwargs: Any,
     ) -> None:
@@ -64,6 +67,7 @@ class GatewayConnection(SendingConnection):
         self._accepted = accepted
         self._renewer = renewer
         self._door = door
+        self._leaving = leaving
         self.target = Target("", "", "")
         self.grant = EVERYTHING
         self.flood_guard: FloodGuard | None = None
@@ -181,13 +185,28 @@ class GatewayConnection(SendingConnection):
         self._splitter.take_rest()
         self._fragments = None
 
+    def eof_received(self) -> bool:  # type: ignore[override]  # the library keeps no socket
+        """The peer sends no more; it is taken leave of when its turn comes, as thousands may hang up at once.
+
+        Returns:
+            Whether the socket stays until then, which with TLS it can't.
+        """
+        if not self.transport.can_write_eof():
+            self._take_leave()
+            return False
+        self._leaving.enter(self._take_leave)
+        return True
+
     @contained
-    def eof_received(self) -> None:
-        """The peer sends no more: what it has yet to take must not keep its socket for ever."""
+    def _take_leave(self) -> None:
+        """End a connection whose peer has hung up: what it has yet to take must not keep its socket for ever."""
+        if self.protocol.state is CLOSED:  # its socket was lost meanwhile
+            return
         if self.peer is not None and not self.is_finished:
             self.peer.settle()
         super().eof_received()
         self.end_soon()
+        self.transport.close()
 
     def process_event(self, event: Event) -> None:
         """Take a frame the library passed: the fragments of a message."""

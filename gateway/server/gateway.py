@@ -33,6 +33,7 @@ from gateway.server.producer import Producer
 from gateway.server.rounds import Rounds
 from gateway.server.sending import CLOSE_TIMEOUT, HARD_MESSAGE_LIMIT
 from gateway.server.tls import ServerTls
+from gateway.server.turnstile import Turnstile
 from gateway.telemetry import get_logger
 from protocol.addresses import check_stream_id, parse_publish, parse_subscribe
 from protocol.codec import CODECS, JSON
@@ -105,6 +106,7 @@ class Gateway:
             await self._owned.aclose()
 
     async def _open_server(self, **where: Any) -> Server:
+        leaving = Turnstile(asyncio.get_running_loop().call_soon)
         return await serve(
             self._handle,
             process_request=self._admission.judge,
@@ -119,7 +121,7 @@ class Gateway:
             logger=_quiet_logger(),
             create_connection=cast(
                 "type[ServerConnection]",
-                partial(GatewayConnection, self._accepted, self.hub.tally, self._guard, self._door),
+                partial(GatewayConnection, self._accepted, self.hub.tally, self._guard, self._door, leaving),
             ),  # it is called
             **where,
         )

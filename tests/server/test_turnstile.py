@@ -1,0 +1,63 @@
+"""Thousands at once: a few at a time, in order."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from functools import partial
+
+from gateway.config import Settings
+from gateway.server import Gateway
+from gateway.server.turnstile import A_TURN, Turnstile
+from tests.server.waiting import eventually
+
+CROWD = 3 * A_TURN
+
+
+def test_a_turn_is_bounded_and_the_order_kept() -> None:
+    turns: list[Callable[[], None]] = []
+    done: list[int] = []
+    turnstile = Turnstile(turns.append)
+    for number in range(2 * A_TURN + 1):
+        turnstile.enter(partial(done.append, number))
+    sizes = []
+    while turns:
+        before = len(done)
+        turns.pop()()
+        sizes.append(len(done) - before)
+    assert sizes == [A_TURN, A_TURN, 1]
+    assert done == list(range(2 * A_TURN + 1))
+
+
+def test_what_comes_while_steps_are_done_waits_its_turn() -> None:
+    turns: list[Callable[[], None]] = []
+    done: list[str] = []
+    turnstile = Turnstile(turns.append)
+    turnstile.enter(lambda: turnstile.enter(lambda: done.append("second")))
+    turns.pop()()
+    assert (done, len(turnstile), len(turns)) == ([], 1, 1)
+    turns.pop()()
+    assert (done, len(turnstile), turns) == (["second"], 0, [])
+
+
+async def test_a_crowd_that_hangs_up_at_once_leaves_nothing() -> None:
+    request = (
+        b"GET /v1/streams/s/subscribe HTTP/1.1\r\nHost: gateway\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: ZGVsdGF3aXJlIGJlbmNoIQ==\r\n\r\n"
+    )
+    async with Gateway(Settings(port=0)) as gateway:
+        writers = []
+        for _ in range(CROWD):
+            reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+            writer.write(request)
+            await reader.readuntil(b"caught_up")
+            writers.append(writer)
+        assert len(gateway._connections) == CROWD
+        for number, writer in enumerate(writers):
+            if number % 3:
+                writer.close()
+            else:
+                writer.transport.abort()
+        await eventually(lambda: not gateway._accepted, "that all of them are gone")
+        assert gateway._limits.is_unused
+        assert gateway.hub.info("s").consumers == 0
