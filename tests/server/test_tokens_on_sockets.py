@@ -105,7 +105,7 @@ ATTACKS: dict[str, Callable[[], str]] = {
     "payload a list": lambda: by_hand('{"alg":"HS256"}', "[]"),
     "payload a number": lambda: by_hand('{"alg":"HS256"}', "1"),
     "payload not JSON": lambda: by_hand('{"alg":"HS256"}', "{"),
-    "payload nested deep": lambda: by_hand('{"alg":"HS256"}', f'{{"exp":{SOON},"x":{"[" * 2000}{"]" * 2000}}}'),
+    "payload nested deep": lambda: by_hand('{"alg":"HS256"}', f'{{"exp":{SOON},"x":{"[" * 2000}'),
     "header a list": lambda: by_hand("[]", json.dumps(claims(**ALL))),
     "header nested deep": lambda: by_hand(f'{{"alg":"HS256","x":{"[" * 1500}', json.dumps(claims(**ALL))),
     "deltawire a list": lambda: changed(deltawire=[]),
