@@ -225,10 +225,10 @@ class World(RuleBasedStateMachine):
         for writer in self.writers:
             if not writer.is_reading or not writer.pending or not writer.epoch:
                 continue
-            oldest = self.places.get(b""), id(writer.pending[0][1])
-            if writer.held_since[1] != oldest[1]:
-                writer.held_since = (self.now, oldest[1])
-            if writer.library.seq_of(writer.pending[0][1]) is not None:  # it is appended, and only its ack is missing
+            oldest = writer.pending[0][1]
+            if writer.held_since[1] is not oldest:
+                writer.held_since = (self.now, oldest)
+            if writer.library.seq_of(oldest) is not None:  # it is appended, and only its ack is missing
                 assert self.now - writer.held_since[0] <= 2 * WITHHELD_FOR, "an ack is withheld for too long"
                 continue
             blocking = [

@@ -67,7 +67,7 @@ class Writer(Peer):
         self.sent: list[tuple[int, Data]] = []
         self.acks = 0
         self.audience = 0
-        self.held_since = (0.0, -1)
+        self.held_since: tuple[float, Data | None] = (0.0, None)
         query = f"on_full={on_full}"
         if producer is not None:
             query += f"&producer={producer}&generation={generation}"
