@@ -13,7 +13,7 @@ Pure; time is an argument.
 
 from __future__ import annotations
 
-WITHHELD_FOR = 0.05
+WITHHELD_FOR = 0.025
 """Seconds an ack is withheld at least before it is sent late; the timer that sends them doubles it at most."""
 
 STEADY = WITHHELD_FOR / 2
