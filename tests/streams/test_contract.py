@@ -41,10 +41,10 @@ class ContractMachine(CoreMachine):
     def __init__(self) -> None:
         super().__init__()
         self.connections: list[NaiveConnection] = []
-        self.newest: dict[tuple[int, str], int] = defaultdict(int)  # (stream, producer) → generation
-        self.accepted: dict[tuple[int, str, int], list[int]] = defaultdict(list)  # …, generation → seq of each number
-        self.open: dict[int, dict[str, str | None]] = defaultdict(dict)  # stream → message → producer
-        self.deadlines: dict[tuple[int, str | None], float] = {}
+        self.newest: dict[tuple[str, str], int] = defaultdict(int)  # (epoch, producer) → generation
+        self.accepted: dict[tuple[str, str, int], list[int]] = defaultdict(list)  # …, generation → seq of each number
+        self.open: dict[str, dict[str, str | None]] = defaultdict(dict)  # epoch → message → producer
+        self.deadlines: dict[tuple[str, str | None], float] = {}
 
     def connection(self, pick: int) -> NaiveConnection:
         return self.connections[pick % len(self.connections)]
@@ -57,7 +57,7 @@ class ContractMachine(CoreMachine):
                 self.note_message(model, data, None)
 
     def note_message(self, model: NaiveStream, data: Data, producer_id: str | None) -> None:
-        messages = self.open[id(model)]
+        messages = self.open[model.stream.epoch]
         if isinstance(data, MessageStart):
             messages[data.message_id] = producer_id
         elif isinstance(data, MessageStop):
@@ -67,18 +67,18 @@ class ContractMachine(CoreMachine):
     @rule(name=CoreMachine.names, producer=st.sampled_from(["p", "q", None]), generation=st.integers(0, 3))
     def connect(self, name: str, producer: str | None, generation: int) -> None:
         model = self.stream(name)
-        if producer is not None and generation < self.newest[id(model), producer]:
+        if producer is not None and generation < self.newest[model.stream.epoch, producer]:
             with pytest.raises(WireError) as refusal:
                 model.stream.open_producer(producer, generation)
             assert refusal.value.code is ProblemCode.FENCED
             return
         pen = model.stream.open_producer(producer, generation)
         if producer is not None:
-            self.newest[id(model), producer] = generation
-            assert pen.last == len(self.accepted[id(model), producer, generation])
+            self.newest[model.stream.epoch, producer] = generation
+            assert pen.last == len(self.accepted[model.stream.epoch, producer, generation])
         model.stream.producer_came()
         model.stream.leases.returned(producer)
-        self.deadlines.pop((id(model), producer), None)
+        self.deadlines.pop((model.stream.epoch, producer), None)
         self.connections.append(NaiveConnection(model, pen))
 
     @precondition(lambda self: self.connections)
@@ -90,7 +90,7 @@ class ContractMachine(CoreMachine):
         model, pen = it.model, it.pen
         before = model.head
         assert pen.id is None or model.stream.producers.is_current(pen) == (
-            pen.generation == self.newest[id(model), pen.id]
+            pen.generation == self.newest[model.stream.epoch, pen.id]
         )
         if not model.stream.producers.is_current(pen):
             return  # the server ends this connection: nothing of it is ever appended
@@ -99,7 +99,7 @@ class ContractMachine(CoreMachine):
             return
         if not model.stream.producers.is_latest(pen):
             return  # a later connection goes on with its numbers: the server ends this one
-        book = self.accepted[id(model), pen.id, pen.generation]
+        book = self.accepted[model.stream.epoch, pen.id, pen.generation]
         number = max(len(book) + step, 1)
         match pen.judge(number):
             case Verdict.NEW:
@@ -137,9 +137,9 @@ class ContractMachine(CoreMachine):
         if any(other.model is it.model and other.pen.id == producer for other in self.connections):
             return
         has_lease = stream.leases.lost(producer, self.now + LEASE)
-        assert has_lease == (producer in self.open[id(it.model)].values())
+        assert has_lease == (producer in self.open[it.model.stream.epoch].values())
         if has_lease:
-            self.deadlines[id(it.model), producer] = self.now + LEASE
+            self.deadlines[it.model.stream.epoch, producer] = self.now + LEASE
 
     @rule(seconds=st.sampled_from([0.0, 4.0, 11.0]))
     def expire_leases(self, seconds: float) -> None:
@@ -150,10 +150,10 @@ class ContractMachine(CoreMachine):
                 continue
             over = [
                 producer
-                for (stream, producer), deadline in self.deadlines.items()
-                if stream == id(model) and deadline <= self.now
+                for (epoch, producer), deadline in self.deadlines.items()
+                if epoch == model.stream.epoch and deadline <= self.now
             ]
-            messages = self.open[id(model)]
+            messages = self.open[model.stream.epoch]
             expected = [message for message, producer in messages.items() if producer in over]
             assert sorted(model.stream.end_lost(STAMP, self.now, LEASE)) == sorted(expected)
             for message in [message for message in messages if message in expected]:
@@ -162,7 +162,7 @@ class ContractMachine(CoreMachine):
                 model.note(MessageStop(message, "producer_lost"), self.now)
                 del messages[message]
             for producer in over:
-                del self.deadlines[id(model), producer]
+                del self.deadlines[model.stream.epoch, producer]
 
     @invariant()
     def invariant_3_a_number_is_one_record(self) -> None:
@@ -173,7 +173,7 @@ class ContractMachine(CoreMachine):
     def invariant_3_what_was_accepted_is_readable_until_trimmed(self) -> None:
         for model in self.models.values():
             held = model.stream.log
-            last = [seqs[-1] for (stream, *_), seqs in self.accepted.items() if stream == id(model) and seqs]
+            last = [seqs[-1] for (epoch, *_), seqs in self.accepted.items() if epoch == model.stream.epoch and seqs]
             for seq in (seq for seq in last if seq >= held.floor):
                 event = JSON.decode_to_consumer(next(payloads(held.frames(seq - 1, seq)[0])))
                 assert isinstance(event, Event)
