@@ -24,15 +24,13 @@ from gateway.server.crowd import Crowd
 from gateway.server.door import Door
 from gateway.server.draining import retry_after
 from gateway.server.guard import Guard
-from gateway.server.http import Site, answer, is_upgrade, parse_target, respond_problem
+from gateway.server.http import Site, answer, is_upgrade, leave_out_body, parse_target, respond_problem
 from gateway.telemetry import get_logger
 from protocol.codec import CODECS
 
 log = get_logger()
 
 _GOING = "the gateway is shutting down"
-
-
 _QUOTED = re.compile(r" at \d+ in .*")  # of a header that can't be parsed, all of it, in which there may be a token
 
 
@@ -110,7 +108,8 @@ class Admission:
             return None
         if response.status_code >= HTTPStatus.BAD_REQUEST and is_endpoint(parse_target(request.path)):
             self._hub.tally.refuse(response.status_code)
-        return reword_refusal(response)
+        reworded = reword_refusal(response)
+        return leave_out_body(reworded or response) if request.method == "HEAD" else reworded
 
     def _answer_http(self, asked: Asked) -> Response | None:
         """Answer plain HTTP; let requests for a stream's two endpoints pass."""
@@ -138,16 +137,19 @@ class Admission:
 
 
 def check_method(asked: Asked) -> Response | None:
-    """Refuse every method but GET."""
+    """Refuse every method but GET, and HEAD, which asks for no upgrade."""
     method = asked.request.method
-    if method == "GET":
+    if method in ("GET", "HEAD"):
         return None
-    return respond_problem(HTTPStatus.METHOD_NOT_ALLOWED, f"{method} is not possible here; allowed: GET", Allow="GET")
+    allowed = "GET, HEAD"
+    return respond_problem(
+        HTTPStatus.METHOD_NOT_ALLOWED, f"{method} is not possible here; allowed: {allowed}", Allow=allowed
+    )
 
 
 def check_upgrade(asked: Asked) -> Response | None:
     """Refuse what asks for no upgrade."""
-    if is_upgrade(asked.request.headers):
+    if asked.request.method == "GET" and is_upgrade(asked.request.headers):
         return None
     return respond_problem(
         HTTPStatus.UPGRADE_REQUIRED, "this is a WebSocket endpoint: connect with ws://", Upgrade="websocket"

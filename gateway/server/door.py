@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import Final, Protocol, cast
@@ -24,7 +25,7 @@ from websockets.http11 import Response
 from gateway.config import Settings
 from gateway.server.draining import retry_after
 from gateway.server.forwarding import Proxies, limited_address
-from gateway.server.http import respond_problem
+from gateway.server.http import leave_out_body, respond_problem
 from gateway.server.limits import Limits, Refusal
 from gateway.telemetry import get_logger
 
@@ -34,7 +35,7 @@ GRACE: Final = 1.0
 MAX_REQUEST: Final = 16 * 1024
 """Bytes of a request that are read past before it is refused all the same."""
 
-PROBES: Final = (b"GET /livez ", b"GET /readyz ", b"GET /healthz ", b"GET /metrics ")
+PROBES: Final = re.compile(rb"(?:GET|HEAD) (?:(?i:https?)://[^/ ]+)?/(?:livez|readyz|healthz|metrics)[ ?]")
 """Requests that are answered when there are `max_connections` too: a supervisor must not kill a gateway for being
 busy, and whoever looks why must see."""
 
@@ -186,11 +187,14 @@ class RefusedSocket(asyncio.Protocol):
         if self._is_answered:
             return
         self._request += data
-        if self._refusal.status is HTTPStatus.SERVICE_UNAVAILABLE and self._request.startswith(PROBES):
+        if self._refusal.status is HTTPStatus.SERVICE_UNAVAILABLE and PROBES.match(self._request):
             self._door.admit_probe(self, self._served, self._request)
         elif b"\r\n\r\n" in self._request[-len(data) - 3 :] or len(self._request) > MAX_REQUEST:
             self._is_answered = True
-            self.transport.write(respond_refusal(self._refusal).serialize())
+            response = respond_refusal(self._refusal)
+            if self._request.startswith(b"HEAD "):
+                leave_out_body(response)
+            self.transport.write(response.serialize())
             self.transport.close()
             self._door.answered(self._refusal.status)
 

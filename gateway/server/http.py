@@ -7,6 +7,7 @@ refused is answered with a status and an `application/problem+json` body (RFC 94
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any, Final, NamedTuple
@@ -38,6 +39,8 @@ NDJSON_TYPE: Final = "application/x-ndjson"
 PAGE_BYTES = 1024 * 1024
 """Bytes a page of events holds at most, beside its first event."""
 
+_ORIGIN = re.compile("https?://[^/?#]+", re.IGNORECASE)  # of a request target in absolute form
+
 _STATUS = {
     ErrorKind.NOT_FOUND: HTTPStatus.NOT_FOUND,
     ErrorKind.INVALID: HTTPStatus.BAD_REQUEST,
@@ -67,8 +70,9 @@ class Target(NamedTuple):
 
 
 def parse_target(target: str) -> Target:
-    """The parts of a request target."""
-    path, _, query = target.partition("?")  # `urlsplit` takes `//` for a host, and raises on odd ones
+    """The parts of a request target; the scheme and host of one in absolute form say nothing (RFC 9112 §3.2.2)."""
+    origin = _ORIGIN.match(target)  # `urlsplit` takes `//` for a host, and raises on odd ones
+    path, _, query = target[origin.end() if origin else 0 :].partition("?")
     parts = path.split("/")
     if path.startswith(PREFIX + "/") and len(parts) in (4, 5):
         return Target(unquote(parts[3]), "/".join(("", *parts[4:])), query)
@@ -79,6 +83,12 @@ def respond(status: HTTPStatus, body: bytes, content_type: str, **headers: str) 
     """A whole answer; the connection ends with it."""
     fields = Headers({"Content-Type": content_type, "Content-Length": str(len(body)), "Connection": "close"} | headers)
     return Response(status.value, status.phrase, fields, body)
+
+
+def leave_out_body(response: Response) -> Response:
+    """The answer to HEAD: that to GET, its `Content-Length` too, but for the body (RFC 9110 §9.3.2)."""
+    response.body = b""
+    return response
 
 
 def respond_json(value: Any, status: HTTPStatus = HTTPStatus.OK) -> Response:
@@ -129,15 +139,15 @@ def answer(site: Site, method: str, target: Target) -> Response:
 
     Args:
         site: what from.
-        method: GET, PUT, DELETE …
+        method: GET, PUT, DELETE …; HEAD is answered as GET, and whoever sends it leaves the body out.
         target: what is asked for.
     """
     methods = (_STREAM_ROUTES if target.stream_id else _ROUTES).get(target.tail)
     if methods is None:
         return respond_problem(HTTPStatus.NOT_FOUND, f"no such path; streams are under {PREFIX}")
-    handle = methods.get(method)
+    handle = methods.get("GET" if method == "HEAD" else method)
     if handle is None:
-        allowed = ", ".join(methods)
+        allowed = ", ".join(methods).replace("GET", "GET, HEAD")
         return respond_problem(
             HTTPStatus.METHOD_NOT_ALLOWED, f"{method} is not possible here; allowed: {allowed}", Allow=allowed
         )

@@ -1,0 +1,132 @@
+"""Requests in forms other than `GET /path`: HEAD, and targets with a scheme and a host (SPEC §9)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from gateway.server import Gateway
+from protocol.events import TextDelta
+from tests.server.conftest import StartGateway
+from tests.server.minting import everything, write_secret
+from tests.server.peers import consumer
+from tests.server.rawpeer import HANDSHAKE, RawPeer
+
+
+async def ask(gateway: Gateway, line: str, headers: str = "") -> tuple[bytes, list[bytes], bytes]:
+    """Status line, headers and body of the answer to a request without a body."""
+    it = await RawPeer.connect(gateway.port)
+    try:
+        await it.send(f"{line} HTTP/1.1\r\nHost: gateway\r\n{headers}\r\n".encode())
+        status, *fields = (await it.read_head()).split(b"\r\n")
+        return status, fields, await it.read_rest()
+    finally:
+        it.close()
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/livez",
+        "/readyz",
+        "/healthz",
+        "/v1/schema.json",
+        "/v1/streams",
+        "/v1/streams/demo",
+        "/v1/streams/demo/events",
+        "/v1/streams/unknown",
+        "/v1/streams/demo/subscribe",
+        "/v1/streams/demo/publish",
+        "/v1/streams/demo/events?limit=no",
+        "/nothing",
+    ],
+)
+async def test_head_is_answered_as_get_is_without_a_body(gateway: Gateway, path: str) -> None:
+    gateway.hub.create("demo").send_nowait(TextDelta("Hi"))
+    status, headers, body = await ask(gateway, f"GET {path}")
+    assert body
+    assert f"Content-Length: {len(body)}".encode() in headers
+    assert await ask(gateway, f"HEAD {path}") == (status, headers, b"")
+
+
+async def test_metrics_may_be_asked_for_by_head(gateway: Gateway) -> None:
+    status, headers, body = await ask(gateway, "HEAD /metrics")
+    assert status.startswith(b"HTTP/1.1 200 ")
+    assert any(it.startswith(b"Content-Length: ") and not it.endswith(b" 0") for it in headers)
+    assert body == b""
+
+
+async def test_head_upgrades_nothing_and_gets_no_body(gateway: Gateway) -> None:
+    it = await RawPeer.connect(gateway.port)
+    await it.send(HANDSHAKE.format(path="/v1/streams/demo/subscribe", headers="").replace("GET", "HEAD").encode())
+    assert (await it.read_head()).startswith(b"HTTP/1.1 426 ")
+    assert await it.read_rest() == b""
+    it.close()
+    assert not gateway.hub.list_info()
+
+
+async def test_a_405_says_that_there_is_head(gateway: Gateway) -> None:
+    _, headers, _ = await ask(gateway, "POST /v1/streams/demo")
+    assert b"Allow: GET, HEAD, PUT, DELETE" in headers
+    _, headers, _ = await ask(gateway, "POST /livez")
+    assert b"Allow: GET, HEAD" in headers
+
+
+async def test_who_is_refused_gets_no_body_for_head_either(start_gateway: StartGateway, tmp_path: Path) -> None:
+    gateway = await start_gateway(auth_key=write_secret(tmp_path))
+    status, headers, body = await ask(gateway, "HEAD /v1/streams")
+    assert status.startswith(b"HTTP/1.1 401 ")
+    assert b"Content-Length: 0" not in headers
+    assert body == b""
+    status, _, body = await ask(gateway, "HEAD /v1/streams", f"Authorization: Bearer {everything()}\r\n")
+    assert (status, body) == (b"HTTP/1.1 200 OK", b"")
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize("origin", ["", "http://127.0.0.1:8765"])
+async def test_a_gateway_that_is_full_answers_probes_in_every_form(
+    start_gateway: StartGateway, method: str, origin: str
+) -> None:
+    gateway = await start_gateway(max_connections=1)
+    async with consumer(gateway):
+        for path in ("/livez", "/readyz", "/healthz", "/metrics", "/readyz?from=here"):
+            status, _, body = await ask(gateway, f"{method} {origin}{path}")
+            assert status.startswith(b"HTTP/1.1 200 "), path
+            assert bool(body) is (method == "GET")
+        for path in ("/v1/streams", "/livez/x", "/LIVEZ", "/"):
+            status, _, body = await ask(gateway, f"{method} {origin}{path}")
+            assert status.startswith(b"HTTP/1.1 503 "), path
+            assert bool(body) is (method == "GET")
+
+
+@pytest.mark.parametrize("origin", ["http://gateway", "http://127.0.0.1:8765", "https://[::1]:9", "HTTP://GATEWAY"])
+async def test_a_target_may_have_a_scheme_and_a_host(gateway: Gateway, origin: str) -> None:
+    """As RFC 9112 §3.2.2 wants of every server; which host it is makes no difference, as with `Host`."""
+    for path in ("/livez", "/v1/streams", "/v1/streams/demo?x=http://y"):
+        assert await ask(gateway, f"GET {origin}{path}") == await ask(gateway, f"GET {path}")
+    status, _, _ = await ask(gateway, f"GET {origin}")
+    assert status.startswith(b"HTTP/1.1 404 ")
+
+
+@pytest.mark.parametrize(
+    "target", ["ftp://gateway/livez", "http:///livez", "http:livez", "//gateway/livez", "/http://gateway/livez"]
+)
+async def test_what_is_no_address_of_http_is_no_path(gateway: Gateway, target: str) -> None:
+    status, _, _ = await ask(gateway, f"GET {target}")
+    assert status.startswith(b"HTTP/1.1 404 ")
+
+
+async def test_a_handshake_may_have_a_target_with_a_host(gateway: Gateway) -> None:
+    it = await RawPeer.connect(gateway.port)
+    assert b" 101 " in await it.upgrade("http://gateway/v1/streams/demo/subscribe?policy=block")
+    assert (await it.read_message())["policy"] == "block"
+    it.close()
+
+
+async def test_a_host_in_the_target_gets_round_no_permission(start_gateway: StartGateway, tmp_path: Path) -> None:
+    gateway = await start_gateway(auth_key=write_secret(tmp_path))
+    for path in ("/livez", "/v1/schema.json"):
+        assert (await ask(gateway, f"GET http://gateway{path}"))[0].startswith(b"HTTP/1.1 200 ")
+    for path in ("/v1/streams", "/v1/streams/demo/subscribe", "/metrics", "/nothing"):
+        assert (await ask(gateway, f"GET http://gateway{path}"))[0].startswith(b"HTTP/1.1 401 ")
