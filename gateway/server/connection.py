@@ -131,6 +131,8 @@ class GatewayConnection(SendingConnection):
                 self._receive_outside(data)
             else:
                 self._receive(data, self.peer)
+                if self.paused:  # it must not ask for more answers until it has taken these
+                    self.hold_reading("unread answers")
         except Exception:  # noqa: BLE001 - the loop would end the connection, though without a word
             self.fail()
 

@@ -183,8 +183,8 @@ class SendingConnection(ServerConnection):
         Returns:
             Whether the peer may live on.
         """
-        if self._reading_held_by:
-            self.last_heard = now  # its pong would not be read; `send_timeout` and `block_timeout` hold instead
+        if self._reading_held_by or self.paused:
+            self.last_heard = now  # its pong is late or not read; `send_timeout` and `block_timeout` hold instead
         if self.pinged_at is not None:
             if self.last_heard >= self.pinged_at:
                 self.pinged_at = None
@@ -208,7 +208,7 @@ class SendingConnection(ServerConnection):
 
     def hold_reading(self, reason: str) -> None:
         """Read no more from the socket until every reason for it is gone, or the connection ends."""
-        if self.is_finished:
+        if self.is_finished or self.transport.is_closing():
             return
         if not self._reading_held_by:
             self.transport.pause_reading()
@@ -223,11 +223,13 @@ class SendingConnection(ServerConnection):
 
     @contained
     def pause_writing(self) -> None:
-        """The write buffer is full: neither write to this peer nor let it ask for more answers."""
+        """The write buffer is full: do not write to this peer.
+
+        It is still heard, as one that is behind all the time may want to say that it has enough.
+        """
         super().pause_writing()
         self._moved_at = self.loop.time()
         self._taken = look(self.transport).taken
-        self.hold_reading("unread answers")
         if self.peer is not None:
             self.peer.pause()
 

@@ -166,11 +166,13 @@ async def test_a_fault_of_the_connection_itself_ends_it(
         with monkeypatch.context() as patch:
             broken = Broken(patch, GatewayConnection, name)
             local = gateway.hub.get("demo")
-            await reading.send(text(SIGNAL))
+            [seen] = gateway._connections
             for _ in range(2000):
                 local.send_nowait(TextDelta("#" * 1000))
             local.close()
-            if name == "check_frame":
+            await eventually(lambda: seen.paused)
+            await reading.send(text(SIGNAL))
+            if name != "release_reading":
                 await eventually(lambda: broken.times)
             await reading.read_ending()
             await eventually(lambda: not gateway._connections)

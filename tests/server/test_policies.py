@@ -12,7 +12,7 @@ from protocol.events import MessageStop, TextDelta, Usage
 from protocol.messages import Policy
 from tests.server.conftest import StartGateway
 from tests.server.peers import Message, consumer, producer, publish, ranges_of, text_delta, text_of, types_of
-from tests.server.rawpeer import raw_peer
+from tests.server.rawpeer import raw_peer, text
 from tests.server.stalling import consumers_of, say, stalled
 from tests.server.waiting import DEADLINE, eventually, turn
 
@@ -255,6 +255,19 @@ async def test_invariant_7_a_stalled_consumer_holds_nobody_up(start_gateway: Sta
         await publish(writing, *(text_delta(f"{number} ") for number in range(300)), upto=slow.cursor + 300)
         messages = await lively.read_until("text_delta", seq=slow.cursor + 300)
     assert text_of(messages).replace("#", "") == "".join(f"{number} " for number in range(300))
+
+
+async def test_a_consumer_that_is_behind_all_the_time_can_still_cancel(start_gateway: StartGateway) -> None:
+    """Its socket is full again as soon as it has taken something: what it says must be read all the same."""
+    gateway = await start_gateway(**PATIENT)
+    stream = gateway.hub.create("demo")
+    async with producer(gateway) as writing, stalled(gateway, "policy=coalesce&buffer=10000") as slow:
+        head = say(stream, 800, "#" * 8192)
+        await slow.raw.send(text({"type": "signal", "name": "cancel"}))
+        messages = await slow.raw.read_until("signal_result")
+        assert ranges_of(messages)[-1][2] < head / 2, "that took until it was behind no more"
+        assert messages[-1]["delivered"] == 1
+        assert (await writing.read_until("signal"))[-1]["name"] == "cancel"
 
 
 async def test_a_consumer_that_stalls_in_its_replay_is_not_judged(start_gateway: StartGateway) -> None:
