@@ -252,20 +252,17 @@ class Channel:
         subscription = outlet.subscription
         heappush(self._trips, (subscription.cursor + subscription.buffer, next(self._turn), outlet))
 
-    def leave(self, outlet: Outlet, cohort: Cohort | None) -> None:
-        """Forget a consumer."""
+    def leave(self, outlet: Outlet, now: float) -> None:
+        """Detach a consumer that is in no cohort any more; once is enough."""
         self.let_rest(outlet)
         if self._trips:
             self._trips = [trip for trip in self._trips if trip[2] is not outlet]
             heapify(self._trips)
-        if cohort is not None:
-            cohort.remove(outlet)
-        if not self._cohorts_in_use():
-            self._cohorts.clear()
+        subscription = outlet.subscription
+        self.stream.unsubscribe(subscription, now)
+        if not subscription.view.readers and subscription.view in self._cohorts:
+            del self._cohorts[subscription.view]
             self._readers = None
-
-    def _cohorts_in_use(self) -> bool:
-        return any(map(len, chain.from_iterable(self._cohorts.values())))
 
     def settle(self) -> None:
         """Have the ledger account for everything delivered so far."""

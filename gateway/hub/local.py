@@ -118,8 +118,7 @@ class LocalSubscription:
         if self._is_closed:
             return
         self._is_closed = True
-        self._channel.leave(self, None)
-        self._subscription.stream.unsubscribe(self._subscription, self._hub.now())
+        self._channel.leave(self, self._hub.now())
         self._hub.stop_sweeping(self)
         self._hub.detach(self._channel, self)
         self.pump()

@@ -289,8 +289,7 @@ class Consumer:
         """Leave the stream; safe to do twice."""
         self._hub.stop_sweeping(self)
         self._leave_cohort()
-        self.channel.leave(self, None)
-        self.subscription.stream.unsubscribe(self.subscription, self._hub.now())
+        self.channel.leave(self, self._hub.now())
         self._hub.touch(self.channel)  # producers that waited for this consumer need not any more
 
     def _leave_cohort(self) -> None:

@@ -54,8 +54,9 @@ class Reader:
         raise AssertionError(f"this reader is always served: {code} {message}")
 
     def leave(self) -> None:
-        self._channel.leave(self, self.cohort)
-        self.subscription.stream.unsubscribe(self.subscription, 0.0)
+        if self.cohort is not None:
+            self.cohort.remove(self)
+        self._channel.leave(self, 0.0)
 
     @property
     def seqs(self) -> list[int]:

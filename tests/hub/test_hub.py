@@ -138,8 +138,10 @@ async def test_cohorts_whose_members_have_all_left_are_forgotten_though_others_s
     assert channel.join(stays) is not None
     for types in ("usage", "error", "thinking"):
         passing = Listener(stream, f"types={types}")
-        channel.leave(passing, channel.join(passing))
-        stream.unsubscribe(passing.subscription, hub.now())
+        cohort = channel.join(passing)
+        assert cohort is not None
+        cohort.remove(passing)
+        channel.leave(passing, hub.now())
         hub.publish(channel, TextDelta("x"))
         hub.flush()
         assert list(channel._cohorts) == [stays.subscription.view]
