@@ -7,6 +7,7 @@ peer's callbacks instead.
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import Any, cast
 from weakref import WeakSet
 
@@ -242,12 +243,24 @@ class GatewayConnection(SendingConnection):
         super().connection_made(transport)
         self._accepted.add(self)
 
+    @contained
     def connection_lost(self, exc: Exception | None) -> None:
-        """The socket is gone."""
-        super().connection_lost(exc)
-        self._door.leave(self)
-        self._accepted.discard(self)
+        """The socket is gone: nothing more is sent. What is left to do is done in its turn, as thousands may be lost.
+
+        One that nobody serves yet is left at once: its handshake must not go on.
+        """
         self.is_finished = True
+        self._door.leave(self)
+        if self.peer is None:
+            self._end(exc)
+        else:
+            self._leaving.enter(partial(self._end, exc))
+            self.peer.finished()
+
+    def _end(self, exc: Exception | None) -> None:
+        """Leave nothing behind but a record."""
+        super().connection_lost(exc)
+        self._accepted.discard(self)
         self.stop_waiting()
         peer, self.peer = self.peer, None
         account = {}

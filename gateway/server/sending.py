@@ -193,7 +193,7 @@ class SendingConnection(ServerConnection):
                     self.give_up(f"answered no ping for ping_timeout ({timeout:g} s)")
                     return False
                 self.pinged_at = now
-        elif now - self.last_heard >= interval and self.protocol.state is OPEN:
+        elif now - self.last_heard >= interval and not self.is_finished and self.protocol.state is OPEN:
             self.pinged_at = now
             self._taken = look(self.transport).taken
             self.protocol.send_ping(b"")

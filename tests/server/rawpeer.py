@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any, NamedTuple, Self
@@ -89,6 +90,11 @@ class RawPeer:
 
     def close(self) -> None:
         """Let the socket go, whatever the state."""
+        self.sock.close()
+
+    def reset(self) -> None:
+        """Lose the connection: the gateway gets a reset, not an end."""
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.sock.close()
 
     def finish_sending(self) -> None:

@@ -6,10 +6,12 @@ import asyncio
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from itertools import pairwise
 
 from gateway.client import Publisher
 from gateway.client.backoff import Backoff
 from gateway.server import Gateway
+from gateway.server.turnstile import A_TURN
 from protocol.events import TextDelta
 from tests.server.peers import consumer, producer, publish, ranges_of, text_delta, text_of
 from tests.server.rawpeer import RawPeer
@@ -118,6 +120,31 @@ async def test_a_crowd_that_loses_its_connections_at_once_resumes_and_nobody_mis
         seen = ranges_of(await neighbour.read_until("text_delta", seq=last))
         assert [seq for kind, _, seq in seen if kind == "text_delta"] == list(range(1, last + 1))
     await eventually(lambda: not gateway._connections)
+
+
+async def test_a_crowd_whose_network_fails_is_taken_leave_of_a_few_at_a_time(
+    gateway: Gateway, logs: list[dict[str, object]]
+) -> None:
+    def count_ended() -> int:
+        return sum(entry["event"] == "consumer.ended" for entry in logs)
+
+    local = gateway.hub.create("demo")
+    async with consumer(gateway) as neighbour:
+        crowd = [await RawPeer.connect(gateway.port) for _ in range(4 * A_TURN)]
+        for it in crowd:
+            await it.upgrade("/v1/streams/demo/subscribe")
+        await eventually(lambda: gateway.hub.info("demo").consumers == len(crowd) + 1)
+        for it in crowd:
+            it.reset()
+        ended = [0]
+        while ended[-1] < len(crowd):
+            await asyncio.sleep(0)
+            ended.append(count_ended())
+        assert max(after - before for before, after in pairwise(ended)) <= A_TURN
+        assert gateway.hub.info("demo").consumers == 1
+        local.send_nowait(TextDelta("x"))
+        assert text_of(await neighbour.read_until("text_delta")) == "x"
+    assert not [entry for entry in logs if entry["event"] == "connection.failed"]
 
 
 async def test_a_dead_consumers_memory_is_back_within_a_second(gateway: Gateway) -> None:
