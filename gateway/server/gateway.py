@@ -225,7 +225,8 @@ class Gateway:
                     self._changed.clear()
                     await self._changed.wait()
         except TimeoutError:
-            log.warning("drain.timed_out", connections=len(self._connections))
+            if self._connections:  # the last ones may have gone in this very turn
+                log.warning("drain.timed_out", connections=len(self._connections))
         finally:
             await self._close()
 

@@ -80,6 +80,18 @@ async def test_a_drain_aborts_stalled_peers_by_drain_timeout(start_gateway: Star
         assert not gateway._connections
 
 
+@pytest.mark.parametrize("peers", [0, 1])
+async def test_a_drain_says_that_its_time_was_over_where_somebody_was_left(
+    start_gateway: StartGateway, logs: list[dict[str, Any]], peers: int
+) -> None:
+    gateway = await start_gateway(drain_timeout=0.01, drain_delay=30)
+    async with AsyncExitStack() as stack:
+        for _ in range(peers):
+            await stack.enter_async_context(raw_peer(gateway.port, "/v1/streams/demo/subscribe"))
+        await gateway.drain()
+    assert [entry["connections"] for entry in logs if entry["event"] == "drain.timed_out"] == [1] * peers
+
+
 async def test_a_drain_does_not_wait_for_who_has_asked_nothing_yet(start_gateway: StartGateway) -> None:
     gateway = await start_gateway(drain_timeout=60.0, handshake_timeout=60.0)
     silent, halfway = await RawPeer.connect(gateway.port), await RawPeer.connect(gateway.port)
