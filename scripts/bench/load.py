@@ -10,6 +10,7 @@ import select
 import socket
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Self
 
@@ -26,6 +27,9 @@ AT_ONCE = 64
 
 CONNECTING = 200
 """Handshakes under way at a time, unless a storm is wanted."""
+
+DROPPING = 60.0
+"""Seconds to close the connections of all consumers may take."""
 
 NAP = 200_000
 """Nanoseconds the load generator rests when nothing is to be read. It adds half of that to what latencies show."""
@@ -103,16 +107,25 @@ class Load:
             self.reads.note(name, events, self._buffer, len(leftover))
 
     def drop_consumers(self) -> dict[int, int]:
-        """Close the connections of all consumers.
+        """Close the connections of all consumers, in a thread: thousands take long, and the schedule has to go on.
 
         Returns:
             How many events each got since `start`, when every read was noted.
         """
-        counts = self.reads.by_consumer()
-        dropped = {self._names[fd]: counts.get(self._names[fd], 0) for fd in self._readers}
-        for fd in tuple(self._readers):
-            self.forget(self._socks[fd])
-        return dropped
+        dropped = {self._names[fd]: self._socks.pop(fd) for fd in self._readers}
+        self._halves.difference_update(self._readers)
+        self._readers.clear()
+
+        def drop() -> dict[int, int]:
+            for sock in dropped.values():
+                sock.close()
+            counts = self.reads.by_consumer()
+            return {name: counts.get(name, 0) for name in dropped}
+
+        with ThreadPoolExecutor(1) as thread:
+            dropping = thread.submit(drop)
+            self.run(DROPPING, dropping.done)
+            return dropping.result()
 
     def produce(self, sock: socket.socket, template: Template) -> Producer:
         """Publish on a socket; what comes back is read and kept in part."""

@@ -58,6 +58,7 @@ def measure_storm(peer: Deltawire, effort: Effort) -> Metrics:
     fan = Fan(streams=1, consumers=consumers, rate=RATE)
     with peer.running() as server, Load() as load:
         connect(load, peer, server.port, fan)
+        query = f"?epoch={_epoch(peer, server.port)}&after="
         schedule, start = evenly(1, RATE, SECONDS), clock()
         acks = Acks(schedule, start)
         producer = load.sender.producers[0]
@@ -65,7 +66,7 @@ def measure_storm(peer: Deltawire, effort: Effort) -> Metrics:
         load.start(schedule, start)
         load.run(BEFORE)
         began, before = clock(), Spent.until_now(server)
-        caught_up = _reconnect(load, peer, server, consumers)
+        caught_up = _reconnect(load, peer, server, query)
         load.run(SECONDS - BEFORE - AFTER - 1, lambda: caught_up[0] == consumers)
         ended, spent = clock(), Spent.until_now(server) - before
         load.sender.stop()
@@ -86,19 +87,18 @@ def measure_storm(peer: Deltawire, effort: Effort) -> Metrics:
     }
 
 
-def _reconnect(load: Load, peer: Deltawire, server: Server, consumers: int) -> list[int]:
-    """Drop every consumer and have all come back at once.
+def _reconnect(load: Load, peer: Deltawire, server: Server, query: str) -> list[int]:
+    """Drop every consumer and have all come back at once, where it left off.
 
     Returns:
         A list with the number of those that have caught up, which grows.
     """
-    epoch = _epoch(peer, server.port)
     caught_up = [0]
     doors = []
     for name, seen in load.drop_consumers().items():
-        query = f"?after={seen}&epoch={epoch}"
-        doors.append(Door(peer.subscribe_request("s0", server.port, query), _resume(load, name, caught_up)))
-    Opening(load, server.port, doors, window=consumers)
+        request = peer.subscribe_request("s0", server.port, f"{query}{seen}")
+        doors.append(Door(request, _resume(load, name, caught_up)))
+    Opening(load, server.port, doors, window=len(doors))
     return caught_up
 
 
