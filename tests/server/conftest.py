@@ -14,6 +14,7 @@ import uvloop
 
 from gateway.config import Settings
 from gateway.server import Gateway
+from tests.server.waiting import DEADLINE
 
 LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "asyncio": asyncio.new_event_loop,
@@ -51,12 +52,23 @@ class StartGateway(Protocol):
     async def __call__(self, **settings: Any) -> Gateway: ...
 
 
+PATIENT: dict[str, Any] = {
+    "ping_interval": 3600.0,
+    "send_timeout": 2 * DEADLINE,
+    "block_timeout": 2 * DEADLINE,
+    "handshake_timeout": 2 * DEADLINE,
+}
+"""Of a gateway that never thinks a busy machine is a dead peer: what a test waits for, it waits for at most half as
+long. A test about one of these sets it, and had better lead time on by leaps than wait for it."""
+
+
 @pytest.fixture
 async def start_gateway() -> AsyncIterator[StartGateway]:
     async with AsyncExitStack() as stack:
 
         async def start(**settings: Any) -> Gateway:
-            return await stack.enter_async_context(Gateway(Settings(**({"port": 0, "drain_timeout": 0.05} | settings))))
+            chosen = {"port": 0, "drain_timeout": 0.05, **PATIENT, **settings}
+            return await stack.enter_async_context(Gateway(Settings(**chosen)))
 
         yield start
 

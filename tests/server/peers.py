@@ -86,6 +86,7 @@ async def peer(
         max_size=None,
         max_queue=None,  # the client always reads; one that doesn't is a `RawPeer`
         ping_interval=None,
+        open_timeout=DEADLINE,
         close_timeout=DEADLINE,
     ) as connection:
         try:

@@ -14,7 +14,7 @@ from protocol.messages import Policy
 from tests.server.conftest import StartGateway
 from tests.server.peers import consumer, producer, publish, text_delta, text_of, types_of
 from tests.server.rawpeer import CLOSE, frame, raw_peer, text
-from tests.server.waiting import eventually, turn
+from tests.server.waiting import DEADLINE, eventually, turn
 
 
 @pytest.fixture
@@ -66,6 +66,11 @@ async def test_nothing_fails_inside_when_a_producer_leaves_without_waiting_for_i
     assert [entry for entry in logs if entry["log_level"] == "error"] == []
 
 
+@pytest.fixture
+def long_close_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sending, "CLOSE_TIMEOUT", 2 * DEADLINE)
+
+
 @pytest.mark.usefixtures("short_close_timeout")
 @pytest.mark.parametrize(
     "parting",
@@ -86,18 +91,19 @@ async def test_a_refused_peer_that_never_answers_the_close_is_dropped(gateway: G
         await eventually(lambda: not gateway._connections, "dropping it")
 
 
+@pytest.mark.usefixtures("long_close_timeout")
 async def test_a_refused_producer_in_full_flow_is_let_go_as_soon_as_it_answers_the_close(gateway: Gateway) -> None:
     flow = text(text_delta("x")) * 500
     async with raw_peer(gateway.port, "/v1/streams/demo/publish?generation=x") as eager:
         await eager.send(flow)
-        async with asyncio.timeout(sending.CLOSE_TIMEOUT / 2):
-            messages, code = await eager.read_ending()
-            await eventually(lambda: not gateway._connections)
+        messages, code = await eager.read_ending()
+        await eventually(lambda: not gateway._connections)
         assert (types_of(messages), code) == (["problem"], 4502)
 
 
+@pytest.mark.usefixtures("long_close_timeout")
 async def test_a_producer_held_by_a_slow_reader_still_takes_part_in_its_own_close(start_gateway: StartGateway) -> None:
-    gateway = await start_gateway(block_timeout=60, send_timeout=60)
+    gateway = await start_gateway()
     stream = gateway.hub.create("demo")
     async with raw_peer(gateway.port, "/v1/streams/demo/publish?producer=p") as held:
         await held.read_until("ready")
@@ -108,9 +114,8 @@ async def test_a_producer_held_by_a_slow_reader_still_takes_part_in_its_own_clos
             await reading
             await eventually(lambda: len(stream) == 2)
             async with producer(gateway, "producer=p&generation=1"):
-                async with asyncio.timeout(sending.CLOSE_TIMEOUT / 2):
-                    messages, code = await held.read_ending()
-                    await eventually(lambda: len(gateway._connections) == 1)
+                messages, code = await held.read_ending()
+                await eventually(lambda: len(gateway._connections) == 1)
                 assert (messages[-1]["code"], code) == ("fenced", 4500)
 
 

@@ -32,7 +32,7 @@ async def open_raw(gateway: Gateway, what: str, receive_buffer: int | None = Non
 
 
 async def test_a_dead_consumers_late_end_takes_nothing_from_its_successors(start_gateway: StartGateway) -> None:
-    gateway = await start_gateway(send_timeout=60, buffer_bytes=64 * 1024)
+    gateway = await start_gateway(buffer_bytes=64 * 1024)
     stalled = await open_raw(gateway, "subscribe?policy=disconnect&buffer=1", 2048)
     big = text_delta("x" * 60_000)
     async with producer(gateway) as writing:
@@ -54,7 +54,7 @@ async def test_a_dead_consumers_late_end_takes_nothing_from_its_successors(start
 
 
 async def test_a_fenced_producers_late_end_does_not_end_its_successors_message(start_gateway: StartGateway) -> None:
-    gateway = await start_gateway(lease=0.2)
+    gateway = await start_gateway(lease=3600)
     start = {"type": "message_start", "data": {"message_id": "m"}}
     first = await open_raw(gateway, "publish?producer=p&generation=1")
     await first.send(text(start))
@@ -66,7 +66,7 @@ async def test_a_fenced_producers_late_end_does_not_end_its_successors_message(s
         await reading.read_until("text_delta")
         first.close()
         await eventually(lambda: gateway.hub.manager.get("demo").publishing == 1)
-        gateway.hub._expire_leases(gateway.hub.now() + 60)
+        gateway.hub._expire_leases(gateway.hub.now() + 3601)
         await writing.say({"type": "message_stop", "data": {"message_id": "m", "stop_reason": "end_turn"}})
         assert types_of(await reading.read_until("message_stop")) == ["message_stop"]
 
@@ -90,7 +90,7 @@ async def test_a_stream_that_is_forgotten_is_not_closed_again_nor_another_of_its
 async def test_a_producer_that_reads_nothing_is_sent_no_signals_and_they_are_not_counted(
     start_gateway: StartGateway,
 ) -> None:
-    gateway = await start_gateway(send_timeout=60, signal_rate=1_000)
+    gateway = await start_gateway(signal_rate=1_000)
     deaf = await open_raw(gateway, "publish", 2048)
     async with consumer(gateway) as reading:
         await reading.read_until("caught_up")
@@ -105,7 +105,7 @@ async def test_a_producer_that_reads_nothing_is_sent_no_signals_and_they_are_not
 
 
 async def test_consumers_that_stalled_and_died_are_forgotten(start_gateway: StartGateway) -> None:
-    gateway = await start_gateway(send_timeout=60)
+    gateway = await start_gateway()
     async with consumer(gateway, "from=now") as staying, producer(gateway) as writing:
         await staying.read_until("caught_up")
         stalled = [await open_raw(gateway, "subscribe?policy=disconnect&buffer=10000", 2048) for _ in range(5)]
@@ -154,7 +154,7 @@ class EagerConnection:
 
 @pytest.mark.parametrize("by", ["the gateway", "a close of its own"])
 async def test_a_block_consumer_that_was_ended_holds_nobody_up(start_gateway: StartGateway, by: str) -> None:
-    gateway = await start_gateway(signal_rate=1.0, block_timeout=60)
+    gateway = await start_gateway(signal_rate=1e-3)
     ended = await open_raw(gateway, "subscribe?policy=block&buffer=1")
     if by == "the gateway":
         for _ in range(4):

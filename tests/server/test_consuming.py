@@ -22,6 +22,7 @@ from tests.server.peers import (
     text_of,
     types_of,
 )
+from tests.server.stalling import consumers_of
 
 ANSWER: list[Data] = [
     MessageStart(message_id="m1", model="m-large"),
@@ -202,14 +203,17 @@ async def test_types_leaves_the_others_out_without_a_gap(gateway: Gateway) -> No
     assert (live["type"], live["seq"]) == ("message_stop", 9)
 
 
-async def test_an_interval_folds_what_comes_in_between(gateway: Gateway) -> None:
+async def test_an_interval_folds_what_comes_in_between(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
     async with consumer(gateway, "interval=50") as calm:
         await calm.read_until("caught_up")
         fill(gateway, TextDelta("a"))
         messages = await calm.read_until("text_delta", seq=1)
-        for letter in "bcdef":
-            fill(gateway, TextDelta(letter))
-            await asyncio.sleep(0)
+        [seen] = consumers_of(gateway)
+        with monkeypatch.context() as patch:
+            patch.setattr(gateway.hub, "now", lambda: seen._next_write - 0.05)  # time stands still
+            for letter in "bcdef":
+                fill(gateway, TextDelta(letter))
+                await asyncio.sleep(0)
         messages += await calm.read_until("text_delta", seq=6)
     assert text_of(messages) == "abcdef"
     assert ranges_of(messages) == [("text_delta", 1, 1), ("text_delta", 2, 6)]

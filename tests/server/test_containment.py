@@ -230,7 +230,7 @@ async def test_a_fault_in_a_deadline_is_that_of_its_connection(
 async def test_a_fault_in_a_stalled_consumer_is_its_own(
     start_gateway: StartGateway, monkeypatch: pytest.MonkeyPatch, logs: Logs
 ) -> None:
-    gateway = await start_gateway(send_timeout=0.2)
+    gateway = await start_gateway()
     monkeypatch.setattr(sending, "CLOSE_TIMEOUT", 0.05)
     async with stalled(gateway, "policy=disconnect&buffer=1"):
         Broken(monkeypatch, Subscription, "judge")

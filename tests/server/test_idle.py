@@ -1,4 +1,4 @@
-"""Connections nobody uses (SPEC §8: 4004)."""
+"""Connections nobody uses (SPEC §8: 4004), on a time that is led on by leaps."""
 
 from __future__ import annotations
 
@@ -6,12 +6,17 @@ import asyncio
 
 from tests.server.conftest import StartGateway
 from tests.server.peers import consumer, producer, publish, text_delta
+from tests.server.waiting import eventually
+
+HOUR = 3600.0
+MOMENT = 0.001
 
 
 async def test_an_unused_connection_ends_with_idle_and_where_to_resume(start_gateway: StartGateway) -> None:
-    gateway = await start_gateway(idle_timeout=0.8, ping_timeout=0.2)
+    gateway = await start_gateway(idle_timeout=HOUR)
     async with producer(gateway) as writing, consumer(gateway) as reading:
         await publish(writing, text_delta("a"), text_delta("b"), upto=2)
+        gateway._rounds.sweep(gateway.hub.now() + HOUR + MOMENT)
         read, written = await asyncio.gather(reading.read_all(), writing.read_all())
     assert (read[-1]["code"], read[-1]["retryable"], read[-1]["resume_after"]) == ("idle", True, 2)
     assert "idle_timeout" in read[-1]["message"]
@@ -21,16 +26,28 @@ async def test_an_unused_connection_ends_with_idle_and_where_to_resume(start_gat
 
 
 async def test_a_stream_that_flows_keeps_its_connections_and_pongs_do_not(start_gateway: StartGateway) -> None:
-    gateway = await start_gateway(idle_timeout=0.4, ping_interval=0.05, ping_timeout=5)
-    loop = asyncio.get_running_loop()
-    async with producer(gateway) as writing, consumer(gateway) as reading:
-        began = loop.time()
-        seq = 0
-        while loop.time() - began < 1.0:
-            seq += 1
-            await publish(writing, text_delta("x"), upto=seq)
-            await reading.read_until("text_delta", seq=seq)
-        assert writing.code is None
+    gateway = await start_gateway(idle_timeout=HOUR)
+
+    async def tick() -> float:
+        """A moment after everything so far, and before everything that is yet to come."""
+        now = gateway.hub.now()
+        await eventually(lambda: gateway.hub.now() > now + 2 * MOMENT)
+        return now + MOMENT
+
+    async with consumer(gateway) as reading:
+        async with producer(gateway) as writing:
+            unused = await tick()
+            for seq in (1, 2):
+                await publish(writing, text_delta("x"), upto=seq)
+                await reading.read_until("text_delta", seq=seq)
+                gateway._rounds.sweep(unused + HOUR)
+            assert writing.code is None
+        await eventually(lambda: len(gateway._connections) == 1)
+        used = await tick()
+        await reading.connection.pong()
+        [connection] = gateway._connections
+        await eventually(lambda: connection.last_heard > used)
+        gateway._rounds.sweep(used + HOUR)
         assert (await reading.read_all())[-1]["code"] == "idle"
 
 

@@ -13,6 +13,7 @@ import time
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import httpx
 import pytest
@@ -24,7 +25,7 @@ from gateway.server.progress import look
 from protocol.events import TextDelta
 from tests.server.conftest import StartGateway
 from tests.server.peers import consumer, producer, publish, ranges_of, text_delta, text_of, types_of
-from tests.server.rawpeer import PING, RawPeer, frame, raw_peer
+from tests.server.rawpeer import PING, PONG, RawPeer, frame, raw_peer
 from tests.server.stalling import say, stalled
 from tests.server.waiting import DEADLINE, eventually, turn
 
@@ -59,7 +60,7 @@ async def test_a_drain_delivers_what_is_left_and_closes_1001_with_where_to_resum
 
 
 async def test_a_drain_waits_for_a_slow_reader_that_reads(start_gateway: StartGateway) -> None:
-    gateway = await start_gateway(drain_timeout=DEADLINE, send_timeout=60.0)
+    gateway = await start_gateway(drain_timeout=DEADLINE)
     stream = gateway.hub.create("demo")
     async with stalled(gateway, "policy=block&buffer=10000") as slow:
         head = say(stream, 5000)
@@ -73,7 +74,7 @@ async def test_a_drain_waits_for_a_slow_reader_that_reads(start_gateway: StartGa
 
 
 async def test_a_drain_aborts_stalled_peers_by_drain_timeout(start_gateway: StartGateway) -> None:
-    gateway = await start_gateway(drain_timeout=0.1, send_timeout=60.0)
+    gateway = await start_gateway(drain_timeout=0.1)
     async with stalled(gateway, "policy=coalesce"), stalled(gateway, "policy=block", stream="other"):
         async with asyncio.timeout(DEADLINE):
             await gateway.drain()
@@ -93,7 +94,7 @@ async def test_a_drain_says_that_its_time_was_over_where_somebody_was_left(
 
 
 async def test_a_drain_does_not_wait_for_who_has_asked_nothing_yet(start_gateway: StartGateway) -> None:
-    gateway = await start_gateway(drain_timeout=60.0, handshake_timeout=60.0)
+    gateway = await start_gateway(drain_timeout=60.0)
     silent, halfway = await RawPeer.connect(gateway.port), await RawPeer.connect(gateway.port)
     await halfway.send(b"GET /v1/streams/demo/subscribe HTTP/1.1\r\n")
     await eventually(lambda: len(gateway._accepted) == 2)
@@ -107,7 +108,7 @@ async def test_a_drain_does_not_wait_for_who_has_asked_nothing_yet(start_gateway
 async def test_while_a_gateway_drains_probes_get_503_and_new_peers_are_told_when_to_come_back(
     start_gateway: StartGateway,
 ) -> None:
-    gateway = await start_gateway(drain_timeout=DEADLINE, send_timeout=60.0)
+    gateway = await start_gateway(drain_timeout=DEADLINE)
     stream = gateway.hub.create("demo")
     async with stalled(gateway, "policy=block&buffer=10000") as slow, httpx.AsyncClient() as http:
         say(stream, 5000)
@@ -123,8 +124,17 @@ async def test_while_a_gateway_drains_probes_get_503_and_new_peers_are_told_when
         await draining
 
 
-async def test_before_it_drains_a_gateway_can_say_for_a_while_that_it_will(start_gateway: StartGateway) -> None:
-    gateway = await start_gateway(drain_timeout=DEADLINE, drain_delay=0.3)
+async def test_before_it_drains_a_gateway_can_say_for_a_while_that_it_will(
+    start_gateway: StartGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gateway = await start_gateway(drain_timeout=2 * DEADLINE, drain_delay=DEADLINE)
+    over, slept = asyncio.Event(), []
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        await over.wait()
+
+    monkeypatch.setattr("gateway.server.gateway.asyncio", Mock(wraps=asyncio, sleep=sleep))
     async with consumer(gateway) as live, httpx.AsyncClient() as http:
         await live.read_until("caught_up")
         draining = asyncio.ensure_future(gateway.drain())
@@ -133,6 +143,8 @@ async def test_before_it_drains_a_gateway_can_say_for_a_while_that_it_will(start
         async with producer(gateway) as late:
             await publish(late, text_delta("still served"), upto=1)
             assert text_of(await live.read_until("text_delta")) == "still served"
+            assert slept == [DEADLINE]
+            over.set()
             await draining
             assert (await late.read_all())[-1]["code"] == "shutting_down"
         assert (await live.read_all())[-1]["code"] == "shutting_down"
@@ -193,16 +205,23 @@ async def test_a_peer_that_never_answers_pings_is_dropped(start_gateway: StartGa
 
 
 async def test_a_peer_that_answers_pings_or_talks_stays(start_gateway: StartGateway) -> None:
-    gateway = await start_gateway(ping_interval=0.05, ping_timeout=0.4)
+    gateway = await start_gateway()
+    interval, timeout = gateway.settings.ping_interval, gateway.settings.ping_timeout
     async with consumer(gateway) as quiet, raw_peer(gateway.port, "/v1/streams/demo/publish") as talking:
         await quiet.read_until("caught_up")
-        pings = 0
-        while pings < 4:
-            got = await talking.read_frame()
-            assert got is not None, "the gateway hung up"
-            if got.opcode == PING:
-                pings += 1
-                await talking.send(frame(PING, b"not a pong, but a sign of life"))
+        await talking.read_until("ready")
+        await eventually(lambda: len(gateway._connections) == 2)
+        for _ in range(4):
+            now = gateway.hub.now()
+            for it in gateway._connections:
+                it.last_heard = now - interval
+            gateway._rounds.sweep(now)
+            while (got := await talking.read_frame()) is not None and got.opcode != PING:
+                pass
+            await talking.send(frame(PING, b"not a pong, but a sign of life"))
+            await eventually(lambda now=now: all(it.last_heard >= now for it in gateway._connections))  # type: ignore[misc]
+            gateway._rounds.sweep(now + timeout)
+        assert len(gateway._connections) == 2
         gateway.hub.get("demo").send_nowait(TextDelta("a"))
         assert text_of(await quiet.read_until("text_delta")) == "a"
 
@@ -237,22 +256,44 @@ async def test_a_peer_that_has_yet_to_come_to_the_ping_stays_while_it_takes_what
 async def test_a_blocked_loop_is_seen_and_drops_nobody(
     start_gateway: StartGateway, logs: list[dict[str, object]]
 ) -> None:
-    timeout, times = 0.5, 3  # the peer is a process, which has to get a share of the machine within its timeout
-    gateway = await start_gateway(ping_interval=0.05, ping_timeout=timeout)
-    process = start(f"{gateway.url}/v1/streams/demo/subscribe")
-    try:
-        await eventually(lambda: len(gateway._connections) == 1)
+    gateway = await start_gateway()
+    hub, interval, blocked = gateway.hub, gateway.settings.ping_interval, 1.5 * gateway.settings.ping_timeout
+
+    def sweep(late: float = 0.0) -> None:
+        """The next sweep, so many seconds late; there are none but these."""
+        assert hub._sweep_timer is not None
+        hub._sweep_due = time.monotonic() - late
+        hub._sweep_timer.cancel()
+        hub._sweep()
+        hub._sweep_timer.cancel()
+
+    async def ping() -> float:
+        """Have the peer pinged; returns when."""
+        connection.last_heard -= interval
+        sweep()
+        while (got := await it.read_frame()) is not None and got.opcode != PING:
+            pass
+        assert connection.pinged_at is not None
+        connection.pinged_at -= blocked  # as long ago as the loop is about to have been blocked
+        return connection.pinged_at
+
+    async with raw_peer(gateway.port, "/v1/streams/demo/subscribe") as it:
+        await it.read_until("caught_up")
         [connection] = gateway._connections
-        for _ in range(times):
-            await eventually(lambda: connection.pinged_at is not None)
-            time.sleep(1.5 * timeout)  # noqa: ASYNC251 - its pong comes, and is not read
-            await eventually(lambda: connection.pinged_at is None)
-        assert connection in gateway._connections
-    finally:
-        process.kill()
-        process.wait()
-    assert len([entry for entry in logs if entry["event"] == "loop.blocked"]) >= times
-    assert gateway.hub.tally.loop_lag.sum >= times * timeout
+        for _ in range(3):
+            pinged_at = await ping()
+            it.sock.send(frame(PONG))  # which is not read before the loop's next turn
+            sweep(late=blocked)
+            await eventually(lambda since=pinged_at: connection.last_heard >= since)  # type: ignore[misc]
+            sweep()
+            assert connection.pinged_at is None
+        assert len([entry for entry in logs if entry["event"] == "loop.blocked"]) == 3
+        assert hub.tally.loop_lag.sum >= 3 * blocked
+        await ping()
+        sweep(late=blocked)
+        assert not connection.transport.is_closing()
+        sweep(late=blocked)
+        assert connection.transport.is_closing(), "whoever does not answer is judged also where the loop is always late"
 
 
 # Nothing is left

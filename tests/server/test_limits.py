@@ -86,10 +86,15 @@ async def test_a_gateway_that_is_full_still_answers_probes(start_gateway: StartG
 
 async def test_an_address_that_connects_too_often_is_told_when_to_come_again(start_gateway: StartGateway) -> None:
     gateway = await start_gateway(connection_rate=0.5, connection_burst=2)
+    now = gateway.hub.now()
+    gateway._door._now = lambda: now
     async with consumer(gateway) as reader, producer(gateway) as writing:
         for _ in range(20):
             await refused(gateway, 429, "connection_rate")
         assert int((await ask(gateway))[1]["retry-after"]) == 2
+        now += 2
+        assert (await ask(gateway))[0] == 101
+        await refused(gateway, 429, "connection_rate")
         await publish(writing, text_delta("unharmed"), upto=1)
         assert (await reader.read_until("text_delta"))[-1]["seq"] == 1
     await everybody_left(gateway)
@@ -153,7 +158,7 @@ async def test_for_one_handshake_too_many_the_oldest_is_dropped(start_gateway: S
 
 
 async def test_500_dripping_sockets_keep_nobody_out_and_are_dropped_in_time(start_gateway: StartGateway) -> None:
-    gateway = await start_gateway(max_handshakes=100, handshake_timeout=1.0)
+    gateway = await start_gateway(max_handshakes=100)
     async with consumer(gateway) as reader, producer(gateway) as writing:
         dripping = [await RawPeer.connect(gateway.port) for _ in range(500)]
         for number, it in enumerate(dripping):
@@ -164,6 +169,8 @@ async def test_500_dripping_sockets_keep_nobody_out_and_are_dropped_in_time(star
                 async with consumer(gateway) as late:
                     assert (await late.read())["type"] == "subscribed"
         assert (await reader.read_until("text_delta", seq=50))[-1]["seq"] == 50
+        assert len(gateway._door)
+        gateway._door.sweep(gateway.hub.now() + gateway.settings.handshake_timeout + 1)
         await eventually(lambda: not len(gateway._door), "that all are dropped")
         for it in dripping:
             it.close()
@@ -180,9 +187,11 @@ async def test_whatever_becomes_of_a_handshake_its_place_is_given_back(gateway: 
 
 
 async def test_a_refused_socket_that_never_asks_is_dropped_in_time(start_gateway: StartGateway) -> None:
-    gateway = await start_gateway(max_connections=1, handshake_timeout=0.1)
+    gateway = await start_gateway(max_connections=1)
     async with consumer(gateway):
         it = await RawPeer.connect(gateway.port)
+        await eventually(lambda: len(gateway._door) == 1)
+        gateway._door.sweep(gateway.hub.now() + gateway.settings.handshake_timeout + 1)
         assert await it.read_rest() == b""
         it.close()
     await everybody_left(gateway)

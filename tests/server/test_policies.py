@@ -16,8 +16,6 @@ from tests.server.rawpeer import raw_peer, text
 from tests.server.stalling import consumers_of, say, stalled
 from tests.server.waiting import DEADLINE, eventually, turn
 
-PATIENT = {"send_timeout": 60.0, "block_timeout": 60.0}
-
 
 def assert_whole(messages: list[Message], upto: int) -> None:
     """Each seq up to one is delivered, folded or in a gap; none of them twice."""
@@ -28,7 +26,7 @@ def assert_whole(messages: list[Message], upto: int) -> None:
 
 
 async def test_coalesce_gives_everything_in_few_frames(start_gateway: StartGateway) -> None:
-    gateway = await start_gateway(**PATIENT)
+    gateway = await start_gateway()
     stream = gateway.hub.create("demo")
     async with stalled(gateway, "policy=coalesce&buffer=10") as slow:
         head = say(stream, 5000)
@@ -41,7 +39,7 @@ async def test_coalesce_gives_everything_in_few_frames(start_gateway: StartGatew
 
 
 async def test_coalesce_within_its_buffer_gives_every_event_by_itself(start_gateway: StartGateway) -> None:
-    gateway = await start_gateway(**PATIENT)
+    gateway = await start_gateway()
     stream = gateway.hub.create("demo")
     async with stalled(gateway, "policy=coalesce&buffer=1000") as slow:
         head = say(stream, 100)
@@ -51,7 +49,7 @@ async def test_coalesce_within_its_buffer_gives_every_event_by_itself(start_gate
 
 
 async def test_drop_oldest_keeps_the_newest_of_its_buffer(start_gateway: StartGateway) -> None:
-    gateway = await start_gateway(**PATIENT)
+    gateway = await start_gateway()
     stream = gateway.hub.create("demo")
     async with stalled(gateway, "policy=drop_oldest&buffer=10") as slow:
         head = say(stream, 100)
@@ -63,7 +61,7 @@ async def test_drop_oldest_keeps_the_newest_of_its_buffer(start_gateway: StartGa
 
 
 async def test_drop_newest_keeps_the_oldest_of_its_buffer(start_gateway: StartGateway) -> None:
-    gateway = await start_gateway(**PATIENT)
+    gateway = await start_gateway()
     stream = gateway.hub.create("demo")
     async with stalled(gateway, "policy=drop_newest&buffer=10") as slow:
         head = say(stream, 100)
@@ -74,7 +72,7 @@ async def test_drop_newest_keeps_the_oldest_of_its_buffer(start_gateway: StartGa
 
 @pytest.mark.parametrize("policy", ["drop_oldest", "drop_newest"])
 async def test_only_deltas_are_dropped(start_gateway: StartGateway, policy: str) -> None:
-    gateway = await start_gateway(**PATIENT)
+    gateway = await start_gateway()
     stream = gateway.hub.create("demo")
     async with stalled(gateway, f"policy={policy}&buffer=1") as slow:
         say(stream, 20)
@@ -89,7 +87,7 @@ async def test_only_deltas_are_dropped(start_gateway: StartGateway, policy: str)
 
 
 async def test_a_filtered_drop_names_only_what_was_dropped_of_the_wanted(start_gateway: StartGateway) -> None:
-    gateway = await start_gateway(**PATIENT)
+    gateway = await start_gateway()
     stream = gateway.hub.create("demo")
     async with stalled(gateway, "policy=drop_oldest&buffer=5&types=text_delta,message_stop") as slow:
         head = say(stream, 50)
@@ -98,7 +96,7 @@ async def test_a_filtered_drop_names_only_what_was_dropped_of_the_wanted(start_g
 
 
 async def test_disconnect_closes_4000_and_says_where_to_resume(start_gateway: StartGateway) -> None:
-    gateway = await start_gateway(**PATIENT)
+    gateway = await start_gateway()
     stream = gateway.hub.create("demo")
     async with stalled(gateway, "policy=disconnect&buffer=10") as slow:
         head = say(stream, 11)
@@ -115,7 +113,7 @@ async def test_disconnect_closes_4000_and_says_where_to_resume(start_gateway: St
 
 
 async def test_a_disconnected_consumer_is_counted_once(start_gateway: StartGateway) -> None:
-    gateway = await start_gateway(**PATIENT)
+    gateway = await start_gateway()
     stream = gateway.hub.create("demo")
     async with stalled(gateway, "policy=disconnect&buffer=10") as slow:
         say(stream, 11)
@@ -129,7 +127,7 @@ async def test_a_disconnected_consumer_is_counted_once(start_gateway: StartGatew
 async def test_a_consumer_that_vanished_while_stalled_is_not_counted_as_disconnected(
     start_gateway: StartGateway,
 ) -> None:
-    gateway = await start_gateway(**PATIENT)
+    gateway = await start_gateway()
     stream = gateway.hub.create("demo")
     async with stalled(gateway, "policy=disconnect&buffer=10") as slow:
         slow.raw.close()
@@ -144,7 +142,7 @@ async def test_a_consumer_that_vanished_while_stalled_is_not_counted_as_disconne
 async def test_a_consumer_that_stalled_once_and_reads_again_is_not_disconnected_later(
     start_gateway: StartGateway,
 ) -> None:
-    gateway = await start_gateway(**PATIENT)
+    gateway = await start_gateway()
     stream = gateway.hub.create("demo")
     async with stalled(gateway, "policy=disconnect&buffer=10") as slow:
         await slow.raw.read_until("text_delta", seq=len(stream))
@@ -156,7 +154,7 @@ async def test_a_consumer_that_stalled_once_and_reads_again_is_not_disconnected_
 
 
 async def test_block_holds_producers_at_its_buffer_and_lets_them_go_on(start_gateway: StartGateway) -> None:
-    gateway = await start_gateway(**PATIENT)
+    gateway = await start_gateway()
     async with stalled(gateway, "policy=block&buffer=50") as slow, producer(gateway) as writing:
         await writing.say(*(text_delta("x") for _ in range(200)))
         await eventually(lambda: gateway.hub.info("demo").head == slow.cursor + 50)
@@ -174,7 +172,7 @@ async def test_block_holds_producers_at_its_buffer_and_lets_them_go_on(start_gat
 
 
 async def test_block_releases_producers_when_its_consumer_leaves(start_gateway: StartGateway) -> None:
-    gateway = await start_gateway(**PATIENT)
+    gateway = await start_gateway()
     async with stalled(gateway, "policy=block&buffer=5") as slow, producer(gateway) as writing:
         await writing.say(*(text_delta("x") for _ in range(50)))
         await eventually(lambda: gateway.hub.info("demo").head == slow.cursor + 5)
@@ -183,7 +181,7 @@ async def test_block_releases_producers_when_its_consumer_leaves(start_gateway: 
 
 
 async def test_block_timeout_closes_4000_and_releases_producers(start_gateway: StartGateway) -> None:
-    gateway = await start_gateway(block_timeout=0.1, send_timeout=60.0)
+    gateway = await start_gateway(block_timeout=0.1)
     async with stalled(gateway, "policy=block&buffer=5") as slow, producer(gateway) as writing:
         await writing.say(*(text_delta("x") for _ in range(50)))
         await writing.read_until("ack", seq=slow.cursor + 50)
@@ -192,7 +190,7 @@ async def test_block_timeout_closes_4000_and_releases_producers(start_gateway: S
 
 
 async def test_block_timeout_holds_for_a_buffer_full_of_bytes_too(start_gateway: StartGateway) -> None:
-    gateway = await start_gateway(block_timeout=0.1, send_timeout=60.0, buffer_bytes=64 * 1024)
+    gateway = await start_gateway(block_timeout=0.1, buffer_bytes=64 * 1024)
     async with stalled(gateway, "policy=block&buffer=10000") as slow, producer(gateway) as writing:
         await writing.say(*(text_delta("#" * 8192) for _ in range(20)))
         await writing.read_until("ack", seq=slow.cursor + 20)
@@ -201,7 +199,7 @@ async def test_block_timeout_holds_for_a_buffer_full_of_bytes_too(start_gateway:
 
 
 async def test_a_held_producer_is_not_taken_for_dead(start_gateway: StartGateway) -> None:
-    gateway = await start_gateway(ping_interval=0.05, ping_timeout=0.05, block_timeout=60.0, send_timeout=60.0)
+    gateway = await start_gateway()
     stream = gateway.hub.create("demo")
     async with stream.subscribe(SubscribeRequest(policy=Policy.BLOCK, buffer=1)) as slow, producer(gateway) as writing:
         first = asyncio.ensure_future(anext(slow))
@@ -209,10 +207,11 @@ async def test_a_held_producer_is_not_taken_for_dead(start_gateway: StartGateway
         await writing.say(text_delta("a"), text_delta("b"), text_delta("c"))
         await first
         [held] = gateway._connections
-        loop = asyncio.get_running_loop()
-        since = loop.time()
-        await eventually(lambda: loop.time() - since > 0.5)  # several pings long
-        assert not held.transport.is_closing()
+        await eventually(lambda: held._reading_held_by)
+        now = gateway.hub.now()
+        for pings in range(1, 5):
+            gateway._rounds.sweep(now + pings * gateway.settings.ping_interval)
+            assert not held.transport.is_closing()
         assert [(await anext(slow)).seq for _ in range(2)] == [2, 3]
         await writing.read_until("ack", seq=3)
 
@@ -221,7 +220,7 @@ async def test_a_held_producer_is_not_taken_for_dead(start_gateway: StartGateway
 async def test_a_socket_that_takes_no_byte_for_send_timeout_is_aborted(
     start_gateway: StartGateway, policy: str
 ) -> None:
-    gateway = await start_gateway(send_timeout=0.1, block_timeout=60.0)
+    gateway = await start_gateway(send_timeout=0.1)
     async with stalled(gateway, f"policy={policy}&buffer=10") as slow:
         await eventually(lambda: not gateway._connections)
         messages, code = await slow.raw.read_ending()
@@ -246,7 +245,7 @@ async def test_a_producer_that_never_reads_its_acks_is_aborted(start_gateway: St
 
 @pytest.mark.parametrize("policy", ["coalesce", "drop_newest", "drop_oldest", "disconnect"])
 async def test_invariant_7_a_stalled_consumer_holds_nobody_up(start_gateway: StartGateway, policy: str) -> None:
-    gateway = await start_gateway(**PATIENT)
+    gateway = await start_gateway()
     async with (
         consumer(gateway) as lively,
         stalled(gateway, f"policy={policy}&buffer=10") as slow,
@@ -259,7 +258,7 @@ async def test_invariant_7_a_stalled_consumer_holds_nobody_up(start_gateway: Sta
 
 async def test_a_consumer_that_is_behind_all_the_time_can_still_cancel(start_gateway: StartGateway) -> None:
     """Its socket is full again as soon as it has taken something: what it says must be read all the same."""
-    gateway = await start_gateway(**PATIENT)
+    gateway = await start_gateway()
     stream = gateway.hub.create("demo")
     async with producer(gateway) as writing, stalled(gateway, "policy=coalesce&buffer=10000") as slow:
         head = say(stream, 800, "#" * 8192)
@@ -271,7 +270,7 @@ async def test_a_consumer_that_is_behind_all_the_time_can_still_cancel(start_gat
 
 
 async def test_a_consumer_that_stalls_in_its_replay_is_not_judged(start_gateway: StartGateway) -> None:
-    gateway = await start_gateway(**PATIENT)
+    gateway = await start_gateway()
     stream = gateway.hub.create("demo")
     for _ in range(100):
         stream.send_nowait(TextDelta("#" * 8192))
@@ -283,7 +282,7 @@ async def test_a_consumer_that_stalls_in_its_replay_is_not_judged(start_gateway:
 
 
 async def test_a_consumer_that_stalls_beyond_the_retention_gets_a_gap(start_gateway: StartGateway) -> None:
-    gateway = await start_gateway(**PATIENT, retention_events=50)
+    gateway = await start_gateway(retention_events=50)
     stream = gateway.hub.create("demo")
     async with stalled(gateway, "policy=coalesce") as slow:
         head = say(stream, 200)
@@ -294,7 +293,7 @@ async def test_a_consumer_that_stalls_beyond_the_retention_gets_a_gap(start_gate
 
 
 async def test_a_stream_that_ends_under_a_stalled_consumer_is_delivered_whole(start_gateway: StartGateway) -> None:
-    gateway = await start_gateway(**PATIENT)
+    gateway = await start_gateway()
     stream = gateway.hub.create("demo")
     async with stalled(gateway, "policy=coalesce&buffer=10") as slow:
         head = say(stream, 100)

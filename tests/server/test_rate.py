@@ -84,12 +84,12 @@ def test_no_rate_lets_everybody_in_and_remembers_nobody() -> None:
 async def test_a_consumer_that_says_too_much_is_told_so_and_its_producers_are_spared(
     start_gateway: StartGateway,
 ) -> None:
-    gateway = await start_gateway(signal_rate=1.0)
+    gateway = await start_gateway(signal_rate=1e-3)
     async with producer(gateway) as writing, consumer(gateway) as reading:
         await reading.read_until("caught_up")
         await reading.say(*[{"type": "signal", "name": "cancel"}] * 5)
         answers = await reading.read_all()
-        assert [answer["type"] for answer in answers] == ["signal_result", "signal_result", "problem"]
+        assert [answer["type"] for answer in answers] == ["signal_result", "problem"]
         assert answers[-1]["code"] == "rate_limited"
         assert "signal_rate" in answers[-1]["message"]
         assert reading.code == 4002
@@ -97,4 +97,4 @@ async def test_a_consumer_that_says_too_much_is_told_so_and_its_producers_are_sp
             await other.read_until("caught_up")
             await other.say({"type": "signal", "name": "last"})
             heard = [it["name"] for it in await writing.read_until("signal", name="last") if it["type"] == "signal"]
-            assert heard == ["cancel", "cancel", "last"]
+            assert heard == ["cancel", "last"]

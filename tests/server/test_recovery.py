@@ -16,7 +16,7 @@ from protocol.events import TextDelta
 from tests.server.peers import consumer, producer, publish, ranges_of, text_delta, text_of
 from tests.server.rawpeer import RawPeer
 from tests.server.stalling import stalled
-from tests.server.waiting import eventually
+from tests.server.waiting import DEADLINE, eventually
 
 CROWD = 400
 """Clients that come back at once: two descriptors each in this process. `make bench SCENARIOS=K` does it with 5,000."""
@@ -147,17 +147,15 @@ async def test_a_crowd_whose_network_fails_is_taken_leave_of_a_few_at_a_time(
     assert not [entry for entry in logs if entry["event"] == "connection.failed"]
 
 
-async def test_a_dead_consumers_memory_is_back_within_a_second(gateway: Gateway) -> None:
-    loop = asyncio.get_running_loop()
+async def test_a_dead_consumers_memory_is_back_long_before_any_timeout(gateway: Gateway) -> None:
     async with consumer(gateway, stream="other") as neighbour, producer(gateway, stream="other") as writing:
         before = len(gateway._connections)
         async with stalled(gateway, "policy=coalesce&buffer=10") as slow:
             held = max(connection.held_bytes for connection in gateway._connections)
             assert held > 32 * 1024, "its write buffer is full"
             slow.raw.close()
-            died_at = loop.time()
+            assert min(gateway.settings.send_timeout, gateway.settings.ping_interval) > DEADLINE
             await eventually(lambda: len(gateway._connections) == before, "that it is gone")
-            assert loop.time() - died_at < 1.0
         await publish(writing, text_delta("unharmed"), upto=1)
         assert (await neighbour.read_until("text_delta"))[-1]["seq"] == 1
     assert all(connection.held_bytes < held for connection in gateway._connections)

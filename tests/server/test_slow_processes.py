@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from gateway.server import Gateway
+from gateway.server import Gateway, sending
 from protocol.messages import Policy
 from tests.server.conftest import StartGateway
 from tests.server.peers import Message, producer, publish, text_delta
@@ -109,6 +109,12 @@ def check(messages: list[Message], policy: Policy) -> None:
 def answer() -> list[dict[str, Any]]:
     stop = {"type": "message_stop", "data": {"message_id": "m", "stop_reason": "end_turn"}}
     return [*(text_delta(f"{number};{PADDING}") for number in range(EVENTS)), stop]
+
+
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that gets no share of the machine for a while is not one that does not answer the close."""
+    monkeypatch.setattr(sending, "CLOSE_TIMEOUT", 2 * DEADLINE)
 
 
 @pytest.mark.parametrize("policy", Policy)

@@ -123,12 +123,12 @@ async def test_a_policy_that_was_not_asked_for_is_nobody_s_choice(guarded: Gatew
 
 
 async def test_tokens_of_producers_stand_alone_and_are_limited(start_gateway: StartGateway, tmp_path: Path) -> None:
-    guarded = await start_gateway(auth_key=write_secret(tmp_path), signal_rate=1)
+    guarded = await start_gateway(auth_key=write_secret(tmp_path), signal_rate=1e-3)
     async with producer(guarded, token=everything()) as writing:
         await writing.say([{"type": "token", "token": everything()}])
         assert (await writing.read())["code"] == "invalid_event"
         for _ in range(4):
             await writing.say({"type": "token", "token": everything()})
         messages = await writing.read_all()
-        assert types_of(messages) == ["token_accepted", "token_accepted", "problem"]
+        assert types_of(messages) == ["token_accepted", "problem"]
         assert (messages[-1]["code"], writing.code) == ("rate_limited", 4002)
