@@ -174,7 +174,9 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     lease: Annotated[
         float, Meta(gt=0, description="Seconds a producer lost inside a message has to come back and finish it")
     ] = 10.0
-    handshake_timeout: Annotated[float, Meta(gt=0, description="Seconds a peer has for its HTTP request")] = 10.0
+    handshake_timeout: Annotated[float, Meta(gt=0, description="Seconds a peer has for TLS and its HTTP request")] = (
+        10.0
+    )
     ping_interval: Annotated[float, Meta(gt=0, description="Seconds between pings to a peer")] = 20.0
     ping_timeout: Annotated[float, Meta(gt=0, description="Seconds a peer has to answer a ping")] = 20.0
     idle_timeout: Annotated[

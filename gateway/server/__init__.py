@@ -15,7 +15,8 @@
 - `producer` — validate, number, append, acknowledge
 - `record` — what a connection leaves behind: counts, lines in the log
 - `containment` — what fails inside a connection ends it alone
-- `door` — sockets until their request is there, and those refused; `crowd` — who is one too many by what they ask
+- `door` — sockets until their request is there, and those refused; `unwrapping` — their handshake of TLS
+- `crowd` — who is one too many by what they ask
 - `limits` — how many connections there are, of whom; `forwarding` — whose they are, behind a proxy too
 - `rounds` — deadlines of connections, and what they hold
 - `flood` — how much one peer may send; `rate` — token buckets; `memory` — what connections cost, and which go

@@ -1,14 +1,15 @@
 """The door: sockets from when they are accepted until their request is there, and those that are refused at once.
 
-    accepted ──► one too many? ──yes──► its request is read past, answered, and the socket closed
-                     │no
-                     ▼
-                 handshake ──► request ──► admission
+    accepted ──► one too many? ──► [TLS] ──no──► request ──► admission
+                                     │yes
+                                     ▼
+                                  its request is read past, answered, and the socket closed
 
 A socket that has not asked for anything yet costs nearly as much as one that has, and may come from anybody. Of those
 there are at most `max_handshakes`: for one more, the one that has been silent longest is dropped, not the newcomer
 refused, so that a crowd which only drips keeps nobody out. One that came within `GRACE` is never dropped for another:
-when thousands reconnect in one moment, none of them has had time to ask.
+when thousands reconnect in one moment, none of them has had time to ask. It is counted in ticks, of which a loop that
+is late makes fewer: thousands keep it busy for seconds, in which what they sent is unread.
 """
 
 from __future__ import annotations
@@ -16,21 +17,30 @@ from __future__ import annotations
 import asyncio
 import random
 import re
-from collections.abc import Callable
+from functools import partial
 from http import HTTPStatus
-from typing import Final, Protocol, cast
+from typing import Final, NamedTuple, Protocol, cast
 
 from websockets.http11 import Response
 
 from gateway.config import Settings
+from gateway.hub import Hub
 from gateway.server.draining import retry_after
 from gateway.server.forwarding import Proxies, limited_address
 from gateway.server.http import leave_out_body, respond_problem
 from gateway.server.limits import Limits, Refusal
+from gateway.server.tls import ServerTls
+from gateway.server.unwrapping import Unwrapping
 from gateway.telemetry import get_logger
 
 GRACE: Final = 1.0
 """Seconds a socket has for its request, however many come: several times what one needs over a bad line."""
+
+TLS_GRACE: Final = 5.0
+"""The same where there is TLS: whoever comes back with thousands of connections has a millisecond's work for each."""
+
+TICK: Final = 0.05
+"""Seconds between two ticks, as long as somebody waits; less than a turn of the loop that reads a thousand requests."""
 
 MAX_REQUEST: Final = 16 * 1024
 """Bytes of a request that are read past before it is refused all the same."""
@@ -42,16 +52,8 @@ busy, and whoever looks why must see."""
 log = get_logger()
 
 
-class Waiting(Protocol):
-    """Serves a socket that has not asked for anything yet."""
-
-    @property
-    def transport(self) -> asyncio.Transport:
-        """The socket's transport."""
-
-
-class Served(Waiting, Protocol):
-    """Serves a socket that may be refused."""
+class Served(Protocol):
+    """Serves a socket, or refuses it."""
 
     def let_in(self, transport: asyncio.Transport) -> None:
         """Serve it."""
@@ -60,31 +62,42 @@ class Served(Waiting, Protocol):
         """Take what it sent."""
 
 
+class Waiting(NamedTuple):
+    """A socket that has not asked for anything yet.
+
+    Attributes:
+        transport: its own, or that of TLS.
+        since: monotonic seconds at which it came.
+        tick: which it was then.
+    """
+
+    transport: asyncio.Transport
+    since: float
+    tick: int
+
+
 class Door:
     """The door of one gateway.
 
     Args:
         settings: how many sockets may be in their handshake, and how long.
+        tls: the certificates, where there are any.
         limits: who is one too many.
         proxies: whose word is taken for where a request came from.
-        now: gives monotonic seconds.
-        refused: told the status of each refusal.
+        hub: its clock, and where refusals are counted.
     """
 
-    def __init__(
-        self,
-        settings: Settings,
-        limits: Limits,
-        proxies: Proxies,
-        now: Callable[[], float],
-        refused: Callable[[int], None],
-    ) -> None:
+    def __init__(self, settings: Settings, tls: ServerTls | None, limits: Limits, proxies: Proxies, hub: Hub) -> None:
         self._settings = settings
+        self._tls = tls
+        self._grace = GRACE if tls is None else TLS_GRACE
         self._limits = limits
         self._proxies = proxies
-        self._now = now
-        self._refused = refused
-        self._waiting: dict[Waiting, float] = {}  # since when, longest first
+        self._now = hub.now
+        self._tally = hub.tally
+        self._waiting: dict[Served, Waiting] = {}  # who has waited longest first
+        self._tick = 0
+        self._ticking: asyncio.TimerHandle | None = None
         self._dropped = 0  # since the last sweep
 
     def __len__(self) -> int:
@@ -103,54 +116,73 @@ class Door:
         refusal = self._limits.come(served)
         if refusal is None and host and not self._proxies.trusts(host):
             refusal = self._limits.identify(served, limited_address(host), now)
-        if refusal is None:
-            self._wait(served, now)
+        guest = served
+        if refusal is not None:
+            self._limits.leave(served)
+            guest = RefusedSocket(self, refusal, served)
+        self._wait(guest, transport, now)
+        if self._tls is not None:
+            Unwrapping(transport, self._tls, self._settings, partial(self._let_in, guest), partial(self.leave, guest))
+        elif refusal is None:
             served.let_in(transport)
         else:
-            self._limits.leave(served)
-            refused = RefusedSocket(self, refusal, served, transport)
-            self._wait(refused, now)
-            transport.set_protocol(refused)
+            self._let_in(guest, transport)
 
     def admit_probe(self, refused: RefusedSocket, served: Served, request: bytes) -> None:
         """Let in a socket that was refused, as what it asks is answered all the same."""
         self.leave(refused)
-        self._wait(served, self._now())
-        refused.transport.set_protocol(cast("asyncio.BaseProtocol", served))
-        served.let_in(refused.transport)
-        served.data_received(request)
+        self._wait(served, refused.transport, self._now())
+        self._let_in(served, refused.transport, request)
 
-    def _wait(self, waiting: Waiting, now: float) -> None:
-        self._waiting[waiting] = now
+    def _let_in(self, guest: Served, transport: asyncio.Transport, data: bytes = b"") -> None:
+        """Have a socket served, or refused, that another protocol was there for, and hand over what that heard."""
+        waiting = self._waiting[guest]
+        self._waiting[guest] = Waiting(transport, waiting.since, waiting.tick)
+        transport.set_protocol(cast("asyncio.BaseProtocol", guest))
+        guest.let_in(transport)
+        if data:
+            guest.data_received(data)
+
+    def _wait(self, guest: Served, transport: asyncio.Transport, now: float) -> None:
+        self._waiting[guest] = Waiting(transport, now, self._tick)
+        if self._ticking is None:
+            self._tick_later()
         if len(self._waiting) > self._settings.max_handshakes:
-            self._drop_oldest(now)
+            self._drop_oldest()
 
-    def _drop_oldest(self, now: float) -> None:
-        oldest = next(iter(self._waiting))
-        if now - self._waiting[oldest] >= GRACE:
-            del self._waiting[oldest]
+    def _drop_oldest(self) -> None:
+        guest, oldest = next(iter(self._waiting.items()))
+        if (self._tick - oldest.tick) * TICK >= self._grace:
+            del self._waiting[guest]
             oldest.transport.abort()
             self._dropped += 1
 
-    def asked(self, waiting: Waiting) -> None:
-        """The request of a socket is there."""
-        self._waiting.pop(waiting, None)
+    def _tick_later(self) -> None:
+        self._ticking = asyncio.get_running_loop().call_later(TICK, self._count_tick) if self._waiting else None
 
-    def leave(self, waiting: Waiting) -> None:
+    def _count_tick(self) -> None:
+        self._tick += 1
+        self._tick_later()
+
+    def asked(self, guest: Served) -> None:
+        """The request of a socket is there."""
+        self._waiting.pop(guest, None)
+
+    def leave(self, guest: Served) -> None:
         """A socket is gone, or will not be served: it takes up nothing any more. Twice changes nothing."""
-        self._waiting.pop(waiting, None)
-        self._limits.leave(waiting)
+        self._waiting.pop(guest, None)
+        self._limits.leave(guest)
 
     def answered(self, status: int) -> None:
         """A socket was refused."""
-        self._refused(status)
+        self._tally.refuse(status)
 
     def sweep(self, now: float) -> None:
         """Drop who has not asked for anything within `handshake_timeout`."""
-        for waiting, since in tuple(self._waiting.items()):
-            if now - since < self._settings.handshake_timeout:
+        for guest, waiting in tuple(self._waiting.items()):
+            if now - waiting.since < self._settings.handshake_timeout:
                 break
-            self._waiting.pop(waiting, None)
+            self._waiting.pop(guest, None)
             waiting.transport.abort()
         if self._dropped:
             log.warning("handshakes.dropped", dropped=self._dropped, max_handshakes=self._settings.max_handshakes)
@@ -158,7 +190,7 @@ class Door:
 
     def abort(self) -> None:
         """Drop every socket that waits."""
-        for waiting in tuple(self._waiting):
+        for waiting in tuple(self._waiting.values()):
             waiting.transport.abort()
 
 
@@ -171,16 +203,20 @@ class RefusedSocket(asyncio.Protocol):
         door: where it waits.
         refusal: why.
         served: would serve it, and does where it asks for what is answered all the same.
-        transport: the socket's transport.
     """
 
-    def __init__(self, door: Door, refusal: Refusal, served: Served, transport: asyncio.Transport) -> None:
-        self.transport = transport
+    transport: asyncio.Transport
+
+    def __init__(self, door: Door, refusal: Refusal, served: Served) -> None:
         self._door = door
         self._refusal = refusal
         self._served = served
         self._request = b""
         self._is_answered = False
+
+    def let_in(self, transport: asyncio.Transport) -> None:
+        """Hear what it asks."""
+        self.transport = transport
 
     def data_received(self, data: bytes) -> None:
         """A part of its request; what is asked matters for probes alone."""

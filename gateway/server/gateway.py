@@ -82,7 +82,7 @@ class Gateway:
         self._guard = Guard(self.settings, clock)
         self._limits = Limits(self.settings)
         self._proxies = Proxies(self.settings.trusted_proxies, self.settings.forwarded_header)
-        self._door = Door(self.settings, self._limits, self._proxies, self.hub.now, self.hub.tally.refuse)
+        self._door = Door(self.settings, self._tls, self._limits, self._proxies, self.hub)
         crowd = Crowd(self.hub, self._limits, self._proxies)
         self._rounds = Rounds(self.settings, self.hub, self._guard, self._door, self._connections)
         self._admission = Admission(self._guard, self.hub, self._exposition.render, self._door, crowd)
@@ -93,7 +93,7 @@ class Gateway:
             if self._owns_hub:
                 await stack.enter_async_context(self.hub)
             await stack.enter_async_context(self._guard)
-            self._servers = await listen(self.settings, self._sockets, self._tls, self._open_server)
+            self._servers = await listen(self.settings, self._sockets, self._open_server)
             self._owned = stack.pop_all()
         self.hub.sweep_regularly(self._rounds)
         return self
@@ -247,7 +247,7 @@ class Gateway:
         for server in self._servers:
             server.close(close_connections=False)
         self.abort()
-        with suppress(TimeoutError):  # of a peer inside its TLS handshake nobody has the transport yet
+        with suppress(TimeoutError):  # whoever is left must not hold the end up
             async with asyncio.timeout(LEAVE_TIMEOUT):
                 for server in self._servers:
                     await server.wait_closed()

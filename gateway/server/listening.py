@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Final
+from typing import Final
 
 from websockets.asyncio.server import Server
 
 from gateway.config import ConfigError, Settings
 from gateway.server.exposure import check_exposure
-from gateway.server.tls import ServerTls
 
 SEND_BUFFER: Final = 64 * 1024
 """SO_SNDBUF asked for. Linux doubles it: 128 KiB, so that a lag shows in the cursor and not in the kernel."""
@@ -23,21 +22,15 @@ libuv reads up to 8 MiB from one socket before any other is served, and consumer
 BACKLOG: Final = 4096
 """Connections the kernel may hold before they are accepted: a reconnect storm comes all at once."""
 
-TLS_CLOSE_TIMEOUT: Final = 5.0
-"""Seconds a peer has for the farewell of TLS; nothing of the stream is left to take then."""
-
 OpenServer = Callable[..., Awaitable[Server]]
 
 
-async def listen(
-    settings: Settings, given: Sequence[socket.socket], tls: ServerTls | None, open_server: OpenServer
-) -> list[Server]:
+async def listen(settings: Settings, given: Sequence[socket.socket], open_server: OpenServer) -> list[Server]:
     """Listen on the sockets given, otherwise on every address of the host.
 
     Args:
         settings: host and port; whether being open to a network is meant.
         given: sockets that somebody else has bound, such as systemd.
-        tls: certificates; None is plain HTTP.
         open_server: `serve` of websockets, with everything that doesn't concern the socket; called once for the host,
             or once for each socket given.
 
@@ -46,18 +39,11 @@ async def listen(
         OSError: the host can't be resolved, or not be listened on.
         UnicodeError: the host is no host name.
     """
-    options: dict[str, Any] = {"backlog": BACKLOG}
-    if tls is not None:
-        options |= {
-            "ssl": tls.context,
-            "ssl_handshake_timeout": settings.handshake_timeout,
-            "ssl_shutdown_timeout": TLS_CLOSE_TIMEOUT,
-        }
     addresses = await find_addresses(settings, given)
     if given:
-        servers = [await open_server(sock=it, **options) for it in given]
+        servers = [await open_server(sock=it, backlog=BACKLOG) for it in given]
     else:
-        servers = [await open_server(host=addresses, port=settings.port, **options)]
+        servers = [await open_server(host=addresses, port=settings.port, backlog=BACKLOG)]
     for server in servers:
         for listener in server.sockets:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)  # accepted sockets inherit both

@@ -1,7 +1,7 @@
 """TLS of the listening side: certificates from files, exchanged while connections stay.
 
-A handshake looks up the context of the moment: connections keep the one they began with, and a bad file leaves the
-present one in place. Loading new files into a context in use would not do: a key that doesn't match is found when the
+A handshake begins with the context of the moment: connections keep theirs, and a bad file leaves the present one in
+place. Loading new files into a context in use would not do: a key that doesn't match is found when the
 certificate is in already, and authorities can only be added.
 """
 
@@ -27,7 +27,7 @@ class ServerTls:
         ConfigError: a file can't be used.
 
     Attributes:
-        context: what to listen with.
+        context: what a handshake begins with now.
     """
 
     @classmethod
@@ -37,9 +37,7 @@ class ServerTls:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._current = make_context(settings)
         self.context = make_context(settings)
-        self.context.sni_callback = self._use_current
 
     def reload(self) -> None:
         """Read the files again: handshakes from now on use what is in them.
@@ -47,11 +45,7 @@ class ServerTls:
         Raises:
             ConfigError: a file can't be used; the certificates stay as they are.
         """
-        self._current = make_context(self._settings)
-
-    def _use_current(self, handshake: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
-        """Called by every handshake, with or without a server name."""
-        handshake.context = self._current
+        self.context = make_context(self._settings)
 
 
 def make_context(settings: Settings) -> ssl.SSLContext:

@@ -26,8 +26,8 @@ from gateway.server.tls import ServerTls, make_context
 from protocol.events import Event, TextDelta
 from tests.certificates import Certificates, make_certificates
 from tests.server.conftest import StartGateway
-from tests.server.rawpeer import HANDSHAKE
 from tests.server.stalling import consumers_of, say
+from tests.server.tlspeer import TlsPeer
 from tests.server.waiting import DEADLINE, eventually, turn
 
 
@@ -181,66 +181,14 @@ async def test_a_reload_of_other_authorities_shuts_out_who_has_only_the_old_ones
 # Flow control
 
 
-class TlsReader:
-    """A consumer over TLS that reads only when told to: below the library that would read ahead."""
-
-    def __init__(self, sock: socket.socket, context: ssl.SSLContext) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._sock = sock
-        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname="127.0.0.1")
-        self.data = b""
-        self.is_over = False
-
-    def close(self) -> None:
-        self._sock.close()
-
-    async def upgrade(self, path: str) -> None:
-        while True:
-            try:
-                self._tls.do_handshake()
-                break
-            except ssl.SSLWantReadError:
-                await self._exchange()
-        self._tls.write(HANDSHAKE.format(path=path, headers="").encode())
-        await self._loop.sock_sendall(self._sock, self._outgoing.read())
-
-    async def _exchange(self) -> None:
-        if data := self._outgoing.read():
-            await self._loop.sock_sendall(self._sock, data)
-        async with asyncio.timeout(DEADLINE):
-            try:
-                got = await self._loop.sock_recv(self._sock, 65536)
-            except ConnectionResetError:
-                got = b""
-        if got:
-            self._incoming.write(got)
-        else:
-            self._incoming.write_eof()
-
-    async def read_until(self, mark: bytes) -> None:
-        while mark not in self.data and not self.is_over:
-            try:
-                data = self._tls.read(65536)
-                self.data += data
-                self.is_over = not data
-            except ssl.SSLWantReadError:
-                await self._exchange()
-            except ssl.SSLError:
-                self.is_over = True
-
-
 @asynccontextmanager
 async def stalled_over_tls(
     gateway: Gateway, certificates: Certificates, query: str
-) -> AsyncIterator[tuple[TlsReader, LocalStream]]:
+) -> AsyncIterator[tuple[TlsPeer, LocalStream]]:
     """A consumer over TLS that caught up and then stopped reading until the gateway felt it."""
     local = gateway.hub.get_or_create("demo")
-    with socket.socket() as sock:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        sock.setblocking(False)
-        await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", gateway.port))
-        reader = TlsReader(sock, certificates.context())
+    reader = await TlsPeer.connect(gateway.port, certificates.context(), receive_buffer=4096)
+    try:
         await reader.upgrade(f"/v1/streams/demo/subscribe?{query}")
         await reader.read_until(b"caught_up")
         [seen] = consumers_of(gateway)
@@ -250,6 +198,8 @@ async def stalled_over_tls(
             await turn(3)
         assert seen.subscription.cursor * 10_000 < 600_000, "what hides in buffers is bounded"
         yield reader, local
+    finally:
+        reader.close()
 
 
 async def test_a_slow_consumer_over_tls_is_felt_and_told(
