@@ -111,7 +111,10 @@ async def test_the_probe_tells_ready_from_draining_from_absent() -> None:
     assert (status, "refused" in said) == (1, True)
 
 
-async def test_the_probe_asks_over_tls_where_the_gateway_has_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize("wants_certificates", [False, True])
+async def test_the_probe_asks_over_tls_where_the_gateway_has_it(tmp_path: Path, *, wants_certificates: bool) -> None:
     files = make_certificates(tmp_path)
-    async with Gateway(make_settings({"port": 0, "drain_timeout": 0, **files.settings})) as gateway:
-        assert (await asyncio.to_thread(probe, gateway.port, DELTAWIRE_TLS_CERT=files.cert))[0] == 0
+    asking = {"tls_client_ca": files.ca} if wants_certificates else {}
+    async with Gateway(make_settings({"port": 0, "drain_timeout": 0, **files.settings, **asking})) as gateway:
+        said = await asyncio.to_thread(probe, gateway.port, DELTAWIRE_TLS_CERT=files.cert)
+        assert said == (0, '200 {"status":"ok"}')

@@ -57,6 +57,7 @@ class Admission:
         self.is_draining = False
         self._steps: tuple[Step, ...] = (
             crowd.check_address,
+            guard.check_certificate,
             guard.check_origin,
             guard.identify,
             crowd.check_token,

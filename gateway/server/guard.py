@@ -1,6 +1,6 @@
 """Who may connect, what they may do, and for how long (SPEC §11).
 
-Three steps of admission, and what happens to a token afterwards: it is replaced on the connection, or expires. What a
+Four steps of admission, and what happens to a token afterwards: it is replaced on the connection, or expires. What a
 grant allows is asked when a connection is made, when its token is replaced, and for each signal; never for an event.
 """
 
@@ -43,6 +43,7 @@ class Guard:
         self._authenticator = open_authenticator(settings, clock)
         self._origins = parse_origins(settings.allowed_origins)
         self._may_query = settings.auth_query_token
+        self._wants_certificate = bool(settings.tls_client_ca)
         self._clock = clock
 
     async def __aenter__(self) -> Self:
@@ -64,6 +65,17 @@ class Guard:
             self._authenticator.reload()
 
     # Steps of admission
+
+    def check_certificate(self, asked: Asked) -> Response | None:
+        """Refuse who has shown no certificate where one is asked for; a bad one did not survive the TLS handshake."""
+        if not self._wants_certificate or asked.is_open:
+            return None
+        if asked.connection.transport.get_extra_info("peercert"):
+            return None
+        return respond_problem(
+            HTTPStatus.FORBIDDEN,
+            "a client certificate is needed (tls_client_ca): show one; commands do with --tls-client-cert",
+        )
 
     def check_origin(self, asked: Asked) -> Response | None:
         """Refuse pages of sites that are not allowed."""
@@ -99,7 +111,10 @@ class Guard:
         action = Action.SUBSCRIBE if asked.target.tail == "/subscribe" else Action.PUBLISH
         if asked.connection.grant.may(action, asked.target.stream_id):
             return None
-        return respond_problem(HTTPStatus.FORBIDDEN, f"the token does not allow to {action} to this stream")
+        return respond_problem(
+            HTTPStatus.FORBIDDEN,
+            f"the token does not allow to {action} to this stream: it needs `{action}` of it",
+        )
 
     # Later
 

@@ -248,24 +248,31 @@ _STREAM_ROUTES: dict[str, dict[str, Handler]] = {
 }
 
 
-def _anybody(_grant: Grant, _stream_id: str) -> bool:
-    return True
+class Need(NamedTuple):
+    """What a token must allow for a request.
+
+    Attributes:
+        is_met: whether a grant does, for a stream id.
+        words: what it is, for who lacks it.
+    """
+
+    is_met: Callable[[Grant, str], bool]
+    words: str
 
 
 def _check_permission(handle: Handler, grant: Grant, stream_id: str) -> None:
-    if not _PERMITTED.get(handle, _anybody)(grant, stream_id):
-        raise WireError(ProblemCode.FORBIDDEN, "the token does not allow this")
+    need = _NEEDS.get(handle)
+    if need is not None and not need.is_met(grant, stream_id):
+        raise WireError(ProblemCode.FORBIDDEN, f"the token does not allow this: it needs {need.words}")
 
 
-def _may_administer(grant: Grant, stream_id: str) -> bool:
-    return grant.may(Action.ADMIN, stream_id)
+_ADMIN = Need(lambda grant, stream_id: grant.may(Action.ADMIN, stream_id), "`admin` of this stream")
 
-
-_PERMITTED: dict[Handler, Callable[[Grant, str], bool]] = {
-    _info: Grant.may_see,
-    _create: _may_administer,
-    _close: _may_administer,
-    _events: lambda grant, stream_id: grant.may(Action.SUBSCRIBE, stream_id),
-    _metrics: lambda grant, _: grant.may_administer_all,
+_NEEDS: dict[Handler, Need] = {
+    _info: Need(Grant.may_see, "`subscribe` or `admin` of this stream"),
+    _create: _ADMIN,
+    _close: _ADMIN,
+    _events: Need(lambda grant, stream_id: grant.may(Action.SUBSCRIBE, stream_id), "`subscribe` of this stream"),
+    _metrics: Need(lambda grant, _: grant.may_administer_all, "`admin` of all streams (`*`)"),
 }
 """Who may ask for what; `_list` shows what may be seen, the rest is nobody's secret."""

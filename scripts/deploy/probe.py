@@ -1,8 +1,8 @@
 """Ask the gateway of this machine whether it is ready: for a container's HEALTHCHECK, which has no curl.
 
 Reads the port and whether there is TLS from the gateway's own variables. The certificate is not judged: it names the
-address that clients use, and this is not one of them. With `tls_client_ca` the gateway answers nobody without a
-certificate, so leave the check out, or give it one.
+address that clients use, and this is not one of them. None is shown either: who asks for health needs none, even with
+`tls_client_ca`.
 """
 
 from __future__ import annotations

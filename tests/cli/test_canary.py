@@ -1,4 +1,4 @@
-"""Tokens and keys reach no log, metric or answer, wherever they are sent and whatever is wrong (SPEC §11.5)."""
+"""Tokens and keys reach no log, metric or answer, wherever they are sent and whatever is wrong (SPEC §11.6)."""
 
 from __future__ import annotations
 
