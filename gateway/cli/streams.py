@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from ssl import SSLContext, create_default_context
 from typing import Any, TypeAlias, TypeVar
 from urllib.parse import quote
@@ -16,6 +15,8 @@ from gateway.cli.ending import Failure
 from gateway.cli.options import POLICY, examples, stream_argument, url_option
 from gateway.cli.render import make_printable
 from gateway.cli.trust import tls_options
+from gateway.client import ClientError
+from gateway.client.connection import HUNG_UP, hint_of, judge_attempt
 from protocol.addresses import MAX_BUFFER, PREFIX
 
 TIMEOUT = 10.0
@@ -26,8 +27,6 @@ COLUMNS = ("id", "head", "events", "bytes", "consumers", "producers", "closed", 
 
 Info: TypeAlias = dict[str, Any]
 Answer = TypeVar("Answer", Info, list[Info])
-
-_ERRNO = re.compile(r"^\[Errno \d+\] ")
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print what the gateway answers, as JSON.")
 
@@ -133,10 +132,26 @@ def _ask(  # noqa: PLR0913, PLR0917 - what a request is made of
     except UnicodeError:
         raise Failure("the token has a character that no token has") from None
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise Failure(f"no gateway at {url}: {_ERRNO.sub('', str(error)).lower()}") from None
+        raise Failure(_explain(error, url, tls)) from None
     if not response.is_success:
         raise Failure(f"{_problem(response)} (HTTP {response.status_code})")
     return response.text
+
+
+def _explain(error: Exception, url: str, tls: SSLContext | None) -> str:
+    """Why there was no answer, in the words of the commands that follow streams."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, OSError):
+        cause = cause.__cause__ or cause.__context__  # httpcore takes its cause away
+    if cause is not None:
+        verdict = judge_attempt(cause, hint_of(url, tls))
+        if isinstance(verdict, ClientError):
+            return str(verdict)
+    elif isinstance(error, httpx.RemoteProtocolError):
+        verdict = HUNG_UP + hint_of(url, tls)
+    else:
+        verdict = str(error).lower()
+    return f"no gateway at {url}: {verdict}"
 
 
 def _problem(response: httpx.Response) -> str:

@@ -41,6 +41,13 @@ OPEN_TIMEOUT: Final = 10.0
 PING_INTERVAL: Final = 20.0
 """Seconds between pings, and to answer one; a gateway that vanished without a word is noticed after both."""
 
+HUNG_UP: Final = "the connection was closed during the handshake"
+"""Why there is no connection where nothing more is known."""
+
+_NOT_TLS = (
+    "WRONG_VERSION_NUMBER",
+    "RECORD_LAYER_FAILURE",
+)  # what OpenSSL calls an answer in plain text, by its version
 _RETRIED_STATUS = frozenset({429, 500, 502, 503, 504})
 _SECONDS = re.compile(r"[0-9]{1,6}", re.ASCII)
 _ERRNO = re.compile(r"\[Errno (\d+)\]")  # asyncio joins several attempts of one host name into one message
@@ -116,7 +123,8 @@ class Connector:
             return connection
 
     def _judge_attempt(self, error: OSError | WebSocketException) -> str | ClientError:
-        failure = judge_attempt(error)
+        hint = "" if self._was_open else hint_of(self._url, self._tls)
+        failure = judge_attempt(error, hint)
         is_unauthorized = isinstance(failure, Refused) and failure.code == HTTPStatus.UNAUTHORIZED
         if is_unauthorized and self._was_open and self.tokens.note_refusal():
             return str(failure)  # it ended on the way, or the function had kept it for too long
@@ -191,24 +199,45 @@ async def close(connection: ClientConnection) -> None:
             pass  # closed; or another task is reading, and finds out by itself
 
 
-def judge_attempt(error: OSError | WebSocketException) -> str | ClientError:
-    """Why connecting failed: the reason where it can be tried again, otherwise what to raise."""
+def hint_of(url: str, tls: ssl.SSLContext | None) -> str:
+    """Why a gateway that was never reached may hang up on a handshake, in words that follow others; often empty.
+
+    Args:
+        url: its address.
+        tls: whom to trust there and what to show, where that was said.
+    """
+    if not url.startswith("wss:"):
+        return "; if the gateway has TLS, its address begins with wss://"
+    return "" if tls is None else "; it may not trust the client certificate, where one was shown"
+
+
+def judge_attempt(error: OSError | WebSocketException, hint: str = "") -> str | ClientError:
+    """Why connecting failed: the reason where it can be tried again, otherwise what to raise.
+
+    Args:
+        error: what it failed with.
+        hint: what to say beside it where the gateway only hung up.
+    """
     match error:
-        case ssl.SSLCertVerificationError():
-            return ProtocolFault(f"the gateway's certificate is not trusted: {error.verify_message}")
-        case ssl.SSLError() if not isinstance(error, ssl.SSLEOFError):
-            return ProtocolFault(
-                f"no TLS with what answers there: {(error.reason or 'failed').replace('_', ' ').lower()}"
-            )
+        case ssl.SSLEOFError() | ConnectionResetError() | InvalidMessage(__cause__=EOFError()):
+            return HUNG_UP + hint
+        case ssl.SSLError():
+            return _judge_tls(error)
         case OSError():
             return _explain(error)
         case InvalidStatus():
             status, text = error.response.status_code, _body_text(error.response)
             return f"HTTP {status}: {text}" if status in _RETRIED_STATUS else refusal(status, text)
-        case InvalidMessage() if isinstance(error.__cause__, EOFError):
-            return "the connection was closed during the handshake"
         case _:
             return ProtocolFault(f"what answers is not a gateway: {error}")
+
+
+def _judge_tls(error: ssl.SSLError) -> ProtocolFault:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return ProtocolFault(f"the gateway's certificate is not trusted: {error.verify_message}")
+    why = (error.reason or "failed").replace("_", " ").lower()
+    other = "; an address without TLS begins with ws://" if error.reason in _NOT_TLS else ""
+    return ProtocolFault(f"no TLS with what answers there: {why}{other}")
 
 
 def retry_after(error: Exception) -> float:

@@ -48,7 +48,50 @@ async def test_a_gateway_that_asks_for_a_certificate_gets_ours(run: Run, certifi
         assert (done.status, len(done.errors.splitlines())) == (1, 1)
 
 
-@pytest.mark.parametrize("command", [("tail", "demo"), ("publish", "demo"), ("streams", "list")])
+COMMANDS = [("tail", "demo"), ("publish", "demo"), ("streams", "list")]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+async def test_an_address_of_the_wrong_kind_is_one_line_that_says_what_to_use(
+    run: Run, gateway: str, certificates: Certificates, command: tuple[str, ...]
+) -> None:
+    async with Gateway(make_settings({"port": 0, "drain_timeout": 0, **certificates.settings})) as with_tls:
+        url = f"ws://127.0.0.1:{with_tls.port}"
+        done = await run(*command, f"--url={url}")
+        why = "the connection was closed during the handshake; if the gateway has TLS, its address begins with wss://"
+        assert done == (1, "", f"deltawire: error: no gateway at {url}: {why}\n")
+    done = await run(*command, f"--url={gateway.replace('ws:', 'wss:')}")
+    assert (done.status, len(done.errors.splitlines())) == (1, 1)
+    assert done.errors.startswith("deltawire: error: no TLS with what answers there: ")
+    assert done.errors.endswith("; an address without TLS begins with ws://\n")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+async def test_a_missing_client_certificate_is_one_line_that_says_how_to_show_one(
+    run: Run, certificates: Certificates, command: tuple[str, ...]
+) -> None:
+    settings = {"port": 0, "drain_timeout": 0, **certificates.settings, "tls_client_ca": certificates.ca}
+    async with Gateway(make_settings(settings)) as gateway:
+        done = await run(*command, f"--url={gateway.url}", f"--tls-ca={certificates.ca}")
+    assert (done.status, len(done.errors.splitlines())) == (1, 1)
+    assert "a client certificate is needed (tls_client_ca)" in done.errors
+    assert "--tls-client-cert" in done.errors
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+async def test_a_certificate_the_gateway_does_not_trust_is_one_line(
+    run: Run, certificates: Certificates, tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    stranger = make_certificates(tmp_path / "others")
+    settings = {"port": 0, "drain_timeout": 0, **certificates.settings, "tls_client_ca": certificates.ca}
+    shown = (f"--tls-client-cert={stranger.client_cert}", f"--tls-client-key={stranger.client_key}")
+    async with Gateway(make_settings(settings)) as gateway:
+        done = await run(*command, f"--url={gateway.url}", f"--tls-ca={certificates.ca}", *shown)
+    assert (done.status, len(done.errors.splitlines())) == (1, 1)
+    assert "it may not trust the client certificate" in done.errors
+
+
+@pytest.mark.parametrize("command", COMMANDS)
 async def test_an_unknown_authority_is_one_line(run: Run, certificates: Certificates, command: tuple[str, ...]) -> None:
     async with Gateway(make_settings({"port": 0, "drain_timeout": 0, **certificates.settings})) as gateway:
         done = await run(*command, f"--url={gateway.url}")

@@ -133,8 +133,27 @@ async def test_commands_tell_what_the_gateway_refuses(run: Run, serve: Serve, tm
         assert (bare.status, "a token is needed" in bare.errors) == (1, True), bare
         expired = await run(*command, "--url", served.url, "--token", everything(-5))
         assert (expired.status, "the token has expired" in expired.errors) == (1, True), expired
-    small = await run("streams", "create", "demo", "--url", served.url, "--token", token(subscribe=["*"]))
-    assert (small.status, "the token does not allow this" in small.errors) == (1, True), small
+
+
+@pytest.mark.parametrize(
+    ("arguments", "needed"),
+    [
+        (("tail", "demo"), "`subscribe`"),
+        (("publish", "demo"), "`publish`"),
+        (("streams", "create", "demo"), "`admin`"),
+        (("streams", "close", "demo"), "`admin`"),
+        (("streams", "info", "demo"), "`subscribe` or `admin`"),
+    ],
+)
+async def test_commands_tell_what_the_token_lacks(
+    run: Run, serve: Serve, tmp_path: Path, arguments: tuple[str, ...], needed: str
+) -> None:
+    served = await serve("--port", "0", "--auth-key", write_secret(tmp_path))
+    small = await run(*arguments, "--url", served.url, "--token", token(signal=["*"]))
+    assert (small.status, len(small.errors.splitlines())) == (1, 1)
+    assert "the token does not allow" in small.errors
+    assert f"it needs {needed} of " in small.errors
+    assert small.errors.endswith("(HTTP 403)\n")
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import ssl
 
 import pytest
 from websockets.datastructures import Headers
@@ -16,7 +17,7 @@ from websockets.exceptions import (
 from websockets.frames import Close
 from websockets.http11 import Response
 
-from gateway.client.connection import judge_attempt, judge_close, retry_after
+from gateway.client.connection import HUNG_UP, hint_of, judge_attempt, judge_close, retry_after
 from gateway.client.errors import Fenced, ProtocolFault, Refused, StreamClosed
 from protocol.messages import Problem
 
@@ -40,7 +41,8 @@ def problem(code: str, message: str) -> Problem:
         (OSError("Multiple exceptions: [Errno 111] Connect call failed, [Errno 111] …"), "connection refused"),
         (TimeoutError("timed out during opening handshake"), "timed out during opening handshake"),
         (OSError(-2, "Name or service not known"), "Name or service not known"),
-        (ConnectionResetError(), "ConnectionResetError"),
+        (ConnectionResetError(), HUNG_UP),
+        (ssl.SSLEOFError(8, "EOF occurred in violation of protocol"), HUNG_UP),
         (status(503, body=b'{"title":"busy","detail":"the gateway is full"}'), "HTTP 503: the gateway is full"),
         (status(429, body=b'{"title":"slow down"}'), "HTTP 429: slow down"),
         (status(502, "Bad Gateway", b"<html>"), "HTTP 502: Bad Gateway"),
@@ -65,7 +67,14 @@ def test_a_refusal_that_does_not_say_how_long_and_a_lost_network_say_nothing() -
 def test_an_end_inside_the_handshake_is_tried_again() -> None:
     error = InvalidMessage("did not receive a valid HTTP response")
     error.__cause__ = EOFError()
-    assert judge_attempt(error) == "the connection was closed during the handshake"
+    assert judge_attempt(error) == HUNG_UP
+
+
+def test_a_gateway_that_only_hangs_up_is_explained_by_its_address() -> None:
+    assert judge_attempt(ConnectionResetError(), hint_of("ws://g", None)).endswith("begins with wss://")  # type: ignore[union-attr]
+    assert judge_attempt(ConnectionResetError(), hint_of("wss://g", None)) == HUNG_UP
+    assert "client certificate" in hint_of("wss://g", ssl.create_default_context())
+    assert judge_attempt(TimeoutError("timed out"), hint_of("ws://g", None)) == "timed out"
 
 
 @pytest.mark.parametrize(
