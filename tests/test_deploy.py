@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.cli.environment import known_variables
 from gateway.config import Settings, make_settings
 from gateway.server import Gateway
 from tests.certificates import make_certificates
@@ -84,6 +85,17 @@ def test_everything_the_dockerfile_copies_is_let_through() -> None:
             for source in value.split()[:-1]:
                 assert f"!{source}" in ignored
                 assert (ROOT / source).exists()
+
+
+def test_every_variable_named_is_one_that_is_read() -> None:
+    named = {
+        name
+        for path in DEPLOY.iterdir()
+        if path.is_file()
+        for name in re.findall(r"DELTAWIRE_[A-Z_]+", path.read_text())
+    }
+    assert "DELTAWIRE_PORT" in named
+    assert named <= known_variables()
 
 
 def probe(port: int, **environment: str) -> tuple[int, str]:

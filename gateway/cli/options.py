@@ -5,6 +5,7 @@ Each value is looked for in the same places, first found wins: flag, `DELTAWIRE_
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from enum import Enum
 from math import isfinite
@@ -16,6 +17,8 @@ import click
 import msgspec
 from msgspec import inspect
 
+from gateway.cli.ending import StartFailure, say
+from gateway.cli.environment import unknown_variables
 from gateway.config import ConfigError, Settings, grouped_settings, read_config_file
 from protocol.addresses import check_producer_id, check_stream_id
 from protocol.events import EventType, parse_event_type
@@ -101,12 +104,21 @@ PRODUCER_ID = Parsed("id", check_producer_id)
 EVENT_TYPES = Parsed("types", _parse_types)
 POLICY = EnumChoice(Policy)
 
+
+def _warn_of_variables(_ctx: click.Context, _param: click.Parameter, url: str) -> str:
+    for name, known in unknown_variables(os.environ).items():
+        if known:
+            say(f"warning: variable {name} is unknown; did you mean {known}?")
+    return url
+
+
 stream_argument = click.argument("stream", type=STREAM_ID)
 url_option = click.option(
     "--url",
     type=Parsed("url", _parse_url),
     default=DEFAULT_URL,
     envvar="DELTAWIRE_URL",
+    callback=_warn_of_variables,  # every command that connects has this option
     show_default=True,
     show_envvar=True,
     help="Address of the gateway.",
@@ -124,7 +136,14 @@ def _use_config_file(ctx: click.Context, param: click.Parameter, path: Path | No
 
 
 class SettingsCommand(click.Command):
-    """A command that takes all settings: its help shows them in their groups."""
+    """A command that takes all settings: its help shows them in their groups, and it refuses variables it can't use."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run it, unless there is a variable that looks like a setting and is none."""
+        if unknown := unknown_variables(os.environ):
+            names = (f"`{name}`" + (f"; did you mean {known}?" if known else "") for name, known in unknown.items())
+            raise StartFailure(f"environment: unknown setting {', '.join(names)}")
+        return super().invoke(ctx)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the command's own options, then each group of settings."""
