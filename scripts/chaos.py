@@ -52,7 +52,7 @@ MESSAGE_LENGTH = 40
 SLOW_RATE = 20_000.0
 """Bytes a second towards a slow consumer: an eighth of what its stream brings."""
 
-FINISH_TIMEOUT = 30.0
+FINISH_TIMEOUT = 60.0
 """Seconds processes have to finish when the faults are over."""
 
 

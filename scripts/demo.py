@@ -126,7 +126,9 @@ async def started_gateway() -> AsyncIterator[str]:
     )
     assert process.stderr is not None, "it was asked for"
     try:
-        yield json.loads(await process.stderr.readline())["url"]
+        while "url" not in (entry := json.loads(await process.stderr.readline())):
+            pass  # a busy machine may be told of before the address
+        yield entry["url"]
     finally:
         process.terminate()
         await process.communicate()

@@ -54,7 +54,7 @@ SETTINGS = {
 
 SAMPLE_INTERVAL = 0.25
 
-FINISH_TIMEOUT = 20.0
+FINISH_TIMEOUT = 60.0
 """Seconds for producers to end, and for everything to be put away when everybody has left."""
 
 

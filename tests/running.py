@@ -10,6 +10,11 @@ from os import PathLike
 from tests.cli.processes import ROOT
 
 
+def complaints(errors: str) -> list[str]:
+    """What a program said on standard error, but that the machine gave its event loop no time: that is no fault."""
+    return [line for line in errors.splitlines() if "loop.blocked" not in line]
+
+
 async def run_script(*arguments: str | PathLike[str]) -> str:
     """Run Python with these arguments in the project's folder, to its end.
 
@@ -26,5 +31,5 @@ async def run_script(*arguments: str | PathLike[str]) -> str:
         if process.returncode is None:  # its time was over
             process.kill()
             await process.wait()
-    assert (process.returncode, errors) == (0, b""), output + errors
+    assert (process.returncode, complaints(errors.decode())) == (0, []), output + errors
     return output.decode()

@@ -25,7 +25,7 @@ from tests.server.waiting import DEADLINE, eventually
 
 SEED = 20260728
 ROUNDS = 200
-ROUNDS_A_KILL = 20
+ROUNDS_A_KILL = 40
 """Every so many rounds the process is killed; in the others its connection is reset, which takes a hundredth."""
 
 

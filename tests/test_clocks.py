@@ -42,7 +42,7 @@ def test_a_reader_of_the_wall_clock_is_found() -> None:
 
 @pytest.mark.parametrize("jump", [86_400.0, -86_400.0])
 async def test_a_clock_that_jumps_changes_neither_seq_nor_timers(monkeypatch: pytest.MonkeyPatch, jump: float) -> None:
-    settings = Settings(port=0, drain_timeout=0, ping_interval=0.05, ping_timeout=5, inactive_after=60, lease=60)
+    settings = Settings(port=0, drain_timeout=0, ping_interval=0.05, ping_timeout=60, inactive_after=60, lease=60)
     real = time.time
     async with (
         Gateway(settings) as gateway,

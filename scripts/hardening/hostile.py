@@ -12,7 +12,7 @@ from scripts.bench.wire import request
 from scripts.hardening import answers
 from scripts.hardening.frames import CLOSE, FINAL, TEXT, frame
 
-PATIENCE = 15.0
+PATIENCE = 30.0
 """Seconds after which an answer is taken to never come."""
 
 

@@ -36,7 +36,7 @@ POLICIES = (*Policy, Policy.COALESCE, Policy.COALESCE, Policy.COALESCE)
 NEWCOMERS = 0.25
 """Seconds between them."""
 
-FINISH = 10.0
+FINISH = 60.0
 """Seconds everybody has to read to the last event."""
 
 

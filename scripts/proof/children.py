@@ -67,10 +67,11 @@ async def serving(children: Children, **settings: float) -> AsyncIterator[Served
         stderr=PIPE,
     )
     assert process.stderr is not None, "it was asked for"
-    url = json.loads(await process.stderr.readline())["url"]
+    while "url" not in (entry := json.loads(await process.stderr.readline())):
+        pass  # the machine is so busy that its loop complains first
     async with asyncio.TaskGroup() as tasks:
         listening = tasks.create_task(_forward(process.stderr))
-        yield Served(process, url)
+        yield Served(process, entry["url"])
         with suppress(ProcessLookupError):
             process.terminate()
         await listening

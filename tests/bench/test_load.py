@@ -13,6 +13,7 @@ from scripts.bench.load import Load
 from scripts.bench.reads import clock
 from scripts.bench.schedule import evenly
 from scripts.bench.wire import BINARY, EVENT, MARKER, Template, first_stamp, last_stamp, masked
+from tests.server.waiting import DEADLINE
 
 
 def text(stamp: int) -> bytes:
@@ -63,9 +64,9 @@ def test_events_are_counted_wherever_a_read_ends(pair: tuple[socket.socket, sock
     with Load() as load:
         load.consume(near, 7)
         far.send(data[:cut])
-        load.run(1, lambda: load.reads.count == 1)
+        load.run(DEADLINE, lambda: load.reads.count == 1)
         far.send(data[cut:])
-        load.run(1, lambda: load.reads.count == 2)
+        load.run(DEADLINE, lambda: load.reads.count == 2)
         assert load.reads.total == 2
         assert load.reads.by_consumer() == {7: 2}
 
@@ -75,7 +76,7 @@ def test_what_came_with_the_handshake_counts() -> None:
     with far, Load() as load:
         load.consume(near, 1, b"subscribed" + text(5) + text(6)[:-1])
         far.send(MARKER[-1:])
-        load.run(1, lambda: load.reads.total == 2)
+        load.run(DEADLINE, lambda: load.reads.total == 2)
         assert load.reads.total == 2
 
 
@@ -85,7 +86,7 @@ def test_a_stamp_is_the_time_that_was_due_however_late_it_is_sent(pair: tuple[so
         producer = load.produce(near, Template(b"0" * 15 + MARKER))
         start = clock() - 3_000_000_000
         load.start(evenly(1, 2, 1), start)
-        load.run(1, lambda: not load.sender.is_busy)
+        load.run(DEADLINE, lambda: not load.sender.is_busy)
         assert far.recv(100) == text(start // 1000) + text((start + 500_000_000) // 1000)
         assert producer.sent == 2
 
@@ -107,7 +108,7 @@ def test_what_a_socket_does_not_take_is_sent_when_it_does(pair: tuple[socket.soc
                 except BlockingIOError:
                     return not load.sender.is_busy
 
-        assert load.run(5, drained)
+        assert load.run(DEADLINE, drained)
         drained()
         assert got.count(MARKER) == 200_000
 
@@ -117,7 +118,7 @@ def test_the_last_ack_is_found(pair: tuple[socket.socket, socket.socket]) -> Non
     with Load() as load:
         producer = load.produce(near, Template(masked(EVENT)))
         far.send(b'{"type":"ready"}{"type":"ack","seq":3}{"type":"ack","seq":41,"producer_seq":41}')
-        load.run(1, lambda: producer.acked > 0)
+        load.run(DEADLINE, lambda: producer.acked > 0)
         assert producer.acked == 41
 
 
@@ -126,5 +127,5 @@ def test_a_connection_that_ends_is_noticed(pair: tuple[socket.socket, socket.soc
     with Load() as load:
         load.consume(near, 1)
         far.close()
-        load.run(1, lambda: load.lost_connections == 1)
+        load.run(DEADLINE, lambda: load.lost_connections == 1)
         assert load.lost_connections == 1

@@ -22,7 +22,7 @@ from tests.cli.processes import (
     Terminal,
     call,
     clean_environment,
-    read_json,
+    wait_logged,
 )
 
 
@@ -79,9 +79,7 @@ def serve(start: Start) -> Serve:
 
     async def serve(*arguments: str, **options: Any) -> Served:
         process = await start("serve", *(arguments or ("--port", "0")), **options)
-        started = await read_json(process, process.stderr)
-        assert started["event"] == "gateway.started", started
-        return Served(process, started)
+        return Served(process, await wait_logged(process, "gateway.started"))
 
     return serve
 

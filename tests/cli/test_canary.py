@@ -17,6 +17,7 @@ from websockets.typing import Subprotocol
 from tests.cli.processes import Serve
 from tests.server.minting import SECRET, everything, sign, unsigned, write_secret
 from tests.server.rawpeer import HANDSHAKE, RawPeer
+from tests.server.waiting import DEADLINE
 
 TOKENS = {
     "good": everything(),
@@ -86,7 +87,7 @@ async def send_in_band(connection: ClientConnection, token: str) -> str:
             [{"type": "token", "token": token}],
         ):
             await connection.send(json.dumps(message))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(DEADLINE):
             while sum("problem" in str(message) for message in said) < 3:
                 said.append(await connection.recv())
     except ConnectionClosed as error:

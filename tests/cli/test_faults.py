@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import socket
+import time
 from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -21,10 +22,9 @@ from gateway.server.descriptors import connections_possible
 from protocol.events import Event, TextDelta
 from protocol.messages import Gap
 from tests.cli.processes import Serve, Served, Start, wait_logged
+from tests.running import complaints
 from tests.server.rawpeer import HANDSHAKE
 from tests.server.waiting import DEADLINE
-
-DRAIN = 3.0
 
 
 async def open_stalled(served: Served) -> socket.socket:
@@ -55,16 +55,33 @@ async def publish_until_it_ends(url: str) -> int:
 
 
 async def test_sigterm_under_load_with_stalled_peers_ends_within_drain_timeout(serve: Serve) -> None:
-    served = await serve("--port=0", f"--drain-timeout={DRAIN}", "--send-timeout=600")
+    served = await serve("--port=0", "--drain-timeout=1", "--send-timeout=600")
     stalled = [await open_stalled(served) for _ in range(3)]
-    loop = asyncio.get_running_loop()
+    async with asyncio.TaskGroup() as tasks:
+        publishing = tasks.create_task(publish_until_it_ends(served.url))
+        async with Subscriber(served.url, "demo", retry_for=0) as healthy:
+            items = aiter(healthy)
+            for _ in range(500):
+                await anext(items)
+        served.process.terminate()
+        began = time.monotonic()
+        assert (await wait_logged(served.process, "drain.timed_out"))["connections"] == 3
+        assert time.monotonic() - began > 0.9, "it waited for the stalled ones"
+        assert await publishing > 500
+        assert await served.process.wait() == 0
+    for sock in stalled:
+        sock.close()
+
+
+async def test_sigterm_under_load_tells_who_reads_and_waits_for_who_does_not(serve: Serve) -> None:
+    served = await serve("--port=0", "--drain-timeout=600", "--send-timeout=600")
+    stalled = [await open_stalled(served) for _ in range(3)]
     async with Subscriber(served.url, "demo", retry_for=0) as healthy, asyncio.TaskGroup() as tasks:
         publishing = tasks.create_task(publish_until_it_ends(served.url))
         items = aiter(healthy)
         for _ in range(500):
             await anext(items)
         served.process.terminate()
-        began = loop.time()
         await wait_logged(served.process, "gateway.drain_started")
         base = f"http://{urlsplit(served.url).netloc}"
         async with httpx.AsyncClient() as http:
@@ -73,10 +90,10 @@ async def test_sigterm_under_load_with_stalled_peers_ends_within_drain_timeout(s
         with pytest.raises(ClientError, match="closed with 1001: the gateway is shutting down"):
             await exhaust(items)
         assert await publishing > 500
+        assert served.process.returncode is None
+        for sock in stalled:
+            sock.close()
         assert await served.process.wait() == 0
-        assert DRAIN / 2 < loop.time() - began < DRAIN + 2, "it waited for the stalled ones, and not for ever"
-    for sock in stalled:
-        sock.close()
 
 
 @pytest.mark.parametrize("turns", [0, 1, 5, 20, 60, 100])
@@ -88,7 +105,7 @@ async def test_sigterm_at_any_moment_of_the_start_ends_without_a_word(start: Sta
     async with asyncio.timeout(DEADLINE):
         _, errors = await process.communicate()
     assert process.returncode in (0, -signal.SIGTERM)
-    assert all(json.loads(line)["level"] == "info" for line in errors.splitlines())
+    assert all(json.loads(line)["level"] == "info" for line in complaints(errors.decode()))
 
 
 async def test_a_producer_killed_inside_a_message_is_ended_for_its_readers(serve: Serve, start: Start) -> None:
@@ -158,22 +175,29 @@ async def test_without_descriptors_who_is_there_stays_the_loop_rests_and_it_reco
         Subscriber(served.url, "demo", retry_for=0) as reading,
         Publisher(served.url, "demo", retry_for=0) as writing,
     ):
-        crowd = [socket.create_connection(address) for _ in range(150)]  # more than refused ones get descriptors
         items = aiter(reading)
-        cpu, began, delays = cpu_seconds(served.process.pid), loop.time(), []
-        for number in range(40):
-            sent_at = loop.time()
-            await writing.send(TextDelta(text=str(number)))
-            item = await anext(items)
-            assert isinstance(item, Event)
-            assert item.data == TextDelta(text=str(number))
-            delays.append(loop.time() - sent_at)
-            await asyncio.sleep(0.025)
+
+        async def median_delay() -> float:
+            """Of forty events, as this machine is now."""
+            delays = []
+            for number in range(40):
+                sent_at = loop.time()
+                await writing.send(TextDelta(text=str(number)))
+                item = await anext(items)
+                assert isinstance(item, Event)
+                assert item.data == TextDelta(text=str(number))
+                delays.append(loop.time() - sent_at)
+                await asyncio.sleep(0.025)
+            return sorted(delays)[20]
+
+        quiet = await median_delay()
+        crowd = [socket.create_connection(address) for _ in range(150)]  # more than refused ones get descriptors
+        cpu, began = cpu_seconds(served.process.pid), loop.time()
+        assert await median_delay() < 20 * quiet + 0.1
         assert cpu_seconds(served.process.pid) - cpu < (loop.time() - began) / 2, "it does not spin"
-        assert sorted(delays)[20] < 0.1
         for sock in crowd:
             sock.close()
-        async with Subscriber(served.url, "demo", retry_for=10) as late:
+        async with Subscriber(served.url, "demo", retry_for=DEADLINE) as late:
             first = await anext(aiter(late))
             assert isinstance(first, Event)
         assert served.process.returncode is None

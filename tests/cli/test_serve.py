@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.cli.processes import Run, Serve, Start, Terminal, read_json, wait_logged
+from tests.cli.processes import Run, Serve, Start, Terminal, wait_logged
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
@@ -54,7 +54,7 @@ async def test_a_second_signal_ends_a_drain_at_once(serve: Serve, run: Run) -> N
 
 async def test_a_person_is_given_the_address_and_a_line_to_paste(start: Start, terminal: Terminal) -> None:
     process = await start("serve", "--port=0", stdout=terminal.side)
-    started = await read_json(process, process.stderr)
+    started = await wait_logged(process, "gateway.started")
     line = f"wscat -c {started['url']}/v1/streams/demo/subscribe"
     await terminal.wait_shown(line)
     assert any(shown.strip() == line for shown in terminal.shown.splitlines())
@@ -145,7 +145,7 @@ async def test_a_log_nobody_reads_any_more_stops_nothing(start: Start, run: Run)
     process = await start("serve", "--port=0", stderr=writer)
     os.close(writer)
     with os.fdopen(reader) as log:
-        url = json.loads(log.readline())["url"]
+        url = next(entry["url"] for entry in map(json.loads, log) if entry["event"] == "gateway.started")
     assert (await run("publish", "demo", "--close", "--format=text", f"--url={url}", stdin=b"text")).status == 0
     assert (await run("tail", "demo", f"--url={url}")).output == "text"
     process.terminate()
@@ -156,7 +156,7 @@ async def test_a_log_that_somebody_forgot_to_read_stops_nothing(start: Start, ru
     reader, writer = os.pipe()
     process = await start("serve", "--port=0", "--log-level=debug", stderr=writer)
     with os.fdopen(reader, buffering=1) as log:
-        url = json.loads(log.readline())["url"]
+        url = next(entry["url"] for entry in map(json.loads, log) if entry["event"] == "gateway.started")
         os.set_blocking(writer, False)
         with suppress(BlockingIOError):
             while os.write(writer, b"\n" * 4096):

@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 
 from gateway.cli.systemd import Notifier, take_sockets
-from tests.cli.processes import COMMAND, Run, Serve, Start, read_json, wait_logged
+from tests.cli.processes import COMMAND, Run, Serve, Start, wait_logged
+from tests.server.waiting import DEADLINE
 
 AS_SYSTEMD = """
 import os, sys
@@ -52,7 +53,7 @@ class Manager:
         return lines
 
     async def hear(self) -> list[str]:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(DEADLINE):
             return (await asyncio.get_running_loop().sock_recv(self._socket, 4096)).decode().splitlines()
 
     def close(self) -> None:
@@ -151,7 +152,7 @@ async def test_sighup_without_files_to_read_again_ends_nothing(serve: Serve, run
 async def test_a_terminal_that_hangs_up_ends_the_gateway(start: Start) -> None:
     keyboard, side = os.openpty()
     process = await start("serve", "--port=0", stdin=side)
-    assert (await read_json(process, process.stderr))["event"] == "gateway.started"
+    await wait_logged(process, "gateway.started")
     os.close(side)
     os.close(keyboard)
     process.send_signal(signal.SIGHUP)

@@ -16,6 +16,7 @@ from gateway.server import Gateway
 from protocol.events import TextDelta
 from tests.certificates import Certificates, make_certificates
 from tests.cli.processes import Run, Serve, Start, wait_logged
+from tests.server.waiting import DEADLINE
 
 
 @pytest.fixture(scope="module")
@@ -152,6 +153,6 @@ async def test_sighup_exchanges_certificates_and_drops_nobody(serve: Serve, star
             assert fresh.subscribed is not None
         writer.stdin.write(b"after")
         writer.stdin.close()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(DEADLINE):
             assert (await anext(items)).data == TextDelta("after")  # type: ignore[union-attr]
         assert await writer.wait() == 0

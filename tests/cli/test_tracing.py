@@ -18,7 +18,7 @@ from gateway.config import Settings
 from gateway.hub import Hub
 from gateway.tracing import MessageTracer
 from protocol.events import MessageStart, MessageStop, TextDelta, Usage
-from tests.cli.processes import ROOT, Start, clean_environment, read_json
+from tests.cli.processes import ROOT, Start, clean_environment, wait_logged
 from tests.server.rawpeer import raw_peer, text
 from tests.server.waiting import eventually
 
@@ -154,7 +154,7 @@ def test_without_the_setting_nothing_of_opentelemetry_is_imported() -> None:
 async def test_a_gateway_whose_collector_is_away_serves_and_ends_cleanly(start: Start) -> None:
     env = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9", "OTEL_EXPORTER_OTLP_TIMEOUT": "1"}
     process = await start("serve", "--port", "0", "--otel", env=env)
-    started = await read_json(process, process.stderr)
+    started = await wait_logged(process, "gateway.started")
     async with raw_peer(int(started["port"]), "/v1/streams/demo/publish") as writing:
         await writing.read_until("ready")
         await writing.send(text({"type": "message_start", "data": {"message_id": "m", "traceparent": TRACEPARENT}}))

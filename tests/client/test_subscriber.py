@@ -149,7 +149,7 @@ async def test_leaving_in_the_middle_of_a_flood_closes_at_once_and_cleanly(monke
                 await peer.send(text({**event(seq), "data": {"text": "x" * 50_000}}))
         closed_with.set_result(peer.close_code)
 
-    async with FakeGateway(flood) as gateway, asyncio.timeout(10):
+    async with FakeGateway(flood) as gateway, asyncio.timeout(30):
         async with subscriber(gateway) as source:
             async for _ in source:
                 break

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from math import inf
 
 import pytest
 
@@ -23,6 +24,13 @@ MANY = 3 * COHORT_SIZE + 1
 async def hub() -> AsyncIterator[Hub]:
     async with Hub() as it:
         yield it
+
+
+@pytest.fixture
+def interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every turn of the loop serves one cohort, and no stream rests for it."""
+    monkeypatch.setattr(hub_module, "SLICE", 0.0)
+    monkeypatch.setattr(hub_module, "LONG_FLUSH", inf)
 
 
 class Reader:
@@ -89,10 +97,8 @@ async def test_a_flush_stops_between_cohorts_and_goes_on_where_it_stopped(hub: H
     assert served == [COHORT_SIZE, 2 * COHORT_SIZE, 3 * COHORT_SIZE, MANY]
 
 
-async def test_what_is_appended_while_a_round_is_interrupted_reaches_everybody_once(
-    hub: Hub, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(hub_module, "SLICE", 0.0)
+@pytest.mark.usefixtures("interrupted")
+async def test_what_is_appended_while_a_round_is_interrupted_reaches_everybody_once(hub: Hub) -> None:
     _, channel, readers = followed_by(hub, MANY)
     for _ in range(5):
         write(hub, channel)
@@ -101,10 +107,8 @@ async def test_what_is_appended_while_a_round_is_interrupted_reaches_everybody_o
     await eventually(lambda: all(reader.seqs == [1, 2, 3, 4, 5] for reader in readers), "the rest")
 
 
-async def test_other_streams_are_served_between_the_slices_of_a_long_flush(
-    hub: Hub, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(hub_module, "SLICE", 0.0)
+@pytest.mark.usefixtures("interrupted")
+async def test_other_streams_are_served_between_the_slices_of_a_long_flush(hub: Hub) -> None:
     _, channel, readers = followed_by(hub, MANY)
     _, other, (neighbour,) = followed_by(hub, 1, "other")
     write(hub, channel)
@@ -116,10 +120,8 @@ async def test_other_streams_are_served_between_the_slices_of_a_long_flush(
     assert not readers[-1].seqs
 
 
-async def test_a_stream_that_ends_in_the_middle_of_a_round_ends_for_everybody(
-    hub: Hub, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(hub_module, "SLICE", 0.0)
+@pytest.mark.usefixtures("interrupted")
+async def test_a_stream_that_ends_in_the_middle_of_a_round_ends_for_everybody(hub: Hub) -> None:
     stream, channel, readers = followed_by(hub, MANY)
     write(hub, channel)
     await turn()
@@ -143,7 +145,7 @@ async def test_a_long_flush_is_followed_by_a_rest_in_which_events_gather(
 ) -> None:
     monkeypatch.setattr(hub_module, "LONG_FLUSH", -1.0)
     monkeypatch.setattr(hub_module, "REST", 1e9)
-    monkeypatch.setattr(hub_module, "MAX_REST", 0.05)
+    monkeypatch.setattr(hub_module, "MAX_REST", 3600.0)
     _, channel, (reader,) = followed_by(hub, 1)
     write(hub, channel)
     await turn()
@@ -153,7 +155,9 @@ async def test_a_long_flush_is_followed_by_a_rest_in_which_events_gather(
     await turn()
     assert reader.seqs == [1]
     write(hub, channel)
-    await eventually(lambda: reader.seqs == [1, 2, 3], "the end of the rest")
+    hub._resting[channel].cancel()
+    hub._end_rest(channel)
+    await eventually(lambda: reader.seqs == [1, 2, 3], "what came in the rest")
     assert len(reader.frames) == greetings + 1
 
 

@@ -20,7 +20,7 @@ from tests.server.peers import producer
 from tests.server.waiting import eventually
 
 CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\r")
-START = 20.0
+START = 60.0
 """Seconds node may need to start on a busy machine."""
 
 
