@@ -108,7 +108,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = 50_000  # empty they take 145 MiB; more than connections, so that readers of made-up ids evict nothing written
     max_connections: Annotated[
         int, Meta(ge=1, description="Connections there may be, half-open ones and plain HTTP included")
-    ] = 20_000  # idle they take 300 MiB
+    ] = 20_000  # idle they take 300 MiB, with TLS 800 MiB: memory_limit refuses some before
     max_connections_per_address: Annotated[
         int, Meta(ge=1, description="Connections one IPv4 address or IPv6 /64 network may have")
     ] = 10_000  # generous, as offices and proxies are one address; half of all, so that nobody takes every place

@@ -20,7 +20,7 @@ from gateway.server.containment import contained
 from gateway.server.door import Door
 from gateway.server.flood import FloodGuard
 from gateway.server.http import Target, is_upgrade
-from gateway.server.memory import CONNECTION_COST
+from gateway.server.memory import CONNECTION_COST, connection_cost
 from gateway.server.peer import Peer, Renewer
 from gateway.server.sending import HARD_MESSAGE_LIMIT, SendingConnection
 from gateway.server.splitter import OTHER, FrameSplitter
@@ -51,6 +51,7 @@ class GatewayConnection(SendingConnection):
     Attributes:
         target: what it asked for, once it is admitted.
         flood_guard: judges what its peer sends, once it is admitted.
+        cost: bytes it takes while it holds nothing.
         grant: what its peer may do; `grant.key` tells holders of tokens apart, and is empty without authentication.
     """
 
@@ -70,6 +71,7 @@ class GatewayConnection(SendingConnection):
         self._door = door
         self._leaving = leaving
         self.target = Target("", "", "")
+        self.cost = CONNECTION_COST
         self.grant = EVERYTHING
         self.flood_guard: FloodGuard | None = None
         self._used_at = self.last_heard  # when a message came, or the connection
@@ -79,6 +81,7 @@ class GatewayConnection(SendingConnection):
 
     def admitted(self) -> None:
         """Its handshake is over."""
+        self.cost = self.cost_of(self.target)
         host, port, *_ = self.transport.get_extra_info("peername") or ("", 0)
         self.record.opened(
             "consumer" if self.target.tail == "/subscribe" else "producer",
@@ -87,6 +90,11 @@ class GatewayConnection(SendingConnection):
             remote=f"{host}:{port}",
             stream=self.target.stream_id,
         )
+
+    def cost_of(self, target: Target) -> int:
+        """Bytes it would take for what its peer asks for, before it holds anything."""
+        has_tls = self.transport.get_extra_info("sslcontext") is not None
+        return connection_cost(has_tls=has_tls, sends=target.tail == "/publish")
 
     @property
     def agent(self) -> str | None:
@@ -162,7 +170,7 @@ class GatewayConnection(SendingConnection):
     @property
     def held_bytes(self) -> int:
         """What it costs now, with what it has yet to send and what it has not understood yet."""
-        held = CONNECTION_COST + self.transport.get_write_buffer_size() + self._splitter.held_bytes
+        held = self.cost + self.transport.get_write_buffer_size() + self._splitter.held_bytes
         if self._fragments is not None:
             held += len(self._fragments)
         return held if self.peer is None else held + self.peer.held_bytes

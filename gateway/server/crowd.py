@@ -11,7 +11,6 @@ from gateway.server.asked import Asked
 from gateway.server.door import host_of, respond_refusal
 from gateway.server.forwarding import Proxies, limited_address
 from gateway.server.limits import Limits, Refusal
-from gateway.server.memory import CONNECTION_COST
 
 
 class Crowd:
@@ -40,10 +39,10 @@ class Crowd:
         """Refuse the holder of a token who has too many connections."""
         return _respond(self._limits.authenticate(asked.connection, asked.connection.grant.key))
 
-    def check_memory(self, _asked: Asked) -> Response | None:
+    def check_memory(self, asked: Asked) -> Response | None:
         """Refuse everybody while there is no memory for one more."""
         manager = self._hub.manager
-        if manager.make_room(self._hub.now(), CONNECTION_COST):
+        if manager.make_room(self._hub.now(), asked.connection.cost_of(asked.target)):
             return None
         detail = f"memory_limit ({manager.memory_limit} bytes) is reached and every stream is in use"
         return _respond(Refusal(HTTPStatus.SERVICE_UNAVAILABLE, detail))

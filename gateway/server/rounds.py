@@ -83,7 +83,7 @@ class Rounds:
         headroom = int(manager.memory_limit * HEADROOM)
         if manager.make_room(now, headroom):
             return
-        holdings = [(it.held_bytes, it) for it in self._connections if not it.is_finished]
+        holdings = [(it.cost, it.held_bytes - it.cost, it) for it in self._connections if not it.is_finished]
         for connection in choose(holdings, manager.bytes + headroom - manager.memory_limit):
             connection.record.log.warning("connection.shed", held=connection.held_bytes, limit=manager.memory_limit)
             if connection.peer is not None:

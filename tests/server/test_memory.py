@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from contextlib import AsyncExitStack
+from pathlib import Path
 
-from gateway.server.memory import CONNECTION_COST, SHED_OVER, choose
+import pytest
+
+from gateway.client import GatewayUnreachable, Publisher, Subscriber
+from gateway.server.memory import CONNECTION_COST, SHED_OVER, choose, connection_cost
 from protocol.codes import ProblemCode
+from tests.certificates import make_certificates
 from tests.server.conftest import StartGateway
 from tests.server.peers import consumer, producer, publish, text_delta
 from tests.server.rawpeer import TEXT, frame, raw_peer
@@ -15,14 +20,41 @@ MIB = 1024 * 1024
 
 
 def test_those_that_hold_most_go_and_no_more_than_needed() -> None:
-    holdings = [(SHED_OVER, "a"), (10 * SHED_OVER, "b"), (3 * SHED_OVER, "c")]
+    cost = CONNECTION_COST
+    holdings = [(cost, SHED_OVER, "a"), (cost, 10 * SHED_OVER, "b"), (cost, 3 * SHED_OVER, "c")]
     assert choose(holdings, 0) == []
     assert choose(holdings, 1) == ["b"]
-    assert choose(holdings, 10 * SHED_OVER + 1) == ["b", "c"]
+    assert choose(holdings, cost + 10 * SHED_OVER + 1) == ["b", "c"]
 
 
 def test_idle_ones_are_left_alone_whatever_is_needed() -> None:
-    assert choose([(CONNECTION_COST, "idle")] * 100, 1 << 40) == []
+    holdings = [(connection_cost(has_tls=True, sends=True), SHED_OVER - 1, "idle")] * 100
+    assert choose(holdings, 1 << 40) == []
+
+
+@pytest.mark.parametrize("sends", [False, True])
+@pytest.mark.parametrize("has_tls", [False, True])
+async def test_a_connection_is_counted_by_its_kind(
+    start_gateway: StartGateway, tmp_path: Path, *, has_tls: bool, sends: bool
+) -> None:
+    files = make_certificates(tmp_path)
+    gateway = await start_gateway(**(files.settings if has_tls else {}))
+    client = Publisher if sends else Subscriber
+    async with client(gateway.url, "demo", tls=files.context() if has_tls else None):
+        await eventually(lambda: gateway._connections)
+        [connection] = gateway._connections
+        assert connection.held_bytes == connection_cost(has_tls=has_tls, sends=sends)
+
+
+async def test_a_connection_whose_kind_finds_no_room_is_refused(start_gateway: StartGateway, tmp_path: Path) -> None:
+    files = make_certificates(tmp_path)
+    gateway = await start_gateway(**files.settings, memory_limit=MIB)
+    gateway.hub.stop_sweeping(gateway._rounds)
+    gateway.hub.manager.elsewhere = MIB - connection_cost(has_tls=True, sends=True) + 1 - gateway.hub.manager.bytes
+    with pytest.raises(GatewayUnreachable, match="memory_limit"):
+        await Publisher(gateway.url, "demo", tls=files.context(), retry_for=0).__aenter__()
+    async with Subscriber(gateway.url, "demo", tls=files.context(), retry_for=0):
+        pass
 
 
 async def test_connections_that_hold_too_much_together_are_ended_and_others_stay(start_gateway: StartGateway) -> None:
