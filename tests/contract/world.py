@@ -225,6 +225,8 @@ class World(RuleBasedStateMachine):
         for writer in self.writers:
             if not writer.is_reading or not writer.pending or not writer.epoch:
                 continue
+            if not writer.is_polite:
+                continue  # it began a frame that has no end: what it says since is a part of that
             oldest = writer.pending[0][1]
             if writer.held_since[1] is not oldest:
                 writer.held_since = (self.now, oldest)
