@@ -63,8 +63,8 @@ async def test_sigterm_under_load_with_stalled_peers_ends_within_drain_timeout(s
             items = aiter(healthy)
             for _ in range(500):
                 await anext(items)
-        served.process.terminate()
         began = time.monotonic()
+        served.process.terminate()
         assert (await wait_logged(served.process, "drain.timed_out"))["connections"] == 3
         assert time.monotonic() - began > 0.9, "it waited for the stalled ones"
         assert await publishing > 500

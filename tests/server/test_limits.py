@@ -136,8 +136,11 @@ async def test_nobody_else_is_believed(start_gateway: StartGateway) -> None:
 # Handshakes
 
 
-async def test_for_one_handshake_too_many_the_oldest_is_dropped(start_gateway: StartGateway) -> None:
+async def test_for_one_handshake_too_many_the_oldest_is_dropped(
+    start_gateway: StartGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
     gateway = await start_gateway(max_handshakes=10)
+    monkeypatch.setattr(gateway._door, "_tick_later", lambda: None)  # time goes on by hand
     dripping = [await RawPeer.connect(gateway.port) for _ in range(10)]
     for it in dripping:
         await it.send(b"GET /v1")

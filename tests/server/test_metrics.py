@@ -204,7 +204,7 @@ async def test_signals_are_counted(gateway: Gateway, scraper: Scraper) -> None:
 
 
 async def test_lag_drops_and_gaps_show(start_gateway: StartGateway) -> None:
-    gateway = await start_gateway(send_timeout=60.0)
+    gateway = await start_gateway()
     scraper = Scraper(gateway)
     stream = gateway.hub.create("demo")
     async with stalled(gateway, "policy=drop_oldest&buffer=10") as slow:

@@ -29,7 +29,7 @@ async def read_all(reader: Peer, policy: Policy, last: int) -> None:
 async def test_a_stopped_consumer_of_any_policy_costs_healthy_ones_nothing(
     start_gateway: StartGateway, stopped: Policy
 ) -> None:
-    gateway = await start_gateway(block_timeout=0.2, send_timeout=60.0)
+    gateway = await start_gateway(block_timeout=0.2)
     async with AsyncExitStack() as stack:
         healthy = [
             (await stack.enter_async_context(consumer(gateway, f"policy={policy}&buffer=1000")), policy)

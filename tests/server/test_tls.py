@@ -205,7 +205,7 @@ async def stalled_over_tls(
 async def test_a_slow_consumer_over_tls_is_felt_and_told(
     start_gateway: StartGateway, certificates: Certificates
 ) -> None:
-    gateway = await start_gateway(**certificates.settings, send_timeout=60.0)
+    gateway = await start_gateway(**certificates.settings)
     async with stalled_over_tls(gateway, certificates, "policy=disconnect&buffer=5") as (reader, local):
         say(local, 20)
         await turn()
@@ -224,7 +224,7 @@ async def test_a_stalled_peer_over_tls_is_aborted_by_send_timeout(
 async def test_a_drain_over_tls_lets_a_slow_reader_take_what_is_left(
     start_gateway: StartGateway, certificates: Certificates
 ) -> None:
-    gateway = await start_gateway(**certificates.settings, drain_timeout=DEADLINE, send_timeout=60.0)
+    gateway = await start_gateway(**certificates.settings, drain_timeout=DEADLINE)
     async with stalled_over_tls(gateway, certificates, "policy=block&buffer=10000") as (reader, local):
         head = say(local, 2000)
         draining = asyncio.ensure_future(gateway.drain())
@@ -240,7 +240,7 @@ async def test_a_drain_over_tls_lets_a_slow_reader_take_what_is_left(
 async def test_a_drain_over_tls_aborts_stalled_peers_by_drain_timeout(
     start_gateway: StartGateway, certificates: Certificates
 ) -> None:
-    gateway = await start_gateway(**certificates.settings, drain_timeout=0.1, send_timeout=60.0)
+    gateway = await start_gateway(**certificates.settings, drain_timeout=0.1)
     async with stalled_over_tls(gateway, certificates, "policy=coalesce"), asyncio.timeout(DEADLINE):
         await gateway.drain()
         assert not gateway._connections
@@ -249,7 +249,7 @@ async def test_a_drain_over_tls_aborts_stalled_peers_by_drain_timeout(
 async def test_a_peer_stuck_in_its_tls_handshake_holds_no_drain_up(
     start_gateway: StartGateway, certificates: Certificates
 ) -> None:
-    gateway = await start_gateway(**certificates.settings, drain_timeout=60.0, handshake_timeout=60.0)
+    gateway = await start_gateway(**certificates.settings, drain_timeout=60.0)
     with socket.create_connection(("127.0.0.1", gateway.port)):
         await turn(5)
         async with asyncio.timeout(DEADLINE):

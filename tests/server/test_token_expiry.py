@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from gateway.config import Settings
 from gateway.server import Gateway
+from tests.server import minting
 from tests.server.conftest import StartGateway
 from tests.server.minting import everything, sign, token, write_secret
 from tests.server.peers import Peer, consumer, producer, publish, text_delta, types_of
@@ -29,8 +31,11 @@ class Clock:
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The clock that the gateway goes by, and whoever mints tokens."""
+    clock = Clock()
+    monkeypatch.setattr(minting, "time", SimpleNamespace(time=clock))
+    return clock
 
 
 @pytest.fixture
