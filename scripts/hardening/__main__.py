@@ -34,7 +34,7 @@ PAUSE = 0.02
 """Seconds between two goes of an attack: what is measured is what it does, not how fast this process is."""
 
 REST = 0.3
-"""Seconds after an attack, for what it left to end before the next one is measured."""
+"""Seconds after an attack, for what it left to end before the next one is measured; half of it in a short go."""
 
 FACTOR = 2.0
 """How much longer neighbours may wait while everything is played at once than in a quiet run."""
@@ -50,16 +50,18 @@ class Bench:
         gateway: under attack.
         neighbours: of it.
         seconds: a line lasts at least.
+        rest: seconds after it.
 
     Attributes:
         failures: what must not have happened, in words.
         quiet: what neighbours see when nobody attacks.
     """
 
-    def __init__(self, gateway: Guarded, neighbours: Neighbours, seconds: float) -> None:
+    def __init__(self, gateway: Guarded, neighbours: Neighbours, seconds: float, rest: float) -> None:
         self._gateway = gateway
         self._neighbours = neighbours
         self._seconds = seconds
+        self._rest = rest
         self._faults = 0
         self.failures: list[str] = []
         self.quiet = Seen()
@@ -87,7 +89,7 @@ class Bench:
                 await asyncio.sleep(PAUSE)
         except (NoAnswerError, ShutOutError, OSError) as error:
             given[f"{type(error).__name__}: {error}"] += 1
-        await asyncio.sleep(REST)
+        await asyncio.sleep(self._rest)
         seen = await self._neighbours.look()
         _print_line(attack.name, _summary(given), seen)
         await self._judge(attack, given, seen)
@@ -140,9 +142,9 @@ async def run(arguments: argparse.Namespace, directory: Path) -> list[str]:
         job = Job(url=gateway.url, stream=STREAM, token=mint.token(publish=[STREAM], subscribe=[STREAM]))
         neighbours = await stack.enter_async_context(living(children, job))
         os.nice(YIELDING)
-        bench = Bench(gateway, neighbours, 0.3 if arguments.quick else 1.5)
+        bench = Bench(gateway, neighbours, *((0.15, REST / 2) if arguments.quick else (1.5, REST)))
         print(f"{'attempt':<46}{'p50 ms':>8}{'p99 ms':>9}{'max ms':>9}{'lost':>6}{'joined':>9}   answers")
-        await bench.rest(2.0 if arguments.quick else 5.0)
+        await bench.rest(1.0 if arguments.quick else 5.0)
         attacks = [attack for kind in arguments.only for attack in KINDS[kind]]
         networks = iter(range(1, 200))
         for attack in attacks:

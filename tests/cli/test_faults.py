@@ -84,7 +84,7 @@ async def test_sigterm_under_load_tells_who_reads_and_waits_for_who_does_not(ser
         served.process.terminate()
         await wait_logged(served.process, "gateway.drain_started")
         base = f"http://{urlsplit(served.url).netloc}"
-        async with httpx.AsyncClient() as http:
+        async with httpx.AsyncClient(timeout=DEADLINE) as http:
             assert (await http.get(f"{base}/readyz")).status_code == 503
             assert (await http.get(f"{base}/livez")).status_code == 200
         with pytest.raises(ClientError, match="closed with 1001: the gateway is shutting down"):
@@ -158,7 +158,7 @@ async def test_who_comes_when_connections_are_used_up_is_told_so(start: Start) -
     address = (served.started["host"], served.started["port"])
     crowd = [socket.create_connection(address) for _ in range(40)]
     base = f"http://{address[0]}:{address[1]}"
-    async with httpx.AsyncClient() as http:
+    async with httpx.AsyncClient(timeout=DEADLINE) as http:
         refused = await http.get(f"{base}/v1/streams")
         assert (refused.status_code, "max_connections" in refused.json()["detail"]) == (503, True)
         assert int(refused.headers["Retry-After"]) >= 1

@@ -9,13 +9,14 @@ from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.server import Gateway
+from tests.server.waiting import DEADLINE
 
 Series: TypeAlias = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 
 async def scrape(gateway: Gateway) -> list[Metric]:
     """All metric families, parsed."""
-    async with httpx.AsyncClient(trust_env=False) as client:
+    async with httpx.AsyncClient(trust_env=False, timeout=DEADLINE) as client:
         answer = await client.get(f"http://127.0.0.1:{gateway.port}/metrics")
     assert answer.status_code == 200
     assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"

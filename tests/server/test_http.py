@@ -17,12 +17,14 @@ from protocol.events import TextDelta
 from tests.server.conftest import StartGateway
 from tests.server.peers import consumer, producer, publish, text_delta
 from tests.server.rawpeer import HANDSHAKE, TEXT, RawPeer, frame
-from tests.server.waiting import eventually
+from tests.server.waiting import DEADLINE, eventually
 
 
 async def ask(gateway: Gateway, method: str, path: str) -> httpx.Response:
     """One plain request; the answer."""
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{gateway.port}", trust_env=False) as client:
+    async with httpx.AsyncClient(
+        base_url=f"http://127.0.0.1:{gateway.port}", trust_env=False, timeout=DEADLINE
+    ) as client:
         return await client.request(method, path)
 
 

@@ -110,7 +110,7 @@ async def test_while_a_gateway_drains_probes_get_503_and_new_peers_are_told_when
 ) -> None:
     gateway = await start_gateway(drain_timeout=DEADLINE)
     stream = gateway.hub.create("demo")
-    async with stalled(gateway, "policy=block&buffer=10000") as slow, httpx.AsyncClient() as http:
+    async with stalled(gateway, "policy=block&buffer=10000") as slow, httpx.AsyncClient(timeout=DEADLINE) as http:
         say(stream, 5000)
         base = f"http://127.0.0.1:{gateway.port}"
         draining = asyncio.ensure_future(gateway.drain())
@@ -135,7 +135,7 @@ async def test_before_it_drains_a_gateway_can_say_for_a_while_that_it_will(
         await over.wait()
 
     monkeypatch.setattr("gateway.server.gateway.asyncio", Mock(wraps=asyncio, sleep=sleep))
-    async with consumer(gateway) as live, httpx.AsyncClient() as http:
+    async with consumer(gateway) as live, httpx.AsyncClient(timeout=DEADLINE) as http:
         await live.read_until("caught_up")
         draining = asyncio.ensure_future(gateway.drain())
         await turn()

@@ -19,6 +19,7 @@ from gateway.server import Gateway
 from tests.server.conftest import StartGateway
 from tests.server.minting import SECRET, base64url, bearer, by_hand, claims, everything, sign, unsigned, write_secret
 from tests.server.rawpeer import RawPeer
+from tests.server.waiting import DEADLINE
 
 RSA = rsa.generate_private_key(65537, 2048)
 P256 = ec.generate_private_key(ec.SECP256R1())
@@ -259,7 +260,9 @@ async def test_a_jwks_file_gives_each_key_its_algorithm(start_gateway: StartGate
 
 
 async def test_health_and_schema_are_open_and_nothing_else(guarded: Gateway) -> None:
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{guarded.port}", trust_env=False) as client:
+    async with httpx.AsyncClient(
+        base_url=f"http://127.0.0.1:{guarded.port}", trust_env=False, timeout=DEADLINE
+    ) as client:
         for path in ("/livez", "/readyz", "/healthz", "/v1/schema.json"):
             assert (await client.get(path)).status_code == 200
             assert (await client.get(path, headers=bearer("bad"))).status_code == 200
