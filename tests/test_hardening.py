@@ -5,11 +5,18 @@ from __future__ import annotations
 import ast
 import re
 import sys
+from collections.abc import AsyncIterator
+from typing import cast
 
 import pytest
 
 from protocol.codes import CloseCode, ProblemCode
 from scripts.hardening import answers, at_the_door, in_masses, on_the_wire, standing_still
+from scripts.hardening.__main__ import Bench, Times
+from scripts.hardening.attack import Attack, Target
+from scripts.hardening.guarded import Guarded
+from scripts.hardening.judging import LATE, Found, judge
+from scripts.hardening.neighbours import Neighbours, Seen
 from tests.cli.processes import ROOT
 from tests.running import run_script
 
@@ -43,8 +50,77 @@ def test_every_attack_is_in_a_row_and_every_row_names_attacks_there_are() -> Non
 @pytest.mark.skipif(sys.platform != "linux", reason="attackers come from many addresses of 127.0.0.0/8")
 async def test_attacks_on_the_wire_are_answered_as_documented_and_neighbours_lose_nothing() -> None:
     output = await run_script("-m", "scripts.hardening", "--quick", "--apart", "--only", "wire")
-    lines = output.splitlines()
-    assert [line[:46].strip() for line in lines[2:-1]] == [attack.name for attack in on_the_wire.ATTACKS]
+    names = [line[:46].rstrip() for line in output.splitlines()[2:-1]]
+    played = [name for name in names if not name.startswith("  ") and not name.endswith(" (again)")]
+    assert played == [attack.name for attack in on_the_wire.ATTACKS]
+
+
+TIMED = Attack("all at once", on_the_wire.ATTACKS[0].play, frozenset({"403"}), is_timed=True)
+
+
+@pytest.mark.parametrize(
+    ("p99", "quiet", "is_slow"),
+    [(10.0, 1.0, False), (10.1, 1.0, True), (39.9, 20.0, False), (40.1, 20.0, True)],
+)
+def test_neighbours_may_wait_twice_as_long_as_in_a_quiet_run_and_tiny_figures_say_nothing(
+    p99: float, quiet: float, *, is_slow: bool
+) -> None:
+    found = judge(TIMED, {"403": 9}, Seen(p99_ms=p99), Seen(p99_ms=quiet))
+    assert (found.wrong, bool(found.slow), found.is_doubtful) == ((), is_slow, is_slow)
+    assert judge(TIMED._replace(is_timed=False), {"403": 9}, Seen(p99_ms=p99), Seen(p99_ms=quiet)) == Found()
+
+
+@pytest.mark.parametrize(
+    ("given", "seen", "is_wrong"),
+    [
+        ({"close 1011": 1}, Seen(), True),
+        ({"401": 1}, Seen(), True),
+        ({"403": 1}, Seen(lost=1), True),
+        ({"403": 1}, Seen(newcomers=3, shut_out=1), False),
+        ({"403": 1, f"{LATE}no answer for 5 s": 1}, Seen(), False),
+        ({"403": 1, answers.DROPPED: 8}, Seen(), False),
+        ({"close 1011": 1, f"{LATE}no answer for 5 s": 1}, Seen(newcomers=3, shut_out=1), True),
+    ],
+)
+def test_what_a_busy_machine_does_too_is_played_again_and_nothing_else(
+    given: dict[str, int], seen: Seen, *, is_wrong: bool
+) -> None:
+    found = judge(TIMED, given, seen, Seen())
+    assert (bool(found.wrong), found.is_doubtful) == (is_wrong, not is_wrong)
+
+
+async def test_a_row_that_failed_is_played_once_more_before_it_is_a_failure(capsys: pytest.CaptureFixture[str]) -> None:
+    for shut_out, failures in (([1, 0], 0), ([1, 1], 1), ([0], 0)):
+        bench = Bench(cast("Guarded", FakeGateway()), cast("Neighbours", FakeNeighbours(shut_out)), Times(0, 0, 0))
+        await bench.play(Attack("knocking", _knock, frozenset({"403"}), is_repeated=False), cast("Target", None))
+        assert len(bench.failures) == failures
+        printed = capsys.readouterr().out
+        assert ("knocking (again)" in printed) is (shut_out[0] == 1)
+        assert ("newcomers did not get in: once more" in printed) is (shut_out[0] == 1)
+
+
+async def _knock(_: Target) -> AsyncIterator[str]:
+    yield "403"
+
+
+class FakeGateway:
+    is_alive = True
+
+    async def faults(self) -> int:
+        return 0
+
+    def complaints(self) -> list[str]:
+        return []
+
+
+class FakeNeighbours:
+    """Neighbours that see in each second look how many of them were shut out."""
+
+    def __init__(self, shut_out: list[int]) -> None:
+        self._looks = iter([it for number in shut_out for it in (Seen(), Seen(newcomers=2, shut_out=number))])
+
+    async def look(self) -> Seen:
+        return next(self._looks)
 
 
 def test_statuses_that_count_as_documented_are_those_of_the_specification() -> None:

@@ -3,7 +3,8 @@
 The gateway is a process as an operator starts it, with authentication and lower limits. The neighbours are another
 process: a producer and consumers of every policy, whose events carry when they were due. For each attack a line says
 what the attempts were answered, how long the neighbours waited for their events beside a quiet run, whether they lost
-any, and whether newcomers got in meanwhile. All at once comes last.
+any, and whether newcomers got in meanwhile. All at once comes last, and is judged by how long neighbours waited, too.
+What may be the doing of a busy machine is played once more, in a line of its own, before it counts as a failure.
 
     python -m scripts.hardening [--quick] [--only frames,floods]
 
@@ -12,7 +13,7 @@ any, and whether newcomers got in meanwhile. All at once comes last.
 - `tokens` — tokens, good and forged
 - `hostile` — a connection that does what it likes; `frames` — what it sends
 - `answers` — how attempts end, and which ends are documented
-- `attack` — what an attack is, and how one is judged
+- `attack` — what an attack is; `judging` — what must not have come of it
 - `at_the_door`, `on_the_wire`, `in_masses`, `standing_still` — the attacks
 - `together` — all at once
 """

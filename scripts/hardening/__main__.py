@@ -10,14 +10,15 @@ import tempfile
 from collections import Counter
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import NamedTuple
 
 import uvloop
 
 from scripts.hardening import at_the_door, in_masses, on_the_wire, standing_still
-from scripts.hardening.answers import is_documented
 from scripts.hardening.attack import STREAM, Attack, ShutOutError, Target
 from scripts.hardening.guarded import Guarded, guarded
 from scripts.hardening.hostile import NoAnswerError
+from scripts.hardening.judging import LATE, Found, judge
 from scripts.hardening.neighbours import Job, Neighbours, Seen, living
 from scripts.hardening.together import PLAYED, all_for
 from scripts.hardening.tokens import Mint
@@ -33,14 +34,26 @@ KINDS = {
 PAUSE = 0.02
 """Seconds between two goes of an attack: what is measured is what it does, not how fast this process is."""
 
-REST = 0.3
-"""Seconds after an attack, for what it left to end before the next one is measured; half of it in a short go."""
-
-FACTOR = 2.0
-"""How much longer neighbours may wait while everything is played at once than in a quiet run."""
-
 YIELDING = 10
 """By how much attackers give way to the neighbours, which share a core with them where there are only two."""
+
+
+class Times(NamedTuple):
+    """How long things last, in seconds.
+
+    Attributes:
+        line: an attack that is repeated, at least.
+        rest: what comes after each, for what it left to end before the next one is measured.
+        quiet: a while in which nobody attacks, to compare with.
+    """
+
+    line: float
+    rest: float
+    quiet: float
+
+
+QUICK = Times(0.15, 0.15, 1.0)
+WHOLE = Times(1.5, 0.3, 5.0)
 
 
 class Bench:
@@ -49,37 +62,50 @@ class Bench:
     Args:
         gateway: under attack.
         neighbours: of it.
-        seconds: a line lasts at least.
-        rest: seconds after it.
+        times: how long things last.
 
     Attributes:
         failures: what must not have happened, in words.
-        quiet: what neighbours see when nobody attacks.
     """
 
-    def __init__(self, gateway: Guarded, neighbours: Neighbours, seconds: float, rest: float) -> None:
+    def __init__(self, gateway: Guarded, neighbours: Neighbours, times: Times) -> None:
         self._gateway = gateway
         self._neighbours = neighbours
-        self._seconds = seconds
-        self._rest = rest
+        self._times = times
         self._faults = 0
+        self._quiet = Seen()
         self.failures: list[str] = []
-        self.quiet = Seen()
 
-    async def rest(self, seconds: float) -> Seen:
+    async def rest(self) -> None:
         """Let nobody attack for a while, and see how the neighbours are."""
         await self._neighbours.look()
-        await asyncio.sleep(seconds)
+        await asyncio.sleep(self._times.quiet)
         seen = await self._neighbours.look()
-        self.quiet = max(self.quiet, seen, key=lambda it: it.p99_ms)
+        self._quiet = max(self._quiet, seen, key=lambda it: it.p99_ms)
         _print_line("nobody attacks", "", seen)
-        return seen
 
-    async def play(self, attack: Attack, target: Target) -> Seen:
-        """One attack, for as long as a line lasts."""
+    async def play(self, attack: Attack, target: Target) -> None:
+        """One attack, for as long as a line lasts; once more where the machine may be to blame for what was found."""
+        found = await self._go(attack, attack.name, target)
+        if found.is_doubtful:
+            print(f"  {'; '.join(found.slow)}: once more", flush=True)
+            found = await self._go(attack, f"{attack.name} (again)", target)
+        self.failures += [f"{attack.name}: {what}" for what in (*found.wrong, *found.slow)]
+
+    async def _go(self, attack: Attack, name: str, target: Target) -> Found:
         await self._neighbours.look()
+        given = await self._attempt(attack, target)
+        await asyncio.sleep(self._times.rest)
+        seen = await self._neighbours.look()
+        _print_line(name, _summary(given), seen)
+        if attack.is_timed:
+            await self.rest()  # the machine may be another than it was in the beginning
+        found = judge(attack, given, seen, self._quiet)
+        return Found((*found.wrong, *await self._complaints()), found.slow)
+
+    async def _attempt(self, attack: Attack, target: Target) -> Counter[str]:
         given: Counter[str] = Counter()
-        until = asyncio.get_running_loop().time() + self._seconds
+        until = asyncio.get_running_loop().time() + self._times.line
         try:
             while True:
                 async for answer in attack.play(target):
@@ -87,24 +113,15 @@ class Bench:
                 if not attack.is_repeated or asyncio.get_running_loop().time() >= until:
                     break
                 await asyncio.sleep(PAUSE)
-        except (NoAnswerError, ShutOutError, OSError) as error:
+        except NoAnswerError as error:
+            given[f"{LATE}{error}"] += 1
+        except (ShutOutError, OSError) as error:
             given[f"{type(error).__name__}: {error}"] += 1
-        await asyncio.sleep(self._rest)
-        seen = await self._neighbours.look()
-        _print_line(attack.name, _summary(given), seen)
-        await self._judge(attack, given, seen)
-        return seen
+        return given
 
-    async def _judge(self, attack: Attack, given: Counter[str], seen: Seen) -> None:
-        found = [
-            f"answered {answer!r} ({count} times)"
-            for answer, count in given.items()
-            if answer not in attack.expected or not is_documented(answer)
-        ]
-        if seen.lost:
-            found.append(f"neighbours lost {seen.lost}")
-        if seen.shut_out and not attack.shuts_out:
-            found.append(f"{seen.shut_out} of {seen.newcomers} newcomers did not get in")
+    async def _complaints(self) -> list[str]:
+        """What the gateway itself has to say."""
+        found = []
         if self._gateway.is_alive:
             faults = await self._gateway.faults()
             if faults > self._faults:
@@ -112,14 +129,7 @@ class Bench:
             self._faults = faults
         else:
             found.append("the gateway died")
-        found += [f"the gateway logged {line:.300}" for line in self._gateway.complaints()]
-        self.failures += [f"{attack.name}: {what}" for what in found]
-
-    def compare(self, seen: Seen) -> None:
-        """Neighbours must not have waited much longer than in the quiet runs."""
-        longest = FACTOR * self.quiet.p99_ms
-        if seen.p99_ms > longest:
-            self.failures.append(f"all at once: p99 is {seen.p99_ms:.1f} ms, and should be {longest:.1f} ms at most")
+        return found + [f"the gateway logged {line:.300}" for line in self._gateway.complaints()]
 
 
 def _summary(given: Counter[str]) -> str:
@@ -142,9 +152,9 @@ async def run(arguments: argparse.Namespace, directory: Path) -> list[str]:
         job = Job(url=gateway.url, stream=STREAM, token=mint.token(publish=[STREAM], subscribe=[STREAM]))
         neighbours = await stack.enter_async_context(living(children, job))
         os.nice(YIELDING)
-        bench = Bench(gateway, neighbours, *((0.15, REST / 2) if arguments.quick else (1.5, REST)))
+        bench = Bench(gateway, neighbours, QUICK if arguments.quick else WHOLE)
         print(f"{'attempt':<46}{'p50 ms':>8}{'p99 ms':>9}{'max ms':>9}{'lost':>6}{'joined':>9}   answers")
-        await bench.rest(1.0 if arguments.quick else 5.0)
+        await bench.rest()
         attacks = [attack for kind in arguments.only for attack in KINDS[kind]]
         networks = iter(range(1, 200))
         for attack in attacks:
@@ -153,9 +163,7 @@ async def run(arguments: argparse.Namespace, directory: Path) -> list[str]:
             together = all_for(
                 5.0 if arguments.quick else 30.0, [Target(gateway.port, mint, next(networks)) for _ in PLAYED]
             )
-            seen = await bench.play(together, Target(gateway.port, mint, next(networks)))
-            await bench.rest(2.0 if arguments.quick else 5.0)
-            bench.compare(seen)
+            await bench.play(together, Target(gateway.port, mint, next(networks)))
         final = await neighbours.finish()
         if final.lost:
             bench.failures.append(f"in the end neighbours lacked {final.lost} events")
@@ -181,7 +189,7 @@ def main() -> int:
         failures = uvloop.run(run(arguments, Path(directory)))
     for failure in failures:
         print(f"FAILED: {failure}")
-    print("nothing was lost, and every answer is a documented one" if not failures else f"{len(failures)} failures")
+    print("nothing was lost, and every answer is a documented one" if not failures else f"{len(failures)} failed")
     return 1 if failures else 0
 
 

@@ -96,6 +96,7 @@ class Attack(NamedTuple):
         expected: the answers there may be.
         is_repeated: whether to try again until the time of the line is over.
         shuts_out: whether newcomers are to be refused meanwhile, as the gateway is full.
+        is_timed: whether it is judged by how long neighbours wait.
     """
 
     name: str
@@ -103,6 +104,7 @@ class Attack(NamedTuple):
     expected: frozenset[str]
     is_repeated: bool = True
     shuts_out: bool = False
+    is_timed: bool = False
 
 
 def attack(name: str, *expected: str, is_repeated: bool = True, shuts_out: bool = False) -> Callable[[Play], Attack]:

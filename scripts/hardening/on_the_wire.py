@@ -85,6 +85,15 @@ async def messages(target: Target) -> AsyncIterator[str]:
         yield answer
 
 
+@attack("a flood of long messages", "close 1000")
+async def long_messages(target: Target) -> AsyncIterator[str]:
+    """As many bytes as the gateway takes, below every rate: a turn of its loop reads a little of each socket."""
+    async with target.upgraded(f"{target.name()}/publish") as it:
+        await it.send(delta("x" * 60_000) * 300)
+        await it.send(text({"type": "close_stream"}))
+        yield await it.read_ending()
+
+
 @attack("a flood of pings and pongs", "close 4002")
 async def pings(target: Target) -> AsyncIterator[str]:
     """Frames that say nothing, each of which wants an answer or none."""
@@ -144,4 +153,17 @@ async def unread(target: Target) -> AsyncIterator[str]:
         yield await it.read_ending()
 
 
-ATTACKS = (oversize, broken, bomb, fragments, bad_text, messages, pings, signals, expiry, log_lines, unread)
+ATTACKS = (
+    oversize,
+    broken,
+    bomb,
+    fragments,
+    bad_text,
+    messages,
+    long_messages,
+    pings,
+    signals,
+    expiry,
+    log_lines,
+    unread,
+)

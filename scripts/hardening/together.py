@@ -35,7 +35,9 @@ def all_for(seconds: float, targets: list[Target]) -> Attack:
             for answer in task.result():
                 yield answer if answer in it.expected else f"{answer} to {it.name}"
 
-    return Attack("all at once", play, frozenset().union(*(it.expected for it in PLAYED)), is_repeated=False)
+    return Attack(
+        "all at once", play, frozenset().union(*(it.expected for it in PLAYED)), is_repeated=False, is_timed=True
+    )
 
 
 async def _keep_playing(play: Play, target: Target, until: float) -> list[str]:
