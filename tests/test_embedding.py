@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import sys
+from pathlib import Path
+from subprocess import PIPE
 
+import pytest
+
+from gateway.server.listening import ACCEPTED_AT_ONCE
 from tests.cli.processes import ROOT
 
 PROGRAM = """
@@ -42,3 +48,45 @@ def test_a_program_that_configures_structlog_gets_every_log_where_it_wants_them(
     output, errors = run("structlog.configure(processors=[structlog.processors.JSONRenderer()])")
     assert [json.loads(line)["event"] for line in output.splitlines()] == ["stream.closed", "hub.worried"]
     assert errors == ""
+
+
+CROWDED = """
+import asyncio, asyncio.constants, os, resource, sys
+from gateway.config import Settings
+from gateway.server import Gateway
+
+asyncio.constants.ACCEPT_RETRY_DELAY = 0.5
+
+async def main():
+    failures = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: failures.append(context["message"]))
+    async with Gateway(Settings(port=0, drain_timeout=0)) as gateway:
+        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 5, limits[1]))
+        print(gateway.port, flush=True)
+        while not failures:
+            await asyncio.sleep(0.001)
+        print(len(failures), set(failures), flush=True)
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        while len(gateway._door) < 40:
+            await asyncio.sleep(0.001)
+        print("recovered", flush=True)
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="no /proc/self/fd here")
+def test_without_descriptors_the_loop_of_asyncio_is_not_held_up_by_those_it_cannot_accept() -> None:
+    """It tries again as often as it would accept at once, and says so each time: that must not be 4096 times."""
+    with subprocess.Popen([sys.executable, "-c", CROWDED], stdout=PIPE, text=True, cwd=ROOT) as program:
+        assert program.stdout is not None
+        port = int(program.stdout.readline())
+        crowd = [socket.create_connection(("127.0.0.1", port)) for _ in range(40)]
+        count, _, what = program.stdout.readline().partition(" ")
+        assert "out of system resource" in what
+        assert int(count) <= ACCEPTED_AT_ONCE
+        assert program.stdout.readline() == "recovered\n"
+        for it in crowd:
+            it.close()
+    assert program.returncode == 0

@@ -3,7 +3,8 @@
 A connection is a descriptor. Who comes when there are no more to give is refused like one over `max_connections`; the
 reserve is for files read again, keys fetched, and those who are being refused. Where it is used up too, libuv (under
 uvloop) accepts with one it keeps for this and closes at once: neither does the backlog grow nor the loop spin. The loop
-of asyncio stops accepting for a second. Connections that are there are touched by neither.
+of asyncio stops accepting for a second, after `ACCEPTED_AT_ONCE` errors. Connections that are there are touched by
+neither.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
@@ -21,6 +22,10 @@ libuv reads up to 8 MiB from one socket before any other is served, and consumer
 
 BACKLOG: Final = 4096
 """Connections the kernel may hold before they are accepted: a reconnect storm comes all at once."""
+
+ACCEPTED_AT_ONCE: Final = 16
+"""Connections the loop of asyncio accepts in one turn. It takes this from the backlog, and without descriptors it tries
+as often in a row, with an error each time: 4096 held everybody up for a second. uvloop accepts all there are."""
 
 OpenServer = Callable[..., Awaitable[Server]]
 
@@ -41,11 +46,13 @@ async def listen(settings: Settings, given: Sequence[socket.socket], open_server
     """
     addresses = await find_addresses(settings, given)
     if given:
-        servers = [await open_server(sock=it, backlog=BACKLOG) for it in given]
+        servers = [await open_server(sock=it, backlog=ACCEPTED_AT_ONCE) for it in given]
     else:
-        servers = [await open_server(host=addresses, port=settings.port, backlog=BACKLOG)]
+        servers = [await open_server(host=addresses, port=settings.port, backlog=ACCEPTED_AT_ONCE)]
     for server in servers:
         for listener in server.sockets:
+            with socket.socket(fileno=os.dup(listener.fileno())) as it:
+                it.listen(BACKLOG)
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)  # accepted sockets inherit both
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
     return servers
