@@ -18,7 +18,6 @@ from protocol.messages import Policy
 KIB = 1024
 MIB = 1024 * KIB
 
-
 GROUPS: Final = {
     "host": "Listening",
     "tls_cert": "TLS",
@@ -30,6 +29,7 @@ GROUPS: Final = {
     "log_level": "Logs",
 }
 """The headings of groups of settings, by the setting each begins with."""
+
 ForwardedHeader: TypeAlias = Literal["x-forwarded-for", "forwarded"]
 
 

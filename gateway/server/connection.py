@@ -40,7 +40,7 @@ class GatewayConnection(SendingConnection):
     """One peer's connection.
 
     Args:
-        accepted: where it enters itself when its socket is there, before any handshake.
+        accepted: where it enters itself when its socket is let in, before its request.
         tally: where what happens to it is counted.
         renewer: judges tokens that come on it.
         door: where its socket is let in, or refused.

@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import random
 import re
+from collections.abc import Iterator
 from functools import partial
 from http import HTTPStatus
 from typing import Final, NamedTuple, Protocol, cast
@@ -103,6 +104,10 @@ class Door:
     def __len__(self) -> int:
         """Sockets that have not asked for anything yet."""
         return len(self._waiting)
+
+    def __iter__(self) -> Iterator[Served]:
+        """Who serves or refuses these, once they ask."""
+        return iter(tuple(self._waiting))
 
     def receive(self, served: Served, transport: asyncio.Transport) -> None:
         """Let in a socket that was accepted, or refuse it.

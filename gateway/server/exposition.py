@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import platform
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from importlib import metadata
 from math import isinf
 from typing import TypeAlias, get_args
@@ -39,12 +39,13 @@ class Exposition:
 
     Args:
         hub: whose streams.
-        connections: the gateway's, those in their handshake included.
+        connections: the gateway's, from before their request on.
+        waiting: sockets that have asked for nothing yet, those too that are no connections.
     """
 
-    def __init__(self, hub: Hub, connections: Iterable[GatewayConnection]) -> None:
+    def __init__(self, hub: Hub, connections: Collection[GatewayConnection], waiting: Iterable[object]) -> None:
         self._registry = CollectorRegistry(auto_describe=False)
-        self._registry.register(_GatewayCollector(hub, connections))
+        self._registry.register(_GatewayCollector(hub, connections, waiting))
         ProcessCollector(registry=self._registry)
 
     def render(self) -> bytes:
@@ -53,9 +54,10 @@ class Exposition:
 
 
 class _GatewayCollector(Collector):
-    def __init__(self, hub: Hub, connections: Iterable[GatewayConnection]) -> None:
+    def __init__(self, hub: Hub, connections: Collection[GatewayConnection], waiting: Iterable[object]) -> None:
         self._hub = hub
         self._connections = connections
+        self._waiting = waiting
 
     def describe(self) -> Iterator[Metric]:
         """Nothing: a registry asks before there is a loop to ask about."""
@@ -76,6 +78,7 @@ class _GatewayCollector(Collector):
             if isinstance(connection.peer, Consumer):
                 states[connection.peer.state] += 1
                 furthest = max(furthest, connection.peer.lag)
+        roles["handshake"] += sum(it not in self._connections for it in self._waiting)
         return {
             "deltawire_connections": roles,
             "deltawire_connections_opened_total": {role: tally.connections[role] for role in ROLES[:2]},

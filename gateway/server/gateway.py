@@ -76,13 +76,13 @@ class Gateway:
         self._sockets = sockets
         self._owns_hub = hub is None
         self.hub = hub or Hub(self.settings)
-        self._accepted: WeakSet[GatewayConnection] = WeakSet()  # every socket, from before its handshake on
+        self._accepted: WeakSet[GatewayConnection] = WeakSet()  # every one let in, from before its request on
         self._connections: set[GatewayConnection] = set()
-        self._exposition = Exposition(self.hub, self._accepted)
         self._guard = Guard(self.settings, clock)
         self._limits = Limits(self.settings)
         self._proxies = Proxies(self.settings.trusted_proxies, self.settings.forwarded_header)
         self._door = Door(self.settings, self._tls, self._limits, self._proxies, self.hub)
+        self._exposition = Exposition(self.hub, self._accepted, self._door)
         crowd = Crowd(self.hub, self._limits, self._proxies)
         self._rounds = Rounds(self.settings, self.hub, self._guard, self._door, self._connections)
         self._admission = Admission(self._guard, self.hub, self._exposition.render, self._door, crowd)

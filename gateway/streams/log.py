@@ -34,7 +34,6 @@ BLOCK = 256
 AGE_MARKS = 64
 """Marks kept over `Retention.age`: events expire with a precision of a 64th of it, at O(1) memory per mark."""
 
-
 PREFIX_SHARE = 8
 """The folded beginning of the message in progress may cost an eighth of the retention: by default a MiB."""
 

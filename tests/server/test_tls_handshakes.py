@@ -108,6 +108,18 @@ async def test_who_has_not_shaken_hands_is_a_connection_all_the_same(
     await everybody_left(gateway)
 
 
+async def test_who_has_not_shaken_hands_is_seen_in_the_metrics(
+    start_gateway: StartGateway, certificates: Certificates
+) -> None:
+    gateway = await start_gateway(**certificates.settings)
+    silent = [await RawPeer.connect(gateway.port) for _ in range(3)]
+    await eventually(lambda: gateway._limits.connections == 3)
+    said = await ask(gateway, certificates.context(), b"GET /metrics HTTP/1.1\r\nHost: gateway\r\n\r\n")
+    assert b'\ndeltawire_connections{role="handshake"} 4.0\n' in said, "they, and who asks"
+    for it in silent:
+        it.close()
+
+
 async def test_the_rate_of_an_address_counts_before_hands_are_shaken(
     start_gateway: StartGateway, certificates: Certificates
 ) -> None:
