@@ -152,12 +152,14 @@ class Door:
         self._waiting[guest] = Waiting(transport, now, self._tick)
         if self._ticking is None:
             self._tick_later()
-        if len(self._waiting) > self._settings.max_handshakes:
-            self._drop_oldest()
+        self._drop_oldest()
 
     def _drop_oldest(self) -> None:
-        guest, oldest = next(iter(self._waiting.items()))
-        if (self._tick - oldest.tick) * TICK >= self._grace:
+        """Drop those that are too many, as far as their grace is over."""
+        while len(self._waiting) > self._settings.max_handshakes:
+            guest, oldest = next(iter(self._waiting.items()))
+            if (self._tick - oldest.tick) * TICK < self._grace:
+                break
             del self._waiting[guest]
             oldest.transport.abort()
             self._dropped += 1
@@ -167,6 +169,7 @@ class Door:
 
     def _count_tick(self) -> None:
         self._tick += 1
+        self._drop_oldest()
         self._tick_later()
 
     def asked(self, guest: Served) -> None:

@@ -89,6 +89,22 @@ async def test_for_one_handshake_too_many_the_oldest_is_dropped(
     await everybody_left(gateway)
 
 
+async def test_of_a_crowd_that_came_at_once_only_the_limit_is_left_when_its_grace_is_over(
+    start_gateway: StartGateway, certificates: Certificates
+) -> None:
+    gateway = await start_gateway(**certificates.settings, max_handshakes=10, handshake_timeout=60.0)
+    silent = [await RawPeer.connect(gateway.port) for _ in range(50)]
+    await eventually(lambda: len(gateway._door) == 50)
+    gateway._door._tick += round(TLS_GRACE / TICK)
+    await eventually(lambda: len(gateway._door) == 10, "that the limit holds")
+    for it in silent[:40]:
+        assert await it.read_rest() == b"", "the oldest went"
+    assert len(gateway._door) == 10
+    for it in silent:
+        it.close()
+    await everybody_left(gateway)
+
+
 async def test_who_has_not_shaken_hands_is_a_connection_all_the_same(
     start_gateway: StartGateway, certificates: Certificates
 ) -> None:
