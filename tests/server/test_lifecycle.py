@@ -280,6 +280,8 @@ async def test_a_blocked_loop_is_seen_and_drops_nobody(
     async with raw_peer(gateway.port, "/v1/streams/demo/subscribe") as it:
         await it.read_until("caught_up")
         [connection] = gateway._connections
+        sweep()
+        logs.clear()
         for _ in range(3):
             pinged_at = await ping()
             it.sock.send(frame(PONG))  # which is not read before the loop's next turn
