@@ -228,9 +228,10 @@ class World(RuleBasedStateMachine):
             if not writer.is_polite:
                 continue  # it began a frame that has no end: what it says since is a part of that
             oldest = writer.pending[0][1]
-            if writer.held_since[1] is not oldest:
-                writer.held_since = (self.now, oldest)
-            if writer.library.seq_of(oldest) is not None:  # it is appended, and only its ack is missing
+            is_appended = writer.library.seq_of(oldest) is not None  # and only its ack is missing
+            if writer.held_since[1] is not oldest or writer.is_appended is not is_appended:
+                writer.held_since, writer.is_appended = (self.now, oldest), is_appended
+            if is_appended:
                 assert self.now - writer.held_since[0] <= 2 * WITHHELD_FOR, "an ack is withheld for too long"
                 continue
             blocking = [

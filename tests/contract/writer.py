@@ -43,7 +43,8 @@ class Writer(Peer):
         pending: what it sent and heard nothing of, with the numbers.
         sent: what it numbered, with the numbers.
         audience: consumers, as last told.
-        held_since: when its oldest event without an answer was sent, and which one that is.
+        held_since: since when its oldest event without an answer waits to be appended, or for its ack; and which it is.
+        is_appended: whether that one waits for its ack alone.
     """
 
     def __init__(  # noqa: PLR0917 - all of a producer
@@ -68,6 +69,7 @@ class Writer(Peer):
         self.acks = 0
         self.audience = 0
         self.held_since: tuple[float, Data | None] = (0.0, None)
+        self.is_appended = False
         query = f"on_full={on_full}"
         if producer is not None:
             query += f"&producer={producer}&generation={generation}"
