@@ -54,7 +54,7 @@ class World(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.stack = ExitStack()
-        self.logs = self.stack.enter_context(structlog.testing.capture_logs())
+        self.logs = self.stack.enter_context(structlog.testing.capture_logs([structlog.processors.format_exc_info]))
         self.patch = self.stack.enter_context(pytest.MonkeyPatch.context())
         self.loop = VirtualLoop()
         self.peers: list[Peer] = []  # until their sockets are gone
@@ -170,6 +170,7 @@ class World(RuleBasedStateMachine):
         self.steps += 1
         self.loop.advance(seconds)
         for failure in self.loop.failures:
+            self.invariant_9_nothing_fails_inside()  # whose failure is the cause
             raise failure if isinstance(failure, BaseException) else AssertionError(failure)
         for peer in self.peers:
             if isinstance(peer, Writer) and peer.epoch:
@@ -285,7 +286,8 @@ class World(RuleBasedStateMachine):
 
     @invariant()
     def invariant_9_nothing_fails_inside(self) -> None:
-        assert not [entry for entry in self.logs if entry["log_level"] in ("error", "critical")]
+        failures = [entry for entry in self.logs if entry["log_level"] in ("error", "critical")]
+        assert not failures, "\n".join(entry.get("exception", str(entry)) for entry in failures)
 
     def nothing_is_kept(self) -> None:
         """Invariant 8, once every stream is closed and its time is over."""
