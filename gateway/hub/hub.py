@@ -9,16 +9,15 @@ from __future__ import annotations
 import asyncio
 import builtins
 import time
-from collections import deque
 from collections.abc import Awaitable, Callable
-from math import inf
 from secrets import token_hex
-from time import monotonic
-from typing import Protocol, Self, TypeVar
+from typing import Self, TypeVar
 
 from gateway.config import Settings
 from gateway.hub.channel import Channel, Inlet
+from gateway.hub.deadlines import Deadlines, Swept
 from gateway.hub.local import LocalStream
+from gateway.hub.turns import Turns
 from gateway.metrics.tally import Tally
 from gateway.streams.acking import WITHHELD_FOR
 from gateway.streams.log import Ledger, Retention
@@ -34,34 +33,7 @@ T = TypeVar("T")
 AUDIENCE_INTERVAL = 0.25
 """Seconds between two `audience` messages to a producer: a storm of joins is one number, not a storm of messages."""
 
-SLICE = 0.004
-"""Seconds of flushing in one turn of the loop: what a flood of one stream may add to the latency of another."""
-
-FEW = 16
-"""Consumers that are served without waiting for the end of the turn: most streams have one or two, and putting a
-flush off costs as much as it."""
-
-LONG_FLUSH = 0.001
-"""Seconds from which on a flush is long: hundreds of consumers of one stream."""
-
-REST = 0.5
-"""How long a stream rests after a long flush, as a multiple of it: a fan-out may take two thirds of the core before its
-events begin to share writes. Measured with 500 consumers: less pressure than that is no reason to keep an event."""
-
-MAX_REST = 0.008
-"""Seconds a stream rests at most, so that an event waits for hardly more than 10 ms under any pressure."""
-
-MAX_SWEEP_INTERVAL = 0.5
-"""Seconds between sweeps at most: timeouts are seconds, so they are met within a few percent."""
-
 log = get_logger()
-
-
-class Swept(Protocol):
-    """Something that has deadlines."""
-
-    def sweep(self, now: float) -> None:
-        """Act on the deadlines that have passed."""
 
 
 class Hub:
@@ -83,37 +55,32 @@ class Hub:
         self.tally = Tally()
         self._is_running = False
         self._channels: dict[Stream, Channel] = {}
-        self._queue: deque[Channel] = deque()  # to be flushed
-        self._resting: dict[Channel, asyncio.TimerHandle] = {}  # to be flushed later
-        self._is_flushing_soon = False
+        self._turns = Turns(self.tally, self._tell_audience, self._release)
         self._stamp = ""
         self._stamped_at = 0.0
         self._late: dict[Inlet, None] = {}  # whose acks are withheld
         self._late_timer: asyncio.TimerHandle | None = None
-        self._swept: dict[Swept, None] = {}
-        self._sweep_timer: asyncio.TimerHandle | None = None
-        self._sweep_due = 0.0
+        limits = self.settings
+        timeouts = (limits.send_timeout, limits.block_timeout, limits.lease, limits.ping_timeout)
+        self._deadlines = Deadlines(timeouts, self.tally, self._tidy)
         self._next_cleanup = 0.0
-        self._has_let_pass = False  # the last sweep
         self._leased: dict[Stream, None] = {}  # with leases running
 
     async def __aenter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
         self._is_running = True
         self._next_cleanup = self.now() + self.settings.cleanup_interval
-        settings = self.settings
-        timeouts = (settings.send_timeout, settings.block_timeout, settings.lease, settings.ping_timeout)
-        self._sweep_interval = min(MAX_SWEEP_INTERVAL, *(timeout / 4 for timeout in timeouts))
-        self._sweep_later()
+        self._turns.start()
+        self._deadlines.start()
         return self
 
     async def __aexit__(self, *_: object) -> None:
         self._is_running = False
         self.close_all("shutdown")
         self.flush()
-        for timer in (self._sweep_timer, self._late_timer):
-            if timer is not None:
-                timer.cancel()
+        self._deadlines.stop()
+        if self._late_timer is not None:
+            self._late_timer.cancel()
 
     # Time
 
@@ -257,15 +224,6 @@ class Hub:
             raise manager.out_of_room("send", stream.id)
         return stream.append(data, timestamp or self.timestamp(), now, producer_id)
 
-    def deliver(self, channel: Channel) -> None:
-        """Flush a channel now if that is a matter of a few writes, otherwise at the end of this loop turn."""
-        if channel.is_dirty or channel.is_served or channel.rest_until or channel.stream.consumers > FEW:
-            self.touch(channel)
-        else:
-            channel.touched_at = monotonic()
-            self._serve(channel, inf)
-            self._conclude(channel, monotonic())
-
     def acknowledge_late(self, inlet: Inlet) -> None:
         """Have a producer's ack sent a little later, with that of what it sends meanwhile."""
         self._late[inlet] = None
@@ -279,94 +237,17 @@ class Hub:
         if self._late:
             self._late_timer = self._loop.call_later(WITHHELD_FOR, self._acknowledge_late)
 
+    def deliver(self, channel: Channel) -> None:
+        """Flush a channel now if that is a matter of a few writes, otherwise at the end of this loop turn."""
+        self._turns.deliver(channel)
+
     def touch(self, channel: Channel) -> None:
         """Have a channel flushed at the end of this loop turn, or a little later if its last flush was a long one."""
-        if channel.is_dirty:
-            return
-        channel.is_dirty = True
-        channel.touched_at = monotonic()  # the loop's own time stands still within a turn
-        if not channel.is_served:  # else another round follows this one
-            self._rest_or_queue(channel)
-
-    def _rest_or_queue(self, channel: Channel) -> None:
-        if channel.rest_until:
-            rest = channel.rest_until - monotonic()
-            channel.rest_until = 0.0
-            if rest > 0:
-                self._resting[channel] = self._loop.call_later(rest, self._end_rest, channel)
-                return
-        self._queue.append(channel)
-        self._flush_soon()
-
-    def _end_rest(self, channel: Channel) -> None:
-        del self._resting[channel]
-        self._queue.append(channel)
-        self._flush_soon()
-
-    def _flush_soon(self) -> None:
-        if not self._is_flushing_soon:
-            self._is_flushing_soon = True
-            self._loop.call_soon(self._flush_turn)
-
-    def _flush_turn(self) -> None:
-        """Flush what was touched in this turn, for no longer than `SLICE`; the rest has to wait for the next one."""
-        self._is_flushing_soon = False
-        began = monotonic()
-        until = began + SLICE
-        for _ in range(len(self._queue)):
-            channel = self._queue.popleft()
-            is_complete = self._serve(channel, until)
-            ended = monotonic()
-            channel.spent += ended - began
-            if is_complete:
-                self._conclude(channel, ended)
-            if ended >= until:
-                break
-            began = ended
-        if self._queue:
-            self._flush_soon()
+        self._turns.touch(channel)
 
     def flush(self) -> None:
         """Deliver everything appended so far."""
-        for channel, timer in self._resting.items():
-            timer.cancel()
-            self._queue.append(channel)
-        self._resting.clear()
-        for _ in range(len(self._queue)):
-            channel = self._queue.popleft()
-            self._serve(channel, inf)
-            self._conclude(channel, monotonic())
-
-    def _serve(self, channel: Channel, until: float) -> bool:
-        """Flush a channel, or go on with that where it was interrupted; whether everybody was served."""
-        if not channel.is_served:
-            channel.is_served = True
-            channel.is_dirty = False
-        try:
-            is_complete = channel.flush(until)
-        except Exception:  # one stream's fault is not another's
-            self.tally.faults += 1
-            log.exception("channel.flush_failed", stream=channel.stream.id)
-            channel.abandon()
-            is_complete = True
-        if not is_complete:
-            self._queue.append(channel)
-        return is_complete
-
-    def _conclude(self, channel: Channel, now: float) -> None:
-        """Do what follows a whole flush."""
-        channel.is_served = False
-        if channel.spent > LONG_FLUSH:
-            channel.rest_until = now + min(channel.spent * REST, MAX_REST)
-        channel.spent = 0.0
-        if channel.touched_at >= channel.stream.measure_at:
-            channel.pace.measure(self.tally, channel.touched_at, now)
-        if channel.audience != channel.stream.consumers:
-            self._tell_audience(channel)
-        if channel.is_dirty:
-            self._rest_or_queue(channel)
-        elif not channel.attached:
-            self._release(channel)
+        self._turns.flush()
 
     def settle(self) -> Ledger:
         """The account of all streams, up to date with what was delivered."""
@@ -415,44 +296,11 @@ class Hub:
 
     def sweep_regularly(self, swept: Swept) -> None:
         """Have `sweep` called several times a second."""
-        self._swept[swept] = None
+        self._deadlines.add(swept)
 
     def stop_sweeping(self, swept: Swept) -> None:
         """Have `sweep` called no more."""
-        self._swept.pop(swept, None)
-
-    def _sweep_later(self) -> None:
-        self._sweep_due = monotonic() + self._sweep_interval
-        self._sweep_timer = self._loop.call_later(self._sweep_interval, self._sweep)
-
-    def _is_too_late(self, lag: float) -> bool:
-        """Whether to let one sweep pass, as the loop was blocked: what peers sent meanwhile has not been read yet.
-
-        Their time would seem to be over though they answered. Not twice in a row, lest nobody be judged any more.
-        """
-        self._has_let_pass = lag > self._sweep_interval and not self._has_let_pass
-        if self._has_let_pass:
-            log.warning("loop.blocked", seconds=round(lag, 3))
-        return self._has_let_pass
-
-    def _sweep(self) -> None:
-        now = self.now()
-        lag = max(0.0, monotonic() - self._sweep_due)
-        self.tally.loop_lag.observe(lag)
-        self._sweep_later()
-        if self._is_too_late(lag):
-            return
-        for swept in tuple(self._swept):
-            try:
-                swept.sweep(now)
-            except Exception:  # one peer's fault is not another's
-                self.tally.faults += 1
-                log.exception("sweep.failed", peer=type(swept).__name__)
-        try:
-            self._tidy(now)
-        except Exception:
-            self.tally.faults += 1
-            log.exception("sweep.failed", peer="streams")
+        self._deadlines.remove(swept)
 
     def _tidy(self, now: float) -> None:
         self._expire_leases(now)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 
 from gateway.access import Action, Grant
-from gateway.hub.channel import Cohort
+from gateway.hub.cohort import Cohort
 from gateway.hub.hub import Hub
 from gateway.server.connection import GatewayConnection
 from gateway.server.containment import contained

@@ -253,8 +253,8 @@ class World(RuleBasedStateMachine):
             return
         hub = self.hub
         assert len(self.gateway._connections) == len([peer for peer in self.peers if peer.status == 101])
-        assert not hub._queue
-        assert not hub._resting
+        assert not hub._turns._queue
+        assert not hub._turns._resting
         streams = hub.manager.list()
         assert sum(stream.publishing for stream in streams) <= len(
             [it for it in self.peers if it not in self.followers]
@@ -268,7 +268,7 @@ class World(RuleBasedStateMachine):
         if self.peers:
             return
         assert not hub._channels
-        assert list(hub._swept) == [self.gateway._rounds]
+        assert list(hub._deadlines._swept) == [self.gateway._rounds]
         for stream in streams:
             assert stream.is_idle
             assert not stream._blocking
@@ -324,6 +324,6 @@ class World(RuleBasedStateMachine):
         self.settle(60.0)
         assert not asyncio.all_tasks(self.loop)
         assert not self.loop.has_timers
-        assert not self.hub._swept
+        assert not self.hub._deadlines._swept
         assert not self.hub._channels
         self.invariant_9_nothing_fails_inside()

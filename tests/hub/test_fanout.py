@@ -8,8 +8,9 @@ from math import inf
 import pytest
 
 from gateway.hub import Hub
-from gateway.hub import hub as hub_module
-from gateway.hub.channel import COHORT_SIZE, Channel, Cohort
+from gateway.hub import turns as turns_module
+from gateway.hub.channel import Channel
+from gateway.hub.cohort import COHORT_SIZE, Cohort
 from gateway.streams.stream import Stream
 from protocol.addresses import SubscribeRequest
 from protocol.codes import ProblemCode
@@ -29,8 +30,8 @@ async def hub() -> AsyncIterator[Hub]:
 @pytest.fixture
 def interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every turn of the loop serves one cohort, and no stream rests for it."""
-    monkeypatch.setattr(hub_module, "SLICE", 0.0)
-    monkeypatch.setattr(hub_module, "LONG_FLUSH", inf)
+    monkeypatch.setattr(turns_module, "SLICE", 0.0)
+    monkeypatch.setattr(turns_module, "LONG_FLUSH", inf)
 
 
 class Reader:
@@ -143,9 +144,9 @@ async def test_joining_fills_the_places_of_those_who_left(hub: Hub) -> None:
 async def test_a_long_flush_is_followed_by_a_rest_in_which_events_gather(
     hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hub_module, "LONG_FLUSH", -1.0)
-    monkeypatch.setattr(hub_module, "REST", 1e9)
-    monkeypatch.setattr(hub_module, "MAX_REST", 3600.0)
+    monkeypatch.setattr(turns_module, "LONG_FLUSH", -1.0)
+    monkeypatch.setattr(turns_module, "REST", 1e9)
+    monkeypatch.setattr(turns_module, "MAX_REST", 3600.0)
     _, channel, (reader,) = followed_by(hub, 1)
     write(hub, channel)
     await turn()
@@ -155,14 +156,14 @@ async def test_a_long_flush_is_followed_by_a_rest_in_which_events_gather(
     await turn()
     assert reader.seqs == [1]
     write(hub, channel)
-    hub._resting[channel].cancel()
-    hub._end_rest(channel)
+    hub._turns._resting[channel].cancel()
+    hub._turns._end_rest(channel)
     await eventually(lambda: reader.seqs == [1, 2, 3], "what came in the rest")
     assert len(reader.frames) == greetings + 1
 
 
 async def test_a_short_flush_is_not_followed_by_a_rest(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hub_module, "LONG_FLUSH", 1e9)
+    monkeypatch.setattr(turns_module, "LONG_FLUSH", 1e9)
     _, channel, (reader,) = followed_by(hub, 1)
     for seq in (1, 2, 3):
         write(hub, channel)
@@ -171,12 +172,12 @@ async def test_a_short_flush_is_not_followed_by_a_rest(hub: Hub, monkeypatch: py
 
 
 async def test_a_whole_flush_waits_for_no_rest(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hub_module, "LONG_FLUSH", -1.0)
-    monkeypatch.setattr(hub_module, "REST", 1e9)
-    monkeypatch.setattr(hub_module, "MAX_REST", 1e9)
+    monkeypatch.setattr(turns_module, "LONG_FLUSH", -1.0)
+    monkeypatch.setattr(turns_module, "REST", 1e9)
+    monkeypatch.setattr(turns_module, "MAX_REST", 1e9)
     _, channel, (reader,) = followed_by(hub, 1)
     for seq in (1, 2, 3):
         write(hub, channel)
         hub.flush()
         assert reader.seqs[-1] == seq
-    assert not hub._resting
+    assert not hub._turns._resting
