@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant
 
 import gateway.hub.channel
-import gateway.hub.hub
+import gateway.hub.deadlines
+import gateway.hub.turns
 import gateway.server.gateway
 from gateway.config import Settings
 from gateway.server import Gateway
@@ -87,8 +88,8 @@ class World(RuleBasedStateMachine):
     ) -> None:
         self.patch.setattr(gateway.server.gateway, "WRITE_LIMIT", write_limit)
         if is_interrupted:  # after every single reader
-            self.patch.setattr(gateway.hub.hub, "SLICE", 0.0)
-        for module in (gateway.hub.hub, gateway.hub.channel):
+            self.patch.setattr(gateway.hub.turns, "SLICE", 0.0)
+        for module in (gateway.hub.turns, gateway.hub.deadlines, gateway.hub.channel):
             self.patch.setattr(module, "monotonic", self.loop.time)
         self.listen_to_appends()
         self.gateway = Gateway(
