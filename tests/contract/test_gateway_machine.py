@@ -109,7 +109,7 @@ class GatewayMachine(World):
             self.settle(TIMEOUT + CLOSE_TIMEOUT + 4 * SWEEP)
         assert not self.peers
         self.settle(SWEEP)
-        assert self.loop.timers == ["Hub._sweep"], "nothing else is yet to come"
+        assert self.loop.timers == ["Deadlines._sweep"], "nothing else is yet to come"
         if closes:
             self.settle(31.0)
             self.nothing_is_kept()

@@ -240,7 +240,7 @@ async def test_events_of_one_turn_share_a_flush(hub: Hub, monkeypatch: pytest.Mo
             return flush(channel, until)
 
         monkeypatch.setattr(Channel, "flush", note)
-        monkeypatch.setattr("gateway.hub.hub.monotonic", lambda: 0.0)  # no flush is a long one, after which they rest
+        monkeypatch.setattr("gateway.hub.turns.monotonic", lambda: 0.0)  # no flush is a long one, after which they rest
         await turn()
         flushes.clear()
         for letter in "abc":
