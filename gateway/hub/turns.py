@@ -1,15 +1,17 @@
 """Turns: which channels are flushed in which turn of the event loop, and for how long.
 
-touched ──► for a few consumers, by a read that is over? ──yes──► flushed at once
-│no
-▼
-its last flush was a long one? ──yes──► rests
-│no                                  │
-▼                                    │
-queued ◄────────────────────────────────┘
-│ ▲
-end of the turn  ▼ │ `SLICE` is over
-flushed
+    touched ──► for a few consumers, by a read that is over? ──yes──► flushed at once
+                  │ no
+                  ▼
+                its last flush was a long one? ──yes──► rests
+                  │ no                                    │
+                  ▼                                       │
+                queued ◄──────────────────────────────────┘
+      end of the  │ ▲
+            turn  ▼ │ `SLICE` is over
+                flushed
+
+A flush serves every consumer of a channel; one that is interrupted goes on where it stopped.
 """
 
 from __future__ import annotations
