@@ -20,9 +20,11 @@ from gateway.hub.local import LocalStream
 from gateway.hub.turns import Turns
 from gateway.metrics.tally import Tally
 from gateway.streams.acking import WITHHELD_FOR
+from gateway.streams.info import StreamInfo
 from gateway.streams.log import Ledger, Retention
 from gateway.streams.manager import StreamManager
-from gateway.streams.stream import Stream, StreamInfo, StreamSettings
+from gateway.streams.settings import StreamSettings
+from gateway.streams.stream import Stream
 from gateway.telemetry import get_logger
 from protocol.errors import DeltawireError
 from protocol.events import Data, format_timestamp

@@ -11,7 +11,8 @@ from collections import deque
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Self
 
-from gateway.streams.stream import Stream, StreamInfo
+from gateway.streams.info import StreamInfo
+from gateway.streams.stream import Stream
 from gateway.streams.subscription import Subscription
 from protocol.addresses import SubscribeRequest
 from protocol.codec import JSON

@@ -20,9 +20,11 @@ Tour, from the bottom up:
 - `policy` — what happens to a consumer that fell behind
 - `subscription` — one consumer: what it is sent next
 - `producers` — idempotence and fencing
+- `blocking` — the consumers producers wait for
 - `acking` — when a producer's ack may wait for more events
 - `leases` — messages in progress, and lost producers coming back to them
 - `eviction` — which idle stream goes first when room is needed
+- `settings`, `info` — what a stream is made with, and what is told of it
 - `stream` — a log with its readers and writers
 - `manager` — the streams of a process
 """

@@ -7,8 +7,10 @@ from collections import deque
 from collections.abc import Callable
 
 from gateway.streams.eviction import IdleStreams
+from gateway.streams.info import StreamInfo
 from gateway.streams.log import Ledger
-from gateway.streams.stream import MessageWatcher, Stream, StreamInfo, StreamSettings
+from gateway.streams.settings import StreamSettings
+from gateway.streams.stream import MessageWatcher, Stream
 from protocol.addresses import check_stream_id
 from protocol.errors import ErrorKind, StreamError
 from protocol.messages import EndReason

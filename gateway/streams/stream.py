@@ -6,18 +6,20 @@ from collections.abc import Callable
 from functools import partial
 from typing import Protocol
 
-from msgspec import Struct
 from msgspec.structs import replace
 
+from gateway.streams.blocking import Blocking
 from gateway.streams.coalesce import kind_of
 from gateway.streams.cursor import LogState, plan_subscription
 from gateway.streams.eviction import IdleStreams
+from gateway.streams.info import Counters, StreamInfo
 from gateway.streams.leases import Leases
-from gateway.streams.log import Ledger, Log, Retention
+from gateway.streams.log import Ledger, Log
 from gateway.streams.producers import Producer, Producers
+from gateway.streams.settings import StreamSettings
 from gateway.streams.subscription import Subscription
 from gateway.streams.view import View
-from protocol.addresses import DEFAULT_BUFFER, SubscribeRequest
+from protocol.addresses import SubscribeRequest
 from protocol.codec import JSON, Codec, encode_event
 from protocol.codes import ProblemCode
 from protocol.digest import MessageDigest
@@ -25,78 +27,6 @@ from protocol.errors import ErrorKind, StreamError, WireError
 from protocol.events import MAX_SEQ, Data, Error, EventType, MessageStart, MessageStop, TextDelta
 from protocol.framing import TEXT, header
 from protocol.messages import EndReason, Policy
-
-
-class StreamSettings(Struct, frozen=True, kw_only=True):
-    """What a stream is made with.
-
-    Attributes:
-        retention: what its log holds.
-        policy: of consumers that don't choose one.
-        buffer: lag limit, in events, of consumers that don't choose one.
-        buffer_bytes: lag limit, in bytes, of every consumer.
-        allow_block: whether a consumer may choose `block`.
-        max_consumers: subscriptions at a time.
-        max_producers: publishing connections at a time.
-    """
-
-    retention: Retention = Retention()
-    policy: Policy = Policy.COALESCE
-    buffer: int = DEFAULT_BUFFER
-    buffer_bytes: int = 1024 * 1024
-    allow_block: bool = True
-    max_consumers: int = 10_000
-    max_producers: int = 1_000
-
-    def check_policy(self, policy: Policy) -> None:
-        """Refuse a policy that is not allowed.
-
-        Raises:
-            WireError: `forbidden`.
-        """
-        if policy is Policy.BLOCK and not self.allow_block:
-            raise WireError(ProblemCode.FORBIDDEN, "policy 'block' is not allowed here (setting allow_block)")
-
-
-class Counters(Struct):
-    """What the policies did on a stream, in events (`disconnected`: in consumers)."""
-
-    folded: int = 0
-    dropped: int = 0
-    evicted: int = 0
-    disconnected: int = 0
-
-
-class StreamInfo(Struct, frozen=True, kw_only=True):
-    """A stream at one moment (SPEC §9).
-
-    Attributes:
-        id: the stream id.
-        epoch: of its log.
-        head: newest seq.
-        floor: oldest seq held.
-        events: how many are held.
-        bytes: what they cost.
-        consumers: subscriptions now.
-        producers: publishing connections now.
-        closed: it has ended.
-        created_at: RFC 3339.
-        last_active_at: of the last event, consumer or producer; RFC 3339.
-        counters: what the policies did.
-    """
-
-    id: str
-    epoch: str
-    head: int
-    floor: int
-    events: int
-    bytes: int
-    consumers: int
-    producers: int
-    closed: bool
-    created_at: str
-    last_active_at: str
-    counters: Counters
 
 
 class MessageWatcher(Protocol):
@@ -122,14 +52,12 @@ class Stream:
     """
 
     __slots__ = (
-        "_blocking",
         "_digest",
         "_extra",
-        "_full_at",
         "_idle",
-        "_slowest",
         "_subscriptions",
         "_views",
+        "blocking",
         "closed_at",
         "consumers",
         "counters",
@@ -175,9 +103,7 @@ class Stream:
         self.closed_at = 0.0
         self.end_reason: EndReason | None = None
         self._subscriptions: dict[Subscription, None] = {}
-        self._blocking: dict[Subscription, None] = {}  # those of policy `block`
-        self._slowest: int | None = None  # their least cursor; None when it has to be looked for
-        self._full_at = MAX_SEQ  # the head at which the first of their buffers is full
+        self.blocking = Blocking(self.log)
         self._views: dict[tuple[Codec, frozenset[EventType] | None], View] = {}
 
     @property
@@ -305,21 +231,7 @@ class Stream:
     @property
     def has_room(self) -> bool:
         """Whether producers may go on: no `block` consumer's buffer is full, by events or by bytes."""
-        if not self._blocking:
-            return True
-        if self._slowest is None:
-            waited_for = [sub for sub in self._blocking if not sub.is_replaying]
-            self._slowest = min((sub.cursor for sub in waited_for), default=MAX_SEQ)
-            self._full_at = min((sub.cursor + sub.buffer for sub in waited_for), default=MAX_SEQ)
-        if self._slowest >= self.log.head:
-            return True
-        return (
-            self.log.head < self._full_at and self.log.size(self._slowest, self.log.head) < self.settings.buffer_bytes
-        )
-
-    def progressed(self) -> None:
-        """A `block` consumer moved: the room is measured anew when it is next asked for."""
-        self._slowest = None
+        return not self.blocking.subscriptions or self.blocking.has_room(self.settings.buffer_bytes)
 
     def subscribe(self, request: SubscribeRequest, codec: Codec = JSON, *, now: float) -> Subscription:
         """Attach a consumer.
@@ -361,8 +273,7 @@ class Stream:
         self._subscriptions[subscription] = None
         self.consumers += 1
         if policy is Policy.BLOCK:
-            self._blocking[subscription] = None
-            self.progressed()
+            self.blocking.add(subscription)
         self.last_active_at = now
         return subscription
 
@@ -372,8 +283,7 @@ class Stream:
             return
         del self._subscriptions[subscription]
         self.consumers -= 1
-        self._blocking.pop(subscription, None)
-        self.progressed()
+        self.blocking.remove(subscription)
         view = subscription.view
         view.readers -= 1
         if not view.readers:  # filters are the consumers' choice: a busy stream keeps only those in use

@@ -199,7 +199,7 @@ class Subscription:
         if self._is_replaying:
             self._is_replaying = False
             self._judged = head  # what piled up during the replay is not held against it
-            self.stream.progressed()
+            self.stream.blocking.progressed()
 
     def _evicted(self, upto: int) -> bytes:
         gap = Gap(first=self.cursor + 1, seq=upto, reason="evicted")
@@ -214,7 +214,7 @@ class Subscription:
     def _move_to(self, cursor: int) -> None:
         self.cursor = cursor
         if self.policy is Policy.BLOCK:
-            self.stream.progressed()
+            self.stream.blocking.progressed()
 
     def _read(self, upto: int, size: int) -> Batch:
         if self.cursor + 1 < self.stream.log.floor:

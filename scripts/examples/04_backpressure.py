@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 
 from gateway.hub import Hub, LocalStream
-from gateway.streams.stream import StreamSettings
+from gateway.streams.settings import StreamSettings
 from protocol.errors import StreamError, is_full
 from protocol.events import Data, MessageStop, TextDelta, TextDeltaEvent
 from protocol.messages import Gap, Policy

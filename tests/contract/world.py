@@ -272,7 +272,7 @@ class World(RuleBasedStateMachine):
         assert list(hub._deadlines._swept) == [self.gateway._rounds]
         for stream in streams:
             assert stream.is_idle
-            assert not stream._blocking
+            assert not stream.blocking.subscriptions
             assert not stream._views
         assert all(stream.leases.is_running for stream in hub._leased)
 

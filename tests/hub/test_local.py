@@ -11,7 +11,7 @@ import pytest
 from gateway.config import Settings
 from gateway.hub import Hub, LocalStream, LocalSubscription
 from gateway.streams.log import Retention
-from gateway.streams.stream import StreamSettings
+from gateway.streams.settings import StreamSettings
 from protocol.addresses import SubscribeRequest
 from protocol.errors import DeltawireError, StreamError, is_closed, is_full, is_invalid
 from protocol.events import Event, Extension, MessageStop, TextDelta, Usage

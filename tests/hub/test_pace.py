@@ -7,7 +7,8 @@ import pytest
 from gateway.hub.pace import FEW_STREAMS, INTERVAL, SAMPLED, Pace
 from gateway.metrics.tally import Tally
 from gateway.streams.log import Ledger, Retention
-from gateway.streams.stream import Stream, StreamSettings
+from gateway.streams.settings import StreamSettings
+from gateway.streams.stream import Stream
 from protocol.addresses import SubscribeRequest
 from protocol.events import Data, MessageStart, MessageStop, TextDelta, Usage
 

@@ -14,7 +14,7 @@ from msgspec import inspect
 import protocol
 from gateway.config import Settings
 from gateway.metrics.catalogue import METRICS
-from gateway.streams.stream import Counters, StreamInfo
+from gateway.streams.info import Counters, StreamInfo
 from protocol import addresses
 from protocol.codec import JSON, MSGPACK
 from protocol.codes import STAYS_OPEN, CloseCode, ProblemCode, close_code, is_problem_retryable, is_retryable

@@ -11,7 +11,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from gateway.streams import coalesce, log
 from gateway.streams.log import EVENT_OVERHEAD, Retention
 from gateway.streams.manager import STREAM_OVERHEAD, StreamManager
-from gateway.streams.stream import Stream, StreamSettings
+from gateway.streams.settings import StreamSettings
+from gateway.streams.stream import Stream
 from protocol.addresses import SubscribeRequest
 from protocol.codec import JSON, MSGPACK, Codec
 from protocol.codes import ProblemCode

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from gateway.streams.log import Ledger
-from gateway.streams.stream import Stream, StreamSettings
+from gateway.streams.settings import StreamSettings
+from gateway.streams.stream import Stream
 from gateway.streams.subscription import Subscription
 from protocol.addresses import SubscribeRequest, parse_subscribe
 from protocol.codec import JSON, Codec

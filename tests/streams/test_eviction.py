@@ -8,7 +8,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from gateway.streams.eviction import SLACK, IdleStreams
 from gateway.streams.log import Ledger
-from gateway.streams.stream import Stream, StreamSettings
+from gateway.streams.settings import StreamSettings
+from gateway.streams.stream import Stream
 from tests.streams.reading import ask, numbered, publish
 
 picks = st.integers(0, 99)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.streams.stream import StreamSettings
+from gateway.streams.settings import StreamSettings
 from protocol.addresses import SubscribeRequest
 from protocol.codec import JSON
 from protocol.events import (

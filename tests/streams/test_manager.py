@@ -12,7 +12,8 @@ from gateway.streams.leases import OPEN_COST
 from gateway.streams.log import Retention
 from gateway.streams.manager import STREAM_OVERHEAD, StreamManager
 from gateway.streams.producers import REMEMBERED_COST
-from gateway.streams.stream import Stream, StreamSettings
+from gateway.streams.settings import StreamSettings
+from gateway.streams.stream import Stream
 from protocol.errors import StreamError, is_closed, is_full, is_invalid, is_not_found
 from protocol.events import MessageStart, MessageStop
 from protocol.messages import Gap, Policy, StreamEnd

@@ -6,7 +6,8 @@ import pytest
 
 from gateway.streams.log import Ledger, Retention
 from gateway.streams.prefix import Prefix
-from gateway.streams.stream import Stream, StreamSettings
+from gateway.streams.settings import StreamSettings
+from gateway.streams.stream import Stream
 from protocol.codec import JSON, MSGPACK, Codec
 from protocol.events import Event, MessageStart, MessageStop, TextDelta, Usage
 from protocol.messages import Gap, Message, Policy

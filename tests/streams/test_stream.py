@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from gateway.streams.log import Retention
-from gateway.streams.stream import Stream, StreamSettings
+from gateway.streams.settings import StreamSettings
+from gateway.streams.stream import Stream
 from protocol.codec import JSON, MSGPACK
 from protocol.codes import ProblemCode
 from protocol.errors import StreamError, WireError, is_closed

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from gateway.streams.log import Retention
-from gateway.streams.stream import Stream, StreamSettings
+from gateway.streams.settings import StreamSettings
+from gateway.streams.stream import Stream
 from gateway.streams.subscription import Subscription
 from protocol.codec import JSON, MSGPACK, Codec
 from protocol.events import ContentEnd, Data, Error, Event, Extension, TextDelta, Usage

@@ -1,0 +1,46 @@
+"""What is told of a stream."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+
+class Counters(Struct):
+    """What the policies did on a stream, in events (`disconnected`: in consumers)."""
+
+    folded: int = 0
+    dropped: int = 0
+    evicted: int = 0
+    disconnected: int = 0
+
+
+class StreamInfo(Struct, frozen=True, kw_only=True):
+    """A stream at one moment (SPEC §9).
+
+    Attributes:
+        id: the stream id.
+        epoch: of its log.
+        head: newest seq.
+        floor: oldest seq held.
+        events: how many are held.
+        bytes: what they cost.
+        consumers: subscriptions now.
+        producers: publishing connections now.
+        closed: it has ended.
+        created_at: RFC 3339.
+        last_active_at: of the last event, consumer or producer; RFC 3339.
+        counters: what the policies did.
+    """
+
+    id: str
+    epoch: str
+    head: int
+    floor: int
+    events: int
+    bytes: int
+    consumers: int
+    producers: int
+    closed: bool
+    created_at: str
+    last_active_at: str
+    counters: Counters

@@ -1,0 +1,42 @@
+"""What a stream is made with."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from gateway.streams.log import Retention
+from protocol.addresses import DEFAULT_BUFFER
+from protocol.codes import ProblemCode
+from protocol.errors import WireError
+from protocol.messages import Policy
+
+
+class StreamSettings(Struct, frozen=True, kw_only=True):
+    """What a stream is made with.
+
+    Attributes:
+        retention: what its log holds.
+        policy: of consumers that don't choose one.
+        buffer: lag limit, in events, of consumers that don't choose one.
+        buffer_bytes: lag limit, in bytes, of every consumer.
+        allow_block: whether a consumer may choose `block`.
+        max_consumers: subscriptions at a time.
+        max_producers: publishing connections at a time.
+    """
+
+    retention: Retention = Retention()
+    policy: Policy = Policy.COALESCE
+    buffer: int = DEFAULT_BUFFER
+    buffer_bytes: int = 1024 * 1024
+    allow_block: bool = True
+    max_consumers: int = 10_000
+    max_producers: int = 1_000
+
+    def check_policy(self, policy: Policy) -> None:
+        """Refuse a policy that is not allowed.
+
+        Raises:
+            WireError: `forbidden`.
+        """
+        if policy is Policy.BLOCK and not self.allow_block:
+            raise WireError(ProblemCode.FORBIDDEN, "policy 'block' is not allowed here (setting allow_block)")
