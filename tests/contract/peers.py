@@ -31,7 +31,6 @@ class Peer:
         is_polite: it answers pings and closes.
         was_hindered: it stalled or misbehaved at some time: whatever is documented may happen to it.
         may_be_ended: something happened for which the gateway may end it.
-        moved_at: when it last took a byte while it stalled.
         is_over: the gateway sends nothing any more.
         close_code: that of the gateway's close frame.
         problems: their codes, in order.
@@ -45,7 +44,6 @@ class Peer:
         self.is_polite = True
         self.was_hindered = False
         self.may_be_ended = False
-        self.moved_at = 0.0
         self.is_over = False
         self.status: int | None = None
         self.close_code: int | None = None

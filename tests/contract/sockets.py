@@ -19,6 +19,7 @@ class VirtualSocket(asyncio.Transport):
 
     Attributes:
         room: bytes the other end will still take; None, whatever comes.
+        stuck_since: when the other end last took a byte, or the gateway was told to write no more, if that was later.
     """
 
     def __init__(self, loop: VirtualLoop, on_bytes: Callable[[bytes], None], on_end: Callable[[], None]) -> None:
@@ -28,6 +29,7 @@ class VirtualSocket(asyncio.Transport):
         self._on_bytes = on_bytes
         self._on_end = on_end  # a half-close, a close or an abort
         self.room: int | None = None
+        self.stuck_since = 0.0
         self._unsent = bytearray()
         self._high, self._low = 64 * 1024, 16 * 1024
         self._is_paused = False
@@ -84,6 +86,7 @@ class VirtualSocket(asyncio.Transport):
             del self._unsent[:size]
             if self.room is not None:
                 self.room -= size
+            self.stuck_since = self._loop.time()
             self._on_bytes(data)
 
     def _flush(self) -> None:
@@ -120,6 +123,7 @@ class VirtualSocket(asyncio.Transport):
         self._send()
         if len(self._unsent) > self._high and not self._is_paused:
             self._is_paused = True
+            self.stuck_since = self._loop.time()
             self._protocol.pause_writing()
 
     def can_write_eof(self) -> bool:

@@ -38,7 +38,6 @@ def hold_up(machine: GatewayMachine) -> tuple[Follower, Writer]:
     blocking = next(it for it in machine.followers if it.policy is Policy.BLOCK)
     writer = next(it for it in machine.writers if it.producer == "p")
     blocking.stall(0)
-    blocking.moved_at = machine.now
     machine.settle()
     machine.publish_by(writer, ["text"] * 30, is_batch=False)
     assert writer.pending
@@ -60,6 +59,22 @@ def test_invariant_7_a_held_producer_goes_on_at_once_when_the_consumer_is_ended(
     blocking.go_on()
     machine.settle()
     assert blocking.problems == [ProblemCode.SLOW_CONSUMER]
+
+
+def test_invariant_7_consumers_that_hold_producers_up_have_block_timeout_each(machine: GatewayMachine) -> None:
+    machine.subscribe("a", {"policy": Policy.BLOCK}, JSON)
+    earlier, later = [it for it in machine.followers if it.policy is Policy.BLOCK]
+    earlier.stall(0)
+    later.stall(1_500)  # it takes what comes before the other one holds the producers up
+    first, second = machine.writers
+    machine.publish_by(first, ["text"] * 30, is_batch=True)
+    machine.publish_by(second, ["text"], is_batch=True)
+    assert not later.socket.is_full
+    machine.wait(BLOCK_TIMEOUT + 2 * SWEEP)
+    assert second.pending, "the first one took all the room there was"
+    assert later.socket.is_full
+    machine.wait(BLOCK_TIMEOUT + 2 * SWEEP)
+    assert not second.pending
 
 
 def test_invariant_3_a_held_producer_is_acked_for_nothing_it_waits_with(machine: GatewayMachine) -> None:

@@ -138,7 +138,6 @@ class GatewayMachine(World):
         """A consumer stands still while much is published; perhaps it reads on, perhaps it does not for long."""
         follower = self.followers[pick % len(self.followers)]
         follower.stall(0)
-        follower.moved_at = self.now
         self.settle()
         for writer in [it for it in self.writers if it.stream == follower.stream]:
             self.publish_by(writer, wanted * times, is_batch=bool(pick % 2))
@@ -201,7 +200,6 @@ class GatewayMachine(World):
     def stall(self, pick: int, room: int) -> None:
         peer = self.living[pick % len(self.living)]
         peer.stall(room)
-        peer.moved_at = self.now
         self.settle()
 
     @precondition(lambda self: any(not peer.is_reading and peer.is_polite for peer in self.living))

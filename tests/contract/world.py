@@ -245,7 +245,7 @@ class World(RuleBasedStateMachine):
                 and peer.socket.is_full
             ]
             assert blocking, f"{writer.pending} is held up by nobody"
-            since = max(writer.held_since[0], *(peer.moved_at for peer in blocking))
+            since = max(writer.held_since[0], *(peer.socket.stuck_since for peer in blocking))
             assert self.now - since <= BLOCK_TIMEOUT + 2 * SWEEP, "a stalled consumer holds a producer up for too long"
 
     @invariant()
