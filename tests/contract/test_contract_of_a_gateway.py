@@ -100,6 +100,14 @@ def test_invariant_3_what_a_held_producer_sent_is_not_appended_after_its_success
     assert not newer.pending
 
 
+def test_invariant_3_a_held_producer_is_fenced_by_its_successor_even_as_the_gateway_goes(
+    machine: GatewayMachine,
+) -> None:
+    _, older = hold_up(machine)
+    machine.add_writer("a", "p", 0, "wait", JSON)
+    assert not older.problems, "it hears of it when the consumer reads on: at the end, as everybody does"
+
+
 def test_invariant_8_a_stalled_consumer_that_is_found_dead_is_watched_no_more(machine: GatewayMachine) -> None:
     [stalled] = [it for it in machine.followers if it.policy is Policy.DISCONNECT]
     [writer] = [it for it in machine.writers if it.producer is None]

@@ -308,12 +308,12 @@ class World(RuleBasedStateMachine):
 
     def finish(self) -> None:
         """Everybody reads again, and the gateway goes: each is told so, and nothing is left."""
-        last = [peer for peer in self.living if peer.is_polite]
-        for peer in last:
-            if not peer.is_reading:
+        for peer in self.living:
+            if peer.is_polite and not peer.is_reading:
                 peer.go_on()
         self.settle(0.05)
         self.check_waiting()
+        last = [peer for peer in self.living if peer.is_polite]
         for peer in self.peers:
             peer.may_be_ended = True
         self.loop.finish(self.gateway.__aexit__(), within=TIMEOUT)
