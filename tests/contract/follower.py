@@ -30,7 +30,7 @@ class Follower(Peer):
 
     Attributes:
         position: the last seq it has; -1 before `subscribed`.
-        behind_since: when it was first seen to lack what was appended; None when it lacks nothing.
+        behind_since: when it was first seen to lack what was appended, or the end; None when it lacks nothing.
     """
 
     def __init__(

@@ -138,3 +138,21 @@ def test_invariant_5_whoever_has_everything_hears_of_the_end_at_once(machine: Ga
     machine.settle()
     assert all(it.has_ended for it in followers)
     assert all(it.is_over for it in followers)
+
+
+def test_invariant_5_whoever_has_everything_it_asked_for_hears_of_the_end_after_its_interval(
+    machine: GatewayMachine,
+) -> None:
+    machine.subscribe("a", {"interval": 16, "types": "usage"}, JSON)
+    slow = machine.followers[-1]
+    [writer] = [it for it in machine.writers if it.producer is None]
+    machine.publish_by(writer, ["usage"], is_batch=False)
+    machine.settle(0.016)
+    machine.publish_by(writer, ["text"], is_batch=False)
+    assert not slow.lacks()
+    writer.close_stream()
+    machine.settle()
+    machine.check_waiting()
+    assert not slow.has_ended, "what it did not ask for is passed over with its next write"
+    machine.settle(0.016)
+    assert slow.has_ended

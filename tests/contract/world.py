@@ -212,15 +212,15 @@ class World(RuleBasedStateMachine):
             if not follower.is_reading:
                 continue
             assert follower.position >= 0, "it hears at once where it stands"
-            if follower.lacks():
-                if follower.behind_since is None:
-                    follower.behind_since = self.now
-                allowed = follower.request.interval / 1000
-                assert self.now - follower.behind_since <= allowed, f"{follower.lacks()} lacking"
-                assert allowed, f"{follower.lacks()} lacking"
-            else:
+            lacking: object = follower.lacks() or (follower.book.stream.is_closed and "the end")
+            if not lacking:
                 follower.behind_since = None
-                assert not follower.book.stream.is_closed, "it has everything, and is not told that this is the end"
+                continue
+            if follower.behind_since is None:
+                follower.behind_since = self.now
+            allowed = follower.request.interval / 1000
+            assert allowed, f"{lacking} lacking"
+            assert self.now - follower.behind_since <= allowed, f"{lacking} lacking"
 
     @invariant()
     def invariant_7_nobody_but_a_full_block_consumer_holds_a_producer_up_and_that_not_for_long(self) -> None:
