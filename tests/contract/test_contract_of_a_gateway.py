@@ -156,3 +156,21 @@ def test_invariant_5_whoever_has_everything_it_asked_for_hears_of_the_end_after_
     assert not slow.has_ended, "what it did not ask for is passed over with its next write"
     machine.settle(0.016)
     assert slow.has_ended
+
+
+def test_invariant_8_a_lease_that_nobody_needs_any_more_is_forgotten_with_the_next_sweep(
+    machine: GatewayMachine,
+) -> None:
+    lost, other = machine.writers
+    machine.publish_by(lost, ["start"], is_batch=False)
+    lost.cut()
+    machine.settle()
+    machine.publish_by(other, ["stop"], is_batch=False)
+    machine.add_writer("a", "p", 0, "wait", JSON)
+    assert machine.hub._leased
+    for peer in machine.peers:
+        peer.cut()
+    machine.settle()
+    machine.invariant_8_nothing_is_left_of_whoever_is_gone()
+    machine.settle(SWEEP)
+    assert not machine.hub._leased

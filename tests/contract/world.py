@@ -274,7 +274,6 @@ class World(RuleBasedStateMachine):
             assert stream.is_idle
             assert not stream.blocking.subscriptions
             assert not stream._views
-        assert all(stream.leases.is_running for stream in hub._leased)
 
     @invariant()
     def a_lost_producer_is_waited_for_no_longer_than_its_lease(self) -> None:
