@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from gateway.streams.stream import Stream
 from protocol.codec import JSON
 from protocol.codes import ProblemCode
 from protocol.messages import Policy
@@ -174,3 +175,18 @@ def test_invariant_8_a_lease_that_nobody_needs_any_more_is_forgotten_with_the_ne
     machine.invariant_8_nothing_is_left_of_whoever_is_gone()
     machine.settle(SWEEP)
     assert not machine.hub._leased
+
+
+def test_a_machine_that_can_not_be_stopped_leaves_nothing_behind_at_which_the_next_would_fail() -> None:
+    append = Stream.append
+    it = GatewayMachine()
+    it.listen_to_appends()
+
+    def spin() -> None:
+        it.loop.call_soon(spin)
+
+    spin()
+    with pytest.raises(AssertionError, match="never comes to rest"):
+        it.teardown()
+    assert Stream.append is append
+    assert it.loop.is_closed()
