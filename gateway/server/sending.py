@@ -29,7 +29,6 @@ stopped does neither, and its socket is aborted."""
 HARD_MESSAGE_LIMIT = 1024 * 1024
 """Bytes past which a message ends the connection with 1009; up to here, `max_message` only refuses the message."""
 
-
 DEAFENING = frozenset({ProblemCode.RATE_LIMITED, ProblemCode.OVERLOADED})
 """Problems of a peer that takes up too much, by what it sends or by what of it is not whole yet: no more is read."""
 
