@@ -124,10 +124,11 @@ class Consumer:
             self._next_write = self._hub.now() + subscription.interval
         for _ in range(CHUNKS_A_TURN):
             data = subscription.take()
-            if not data:
+            if data:
+                self._connection.write(data)
+            if not data or subscription.ended:  # the close follows `stream_end` at once, though the socket is full
                 self._rest()
                 return
-            self._connection.write(data)
             if self._is_stalled:
                 return
         self._call_later(0)

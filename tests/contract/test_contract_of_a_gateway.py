@@ -8,7 +8,7 @@ import pytest
 
 from gateway.streams.stream import Stream
 from protocol.codec import JSON
-from protocol.codes import ProblemCode
+from protocol.codes import CloseCode, ProblemCode
 from protocol.messages import Policy
 from tests.contract.follower import Follower
 from tests.contract.test_gateway_machine import GatewayMachine
@@ -139,6 +139,23 @@ def test_invariant_5_whoever_has_everything_hears_of_the_end_at_once(machine: Ga
     machine.settle()
     assert all(it.has_ended for it in followers)
     assert all(it.is_over for it in followers)
+
+
+def test_invariant_5_nothing_is_said_after_stream_end_though_it_fills_the_socket(machine: GatewayMachine) -> None:
+    slow = machine.followers[0]
+    slow.stall(0)
+    [writer] = [it for it in machine.writers if it.producer is None]
+    machine.publish_by(writer, ["text"] * 3, is_batch=True)
+    assert not slow.socket.is_full
+    machine.hub.close("a")
+    machine.settle()
+    assert slow.socket.is_full
+    slow.send(b'{"type":"signal","name":"cancel"}')
+    machine.settle()
+    slow.go_on()
+    machine.settle()  # it holds that `stream_end` is the last word
+    assert slow.has_ended
+    assert slow.close_code == CloseCode.STREAM_ENDED
 
 
 def test_invariant_5_whoever_has_everything_it_asked_for_hears_of_the_end_after_its_interval(
