@@ -147,7 +147,8 @@ class GatewayMachine(World):
             assert follower.socket.is_lost or not follower.socket.is_full, "send_timeout ends what takes nothing"
         elif then == "succeed":  # newer connections, before what the older ones sent was taken
             for writer in [it for it in self.writers if it.stream == follower.stream]:
-                self.add_writer(follower.stream, writer.producer, writer.generation + pick % 2, "wait", JSON)
+                if len(self.peers) < MAX_PEERS:  # else each time there would be twice as many
+                    self.add_writer(follower.stream, writer.producer, writer.generation + pick % 2, "wait", JSON)
         if then in ("read", "succeed") and not follower.is_over:
             follower.go_on()
             self.settle()

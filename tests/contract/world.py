@@ -58,8 +58,6 @@ class World(RuleBasedStateMachine):
         self.logs = self.stack.enter_context(structlog.testing.capture_logs([structlog.processors.format_exc_info]))
         self.patch = self.stack.enter_context(pytest.MonkeyPatch.context())
         self.loop = VirtualLoop()
-        self.stack.callback(self.loop.close)
-        self.stack.callback(lambda: self.loop.finish(self.loop.shutdown()))
         self.peers: list[Peer] = []  # until their sockets are gone
         self.books: dict[str, NaiveStream] = {}  # by epoch
         self.places: dict[bytes, int] = {}  # what was appended → its seq
@@ -303,7 +301,11 @@ class World(RuleBasedStateMachine):
             if hasattr(self, "gateway"):
                 self.finish()
         finally:
-            self.stack.close()  # all of it, even of a loop that can't be driven to its end
+            try:
+                self.loop.finish(self.loop.shutdown())
+            finally:  # even of a loop that can't be driven to its end
+                self.loop.close()
+                self.stack.close()
 
     def finish(self) -> None:
         """Everybody reads again, and the gateway goes: each is told so, and nothing is left."""
