@@ -1,7 +1,7 @@
 """The keys that tokens are verified with, from the bytes of a file or of a JWKS document: pure.
 
 A key's kind fixes the algorithms it verifies, whatever a token says of itself: a public key is never taken for a
-secret, and there is no key for `none`.
+secret, however it is written, and there is no key for `none`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from msgspec import Raw, Struct
 
+from gateway.access.disguise import what_it_seems
 from protocol.errors import DeltawireError
 
 MIN_SECRET: Final = 32
@@ -27,6 +28,14 @@ MIN_RSA: Final = 2048
 
 MAX_KEYS: Final = 64
 """Keys taken from one document: a token without a key id may have to be tried with each."""
+
+_PEM: Final = b"-----BEGIN "
+_BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
+
+_REMEDY: Final = (
+    "write keys and certificates in PEM (ssh-keygen -e -m PKCS8 -f FILE; openssl pkey -pubin -inform DER -in FILE), "
+    "or public ones as a JWKS"
+)
 
 PublicKey: TypeAlias = RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey | bytes
 
@@ -62,11 +71,13 @@ def algorithms_of(material: Any) -> tuple[str, ...]:
     """The algorithms a key of this kind verifies, the usual one first.
 
     Raises:
-        BadKey: none: it is too short or of another kind.
+        BadKey: none: it is too short or of another kind, or seems to be a key that is no secret.
     """
     match material:
         case bytes() if len(material) < MIN_SECRET:
             raise BadKey(f"a secret of {len(material)} bytes is too short: {MIN_SECRET} at least")
+        case bytes() if (found := what_it_seems(material)) is not None:
+            raise BadKey(f"this seems to be {found}, and no secret: {_REMEDY}")
         case bytes():
             return tuple(name for name, size in (("HS256", 32), ("HS384", 48), ("HS512", 64)) if len(material) >= size)
         case RSAPublicKey() if material.key_size < MIN_RSA:
@@ -110,24 +121,48 @@ class KeySet:
 def parse_key_file(content: bytes) -> KeySet:
     """The keys of a file: a public key or certificate in PEM, a JWKS, or else a secret.
 
-    Space round a secret is no part of it, as editors and `echo` put a newline there.
-
     Raises:
         BadKey: none of these, or too short.
     """
-    text = content.strip()
-    if text.startswith(b"-----BEGIN "):
-        return KeySet([Key(_read_pem(text))])
+    text = bare_text(content)
     if text.startswith(b"{"):
         return parse_jwks(text, may_hold_secrets=True)
-    return KeySet([Key(text)])
+    if pem := find_pem(text):
+        return KeySet([Key(_read_pem(pem))])
+    return KeySet([Key(check_secret(text))])
+
+
+def bare_text(content: bytes) -> bytes:
+    """A file without what editors and `echo` put round its text: space, a newline, a byte order mark."""
+    return content.removeprefix(_BYTE_ORDER_MARK).strip()
+
+
+def find_pem(text: bytes) -> bytes:
+    """The text from its first PEM on; tools put words before one (RFC 7468 §5.2). Empty if there is none."""
+    return text[text.find(_PEM) :] if _PEM in text else b""
+
+
+def check_secret(text: bytes) -> bytes:
+    """A secret that a person or a program could have written as text.
+
+    Raises:
+        BadKey: it is none, or seems to be something else.
+    """
+    algorithms_of(text)
+    try:
+        is_line = text.decode().isprintable()
+    except UnicodeDecodeError:
+        is_line = False
+    if not is_line:
+        raise BadKey("a secret is one line of printable text: `deltawire token --new-key FILE` makes one")
+    return text
 
 
 def _read_pem(text: bytes) -> Any:
     try:
         if b"PRIVATE KEY-----" in text:
             raise BadKey("this is a private key: give the gateway the public one (openssl pkey -in KEY -pubout)")
-        if text.startswith(b"-----BEGIN CERTIFICATE"):
+        if text.startswith(_PEM + b"CERTIFICATE"):
             return x509.load_pem_x509_certificate(text).public_key()
         return serialization.load_pem_public_key(text)
     except ValueError:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final, NamedTuple
 
 import jwt
 from cryptography.hazmat.primitives import serialization
 
-from gateway.access.keys import BadKey, algorithms_of
+from gateway.access.keys import BadKey, algorithms_of, bare_text, check_secret, find_pem
 
-_PRIVATE: Final = b"PRIVATE KEY-----"
+_PRIVATE: Final = re.compile(rb"-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----")
 
 
 class SigningKey(NamedTuple):
@@ -33,14 +34,15 @@ def parse_signing_key(content: bytes) -> SigningKey:
     Raises:
         BadKey: neither, or too short.
     """
-    text = content.strip()
-    if not text.startswith((b"-----BEGIN ", b"{")):
-        return SigningKey(text, algorithms_of(text)[0])
-    if _PRIVATE not in text:
+    text = bare_text(content)
+    pem = find_pem(text)
+    if not pem and not text.startswith(b"{"):
+        return SigningKey(check_secret(text), algorithms_of(text)[0])
+    if (private := _PRIVATE.search(pem)) is None:
         raise BadKey("a public key verifies tokens and makes none: give the private one, or the secret")
     try:
-        private: Any = serialization.load_pem_private_key(text, password=None)
-        return SigningKey(private, algorithms_of(private.public_key())[0])
+        key: Any = serialization.load_pem_private_key(pem[private.start() :], password=None)
+        return SigningKey(key, algorithms_of(key.public_key())[0])
     except (ValueError, TypeError, AttributeError):
         raise BadKey("the PEM can't be read as an unencrypted private key") from None
 

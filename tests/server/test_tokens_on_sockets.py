@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import time
 from collections.abc import Callable
@@ -179,6 +180,16 @@ async def test_a_public_key_is_never_a_secret(start_gateway: StartGateway, tmp_p
     assert await status_of(guarded, f"Authorization: Bearer {unsigned(claims(**ALL))}") == 401
     other = {"RS256": (P256, "ES256"), "ES256": (ED25519, "EdDSA"), "EdDSA": (RSA, "RS256")}[algorithm]
     assert await status_of(guarded, f"Authorization: Bearer {sign(claims(**ALL), *other)}") == 401
+
+
+@pytest.mark.parametrize("key", [RSA, P256, ED25519], ids=["RSA", "P-256", "Ed25519"])
+def test_a_public_key_without_its_armour_is_no_secret_either(tmp_path: Path, key: Any) -> None:
+    der = key.public_key().public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    path = tmp_path / "key"
+    for content in (der, base64.b64encode(der), base64.encodebytes(der)):
+        path.write_bytes(content)
+        with pytest.raises(ConfigError, match=r"seems to be a public key in DER.*write keys and certificates in PEM"):
+            Gateway(Settings(auth_key=str(path)))
 
 
 @pytest.mark.parametrize(
