@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import selectors
+import sys
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
@@ -102,7 +103,13 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         """Let time pass, and everything happen that is due meanwhile; with 0, what can happen at this moment."""
         self._clock.until = self._clock.now + seconds
         self._clock.turns = 0
-        self.run_forever()
+        failure = sys.exception()  # of a test that is about to be told of
+        frames = None if failure is None else failure.__traceback__
+        try:
+            self.run_forever()
+        finally:
+            if failure is not None:  # connections forget the frames of what failed in them, and of what that came from
+                failure.__traceback__ = frames
 
     def finish(self, coroutine: Coroutine[Any, Any, T], within: float = 0.0) -> T:
         """Run a coroutine, which has to end within so many virtual seconds."""

@@ -207,3 +207,15 @@ def test_a_machine_that_can_not_be_stopped_leaves_nothing_behind_at_which_the_ne
         it.teardown()
     assert Stream.append is append
     assert it.loop.is_closed()
+
+
+def test_what_failed_keeps_its_frames_while_connections_end(machine: GatewayMachine) -> None:
+    frames = None
+    try:
+        int("what fails")
+    except ValueError as failure:
+        for peer in machine.peers:
+            peer.cut()
+        machine.settle()
+        frames = failure.__traceback__
+    assert frames is not None
