@@ -46,6 +46,7 @@ class StreamManager:
         self.closed_retention = closed_retention
         self._make_epoch = make_epoch
         self._streams: dict[str, Stream] = {}
+        self._aging: dict[Stream, None] = {}  # whose events expire
         self._closed: deque[Stream] = deque()  # in the order they were closed
         self._idle = IdleStreams()
         self.ledger = Ledger()
@@ -104,6 +105,8 @@ class StreamManager:
         stream = Stream(stream_id, self._make_epoch(), settings or self.settings, now, self.ledger, self._idle)
         stream.watcher = self.watcher
         self._streams[stream_id] = stream
+        if stream.settings.retention.age:
+            self._aging[stream] = None
         self._measure()
         self._idle.add(stream)
         return stream
@@ -177,9 +180,8 @@ class StreamManager:
         """Forget closed streams whose retention is over, and events that are too old."""
         while self._closed and now - self._closed[0].closed_at >= self.closed_retention:
             self._forget(self._closed.popleft())
-        for stream in self._streams.values():
-            if stream.log.retention.age:
-                stream.log.trim_by_age(now)
+        for stream in self._aging:
+            stream.log.trim_by_age(now)
 
     def make_room(self, now: float, needed: int = 0, streams: int = 0) -> bool:
         """Get under the limits by forgetting streams: idle ones that never had an event, closed ones, other idle ones.
@@ -228,6 +230,7 @@ class StreamManager:
 
     def _forget(self, stream: Stream) -> None:
         self._idle.discard(stream)
+        self._aging.pop(stream, None)
         stream.clear()
         if self._streams.get(stream.id) is stream:
             self.ledger.appended += stream.log.head

@@ -9,7 +9,7 @@ from itertools import count
 import pytest
 
 from gateway.streams.leases import OPEN_COST
-from gateway.streams.log import Retention
+from gateway.streams.log import Ledger, Log, Retention
 from gateway.streams.manager import STREAM_OVERHEAD, StreamManager
 from gateway.streams.producers import REMEMBERED_COST
 from gateway.streams.settings import StreamSettings
@@ -190,6 +190,25 @@ def test_expire_trims_by_age_where_there_is_one() -> None:
         publish(stream, *numbered(1, 3))
     manager.expire(20.0)
     assert (aging.log.floor, lasting.log.floor) == (4, 1)
+
+
+def test_expire_looks_at_no_stream_whose_events_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    manager = make_manager(closed_retention=1.0)
+    for number in range(10):
+        manager.create(f"lasting-{number}", 0.0)
+    manager.create("aging", 0.0, StreamSettings(retention=Retention(age=10.0)))
+    manager.create("forgotten", 0.0, StreamSettings(retention=Retention(age=10.0)))
+    manager.close("forgotten", 0.0)
+    manager.expire(1.0)
+    looked_at: set[str] = set()
+
+    def look(stream: Stream) -> Log:
+        looked_at.add(stream.id)
+        return Log(Retention(age=10.0), Ledger())
+
+    monkeypatch.setattr(Stream, "log", property(look))
+    manager.expire(2.0)
+    assert looked_at == {"aging"}
 
 
 # Memory
