@@ -70,6 +70,7 @@ class Hub:
 
     async def __aenter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
+        self._calendar = time.time() - self.now()  # where monotonic seconds begin
         self._is_running = True
         self._next_cleanup = self.now() + self.settings.cleanup_interval
         self._turns.start()
@@ -98,9 +99,9 @@ class Hub:
             self._stamp = format_timestamp(time.time())
         return self._stamp
 
-    @staticmethod
-    def _format_age(age: float) -> str:
-        return format_timestamp(time.time() - age)
+    def _format_time(self, at: float) -> str:
+        """Monotonic seconds by the calendar, as the clock stood when the hub began: the same each time it is told."""
+        return format_timestamp(self._calendar + at)
 
     # Streams
 
@@ -147,7 +148,7 @@ class Hub:
 
     def describe(self, stream: Stream) -> StreamInfo:
         """As `info`, for whoever has the stream itself."""
-        return stream.info(self.now(), self._format_age)
+        return stream.info(self._format_time)
 
     def list(self) -> list[LocalStream]:
         """All streams, oldest first, the closed ones that can still be read included."""
@@ -171,11 +172,11 @@ class Hub:
         Raises:
             StreamError: not found.
         """
-        return self.manager.info(stream_id, self.now(), self._format_age)
+        return self.manager.info(stream_id, self._format_time)
 
     def list_info(self) -> builtins.list[StreamInfo]:
         """All streams at this moment."""
-        return self.manager.list_info(self.now(), self._format_age)
+        return self.manager.list_info(self._format_time)
 
     def _wake(self, *streams: Stream) -> int:
         for stream in streams:

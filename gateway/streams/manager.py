@@ -164,17 +164,17 @@ class StreamManager:
         """How many streams `list` would give."""
         return len(self._streams)
 
-    def info(self, stream_id: str, now: float, format_time: Callable[[float], str]) -> StreamInfo:
-        """One stream at this moment; arguments as for `Stream.info`.
+    def info(self, stream_id: str, format_time: Callable[[float], str]) -> StreamInfo:
+        """One stream at this moment; `format_time` as for `Stream.info`.
 
         Raises:
             StreamError: not found.
         """
-        return self._find("info", stream_id).info(now, format_time)
+        return self._find("info", stream_id).info(format_time)
 
-    def list_info(self, now: float, format_time: Callable[[float], str]) -> builtins.list[StreamInfo]:
-        """All streams at this moment; arguments as for `Stream.info`."""
-        return [stream.info(now, format_time) for stream in self._streams.values()]
+    def list_info(self, format_time: Callable[[float], str]) -> builtins.list[StreamInfo]:
+        """All streams at this moment; `format_time` as for `Stream.info`."""
+        return [stream.info(format_time) for stream in self._streams.values()]
 
     def expire(self, now: float) -> None:
         """Forget closed streams whose retention is over, and events that are too old."""

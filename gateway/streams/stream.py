@@ -296,12 +296,11 @@ class Stream:
             self.end_reason = reason
             self.closed_at = now
 
-    def info(self, now: float, format_time: Callable[[float], str]) -> StreamInfo:
+    def info(self, format_time: Callable[[float], str]) -> StreamInfo:
         """The stream at this moment.
 
         Args:
-            now: monotonic seconds.
-            format_time: an age in seconds to the RFC 3339 time it was then.
+            format_time: monotonic seconds as the RFC 3339 time it was then.
         """
         log = self.log
         return StreamInfo(
@@ -314,8 +313,8 @@ class Stream:
             consumers=self.consumers,
             producers=self.publishing,
             closed=self.is_closed,
-            created_at=format_time(now - self.created_at),
-            last_active_at=format_time(now - self.last_active_at),
+            created_at=format_time(self.created_at),
+            last_active_at=format_time(self.last_active_at),
             counters=replace(self.counters),
         )
 

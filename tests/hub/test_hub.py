@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
+from datetime import datetime
 from unittest.mock import Mock
 
 import pytest
@@ -19,7 +21,7 @@ from protocol.codes import ProblemCode
 from protocol.errors import StreamError, is_full, is_invalid, is_not_found
 from protocol.events import EventType, MessageStart, TextDelta
 from protocol.messages import Gap
-from tests.server.waiting import eventually, turn
+from tests.server.waiting import DEADLINE, eventually, turn
 
 
 @pytest.fixture
@@ -55,6 +57,21 @@ async def test_list_is_oldest_first_with_closed_ones(hub: Hub) -> None:
     hub.close("two")
     assert [stream.id for stream in hub.list()] == ["one", "two", "three"]
     assert [info.closed for info in hub.list_info()] == [False, True, False]
+
+
+@pytest.mark.parametrize("jump", [0.0, 86_400.0])
+async def test_when_a_stream_was_made_and_used_is_told_alike_each_time(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch, jump: float
+) -> None:
+    hub.create("demo").send_nowait(TextDelta("a"))
+    real = time.time
+    before = hub.info("demo")
+    monkeypatch.setattr(time, "time", lambda: real() + jump)
+    moment = hub.now()
+    await eventually(lambda: hub.now() > moment)
+    assert hub.info("demo") == before
+    assert hub.list_info() == [hub.get("demo").statistics()] == [before]
+    assert abs(datetime.fromisoformat(before.created_at).timestamp() - real()) < DEADLINE
 
 
 async def test_close_all_ends_every_open_stream_and_its_readers(hub: Hub) -> None:

@@ -31,8 +31,8 @@ def make_manager(**limits: float) -> StreamManager:
     )
 
 
-def age_of(age: float) -> str:
-    return f"{age:g} ago"
+def clock_at(at: float) -> str:
+    return f"at {at:g}"
 
 
 def ids(streams: list[Stream]) -> list[str]:
@@ -88,7 +88,7 @@ def test_get_finds_open_and_closed_streams() -> None:
 @pytest.mark.parametrize("operation", ["get", "close", "info"])
 def test_a_stream_that_is_not_there_is_not_found(operation: str) -> None:
     manager = make_manager()
-    arguments = {"get": (), "close": (0.0,), "info": (0.0, age_of)}[operation]
+    arguments = {"get": (), "close": (0.0,), "info": (clock_at,)}[operation]
     with pytest.raises(StreamError, match=rf"{operation} 'nope': stream not found") as refusal:
         getattr(manager, operation)("nope", *arguments)
     assert is_not_found(refusal.value)
@@ -148,10 +148,10 @@ def test_list_count_and_list_info_go_oldest_first() -> None:
         manager.create(stream_id, 0.0)
     assert ids(manager.list()) == ["c", "a", "b"]
     assert manager.count() == 3
-    infos = manager.list_info(5.0, age_of)
+    infos = manager.list_info(clock_at)
     assert [info.id for info in infos] == ["c", "a", "b"]
-    assert infos[0] == manager.info("c", 5.0, age_of)
-    assert infos[0].created_at == "5 ago"
+    assert infos[0] == manager.info("c", clock_at)
+    assert infos[0].created_at == "at 0"
 
 
 # Expiry
