@@ -189,8 +189,10 @@ class Gateway:
         request = parse_subscribe(target.query)
         if not connection.grant.may_choose(request.policy):
             raise WireError(ProblemCode.FORBIDDEN, f"the token does not allow policy {request.policy}")
-        stream = self.hub.manager.get_or_create(_check_id(target), self.hub.now())
-        subscription = stream.subscribe(request, connection.codec, now=self.hub.now())
+        manager, now = self.hub.manager, self.hub.now()
+        stream = manager.open(_check_id(target), now)
+        subscription = stream.subscribe(request, connection.codec, now=now)
+        manager.keep(stream, now)
         consumer = Consumer(self.hub, connection, subscription, request.policy)
         connection.peer = consumer
         consumer.start()

@@ -94,22 +94,44 @@ class StreamManager:
         Raises:
             StreamError: invalid, the id is malformed or taken; full, `memory_limit` or `max_streams` is reached.
         """
+        if stream_id in self._streams:
+            raise StreamError(ErrorKind.INVALID, "create", stream_id, "it exists already")
+        stream = self._make(stream_id, now, settings or self.settings)
+        self.keep(stream, now)
+        return stream
+
+    def _make(self, stream_id: str, now: float, settings: StreamSettings) -> Stream:
         try:
             check_stream_id(stream_id)
         except ValueError as error:
             raise StreamError(ErrorKind.INVALID, "create", stream_id, str(error)) from None
-        if stream_id in self._streams:
-            raise StreamError(ErrorKind.INVALID, "create", stream_id, "it exists already")
-        if not self.make_room(now, STREAM_OVERHEAD, streams=1):
-            raise self.out_of_room("create", stream_id)
-        stream = Stream(stream_id, self._make_epoch(), settings or self.settings, now, self.ledger, self._idle)
+        stream = Stream(stream_id, self._make_epoch(), settings, now, self.ledger, self._idle)
         stream.watcher = self.watcher
-        self._streams[stream_id] = stream
+        return stream
+
+    def open(self, stream_id: str, now: float) -> Stream:
+        """The stream with this id, or a new one nobody else finds until it is kept: what is refused leaves nothing.
+
+        Raises:
+            StreamError: invalid, the id is malformed.
+        """
+        return self._streams.get(stream_id) or self._make(stream_id, now, self.settings)
+
+    def keep(self, stream: Stream, now: float) -> None:
+        """Have a stream that was opened found by its id from now on.
+
+        Raises:
+            StreamError: full, `memory_limit` or `max_streams` is reached.
+        """
+        if stream.id in self._streams:
+            return
+        if not self.make_room(now, STREAM_OVERHEAD, streams=1):
+            raise self.out_of_room("create", stream.id)
+        self._streams[stream.id] = stream
         if stream.settings.retention.age:
             self._aging[stream] = None
         self._measure()
         self._idle.add(stream)
-        return stream
 
     def get(self, stream_id: str) -> Stream:
         """An existing stream, open or closed.

@@ -10,6 +10,7 @@ import pytest
 
 from gateway.server import Gateway
 from protocol.events import ContentStart, Data, MessageStart, MessageStop, TextDelta, Thinking, Usage
+from protocol.messages import Policy
 from tests.server.conftest import StartGateway
 from tests.server.peers import (
     Message,
@@ -143,6 +144,20 @@ async def test_a_position_ahead_of_the_head_is_refused_in_band(gateway: Gateway)
     async with consumer(gateway, "after=2") as ahead:
         [problem] = await ahead.read_all()
     assert (problem["code"], problem["retryable"], ahead.code) == ("position_ahead", False, 4504)
+
+
+@pytest.mark.parametrize(
+    ("query", "code"), [("after=99", "position_ahead"), ("policy=block", "forbidden"), ("interval=5", "bad_request")]
+)
+async def test_a_consumer_that_is_refused_leaves_no_stream_and_displaces_none(
+    start_gateway: StartGateway, query: str, code: str
+) -> None:
+    gateway = await start_gateway(allow_block=False, policy=Policy.DROP_OLDEST, max_streams=1)
+    gateway.hub.create("idle")
+    async with consumer(gateway, query) as refused:
+        [problem] = await refused.read_all()
+    assert problem["code"] == code
+    assert [stream.id for stream in gateway.hub.list()] == ["idle"]
 
 
 @pytest.mark.parametrize(

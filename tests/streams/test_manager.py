@@ -94,6 +94,16 @@ def test_a_stream_that_is_not_there_is_not_found(operation: str) -> None:
     assert is_not_found(refusal.value)
 
 
+def test_a_stream_that_is_only_opened_is_found_once_it_is_kept() -> None:
+    manager = make_manager()
+    opened = manager.open("a", 0.0)
+    assert (manager.count(), manager.bytes) == (0, 0)
+    manager.keep(opened, 0.0)
+    manager.keep(opened, 0.0)
+    assert manager.get("a") is manager.open("a", 1.0) is opened
+    assert (manager.count(), manager.bytes) == (1, STREAM_OVERHEAD)
+
+
 def test_get_or_create_creates_once() -> None:
     manager = make_manager()
     assert manager.get_or_create("a", 0.0) is manager.get_or_create("a", 1.0)
