@@ -8,5 +8,5 @@ Imports point down only: `cli → server, client → hub → engines → streams
 - `server` — WebSocket and HTTP endpoints
 - `client` — Publisher and Subscriber for Python programs
 - `cli` — the `deltawire` command
-- `config` — settings; `telemetry` — logs
+- `config` — settings; `files` — reading what they name; `telemetry` — logs
 """

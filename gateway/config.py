@@ -12,6 +12,7 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 import msgspec
 from msgspec import Meta, Struct
 
+from gateway.files import read_file
 from protocol.errors import DeltawireError
 from protocol.messages import Policy
 
@@ -269,7 +270,7 @@ def read_config_file(path: Path) -> dict[str, Any]:
         ConfigError: the file can't be read, is not TOML, or holds what is not a setting.
     """
     try:
-        values = msgspec.toml.decode(path.read_bytes())
+        values = msgspec.toml.decode(read_file(path))
     except OSError as error:
         raise ConfigError(f"config file {path}: {error.strerror}") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:

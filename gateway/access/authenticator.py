@@ -13,6 +13,7 @@ from gateway.access.jwks import RemoteKeys
 from gateway.access.keys import BadKey, KeySet, parse_key_file
 from gateway.access.tokens import Expected, UnknownKey, verify
 from gateway.config import ConfigError, Settings
+from gateway.files import read_file
 from protocol.errors import DeltawireError
 
 
@@ -113,7 +114,7 @@ def read_key_file(path: Path) -> KeySet:
         ConfigError: it can't be read, or holds no key that is good enough.
     """
     try:
-        return parse_key_file(path.read_bytes())
+        return parse_key_file(read_file(path))
     except OSError as error:
         raise ConfigError(f"auth_key: {path}: {error.strerror}") from None
     except BadKey as error:

@@ -10,6 +10,8 @@ from typing import Any, TypeAlias, TypeVar
 import click
 from click.core import ParameterSource
 
+from gateway.files import read_file
+
 GivenToken: TypeAlias = str | Callable[[], str] | None
 """A token, or what reads it from its file, as clients take it."""
 
@@ -60,4 +62,4 @@ def _choose(ctx: click.Context, param: click.Parameter, path: Path | None) -> Gi
 
 def read_token(path: Path) -> str:
     """The token in a file, without the space round it."""
-    return path.read_text().strip()
+    return read_file(path).decode("utf-8-sig").strip()

@@ -16,6 +16,7 @@ from gateway.access.keys import BadKey
 from gateway.access.signing import SigningKey, make_token, parse_signing_key
 from gateway.cli.ending import Failure, say
 from gateway.cli.options import POLICY, examples
+from gateway.files import read_file
 from protocol.messages import Policy
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -117,7 +118,7 @@ def _claims(  # noqa: PLR0913 - one argument an option
 
 def _read_key(path: Path) -> SigningKey:
     try:
-        return parse_signing_key(path.read_bytes())
+        return parse_signing_key(read_file(path))
     except OSError as error:
         raise Failure(f"{path}: {error.strerror}") from None
     except BadKey as error:

@@ -80,6 +80,8 @@ async def test_a_private_key_signs_by_its_algorithm(
         (b"-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----", "makes none"),
         (b'{"keys":[]}', "makes none"),
         (b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----", "can't be read"),
+        (b"Certificate:\n-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----", "makes none"),
+        (bytes.fromhex("302e020100300506032b657004220420") + b"k" * 32, "seems to be a private key in DER"),
         (private_pem(ec.generate_private_key(ec.SECP521R1())), "expected a secret, or a public key"),
     ],
 )
