@@ -11,7 +11,7 @@ import click
 import pytest
 from msgspec import structs
 
-from gateway.cli import cli
+from gateway.cli.command import cli
 from gateway.config import Settings
 from tests.cli.processes import ROOT, clean_environment
 from tests.running import complaints

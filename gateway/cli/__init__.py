@@ -1,6 +1,7 @@
 """The `deltawire` command.
 
-Tour: `options` — flags, made from `Settings` where they are settings · `environment` — variables that are none of
+Tour: `command` — the command line, and how what goes wrong becomes an exit status · `interrupts` — Ctrl-C before that ·
+`options` — flags, made from `Settings` where they are settings · `environment` — variables that are none of
 ours · `stdio` — standard input and output that hold nothing up · `beside` — jobs that run meanwhile · `reconnecting` —
 what is said while the gateway is away · `ending` — how every command ends · `trust` — TLS of commands that connect ·
 `credentials` — the token they show · one file a command: `serve` (with `systemd`, `collector`), `publish` (with
@@ -13,86 +14,9 @@ Ctrl-C, 141 when the reader of its output went away. `publish -- COMMAND` ends w
 
 from __future__ import annotations
 
-import importlib
-import os
-import sys
-from importlib import metadata
-from typing import Any
+from importlib import import_module
 
-import click
-
-from gateway.cli.ending import Failure, Status, discard_output, say
-from gateway.cli.options import examples
-from protocol.errors import DeltawireError
-
-COMMANDS = {
-    "serve": "gateway.cli.serve",
-    "publish": "gateway.cli.publish",
-    "tail": "gateway.cli.tail",
-    "streams": "gateway.cli.streams",
-    "check-config": "gateway.cli.check_config",
-    "token": "gateway.cli.token",
-}
-
-
-class LazyGroup(click.Group):
-    """A group whose commands are imported when they are used: a command starts in half the time for it."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """The commands, in the order they are met."""
-        del ctx
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command with this name, None if there is none."""
-        del ctx
-        if cmd_name not in COMMANDS:
-            return None
-        command: click.Command = importlib.import_module(COMMANDS[cmd_name]).command
-        return command
-
-    def invoke(self, ctx: click.Context) -> Any:
-        """Run the command, with what can go wrong outside it turned into an exit status."""
-        try:
-            return super().invoke(ctx)
-        except BrokenPipeError:
-            discard_output()
-            return Status.READER_GONE
-        except (DeltawireError, OSError) as error:
-            raise Failure(str(error)) from None
-
-
-def _print_version(ctx: click.Context, _param: click.Parameter, wanted: bool) -> None:  # noqa: FBT001 - click's call
-    if wanted:
-        try:
-            version = metadata.version("deltawire")
-        except metadata.PackageNotFoundError:  # run from a source tree
-            version = "(not installed)"
-        click.echo(f"deltawire {version}")
-        ctx.exit()
-
-
-@click.command(
-    cls=LazyGroup,
-    context_settings={"help_option_names": ["-h", "--help"]},
-    epilog=examples(
-        "deltawire serve",
-        "some-command | deltawire publish demo --format text",
-        "deltawire publish demo --format text -- some-command",
-        "deltawire tail demo",
-        "deltawire streams list",
-    ),
-)
-@click.option(
-    "--version",
-    is_flag=True,
-    is_eager=True,
-    expose_value=False,
-    callback=_print_version,
-    help="Show the version and exit.",
-)
-def cli() -> None:
-    """Stream LLM answers from a producer to everyone who follows them."""
+from gateway.cli.interrupts import INTERRUPTED, ending_at_once
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -104,22 +28,9 @@ def main(arguments: list[str] | None = None) -> int:
     Returns:
         The exit status.
     """
-    _open_missing_streams()
     try:
-        return int(cli.main(arguments, prog_name="deltawire", standalone_mode=False) or Status.DONE)
-    except click.exceptions.NoArgsIsHelpError as error:
-        error.show()
-        return error.exit_code
-    except click.ClickException as error:
-        say(f"error: {error.format_message()}")
-        return error.exit_code
-    except click.Abort:
-        return Status.INTERRUPTED
-
-
-def _open_missing_streams() -> None:
-    """Put /dev/null where the caller closed a standard stream (`2>&-`), lest the first socket take its place."""
-    for fd, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
-        if getattr(sys, name) is None:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
-            setattr(sys, name, open(fd, mode, closefd=False))  # noqa: SIM115 - lives as long as the process
+        with ending_at_once():  # the imports take most of the time that a person has to think better of it
+            command = import_module("gateway.cli.command")
+        return int(command.run(arguments))
+    except KeyboardInterrupt:
+        return INTERRUPTED

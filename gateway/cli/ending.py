@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import IntEnum
+from typing import Final
 
 import click
 
+from gateway.cli.interrupts import INTERRUPTED
 from protocol.errors import WireError
+
+_FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class Status(IntEnum):
@@ -19,7 +24,7 @@ class Status(IntEnum):
     DONE = 0
     FAILED = 1
     MISUSED = 2
-    INTERRUPTED = 130  # SIGINT
+    INTERRUPTED = INTERRUPTED
     READER_GONE = 141  # SIGPIPE, which Python ignores: a socket that breaks must not kill the process
 
 
@@ -52,6 +57,16 @@ def say(text: str) -> None:
         click.echo(f"deltawire: {' '.join(text.split())}", err=True)
     except OSError:  # nobody reads it: not a reason to stop
         _discard(sys.stderr.fileno())
+
+
+def explain(error: OSError) -> str:
+    """Why the system did not do something, in words.
+
+    Nothing but output grows here: what can't grow any more, and has no name, is standard output.
+    """
+    if error.errno in _FULL and error.filename is None:
+        return f"standard output can't be written: {error.strerror}"
+    return str(error)
 
 
 def discard_output() -> None:

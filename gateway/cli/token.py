@@ -129,7 +129,7 @@ def _write_secret(path: Path) -> None:
     """A new file with a secret that only its owner can read; a file that is there may be somebody's key, and stays."""
     try:
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(fd, "w") as file:
+            file.write(f"{secrets.token_urlsafe(SECRET_BYTES)}\n")
     except OSError as error:
         raise Failure(f"{path}: {error.strerror}") from None
-    with os.fdopen(fd, "w") as file:
-        file.write(f"{secrets.token_urlsafe(SECRET_BYTES)}\n")

@@ -12,7 +12,8 @@ from collections.abc import Iterator
 import click
 import pytest
 
-from gateway.cli import cli, main
+from gateway.cli import main
+from gateway.cli.command import cli
 from tests.cli.processes import COMMAND, ROOT, Run, Start
 
 
@@ -103,16 +104,17 @@ async def test_an_unknown_host_is_one_line(arguments: tuple[str, ...], run: Run)
     assert done.errors.startswith("deltawire: error: no gateway at ws://no-such-host.invalid:1: ")
 
 
-@pytest.mark.parametrize("arguments", [("streams", "list"), ("tail", "demo")])
-async def test_a_reader_that_is_gone_is_no_reason_to_complain(
-    arguments: tuple[str, ...], start: Start, gateway: str
-) -> None:
-    reader, writer = os.pipe()
-    os.close(reader)
-    process = await start(*arguments, f"--url={gateway}", stdout=writer)
-    os.close(writer)
+@pytest.mark.parametrize("line", ["--help", "tail --help", "--version", "streams list", "tail demo"])
+async def test_output_on_a_full_disk_is_one_line(line: str, start: Start, run: Run, gateway: str) -> None:
+    await run("publish", "demo", "--close", "--format=text", f"--url={gateway}", stdin=b"some text")
+    full = os.open("/dev/full", os.O_WRONLY)
+    process = await start(*line.split(), env={"DELTAWIRE_URL": gateway}, stdout=full)
+    os.close(full)
     _, errors = await process.communicate()
-    assert (process.returncode, errors) == (141, b"")
+    assert (process.returncode, errors) == (
+        1,
+        b"deltawire: error: standard output can't be written: No space left on device\n",
+    )
 
 
 async def test_a_closed_standard_error_ends_nothing(start: Start, gateway: str) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import click
 import pytest
 
-from gateway.cli import cli
+from gateway.cli.command import cli
 from gateway.cli.environment import known_variables, unknown_variables
 from tests.cli.processes import Run
 
