@@ -26,7 +26,7 @@ CHUNK = 8192
 
 
 class Publication:
-    """Publishes one input: counts what was published and what was refused, and ends it when readers want that.
+    """Publishes one input: counts what was published, refused and lost, and ends it when readers want that.
 
     Args:
         publisher: where events go; connected already.
@@ -41,6 +41,7 @@ class Publication:
     ) -> None:
         self.sent = 0
         self.refused = 0
+        self.lost = 0
         self._publisher = publisher
         self._source = open_source(form, refuse=self.refuse, warn=say)
         self._pace = pace
@@ -90,6 +91,15 @@ class Publication:
         """Count something that is not published, and say why."""
         self.refused += 1
         say(f"error: {reason}")
+
+    def look_for_losses(self) -> None:
+        """Count and tell what the gateway had acknowledged and has lost since the last look."""
+        if (more := self._publisher.lost - self.lost) > 0:
+            self.lost += more
+            say(
+                f"error: the gateway lost the stream, with {more} event{'' if more == 1 else 's'} that it had "
+                f"acknowledged; what comes now begins epoch {self._publisher.epoch}"
+            )
 
     # What ends it early
 
@@ -176,6 +186,7 @@ class Publication:
         while True:
             try:
                 await self._publisher.send(item)
+                self.look_for_losses()
             except EventRefused as error:
                 self.refuse(str(error))
                 if self._is_judged_at_once or error.problem.producer_seq is UNSET:

@@ -90,6 +90,9 @@ def command(  # noqa: PLR0913 - one argument an option
     SIGTERM where there is a COMMAND. Its exit status is that of publish, 128 + n if signal n ended it; if it failed,
     readers get an `error` event, and an unfinished message ends with the stop reason `error`.
 
+    A gateway that restarts has lost the stream: what it had not acknowledged is sent again, the rest can't be. How many
+    events are lost is said on standard error, and the exit status is then 1.
+
     The stream stays open for the next answer unless --close is given.
     """
     if generation is not None and producer is None:
@@ -116,8 +119,9 @@ def command(  # noqa: PLR0913 - one argument an option
             status = await (publication.publish_output(command) if command else publication.publish_stdin())
             if close:
                 await publisher.close_stream()
+        publication.look_for_losses()
         if sys.stderr.isatty():
             say(f"{publication.sent} events published, the last one as seq {publisher.seq}")
-        return status or (Status.FAILED if publication.refused else Status.DONE)
+        return status or (Status.FAILED if publication.refused or publication.lost else Status.DONE)
 
     return asyncio.run(run())

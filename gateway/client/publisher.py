@@ -36,7 +36,8 @@ class Publisher:
 
     Events are numbered, so that what is sent again after a lost connection is appended once. When the gateway
     restarts without memory (another `epoch`), what was not acked is numbered anew and sent again; what was acked in
-    the old epoch is gone with it. Leaving the context waits for the acks; leaving it by an exception does not.
+    the old epoch is gone with it, and counted as `lost`. Leaving the context waits for the acks; leaving it by an
+    exception does not.
 
     With `on_full="reject"` one event is on its way at a time, so that each `send` can tell the fate of its own event.
 
@@ -109,6 +110,11 @@ class Publisher:
     def epoch(self) -> str:
         """The epoch of the stream's log; it changes when the gateway lost its memory."""
         return self._publication.window.epoch
+
+    @property
+    def lost(self) -> int:
+        """Events that the gateway had acked and has no more: those of epochs that ended when it lost its memory."""
+        return self._publication.window.lost
 
     @property
     def consumers(self) -> int | None:

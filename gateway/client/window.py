@@ -5,7 +5,7 @@ The n-th event after the last acked one has number `acked + n`: to number anew i
 - `ack` n forgets the events up to n.
 - A lost connection, then `ready` n of the same epoch: forgets up to n and sends the rest again under the same numbers.
 - `ready` n of another epoch, or below what was acked: the gateway lost its memory. All events are numbered anew from
-  n + 1 on and sent again. What was acked in the old epoch is gone with it.
+  n + 1 on and sent again. What was acked in the old epoch is gone with it, and counted as `lost`.
 - The first `ready` n of all: an earlier program with this producer id got as far as n. Numbers go on from n + 1.
 - A refused event n is forgotten; those after it move up, as the gateway still waits for number n.
 """
@@ -26,6 +26,11 @@ class Window:
 
     Args:
         size: events.
+
+    Attributes:
+        epoch: that of the last connection, empty before.
+        acked: the number of the last event acked.
+        lost: events acked in epochs that are gone.
     """
 
     def __init__(self, size: int) -> None:
@@ -34,6 +39,8 @@ class Window:
         self.size = size
         self.epoch = ""
         self.acked = 0
+        self.lost = 0
+        self._acked_here = 0  # events of this window that were acked in the present epoch
         self._events: deque[tuple[Event, int]] = deque()  # with their size in bytes
         self._sent = 0  # how many of them went out on the present connection
         self._ever_sent = 0  # how many of them went out on any
@@ -95,6 +102,7 @@ class Window:
             self._events.popleft()
         if count > 0:
             self.acked = number
+            self._acked_here += count
             self._sent = max(0, self._sent - count)
             self._ever_sent -= count
 
@@ -105,6 +113,9 @@ class Window:
             ProtocolFault: the gateway has more than was sent: another program publishes as this producer.
         """
         self._sent = 0
+        if ready.epoch != self.epoch:
+            self.lost += self._acked_here
+            self._acked_here = 0
         if ready.epoch != self.epoch or ready.producer_seq < self.acked:
             self.epoch = ready.epoch
             self.acked = ready.producer_seq

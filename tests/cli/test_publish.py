@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 from asyncio.subprocess import PIPE
 from tempfile import TemporaryFile
@@ -131,9 +132,10 @@ async def test_on_a_terminal_it_says_what_it_reads_and_what_it_did(
     assert await writer.wait() == 0
 
 
-async def test_it_goes_on_where_it_was_when_the_gateway_comes_back(serve: Serve, start: Start) -> None:
+async def test_it_goes_on_when_the_gateway_comes_back_and_tells_what_that_lost(serve: Serve, start: Start) -> None:
     first = await serve()
-    writer = await start("publish", "demo", "--format=text", "--close", f"--url={first.url}", stdin=PIPE)
+    said = ("--format=text", "--close", "--on-full=reject")  # the delta goes out when message_start is acked
+    writer = await start("publish", "demo", *said, f"--url={first.url}", stdin=PIPE)
     reader = await start("tail", "demo", "--json", f"--url={first.url}")
     assert writer.stdin is not None
     assert writer.stderr is not None
@@ -149,4 +151,5 @@ async def test_it_goes_on_where_it_was_when_the_gateway_comes_back(serve: Serve,
     writer.stdin.write(b"after")
     writer.stdin.close()
     assert (await late.stdout.read()).endswith(b"after")
-    assert await writer.wait() == 0
+    assert re.search(rb"error: the gateway lost the stream, with [12] events? that it had", await writer.stderr.read())
+    assert await writer.wait() == 1

@@ -73,6 +73,22 @@ def test_another_epoch_numbers_what_is_unacked_anew() -> None:
     assert taken(window) == [(1, "b"), (2, "c")]
 
 
+def test_what_was_acked_in_an_epoch_that_is_gone_is_lost() -> None:
+    window = window_with("a", "b", "c", accepted=7)
+    window.take(100, 1000)
+    window.ack(9)
+    assert window.lost == 0
+    window.resume(ready(9))
+    window.resume(ready(0))  # the producer is forgotten, the log is there
+    assert window.lost == 0
+    window.resume(ready(0, "e2"))
+    assert window.lost == 2  # the first seven are those of an earlier program
+    window.take(100, 1000)
+    window.resume(ready(1, "e2"))
+    window.resume(ready(0, "e3"))
+    assert window.lost == 3
+
+
 def test_a_gateway_that_forgot_the_producer_within_an_epoch_gets_new_numbers_too() -> None:
     window = window_with("a", "b")
     window.take(1, 1000)

@@ -97,7 +97,7 @@ async def test_a_gateway_that_lost_its_memory_gets_what_it_never_acked_under_new
         await target.flush()
         await send_numbers(target, 4, 6)
         await target.flush()
-        assert (target.epoch, target.acked) == ("e2", 3)
+        assert (target.epoch, target.acked, target.lost) == ("e2", 3, 3)
     assert log.texts == numbers(4, 6)
 
 
