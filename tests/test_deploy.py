@@ -30,10 +30,15 @@ def instructions() -> list[tuple[str, str]]:
     return [(line.split(" ", 1)[0], line.split(" ", 1)[1]) for line in joined.splitlines() if line]
 
 
+OPTIONAL = re.compile(r"^#(?=[A-Z]\w+=)", re.MULTILINE)
+"""What is before a line of the unit that an operator may switch on."""
+
+
+@pytest.mark.parametrize("unit", [UNIT, OPTIONAL.sub("", UNIT)], ids=["as it is", "with all that can be switched on"])
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not here")
-def test_systemd_accepts_the_units_without_a_word(tmp_path: Path) -> None:
+def test_systemd_accepts_the_units_without_a_word(tmp_path: Path, unit: str) -> None:
     here = str(Path(sys.executable).parent / "deltawire")
-    (tmp_path / "deltawire.service").write_text(UNIT.replace("/opt/deltawire/bin/deltawire", here))
+    (tmp_path / "deltawire.service").write_text(unit.replace("/opt/deltawire/bin/deltawire", here))
     shutil.copy(DEPLOY / "deltawire.socket", tmp_path)
     units = [str(tmp_path / name) for name in ("deltawire.service", "deltawire.socket")]
     done = subprocess.run(["systemd-analyze", "verify", *units], capture_output=True, text=True, check=False)
@@ -46,6 +51,13 @@ def test_the_unit_leaves_time_for_a_drain_and_room_for_connections() -> None:
     assert int(values["TimeoutStopSec"]) > Settings().drain_timeout
     assert int(values["LimitNOFILE"]) >= 100_000
     assert (values["DynamicUser"], values["NoNewPrivileges"], values["ProtectSystem"]) == ("yes", "yes", "strict")
+
+
+def test_the_unit_hands_over_a_key_that_is_root_s_alone() -> None:
+    values = dict(re.findall(r"^(\w+)=(.*)$", OPTIONAL.sub("", UNIT), re.MULTILINE))
+    name, _, path = values["LoadCredential"].partition(":")
+    assert path == "/etc/deltawire/key"
+    assert values["Environment"] == f"DELTAWIRE_AUTH_KEY=%d/{name}"
 
 
 def test_the_socket_is_on_loopback_where_the_settings_say() -> None:
