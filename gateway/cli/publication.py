@@ -88,7 +88,7 @@ class Publication:
         return status
 
     def refuse(self, reason: str) -> None:
-        """Count something that is not published, and say why."""
+        """Count input that is not what it should be, and say why."""
         self.refused += 1
         say(f"error: {reason}")
 
@@ -188,9 +188,10 @@ class Publication:
                 await self._publisher.send(item)
                 self.look_for_losses()
             except EventRefused as error:
-                self.refuse(str(error))
                 if self._is_judged_at_once or error.problem.producer_seq is UNSET:
+                    self.refuse(f"{self._source.place}{error}")
                     return
+                self.refuse(str(error))
                 self.sent -= 1  # an earlier one, counted when it was sent; this one is still to go
             else:
                 self.sent += 1

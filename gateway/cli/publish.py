@@ -82,6 +82,7 @@ def command(  # noqa: PLR0913 - one argument an option
     """Publish standard input, or what COMMAND prints, to STREAM.
 
     With --format events, a line that is no event is reported and the rest is published; the exit status is then 1.
+    So it is where a provider's body has something that its translator can't read, which goes out as an `extension`.
     Lines that `deltawire tail --json` printed are events: a recorded stream can be published again. With --format
     text, the input is one answer: message_start, a text_delta for each chunk as it comes, message_stop.
 

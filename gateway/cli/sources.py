@@ -38,6 +38,11 @@ _UNDECODED = re.compile("[\udc80-\udcff]")
 class Source(Protocol):
     """Input in one format."""
 
+    @property
+    def place(self) -> str:
+        """Where the event given last was, such as `line 7: `; empty in formats where that is not to be said."""
+        ...
+
     def feed(self, chunk: bytes) -> Iterable[Data | Event]:
         """What this chunk completes."""
         ...
@@ -56,7 +61,7 @@ def open_source(form: str, refuse: Callable[[str], None], warn: Callable[[str], 
 
     Args:
         form: `events`, `text`, or the name of a translator.
-        refuse: told of each line of events that is none.
+        refuse: told of each line of events that is none, and at the end of what a provider's body had that is no event.
         warn: told of text that is not UTF-8.
     """
     match form:
@@ -65,7 +70,7 @@ def open_source(form: str, refuse: Callable[[str], None], warn: Callable[[str], 
         case "text":
             return TextSource(warn)
         case _:
-            return ProviderSource(TRANSLATORS[form]())
+            return ProviderSource(TRANSLATORS[form](), refuse)
 
 
 class ProviderSource:
@@ -73,26 +78,39 @@ class ProviderSource:
 
     Args:
         translator: reads bodies of this provider.
+        refuse: told at the end how much was no event of it.
     """
 
-    def __init__(self, translator: Translator) -> None:
+    place = ""
+
+    def __init__(self, translator: Translator, refuse: Callable[[str], None]) -> None:
         self._translator = translator
+        self._refuse = refuse
 
     def feed(self, chunk: bytes) -> Iterable[Data]:
         """What this chunk completes."""
         return self._translator.feed(chunk)
 
-    def finish(self) -> Iterable[Data]:
+    def finish(self) -> Iterator[Data]:
         """The end of the message, if the body lacks it."""
-        return self._translator.finish()
+        yield from self._translator.finish()
+        self._tell_unparsed()
 
     def cut_short(self, stop_reason: str) -> Iterator[Data]:
         """The end of the message; if it is incomplete, with the reason for that."""
+        self._tell_unparsed()  # before the end of what comes now: that it was cut off is no fault of the provider's
         for item in self._translator.finish():
             if isinstance(item, MessageStop) and item.stop_reason == "incomplete":
                 yield structs.replace(item, stop_reason=stop_reason)
             else:
                 yield item
+
+    def _tell_unparsed(self) -> None:
+        if count := self._translator.unparsed:
+            self._refuse(
+                f"{count} {'part' if count == 1 else 'parts'} of the input could not be read as --format says, and "
+                f"went out as `extension` events named `unparsed`"
+            )
 
 
 class TextSource:
@@ -101,6 +119,8 @@ class TextSource:
     Args:
         warn: told once if the text is not UTF-8; U+FFFD stands for what is not.
     """
+
+    place = ""
 
     def __init__(self, warn: Callable[[str], None]) -> None:
         self._warn = warn
@@ -155,6 +175,11 @@ class EventsSource:
         self._is_overlong = False
         self._open: dict[str, None] = {}  # ids of the messages in progress, in order
 
+    @property
+    def place(self) -> str:
+        """The line of the event given last."""
+        return f"line {self._line}: "
+
     def feed(self, chunk: bytes) -> Iterator[Event]:
         """The events of the lines this chunk completes."""
         *lines, self._rest = (self._rest + chunk).split(b"\n")
@@ -189,12 +214,12 @@ class EventsSource:
         self._line += 1
         if self._is_overlong:
             self._is_overlong = False
-            self._refuse(f"line {self._line}: longer than {MAX_LINE} bytes")
+            self._refuse(f"{self.place}longer than {MAX_LINE} bytes")
         elif line.strip():
             try:
                 event = parse_line(line)
             except WireError as error:
-                self._refuse(f"line {self._line}: {error.message}")
+                self._refuse(f"{self.place}{error.message}")
             else:
                 if event is not None:
                     self._note(event)

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
-from msgspec import UNSET
+from msgspec import UNSET, structs
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
@@ -248,7 +248,7 @@ class Publication:
                     self._careful = True  # a whole array may have been refused for the sake of its length
                     return f"an event was refused: {problem.message}"
                 number = problem.producer_seq if problem.producer_seq is not UNSET else self.window.acked + 1
-                self._refusals.append(event_refusal(problem))
+                self._refusals.append(event_refusal(structs.replace(problem, producer_seq=number)))
                 # What was under way behind it is refused for its numbers. A new connection sorts that out: the
                 # answers to the old numbers end with the old one.
                 return f"event {number} was refused" if self.window.refuse(number) else None

@@ -34,7 +34,13 @@ __all__ = ["TRANSLATORS", "AnthropicMessages", "OpenAIChat", "Translator"]
 
 
 class Translator(Protocol):
-    """Translates one response body."""
+    """Translates one response body.
+
+    Attributes:
+        unparsed: how much of it so far was no event of the provider, and became an extension `unparsed`.
+    """
+
+    unparsed: int
 
     def feed(self, chunk: bytes) -> list[Data]:
         """The events that are complete with these bytes, split anywhere."""

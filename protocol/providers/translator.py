@@ -30,6 +30,7 @@ class SseTranslator(ABC):
     """Which error codes are worth another try; of a code that is not here, the event doesn't say."""
 
     def __init__(self) -> None:
+        self.unparsed = 0
         self._decoder = EventStreamDecoder()
         self._out: list[Data] = []
         self._ended = False
@@ -83,6 +84,7 @@ class SseTranslator(ABC):
             if event.event == "error":
                 self._fail("the provider sent an error that is not a JSON object")
             if event.data or event.event not in ("", "ping"):
+                self.unparsed += 1
                 self._extend("unparsed", {"event": event.event, "text": event.data})
 
     def _end(self) -> None:

@@ -62,10 +62,19 @@ async def test_a_bad_line_is_reported_and_the_rest_published(run: Run, gateway: 
     assert [line.split(": ")[1:3] for line in done.errors.splitlines()] == [
         ["error", "line 2"],
         ["error", "line 4"],
-        ["error", "event refused"],
+        ["error", "line 5"],
     ]
+    assert "line 5: event refused: the event has 70" in done.errors
     events = await events_of(run, "demo", gateway)
     assert [event["data"]["text"] for event in events] == ["one", "two", "three"]
+
+
+async def test_a_body_that_is_none_of_the_provider_is_told_once(run: Run, gateway: str) -> None:
+    body = b"<html>\n\n<p>bad gateway</p>\n\n"
+    done = await run("publish", "demo", "--format=anthropic-sse", f"--url={gateway}", stdin=body)
+    assert (done.status, len(done.errors.splitlines())) == (1, 1)
+    assert "2 parts of the input could not be read as --format says" in done.errors
+    assert [event["data"]["name"] for event in await events_of(run, "demo", gateway)] == ["unparsed", "unparsed"]
 
 
 async def test_a_recorded_stream_can_be_published_again(run: Run, gateway: str) -> None:

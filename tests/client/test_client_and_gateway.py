@@ -244,3 +244,13 @@ async def test_a_restarted_producer_is_not_given_acks_for_what_its_predecessor_h
             await successor.send(TextDelta("mine"))
             await successor.close_stream()
     assert await read_text(subscriber(gateway)) == "mine"
+
+
+async def test_a_refusal_says_which_event_it_is_about_though_the_gateway_could_not_read_that() -> None:
+    async with Gateway(Settings(port=0, max_message=1024)) as small, Publisher(small.url, "demo") as publisher:
+        await publisher.send(TextDelta(text="a"))
+        await publisher.flush()
+        await publisher.send(TextDelta(text="b" * 2000))
+        with pytest.raises(EventRefused) as refused:
+            await publisher.flush()
+        assert refused.value.problem.producer_seq == 2
