@@ -38,6 +38,7 @@ class LocalSubscription:
         self._subscription = subscription
         self._taken: deque[bytes] = deque()
         self._is_closed = False
+        self._has_left_out = False  # events its filter holds back: there may be more behind them
         self._wakeup: asyncio.Future[None] | None = None
         self._channel.pump_each_time(self)
         hub.touch(self._channel)  # producers learn of it
@@ -89,6 +90,9 @@ class LocalSubscription:
             if self._subscription.ended or self._is_closed:
                 self.close()
                 raise StopAsyncIteration
+            if self._has_left_out:
+                await asyncio.sleep(0)
+                continue
             self._wakeup = asyncio.get_running_loop().create_future()
             try:
                 await self._wakeup
@@ -107,6 +111,7 @@ class LocalSubscription:
                 self.close()
                 raise StreamError(ErrorKind.FULL, "receive", self._subscription.stream.id, "consumer was too slow")
             data = self._subscription.take(size=1)
+            self._has_left_out = data is None
             if not data:
                 return None
             self._taken.extend(payloads(data))

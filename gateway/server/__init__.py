@@ -8,7 +8,7 @@
 - `descriptors` — as many connections as the system allows
 - `connection` — one WebSocket without task or queue: frames in by callback; `sending` — frames out already framed, the
   close, and patience with the peer; `peer` — what it serves
-- `turnstile` — a few at a time of thousands that hang up at once
+- `turnstile` — a slice of each turn for thousands that hang up at once, another for all that have much to read
 - `progress` — what a peer has taken of what it was sent
 - `splitter` — a client's frames, cut out of what its socket brought
 - `consumer` — the send loop, its backpressure and deadlines

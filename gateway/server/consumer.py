@@ -15,14 +15,18 @@ from gateway.hub.hub import Hub
 from gateway.server.connection import GatewayConnection
 from gateway.server.containment import contained
 from gateway.server.rate import TokenBucket
+from gateway.server.turnstile import Turnstile
 from gateway.streams.stream import Stream
 from gateway.streams.subscription import Subscription
 from protocol.codes import CloseCode, ProblemCode
 from protocol.errors import WireError
 from protocol.messages import Policy, Signal, SignalResult, Token
 
-CHUNKS_A_TURN = 4
-"""Chunks (of 64 KiB) a consumer may read in a row before others get their turn: about a millisecond."""
+READS_IN_A_ROW = 4
+"""Reads of a consumer before others that have more to read get their turn: four chunks (of 64 KiB) at most."""
+
+FREE_READS = 2
+"""Of these, without a look at the clock: an event and the end of the log are all that most pumps read."""
 
 CONSUMER_STATES = ("live", "replaying", "behind", "stalled")
 """At the head; reading what was there when it came; behind the head; not accepting."""
@@ -35,6 +39,7 @@ class Consumer:
         hub: the streams.
         connection: where it is.
         subscription: what it reads.
+        reading: where it waits for its turn when it has much to read, as all consumers of its gateway do.
         chosen: the policy it asked for; None left that to the stream.
     """
 
@@ -46,7 +51,9 @@ class Consumer:
         "_draining",
         "_hub",
         "_is_stalled",
+        "_is_waiting",
         "_next_write",
+        "_reading",
         "_timer",
         "channel",
         "subscription",
@@ -54,9 +61,15 @@ class Consumer:
     )
 
     def __init__(
-        self, hub: Hub, connection: GatewayConnection, subscription: Subscription, chosen: Policy | None = None
+        self,
+        hub: Hub,
+        connection: GatewayConnection,
+        subscription: Subscription,
+        reading: Turnstile,
+        chosen: Policy | None = None,
     ) -> None:
         self._hub = hub
+        self._reading = reading
         self._chosen = chosen
         self._connection = connection
         self.subscription = subscription
@@ -64,8 +77,9 @@ class Consumer:
         self.write = connection.transport.write  # a cohort's, whose members' connections are open
         self._cohort: Cohort | None = None
         self._is_stalled = False
+        self._is_waiting = False  # at the turnstile: nothing is read until its turn comes
         self._next_write = 0.0
-        self._timer: asyncio.Handle | None = None
+        self._timer: asyncio.TimerHandle | None = None
         self._draining = False
         rate = hub.settings.signal_rate
         self._allowance = TokenBucket(rate, burst=max(2 * rate, 1), now=hub.now())
@@ -106,7 +120,7 @@ class Consumer:
             agent=self._connection.agent,
         )
         self.channel.pump_each_time(self)
-        self.pump()
+        self._wait_for_turn()
         self._hub.touch(self.channel)  # producers learn of it
 
     # Sending
@@ -114,24 +128,27 @@ class Consumer:
     @contained
     def pump(self) -> None:
         """Send what there is, as far as the socket accepts it."""
-        if self._is_stalled or self._timer is not None or self._connection.is_finished:
+        if self._is_stalled or self._is_waiting or self._timer is not None or self._connection.is_finished:
             return
         subscription = self.subscription
         if subscription.interval and not subscription.is_replaying:
             if subscription.lag and self._hub.now() < self._next_write:
-                self._call_later(self._next_write - self._hub.now())
+                wait = self._next_write - self._hub.now()
+                self._timer = self._connection.loop.call_later(wait, self._end_interval)
                 return
             self._next_write = self._hub.now() + subscription.interval
-        for _ in range(CHUNKS_A_TURN):
+        for reads in range(READS_IN_A_ROW):
+            if reads >= FREE_READS and self._reading.is_over:
+                break
             data = subscription.take()
             if data:
                 self._connection.write(data)
-            if not data or subscription.ended:  # the close follows `stream_end` at once, though the socket is full
+            if data == b"" or subscription.ended:  # the close follows `stream_end` at once, though the socket is full
                 self._rest()
                 return
             if self._is_stalled:
                 return
-        self._call_later(0)
+        self._wait_for_turn()
 
     def _rest(self) -> None:
         """Everything is sent: end, or wait for more."""
@@ -143,13 +160,22 @@ class Consumer:
         elif subscription.is_live and not subscription.interval and subscription.policy is not Policy.BLOCK:
             self._cohort = self.channel.join(self)
 
-    def _call_later(self, delay: float) -> None:
-        loop = self._connection.loop
-        self._timer = loop.call_later(delay, self._pump_now) if delay else loop.call_soon(self._pump_now)
+    def _wait_for_turn(self) -> None:
+        """Go on reading when others that have much to read had their turn."""
+        if not self._is_waiting:
+            self._is_waiting = True
+            self._reading.enter(self._take_turn)
+
+    def _take_turn(self) -> None:
+        self._is_waiting = False
+        self._pump_now()
+
+    def _end_interval(self) -> None:
+        self._timer = None
+        self._pump_now()
 
     @contained
     def _pump_now(self) -> None:
-        self._timer = None
         self.pump()
         self._tell_of_room()
 
@@ -213,8 +239,7 @@ class Consumer:
         self._hub.stop_sweeping(self)
         if not self._connection.is_finished:
             self.channel.pump_each_time(self)
-            self.pump()
-            self._tell_of_room()
+            self._wait_for_turn()
 
     @contained
     def check_lag(self) -> None:

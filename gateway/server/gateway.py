@@ -93,6 +93,7 @@ class Gateway:
             if self._owns_hub:
                 await stack.enter_async_context(self.hub)
             await stack.enter_async_context(self._guard)
+            self._reading = Turnstile(asyncio.get_running_loop().call_soon)
             self._servers = await listen(self.settings, self._sockets, self._open_server)
             self._owned = stack.pop_all()
         self.hub.sweep_regularly(self._rounds)
@@ -193,7 +194,7 @@ class Gateway:
         stream = manager.open(_check_id(target), now)
         subscription = stream.subscribe(request, connection.codec, now=now)
         manager.keep(stream, now)
-        consumer = Consumer(self.hub, connection, subscription, request.policy)
+        consumer = Consumer(self.hub, connection, subscription, self._reading, request.policy)
         connection.peer = consumer
         consumer.start()
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from gateway.streams.cursor import Plan
 from gateway.streams.policy import Action, Decision, Lag, decide
-from gateway.streams.view import CHUNK, Batch, View
+from gateway.streams.view import CHUNK, READ_EVENTS, Batch, View
 from protocol.messages import CaughtUp, Gap, Policy, StreamEnd, Subscribed
 
 if TYPE_CHECKING:
@@ -120,15 +120,20 @@ class Subscription:
         """Whether it stands at the head and only waits for what comes next."""
         return self._is_caught_up and not self.lag and not self.ended
 
-    def take(self, size: int = CHUNK) -> bytes:
-        """The next bytes for this consumer, whole frames; empty when it has to wait for an event.
+    def take(self, size: int = CHUNK) -> bytes | None:
+        """The next bytes for this consumer, whole frames.
 
         Args:
             size: about how many bytes at most; one frame is always given.
+
+        Returns:
+            Empty when it has to wait for an event; None when it should be asked again, once others had their turn:
+            it went over many events of which its filter let none through.
         """
         if self._opening:
             opening, self._opening = self._opening, b""
             return opening
+        left_out = 0
         while True:
             log = self.stream.log
             head = log.head
@@ -142,6 +147,9 @@ class Subscription:
                 self._count(batch)
                 if batch.data:
                     return batch.data
+                left_out += batch.last - start
+                if left_out >= READ_EVENTS:
+                    return None
             elif not self._is_caught_up:
                 self._is_caught_up = True
                 self._end_replay(head)

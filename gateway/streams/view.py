@@ -7,10 +7,11 @@ or joined, the others at the same position get as the same bytes.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import groupby
 from typing import NamedTuple
 
 from gateway.streams.coalesce import Kind, Run, fold
-from gateway.streams.log import Log
+from gateway.streams.log import BLOCK, Log
 from protocol import framing
 from protocol.codec import JSON, Codec, to_msgpack
 from protocol.events import EventType
@@ -18,6 +19,10 @@ from protocol.messages import Gap, Message
 
 CHUNK = 64 * 1024
 """Bytes read at a time: what a socket takes in one go, so that the lag stays in the cursor and not in buffers."""
+
+READ_EVENTS = 8 * BLOCK
+"""Events gone over in one read, a millisecond of folding: what a filter holds back adds no bytes, and a log of it would
+be read in one go. Whole blocks, so that the next read finds the folding of its first one remembered."""
 
 
 class Batch(NamedTuple):
@@ -91,23 +96,34 @@ class View:
         Args:
             after: the position to read from, not below the floor.
             upto: the last seq wanted, above `after`, held.
-            size: stop after the frame that reaches this many bytes.
+            size: stop after the frame that reaches this many bytes, and after `READ_EVENTS` in any case.
         """
-        return self._pack(after, self.log.runs(after, upto), size)
+        upto = min(upto, after - after % BLOCK + READ_EVENTS)
+        runs = self.log.runs(after, upto) if self.types is None else self._wanted_runs(after, upto)
+        return self._pack(runs, upto, size)
+
+    def _wanted_runs(self, after: int, upto: int) -> Iterator[Run]:
+        """The runs of the events that the filter lets through; the others are not even decoded."""
+        for is_wanted, stretch in groupby(self.log.kinds(after, upto), self._lets_through):
+            last = after + sum(1 for _ in stretch)
+            if is_wanted:
+                yield from self.log.runs(after, last)
+            after = last
 
     def saved(self, after: int, size: int = CHUNK) -> Batch:
         """What is kept, folded, of a message whose events are trimmed.
 
         Args:
             after: the position to read from, where a run begins.
-            size: stop after the frame that reaches this many bytes.
+            size: stop after the frame that reaches this many bytes, and after `READ_EVENTS` runs in any case.
         """
-        return self._pack(after, fold(self.log.prefix.runs_after(after)), size)
+        runs = self.log.prefix.runs_after(after)[:READ_EVENTS]
+        return self._pack(fold(runs), runs[-1].last, size)
 
-    def _pack(self, after: int, runs: Iterable[Run], size: int) -> Batch:
+    def _pack(self, runs: Iterable[Run], upto: int, size: int) -> Batch:
+        """Frames of the runs that are let through, up to where the runs end or the size is reached."""
         parts: list[bytes] = []
         length = events = folded = 0
-        last = after
         for run in runs:
             if self._lets_through(run.kind):
                 part = self._encode(run)
@@ -115,13 +131,14 @@ class View:
                 length += len(part)
                 events += run.last - run.first + 1
                 folded += run.last - run.first + 1 if run.last > run.first else 0
-            last = run.last
             if length >= size:
+                upto = run.last
                 break
-        return Batch(b"".join(parts), last, events, folded)
+        return Batch(b"".join(parts), upto, events, folded)
 
     def skipping(self, after: int, upto: int, size: int = CHUNK) -> Batch:
         """Events without their deltas: gaps stand in place of those; arguments as for `folded`."""
+        upto = min(upto, after + READ_EVENTS)
         parts: list[bytes] = []
         length = dropped = gaps = 0
         for first, last in self._stretches(after, upto):

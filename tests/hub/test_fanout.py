@@ -51,8 +51,8 @@ class Reader:
         raise AssertionError("this reader takes everything")
 
     def pump(self) -> None:
-        while data := self.subscription.take():
-            self.write(data)
+        while (data := self.subscription.take()) != b"":
+            self.write(data or b"")
         if self.subscription.is_live:
             self.cohort = self._channel.join(self)
 

@@ -175,7 +175,7 @@ class Listener:
         self.written: list[bytes] = []
 
     def pump(self) -> None:
-        self.written.append(self.subscription.take())
+        self.written.append(self.subscription.take() or b"")
 
     def write_failed(self) -> None:
         raise AssertionError("this reader takes everything")

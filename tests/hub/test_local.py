@@ -12,9 +12,10 @@ from gateway.config import Settings
 from gateway.hub import Hub, LocalStream, LocalSubscription
 from gateway.streams.log import Retention
 from gateway.streams.settings import StreamSettings
+from gateway.streams.view import READ_EVENTS
 from protocol.addresses import SubscribeRequest
 from protocol.errors import DeltawireError, StreamError, is_closed, is_full, is_invalid
-from protocol.events import Event, Extension, MessageStop, TextDelta, Usage
+from protocol.events import Event, EventType, Extension, MessageStop, TextDelta, Usage
 from protocol.messages import Gap, Policy
 from protocol.position import Position
 
@@ -90,6 +91,20 @@ async def test_a_subscription_resumes_after_a_position(stream: LocalStream) -> N
     with pytest.raises(StreamError) as error:
         stream.subscribe(SubscribeRequest(position=Position(epoch, 4)))
     assert is_invalid(error.value)
+
+
+async def test_a_reader_whose_filter_lets_nothing_through_lets_others_have_their_turn(stream: LocalStream) -> None:
+    for _ in range(5 * READ_EVENTS):
+        stream.send_nowait(TextDelta("x"))
+    stream.send_nowait(Usage(1, 2, 3))
+    async with stream.subscribe(SubscribeRequest(types=frozenset({EventType.USAGE}))) as subscription:
+        reading = asyncio.ensure_future(anext(subscription))
+        turns = 0
+        while not reading.done():
+            await asyncio.sleep(0)
+            turns += 1
+        assert (await reading).seq == 5 * READ_EVENTS + 1
+    assert turns >= 5
 
 
 async def test_what_was_evicted_is_yielded_as_a_gap(hub: Hub) -> None:

@@ -15,6 +15,7 @@ from gateway.server import Gateway
 from gateway.server.connection import GatewayConnection
 from gateway.server.consumer import Consumer
 from gateway.server.record import Record
+from gateway.server.turnstile import Turnstile
 from protocol.addresses import SubscribeRequest
 from protocol.events import TextDelta
 from protocol.messages import Policy
@@ -121,14 +122,16 @@ async def test_consumers_that_stalled_and_died_are_forgotten(start_gateway: Star
 
 async def test_a_block_consumer_that_never_stalls_makes_room_as_it_goes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its replay is over, its buffer full, and it empties it a chunk a turn: whoever waited meanwhile goes on."""
-    monkeypatch.setattr("gateway.server.consumer.CHUNKS_A_TURN", 1)
+    monkeypatch.setattr("gateway.server.consumer.READS_IN_A_ROW", 1)
     async with Hub(Settings(block_timeout=60)) as hub:
         stream = hub.create("demo")
         for _ in range(20):
             stream.send_nowait(TextDelta("x" * 30_000))
         core = hub.manager.get("demo")
         request = SubscribeRequest(policy=Policy.BLOCK, buffer=1)
-        reader = Consumer(hub, cast("GatewayConnection", EagerConnection()), core.subscribe(request, now=hub.now()))
+        connection = cast("GatewayConnection", EagerConnection())
+        turnstile = Turnstile(connection.loop.call_soon)
+        reader = Consumer(hub, connection, core.subscribe(request, now=hub.now()), turnstile)
         reader.start()
         for _ in range(3):
             stream.send_nowait(TextDelta("y" * 30_000))

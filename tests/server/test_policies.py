@@ -7,6 +7,7 @@ from itertools import pairwise
 
 import pytest
 
+from gateway.streams.view import READ_EVENTS
 from protocol.addresses import SubscribeRequest
 from protocol.events import MessageStop, TextDelta, Usage
 from protocol.messages import Policy
@@ -34,7 +35,7 @@ async def test_coalesce_gives_everything_in_few_frames(start_gateway: StartGatew
     assert_whole(messages, head)
     assert text_of(messages).count("x") == 5000
     folded = [message for message in messages if message.get("first")]
-    assert folded[-1]["data"]["text"] == "x" * 5000
+    assert len(folded) <= 5000 // READ_EVENTS + 2
     assert stream.statistics().counters.folded >= 5000
 
 

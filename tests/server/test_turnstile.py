@@ -8,25 +8,61 @@ from functools import partial
 
 from gateway.config import Settings
 from gateway.server import Gateway
-from gateway.server.turnstile import A_TURN, Turnstile
+from gateway.server.turnstile import SLICE, Turnstile
 from tests.server.waiting import eventually
 
-CROWD = 3 * A_TURN
+CROWD = 100
+
+
+class Clock:
+    """A clock that goes on only while a step is done."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
 
 
 def test_a_turn_is_bounded_and_the_order_kept() -> None:
     turns: list[Callable[[], None]] = []
     done: list[int] = []
-    turnstile = Turnstile(turns.append)
-    for number in range(2 * A_TURN + 1):
-        turnstile.enter(partial(done.append, number))
+    clock = Clock()
+    turnstile = Turnstile(turns.append, clock)
+
+    def step(number: int) -> None:
+        assert not turnstile.is_over
+        clock.now += 0.3 * SLICE
+        done.append(number)
+
+    for number in range(10):
+        turnstile.enter(partial(step, number))
     sizes = []
     while turns:
         before = len(done)
         turns.pop()()
         sizes.append(len(done) - before)
-    assert sizes == [A_TURN, A_TURN, 1]
-    assert done == list(range(2 * A_TURN + 1))
+    assert sizes == [4, 4, 2]
+    assert done == list(range(10))
+
+
+def test_a_step_that_takes_long_sees_that_the_turn_is_over() -> None:
+    turns: list[Callable[[], None]] = []
+    clock = Clock()
+    turnstile = Turnstile(turns.append, clock)
+    seen: list[bool] = []
+
+    def step() -> None:
+        seen.append(turnstile.is_over)
+        clock.now += SLICE
+        seen.append(turnstile.is_over)
+
+    assert turnstile.is_over, "no turn has begun"
+    turnstile.enter(step)
+    turns.pop()()
+    assert seen == [False, True]
+    clock.now -= SLICE
+    assert turnstile.is_over, "a turn ends with its last step"
 
 
 def test_what_comes_while_steps_are_done_waits_its_turn() -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from gateway.streams import coalesce, log
+from gateway.streams import coalesce, log, subscription, view
 from gateway.streams.log import EVENT_OVERHEAD, Retention
 from gateway.streams.manager import STREAM_OVERHEAD, StreamManager
 from gateway.streams.settings import StreamSettings
@@ -119,6 +119,9 @@ class CoreMachine(RuleBasedStateMachine):
     def start(self, retention: Retention, policy: Policy, buffer_bytes: int, has_small_blocks: bool) -> None:  # noqa: FBT001 - drawn
         if has_small_blocks:  # so that short logs have many
             self.patch.setattr(log, "BLOCK", 4)
+            self.patch.setattr(view, "BLOCK", 4)
+            self.patch.setattr(view, "READ_EVENTS", 8)
+            self.patch.setattr(subscription, "READ_EVENTS", 8)
             self.patch.setattr(log, "FOLD_SHARE", 256)
             self.patch.setattr(log, "MAX_FOLDED_TEXT", 700)
             self.patch.setattr(coalesce, "MAX_FOLDED_TEXT", 60)
@@ -138,8 +141,7 @@ class CoreMachine(RuleBasedStateMachine):
         return self.readers[pick % len(self.readers)]
 
     def attach(self, model: NaiveStream, request: SubscribeRequest, codec: Codec) -> NaiveReader:
-        subscription = model.stream.subscribe(request, codec, now=self.now)
-        reader = NaiveReader(model, subscription, codec, request)
+        reader = NaiveReader(model, model.stream.subscribe(request, codec, now=self.now), codec, request)
         self.readers.append(reader)
         return reader
 

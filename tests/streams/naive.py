@@ -116,17 +116,21 @@ class NaiveReader:
         may_fold = self.subscription.policy is Policy.COALESCE and (
             not self.is_caught_up or self.request.interval > 0 or before < self.fold_to or before + 1 < self.model.floor
         )
-        frames = read_frames(data, self.codec)
+        frames = read_frames(data or b"", self.codec)
         if may_fold:
             self._check_that_neighbours_folded(frames)
         for frame in frames:
             self._read(frame, may_fold=may_fold)
         assert self.subscription.cursor >= self.position
-        if not data:
+        if data is None:
+            left_out = [self.model.event(seq) for seq in range(before + 1, self.subscription.cursor + 1)]
+            assert left_out, "it goes on"
+            assert not any(map(self.wants, left_out)), "only what was not asked for is left out"
+        elif not data:
             assert self.subscription.lag == 0, "nothing comes only when nothing is left"
             self._pass_over(self.subscription.cursor)
             assert self.has_ended == self.model.stream.is_closed
-        return bool(data)
+        return data != b""
 
     def _check_that_neighbours_folded(self, frames: list[Frame]) -> None:
         got = [frame.message for frame in frames if isinstance(frame.message, Event)]

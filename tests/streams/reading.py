@@ -62,8 +62,8 @@ def read_frames(data: bytes, codec: Codec = JSON) -> list[Frame]:
 def drain(subscription: Subscription, size: int = 1 << 20) -> list[Event | Message]:
     """Everything a subscription has to say now."""
     messages: list[Event | Message] = []
-    while data := subscription.take(size):
-        messages += [frame.message for frame in read_frames(data, subscription.view.codec)]
+    while (data := subscription.take(size)) != b"":
+        messages += [frame.message for frame in read_frames(data or b"", subscription.view.codec)]
     return messages
 
 

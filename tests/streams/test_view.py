@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from unittest.mock import Mock
 
 import msgspec
 import pytest
 
+from gateway.streams import coalesce
+from gateway.streams.log import BLOCK, Retention
+from gateway.streams.settings import StreamSettings
 from gateway.streams.stream import Stream
-from gateway.streams.view import CHUNK, Batch, View
+from gateway.streams.view import CHUNK, READ_EVENTS, Batch, View
 from protocol.codec import JSON, MSGPACK, Codec
-from protocol.events import ContentEnd, ContentStart, Data, EventType, TextDelta, Thinking, Usage
+from protocol.events import ContentEnd, ContentStart, Data, EventType, MessageStart, TextDelta, Thinking, Usage
 from tests.streams.reading import make_stream, numbered, publish, read_frames, spans, split_frames, texts
 
 DELTAS_ONLY = frozenset({EventType.TEXT_DELTA})
@@ -80,6 +84,39 @@ def test_folded_joins_neighbours_and_counts_what_it_folded(codec: Codec) -> None
     batch = view(filled(*MIXED), codec).folded(0, 9)
     assert spans_of(batch, codec) == [(1, 1), (2, 3), (4, 4), (5, 7), (8, 8), (9, 9)]
     assert (batch.last, batch.folded) == (9, 5)
+
+
+@pytest.mark.parametrize("types", [None, frozenset({EventType.ERROR}), DELTAS_ONLY])
+def test_folded_goes_no_further_than_one_read_and_reads_on_at_whole_blocks(types: frozenset[EventType] | None) -> None:
+    stream = filled(*numbered(1, 2 * READ_EVENTS + 10))
+    looked_at = view(stream, types=types)
+    lasts = [looked_at.folded(after, stream.log.head).last for after in (0, 5, READ_EVENTS, 2 * READ_EVENTS)]
+    assert lasts == [READ_EVENTS, READ_EVENTS, 2 * READ_EVENTS, stream.log.head]
+    assert READ_EVENTS % BLOCK == 0
+
+
+def test_folded_decodes_nothing_that_the_filter_holds_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = filled(*texts(*["x"] * BLOCK), Usage(1, 2, 3), Thinking("t", 0), Thinking("u", 0), *texts("y"))
+    decode = Mock(wraps=coalesce._decode_delta)
+    monkeypatch.setattr(coalesce, "_decode_delta", decode)
+    batch = view(stream, types=frozenset({EventType.USAGE, EventType.THINKING})).folded(0, stream.log.head)
+    assert spans_of(batch) == [(BLOCK + 1, BLOCK + 1), (BLOCK + 2, BLOCK + 3)]
+    assert batch.last == stream.log.head
+    assert decode.call_count == 2
+
+
+def test_skipping_goes_no_further_than_one_read() -> None:
+    stream = filled(*numbered(1, READ_EVENTS + 10))
+    assert view(stream).skipping(3, stream.log.head).last == 3 + READ_EVENTS
+    assert view(stream, types=frozenset({EventType.ERROR})).skipping(3, stream.log.head).last == 3 + READ_EVENTS
+
+
+def test_saved_goes_over_no_more_runs_than_one_read_of_events() -> None:
+    answer: list[Data] = [MessageStart("m"), *(TextDelta("x", number % 2) for number in range(READ_EVENTS + 100))]
+    settings = StreamSettings(retention=Retention(events=10))
+    stream = make_stream(settings)
+    publish(stream, *answer)
+    assert view(stream, types=frozenset({EventType.ERROR})).saved(0).last == READ_EVENTS
 
 
 def test_folded_does_not_join_over_what_the_filter_holds_back() -> None:
