@@ -24,6 +24,8 @@ MAX_PRODUCER_ID = 64
 MAX_BUFFER = 10_000
 DEFAULT_BUFFER = 100
 MAX_INTERVAL_MS = 1000
+MAX_PARAMETERS = 32
+"""Parameters of a query string that are looked at, several times as many as there are."""
 
 PREFIX: Final = "/v1/streams"
 
@@ -152,9 +154,17 @@ class _Query:
     def __init__(self, query: str, known: tuple[str, ...]) -> None:
         try:
             pairs = parse_qsl(
-                query, keep_blank_values=True, strict_parsing=bool(query), errors="strict", max_num_fields=32
+                query,
+                keep_blank_values=True,
+                strict_parsing=bool(query),
+                errors="strict",
+                max_num_fields=MAX_PARAMETERS,
             )
+        except UnicodeDecodeError:
+            raise _bad_request(f"query string {query!r} is not UTF-8 when percent-decoded") from None
         except ValueError:
+            if query.count("&") >= MAX_PARAMETERS:
+                raise _bad_request(f"query string has over {MAX_PARAMETERS} parameters") from None
             raise _bad_request(f"query string {query!r} is not name=value pairs joined by &") from None
         self._values: dict[str, str] = {}
         for name, value in pairs:

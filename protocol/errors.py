@@ -45,8 +45,10 @@ class StreamError(DeltawireError):
         self.detail = detail
 
     def __str__(self) -> str:
-        text = f"{self.operation} {self.stream_id!r}: stream {self.kind}"
-        return f"{text}: {self.detail}" if self.detail else text
+        text = f"{self.operation} {self.stream_id!r}"
+        if self.detail and self.kind is ErrorKind.INVALID:  # it is not the stream that is
+            return f"{text}: {self.detail}"
+        return f"{text}: stream {self.kind}" + (f": {self.detail}" if self.detail else "")
 
 
 def is_closed(error: BaseException) -> bool:

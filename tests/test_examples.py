@@ -22,7 +22,7 @@ ESSENCE = {
     ],
     "02_many_sessions": [
         "created: 1000 sessions, 1000 open",
-        "refused: create 'session-42': stream invalid: it exists already",
+        "refused: create 'session-42': the stream exists already",
         "refused: get 'session-1000': stream not found",
         "after the clean-up: 1000 sessions, 10 open",
         "at the end: 1000 sessions, 0 open",

@@ -36,13 +36,13 @@ def command(ctx: click.Context, /, **values: Any) -> None:
     """Check all settings, and print them as a TOML file that says where each value comes from.
 
     Takes what `deltawire serve` takes, and reads the files that settings name; nothing is listened on. What is secret
-    in a URL is not printed. The exit status is 0 if `serve` could start with these settings, otherwise 2.
+    in a URL is not printed. The exit status is 0 if `serve` could start with these settings. Otherwise it is 2, and
+    what is wrong is all that is said.
     """
     try:
         settings = make_settings(values)
     except ConfigError as error:
         raise StartFailure(str(error)) from None
-    click.echo("\n".join(_lines(ctx, settings)))
     try:
         asyncio.run(_check(settings))
     except ConfigError as error:
@@ -51,6 +51,7 @@ def command(ctx: click.Context, /, **values: Any) -> None:
         raise StartFailure(f"host {settings.host}: {error.strerror}") from None
     except UnicodeError:
         raise StartFailure(f"host {settings.host}: not a host name") from None
+    click.echo("\n".join(_lines(ctx, settings)))
     say("these settings are good")
 
 

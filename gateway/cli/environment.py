@@ -19,8 +19,8 @@ PREFIX: Final = "DELTAWIRE_"
 BESIDE_SETTINGS: Final = ("CONFIG", "URL", "TOKEN", "TLS_CA", "TLS_CLIENT_CERT", "TLS_CLIENT_KEY")
 """What commands read that is no setting of a gateway, without the prefix."""
 
-LIKENESS: Final = 0.8
-"""How like a known name one must be to be taken for it misspelt: one letter of five, or two of twelve."""
+LIKENESS: Final = 0.75
+"""How like a known name one must be to be taken for it misspelt: one letter of four, or two of nine."""
 
 _SERVICE = re.compile(r"DELTAWIRE_(\w+_)?(SERVICE_(HOST|PORT(_\w+)?)|PORT_\d+_(TCP|UDP|SCTP)(_\w+)?)")
 _SERVICE_PORT = re.compile(r"(tcp|udp|sctp)://")

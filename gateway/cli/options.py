@@ -49,15 +49,36 @@ class EnumChoice(click.Choice[str]):
             return super().convert(value, param, ctx)
 
 
+class WholeRange(click.IntRange):
+    """An integer within bounds, which what is none is told."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The integer."""
+        try:
+            int(value)
+        except ValueError:
+            self.fail(f"expected an integer{_bounds(self)}, got {value!r}", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 class FiniteRange(click.FloatRange):
     """A number within bounds; neither infinite nor "not a number", which no bound keeps out."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """The number."""
-        number = super().convert(value, param, ctx)
-        if not isfinite(number):
-            self.fail(f"{value} is not a finite number", param, ctx)
-        return number
+        try:
+            is_finite = isfinite(float(value))
+        except ValueError:
+            is_finite = False
+        if not is_finite:
+            self.fail(f"expected a finite number{_bounds(self)}, got {value!r}", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+def _bounds(numbers: click.IntRange | click.FloatRange) -> str:
+    low = "" if numbers.min is None else f" {'over' if numbers.min_open else 'from'} {numbers.min:g}"
+    high = "" if numbers.max is None else f" up to {numbers.max}"
+    return low + high
 
 
 class Parsed(click.ParamType[Any, Any]):
@@ -192,7 +213,7 @@ def _click_type(wanted: inspect.Type) -> click.ParamType[Any, Any]:
     """How click reads, checks and describes a setting of this type."""
     match wanted:
         case inspect.IntType():
-            return click.IntRange(wanted.ge, wanted.le)
+            return WholeRange(wanted.ge, wanted.le)
         case inspect.FloatType(gt=None):
             return FiniteRange(wanted.ge, wanted.le)
         case inspect.FloatType():

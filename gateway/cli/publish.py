@@ -10,7 +10,7 @@ import click
 
 from gateway.cli.credentials import GivenToken, token_options
 from gateway.cli.ending import Status, say, wrong_arguments_told
-from gateway.cli.options import PRODUCER_ID, FiniteRange, examples, stream_argument, url_option
+from gateway.cli.options import PRODUCER_ID, FiniteRange, WholeRange, examples, stream_argument, url_option
 from gateway.cli.pace import Pace
 from gateway.cli.publication import Publication
 from gateway.cli.reconnecting import Patience
@@ -47,7 +47,7 @@ from protocol.providers import TRANSLATORS
 )
 @click.option("--close/--keep-open", default=False, show_default=True, help="End the stream when the input ends.")
 @click.option("--producer", type=PRODUCER_ID, help="Publish as this producer; without it, as a new one each time.")
-@click.option("--generation", type=click.IntRange(0), help="Generation of the producer; the highest wins.")
+@click.option("--generation", type=WholeRange(0), help="Generation of the producer; the highest wins.")
 @click.option(
     "--on-full",
     type=click.Choice(["wait", "reject"]),

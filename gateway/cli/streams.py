@@ -12,7 +12,7 @@ import msgspec
 
 from gateway.cli.credentials import GivenToken, token_options
 from gateway.cli.ending import Failure
-from gateway.cli.options import POLICY, examples, stream_argument, url_option
+from gateway.cli.options import POLICY, WholeRange, examples, stream_argument, url_option
 from gateway.cli.render import make_printable
 from gateway.cli.trust import tls_options
 from gateway.client import ClientError
@@ -71,7 +71,7 @@ def show_info(*, stream: str, as_json: bool, url: str, token: GivenToken, tls: S
 )
 @stream_argument
 @click.option("--policy", type=POLICY, help="What happens to consumers that fall behind, unless they say.")
-@click.option("--buffer", type=click.IntRange(1, MAX_BUFFER), help="Events consumers may fall behind, unless they say.")
+@click.option("--buffer", type=WholeRange(1, MAX_BUFFER), help="Events consumers may fall behind, unless they say.")
 @json_option
 @url_option
 @token_options

@@ -15,7 +15,7 @@ from gateway.cli.beside import beside
 from gateway.cli.credentials import GivenToken, token_options
 from gateway.cli.ending import Status, say, wrong_arguments_told
 from gateway.cli.keyboard import Keyboard, is_foreground
-from gateway.cli.options import EVENT_TYPES, POLICY, SEQ, examples, stream_argument, url_option
+from gateway.cli.options import EVENT_TYPES, POLICY, SEQ, WholeRange, examples, stream_argument, url_option
 from gateway.cli.reconnecting import Patience
 from gateway.cli.render import Frames, Screen, Text, View
 from gateway.cli.stdio import Output
@@ -53,11 +53,11 @@ gateway's `signal_rate`."""
 @click.option("--after", type=SEQ, help="Resume after this event.")
 @click.option("--epoch", help="The epoch --after belongs to; without it, the present one.")
 @click.option("--policy", type=POLICY, help="What happens when this reader falls behind; default: the gateway's.")
-@click.option("--buffer", type=click.IntRange(1, MAX_BUFFER), help="Events it may lag behind; default: the gateway's.")
+@click.option("--buffer", type=WholeRange(1, MAX_BUFFER), help="Events it may lag behind; default: the gateway's.")
 @click.option("--types", type=EVENT_TYPES, metavar="TYPE,…", help="Event types wanted; default: all.")
 @click.option(
     "--interval",
-    type=click.IntRange(0, MAX_INTERVAL_MS),
+    type=WholeRange(0, MAX_INTERVAL_MS),
     default=0,
     metavar="MS",
     help="Milliseconds between updates; what comes in between is put together.",
@@ -90,6 +90,8 @@ def command(  # noqa: PLR0913 - one argument an option
     """
     if epoch is not None and after is None:
         raise click.UsageError("--epoch needs --after: the last seq seen in that epoch")
+    if after is not None and start == "now":
+        raise click.UsageError("--from now begins with the next event, --after where a reader was: give one")
     view = _choose_view(as_json=as_json)
     patience = Patience(url, partial(_say_beside, view))
     with wrong_arguments_told():

@@ -15,7 +15,8 @@ from gateway.access.grant import Action, parse_streams
 from gateway.access.keys import BadKey
 from gateway.access.signing import SigningKey, make_token, parse_signing_key
 from gateway.cli.ending import Failure, say
-from gateway.cli.options import POLICY, examples
+from gateway.cli.options import POLICY, WholeRange, examples
+from gateway.config import Settings
 from gateway.files import read_file
 from protocol.messages import Policy
 
@@ -71,7 +72,7 @@ def _streams_option(action: Action, meaning: str) -> Callable[[Command], Command
 @click.option("--issuer", help="Who makes it (iss), where the gateway has auth_issuer.")
 @click.option("--audience", help="What it is for (aud), where the gateway has auth_audience.")
 @click.option(
-    "--lifetime", type=click.IntRange(1), default=3600, show_default=True, metavar="SECONDS", help="Until it expires."
+    "--lifetime", type=WholeRange(1), default=3600, show_default=True, metavar="SECONDS", help="Until it expires."
 )
 def command(*, new_key: Path | None, key: Path | None, lifetime: int, **said: Any) -> None:
     """Print a token, or make a key for some.
@@ -85,7 +86,22 @@ def command(*, new_key: Path | None, key: Path | None, lifetime: int, **said: An
         return
     if key is None:
         raise click.UsageError("--key is needed to sign with; --new-key FILE makes one")
-    click.echo(make_token(_read_key(key), _claims(int(time.time()), lifetime, **said)))
+    claims = _claims(int(time.time()), lifetime, **said)
+    token = make_token(_read_key(key), claims)
+    _warn(claims["deltawire"], lifetime)
+    click.echo(token)
+
+
+def _warn(allowed: dict[str, Any], lifetime: int) -> None:
+    """Tell what makes a token useless where it is shown."""
+    if not any(action in allowed for action in Action):
+        say(f"warning: this token allows nothing: say what, with {', '.join(f'--{it}' for it in Action)} or --all")
+    longest = Settings().auth_max_lifetime
+    if lifetime > longest:
+        say(
+            f"warning: a gateway refuses a token that is good for longer than its auth_max_lifetime, by default "
+            f"{longest:g} seconds"
+        )
 
 
 def _claims(  # noqa: PLR0913 - one argument an option

@@ -161,7 +161,7 @@ class SendingConnection(ServerConnection):
             self.protocol.writes = [refusal.serialize(), SEND_EOF]
         if isinstance(self.protocol.parser_exc, PayloadTooBig) and not self.is_finished:
             code = ProblemCode.MESSAGE_TOO_BIG
-            why = f"messages end the connection beyond {HARD_MESSAGE_LIMIT} bytes: send less"
+            why = _explain_size(self.protocol.parser_exc)
             self.record.told(code)
             self.record.ending(why)
             problem = Problem(code=code, message=why, retryable=is_problem_retryable(code))
@@ -247,3 +247,8 @@ class SendingConnection(ServerConnection):
             self._moved_at = now
         self._taken = taken
         return now - self._moved_at
+
+
+def _explain_size(error: PayloadTooBig) -> str:
+    size = (error.current_size or 0) + (error.size or 0)  # of the fragments before, and as this frame announced
+    return f"the message has {size} bytes or more, and none over {HARD_MESSAGE_LIMIT} is read: send smaller ones"

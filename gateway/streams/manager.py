@@ -95,7 +95,7 @@ class StreamManager:
             StreamError: invalid, the id is malformed or taken; full, `memory_limit` or `max_streams` is reached.
         """
         if stream_id in self._streams:
-            raise StreamError(ErrorKind.INVALID, "create", stream_id, "it exists already")
+            raise StreamError(ErrorKind.INVALID, "create", stream_id, "the stream exists already")
         stream = self._make(stream_id, now, settings or self.settings)
         self.keep(stream, now)
         return stream

@@ -46,6 +46,7 @@ async def test_what_it_prints_is_a_file_that_says_the_same(run: Run, tmp_path: P
         (["--tls-cert={cert}", "--tls-key={client_key}"], "is not the key of the certificate"),
         (["--auth-key=absent.key"], "absent.key: No such file or directory"),
         (["--host=0.0.0.0"], "--insecure-no-auth"),
+        (["--tls-client-ca={ca}"], "TLS needs both tls_cert and tls_key"),
         (["--host=no-such-host.invalid"], "host no-such-host.invalid: "),
         (["--host=a..b"], "host a..b: not a host name"),
         (["--drain-delay=30"], "drain_delay is a part of drain_timeout"),
@@ -58,7 +59,7 @@ async def test_what_serve_could_not_start_with_is_one_line_and_status_2(
 ) -> None:
     files = make_certificates(tmp_path / "tls")
     done = await run("check-config", *(it.format(**files._asdict()) for it in arguments))
-    assert (done.status, len(done.errors.splitlines())) == (2, 1)
+    assert (done.status, done.output, len(done.errors.splitlines())) == (2, "", 1)
     assert done.errors.startswith("deltawire: error: ")
     assert reason in done.errors
 

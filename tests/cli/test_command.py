@@ -52,6 +52,9 @@ def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     [
         (["nope"], "'nope'"),
         (["serve", "--port=65536"], "--port"),
+        (["serve", "--port=abc"], "expected an integer from 0 up to 65535, got 'abc'"),
+        (["serve", "--lease=abc"], "expected a finite number over 0, got 'abc'"),
+        (["publish", "x", "--generation=1.5"], "expected an integer from 0, got '1.5'"),
         (["serve", "--prot=1"], "--prot"),
         (["serve", "extra"], "extra"),
         (["serve", "--drain-timeout=nan"], "--drain-timeout"),
@@ -65,6 +68,7 @@ def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
         (["tail", "x", "--after=-1"], "--after"),
         (["tail", "x", "--epoch=e"], "--epoch needs --after"),
         (["tail", "x", "--epoch=e/", "--after=1"], "epoch"),
+        (["tail", "x", "--from=now", "--after=1"], "give one"),
         (["tail", "x", "--policy=block", "--interval=5"], "interval"),
         (["tail", "x", "--buffer=0"], "--buffer"),
         (["tail", "x", "--url=localhost"], "ws://HOST:PORT"),

@@ -37,6 +37,7 @@ def test_the_variables_known_are_those_that_commands_read() -> None:
         ("DELTAWIRE_DRAIN_TIME_OUT", "DELTAWIRE_DRAIN_TIMEOUT"),
         ("DELTAWIRE_MAX_CONNECTION", "DELTAWIRE_MAX_CONNECTIONS"),
         ("DELTAWIRE_TOKN", "DELTAWIRE_TOKEN"),
+        ("DELTAWIRE_PROT", "DELTAWIRE_PORT"),
         ("DELTAWIRE_LOGLEVEL", "DELTAWIRE_LOG_LEVEL"),
         ("DELTAWIRE_STREAM", ""),
         ("DELTAWIRE_", ""),

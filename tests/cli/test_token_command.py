@@ -43,8 +43,28 @@ async def test_a_token_says_what_was_asked_for_and_no_more(run: Run, tmp_path: P
     assert claims["exp"] - claims["iat"] == 60
     assert claims["sub"] == "me"
     assert claims["deltawire"] == {"subscribe": ["a*", "b"], "signal": ["b"], "policies": ["drop_newest"]}
+    assert done.errors == ""
     bare = await run("token", env={"DELTAWIRE_AUTH_KEY": key})
     assert jwt.decode(bare.output.strip(), SECRET, ["HS256"])["deltawire"] == {}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "warnings"),
+    [
+        (["--all", "--lifetime", "86400"], []),
+        (["--policy", "drop"], ["this token allows nothing: say what, with --publish, --subscribe"]),
+        (["--all", "--lifetime", "86401"], ["auth_max_lifetime, by default 86400 seconds"]),
+        (["--lifetime", "86401"], ["this token allows nothing", "auth_max_lifetime"]),
+    ],
+)
+async def test_a_token_that_gateways_may_refuse_is_made_with_a_warning(
+    run: Run, tmp_path: Path, arguments: list[str], warnings: list[str]
+) -> None:
+    done = await run("token", "--key", write_secret(tmp_path), *arguments)
+    assert (done.status, len(done.output.splitlines())) == (0, 1)
+    for said, wanted in zip(done.errors.splitlines(), warnings, strict=True):
+        assert said.startswith("deltawire: warning: ")
+        assert wanted in said
 
 
 @pytest.mark.parametrize(

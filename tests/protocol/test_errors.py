@@ -53,6 +53,11 @@ def test_a_stream_error_names_operation_stream_kind_and_detail() -> None:
     )
 
 
+def test_an_invalid_argument_is_told_without_calling_the_stream_so() -> None:
+    error = StreamError(ErrorKind.INVALID, "create", "demo", "the stream exists already")
+    assert str(error) == "create 'demo': the stream exists already"
+
+
 def test_a_stream_error_without_detail_ends_with_its_kind() -> None:
     assert str(StreamError(ErrorKind.NOT_FOUND, "get", "demo")) == "get 'demo': stream not found"
 

@@ -91,6 +91,20 @@ async def test_a_broken_frame_is_closed_with_its_code(gateway: Gateway, side: st
     assert problems == (["message_too_big"] if expected == 1009 else [])
 
 
+@pytest.mark.parametrize(
+    ("data", "size"),
+    [(frame(TEXT, b"x" * (MIB + 5)), MIB + 5), (half(TEXT, b"x" * MIB) + last(b"x" * 7), MIB + 7)],
+    ids=["in one piece", "in fragments"],
+)
+async def test_a_message_too_big_is_told_its_size_and_the_limit(gateway: Gateway, data: bytes, size: int) -> None:
+    async with raw_peer(gateway.port, "/v1/streams/demo/publish") as it:
+        await it.read_until("ready")
+        await it.send(data)
+        messages, _ = await it.read_ending()
+    (problem,) = [message["message"] for message in messages if message["type"] == "problem"]
+    assert problem == f"the message has {size} bytes or more, and none over {MIB} is read: send smaller ones"
+
+
 SURVIVED = {
     "fragments with pings between": half(TEXT, b"hel") + frame(PING, b"?") + more(b"l") + last(b"o"),
     "fragments split inside a character": half(TEXT, b"\xc3") + last(b"\xa9"),

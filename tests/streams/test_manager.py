@@ -58,7 +58,7 @@ def test_create_takes_settings_of_its_own() -> None:
 def test_create_refuses_an_id_that_is_taken_closed_or_not() -> None:
     manager = make_manager()
     manager.create("a", 0.0)
-    with pytest.raises(StreamError, match=r"create 'a': stream invalid: it exists already") as refusal:
+    with pytest.raises(StreamError, match=r"create 'a': the stream exists already") as refusal:
         manager.create("a", 0.0)
     assert is_invalid(refusal.value)
     manager.close("a", 0.0)
@@ -73,7 +73,7 @@ def test_a_malformed_id_is_invalid(stream_id: str, operation: str) -> None:
     with pytest.raises(StreamError) as refusal:
         getattr(manager, operation)(stream_id, 0.0)
     assert is_invalid(refusal.value)
-    assert str(refusal.value).startswith(f"create {stream_id!r}: stream invalid: stream id ")
+    assert str(refusal.value).startswith(f"create {stream_id!r}: stream id ")
     assert manager.count() == 0
 
 
