@@ -12,8 +12,7 @@ from gateway.server.connection import GatewayConnection
 from gateway.server.containment import contained
 from gateway.server.rate import TokenBucket
 from gateway.streams.acking import AckPacer
-from gateway.streams.producers import Producer as Pen
-from gateway.streams.producers import Verdict
+from gateway.streams.producers import Pen, Verdict
 from gateway.streams.stream import Stream
 from protocol.addresses import OnFull, PublishRequest
 from protocol.codes import CloseCode, ProblemCode

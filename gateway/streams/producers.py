@@ -34,8 +34,15 @@ class Verdict(Enum):
     HOLE = auto()
 
 
-class Producer:
-    """One producer id in one generation: `last` is the last producer_seq accepted, `seq` what it became."""
+class Pen:
+    """What one connection writes with, and whose numbers it goes on with.
+
+    Attributes:
+        id: of its producer; None for one without.
+        generation: of that id.
+        last: the last producer_seq accepted.
+        seq: what that became.
+    """
 
     __slots__ = ("generation", "id", "last", "seq")
 
@@ -64,14 +71,14 @@ class Producers:
     __slots__ = ("_known",)
 
     def __init__(self) -> None:
-        self._known: dict[str, Producer] = {}
+        self._known: dict[str, Pen] = {}
 
     @property
     def bytes(self) -> int:
         """What they cost."""
         return len(self._known) * REMEMBERED_COST
 
-    def open(self, producer_id: str | None, generation: int) -> Producer:
+    def open(self, producer_id: str | None, generation: int) -> Pen:
         """A producer connects.
 
         Args:
@@ -86,12 +93,12 @@ class Producers:
             WireError: `fenced`, a newer generation was here before.
         """
         if producer_id is None:
-            return Producer(None, generation)
+            return Pen(None, generation)
         known = self._known.pop(producer_id, None)
         if known is not None and generation < known.generation:
             self._known[producer_id] = known
             raise fenced(producer_id, generation, known.generation)
-        opened = Producer(producer_id, generation)
+        opened = Pen(producer_id, generation)
         if known is not None and generation == known.generation:
             opened.last, opened.seq = known.last, known.seq
         self._known[producer_id] = opened  # now the newest
@@ -99,16 +106,16 @@ class Producers:
             del self._known[next(iter(self._known))]
         return opened
 
-    def is_current(self, producer: Producer) -> bool:
+    def is_current(self, pen: Pen) -> bool:
         """Whether no newer generation of its id has come."""
-        return producer.id is None or self._known.get(producer.id, producer).generation <= producer.generation
+        return pen.id is None or self._known.get(pen.id, pen).generation <= pen.generation
 
-    def is_latest(self, producer: Producer) -> bool:
+    def is_latest(self, pen: Pen) -> bool:
         """Whether its numbers may be taken: no other connection of its id has come since.
 
         What that one was told to go on from has to stand, whatever its predecessor had on the way.
         """
-        return producer.id is None or self._known.get(producer.id, producer) is producer
+        return pen.id is None or self._known.get(pen.id, pen) is pen
 
 
 def fenced(producer_id: str, generation: int, newest: int) -> WireError:

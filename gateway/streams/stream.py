@@ -15,7 +15,7 @@ from gateway.streams.eviction import IdleStreams
 from gateway.streams.info import Counters, StreamInfo
 from gateway.streams.leases import Leases
 from gateway.streams.log import Ledger, Log
-from gateway.streams.producers import Producer, Producers
+from gateway.streams.producers import Pen, Producers
 from gateway.streams.settings import StreamSettings
 from gateway.streams.subscription import Subscription
 from gateway.streams.view import View
@@ -194,7 +194,7 @@ class Stream:
         self.log.ledger.bytes -= self._extra  # it goes with the last connection, which it still fences
         self._extra = 0
 
-    def open_producer(self, producer_id: str | None, generation: int) -> Producer:
+    def open_producer(self, producer_id: str | None, generation: int) -> Pen:
         """A producer wants to publish; `producer_came` follows, and `producer_left` when its connection is gone.
 
         Args:
@@ -210,9 +210,9 @@ class Stream:
         limit = self.settings.max_producers
         if self.publishing >= limit:
             raise _crowded(f"this stream has {limit} producers (max_producers)")
-        producer = self.producers.open(producer_id, generation)
+        pen = self.producers.open(producer_id, generation)
         self._count_extra()
-        return producer
+        return pen
 
     def producer_came(self) -> None:
         """A connection publishes from now on."""

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import invariant, precondition, rule
 
-from gateway.streams.producers import Producer, Verdict
+from gateway.streams.producers import Pen, Verdict
 from protocol.codec import JSON
 from protocol.codes import ProblemCode
 from protocol.errors import StreamError, WireError, is_closed
@@ -31,7 +31,7 @@ class NaiveConnection:
     """One producer's connection."""
 
     model: NaiveStream
-    pen: Producer
+    pen: Pen
     is_over: bool = False
 
 
