@@ -23,6 +23,7 @@ from gateway.streams.acking import WITHHELD_FOR
 from gateway.streams.info import StreamInfo
 from gateway.streams.log import Ledger, Retention
 from gateway.streams.manager import StreamManager
+from gateway.streams.producers import Pen
 from gateway.streams.settings import StreamSettings
 from gateway.streams.stream import Stream
 from gateway.telemetry import get_logger
@@ -204,9 +205,7 @@ class Hub:
         channel.attached.pop(holder, None)
         self.touch(channel)
 
-    def publish(
-        self, channel: Channel, data: Data, timestamp: str | None = None, producer_id: str | None = None
-    ) -> int:
+    def publish(self, channel: Channel, data: Data, timestamp: str | None = None, pen: Pen | None = None) -> int:
         """Append an event, to be delivered in this loop turn. Whether there is room is the caller's to ask.
 
         Returns:
@@ -215,17 +214,19 @@ class Hub:
         Raises:
             StreamError: closed; full, `memory_limit` is reached.
         """
-        seq = self.append(channel.stream, data, timestamp, producer_id)
+        seq = self.append(channel.stream, data, timestamp, pen)
         self.touch(channel)
         return seq
 
-    def append(self, stream: Stream, data: Data, timestamp: str | None = None, producer_id: str | None = None) -> int:
+    def append(self, stream: Stream, data: Data, timestamp: str | None = None, pen: Pen | None = None) -> int:
         """As `publish`, for whoever calls `deliver` or `touch` after a batch."""
         manager = self.manager
         now = self._loop.time()
         if manager.ledger.bytes > manager.events_limit and not manager.make_room(now):
             raise manager.out_of_room("send", stream.id)
-        return stream.append(data, timestamp or self.timestamp(), now, producer_id)
+        if stream.leases.waiting and pen is not None:
+            stream.go_on(data, pen, self.timestamp(), now)
+        return stream.append(data, timestamp or self.timestamp(), now, pen)
 
     def acknowledge_late(self, inlet: Inlet) -> None:
         """Have a producer's ack sent a little later, with that of what it sends meanwhile."""
@@ -284,10 +285,10 @@ class Hub:
 
     # Deadlines
 
-    def lease(self, channel: Channel, producer_id: str | None) -> None:
+    def lease(self, channel: Channel, pen: Pen) -> None:
         """The last connection of a producer is gone: if it left a message in progress, its lease begins."""
-        if channel.stream.leases.lost(producer_id, self.now() + self.settings.lease):
-            log.info("producer.lost", stream=channel.stream.id, producer=producer_id, lease=self.settings.lease)
+        if channel.stream.leases.lost(pen, self.now() + self.settings.lease):
+            log.info("producer.lost", stream=channel.stream.id, producer=pen.id, lease=self.settings.lease)
             self._leased[channel.stream] = None
 
     def _expire_leases(self, now: float) -> None:

@@ -83,7 +83,7 @@ class Producer:
             agent=self._connection.agent,
         )
         stream.producer_came()
-        stream.leases.returned(self._pen.id)
+        stream.leases.returned(self._pen)
         for inlet in tuple(self.channel.inlets):
             inlet.fence_if_older()
         self.channel.add_inlet(self)
@@ -211,7 +211,7 @@ class Producer:
     def _append(self, event: Event) -> None:
         timestamp = None if event.timestamp is UNSET else event.timestamp.isoformat().replace("+00:00", "Z")
         try:
-            seq = self._hub.append(self.stream, event.data, timestamp, self._pen.id)
+            seq = self._hub.append(self.stream, event.data, timestamp, self._pen)
         except StreamError as error:
             if is_closed(error):
                 self._refuse_closed()
@@ -356,8 +356,9 @@ class Producer:
         self._items.clear()
         self.stream.producer_left(self._hub.now())
         self.channel.remove_inlet(self)
-        if not any(inlet.producer_id == self._pen.id for inlet in self.channel.inlets):
-            self._hub.lease(self.channel, self._pen.id)
+        is_alone = self._pen.id is None or all(inlet.producer_id != self._pen.id for inlet in self.channel.inlets)
+        if is_alone:
+            self._hub.lease(self.channel, self._pen)
         self._hub.detach(self.channel, self)
 
 

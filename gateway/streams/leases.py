@@ -1,15 +1,25 @@
 """Messages in progress, and how long a lost producer has to come back and finish them (SPEC §7.5).
 
     message_start ──► open ──► message_stop
-                       │  ▲
-      its producer lost│  │one with the same id is back
-                       ▼  │
-                     leased ──► expired: the gateway ends the message itself
+                      │  ▲
+      connection lost │  │ it goes on
+                      ▼  │
+                    lost ──► back
+        lease is over │        │ it begins another message
+                      ▼        ▼
+                  expired    abandoned: the gateway ends the message itself
 
-A producer without an id counts as the same as every other one without.
+A message belongs to a producer id, or to one connection where that has none. A connection that comes is its producer
+come back, whether the one before was seen to go or not. Lost messages of connections without an id are the next one's.
 """
 
 from __future__ import annotations
+
+from math import inf, isfinite
+from typing import TypeAlias
+
+from gateway.streams.producers import Pen
+from protocol.events import Data, MessageStart, MessageStop
 
 MAX_OPEN = 64
 """Messages a stream may have in progress; the one begun first is forgotten, as nobody interleaves that many."""
@@ -20,64 +30,111 @@ MAX_OPEN_BYTES = 16 * 1024
 OPEN_COST = 128
 """Bytes a message in progress costs beside its id's characters (CPython 3.11)."""
 
+Owner: TypeAlias = str | Pen | None
+"""A producer id, a connection without one, or the gateway's own process, which is never lost."""
+
 
 class Leases:
-    """The messages in progress on one stream, by the producer that began them."""
+    """The messages in progress on one stream, by whom they belong to.
 
-    __slots__ = ("_deadlines", "_open", "bytes")
+    Attributes:
+        bytes: what they cost.
+        waiting: owners of messages that are waited for → when their lease is over, in monotonic seconds; `inf` for one
+            that is back and has yet to show whether it goes on with them.
+    """
+
+    __slots__ = ("_open", "bytes", "waiting")
 
     def __init__(self) -> None:
-        self._open: dict[str, str | None] = {}  # message id → producer id
-        self._deadlines: dict[str | None, float] = {}  # lost producer → when its lease is over
-        self.bytes = 0  # what the messages in progress cost
+        self._open: dict[str, Owner] = {}
+        self.waiting: dict[Owner, float] = {}
+        self.bytes = 0
 
-    def begin(self, message_id: str, producer_id: str | None) -> None:
-        """A producer began a message; those begun first are forgotten where it is one too many, or too long."""
+    def begin(self, message_id: str, pen: Pen | None) -> bool:
+        """A message begins; those begun first are forgotten where it is one too many, or too long.
+
+        Returns:
+            Whether it is the only one in progress.
+        """
         self.end(message_id)
-        self._open[message_id] = producer_id
+        self._open[message_id] = _owner(pen)
         self.bytes += _cost(message_id)
         while len(self._open) > MAX_OPEN or self.bytes > MAX_OPEN_BYTES:
             self.end(next(iter(self._open)))
+        return len(self._open) == 1
 
     def end(self, message_id: str) -> None:
         """A message has ended, whoever ended it."""
         if message_id in self._open:
-            del self._open[message_id]
+            owner = self._open.pop(message_id)
             self.bytes -= _cost(message_id)
+            if owner in self.waiting and owner not in self._open.values():
+                del self.waiting[owner]
 
-    def lost(self, producer_id: str | None, deadline: float) -> bool:
+    def lost(self, pen: Pen, deadline: float) -> bool:
         """The last connection of a producer is gone.
 
         Args:
-            producer_id: its id, if it had one.
+            pen: what it wrote with.
             deadline: monotonic seconds when its lease is over.
 
         Returns:
             Whether it left a message in progress, so that there is a lease.
         """
-        if producer_id not in self._open.values():
+        owner = _owner(pen)
+        if owner not in self._open.values():
             return False
-        self._deadlines.setdefault(producer_id, deadline)  # one that was lost before gains nothing
+        self.waiting[owner] = min(deadline, self.waiting.get(owner, inf))  # one that was lost before gains nothing
         return True
 
-    def returned(self, producer_id: str | None) -> None:
-        """A producer with this id connected: its messages are its own again."""
-        self._deadlines.pop(producer_id, None)
+    def returned(self, pen: Pen) -> None:
+        """A producer connected: what its id, or those lost without one, left in progress is its own."""
+        owner = _owner(pen)
+        if pen.id is None:
+            for message_id, other in self._open.items():
+                if not isinstance(other, str) and isfinite(self.waiting.get(other, inf)):
+                    self._open[message_id] = owner
+            self.waiting = {other: until for other, until in self.waiting.items() if other in self._open.values()}
+        if owner in self._open.values():
+            self.waiting[owner] = inf
+
+    def go_on(self, pen: Pen, data: Data) -> list[str]:
+        """A producer writes, and shows thereby what it does about the messages it came back to.
+
+        Args:
+            pen: what it writes with.
+            data: what it is about to say. A `message_stop` names its message and says nothing of others; a
+                `message_start` leaves all others behind; everything else may be of any of them.
+
+        Returns:
+            Messages it has abandoned, which are in progress no more.
+        """
+        owner = _owner(pen)
+        if self.waiting.get(owner) != inf or isinstance(data, MessageStop):
+            return []
+        del self.waiting[owner]
+        if not isinstance(data, MessageStart):
+            return []
+        return self._end_of([owner], but=data.message_id)
 
     def expire(self, now: float) -> list[str]:
         """The messages whose lease is over, which nobody will finish any more."""
-        over = {producer for producer, deadline in self._deadlines.items() if deadline <= now}
-        for producer in over:
-            del self._deadlines[producer]
-        lost = [message for message, producer in self._open.items() if producer in over]
-        for message in lost:
-            self.end(message)
-        return lost
+        return self._end_of([owner for owner, deadline in self.waiting.items() if deadline <= now])
+
+    def _end_of(self, owners: list[Owner], but: str = "") -> list[str]:
+        ended = [message_id for message_id, owner in self._open.items() if owner in owners and message_id != but]
+        for message_id in ended:
+            self.end(message_id)
+        return ended
 
     @property
     def is_running(self) -> bool:
         """Whether a lease is running."""
-        return bool(self._deadlines)
+        return any(map(isfinite, self.waiting.values()))
+
+
+def _owner(pen: Pen | None) -> Owner:
+    return pen if pen is None or pen.id is None else pen.id
 
 
 def _cost(message_id: str) -> int:

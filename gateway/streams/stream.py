@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Protocol
 
+from msgspec import UNSET
 from msgspec.structs import replace
 
 from gateway.streams.blocking import Blocking
@@ -27,6 +28,9 @@ from protocol.errors import ErrorKind, StreamError, WireError
 from protocol.events import MAX_SEQ, Data, Error, EventType, MessageStart, MessageStop, TextDelta
 from protocol.framing import TEXT, header
 from protocol.messages import EndReason, Policy
+
+LOST = "the producer was lost and did not come back within {lease:g} s"
+ABANDONED = "the producer connected again and began another message without finishing this one"
 
 
 class MessageWatcher(Protocol):
@@ -52,6 +56,7 @@ class Stream:
     """
 
     __slots__ = (
+        "_alone",
         "_digest",
         "_extra",
         "_idle",
@@ -91,6 +96,7 @@ class Stream:
         self.producers = Producers()
         self.leases = Leases()
         self._digest = MessageDigest()
+        self._alone: int | None = None  # hash of the message begun last, where all text since then is its own
         self._idle = idle
         self._extra = 0  # bytes of producers and leases, as last counted
         self.watcher: MessageWatcher | None = None
@@ -116,14 +122,14 @@ class Stream:
         """Whether nobody reads or writes it now."""
         return not self._subscriptions and not self.publishing
 
-    def append(self, data: Data, timestamp: str, now: float, producer_id: str | None = None) -> int:
-        """Add an event.
+    def append(self, data: Data, timestamp: str, now: float, pen: Pen | None = None) -> int:
+        """Add an event; `go_on` comes before while `leases.waiting`.
 
         Args:
             data: what it says.
             timestamp: RFC 3339 with a zone.
             now: monotonic seconds.
-            producer_id: of the producer it came from, if it has one.
+            pen: of the connection it came from, if it came from one.
 
         Returns:
             Its seq.
@@ -143,7 +149,8 @@ class Stream:
             self.measure_at = 0.0
             self._digest.begin(seq)
             log.begin_message()
-            self.leases.begin(data.message_id, producer_id)
+            is_alone = self.leases.begin(data.message_id, pen)
+            self._alone = hash(data.message_id) if is_alone else None  # which may be as long as a message
             self._count_extra()
             if self.watcher is not None:
                 self.watcher.began(self, data, seq)
@@ -151,7 +158,8 @@ class Stream:
             self.measure_at = 0.0
             self.leases.end(data.message_id)
             self._count_extra()
-            data = replace(data, digest=self._digest.of(data.choice))
+            digest = self._digest.of(data.choice) if hash(data.message_id) == self._alone else UNSET
+            data = replace(data, digest=digest)
             if self.watcher is not None:
                 self.watcher.ended(self, data, seq)
         payload = encode_event(data, seq, timestamp)
@@ -171,12 +179,26 @@ class Stream:
         if self.is_closed:
             return []
         lost = self.leases.expire(now)
+        self._end_messages(lost, LOST.format(lease=lease), timestamp, now)
+        return lost
+
+    def go_on(self, data: Data, pen: Pen, timestamp: str, now: float) -> None:
+        """End the messages that a producer which came back abandons with what it is about to append.
+
+        Args:
+            data: what that is.
+            pen: of its connection.
+            timestamp: RFC 3339 with a zone, of the events that end them.
+            now: monotonic seconds.
+        """
+        if not self.is_closed:
+            self._end_messages(self.leases.go_on(pen, data), ABANDONED, timestamp, now)
+
+    def _end_messages(self, message_ids: list[str], why: str, timestamp: str, now: float) -> None:
         self._count_extra()
-        for message_id in lost:
-            why = f"the producer was lost and did not come back within {lease:g} s"
+        for message_id in message_ids:
             self.append(Error(error=why, code="producer_lost"), timestamp, now)
             self.append(MessageStop(message_id=message_id, stop_reason="producer_lost"), timestamp, now)
-        return lost
 
     @property
     def bytes(self) -> int:

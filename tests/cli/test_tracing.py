@@ -16,6 +16,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from gateway import tracing as tracing_module
 from gateway.config import Settings
 from gateway.hub import Hub
+from gateway.streams.producers import Pen
 from gateway.tracing import MessageTracer
 from protocol.events import MessageStart, MessageStop, TextDelta, Usage
 from tests.cli.processes import ROOT, Start, clean_environment, wait_logged
@@ -115,8 +116,8 @@ async def test_usage_of_the_message_before_is_not_taken_for_its_own(traced: Trac
 async def test_a_message_whose_producer_was_lost_is_an_error(traced: Traced) -> None:
     stream = traced.hub.create("demo")
     channel = traced.hub.channel(stream._stream)
-    traced.hub.publish(channel, MessageStart("m"), producer_id="p")
-    traced.hub.lease(channel, "p")
+    traced.hub.publish(channel, MessageStart("m"), pen=Pen("p", 0))
+    traced.hub.lease(channel, Pen("p", 0))
     await eventually(lambda: traced.spans)
     assert not traced.span.status.is_ok
     assert traced.span.status.description == "producer_lost"

@@ -81,6 +81,24 @@ class GatewayMachine(World):
     def write(self, name: str, producer: str | None, generation: int, on_full: str, codec: Codec) -> None:
         self.add_writer(name, producer, generation, on_full, codec)
 
+    @precondition(lambda self: bool(self.writers) and len(self.peers) < MAX_PEERS)
+    @rule(
+        pick=picks,
+        wanted=st.sampled_from([["start"], ["start", "stop"], ["usage", "start"], ["stop", "start"]]),
+        cuts=st.booleans(),
+        newer=st.integers(0, 1),
+    )
+    def come_back(self, pick: int, wanted: list[str], cuts: bool, newer: int) -> None:  # noqa: FBT001 - drawn
+        """A producer begins a message, and says the next thing on another connection."""
+        writer = self.writers[pick % len(self.writers)]
+        self.publish_by(writer, ["start", "text"], is_batch=False)
+        if cuts:
+            writer.cut()
+            self.settle()
+        self.add_writer(writer.stream, writer.producer, writer.generation + newer, "wait", JSON)
+        if self.writers:
+            self.publish_by(self.writers[-1], wanted, is_batch=False)
+
     @precondition(lambda self: bool(self.living))
     @rule(pick=picks, how=st.sampled_from(["hang up", "cut", "vanish"]))
     def leave(self, pick: int, how: str) -> None:

@@ -23,11 +23,13 @@ from gateway.config import Settings
 from gateway.server import Gateway
 from gateway.streams.acking import WITHHELD_FOR
 from gateway.streams.leases import MAX_OPEN
-from gateway.streams.stream import Stream
+from gateway.streams.producers import Pen
+from gateway.streams.stream import ABANDONED, Stream
 from protocol.codec import JSON, Codec
 from protocol.codes import CloseCode
 from protocol.events import (
     Data,
+    Error,
     MessageStart,
     MessageStop,
 )
@@ -64,6 +66,7 @@ class World(RuleBasedStateMachine):
         self.senders: dict[bytes, Writer] = {}
         self.newest: dict[tuple[str, str | None], int] = defaultdict(int)  # (epoch, producer) → generation
         self.open: dict[tuple[str, str], str | None] = {}  # (epoch, message) → producer
+        self.abandoned: dict[str, list[Pen | None]] = defaultdict(list)  # epoch → whose, with what comes next
         self.present_at: dict[tuple[str, str | None], float] = defaultdict(float)
         self.violations: list[str] = []
         self.steps = 0
@@ -124,19 +127,26 @@ class World(RuleBasedStateMachine):
         self.settle()
 
     def listen_to_appends(self) -> None:
-        append = Stream.append
+        append, open_producer = Stream.append, Stream.open_producer
 
-        def note(stream: Stream, data: Data, timestamp: str, now: float, producer_id: str | None = None) -> int:
-            seq = append(stream, data, timestamp, now, producer_id)
-            self.note(stream, data, seq, producer_id)
+        def note(stream: Stream, data: Data, timestamp: str, now: float, pen: Pen | None = None) -> int:
+            seq = append(stream, data, timestamp, now, pen)
+            self.note(stream, data, seq, pen)
             return seq
 
-        self.patch.setattr(Stream, "append", note)
+        def note_coming(stream: Stream, producer_id: str | None, generation: int) -> Pen:
+            pen = open_producer(stream, producer_id, generation)
+            self.find_book(stream.epoch).came(pen)
+            return pen
 
-    def note(self, stream: Stream, data: Data, seq: int, producer_id: str | None) -> None:
+        self.patch.setattr(Stream, "append", note)
+        self.patch.setattr(Stream, "open_producer", note_coming)
+
+    def note(self, stream: Stream, data: Data, seq: int, pen: Pen | None) -> None:
         """Something was appended. What is wrong with it is told at the end of the step: errors are caught here."""
         book = self.find_book(stream.epoch)
-        book.note(data, stream.last_active_at)
+        self.check_what_is_left_behind(book, data, pen)
+        book.note(data, stream.last_active_at, pen)
         if seq != book.head:
             self.violations.append(f"{seq} is given after {book.head - 1}")
         key = msgspec.json.encode(data)
@@ -144,18 +154,34 @@ class World(RuleBasedStateMachine):
         if sender is not None:
             if key in self.places:
                 self.violations.append(f"{data} is appended twice")
-            if sender.producer != producer_id or sender.epoch != stream.epoch:
+            if pen is None or sender.producer != pen.id or sender.epoch != stream.epoch:
                 self.violations.append(f"{data} is appended elsewhere")
             if sender.producer is not None and sender.generation < self.newest[stream.epoch, sender.producer]:
                 self.violations.append(f"{data} is of an older generation")
             self.places[key] = seq
         if isinstance(data, MessageStart):
-            self.open[stream.epoch, data.message_id] = producer_id
+            self.open[stream.epoch, data.message_id] = None if pen is None else pen.id
             begun = [key for key in self.open if key[0] == stream.epoch]
             if len(begun) > MAX_OPEN:
                 del self.open[begun[0]]
         elif isinstance(data, MessageStop):
             self.open.pop((stream.epoch, data.message_id), None)
+
+    def check_what_is_left_behind(self, book: NaiveStream, data: Data, pen: Pen | None) -> None:
+        """A message is abandoned by nobody but its producer come back, which begins another one next."""
+        if isinstance(data, MessageStop) and book.events[-1:] == [Error(ABANDONED, code="producer_lost")]:
+            of, goes_on = book.open[data.message_id]
+            if of is None or (of.id is not None and goes_on):
+                self.violations.append(f"{data} is not of a producer that came back")
+            self.abandoned[book.stream.epoch].append(of)
+        elif pen is not None:
+            abandoned = self.abandoned.pop(book.stream.epoch, [])
+            if abandoned and not isinstance(data, MessageStart):
+                self.violations.append(f"{data} abandons messages")
+            if any(of is None or of.id != pen.id for of in abandoned):
+                self.violations.append(f"{data} ends messages of somebody else")
+            for message in book.left_behind(data, pen):
+                self.violations.append(f"{data} leaves {message} open")
 
     def find_book(self, epoch: str) -> NaiveStream:
         if epoch not in self.books:

@@ -15,6 +15,7 @@ from gateway.config import Settings
 from gateway.hub import Hub
 from gateway.hub.channel import Channel
 from gateway.streams.acking import WITHHELD_FOR
+from gateway.streams.producers import Pen
 from gateway.streams.stream import Stream
 from protocol.addresses import parse_subscribe
 from protocol.codes import ProblemCode
@@ -135,13 +136,13 @@ async def test_a_lease_that_ends_while_the_memory_limit_is_reached_ends_its_mess
     async with Hub(Settings(lease=0.04, memory_limit=1 << 20)) as hub:
         stream = hub.create("demo")
         async with stream.subscribe():  # in use, so that it is not evicted
-            channel = hub.channel(stream._stream)
-            hub.publish(channel, MessageStart("m"), producer_id="p")
+            channel, pen = hub.channel(stream._stream), Pen("p", 0)
+            hub.publish(channel, MessageStart("m"), pen=pen)
             while hub.manager.bytes <= hub.manager.memory_limit:
-                hub.publish(channel, TextDelta("x" * 60_000), producer_id="p")
+                hub.publish(channel, TextDelta("x" * 60_000), pen=pen)
             with pytest.raises(StreamError):
-                hub.publish(channel, TextDelta("x"), producer_id="p")
-            hub.lease(channel, "p")
+                hub.publish(channel, TextDelta("x"), pen=pen)
+            hub.lease(channel, pen)
             head = stream._stream.log.head
             await eventually(lambda: not hub._leased)
             kinds = stream._stream.log.kinds(head, stream._stream.log.head)

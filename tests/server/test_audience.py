@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
+
+import pytest
+
 from gateway.server import Gateway
+from gateway.streams.stream import ABANDONED
 from protocol.codes import CloseCode
 from tests.server.conftest import StartGateway
-from tests.server.peers import consumer, producer, publish, text_delta, types_of
+from tests.server.peers import Message, consumer, producer, publish, text_delta, types_of
 from tests.server.rawpeer import RawPeer, raw_peer, text
 from tests.server.waiting import eventually, turn
 
 START = {"type": "message_start", "data": {"message_id": "m1"}}
 STOP = {"type": "message_stop", "data": {"message_id": "m1", "stop_reason": "end_turn"}}
+
+
+def start(message_id: str) -> Message:
+    return {"type": "message_start", "data": {"message_id": message_id}}
+
+
+def stop(message_id: str) -> Message:
+    return {"type": "message_stop", "data": {"message_id": message_id, "stop_reason": "end_turn"}}
 
 
 async def test_a_producer_is_told_how_many_follow_whenever_it_changes(gateway: Gateway) -> None:
@@ -65,6 +78,70 @@ async def test_a_producer_that_comes_back_in_time_goes_on_with_its_message(start
         messages = await reading.read_until("caught_up")
     assert "error" not in types_of(messages)
     assert messages[-2]["data"]["stop_reason"] == "end_turn"
+
+
+@pytest.mark.parametrize("successor", ["producer=p", "producer=p&generation=1"])
+@pytest.mark.parametrize("is_there_still", [False, True])
+async def test_a_message_is_ended_when_its_producer_comes_back_and_begins_another(
+    start_gateway: StartGateway,
+    successor: str,
+    is_there_still: bool,  # noqa: FBT001 - drawn
+) -> None:
+    gateway = await start_gateway(lease=3600)
+    async with producer(gateway, "producer=p") as lost:
+        await publish(lost, START, text_delta("half"), upto=2)
+        if not is_there_still:
+            lost.connection.transport.abort()
+            await eventually(lambda: gateway.hub._leased, "the lease")
+        async with producer(gateway, successor) as back:
+            await publish(back, start("m2"), text_delta("whole"), stop("m2"), upto=7)
+            async with consumer(gateway) as reading:
+                messages = await reading.read_until("caught_up")
+            assert not gateway.hub.get("demo")._stream.leases.waiting
+    assert_ended_before_the_next(messages)
+
+
+async def test_a_message_of_a_producer_without_an_id_is_ended_by_the_next_one(start_gateway: StartGateway) -> None:
+    gateway = await start_gateway(lease=3600)
+    async with producer(gateway) as lost:
+        await publish(lost, START, text_delta("half"), upto=2)
+        lost.connection.transport.abort()
+    await eventually(lambda: gateway.hub._leased, "the lease")
+    async with producer(gateway) as back:
+        await publish(back, start("m2"), text_delta("whole"), stop("m2"), upto=7)
+        async with consumer(gateway) as reading:
+            messages = await reading.read_until("caught_up")
+    assert_ended_before_the_next(messages)
+
+
+async def test_a_producer_without_an_id_does_not_end_what_another_is_at(gateway: Gateway) -> None:
+    async with producer(gateway) as one:
+        await publish(one, START, upto=1)
+        async with producer(gateway) as other, consumer(gateway) as reading:
+            await publish(other, start("m2"), stop("m2"), upto=3)
+            await publish(one, text_delta("x"), STOP, upto=5)
+            messages = await reading.read_until("message_stop", seq=5)
+    assert "error" not in types_of(messages)
+    assert ["digest" in message["data"] for message in messages if message["type"] == "message_stop"] == [False, False]
+
+
+async def test_a_producer_without_an_id_is_lost_though_another_stays(start_gateway: StartGateway) -> None:
+    gateway = await start_gateway(lease=0.05)
+    async with producer(gateway), consumer(gateway) as reading:
+        async with producer(gateway) as going:
+            await publish(going, START, upto=1)
+        messages = await reading.read_until("message_stop")
+    assert messages[-1]["data"]["stop_reason"] == "producer_lost"
+
+
+def assert_ended_before_the_next(messages: list[Message]) -> None:
+    events = [message for message in messages if "data" in message]
+    assert types_of(events)[1:5] == ["text_delta", "error", "message_stop", "message_start"]
+    error, ended = events[2]["data"], events[3]["data"]
+    assert (error["code"], error["error"]) == ("producer_lost", ABANDONED)
+    assert (ended["message_id"], ended["stop_reason"]) == ("m1", "producer_lost")
+    assert ended["digest"] == {"first": 1, "characters": 4, "sha256": sha256(b"half").hexdigest()}
+    assert events[-1]["data"]["digest"] == {"first": 5, "characters": 5, "sha256": sha256(b"whole").hexdigest()}
 
 
 async def test_a_signal_does_not_count_a_producer_that_reads_nothing_nor_piles_up_there(gateway: Gateway) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from hashlib import sha256
 from itertools import pairwise
@@ -11,6 +12,8 @@ from msgspec import UNSET, UnsetType, structs
 
 from gateway.streams import coalesce
 from gateway.streams.coalesce import Kind, kind_of
+from gateway.streams.leases import MAX_OPEN
+from gateway.streams.producers import Pen
 from gateway.streams.stream import Stream
 from gateway.streams.subscription import Subscription
 from gateway.streams.view import CHUNK
@@ -32,6 +35,11 @@ class NaiveStream:
     sizes: list[int] = field(default_factory=list)
     times: list[float] = field(default_factory=list)
     wire: dict[tuple[str, int], bytes] = field(default_factory=dict)
+    open: dict[str, tuple[Pen | None, bool]] = field(default_factory=dict)
+    """Messages in progress: whose each is, and whether that connection has begun it or written to it."""
+
+    alone: str | None = None
+    """The message begun last, if no other was in progress then."""
 
     @property
     def head(self) -> int:
@@ -48,24 +56,49 @@ class NaiveStream:
         """Bytes of an event; none when it was trimmed."""
         return self.sizes[seq - 1] if seq >= self.floor else 0
 
-    def append(self, data: Data, now: float, producer_id: str | None = None) -> None:
-        seq = self.stream.append(data, STAMP, now, producer_id)
-        self.note(data, now)
+    def append(self, data: Data, now: float, pen: Pen | None = None) -> None:
+        seq = self.stream.append(data, STAMP, now, pen)
+        self.note(data, now, pen)
         assert seq == self.head
 
-    def note(self, data: Data, now: float) -> None:
+    def note(self, data: Data, now: float, pen: Pen | None = None) -> None:
         """An event was appended."""
-        if isinstance(data, MessageStop):
-            data = structs.replace(data, digest=self.digest(data.choice))
+        if isinstance(data, MessageStart):
+            self.open.pop(data.message_id, None)
+            self.alone = None if self.open else data.message_id
+            self.open[data.message_id] = (pen, True)
+            if len(self.open) > MAX_OPEN:
+                del self.open[next(iter(self.open))]
+        elif isinstance(data, MessageStop):
+            self.open.pop(data.message_id, None)
+            digest = self.digest(data.choice) if data.message_id == self.alone else UNSET
+            data = structs.replace(data, digest=digest)
+        elif pen is not None:
+            self.open.update({message: (pen, True) for message, (of, _) in self.open.items() if of is pen})
         self.events.append(data)
         self.times.append(now)
         held = self.stream.log.frames(self.head - 1, self.head) if self.head >= self.floor else [b""]
         self.sizes.append(len(held[0]))
 
+    def came(self, pen: Pen, lost: Collection[Pen] = ()) -> None:
+        """A producer connected; those lost without an id are replaced by one without."""
+        for message, (of, _) in self.open.items():
+            if of is not None and (of in lost if pen.id is None else of.id == pen.id):
+                self.open[message] = (pen, False)
+
+    def left_behind(self, data: Data, pen: Pen | None) -> list[str]:
+        """The messages that a connection must not leave open when it says this."""
+        if not isinstance(data, MessageStart) or pen is None:
+            return []
+        return [
+            message
+            for message, (of, goes_on) in self.open.items()
+            if of is pen and not goes_on and message != data.message_id
+        ]
+
     def digest(self, choice: int | UnsetType) -> Digest:
         """Of the text since the latest message_start."""
-        starts = [seq for seq, data in enumerate(self.events, 1) if isinstance(data, MessageStart)]
-        first = starts[-1] if starts else 1
+        first = max(seq for seq, data in enumerate(self.events, 1) if isinstance(data, MessageStart))
         deltas = [data for data in self.events[first - 1 :] if isinstance(data, TextDelta) and data.choice == choice]
         text = "".join(delta.text for delta in deltas)
         return Digest(first=first, characters=len(text), sha256=sha256(text.encode()).hexdigest())

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import invariant, precondition, rule
 
 from gateway.streams.producers import Pen, Verdict
+from gateway.streams.stream import ABANDONED, LOST
 from protocol.codec import JSON
 from protocol.codes import ProblemCode
 from protocol.errors import StreamError, WireError, is_closed
@@ -43,25 +44,10 @@ class ContractMachine(CoreMachine):
         self.connections: list[NaiveConnection] = []
         self.newest: dict[tuple[str, str], int] = defaultdict(int)  # (epoch, producer) → generation
         self.accepted: dict[tuple[str, str, int], list[int]] = defaultdict(list)  # …, generation → seq of each number
-        self.open: dict[str, dict[str, str | None]] = defaultdict(dict)  # epoch → message → producer
-        self.deadlines: dict[tuple[str, str | None], float] = {}
+        self.deadlines: dict[tuple[str, str | Pen], float] = {}  # (epoch, producer or connection without an id) → …
 
     def connection(self, pick: int) -> NaiveConnection:
         return self.connections[pick % len(self.connections)]
-
-    def publish_all(self, name: str, batch: list[Data]) -> None:
-        super().publish_all(name, batch)
-        model = self.models[name]
-        if not model.stream.is_closed:
-            for data in batch:
-                self.note_message(model, data, None)
-
-    def note_message(self, model: NaiveStream, data: Data, producer_id: str | None) -> None:
-        messages = self.open[model.stream.epoch]
-        if isinstance(data, MessageStart):
-            messages[data.message_id] = producer_id
-        elif isinstance(data, MessageStop):
-            messages.pop(data.message_id, None)
 
     @precondition(lambda self: len(self.connections) < 6)
     @rule(name=CoreMachine.names, producer=st.sampled_from(["p", "q", None]), generation=st.integers(0, 3))
@@ -77,12 +63,16 @@ class ContractMachine(CoreMachine):
             self.newest[model.stream.epoch, producer] = generation
             assert pen.last == len(self.accepted[model.stream.epoch, producer, generation])
         model.stream.producer_came()
-        model.stream.leases.returned(producer)
-        self.deadlines.pop((model.stream.epoch, producer), None)
+        model.stream.leases.returned(pen)
+        lost = [owner for epoch, owner in self.deadlines if epoch == model.stream.epoch]
+        without_id = [owner for owner in lost if isinstance(owner, Pen)]
+        model.came(pen, without_id)
+        for owner in without_id if producer is None else [producer]:
+            self.deadlines.pop((model.stream.epoch, owner), None)
         self.connections.append(NaiveConnection(model, pen))
 
     @precondition(lambda self: self.connections)
-    @rule(pick=picks, data=events, message=st.sampled_from(["m", "n"]), step=st.sampled_from([-2, 0, 1, 1, 1, 1, 2]))
+    @rule(pick=picks, data=events, message=st.sampled_from("mno"), step=st.sampled_from([-2, 0, 1, 1, 1, 1, 2]))
     def send(self, pick: int, data: Data, message: str, step: int) -> None:
         it = self.connection(pick)
         if isinstance(data, MessageStart):
@@ -123,9 +113,16 @@ class ContractMachine(CoreMachine):
             return False
         if not it.model.stream.has_room:
             return False
-        it.model.append(data, self.now, it.pen.id)
-        self.note_message(it.model, data, it.pen.id)
+        left_behind = it.model.left_behind(data, it.pen)
+        it.model.stream.go_on(data, it.pen, STAMP, self.now)
+        self.note_ended(it.model, left_behind, ABANDONED)
+        it.model.append(data, self.now, it.pen)
         return True
+
+    def note_ended(self, model: NaiveStream, messages: list[str], why: str) -> None:
+        for message in messages:
+            model.note(Error(why, code="producer_lost"), self.now)
+            model.note(MessageStop(message, "producer_lost"), self.now)
 
     @precondition(lambda self: self.connections)
     @rule(pick=picks)
@@ -134,12 +131,13 @@ class ContractMachine(CoreMachine):
         self.connections.remove(it)
         stream, producer = it.model.stream, it.pen.id
         stream.producer_left(self.now)
-        if any(other.model is it.model and other.pen.id == producer for other in self.connections):
+        others = [other.pen.id for other in self.connections if other.model is it.model]
+        if producer is not None and producer in others:
             return
-        has_lease = stream.leases.lost(producer, self.now + LEASE)
-        assert has_lease == (producer in self.open[it.model.stream.epoch].values())
+        has_lease = stream.leases.lost(it.pen, self.now + LEASE)
+        assert has_lease == (owner_of(it.pen) in [owner_of(pen) for pen, _ in it.model.open.values() if pen])
         if has_lease:
-            self.deadlines[it.model.stream.epoch, producer] = self.now + LEASE
+            self.deadlines[stream.epoch, owner_of(it.pen)] = self.now + LEASE
 
     @rule(seconds=st.sampled_from([0.0, 4.0, 11.0]))
     def expire_leases(self, seconds: float) -> None:
@@ -149,20 +147,15 @@ class ContractMachine(CoreMachine):
                 assert model.stream.end_lost(STAMP, self.now, LEASE) == []
                 continue
             over = [
-                producer
-                for (epoch, producer), deadline in self.deadlines.items()
+                owner
+                for (epoch, owner), deadline in self.deadlines.items()
                 if epoch == model.stream.epoch and deadline <= self.now
             ]
-            messages = self.open[model.stream.epoch]
-            expected = [message for message, producer in messages.items() if producer in over]
-            assert sorted(model.stream.end_lost(STAMP, self.now, LEASE)) == sorted(expected)
-            for message in [message for message in messages if message in expected]:
-                why = "the producer was lost and did not come back within 10 s"
-                model.note(Error(why, code="producer_lost"), self.now)
-                model.note(MessageStop(message, "producer_lost"), self.now)
-                del messages[message]
-            for producer in over:
-                del self.deadlines[model.stream.epoch, producer]
+            expected = [message for message, (pen, _) in model.open.items() if pen and owner_of(pen) in over]
+            assert model.stream.end_lost(STAMP, self.now, LEASE) == expected
+            self.note_ended(model, expected, LOST.format(lease=LEASE))
+            for owner in over:
+                del self.deadlines[model.stream.epoch, owner]
 
     @invariant()
     def invariant_3_a_number_is_one_record(self) -> None:
@@ -178,6 +171,11 @@ class ContractMachine(CoreMachine):
                 event = JSON.decode_to_consumer(next(payloads(held.frames(seq - 1, seq)[0])))
                 assert isinstance(event, Event)
                 assert (event.seq, event.data) == (seq, model.event(seq))
+
+
+def owner_of(pen: Pen) -> str | Pen:
+    """Whom a message belongs to: a producer, or a connection of one without an id."""
+    return pen if pen.id is None else pen.id
 
 
 TestContract = ContractMachine.TestCase

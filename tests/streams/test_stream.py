@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-import pytest
+from hashlib import sha256
+from pathlib import Path
 
+import pytest
+from msgspec import UNSET, UnsetType
+
+import protocol
+from gateway.config import Settings
 from gateway.streams.log import Retention
 from gateway.streams.settings import StreamSettings
-from gateway.streams.stream import Stream
+from gateway.streams.stream import ABANDONED, LOST, Stream
 from protocol.codec import JSON, MSGPACK
 from protocol.codes import ProblemCode
 from protocol.errors import StreamError, WireError, is_closed
-from protocol.events import MAX_SEQ, TextDelta
+from protocol.events import MAX_SEQ, Data, Digest, Event, MessageStart, MessageStop, TextDelta
 from protocol.messages import Policy
 from tests.streams.reading import STAMP, ask, drain, live, make_stream, numbered, publish, read_frames, texts
 
@@ -52,6 +58,62 @@ def test_a_seq_beyond_what_json_readers_keep_exact_is_never_given() -> None:
     stream.log.head = MAX_SEQ
     with pytest.raises(AssertionError, match="three centuries"):
         publish(stream, *numbered(1, 1))
+
+
+# The digest of a message
+
+
+def digests(stream: Stream, *said: Data) -> list[Digest | UnsetType]:
+    publish(stream, *said)
+    events = [message for message in drain(stream.subscribe(ask(), now=0.0)) if isinstance(message, Event)]
+    return [event.data.digest for event in events if isinstance(event.data, MessageStop)]
+
+
+def digest_of(first: int, text: str) -> Digest:
+    return Digest(first=first, characters=len(text), sha256=sha256(text.encode()).hexdigest())
+
+
+def stop(message_id: str, choice: int | UnsetType = UNSET) -> MessageStop:
+    return MessageStop(message_id, "end_turn", choice)
+
+
+def test_each_choice_of_a_message_has_the_digest_of_its_own_text() -> None:
+    said = (MessageStart("m"), TextDelta("a", choice=0), TextDelta("b", choice=1), stop("m", 0), stop("m", 1))
+    assert digests(make_stream(), TextDelta("before"), *said) == [digest_of(2, "a"), digest_of(2, "b")]
+
+
+def test_messages_that_overlap_have_no_digest_and_the_next_one_has() -> None:
+    both = (MessageStart("m"), MessageStart("n"), TextDelta("whose?"), stop("m"), stop("n"))
+    after = (MessageStart("o"), TextDelta("mine"), stop("o"))
+    assert digests(make_stream(), *both, *after) == [UNSET, UNSET, digest_of(6, "mine")]
+
+
+def test_the_stop_of_a_message_that_has_ended_before_has_no_digest_of_the_next_one() -> None:
+    said = (MessageStart("m"), stop("m"), MessageStart("n"), TextDelta("x"), stop("m"), stop("n"))
+    assert digests(make_stream(), *said) == [digest_of(1, ""), UNSET, digest_of(3, "x")]
+
+
+def test_a_message_whose_start_is_not_there_has_no_digest() -> None:
+    assert digests(make_stream(), TextDelta("the end of it"), stop("m")) == [UNSET]
+
+
+# Lost producers
+
+
+def test_the_words_with_which_a_message_is_ended_are_those_of_the_specification() -> None:
+    spec = (Path(protocol.__file__).parent / "SPEC.md").read_text()
+    for words in (LOST.format(lease=Settings().lease), ABANDONED):
+        assert f'"error":"{words}"' in spec
+
+
+def test_a_closed_stream_takes_no_end_of_an_abandoned_message() -> None:
+    stream = make_stream()
+    stream.append(MessageStart("m"), STAMP, 0.0, stream.open_producer("p", 0))
+    back = stream.open_producer("p", 0)
+    stream.leases.returned(back)
+    stream.close("closed", 1.0)
+    stream.go_on(MessageStart("n"), back, STAMP, 2.0)
+    assert stream.log.head == 1
 
 
 # Subscribing
