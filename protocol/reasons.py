@@ -18,6 +18,7 @@ _NAMED_LEVELS = 3
 """How deep fields have names of this protocol: `$.data.data` is the deepest path."""
 
 _AT_BYTE = re.compile(r"\(byte ([0-9]+)\)$", re.ASCII)
+_VALUE = re.compile(r"'(.*)'", re.DOTALL)
 _LONE_SURROGATE = re.compile(rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])")
 _JSON_NAME = re.compile(rb'"([^"\\]*)"\s*:')
 
@@ -51,7 +52,7 @@ class Explainer:
             return f"nested deeper than {MAX_NESTING} levels"
         reason = str(error)
         if reason.startswith("Invalid value") and reason.endswith("at `$.type`"):
-            return f"unknown type: {reason}; the types are {known}"
+            return _explain_type(reason, known)
         if self._is_text and not isinstance(error, msgspec.ValidationError):
             return _explain_malformed(reason, payload)
         return reason
@@ -76,6 +77,13 @@ class Explainer:
         except DECODE_ERRORS:
             return False
         return True
+
+
+def _explain_type(reason: str, known: str) -> str:
+    """A reason about a type that is none, or is not the one before it."""
+    if (value := _VALUE.search(reason)) and value[1] in known.split(", "):
+        return f"two types that differ: {value[1]!r} after another one - at `$.type`"
+    return f"unknown type: {reason}; the types are {known}"
 
 
 def _explain_malformed(reason: str, payload: bytes) -> str:

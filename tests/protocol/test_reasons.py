@@ -103,6 +103,8 @@ REFUSED_IN_JSON = [
     (b"\xef\xbb\xbf{}", "byte 0", "malformed"),
     (b'{"type":"text_delta","data":{"text":"Hi"}} x', "trailing", "malformed"),
     (b'{"type":"text_delta","data":{"text":"Hi"}', "`text`", "truncated"),
+    (b'{"type":"thinking","type":"text_delta","data":{"text":"Hi"}}', "$.type", "two types that differ: 'text_delta'"),
+    (b'{"type":"nope","type":"text_delta","data":{"text":"Hi"}}', "$.type", "unknown type: Invalid value 'nope'"),
     (b'{"type":"usage","data":{"prompt_tokens":NaN}}', "`prompt_tokens`", "invalid character"),
     (_json_extension(b"NaN"), "`data`", "invalid character"),
     (_json_extension(b"-Infinity"), "`data`", "invalid"),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -11,6 +13,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 from websockets.typing import Subprotocol
 
+import protocol
 from gateway.server import Gateway
 from protocol.errors import StreamError
 from protocol.events import TextDelta
@@ -46,6 +49,12 @@ def assert_problem(response: httpx.Response, status: int) -> None:
     body = response.json()
     assert (body["status"], body["title"]) == (status, response.reason_phrase)
     assert isinstance(body["detail"], str)
+
+
+async def test_the_answer_for_a_stream_that_is_not_there_is_the_example_of_the_specification(gateway: Gateway) -> None:
+    document = (Path(protocol.__file__).parent / "SPEC.md").read_text(encoding="utf-8")
+    examples = re.findall(r"^```json http\n(.*)\n```$", document, re.MULTILINE)
+    assert (await ask(gateway, "GET", "/v1/streams/demo")).json() in [json.loads(it) for it in examples]
 
 
 async def test_a_stream_is_created_described_listed_and_closed(gateway: Gateway) -> None:

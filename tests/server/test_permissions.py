@@ -210,7 +210,7 @@ async def test_without_a_key_tokens_say_nothing_and_are_never_quoted(gateway: Ga
         (said,) = await reading.read_all()
         assert said["code"] == "bad_request"
         assert "canary" not in json.dumps(said)
-    async with consumer(gateway) as reading:
+    async with consumer(gateway, "access_token=canary", token="canary") as reading:
         await reading.read_until("caught_up")
         await reading.say({"type": "token", "token": "canary"})
         assert await reading.read() == {"type": "token_accepted"}
