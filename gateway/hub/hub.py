@@ -281,6 +281,7 @@ class Hub:
 
     def _end_silence(self, channel: Channel) -> None:
         channel.is_telling_later = False
+        channel.audience_told_at = 0.0  # asyncio's timers come up to their resolution early: it is not measured again
         self.touch(channel)
 
     # Deadlines

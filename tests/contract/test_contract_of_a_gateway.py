@@ -16,9 +16,8 @@ from tests.contract.world import BLOCK_TIMEOUT, SWEEP, TIMEOUT
 from tests.contract.writer import Writer
 
 
-@pytest.fixture
-def machine() -> Iterator[GatewayMachine]:
-    """A gateway with two producers and four consumers, one of each of four policies; it is looked at afterwards."""
+def begin(*, is_interrupted: bool = False) -> GatewayMachine:
+    """A gateway with two producers and four consumers, one of each of four policies."""
     it = GatewayMachine()
     it.start(
         write_limit=300,
@@ -26,8 +25,15 @@ def machine() -> Iterator[GatewayMachine]:
         retention_events=50_000,
         retention_bytes=8 << 20,
         buffer_bytes=1 << 20,
-        is_interrupted=False,
+        is_interrupted=is_interrupted,
     )
+    return it
+
+
+@pytest.fixture
+def machine() -> Iterator[GatewayMachine]:
+    """A gateway and its peers; they are looked at afterwards."""
+    it = begin()
     yield it
     it.check_waiting()
     it.invariant_3_appended_once_in_order_and_never_by_an_older_generation()
@@ -126,11 +132,11 @@ def test_invariant_8_a_write_that_was_put_off_goes_with_its_consumer(machine: Ga
     [writer] = [it for it in machine.writers if it.producer is None]
     for _ in range(2):  # the first is written at once, the second after the interval
         machine.publish_by(writer, ["text"], is_batch=False)
-    assert "Consumer._pump_now" in machine.loop.timers
+    assert "Consumer._end_interval" in machine.loop.timers
     for peer in machine.peers:
         peer.cut()
     machine.settle()
-    assert "Consumer._pump_now" not in machine.loop.timers
+    assert "Consumer._end_interval" not in machine.loop.timers
 
 
 def test_invariant_5_whoever_has_everything_hears_of_the_end_at_once(machine: GatewayMachine) -> None:
@@ -219,3 +225,15 @@ def test_what_failed_keeps_its_frames_while_connections_end(machine: GatewayMach
         machine.settle()
         frames = failure.__traceback__
     assert frames is not None
+
+
+def test_invariant_5_producers_hear_of_consumers_though_the_timer_for_that_comes_a_rounding_early() -> None:
+    it = begin(is_interrupted=True)
+    it.settle(1224.332 - it.now)
+    for stream in ("a", "b"):
+        it.add_writer(stream, None, 0, "wait", JSON)
+        for _ in range(2):
+            it.subscribe(stream, {}, JSON)
+    it.knock_at_random(request=b"")  # its timers bring time to less than a nanosecond before the next `audience`
+    assert [writer.audience for writer in it.writers] == [6, 6, 6, 2]
+    it.teardown()

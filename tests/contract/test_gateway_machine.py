@@ -122,7 +122,7 @@ class GatewayMachine(World):
         if closes:
             self.hub.close_all()
         self.settle()
-        assert "Consumer._pump_now" not in self.loop.timers or self.peers, "nobody is left to be written to"
+        assert "Consumer._end_interval" not in self.loop.timers or self.peers, "nobody is left to be written to"
         if self.peers:  # those that stood still are found dead
             self.settle(TIMEOUT + CLOSE_TIMEOUT + 4 * SWEEP)
         assert not self.peers
