@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from math import inf
 
+import msgspec
 from msgspec.json import encode
 
 from gateway.streams.coalesce import kind_of
@@ -44,8 +47,9 @@ class Follower(Peer):
         self.behind_since: float | None = None
         self.is_caught_up = False
         self.has_ended = False
-        self.signals = 0
         self._find_book = find_book
+        self._allowance = inf  # messages it may still send at once
+        self._spoke_at = 0.0
         super().__init__(loop, f"/v1/streams/{stream}/subscribe?{query}", codec)
 
     @property
@@ -59,6 +63,21 @@ class Follower(Peer):
 
     def wants(self, seq: int) -> bool:
         return self.request.types is None or self.book.event(seq).type in self.request.types
+
+    def signal(self, times: int, rate: float) -> None:
+        """Send signals; by more than the gateway takes of a consumer, this one gives it a reason to end it.
+
+        Args:
+            times: how many.
+            rate: how many it may send a second, and twice as many at once.
+        """
+        now = self.loop.time()
+        self._allowance = min(2 * rate, self._allowance + rate * (now - self._spoke_at)) - times
+        self._spoke_at = now
+        self.was_hindered |= self._allowance < 1e-6  # that is nought, as either side rounds
+        value = {"type": "signal", "name": "cancel"}
+        for _ in range(times):
+            self.send(json.dumps(value).encode() if self.codec.is_text else msgspec.msgpack.encode(value))
 
     def decode(self, payload: bytes) -> Event | Message | None:
         return self.codec.decode_to_consumer(payload)
@@ -84,7 +103,7 @@ class Follower(Peer):
                 self._pass_over(seq)
                 self.has_ended = True
             case SignalResult():
-                self.signals -= 1
+                pass
             case _:
                 raise AssertionError(message)
 

@@ -237,3 +237,18 @@ def test_invariant_5_producers_hear_of_consumers_though_the_timer_for_that_comes
     it.knock_at_random(request=b"")  # its timers bring time to less than a nanosecond before the next `audience`
     assert [writer.audience for writer in it.writers] == [6, 6, 6, 2]
     it.teardown()
+
+
+def test_invariant_9_a_consumer_is_ended_for_more_signals_than_it_may_send_and_for_no_fewer(
+    machine: GatewayMachine,
+) -> None:
+    talkative = machine.followers[0]
+    for _ in range(19):
+        machine.signal(pick=0, times=1)
+    machine.wait(0.1)
+    for _ in range(2):
+        assert not talkative.was_hindered
+        assert not talkative.is_over
+        machine.signal(pick=0, times=1)
+    machine.signal(pick=0, times=1)
+    assert talkative.problems == [ProblemCode.RATE_LIMITED]

@@ -207,10 +207,7 @@ class GatewayMachine(World):
     @rule(pick=picks, times=st.sampled_from([1, 1, 30]))
     def signal(self, pick: int, times: int) -> None:
         follower = self.followers[pick % len(self.followers)]
-        follower.was_hindered |= times > 1
-        for _ in range(times):
-            value = {"type": "signal", "name": "cancel"}
-            follower.send(json.dumps(value).encode() if follower.codec.is_text else msgspec.msgpack.encode(value))
+        follower.signal(times, self.gateway.settings.signal_rate)
         self.settle()
 
     # Standing still
