@@ -80,6 +80,14 @@ class LocalSubscription:
         return self
 
     async def __anext__(self) -> Event | Gap:
+        """The next event or gap.
+
+        Raises:
+            StreamError: full, this reader was too slow for its policy.
+            RuntimeError: another task is waiting for the next one; each reader needs a subscription of its own.
+        """
+        if self._wakeup is not None:
+            raise RuntimeError("another task already reads this subscription: subscribe once for each")
         while True:
             item = self._next()
             if item is not None:

@@ -242,6 +242,16 @@ async def test_leaving_a_loop_early_frees_the_subscription(stream: LocalStream) 
     assert not stream._hub._channels
 
 
+async def test_a_second_task_that_reads_the_same_subscription_is_told_so(stream: LocalStream) -> None:
+    async with stream.subscribe() as reader:
+        first = asyncio.ensure_future(anext(reader))
+        await asyncio.sleep(0)
+        with pytest.raises(RuntimeError, match="another task already reads this subscription"):
+            await anext(reader)
+        stream.send_nowait(TextDelta("x"))
+        assert await first
+
+
 async def test_closing_a_subscription_wakes_its_reader(stream: LocalStream) -> None:
     subscription = stream.subscribe()
     reading = asyncio.ensure_future(read_text(subscription))
