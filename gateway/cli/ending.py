@@ -13,7 +13,6 @@ from typing import Final
 import click
 
 from gateway.cli.interrupts import INTERRUPTED
-from protocol.errors import WireError
 
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -45,8 +44,6 @@ def wrong_arguments_told() -> Iterator[None]:
     """Tell what a client was given wrongly as a wrong use of the command."""
     try:
         yield
-    except WireError as error:
-        raise click.UsageError(error.message) from None
     except ValueError as error:
         raise click.UsageError(str(error)) from None
 

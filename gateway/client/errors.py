@@ -13,7 +13,8 @@ ClientError
 ├── TokenUnavailable     the function that gives tokens failed
 └── NotDelivered         what was sent was never confirmed: it may or may not have arrived
 
-Every message is one line that can be shown to a person as it is.
+Every message is one line that can be shown to a person as it is. A wrong argument is none of these: it is a
+`ValueError` or a `TypeError`, raised where it was given.
 """
 # ruff: noqa: N818 - the names say what happened, as those of websockets do
 

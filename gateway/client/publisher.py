@@ -59,8 +59,7 @@ class Publisher:
         tls: whom to trust where the address is `wss`, and what to show; None trusts whom the system trusts.
 
     Raises:
-        ValueError: the address or the stream id is wrong.
-        WireError: `bad_request`, naming the argument that is wrong.
+        ValueError: an argument is wrong; it names which, and what is expected.
     """
 
     def __init__(  # noqa: PLR0913 - what a publication can ask for
@@ -128,6 +127,7 @@ class Publisher:
             item: data, or an event with a timestamp of its own; its `producer_seq` is replaced.
 
         Raises:
+            TypeError: this is no event.
             EventRefused: this event is not valid, or too big; or the gateway refused an earlier one.
             StreamFull: the stream is full (with `on_full="reject"`); the event was dropped and may be sent again.
             Refused: the gateway said no; `StreamClosed` and `Fenced` are kinds of it.
@@ -241,7 +241,10 @@ class Publisher:
 
     def _check(self, item: Data | Event) -> tuple[Event, int]:
         """The event in its envelope, judged as the gateway would, with its size in bytes."""
-        event = item if isinstance(item, Event) else make_event(item)
+        data = item.data if isinstance(item, Event) else item
+        if not isinstance(data, Data):
+            raise TypeError(f"expected data such as TextDelta, or an Event of it, got {type(data).__name__}")
+        event = item if isinstance(item, Event) else make_event(data)
         try:
             if isinstance(event.data, Extension):
                 check_json(event.data.data, "$.data.data", ProblemCode.INVALID_EVENT)

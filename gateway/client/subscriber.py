@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from ssl import SSLContext
 from types import TracebackType
 from typing import Any, NamedTuple, Self
@@ -52,6 +52,19 @@ class Frame(NamedTuple):
     message: Event | Message | None
 
 
+class _Frames:
+    """Frames one by one. Not a generator, which would be over once the wait for its next one is cancelled."""
+
+    def __init__(self, next_frame: Callable[[], Awaitable[Frame]]) -> None:
+        self._next_frame = next_frame
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Frame:
+        return await self._next_frame()
+
+
 class Subscriber:
     """Reads one stream; an async context manager and an async iterable.
 
@@ -85,8 +98,7 @@ class Subscriber:
         ended: the end of the stream, once it was reached.
 
     Raises:
-        ValueError: the address or the stream id is wrong.
-        WireError: `bad_request`, naming the argument that is wrong.
+        ValueError: an argument is wrong; it names which, and what is expected.
     """
 
     def __init__(  # noqa: PLR0913 - what a subscription can ask for
@@ -160,8 +172,12 @@ class Subscriber:
         self._over = True
         await self._close()
 
-    async def __aiter__(self) -> AsyncIterator[Event | Gap]:
-        """Every event, and every gap in place of events, until the stream ends.
+    def __aiter__(self) -> Self:
+        """Every event, and every gap in place of events, until the stream ends."""
+        return self
+
+    async def __anext__(self) -> Event | Gap:
+        """The next event or gap. Cancelling it, as a timeout does, loses nothing and ends nothing.
 
         Raises:
             GatewayUnreachable: the connection was lost and did not come back in time.
@@ -169,30 +185,35 @@ class Subscriber:
             TextMismatch: a message ended whose text is wrong; iterating again goes on with its `message_stop`.
             ProtocolFault: the gateway broke the protocol.
         """
-        async for _, message in self.frames():
+        while True:
+            message = (await self._next_frame()).message
             if isinstance(message, Event | Gap):
-                yield message
+                return message
 
-    async def frames(self) -> AsyncIterator[Frame]:
-        """Every payload as it comes, control messages too, until the stream ends; errors as in iterating events."""
-        while self.ended is None:
-            async with self._reading:
-                if not self._read:
-                    await self._read_ahead()
-                if not self._read:
-                    return
-                news = self._read.popleft()
-            if isinstance(news, TextMismatch):
-                raise news
-            frame, self.position = news
-            match frame.message:
-                case Subscribed():
-                    self.caught_up = False
-                case CaughtUp():
-                    self.caught_up = True
-                case StreamEnd():
-                    self.ended = frame.message
-            yield frame
+    def frames(self) -> AsyncIterator[Frame]:
+        """Every payload as it comes, control messages too, until the stream ends; otherwise as iterating events."""
+        return _Frames(self._next_frame)
+
+    async def _next_frame(self) -> Frame:
+        if self.ended is not None:
+            raise StopAsyncIteration
+        async with self._reading:
+            if not self._read:
+                await self._read_ahead()
+            if not self._read:
+                raise StopAsyncIteration
+            news = self._read.popleft()
+        if isinstance(news, TextMismatch):
+            raise news
+        frame, self.position = news
+        match frame.message:
+            case Subscribed():
+                self.caught_up = False
+            case CaughtUp():
+                self.caught_up = True
+            case StreamEnd():
+                self.ended = frame.message
+        return frame
 
     async def signal(self, name: str, data: Any = UNSET, timeout: float = 10.0) -> int:
         """Send a signal to the stream's producers, e.g. `cancel`.
@@ -208,14 +229,13 @@ class Subscriber:
             How many producers it was delivered to.
 
         Raises:
-            WireError: name or data can't be sent.
+            ValueError: name or data can't be sent.
             TimeoutError: no answer in time; the signal may have been delivered.
             NotPermitted: the token does not allow it.
             NotDelivered: the connection was lost, which the next frame asked for brings back, or the stream has ended.
         """
         key = uuid4().hex
-        payload = self._codec.encode(Signal(name=name, data=data, id=key))
-        self._codec.decode_from_consumer(payload)
+        payload = self._encode(Signal(name=name, data=data, id=key))
         answer: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._answers[key] = answer
         try:
@@ -230,6 +250,16 @@ class Subscriber:
             return answer.result()
         finally:
             del self._answers[key]
+
+    def _encode(self, signal: Signal) -> bytes:
+        try:
+            payload = self._codec.encode(signal)
+            self._codec.decode_from_consumer(payload)
+        except WireError as error:
+            raise ValueError(error.message) from None
+        except TypeError as error:  # of no wire type
+            raise ValueError(str(error)) from None
+        return payload
 
     async def _read_ahead(self) -> None:
         """Read one message that is news, or none when it is over."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from urllib.parse import quote, urlencode
 
 from websockets.exceptions import InvalidURI
@@ -15,6 +16,7 @@ from protocol.addresses import (
     parse_publish,
     parse_subscribe,
 )
+from protocol.errors import WireError
 
 
 def subscribe_url(url: str, stream: str, request: SubscribeRequest) -> str:
@@ -26,8 +28,7 @@ def subscribe_url(url: str, stream: str, request: SubscribeRequest) -> str:
         request: what is asked for.
 
     Raises:
-        ValueError: the address or the stream id is wrong.
-        WireError: `bad_request`, naming the parameter that is wrong and what is expected.
+        ValueError: the address, the stream id or a parameter is wrong; it names which, and what is expected.
     """
     parameters: dict[str, object] = {}
     if request.position is not None:
@@ -45,7 +46,7 @@ def subscribe_url(url: str, stream: str, request: SubscribeRequest) -> str:
     if request.interval:
         parameters["interval"] = request.interval
     query = urlencode(parameters)
-    parse_subscribe(query)
+    _judge(parse_subscribe, query)
     return _join(url, stream, "subscribe", query)
 
 
@@ -59,8 +60,15 @@ def publish_url(url: str, stream: str, request: PublishRequest) -> str:
     if request.on_full != "wait":
         parameters["on_full"] = request.on_full
     query = urlencode(parameters)
-    parse_publish(query)
+    _judge(parse_publish, query)
     return _join(url, stream, "publish", query)
+
+
+def _judge(parse: Callable[[str], object], query: str) -> None:
+    try:
+        parse(query)
+    except WireError as error:
+        raise ValueError(error.message) from None
 
 
 def _join(url: str, stream: str, action: str, query: str) -> str:

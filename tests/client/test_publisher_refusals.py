@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from typing import Any
 
 import msgspec
 import pytest
@@ -141,6 +142,13 @@ async def test_a_gateway_that_does_not_know_what_it_was_sent_is_a_fault() -> Non
         with pytest.raises(ProtocolFault, match="unknown_message!"):
             async with publisher(gateway) as target:
                 await target.close_stream()
+
+
+@pytest.mark.parametrize("item", ["x", None, {"type": "text_delta"}])
+async def test_what_is_no_event_is_a_type_error_that_says_what_is_expected(item: Any) -> None:
+    publisher = Publisher("ws://127.0.0.1:1", "demo")
+    with pytest.raises(TypeError, match="expected data such as TextDelta, or an Event of it, got "):
+        await publisher.send(item)
 
 
 @pytest.mark.parametrize(("code", "kind"), [(4500, Fenced), (4501, StreamClosed), (4503, Refused), (1009, Refused)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from contextlib import suppress
 
 import msgspec
@@ -13,6 +14,7 @@ from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
 from gateway.client import connection
+from gateway.client.subscriber import Frame
 from protocol.codec import MSGPACK
 from protocol.events import Event, EventType
 from protocol.messages import CaughtUp, Gap, StreamEnd
@@ -172,6 +174,35 @@ async def test_a_cancelled_reader_leaves_nothing_running() -> None:
         with pytest.raises(asyncio.CancelledError):
             await task
     assert asyncio.all_tasks() == before
+
+
+@pytest.mark.parametrize("of_frames", [False, True])
+async def test_a_wait_that_is_cancelled_loses_nothing_and_ends_nothing(of_frames: bool) -> None:  # noqa: FBT001 - drawn
+    is_wanted = asyncio.Semaphore(0)
+
+    async def play(peer: ServerConnection) -> None:
+        await peer.send(text(subscribed()))
+        for number in (1, 2, 3):
+            await is_wanted.acquire()
+            await peer.send(text(event(number)))
+        await ending(3)(peer)
+
+    async with FakeGateway(play) as gateway, subscriber(gateway) as source:
+        items: AsyncIterator[Frame | Event | Gap] = source.frames() if of_frames else aiter(source)
+        if of_frames:
+            await anext(items)  # `subscribed`
+        for number in (1, 2, 3):
+            waiting = asyncio.ensure_future(anext(items))
+            await asyncio.sleep(0)
+            waiting.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await waiting
+            is_wanted.release()
+            item = await anext(items)
+            message = item.message if isinstance(item, Frame) else item
+            assert isinstance(message, Event)
+            assert message.seq == number
+        assert not [item async for item in source]
 
 
 async def test_leaving_ends_the_iteration_of_another_task() -> None:

@@ -6,6 +6,7 @@ import asyncio
 
 import msgspec
 import pytest
+from msgspec import UNSET
 from websockets.asyncio.server import ServerConnection
 
 from gateway.client import NotDelivered
@@ -68,6 +69,13 @@ async def test_a_signal_after_the_end_is_not_delivered() -> None:
         assert await seqs(source) == []
         with pytest.raises(NotDelivered):
             await source.signal("cancel")
+
+
+@pytest.mark.parametrize(("name", "data", "reason"), [("", UNSET, "name"), ("cancel", object(), "object")])
+async def test_a_signal_that_can_not_be_sent_is_a_value_error(name: str, data: object, reason: str) -> None:
+    async with FakeGateway(frames(subscribed(), then=stay)) as gateway, subscriber(gateway) as source:
+        with pytest.raises(ValueError, match=reason):
+            await source.signal(name, data)
 
 
 async def test_a_signal_that_the_end_of_the_stream_overtakes_is_not_delivered() -> None:
