@@ -24,6 +24,7 @@ MAX_PRODUCER_ID = 64
 MAX_BUFFER = 10_000
 DEFAULT_BUFFER = 100
 MAX_INTERVAL_MS = 1000
+MAX_LISTED = 1000
 MAX_PARAMETERS = 32
 """Parameters of a query string that are looked at, several times as many as there are."""
 
@@ -106,6 +107,13 @@ class EventsRequest(Struct, frozen=True, kw_only=True):
     limit: int = 1000
 
 
+class ListRequest(Struct, frozen=True, kw_only=True):
+    """What a page of `GET /v1/streams` holds: at most `limit` streams whose ids follow `after`, in that order."""
+
+    after: str = ""
+    limit: int = MAX_LISTED
+
+
 class CreateRequest(Struct, frozen=True, kw_only=True):
     """What consumers of a new stream get that don't choose; None leaves it to the deployment."""
 
@@ -169,7 +177,8 @@ class _Query:
         self._values: dict[str, str] = {}
         for name, value in pairs:
             if name not in known:
-                raise _bad_request(f"unknown parameter {name!r}; the parameters are {', '.join(known)}")
+                others = f"the parameters are {', '.join(known)}" if known else "there are none here"
+                raise _bad_request(f"unknown parameter {name!r}; {others}")
             if name in self._values:
                 raise _bad_request(f"parameter {name!r} is given twice")
             self._values[name] = value
@@ -193,6 +202,7 @@ def _bad_request(message: str) -> WireError:
 SUBSCRIBE_PARAMETERS = ("from", "after", "epoch", "policy", "buffer", "types", "interval")
 PUBLISH_PARAMETERS = ("producer", "generation", "on_full")
 EVENTS_PARAMETERS = ("after", "limit")
+LIST_PARAMETERS = ("after", "limit")
 CREATE_PARAMETERS = ("policy", "buffer")
 
 
@@ -248,6 +258,28 @@ def parse_events(query: str, max_limit: int = 10_000) -> EventsRequest:
         after=params.take("after", parse_seq, 0),
         limit=params.take("limit", lambda text: parse_integer(text, 1, max_limit), min(1000, max_limit)),
     )
+
+
+def parse_list(query: str) -> ListRequest:
+    """What the query string of `GET /v1/streams` asks for.
+
+    Raises:
+        WireError: `bad_request`, naming the parameter and what is expected.
+    """
+    params = _Query(query, LIST_PARAMETERS)
+    return ListRequest(
+        after=params.take("after", check_stream_id, ""),
+        limit=params.take("limit", lambda text: parse_integer(text, 1, MAX_LISTED), MAX_LISTED),
+    )
+
+
+def parse_nothing(query: str) -> None:
+    """Hold a query string to asking for nothing, where there is nothing to ask for.
+
+    Raises:
+        WireError: `bad_request`, naming a parameter.
+    """
+    _Query(query, ())
 
 
 def parse_create(query: str) -> CreateRequest:

@@ -113,6 +113,11 @@ class Grant(Struct, frozen=True, kw_only=True):
         return stream_id in self.subscribe or stream_id in self.admin
 
     @property
+    def seen(self) -> Streams:
+        """The streams whose info may be known."""
+        return Streams(self.subscribe.exact | self.admin.exact, self.subscribe.prefixes + self.admin.prefixes)
+
+    @property
     def may_administer_all(self) -> bool:
         """Whether it is an operator's: for what is about the gateway and about no stream."""
         return "" in self.admin.prefixes

@@ -17,7 +17,7 @@ from gateway.cli.render import make_printable
 from gateway.cli.trust import tls_options
 from gateway.client import ClientError
 from gateway.client.connection import HUNG_UP, hint_of, judge_attempt
-from protocol.addresses import MAX_BUFFER, PREFIX
+from protocol.addresses import MAX_BUFFER, MAX_LISTED, PREFIX
 
 TIMEOUT = 10.0
 """Seconds the gateway has for an answer, as for a WebSocket handshake."""
@@ -46,11 +46,18 @@ def command() -> None:
 @tls_options
 def list_streams(*, as_json: bool, url: str, token: GivenToken, tls: SSLContext | None) -> None:
     """List all streams."""
-    answer = _ask("GET", url, "", token, tls)
+    infos: list[Info] = []
+    asked = {"limit": str(MAX_LISTED)}
+    while True:
+        page = _decode(_ask("GET", url, "", token, tls, asked), list[Info])
+        infos += page
+        if len(page) != MAX_LISTED:
+            break
+        asked["after"] = str(page[-1].get("id"))
     if as_json:
-        click.echo(answer, nl=False)
+        click.echo(msgspec.json.encode(infos))
         return
-    rows = [[_cell(info.get(column)) for column in COLUMNS] for info in _decode(answer, list[Info])]
+    rows = [[_cell(info.get(column)) for column in COLUMNS] for info in infos]
     click.echo(_table([list(COLUMNS), *rows]))
 
 

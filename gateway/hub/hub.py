@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import builtins
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from secrets import token_hex
 from typing import Self, TypeVar
 
@@ -178,6 +178,12 @@ class Hub:
     def list_info(self) -> builtins.list[StreamInfo]:
         """All streams at this moment."""
         return self.manager.list_info(self._format_time)
+
+    def page(
+        self, exact: Collection[str], prefixes: Collection[str], after: str, limit: int
+    ) -> builtins.list[StreamInfo]:
+        """Some streams at this moment, in the order of their ids; arguments as for `StreamManager.page`."""
+        return [stream.info(self._format_time) for stream in self.manager.page(exact, prefixes, after, limit)]
 
     def _wake(self, *streams: Stream) -> int:
         for stream in streams:

@@ -25,7 +25,7 @@ from gateway.hub import Hub
 from gateway.server.draining import retry_after
 from gateway.streams.log import Log
 from gateway.streams.view import View
-from protocol.addresses import PREFIX, check_stream_id, parse_create, parse_events
+from protocol.addresses import PREFIX, check_stream_id, parse_create, parse_events, parse_list, parse_nothing
 from protocol.codec import JSON
 from protocol.codes import ProblemCode
 from protocol.errors import ErrorKind, StreamError, WireError, is_full, is_invalid
@@ -169,11 +169,13 @@ def answer(site: Site, method: str, target: Target) -> Response:
 Handler = Callable[[Site, Target], Response]
 
 
-def _list(site: Site, _target: Target) -> Response:
-    return respond_json([info for info in site.hub.list_info() if site.grant.may_see(info.id)])
+def _list(site: Site, target: Target) -> Response:
+    asked, seen = parse_list(target.query), site.grant.seen
+    return respond_json(site.hub.page(seen.exact, seen.prefixes, asked.after, asked.limit))
 
 
 def _info(site: Site, target: Target) -> Response:
+    parse_nothing(target.query)
     return respond_json(site.hub.info(target.stream_id))
 
 
@@ -194,6 +196,7 @@ def _create(site: Site, target: Target) -> Response:
 
 
 def _close(site: Site, target: Target) -> Response:
+    parse_nothing(target.query)
     site.hub.close(target.stream_id)
     return respond_json(site.hub.info(target.stream_id))
 
@@ -275,4 +278,4 @@ _NEEDS: dict[Handler, Need] = {
     _events: Need(lambda grant, stream_id: grant.may(Action.SUBSCRIBE, stream_id), "`subscribe` of this stream"),
     _metrics: Need(lambda grant, _: grant.may_administer_all, "`admin` of all streams (`*`)"),
 }
-"""Who may ask for what; `_list` shows what may be seen, the rest is nobody's secret."""
+"""Who may ask for what; `_list` asks for what may be seen alone, the rest is nobody's secret."""

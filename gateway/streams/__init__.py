@@ -26,5 +26,6 @@ Tour, from the bottom up:
 - `eviction` — which idle stream goes first when room is needed
 - `settings`, `info` — what a stream is made with, and what is told of it
 - `stream` — a log with its readers and writers
+- `names` — their ids in order, for who lists them
 - `manager` — the streams of a process
 """

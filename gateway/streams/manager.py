@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import builtins
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from itertools import islice
 
 from gateway.streams.eviction import IdleStreams
 from gateway.streams.info import StreamInfo
 from gateway.streams.log import Ledger
+from gateway.streams.names import Names
 from gateway.streams.settings import StreamSettings
 from gateway.streams.stream import MessageWatcher, Stream
 from protocol.addresses import check_stream_id
@@ -46,6 +48,7 @@ class StreamManager:
         self.closed_retention = closed_retention
         self._make_epoch = make_epoch
         self._streams: dict[str, Stream] = {}
+        self._names = Names()
         self._aging: dict[Stream, None] = {}  # whose events expire
         self._closed: deque[Stream] = deque()  # in the order they were closed
         self._idle = IdleStreams()
@@ -128,6 +131,7 @@ class StreamManager:
         if not self.make_room(now, STREAM_OVERHEAD, streams=1):
             raise self.out_of_room("create", stream.id)
         self._streams[stream.id] = stream
+        self._names.add(stream.id)
         if stream.settings.retention.age:
             self._aging[stream] = None
         self._measure()
@@ -198,6 +202,17 @@ class StreamManager:
         """All streams at this moment; `format_time` as for `Stream.info`."""
         return [stream.info(format_time) for stream in self._streams.values()]
 
+    def page(self, exact: Collection[str], prefixes: Collection[str], after: str, limit: int) -> builtins.list[Stream]:
+        """Some streams in the order of their ids.
+
+        Args:
+            exact: ids of streams that are asked for, whether there are such streams or not.
+            prefixes: what the ids of others begin with that are asked for; the empty text is that of all.
+            after: only those whose ids follow this one; empty from the first on.
+            limit: at most so many.
+        """
+        return [self._streams[name] for name in islice(self._names.matching(exact, prefixes, after), limit)]
+
     def expire(self, now: float) -> None:
         """Forget closed streams whose retention is over, and events that are too old."""
         while self._closed and now - self._closed[0].closed_at >= self.closed_retention:
@@ -257,4 +272,5 @@ class StreamManager:
         if self._streams.get(stream.id) is stream:
             self.ledger.appended += stream.log.head
             del self._streams[stream.id]
+            self._names.remove(stream.id)
             self._measure()

@@ -7,6 +7,9 @@ import json
 
 import pytest
 
+from gateway.config import Settings
+from gateway.server import Gateway
+from protocol.addresses import MAX_LISTED
 from tests.cli.processes import Run
 
 
@@ -31,6 +34,17 @@ async def test_json_is_what_the_gateway_answers(run: Run, gateway: str) -> None:
     assert [info["id"] for info in json.loads(listed.output)] == ["a:b@c"]
     assert json.loads((await run("streams", "info", "a:b@c", "--json", url)).output)["epoch"] == created["epoch"]
     assert json.loads((await run("streams", "close", "a:b@c", "--json", url)).output)["closed"] is True
+
+
+async def test_a_list_of_several_pages_is_whole(run: Run) -> None:
+    async with Gateway(Settings(port=0)) as gateway:
+        names = [f"s-{number:04}" for number in range(2 * MAX_LISTED)]
+        for name in reversed(names):
+            gateway.hub.create(name)
+        listed = await run("streams", "list", "--json", f"--url={gateway.url}")
+        assert [info["id"] for info in json.loads(listed.output)] == names
+        table = (await run("streams", "list", f"--url={gateway.url}")).output.splitlines()
+    assert [line.split()[0] for line in table] == ["id", *names]
 
 
 @pytest.mark.parametrize(("action", "status"), [("create", 409), ("info", 404), ("close", 404)])

@@ -11,11 +11,14 @@ from hypothesis import strategies as st
 
 from protocol.addresses import (
     EventsRequest,
+    ListRequest,
     PublishRequest,
     SubscribeRequest,
     check_producer_id,
     check_stream_id,
     parse_events,
+    parse_list,
+    parse_nothing,
     parse_publish,
     parse_subscribe,
 )
@@ -107,6 +110,11 @@ def test_a_page_holds_what_its_query_says(query: str, request_: EventsRequest) -
     assert parse_events(query) == request_
 
 
+def test_a_page_of_streams_holds_what_its_query_says() -> None:
+    assert parse_list("") == ListRequest(after="", limit=1000)
+    assert parse_list("after=a:b&limit=7") == ListRequest(after="a:b", limit=7)
+
+
 def test_a_page_holds_no_more_by_default_than_it_may() -> None:
     assert parse_events("", max_limit=10) == EventsRequest(limit=10)
 
@@ -147,6 +155,12 @@ def test_a_page_holds_no_more_by_default_than_it_may() -> None:
         (parse_events, "limit=0", "'limit'", "from 1 to 10000"),
         (parse_events, "limit=10001", "'limit'", "from 1 to 10000"),
         (parse_events, "from=now", "'from'", "unknown parameter"),
+        (parse_list, "after=a/b", "'after'", "outside"),
+        (parse_list, "after=", "'after'", "1 to 128 characters"),
+        (parse_list, "limit=0", "'limit'", "from 1 to 1000"),
+        (parse_list, "limit=1001", "'limit'", "from 1 to 1000"),
+        (parse_list, "foo=1", "'foo'", "the parameters are after, limit"),
+        (parse_nothing, "foo=1", "'foo'", "there are none here"),
     ],
 )
 def test_a_bad_parameter_is_named_with_what_is_expected(parse: Parse, query: str, named: str, reason: str) -> None:
@@ -166,6 +180,6 @@ def test_a_bad_parameter_is_named_with_what_is_expected(parse: Parse, query: str
     )
 )
 def test_any_query_is_a_request_or_refused(query: str) -> None:
-    for parse in (parse_subscribe, parse_publish, parse_events):
+    for parse in (parse_subscribe, parse_publish, parse_events, parse_list, parse_nothing):
         with contextlib.suppress(WireError):
             parse(query)

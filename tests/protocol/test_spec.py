@@ -201,6 +201,7 @@ def test_the_table_of_messages_is_that_of_the_types(first_header: str, classes: 
         ("…/subscribe", addresses.SUBSCRIBE_PARAMETERS),
         ("…/publish", addresses.PUBLISH_PARAMETERS),
         ("…/events", addresses.EVENTS_PARAMETERS),
+        ("GET /v1/streams", addresses.LIST_PARAMETERS),
         ("PUT …", addresses.CREATE_PARAMETERS),
     ],
 )
@@ -226,6 +227,8 @@ def test_the_defaults_of_parameters_are_those_of_the_code() -> None:
     }
     for endpoint, values in defaults.items():
         assert _column(f"parameter of `…/{endpoint}`", 2) == values
+    listing = addresses.parse_list("")
+    assert _column("parameter of `GET /v1/streams`", 2) == [_or(listing.after or None, "—"), str(listing.limit)]
 
 
 def _or(value: object, word: str) -> object:

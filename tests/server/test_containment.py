@@ -272,7 +272,7 @@ async def test_a_fault_in_answering_http_is_a_500(
     gateway: Gateway, monkeypatch: pytest.MonkeyPatch, logs: Logs
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(Hub, "list_info", lambda _: 1 / 0)
+        patch.setattr(Hub, "page", lambda *_: 1 / 0)
         it = await RawPeer.connect(gateway.port)
         await it.send(b"GET /v1/streams HTTP/1.1\r\nHost: gateway\r\n\r\n")
         head, body = await it.read_head(), await it.read_rest()

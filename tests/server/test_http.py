@@ -73,6 +73,47 @@ async def test_a_stream_is_created_described_listed_and_closed(gateway: Gateway)
     assert (await ask(gateway, "GET", "/v1/streams/demo")).json()["closed"] is True
 
 
+async def test_streams_come_in_pages_in_the_order_of_their_ids(gateway: Gateway) -> None:
+    for name in ("c", "a", "e", "b:1", "d"):
+        gateway.hub.create(name)
+    listed = []
+    after = ""
+    while page := (await ask(gateway, "GET", f"/v1/streams?limit=2{after}")).json():
+        assert len(page) <= 2
+        listed += [info["id"] for info in page]
+        gateway.hub.close(listed[-1])
+        after = f"&after={listed[-1]}"
+    assert listed == ["a", "b:1", "c", "d", "e"]
+    assert [info["id"] for info in (await ask(gateway, "GET", "/v1/streams?after=bb")).json()] == ["c", "d", "e"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/v1/streams?foo=1", 400),
+        ("GET", "/v1/streams?limit=0", 400),
+        ("GET", "/v1/streams?after=a%20b", 400),
+        ("GET", "/v1/streams/demo?foo=1", 400),
+        ("DELETE", "/v1/streams/demo?foo=1", 400),
+        ("PUT", "/v1/streams/new?foo=1", 400),
+        ("GET", "/v1/streams/demo/events?foo=1", 400),
+        ("GET", "/livez?foo=1", 200),
+        ("GET", "/readyz?foo=1", 200),
+        ("GET", "/metrics?foo=1", 200),
+        ("GET", "/v1/schema.json?foo=1", 200),
+    ],
+)
+async def test_an_unknown_parameter_is_refused_where_streams_are(
+    gateway: Gateway, method: str, path: str, status: int
+) -> None:
+    stream = gateway.hub.create("demo")
+    response = await ask(gateway, method, path)
+    assert response.status_code == status
+    if status != 200:
+        assert_problem(response, status)
+    assert not stream.is_closed
+
+
 @pytest.mark.parametrize("path", ["/livez", "/readyz", "/healthz", "/v1/streams", "/v1/schema.json"])
 async def test_a_route_answers_json_and_hangs_up(gateway: Gateway, path: str) -> None:
     response = await ask(gateway, "GET", path)

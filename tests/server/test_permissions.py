@@ -6,12 +6,14 @@ import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import create_autospec
 
 import httpx
 import pytest
 from websockets.exceptions import InvalidStatus
 
 from gateway.server import Gateway
+from gateway.streams.stream import Stream
 from tests.server.conftest import StartGateway
 from tests.server.minting import bearer, everything, token, write_secret
 from tests.server.peers import consumer, producer, publish, text_delta
@@ -107,6 +109,19 @@ async def test_the_list_shows_what_may_be_seen(guarded: Gateway) -> None:
     assert await listed(subscribe=["demo"]) == ["demo"]
     assert await listed(admin=["demo2"]) == ["demo2"]
     assert await listed(publish=["*"], signal=["*"]) == []
+
+
+async def test_a_list_costs_what_may_be_seen_however_much_else_there_is(
+    guarded: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(20):
+        guarded.hub.create(f"other-{number}")
+    told = create_autospec(Stream.info, side_effect=Stream.info)
+    monkeypatch.setattr(Stream, "info", told)
+    for allowed, cost in (({"publish": ["*"]}, 0), ({"subscribe": ["demo", "none"]}, 1), ({"admin": ["de*"]}, 1)):
+        told.reset_mock()
+        assert (await ask(guarded, "GET", "/v1/streams", allowed)).status_code == 200
+        assert told.call_count == cost
 
 
 async def test_metrics_are_an_operator_s(guarded: Gateway) -> None:
