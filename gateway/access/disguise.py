@@ -24,7 +24,7 @@ MAX_COATINGS: Final = 3
 
 _PEM = re.compile(rb"-----BEGIN [A-Z0-9 ]+-----")
 _SSH = re.compile(  # a name with its length (RFC 4253 §6.6), or a line of it with all that in base64
-    rb"\A\0\0\0.(?:ssh-|ecdsa-|sk-)|(?:ssh-|ecdsa-|sk-)\S+\s+AAAA", re.DOTALL
+    rb"\A\0\0\0.(?:ssh-|ecdsa-|sk-)|(?:ssh-|ecdsa-|sk-)\S{1,64}\s+AAAA", re.DOTALL
 )
 _OF_NO_CODE = re.compile(rb"""\\[nr]|["'\s]""")
 _CODE = re.compile(rb"[A-Za-z0-9+/_-]{32,}")
@@ -43,7 +43,7 @@ _IN_DER: Final = re.compile(
 
 def what_it_seems(content: bytes) -> str | None:
     """What a would-be secret seems to be, in words; None where it may be a secret."""
-    return _look(content, MAX_COATINGS)
+    return _look(content, MAX_COATINGS) if content else None
 
 
 def _look(content: bytes, coatings: int) -> str | None:

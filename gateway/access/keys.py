@@ -74,10 +74,10 @@ def algorithms_of(material: Any) -> tuple[str, ...]:
         BadKey: none: it is too short or of another kind, or seems to be a key that is no secret.
     """
     match material:
-        case bytes() if len(material) < MIN_SECRET:
-            raise BadKey(f"a secret of {len(material)} bytes is too short: {MIN_SECRET} at least")
         case bytes() if (found := what_it_seems(material)) is not None:
             raise BadKey(f"this seems to be {found}, and no secret: {_REMEDY}")
+        case bytes() if len(material) < MIN_SECRET:
+            raise BadKey(f"a secret of {len(material)} bytes is too short: {MIN_SECRET} at least")
         case bytes():
             return tuple(name for name, size in (("HS256", 32), ("HS384", 48), ("HS512", 64)) if len(material) >= size)
         case RSAPublicKey() if material.key_size < MIN_RSA:

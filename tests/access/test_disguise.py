@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PrivateFormat, PublicFormat
 
-from gateway.access.keys import BadKey, parse_key_file
+from gateway.access.keys import BadKey, check_secret, parse_key_file
 from gateway.access.signing import parse_signing_key
 
 RSA = rsa.generate_private_key(65537, 2048)
@@ -61,6 +61,7 @@ BARE: dict[str, bytes] = {
     "half of a key": spki(RSA)[:150],
     "JWK": JWK,
     "JWKs": b"[" + JWK + b"]",
+    "short JWK": b'[{"kty":"oct","k":"AAAA"}]',
     "PEM": spki(RSA, Encoding.PEM),
 }
 """What is a key or a certificate, or holds some."""
@@ -151,6 +152,11 @@ def test_what_is_no_line_of_text_is_no_secret(content: bytes) -> None:
     for parse in (parse_key_file, parse_signing_key):
         with pytest.raises(BadKey, match="one line of printable text"):
             parse(content)
+
+
+def test_a_long_file_is_judged_soon() -> None:
+    with pytest.raises(BadKey, match="one line of printable text"):
+        check_secret(b"ssh-" * 250_000 + b"\n" + b"ssh-rsa " * 1000)
 
 
 @pytest.mark.parametrize(
