@@ -18,7 +18,7 @@ from websockets.typing import Subprotocol
 
 from gateway.access.credentials import is_bearer, split_query
 from gateway.hub import Hub
-from gateway.server.asked import Asked, Step, is_endpoint, offered_subprotocols
+from gateway.server.asked import Asked, Step, offered_subprotocols
 from gateway.server.connection import GatewayConnection
 from gateway.server.crowd import Crowd
 from gateway.server.door import Door
@@ -107,14 +107,14 @@ class Admission:
                 connection.protocol.subprotocol = Subprotocol(name)
                 response.headers["Sec-WebSocket-Protocol"] = name
             return None
-        if response.status_code >= HTTPStatus.BAD_REQUEST and is_endpoint(parse_target(request.path)):
+        if response.status_code >= HTTPStatus.BAD_REQUEST and parse_target(request.path).is_endpoint:
             self._hub.tally.refuse(response.status_code)
         reworded = reword_refusal(response)
         return leave_out_body(reworded or response) if request.method == "HEAD" else reworded
 
     def _answer_http(self, asked: Asked) -> Response | None:
         """Answer plain HTTP; let requests for a stream's two endpoints pass."""
-        if asked.is_endpoint:
+        if asked.target.is_endpoint:
             return None
         site = Site(self._hub, self._not_ready(), self._render_metrics, asked.connection.grant)
         return answer(site, asked.request.method, asked.target)

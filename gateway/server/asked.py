@@ -11,8 +11,6 @@ from websockets.http11 import Request, Response
 from gateway.server.connection import GatewayConnection
 from gateway.server.http import Target
 
-_ENDPOINTS = ("/subscribe", "/publish")
-
 OPEN_PATHS: Final = frozenset({"/livez", "/readyz", "/healthz", "/v1/schema.json"})
 """What anybody may ask for: whether the process is well, and what is in the documentation. Nothing of any stream."""
 
@@ -33,11 +31,6 @@ class Asked(NamedTuple):
     queried: Sequence[str] = ()
 
     @property
-    def is_endpoint(self) -> bool:
-        """Whether it is for one of a stream's two WebSocket endpoints."""
-        return is_endpoint(self.target)
-
-    @property
     def is_open(self) -> bool:
         """Whether anybody may ask for it."""
         return not self.target.stream_id and self.target.tail in OPEN_PATHS
@@ -45,11 +38,6 @@ class Asked(NamedTuple):
 
 Step: TypeAlias = Callable[[Asked], Response | Awaitable[Response | None] | None]
 """Gives a refusal (or, for plain HTTP, the answer), or None, which leaves the request to the next step."""
-
-
-def is_endpoint(target: Target) -> bool:
-    """Whether a path is one of a stream's two WebSocket endpoints."""
-    return bool(target.stream_id) and target.tail in _ENDPOINTS
 
 
 def offered_subprotocols(headers: Headers) -> list[str]:

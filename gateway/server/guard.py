@@ -106,7 +106,7 @@ class Guard:
 
     def check_permission(self, asked: Asked) -> Response | None:
         """Refuse to publish or subscribe where the grant does not allow it; the stream is not even looked for."""
-        if not asked.is_endpoint:
+        if not asked.target.is_endpoint:
             return None
         action = Action.SUBSCRIBE if asked.target.tail == "/subscribe" else Action.PUBLISH
         if asked.connection.grant.may(action, asked.target.stream_id):

@@ -41,6 +41,8 @@ PAGE_BYTES = 1024 * 1024
 
 _ORIGIN = re.compile("https?://[^/?#]+", re.IGNORECASE)  # of a request target in absolute form
 
+_ENDPOINTS = ("/subscribe", "/publish")
+
 _STATUS = {
     ErrorKind.NOT_FOUND: HTTPStatus.NOT_FOUND,
     ErrorKind.INVALID: HTTPStatus.BAD_REQUEST,
@@ -67,6 +69,11 @@ class Target(NamedTuple):
     stream_id: str
     tail: str
     query: str
+
+    @property
+    def is_endpoint(self) -> bool:
+        """Whether it is one of a stream's two WebSocket endpoints."""
+        return bool(self.stream_id) and self.tail in _ENDPOINTS
 
 
 def parse_target(target: str) -> Target:
