@@ -22,7 +22,7 @@ from gateway.server.flood import FloodGuard
 from gateway.server.http import Target, is_upgrade
 from gateway.server.memory import CONNECTION_COST, connection_cost
 from gateway.server.peer import Peer, Renewer
-from gateway.server.sending import HARD_MESSAGE_LIMIT, SendingConnection
+from gateway.server.sending import HARD_MESSAGE_LIMIT, Hold, SendingConnection
 from gateway.server.splitter import OTHER, FrameSplitter
 from gateway.server.turnstile import Turnstile
 from protocol import framing
@@ -141,7 +141,7 @@ class GatewayConnection(SendingConnection):
             else:
                 self._receive(data, self.peer)
                 if self.paused:  # it must not ask for more answers until it has taken these
-                    self.hold_reading("unread answers")
+                    self.hold_reading(Hold.UNREAD_ANSWERS)
         except Exception:  # noqa: BLE001 - the loop would end the connection, though without a word
             self.fail()
 

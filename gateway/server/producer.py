@@ -11,6 +11,7 @@ from gateway.hub.hub import Hub
 from gateway.server.connection import GatewayConnection
 from gateway.server.containment import contained
 from gateway.server.rate import TokenBucket
+from gateway.server.sending import Hold
 from gateway.streams.acking import AckPacer
 from gateway.streams.producers import Pen, Verdict
 from gateway.streams.stream import Stream
@@ -139,7 +140,7 @@ class Producer:
             place, item = self._items.popleft()
             if not self._take(place, item):
                 return
-        self._connection.release_reading("no room")
+        self._connection.release_reading(Hold.NO_ROOM)
 
     def _take(self, place: str, item: bytes | Raw | Event) -> bool:
         """Append one item; False when it has to wait, which puts it back."""
@@ -205,7 +206,7 @@ class Producer:
 
     def _wait(self, place: str, event: Event) -> None:
         self._items.appendleft((place, event))
-        self._connection.hold_reading("no room")
+        self._connection.hold_reading(Hold.NO_ROOM)
         self.channel.wait_for_room(self)
 
     def _append(self, event: Event) -> None:

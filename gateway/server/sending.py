@@ -6,6 +6,7 @@ What the gateway sends is framed already and goes straight to the transport; the
 from __future__ import annotations
 
 import asyncio
+from enum import Enum, auto
 from typing import Any
 
 from websockets.asyncio.server import ServerConnection
@@ -31,6 +32,16 @@ HARD_MESSAGE_LIMIT = 1024 * 1024
 
 DEAFENING = frozenset({ProblemCode.RATE_LIMITED, ProblemCode.OVERLOADED})
 """Problems of a peer that takes up too much, by what it sends or by what of it is not whole yet: no more is read."""
+
+
+class Hold(Enum):
+    """Why nothing is read from a socket for a while."""
+
+    NO_ROOM = auto()
+    """What was read last waits for a `block` consumer."""
+
+    UNREAD_ANSWERS = auto()
+    """The peer does not take what it is told."""
 
 
 class SendingConnection(ServerConnection):
@@ -62,7 +73,7 @@ class SendingConnection(ServerConnection):
         self.is_finished = False
         self.is_deaf = False
         self.pinged_at: float | None = None
-        self._reading_held_by: set[str] = set()
+        self._reading_held_by: set[Hold] = set()
         self._close_timer: asyncio.TimerHandle | None = None
         self._moved_at = 0.0  # when a stalled socket last took a byte
         self._taken = 0  # what its peer had taken then, or when it was pinged
@@ -205,7 +216,7 @@ class SendingConnection(ServerConnection):
         self._taken = progress.taken
         return progress.is_behind and progress.taken > before
 
-    def hold_reading(self, reason: str) -> None:
+    def hold_reading(self, reason: Hold) -> None:
         """Read no more from the socket until every reason for it is gone, or the connection ends."""
         if self.is_finished or self.transport.is_closing():
             return
@@ -213,9 +224,9 @@ class SendingConnection(ServerConnection):
             self.transport.pause_reading()
         self._reading_held_by.add(reason)
 
-    def release_reading(self, reason: str) -> None:
+    def release_reading(self, reason: Hold) -> None:
         """One reason not to read is gone."""
-        if reason in self._reading_held_by:
+        if self._reading_held_by and reason in self._reading_held_by:
             self._reading_held_by.discard(reason)
             if not self._reading_held_by and not self.transport.is_closing():
                 self.transport.resume_reading()
@@ -236,7 +247,7 @@ class SendingConnection(ServerConnection):
     def resume_writing(self) -> None:
         """The write buffer has drained."""
         super().resume_writing()
-        self.release_reading("unread answers")
+        self.release_reading(Hold.UNREAD_ANSWERS)
         if self.peer is not None:
             self.peer.resume()
 
