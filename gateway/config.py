@@ -39,7 +39,7 @@ class ConfigError(DeltawireError):
 
 
 class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """All settings with their defaults; the reason for each number is in its description."""
+    """All settings with their defaults. Numbers that were measured or weighed have their reasons beside them."""
 
     # Listening
 

@@ -247,7 +247,7 @@ class LocalStream:
                 while not self._stream.has_room and not self._stream.is_closed:
                     await self._wait_for_room()
         except TimeoutError:
-            detail = f"no room within {timeout} s: a consumer of policy 'block' is not keeping up"
+            detail = f"no room within {timeout:g} s: a consumer of policy 'block' is not keeping up"
             raise StreamError(ErrorKind.FULL, "send", self.id, detail) from None
         return self.send_nowait(data)
 

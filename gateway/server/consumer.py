@@ -257,7 +257,7 @@ class Consumer:
             and stalled_for >= settings.block_timeout
             and self.subscription.is_full
         ):
-            self._disconnect(f"held producers up for block_timeout ({settings.block_timeout} s)")
+            self._disconnect(f"held producers up for block_timeout ({settings.block_timeout:g} s)")
         elif stalled_for >= settings.send_timeout:
             self._connection.give_up(f"its socket accepted nothing for send_timeout ({settings.send_timeout:g} s)")
         else:

@@ -64,7 +64,6 @@ class Stream:
         "_views",
         "blocking",
         "closed_at",
-        "consumers",
         "counters",
         "created_at",
         "end_reason",
@@ -101,7 +100,6 @@ class Stream:
         self._extra = 0  # bytes of producers and leases, as last counted
         self.watcher: MessageWatcher | None = None
         self.publishing = 0  # connections
-        self.consumers = 0  # subscriptions
         self.measure_at = 0.0  # monotonic seconds; whoever measures says when next, a message's begin or end says now
         self.counters = Counters()
         self.created_at = now
@@ -116,6 +114,11 @@ class Stream:
     def is_closed(self) -> bool:
         """Whether it takes no more events."""
         return self.end_reason is not None
+
+    @property
+    def consumers(self) -> int:
+        """How many follow it."""
+        return len(self._subscriptions)
 
     @property
     def is_idle(self) -> bool:
@@ -268,7 +271,7 @@ class Stream:
                 interval where the policy folds nothing; `overloaded`, there are `max_consumers`.
         """
         limit = self.settings.max_consumers
-        if len(self._subscriptions) >= limit:
+        if self.consumers >= limit:
             raise _crowded(f"this stream has {limit} consumers (max_consumers)")
         policy = request.policy or self.settings.policy
         self.settings.check_policy(policy)
@@ -293,7 +296,6 @@ class Stream:
         )
         view.readers += 1
         self._subscriptions[subscription] = None
-        self.consumers += 1
         if policy is Policy.BLOCK:
             self.blocking.add(subscription)
         self.last_active_at = now
@@ -304,7 +306,6 @@ class Stream:
         if subscription not in self._subscriptions:
             return
         del self._subscriptions[subscription]
-        self.consumers -= 1
         self.blocking.remove(subscription)
         view = subscription.view
         view.readers -= 1

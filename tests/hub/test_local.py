@@ -134,8 +134,8 @@ async def test_send_raises_full_when_its_timeout_ends(stream: LocalStream) -> No
     async with stream.subscribe(blocking(1)) as slow:
         await catch_up(slow, stream)
         await stream.send(TextDelta("a"))
-        with pytest.raises(StreamError, match="block") as error:
-            await stream.send(TextDelta("b"), timeout=0.01)
+        with pytest.raises(StreamError, match=r"no room within 0\.0123457 s: .*'block'") as error:
+            await stream.send(TextDelta("b"), timeout=0.0123456789)
         assert is_full(error.value)
         assert not stream._hub.channel(stream._stream)._waiting
     assert await stream.send(TextDelta("c"), timeout=0.01) == 3

@@ -182,11 +182,12 @@ async def test_block_releases_producers_when_its_consumer_leaves(start_gateway: 
 
 
 async def test_block_timeout_closes_4000_and_releases_producers(start_gateway: StartGateway) -> None:
-    gateway = await start_gateway(block_timeout=0.1)
+    gateway = await start_gateway(block_timeout=0.1234567)
     async with stalled(gateway, "policy=block&buffer=5") as slow, producer(gateway) as writing:
         await writing.say(*(text_delta("x") for _ in range(50)))
         await writing.read_until("ack", seq=slow.cursor + 50)
         messages, code = await slow.raw.read_ending()
+    assert "block_timeout (0.123457 s)" in messages[-1]["message"], "in as many digits as a person reads"
     assert (messages[-1]["code"], messages[-1]["resume_after"], code) == ("slow_consumer", slow.cursor, 4000)
 
 
