@@ -8,6 +8,7 @@ import sys
 CALMED = """
 import gc
 from contextlib import ExitStack
+import gateway.cli.serve
 from gateway.cli.collector import THRESHOLDS, calm
 before = gc.get_threshold()
 stack = ExitStack()
