@@ -52,7 +52,7 @@ check: setup  ## lint, formatting, types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-hardening: setup  ## attack a running gateway, and see what its neighbours notice: QUICK=1, ONLY=door,wire,masses,still
+hardening: setup  ## attack a running gateway, and see what its neighbours notice: QUICK=1, ONLY=door,wire,masses,reading,still
 	$(BIN)/python -m scripts.hardening $(if $(QUICK),--quick) $(call flag,only)
 
 clean:  ## remove what the other targets made

@@ -11,8 +11,8 @@ from typing import cast
 import pytest
 
 from protocol.codes import CloseCode, ProblemCode
-from scripts.hardening import answers, at_the_door, in_masses, on_the_wire, standing_still
-from scripts.hardening.__main__ import Bench, Times
+from scripts.hardening import answers, on_the_wire
+from scripts.hardening.__main__ import KINDS, Bench, Times
 from scripts.hardening.attack import Attack, Target
 from scripts.hardening.guarded import Guarded
 from scripts.hardening.judging import LATE, Found, judge
@@ -22,7 +22,7 @@ from tests.running import run_script
 
 SPEC = (ROOT / "protocol" / "SPEC.md").read_text(encoding="utf-8")
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
-ATTACKS = [*at_the_door.ATTACKS, *on_the_wire.ATTACKS, *in_masses.ATTACKS, *standing_still.ATTACKS]
+ATTACKS = [it for kind in KINDS.values() for it in kind]
 
 PAGE = (ROOT / "tests" / "HARDENING.md").read_text(encoding="utf-8")
 

@@ -3,8 +3,9 @@
 The gateway is a process as an operator starts it, with authentication and lower limits. The neighbours are another
 process: a producer and consumers of every policy, whose events carry when they were due. For each attack a line says
 what the attempts were answered, how long the neighbours waited for their events beside a quiet run, whether they lost
-any, and whether newcomers got in meanwhile. All at once comes last, and is judged by how long neighbours waited, too.
-What may be the doing of a busy machine is played once more, in a line of its own, before it counts as a failure.
+any, and whether newcomers got in meanwhile. Those that read much, and all at once, which comes last, are judged by how
+long neighbours waited, too. What may be the doing of a busy machine is played once more, in a line of its own, before
+it counts as a failure.
 
     python -m scripts.hardening [--quick] [--only frames,floods]
 
@@ -14,6 +15,6 @@ What may be the doing of a busy machine is played once more, in a line of its ow
 - `hostile` — a connection that does what it likes; `frames` — what it sends
 - `answers` — how attempts end, and which ends are documented
 - `attack` — what an attack is; `judging` — what must not have come of it
-- `at_the_door`, `on_the_wire`, `in_masses`, `standing_still` — the attacks
+- `at_the_door`, `on_the_wire`, `in_masses`, `reading_much`, `standing_still` — the attacks
 - `together` — all at once
 """

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import uvloop
 
-from scripts.hardening import at_the_door, in_masses, on_the_wire, standing_still
+from scripts.hardening import at_the_door, in_masses, on_the_wire, reading_much, standing_still
 from scripts.hardening.attack import STREAM, Attack, ShutOutError, Target
 from scripts.hardening.guarded import Guarded, guarded
 from scripts.hardening.hostile import NoAnswerError
@@ -28,6 +28,7 @@ KINDS = {
     "door": at_the_door.ATTACKS,
     "wire": on_the_wire.ATTACKS,
     "masses": in_masses.ATTACKS,
+    "reading": reading_much.ATTACKS,
     "still": standing_still.ATTACKS,
 }
 

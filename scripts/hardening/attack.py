@@ -107,6 +107,8 @@ class Attack(NamedTuple):
     is_timed: bool = False
 
 
-def attack(name: str, *expected: str, is_repeated: bool = True, shuts_out: bool = False) -> Callable[[Play], Attack]:
+def attack(
+    name: str, *expected: str, is_repeated: bool = True, shuts_out: bool = False, is_timed: bool = False
+) -> Callable[[Play], Attack]:
     """Make an attack of its attempts; arguments as for `Attack`."""
-    return lambda play: Attack(name, play, frozenset(expected), is_repeated, shuts_out)
+    return lambda play: Attack(name, play, frozenset(expected), is_repeated, shuts_out, is_timed)
