@@ -47,7 +47,7 @@ RATE = 200.0
 """Events a second of each producer; an event has 400 bytes in the mean."""
 
 MESSAGE_LENGTH = 40
-"""Events of a message: short enough that most begin and end between two faults, and can be proven."""
+"""Events of a message: short enough that most begin and end between two faults; those that overlap have no digest."""
 
 SLOW_RATE = 20_000.0
 """Bytes a second towards a slow consumer: an eighth of what its stream brings."""
