@@ -146,7 +146,7 @@ def prepare() -> None:
     "--scenarios", "named", callback=choose_scenarios, default="", help="Letters, such as A,C; all by default."
 )
 @click.option("--peers", default="", help="Names, such as NATS,Nchan, or none; all that are installed by default.")
-@click.option("--base", default="", help="Compare with this git revision of the gateway, in place of peers.")
+@click.option("--base", default="", help="Compare with this git revision; beside peers only if they are named.")
 @click.option("--rounds", type=click.IntRange(1), help="Rounds: 3, or 1 with --quick.")
 @click.option("--seconds", type=float, help="Seconds a run counts: 4, or 1 with --quick.")
 @click.option("--part", type=float, help="Part of all sizes, to try things out; the figures mean nothing then.")
@@ -169,9 +169,10 @@ def main(**values: Any) -> None:
                 base = stack.enter_context(checked_out(options.base, is_authenticating=options.auth))
             except OSError as error:
                 raise click.ClickException(str(error)) from None
-        others = [base] if base and not options.peers else find_peers(options.wanted_peers)
+        others = find_peers(options.wanted_peers) if options.peers or base is None else []
+        systems = [Deltawire(is_authenticating=options.auth), *([base] if base else []), *others]
         results = Results()
-        measure_all(results, options, [Deltawire(is_authenticating=options.auth), *others])
+        measure_all(results, options, systems)
         is_good = judge_all(results, options, base) and not results.failures
     if options.json_file:
         write_json(options.json_file, results, options.effort)
