@@ -54,22 +54,27 @@ CROWDED = """
 import asyncio, asyncio.constants, os, resource, sys
 from gateway.config import Settings
 from gateway.server import Gateway
+from tests.server.waiting import eventually
 
 asyncio.constants.ACCEPT_RETRY_DELAY = 0.5
 
 async def main():
     failures = []
-    asyncio.get_running_loop().set_exception_handler(lambda _, context: failures.append(context["message"]))
+    failed = asyncio.Event()
+
+    def note(_, context):
+        failures.append(context["message"])
+        failed.set()
+
+    asyncio.get_running_loop().set_exception_handler(note)
     async with Gateway(Settings(port=0, drain_timeout=0)) as gateway:
         limits = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 5, limits[1]))
         print(gateway.port, flush=True)
-        while not failures:
-            await asyncio.sleep(0.001)
+        await failed.wait()
         print(len(failures), set(failures), flush=True)
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
-        while len(gateway._door) < 40:
-            await asyncio.sleep(0.001)
+        await eventually(lambda: len(gateway._door) == 40)
         print("recovered", flush=True)
 
 asyncio.run(main())
