@@ -7,7 +7,7 @@
 - `guard` — who may connect, what they may do, and for how long
 - `descriptors` — as many connections as the system allows
 - `connection` — one WebSocket without task or queue: frames in by callback; `sending` — frames out already framed, the
-  close, and patience with the peer; `peer` — what it serves
+  close, and patience with the peer; `replying` — what its request is answered; `peer` — what it serves
 - `turnstile` — a slice of each turn for thousands that hang up at once, another for all that have much to read
 - `progress` — what a peer has taken of what it was sent
 - `splitter` — a client's frames, cut out of what its socket brought

@@ -62,6 +62,7 @@ class Admission:
             guard.identify,
             crowd.check_token,
             guard.check_permission,
+            crowd.check_memory_for_answer,
             self._answer_http,
             check_method,
             check_upgrade,

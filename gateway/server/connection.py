@@ -15,14 +15,15 @@ from websockets.frames import CLOSE, DATA_OPCODES, TEXT, Frame
 from websockets.protocol import CLOSED, CONNECTING, Event
 
 from gateway.access import EVERYTHING
-from gateway.metrics.tally import Tally
+from gateway.hub import Hub
 from gateway.server.containment import contained
 from gateway.server.door import Door
 from gateway.server.flood import FloodGuard
 from gateway.server.http import Target, is_upgrade
-from gateway.server.memory import CONNECTION_COST, connection_cost
+from gateway.server.memory import connection_cost
 from gateway.server.peer import Peer, Renewer
-from gateway.server.sending import HARD_MESSAGE_LIMIT, Hold, SendingConnection
+from gateway.server.replying import ReplyingConnection
+from gateway.server.sending import HARD_MESSAGE_LIMIT, Hold
 from gateway.server.splitter import OTHER, FrameSplitter
 from gateway.server.turnstile import Turnstile
 from protocol import framing
@@ -36,42 +37,42 @@ MAX_AGENT = 100
 """Characters of a peer's `User-Agent` that are logged."""
 
 
-class GatewayConnection(SendingConnection):
+class GatewayConnection(ReplyingConnection):
     """One peer's connection.
 
     Args:
         accepted: where it enters itself when its socket is let in, before its request.
-        tally: where what happens to it is counted.
+        hub: where what happens to it, and what it costs, is counted.
         renewer: judges tokens that come on it.
         door: where its socket is let in, or refused.
         leaving: where it waits to be taken leave of when its peer hangs up.
+        replying: where it waits for its turn when it has a long answer to send.
         args: as the library gives them.
         kwargs: likewise.
 
     Attributes:
         target: what it asked for, once it is admitted.
         flood_guard: judges what its peer sends, once it is admitted.
-        cost: bytes it takes while it holds nothing.
         grant: what its peer may do; `grant.key` tells holders of tokens apart, and is empty without authentication.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - what a gateway has for its connections
         self,
         accepted: WeakSet[GatewayConnection],
-        tally: Tally,
+        hub: Hub,
         renewer: Renewer,
         door: Door,
         leaving: Turnstile,
+        replying: Turnstile,
         *args: Any,
         **kwargs: Any,
     ) -> None:
-        super().__init__(tally, *args, **kwargs)
+        super().__init__(replying, hub, *args, **kwargs)
         self._accepted = accepted
         self._renewer = renewer
         self._door = door
         self._leaving = leaving
         self.target = Target("", "", "")
-        self.cost = CONNECTION_COST
         self.grant = EVERYTHING
         self.flood_guard: FloodGuard | None = None
         self._used_at = self.last_heard  # when a message came, or the connection
@@ -81,7 +82,6 @@ class GatewayConnection(SendingConnection):
 
     def admitted(self) -> None:
         """Its handshake is over."""
-        self.cost = self.cost_of(self.target)
         host, port, *_ = self.transport.get_extra_info("peername") or ("", 0)
         self.record.opened(
             "consumer" if self.target.tail == "/subscribe" else "producer",
@@ -112,6 +112,18 @@ class GatewayConnection(SendingConnection):
         """End a connection that nobody has used for so many seconds: no message of its peer, nothing on its stream."""
         if self.peer is not None and now - max(self._used_at, self.peer.stream.last_active_at) >= timeout:
             self.peer.end(ProblemCode.IDLE, f"nothing was sent or received for idle_timeout ({timeout:g} s)")
+
+    @property
+    def may_be_shed(self) -> bool:
+        """Whether ending it frees what it holds: it serves a peer, or has an answer to send."""
+        return self.is_replying or (self.peer is not None and not self.is_finished)
+
+    def shed(self, why: str) -> None:
+        """End it, as there is no memory for what it holds."""
+        if self.peer is not None:
+            self.peer.end(ProblemCode.OVERLOADED, f"{why}: try again later")
+        else:
+            self.give_up(why)
 
     # Receiving
 
@@ -170,6 +182,8 @@ class GatewayConnection(SendingConnection):
     @property
     def held_bytes(self) -> int:
         """What it costs now, with what it has yet to send and what it has not understood yet."""
+        if self.is_replying:
+            return self.cost + self.reserved
         held = self.cost + self.transport.get_write_buffer_size() + self._splitter.held_bytes
         if self._fragments is not None:
             held += len(self._fragments)
@@ -211,7 +225,9 @@ class GatewayConnection(SendingConnection):
     @contained
     def _take_leave(self) -> None:
         """End a connection whose peer has hung up: what it has yet to take must not keep its socket for ever."""
-        if self.protocol.state is CLOSED:  # its socket was lost meanwhile
+        if (
+            self.protocol.state is CLOSED or self.half_closes()
+        ):  # its socket was lost meanwhile; or waits for its answer
             return
         if self.peer is not None and not self.is_finished:
             self.peer.settle()
@@ -258,6 +274,7 @@ class GatewayConnection(SendingConnection):
         One that nobody serves yet is left at once: its handshake must not go on.
         """
         self.is_finished = True
+        self.forget_reply()
         self._door.leave(self)
         if self.peer is None:
             self._end(exc)
@@ -269,6 +286,7 @@ class GatewayConnection(SendingConnection):
         """Leave nothing behind but a record."""
         super().connection_lost(exc)
         self._accepted.discard(self)
+        self.vacate()
         self.stop_waiting()
         peer, self.peer = self.peer, None
         account = {}

@@ -11,6 +11,7 @@ from gateway.server.asked import Asked
 from gateway.server.door import host_of, respond_refusal
 from gateway.server.forwarding import Proxies, limited_address
 from gateway.server.limits import Limits, Refusal
+from gateway.server.replying import REPLY_COST
 
 
 class Crowd:
@@ -41,8 +42,18 @@ class Crowd:
 
     def check_memory(self, asked: Asked) -> Response | None:
         """Refuse everybody while there is no memory for one more."""
+        cost = asked.connection.cost_of(asked.target)
+        if (refusal := self._check_room(cost)) is None:
+            asked.connection.occupy(cost)
+        return refusal
+
+    def check_memory_for_answer(self, asked: Asked) -> Response | None:
+        """Refuse who asks for what may be long, while there is no memory for it."""
+        return self._check_room(REPLY_COST) if asked.target.may_be_long else None
+
+    def _check_room(self, needed: int) -> Response | None:
         manager = self._hub.manager
-        if manager.make_room(self._hub.now(), asked.connection.cost_of(asked.target)):
+        if manager.make_room(self._hub.now(), needed):
             return None
         detail = f"memory_limit ({manager.memory_limit} bytes) is reached and every stream is in use"
         return _respond(Refusal(HTTPStatus.SERVICE_UNAVAILABLE, detail))

@@ -84,7 +84,7 @@ class Gateway:
         self._door = Door(self.settings, self._tls, self._limits, self._proxies, self.hub)
         self._exposition = Exposition(self.hub, self._accepted, self._door)
         crowd = Crowd(self.hub, self._limits, self._proxies)
-        self._rounds = Rounds(self.settings, self.hub, self._guard, self._door, self._connections)
+        self._rounds = Rounds(self.settings, self.hub, self._guard, self._door, self._accepted)
         self._admission = Admission(self._guard, self.hub, self._exposition.render, self._door, crowd)
         self._changed = asyncio.Event()  # a connection is gone
 
@@ -114,7 +114,7 @@ class Gateway:
             process_response=self._admission.conclude,
             compression=None,  # deltas are too short to gain, and it would cost every consumer its own bytes
             server_header=None,
-            open_timeout=self.settings.handshake_timeout,
+            open_timeout=None,  # the door sees to it, as to everything before a request is there
             ping_interval=None,  # `Rounds` keeps alive without a task per connection
             close_timeout=CLOSE_TIMEOUT,
             max_size=HARD_MESSAGE_LIMIT,
@@ -122,7 +122,7 @@ class Gateway:
             logger=_quiet_logger(),
             create_connection=cast(
                 "type[ServerConnection]",
-                partial(GatewayConnection, self._accepted, self.hub.tally, self._guard, self._door, leaving),
+                partial(GatewayConnection, self._accepted, self.hub, self._guard, self._door, leaving, self._reading),
             ),  # it is called
             **where,
         )

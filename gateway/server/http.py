@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from http import HTTPStatus
+from itertools import chain
 from typing import Any, Final, NamedTuple
 from urllib.parse import unquote
 
@@ -38,6 +39,9 @@ NDJSON_TYPE: Final = "application/x-ndjson"
 
 PAGE_BYTES = 1024 * 1024
 """Bytes a page of events holds at most, beside its first event."""
+
+PIECE: Final = 64 * 1024
+"""Bytes of a body that are made and sent at a time, about."""
 
 _ORIGIN = re.compile("https?://[^/?#]+", re.IGNORECASE)  # of a request target in absolute form
 
@@ -75,6 +79,11 @@ class Target(NamedTuple):
         """Whether it is one of a stream's two WebSocket endpoints."""
         return bool(self.stream_id) and self.tail in _ENDPOINTS
 
+    @property
+    def may_be_long(self) -> bool:
+        """Whether the answer over plain HTTP is as long as what the streams hold allows."""
+        return self.tail == ("/events" if self.stream_id else PREFIX)
+
 
 def parse_target(target: str) -> Target:
     """The parts of a request target; the scheme and host of one in absolute form say nothing (RFC 9112 §3.2.2)."""
@@ -92,8 +101,40 @@ def respond(status: HTTPStatus, body: bytes, content_type: str, **headers: str) 
     return Response(status.value, status.phrase, fields, body)
 
 
+class LongResponse(Response):
+    """A whole answer whose body is made while it is sent.
+
+    Args:
+        content_type: of the body.
+        pieces: the body, none of them empty.
+    """
+
+    def __init__(self, content_type: str, pieces: Iterator[bytes]) -> None:
+        fields = Headers({"Content-Type": content_type, "Connection": "close"})
+        super().__init__(HTTPStatus.OK.value, HTTPStatus.OK.phrase, fields, b"")
+        self.pieces = pieces
+
+
+def pieces_of(response: Response, protocol: str) -> tuple[Iterator[bytes], bool]:
+    """The body of an answer, to be sent a piece at a time, and whether each is to be sent as a chunk.
+
+    Args:
+        response: the answer, whose headers are made to say how its body ends.
+        protocol: the version of HTTP it was asked for in; what is older than chunks ends with the connection.
+    """
+    if not isinstance(response, LongResponse):
+        body = bytes(response.body)
+        return (body[at : at + PIECE] for at in range(0, len(body), PIECE)), False
+    is_chunked = protocol != "HTTP/1.0"
+    if is_chunked:
+        response.headers["Transfer-Encoding"] = "chunked"
+    return response.pieces, is_chunked
+
+
 def leave_out_body(response: Response) -> Response:
     """The answer to HEAD: that to GET, its `Content-Length` too, but for the body (RFC 9110 §9.3.2)."""
+    if isinstance(response, LongResponse):  # whose length nobody knows
+        return Response(response.status_code, response.reason_phrase, response.headers)
     response.body = b""
     return response
 
@@ -210,17 +251,27 @@ def _close(site: Site, target: Target) -> Response:
 
 def _events(site: Site, target: Target) -> Response:
     request = parse_events(target.query)
-    log = site.hub.manager.get(target.stream_id).log
-    return respond(HTTPStatus.OK, _page(log, request.after, request.limit), NDJSON_TYPE)
+    pieces = _page(site.hub.manager.get(target.stream_id).log, request.after, request.limit)
+    first, second = next(pieces, b""), next(pieces, b"")
+    if not second:
+        return respond(HTTPStatus.OK, first, NDJSON_TYPE)
+    return LongResponse(NDJSON_TYPE, chain((first, second), pieces))
 
 
-def _page(log: Log, after: int, limit: int) -> bytes:
-    """Held events after a position as lines of JSON; at most `limit` of them and about `PAGE_BYTES`."""
+def _page(log: Log, after: int, limit: int) -> Iterator[bytes]:
+    """Held events after a position as lines of JSON; at most `limit` of them and about `PAGE_BYTES`.
+
+    It ends early, which a page may, where an event goes that was to follow.
+    """
     cursor = max(after, log.floor - 1)
     if cursor >= log.head:
-        return b""
-    batch = View(log, JSON, None).raw(cursor, min(cursor + limit, log.head), PAGE_BYTES)
-    return b"".join(payload + b"\n" for payload in payloads(batch.data))
+        return
+    upto = min(cursor + limit, log.furthest_within(cursor, PAGE_BYTES))
+    view = View(log, JSON, None)
+    while log.floor - 1 <= cursor < upto:
+        batch = view.raw(cursor, upto, PIECE)
+        cursor = batch.last
+        yield b"".join(payload + b"\n" for payload in payloads(batch.data))
 
 
 def _schema(_site: Site, _target: Target) -> Response:

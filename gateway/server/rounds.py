@@ -16,7 +16,6 @@ from gateway.server.connection import GatewayConnection
 from gateway.server.door import Door
 from gateway.server.guard import Guard, end_expired, has_expired
 from gateway.server.memory import HEADROOM, choose
-from protocol.codes import ProblemCode
 
 SLICE: Final = 256
 """Connections looked at in one turn of the loop: a millisecond."""
@@ -70,6 +69,7 @@ class Rounds:
             if has_expired(connection, self._guard.now):
                 self._hub.flush()  # what came while the token was good is acknowledged
                 end_expired(connection)
+            connection.give_up_stalled_reply(now, settings.send_timeout)
             is_alive = connection.keep_alive(now, settings.ping_interval, settings.ping_timeout)
             if is_alive and settings.idle_timeout:
                 connection.end_if_idle(now, settings.idle_timeout)
@@ -83,10 +83,10 @@ class Rounds:
         headroom = int(manager.memory_limit * HEADROOM)
         if manager.make_room(now, headroom):
             return
-        holdings = [(it.cost, it.held_bytes - it.cost, it) for it in self._connections if not it.is_finished]
+        holdings = [(it.cost, it.held_bytes - it.cost, it) for it in self._connections if it.may_be_shed]
         for connection in choose(holdings, manager.bytes + headroom - manager.memory_limit):
             connection.record.log.warning("connection.shed", held=connection.held_bytes, limit=manager.memory_limit)
-            if connection.peer is not None:
-                why = f"memory_limit ({manager.memory_limit} bytes) is reached, and this connection holds much of it"
-                connection.peer.end(ProblemCode.OVERLOADED, f"{why}: try again later")
+            connection.shed(
+                f"memory_limit ({manager.memory_limit} bytes) is reached, and this connection holds much of it"
+            )
         manager.elsewhere = sum(connection.held_bytes for connection in self._connections)

@@ -13,7 +13,7 @@ from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import PayloadTooBig
 from websockets.protocol import OPEN, SEND_EOF
 
-from gateway.metrics.tally import Tally
+from gateway.hub import Hub
 from gateway.server.containment import contained
 from gateway.server.http import respond_unreadable
 from gateway.server.peer import Peer
@@ -48,7 +48,7 @@ class SendingConnection(ServerConnection):
     """The side of a connection that sends.
 
     Args:
-        tally: where what happens to it is counted.
+        hub: where what happens to it, and what it costs, is counted.
         args: as the library gives them.
         kwargs: likewise.
 
@@ -61,12 +61,17 @@ class SendingConnection(ServerConnection):
         pinged_at: monotonic seconds at which it was pinged, as long as nothing came since.
         is_finished: nothing is sent any more.
         is_deaf: its peer said too much: nothing more of it is heard.
+        cost: bytes it takes while it holds nothing; 0 as long as it is one of those that `max_handshakes` bounds.
+        reserved: bytes set aside for an answer, as long as it is being sent.
     """
 
-    def __init__(self, tally: Tally, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, hub: Hub, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.tally = tally
-        self.record = Record(tally)
+        self._manager = hub.manager
+        self.tally = hub.tally
+        self.record = Record(hub.tally)
+        self.cost = 0
+        self.reserved = 0
         self.codec: Codec = JSON
         self.peer: Peer | None = None
         self.last_heard = self.loop.time()
@@ -77,6 +82,23 @@ class SendingConnection(ServerConnection):
         self._close_timer: asyncio.TimerHandle | None = None
         self._moved_at = 0.0  # when a stalled socket last took a byte
         self._taken = 0  # what its peer had taken then, or when it was pinged
+
+    def occupy(self, cost: int, reserved: int = 0) -> None:
+        """Count what it takes from now on; at once, as many may come before the next round of all connections.
+
+        Args:
+            cost: bytes, while it holds nothing.
+            reserved: bytes for what it is about to hold.
+        """
+        self.vacate()
+        self.cost = cost
+        self.reserved = reserved
+        self._manager.elsewhere += cost + reserved
+
+    def vacate(self) -> None:
+        """It takes nothing any more."""
+        self._manager.elsewhere -= self.cost + self.reserved
+        self.cost = self.reserved = 0
 
     def give_up(self, why: str) -> None:
         """Abort the socket of a peer that does nothing any more."""

@@ -74,7 +74,7 @@ class StreamManager:
 
     @elsewhere.setter
     def elsewhere(self, held: int) -> None:
-        self._elsewhere = held
+        self._elsewhere = max(held, 0)  # who gives back may have been counted while it held more or less
         self._measure()
 
     def _measure(self) -> None:
