@@ -11,8 +11,9 @@ from msgspec import Raw
 
 from protocol.events import MAX_NESTING
 
-DECODE_ERRORS: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
-"""Every way msgspec refuses a payload."""
+DECODE_ERRORS: Final = (msgspec.MsgspecError, ValueError, OverflowError, RecursionError)
+"""Every way msgspec refuses a payload. Some come from Python's own constructors: `UnicodeDecodeError` for text that is
+not UTF-8, `ValueError` for a MessagePack timestamp past the year 9999."""
 
 _NAMED_LEVELS = 3
 """How deep fields have names of this protocol: `$.data.data` is the deepest path."""
@@ -46,10 +47,10 @@ class Explainer:
         """
         if not payload.strip():
             return "empty message"
-        if isinstance(error, UnicodeDecodeError):
-            return f"invalid UTF-8: {error.reason} at byte {error.start} of a string - at `{self._locate(payload)}`"
         if isinstance(error, RecursionError):
             return f"nested deeper than {MAX_NESTING} levels"
+        if not isinstance(error, msgspec.MsgspecError):
+            return f"{_explain_value(error)} - at `{self._locate(payload)}`"
         reason = str(error)
         if reason.startswith("Invalid value") and reason.endswith("at `$.type`"):
             return _explain_type(reason, known)
@@ -77,6 +78,13 @@ class Explainer:
         except DECODE_ERRORS:
             return False
         return True
+
+
+def _explain_value(error: Exception) -> str:
+    """A reason about a value that Python has no object for."""
+    if isinstance(error, UnicodeDecodeError):
+        return f"invalid UTF-8: {error.reason} at byte {error.start} of a string"
+    return f"invalid value: {error}"
 
 
 def _explain_type(reason: str, known: str) -> str:

@@ -40,7 +40,7 @@ class Consumer:
         connection: where it is.
         subscription: what it reads.
         reading: where it waits for its turn when it has much to read, as all consumers of its gateway do.
-        chosen: the policy it asked for; None left that to the stream.
+        chosen: the policy its token must allow; None for one that the stream decided, and that is over nobody else.
     """
 
     __slots__ = (

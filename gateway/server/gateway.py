@@ -39,6 +39,7 @@ from protocol.addresses import check_stream_id, parse_publish, parse_subscribe
 from protocol.codec import CODECS, JSON
 from protocol.codes import ProblemCode
 from protocol.errors import StreamError, WireError
+from protocol.messages import Policy
 
 WRITE_LIMIT = 32 * 1024
 """Bytes in a connection's own write buffer at which it stops accepting, so that a lag shows in the cursor."""
@@ -188,13 +189,14 @@ class Gateway:
 
     def _start_consumer(self, connection: GatewayConnection, target: Target) -> None:
         request = parse_subscribe(target.query)
-        if not connection.grant.may_choose(request.policy):
-            raise WireError(ProblemCode.FORBIDDEN, f"the token does not allow policy {request.policy}")
         manager, now = self.hub.manager, self.hub.now()
         stream = manager.open(_check_id(target), now)
+        chosen = request.policy or (Policy.BLOCK if stream.settings.policy is Policy.BLOCK else None)
+        if not connection.grant.may_choose(chosen):  # `block` is over others, and must be allowed as a default too
+            raise WireError(ProblemCode.FORBIDDEN, f"the token does not allow policy {chosen}: ask for another one")
         subscription = stream.subscribe(request, connection.codec, now=now)
         manager.keep(stream, now)
-        consumer = Consumer(self.hub, connection, subscription, self._reading, request.policy)
+        consumer = Consumer(self.hub, connection, subscription, self._reading, chosen)
         connection.peer = consumer
         consumer.start()
 

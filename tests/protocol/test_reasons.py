@@ -13,6 +13,9 @@ from protocol.errors import WireError
 from protocol.events import MAX_SEQ
 from protocol.reasons import DECODE_ERRORS, Explainer
 
+YEAR_10000 = 253_402_300_800
+"""Seconds since 1970 of its beginning, which Python has no date for."""
+
 NAN, INFINITY = float("nan"), float("inf")
 
 
@@ -37,6 +40,10 @@ def _nested(depth: int) -> Any:
 
 def _json_extension(data: bytes) -> bytes:
     return b'{"type":"extension","data":{"provider":"p","name":"n","data":%b}}' % data
+
+
+def _timestamp(seconds: int) -> bytes:
+    return b"\xc7\x0c\xff" + bytes(4) + seconds.to_bytes(8, signed=True)
 
 
 def _msgpack_extension(data: bytes) -> bytes:
@@ -141,6 +148,13 @@ REFUSED_IN_MSGPACK = [
     (_msgpack_extension(b"\xd6\xff\0\0\0\0"), "$.data.data", "JSON has no form for"),
     (msgspec.msgpack.encode(_extension({1: 2})), "$.data.data", "key that is not a string"),
     (msgspec.msgpack.encode(_extension([{"a": {None: 2}}])), "$.data.data", "key that is not a string"),
+    (_msgpack_extension(_timestamp(YEAR_10000)), "$.data.data", "year 10000 is out of range"),
+    (_msgpack_extension(_timestamp(-(2**63))), "$.data.data", "out of range"),
+    (
+        msgspec.msgpack.encode(_delta()).replace(b"\x82", b"\x83\xa9timestamp" + _timestamp(YEAR_10000), 1),
+        "$.timestamp",
+        "year",
+    ),
     (_msgpack_extension(b"\x81\x80\x01"), "keys", "hashable"),
     (msgspec.msgpack.encode(_delta({"text": "Q"})).replace(b"Q", b"\xff"), "$.data.text", "invalid UTF-8"),
     (msgspec.msgpack.encode(_delta(Q=1)).replace(b"Q", b"\xff"), "`$`", "invalid UTF-8"),
@@ -190,6 +204,12 @@ def test_a_refused_consumer_message_is_told_with_field_and_reason(
     assert caught.value.code is ProblemCode.UNKNOWN_MESSAGE
     assert field in caught.value.message
     assert reason in caught.value.message
+
+
+def test_a_timestamp_in_a_signal_is_an_unknown_message() -> None:
+    payload = b"\x83\xa4type\xa6signal\xa4name\xa1c\xa4data" + _timestamp(YEAR_10000)
+    with pytest.raises(WireError, match=r"year 10000 is out of range - at `\$.data`"):
+        MSGPACK.decode_from_consumer(payload)
 
 
 @pytest.mark.parametrize("payload", [b"", b"\n", b"hello", b'{"type":"signal","name":"c","data":NaN}'])

@@ -185,6 +185,13 @@ async def test_a_malformed_handshake_is_a_problem_document(gateway: Gateway, hea
     assert (got, body["status"]) == (status, status)
 
 
+async def test_a_websocket_in_http_1_0_is_a_505_and_everything_else_is_answered(gateway: Gateway) -> None:
+    headers = UPGRADE + "Sec-WebSocket-Key: ZGVsdGF3aXJlIGJlbmNoIQ==\r\nSec-WebSocket-Version: 13\r\n"
+    got, body = await ask_raw(gateway, f"GET /v1/streams/demo/subscribe HTTP/1.0\r\nHost: x\r\n{headers}\r\n".encode())
+    assert (got, body["status"]) == (505, 505)
+    assert (await ask_raw(gateway, b"GET /nowhere HTTP/1.0\r\n\r\n"))[0] == 404
+
+
 @pytest.mark.parametrize(
     ("request_", "status"),
     [

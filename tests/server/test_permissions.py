@@ -14,6 +14,7 @@ from websockets.exceptions import InvalidStatus
 
 from gateway.server import Gateway
 from gateway.streams.stream import Stream
+from protocol.messages import Policy
 from tests.server.conftest import StartGateway
 from tests.server.minting import bearer, everything, token, write_secret
 from tests.server.peers import consumer, producer, publish, text_delta
@@ -177,6 +178,20 @@ async def test_a_policy_must_be_among_those_of_the_token(guarded: Gateway, query
     allowed = {"admin": ["*"], "policies": ["coalesce", "drop"]}
     status = (await ask(guarded, "PUT", f"/v1/streams/other?{query}".rstrip("?"), allowed)).status_code
     assert status == (201 if is_allowed else 403)
+
+
+async def test_block_must_be_allowed_where_it_is_the_default_too(start_gateway: StartGateway, tmp_path: Path) -> None:
+    gateway = await start_gateway(auth_key=write_secret(tmp_path), policy=Policy.BLOCK)
+    held = token(subscribe=["*"], policies=["coalesce"])
+    async with consumer(gateway, token=held) as reading:
+        assert [message["code"] for message in await reading.read_all()] == ["forbidden"]
+    async with consumer(gateway, "policy=coalesce", token=held) as reading:
+        assert (await reading.read())["policy"] == "coalesce"
+    async with consumer(gateway, token=everything()) as reading:
+        assert (await reading.read())["policy"] == "block"
+        await reading.read_until("caught_up")
+        await reading.say({"type": "token", "token": held})
+        assert (await reading.read_all())[-1]["code"] == "forbidden"
 
 
 @pytest.mark.parametrize(
