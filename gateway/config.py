@@ -157,7 +157,11 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = 10.0
 
     message_rate: Annotated[
-        float, Meta(ge=0, description="Messages a second a producer may send, as many more at once; 0 is no limit")
+        float,
+        Meta(
+            ge=0,
+            description="Messages and batch items a second a producer may send, as many more at once; 0 is no limit",
+        ),
     ] = 200_000.0  # twice what the fastest producer needs: only a flood of what is no event gets there
     control_rate: Annotated[
         float,

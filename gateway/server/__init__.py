@@ -12,7 +12,7 @@
 - `progress` — what a peer has taken of what it was sent
 - `splitter` — a client's frames, cut out of what its socket brought
 - `consumer` — the send loop, its backpressure and deadlines
-- `producer` — validate, number, append, acknowledge
+- `producer` — validate, number, append, acknowledge; `batch` — the rest of an array of events
 - `record` — what a connection leaves behind: counts, lines in the log
 - `containment` — what fails inside a connection ends it alone
 - `door` — sockets until their request is there, and those refused; `unwrapping` — their handshake of TLS

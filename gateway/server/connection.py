@@ -36,6 +36,9 @@ OPCODE = 0x0F
 MAX_AGENT = 100
 """Characters of a peer's `User-Agent` that are logged."""
 
+FRAME_COST = 120
+"""Bytes a message that was cut out of what the socket brought costs beside its payload (CPython 3.11)."""
+
 
 class GatewayConnection(ReplyingConnection):
     """One peer's connection.
@@ -77,6 +80,8 @@ class GatewayConnection(ReplyingConnection):
         self.flood_guard: FloodGuard | None = None
         self._used_at = self.last_heard  # when a message came, or the connection
         self._splitter = FrameSplitter(HARD_MESSAGE_LIMIT)
+        self._deferred: list[tuple[int, bytes]] = []  # frames that came while the peer was busy
+        self._has_hung_up = False  # while the peer was busy
         self._fragments: bytearray | None = None
         self._is_text = True
 
@@ -160,10 +165,20 @@ class GatewayConnection(ReplyingConnection):
     def _receive(self, data: bytes, peer: Peer) -> None:
         frames = self._splitter.feed(data)
         guard = self.flood_guard
-        if guard is not None and (why := guard.judge_frames(len(frames), self.last_heard)):
+        if guard is not None and (why := guard.judge_messages(len(frames), self.last_heard)):
             peer.end(ProblemCode.RATE_LIMITED, why)
-            return
-        for first, piece in frames:
+        elif self._deferred:
+            self._deferred += frames
+        else:
+            self._take_frames(frames, peer)
+            peer.received()
+
+    def _take_frames(self, frames: list[tuple[int, bytes]], peer: Peer) -> None:
+        guard = self.flood_guard
+        for at, (first, piece) in enumerate(frames):
+            if peer.is_busy and not self.is_finished:
+                self._deferred = frames[at:]
+                return
             if first != OTHER:
                 if not self.is_finished:
                     self._used_at = self.last_heard
@@ -177,7 +192,20 @@ class GatewayConnection(ReplyingConnection):
                 super().data_received(piece)
                 if self.protocol.close_expected():  # the peer has closed, or done what ends the connection
                     self.end_soon()
-        peer.received()
+
+    def receive_deferred(self) -> None:
+        """Have the peer receive what came while it was busy, until it is busy again."""
+        peer = self.peer
+        if peer is None or peer.is_busy or not self._deferred:
+            return
+        frames, self._deferred = self._deferred, []
+        self._take_frames(frames, peer)
+        if self._has_hung_up and not peer.is_busy:
+            self._take_leave()
+
+    def judge_events(self, count: int) -> str:
+        """So many more events came than there were messages: what is wrong about it; empty where nothing is."""
+        return "" if self.flood_guard is None else self.flood_guard.judge_messages(count, self.loop.time())
 
     @property
     def held_bytes(self) -> int:
@@ -187,6 +215,8 @@ class GatewayConnection(ReplyingConnection):
         held = self.cost + self.transport.get_write_buffer_size() + self._splitter.held_bytes
         if self._fragments is not None:
             held += len(self._fragments)
+        if self._deferred:
+            held += sum(len(piece) + FRAME_COST for _, piece in self._deferred)
         return held if self.peer is None else held + self.peer.held_bytes
 
     def _receive_outside(self, data: bytes) -> None:
@@ -209,6 +239,7 @@ class GatewayConnection(ReplyingConnection):
         super().hear_no_more()
         self._splitter.take_rest()
         self._fragments = None
+        self._deferred = []
 
     def eof_received(self) -> bool:  # type: ignore[override]  # the library keeps no socket
         """The peer sends no more; it is taken leave of when its turn comes, as thousands may hang up at once.
@@ -230,6 +261,9 @@ class GatewayConnection(ReplyingConnection):
         ):  # its socket was lost meanwhile; or waits for its answer
             return
         if self.peer is not None and not self.is_finished:
+            if self.peer.is_busy:  # with what came before: that goes first
+                self._has_hung_up = True
+                return
             self.peer.settle()
         super().eof_received()
         self.end_soon()

@@ -104,6 +104,11 @@ class Consumer:
         return "replaying" if self.subscription.is_replaying else "behind"
 
     @property
+    def is_busy(self) -> bool:
+        """Never: each of its messages is answered at once."""
+        return False
+
+    @property
     def held_bytes(self) -> int:
         """Nothing: what it sends is answered at once."""
         return 0

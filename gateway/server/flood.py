@@ -40,15 +40,15 @@ class FloodGuard:
         self._control_rate = control_rate
         self._controls = TokenBucket(control_rate, max(2 * control_rate, 1), now)
 
-    def judge_frames(self, count: int, now: float) -> str:
-        """So many frames came at once: what is wrong about it, in words; empty where nothing is."""
+    def judge_messages(self, count: int, now: float) -> str:
+        """So many messages came at once, or events in one: what is wrong about it, in words; empty where nothing is."""
         self._frames += count
         if self._frames < self._judged_frames:
             return ""
         frames, self._frames = self._frames, 0
         if self._messages.take(now, frames):
             return ""
-        return f"more than {self._message_rate:g} messages a second (message_rate): send fewer, or in batches"
+        return f"more than {self._message_rate:g} messages a second (message_rate): send fewer"
 
     def judge_other(self, frame: bytes, now: float) -> str:
         """A frame came that is no whole message: what is wrong about it, in words; empty where nothing is."""

@@ -204,7 +204,7 @@ class Gateway:
         request = parse_publish(target.query)
         stream = self.hub.manager.get_or_create(_check_id(target), self.hub.now())
         pen = stream.open_producer(request.producer, request.generation)
-        producer = Producer(self.hub, connection, stream, pen, request)
+        producer = Producer(self.hub, connection, stream, pen, request, self._reading)
         connection.peer = producer
         producer.start()
 

@@ -16,6 +16,10 @@ class Peer(Protocol):
     """What a connection serves: a consumer or a producer."""
 
     @property
+    def is_busy(self) -> bool:
+        """Whether what it received last is not done yet: it gets nothing more until it asks (`receive_deferred`)."""
+
+    @property
     def held_bytes(self) -> int:
         """What it keeps of what was sent to it, about."""
 

@@ -1,17 +1,24 @@
-"""A producer's connection: validate, number, append, acknowledge (SPEC §7)."""
+"""A producer's connection: validate, number, append, acknowledge (SPEC §7).
+
+message ──► judged, appended ──► acknowledged
+              │        ▲
+ a turn's work │        │ its turn comes, or there is room
+    is done, or ▼        │
+      no room:  the rest waits, and nothing is read meanwhile
+"""
 
 from __future__ import annotations
-
-from collections import deque
 
 from msgspec import UNSET, Raw, UnsetType
 
 from gateway.access import Action, Grant
 from gateway.hub.hub import Hub
+from gateway.server.batch import Batch
 from gateway.server.connection import GatewayConnection
 from gateway.server.containment import contained
 from gateway.server.rate import TokenBucket
 from gateway.server.sending import Hold
+from gateway.server.turnstile import Turnstile
 from gateway.streams.acking import AckPacer
 from gateway.streams.producers import Pen, Verdict
 from gateway.streams.stream import Stream
@@ -21,8 +28,17 @@ from protocol.errors import StreamError, WireError, is_closed
 from protocol.events import Event, EventType
 from protocol.messages import Ack, Audience, Message, Ready, Signal, Token
 
-ITEM_COST = 256
-"""Bytes an event that waits for room costs, about: they are short, and seldom wait."""
+EVENT_COST = 256
+"""Bytes an event that waits for room costs, about: they are short, and one of a producer waits at most."""
+
+TURN = 256
+"""Events taken from a producer in a row, 2 to 3 ms of work: what comes with them waits until others had their turn."""
+
+STEP = 64
+"""Events taken when its turn comes, of which there are several in a turn of the loop while others leave time."""
+
+REFUSAL = 8
+"""Events that a refused one counts for: to find out and say what is wrong with it takes as long."""
 
 _MESSAGE_STOP = EventType.MESSAGE_STOP  # looking a member up costs more than comparing it
 
@@ -33,31 +49,45 @@ class Producer:
     __slots__ = (
         "_allowance",
         "_appended",
+        "_batch",
         "_connection",
         "_hub",
         "_is_ack_urgent",
-        "_items",
+        "_left",
         "_max_message",
         "_numbered",
         "_on_full",
         "_pacer",
         "_pen",
         "_seq",
+        "_turns",
         "_unsettled",
+        "_waiting",
         "audience",
         "channel",
+        "is_busy",
         "stream",
     )
 
-    def __init__(
-        self, hub: Hub, connection: GatewayConnection, stream: Stream, pen: Pen, request: PublishRequest
+    def __init__(  # noqa: PLR0913, PLR0917 - what a gateway knows of it
+        self,
+        hub: Hub,
+        connection: GatewayConnection,
+        stream: Stream,
+        pen: Pen,
+        request: PublishRequest,
+        turns: Turnstile,
     ) -> None:
         self._hub = hub
         self._connection = connection
         self._pen = pen
         self._max_message = hub.settings.max_message
         self._on_full: OnFull = request.on_full
-        self._items: deque[tuple[str, bytes | Raw | Event]] = deque()  # (place in its batch, …) yet to be appended
+        self._turns = turns
+        self._left = TURN  # events it may have taken in a row
+        self._batch: Batch | None = None  # of which items are yet to be judged
+        self._waiting: tuple[int | None, Event] | None = None  # for room, with its place in its batch
+        self.is_busy = False  # what it sent last is not done yet, and nothing that follows may be looked at
         self._allowance: TokenBucket | None = None
         self._unsettled = 0  # events accepted in this read
         self._pacer = AckPacer()
@@ -71,8 +101,9 @@ class Producer:
 
     @property
     def held_bytes(self) -> int:
-        """What waits for room, about."""
-        return len(self._items) * ITEM_COST
+        """What waits for room or for its turn, about."""
+        held = 0 if self._batch is None else self._batch.held_bytes
+        return held if self._waiting is None else held + EVENT_COST
 
     def start(self) -> None:
         """Say where things stand, fence older generations, and begin to listen."""
@@ -116,34 +147,66 @@ class Producer:
         try:
             if len(payload) > self._max_message or is_text is not codec.is_text:
                 connection.check_frame(payload, ProblemCode.INVALID_EVENT, is_text=is_text, limit=self._max_message)
-            if codec.is_batch(payload):
-                self._items.extend((f"[{at}] ", item) for at, item in enumerate(codec.split_batch(payload)))
-            elif self._items:
-                self._items.append(("", payload))
+            if not codec.is_batch(payload):
+                self._take(None, payload)
             else:
-                self._take("", payload)
-                return
+                self._begin_batch(Batch(codec.split_batch(payload), len(payload)))
         except WireError as error:
+            self._left -= REFUSAL
             connection.report(error.code, error.message)
-            return
-        if not self._is_waiting:
-            self._take_all()
+        if (self._left <= 0 or connection.paused) and not self.is_busy:
+            self._wait_for_turn()
 
-    @property
-    def _is_waiting(self) -> bool:
-        return bool(self._items) and isinstance(self._items[0][1], Event)
+    def _begin_batch(self, batch: Batch) -> None:
+        """Judge as much of a batch as a turn allows; its first item was counted as the message it is."""
+        if len(batch) > 1 and (why := self._connection.judge_events(len(batch) - 1)):
+            self.end(ProblemCode.RATE_LIMITED, why)
+            return
+        self._batch = batch
+        self._take_all()
 
     def _take_all(self) -> None:
-        while self._items and not self._connection.is_finished:
-            if self._connection.paused:
-                return  # each item of a bad batch is a problem, and they are not read: `resume` goes on
-            place, item = self._items.popleft()
+        """Judge what was received, until it is done or has to wait."""
+        if self._waiting is not None:
+            (place, event), self._waiting = self._waiting, None
+            if not self._take(place, event):
+                return
+        while self._batch and not self._connection.is_finished:
+            if self._left <= 0 or self._connection.paused:
+                self._wait_for_turn()
+                return
+            place, item = self._batch.take()
             if not self._take(place, item):
                 return
-        self._connection.release_reading(Hold.NO_ROOM)
+        if self._batch is not None and (untold := self._batch.untold):
+            self._connection.report(ProblemCode.INVALID_EVENT, f"{untold} more items of this batch are refused")
+        self._batch = None
+        self.is_busy = False
 
-    def _take(self, place: str, item: bytes | Raw | Event) -> bool:
+    def _wait_for_turn(self) -> None:
+        """Go on when others had their turn; nothing that follows is looked at meanwhile."""
+        self.is_busy = True
+        self._connection.hold_reading(Hold.BUSY)
+        self._turns.enter(self._take_turn)
+
+    @contained
+    def _take_turn(self) -> None:
+        if self._connection.paused:
+            return  # it does not read the answers it has: `resume` goes on
+        self._left = STEP
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Do what is left of what was received, what came behind it too, until it has to wait again."""
+        self._take_all()
+        self._connection.receive_deferred()
+        self.received()
+        if not self.is_busy:
+            self._connection.release_reading(Hold.BUSY)
+
+    def _take(self, place: int | None, item: bytes | Raw | Event) -> bool:
         """Append one item; False when it has to wait, which puts it back."""
+        self._left -= 1
         try:
             message = item if isinstance(item, Event) else self._connection.codec.decode_from_producer(item)
             if not isinstance(message, Event):
@@ -156,13 +219,25 @@ class Producer:
                 self._wait(place, message)
                 return False
         except WireError as error:
-            number = item.producer_seq if isinstance(item, Event) else self._connection.codec.producer_seq_of(item)
-            expected = self._pen.last + 1 if error.code is ProblemCode.SEQUENCE_GAP else UNSET
-            self._connection.report(error.code, place + error.message, producer_seq=number, expected=expected)
+            self._refuse(place, item, error)
         return True
 
-    def _control(self, message: Message, place: str) -> None:
-        if place:
+    def _refuse(self, place: int | None, item: bytes | Raw | Event, error: WireError) -> None:
+        """Say what is wrong with an item, unless too much was said about its batch."""
+        connection = self._connection
+        if place is not None and self._batch is not None and not self._batch.refused():
+            return
+        if why := connection.judge_events(REFUSAL):
+            self.end(ProblemCode.RATE_LIMITED, why)
+            return
+        self._left -= REFUSAL
+        number = item.producer_seq if isinstance(item, Event) else connection.codec.producer_seq_of(item)
+        expected = self._pen.last + 1 if error.code is ProblemCode.SEQUENCE_GAP else UNSET
+        where = "" if place is None else f"[{place}] "
+        connection.report(error.code, where + error.message, producer_seq=number, expected=expected)
+
+    def _control(self, message: Message, place: int | None) -> None:
+        if place is not None:
             raise _invalid("`close_stream` and `token` stand alone, not in a batch")
         if not isinstance(message, Token):
             self._close_stream()
@@ -204,9 +279,10 @@ class Producer:
                 raise WireError(ProblemCode.STREAM_FULL, "a consumer of policy 'block' is not keeping up: try again")
         return self.stream.has_room or self.stream.is_closed
 
-    def _wait(self, place: str, event: Event) -> None:
-        self._items.appendleft((place, event))
-        self._connection.hold_reading(Hold.NO_ROOM)
+    def _wait(self, place: int | None, event: Event) -> None:
+        self._waiting = (place, event)
+        self.is_busy = True
+        self._connection.hold_reading(Hold.BUSY)
         self.channel.wait_for_room(self)
 
     def _append(self, event: Event) -> None:
@@ -241,8 +317,13 @@ class Producer:
 
     def received(self) -> None:
         """What came in one go is appended: deliver it, and acknowledge it now or a little later."""
+        if not self.is_busy:
+            self._left = TURN
         if not self._unsettled:
             return
+        if self.is_busy and self._waiting is None:
+            self._hub.deliver(self.channel)
+            return  # the ack is for all that came together
         events, self._unsettled = self._unsettled, 0
         was_withholding = self._pacer.is_withholding
         if self._pacer.withholds(events, self._connection.last_heard) and not self._is_ack_urgent:
@@ -265,8 +346,8 @@ class Producer:
     @contained
     def go_on(self) -> None:
         """There is room again."""
-        self._take_all()
-        self.received()
+        self._left = STEP
+        self._go_on()
 
     @contained
     def acknowledge(self) -> None:
@@ -318,10 +399,14 @@ class Producer:
 
     def end(self, code: ProblemCode, why: str) -> None:
         """Say why, and close; what waits for room was never acknowledged."""
-        self._items.clear()
+        self._forget()
         self.settle()
         self.channel.remove_inlet(self)
         self._connection.refuse(code, why)
+
+    def _forget(self) -> None:
+        """Judge nothing more of what was received."""
+        self._batch = self._waiting = None
 
     def fail(self) -> None:
         """Something was raised that nobody expected: put it on record, and end the connection."""
@@ -341,8 +426,8 @@ class Producer:
     def resume(self) -> None:
         """The producer reads again: what is left of a batch goes on."""
         self._hub.stop_sweeping(self)
-        if self._items:
-            self.go_on()
+        if self.is_busy and self._waiting is None:
+            self._wait_for_turn()
 
     @contained
     def sweep(self, now: float) -> None:
@@ -354,7 +439,7 @@ class Producer:
     def lost(self) -> None:
         """The connection is gone; what it had not got appended was never acknowledged."""
         self._hub.stop_sweeping(self)
-        self._items.clear()
+        self._forget()
         self.stream.producer_left(self._hub.now())
         self.channel.remove_inlet(self)
         is_alone = self._pen.id is None or all(inlet.producer_id != self._pen.id for inlet in self.channel.inlets)

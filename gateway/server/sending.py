@@ -37,8 +37,8 @@ DEAFENING = frozenset({ProblemCode.RATE_LIMITED, ProblemCode.OVERLOADED})
 class Hold(Enum):
     """Why nothing is read from a socket for a while."""
 
-    NO_ROOM = auto()
-    """What was read last waits for a `block` consumer."""
+    BUSY = auto()
+    """What was read last is not done yet: it waits for its turn, or for a `block` consumer."""
 
     UNREAD_ANSWERS = auto()
     """The peer does not take what it is told."""

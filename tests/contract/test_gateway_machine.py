@@ -306,7 +306,7 @@ class GatewayMachine(World):
         peer.was_hindered = True
         self.settle()
         if not peer.is_over:
-            self.settle(TIMEOUT)
+            self.settle(TIMEOUT + 2 * SWEEP)
         assert peer.is_over, "nobody waits for ever for a request"
 
 

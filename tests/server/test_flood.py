@@ -109,11 +109,11 @@ async def test_no_rate_is_no_limit(start_gateway: StartGateway) -> None:
 
 def test_messages_are_judged_over_time_and_all_that_was_on_the_way_is_let_through() -> None:
     guard = FloodGuard(1_000.0, 100.0, now=0.0)
-    assert guard.judge_frames(MIN_BURST, 0.0) == ""
-    assert "1000 messages a second (message_rate)" in guard.judge_frames(300, 0.0)
-    assert guard.judge_frames(900, 1.0) == ""
+    assert guard.judge_messages(MIN_BURST, 0.0) == ""
+    assert "1000 messages a second (message_rate)" in guard.judge_messages(300, 0.0)
+    assert guard.judge_messages(900, 1.0) == ""
     for second in range(2, 20):
-        assert guard.judge_frames(1_000, float(second)) == ""
+        assert guard.judge_messages(1_000, float(second)) == ""
 
 
 def test_long_pieces_of_a_message_and_its_last_one_are_no_scraps() -> None:

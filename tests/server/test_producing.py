@@ -8,12 +8,16 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec import Raw
 from websockets.exceptions import InvalidStatus
 
 from gateway.server import Gateway
+from gateway.server.producer import TURN
+from gateway.server.turnstile import Turnstile
 from gateway.streams.acking import FIRST_READS
 from gateway.streams.view import View
 from protocol.addresses import SubscribeRequest
+from protocol.codec import Codec
 from protocol.messages import Policy
 from tests.server.conftest import StartGateway
 from tests.server.peers import (
@@ -27,7 +31,7 @@ from tests.server.peers import (
     text_of,
     types_of,
 )
-from tests.server.rawpeer import CLOSE, PONG, frame, raw_peer, text
+from tests.server.rawpeer import CLOSE, PONG, RawPeer, frame, raw_peer, text
 from tests.server.waiting import eventually, turn
 
 
@@ -366,12 +370,71 @@ async def test_a_full_process_refuses_with_4003_and_503_what_would_not_fit(start
         assert int(refusal.value.response.headers["Retry-After"]) >= 1
 
 
-async def test_the_problems_of_a_bad_batch_wait_for_a_producer_that_does_not_read(gateway: Gateway) -> None:
+async def test_the_problems_of_bad_batches_wait_for_a_producer_that_does_not_read(gateway: Gateway) -> None:
     async with raw_peer(gateway.port, "/v1/streams/demo/publish", 4096) as it:
         await it.read_until("ready")
         [connection] = gateway._connections
-        await it.send(text([0] * 20_000 + [text_delta("last")]))
-        await eventually(lambda: connection._reading_held_by)
-        assert connection.transport.get_write_buffer_size() < 256 * 1024, "of the 2 MiB that all of them are"
+        sending = asyncio.create_task(it.send(text([0] * 100) * 150 + text([text_delta("last")])))
+        await eventually(lambda: connection.paused and connection._reading_held_by)
+        assert connection.transport.get_write_buffer_size() < 256 * 1024, "of the MiB that all of them are"
         assert (await it.read_until("ack"))[-1]["seq"] == 1
-        assert not connection._reading_held_by
+        await sending
+        await eventually(lambda: not connection._reading_held_by)
+
+
+async def test_the_refusals_of_a_batch_are_bounded_and_its_good_items_are_appended(gateway: Gateway) -> None:
+    async with producer(gateway) as writing:
+        await writing.say([0] * 5000 + [text_delta("in"), 0, text_delta("last")])
+        messages = await writing.read_until("ack", seq=2)
+    problems = [message for message in messages if message["type"] == "problem"]
+    assert len(problems) == 65
+    assert problems[0]["message"].startswith("[0] Expected `object`")
+    assert problems[-1]["message"] == "4937 more items of this batch are refused"
+
+
+async def test_what_is_sent_behind_a_long_batch_is_done_behind_it(gateway: Gateway) -> None:
+    """Also a close, and the end of the socket."""
+    batch = text([text_delta(f"{number}") for number in range(1000)])
+    for farewell in (frame(CLOSE, b"\x03\xe8"), b""):
+        it = await RawPeer.connect(gateway.port)
+        await it.upgrade("/v1/streams/demo/publish")
+        await it.send(batch + text(text_delta("behind")) + farewell)
+        if not farewell:
+            it.finish_sending()
+        messages, _ = await it.read_ending()
+        assert messages[-1]["type"] == "ack"
+        assert messages[-1]["seq"] % 1001 == 0
+
+
+async def test_items_of_batches_and_refusals_count_towards_the_rate(start_gateway: StartGateway) -> None:
+    gateway = await start_gateway(message_rate=1.0)
+    for items in ([text_delta("")] * 1000, [0] * 200):
+        async with producer(gateway) as writing:
+            for _ in range(6):
+                await writing.say(items)
+            messages = await writing.read_all()
+            assert (messages[-1]["code"], writing.code) == ("rate_limited", 4002)
+
+
+async def test_a_batch_of_nothing_holds_up_nobody(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the largest batch, no more is judged in a row than a turn allows."""
+    in_a_row = [0]
+    judge = Codec.decode_from_producer
+
+    def count(codec: Codec, item: bytes | Raw) -> Any:
+        in_a_row[-1] += 1
+        return judge(codec, item)
+
+    def end_turn(turnstile: Turnstile) -> None:
+        in_a_row.append(0)
+        take_turn(turnstile)
+
+    take_turn = Turnstile._turn
+    monkeypatch.setattr(Codec, "decode_from_producer", count)
+    monkeypatch.setattr(Turnstile, "_turn", end_turn)
+    async with producer(gateway) as writing:
+        await writing.say([0] * 20_000)
+        await writing.read_until("problem", message="19936 more items of this batch are refused")
+    assert sum(in_a_row) == 20_000
+    assert in_a_row[0] <= TURN
+    assert len(in_a_row) > 3
