@@ -21,6 +21,13 @@ MAX_FOLDED_TEXT = 64 * 1024
 """Characters in one folded frame: at six bytes each (JSON escapes) still under the 1 MiB most clients accept."""
 
 
+COMMON = 32
+"""Blocks, and choices, whose kinds are few enough to be remembered together (3 x 33 x 33): events share them."""
+
+RARE_KIND_COST = 192
+"""Bytes a kind costs that may be one event's alone: itself, two numbers, and its place among those remembered."""
+
+
 class Kind(NamedTuple):
     """What decides whether two adjacent events fold: equal kinds of a delta type do."""
 
@@ -46,6 +53,15 @@ def kind_of(data: Data) -> Kind:
         return _kind(data.type, UNSET, UNSET)
     delta = cast("TextDelta | Thinking | ToolDelta", data)
     return _kind(data.type, delta.index, delta.choice)
+
+
+def kind_cost(kind: Kind) -> int:
+    """Bytes an event of this kind costs for it: nothing where it is one of the few that all answers are made of."""
+    return RARE_KIND_COST if _is_rare(kind.block) or _is_rare(kind.choice) else 0
+
+
+def _is_rare(number: int | UnsetType) -> bool:
+    return number is not UNSET and number >= COMMON
 
 
 class Run(NamedTuple):

@@ -17,7 +17,7 @@ from sys import getsizeof
 
 from msgspec import Struct
 
-from gateway.streams.coalesce import MAX_FOLDED_TEXT, Kind, Run, fold, runs_of
+from gateway.streams.coalesce import MAX_FOLDED_TEXT, Kind, Run, fold, kind_cost, runs_of
 from gateway.streams.prefix import Prefix
 from protocol.framing import payload_start
 from protocol.messages import GapReason
@@ -90,8 +90,11 @@ class Log:
         "_ends",
         "_folds",
         "_frames",
+        "_kind",
+        "_kind_cost",
         "_kinds",
         "_marks",
+        "_rare",
         "bytes",
         "floor",
         "head",
@@ -110,6 +113,9 @@ class Log:
         self._base = 1  # seq at index 0; trimmed events before the floor are cut off in batches
         self._frames: list[bytes] = []
         self._kinds: list[Kind] = []
+        self._kind: Kind | None = None  # of the last event
+        self._kind_cost = 0
+        self._rare = 0  # events held whose kind costs something
         self._ends = array("Q", (0,))  # _ends[i]: bytes of all frames ever appended before index i
         self._folds: dict[int, list[Run]] = {}
         self._marks: deque[tuple[float, int]] = deque()  # (end of a 64th of the age, head then)
@@ -126,6 +132,12 @@ class Log:
             Its seq.
         """
         size = len(frame)
+        if kind is not self._kind:
+            self._kind = kind
+            self._kind_cost = kind_cost(kind)
+        if self._kind_cost:
+            self._rare += 1
+            self._count(self._kind_cost)
         ends = self._ends
         self._frames.append(frame)
         self._kinds.append(kind)
@@ -173,6 +185,9 @@ class Log:
             self._save()
         index = self.floor - self._base
         self._count(-len(self._frames[index]) - EVENT_OVERHEAD)
+        if self._rare and (cost := kind_cost(self._kinds[index])):
+            self._rare -= 1
+            self._count(-cost)
         self._frames[index] = b""
         block, within = divmod(self.floor - 1, BLOCK)
         if within == 0:

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from operator import attrgetter
 from sys import getsizeof
 
-from gateway.streams.coalesce import Run, fold
+from gateway.streams.coalesce import Run, fold, kind_cost
 
 RUN_OVERHEAD = 200
 """Bytes a run costs beside its text or payload: the tuple, its numbers, its timestamp."""
@@ -67,7 +67,7 @@ class Prefix:
         """Keep runs that follow on `last`."""
         for run in runs:
             merged = self._merge(run)
-            cost = RUN_OVERHEAD + getsizeof(merged.text) + getsizeof(merged.payload)
+            cost = RUN_OVERHEAD + kind_cost(merged.kind) + getsizeof(merged.text) + getsizeof(merged.payload)
             self._runs.append(merged)
             self._costs.append(cost)
             self.bytes += cost

@@ -97,7 +97,7 @@ class Stream:
         self._digest = MessageDigest()
         self._alone: int | None = None  # hash of the message begun last, where all text since then is its own
         self._idle = idle
-        self._extra = 0  # bytes of producers and leases, as last counted
+        self._extra = 0  # bytes of producers, leases and the digest, as last counted
         self.watcher: MessageWatcher | None = None
         self.publishing = 0  # connections
         self.measure_at = 0.0  # monotonic seconds; whoever measures says when next, a message's begin or end says now
@@ -147,7 +147,8 @@ class Stream:
         assert seq <= MAX_SEQ, "2^53 events take three centuries at a million a second"
         self.last_active_at = now
         if isinstance(data, TextDelta):
-            self._digest.add(data.choice, data.text)
+            if self._digest.add(data.choice, data.text):
+                self._count_extra()
         elif isinstance(data, MessageStart):
             self.measure_at = 0.0
             self._digest.begin(seq)
@@ -205,11 +206,11 @@ class Stream:
 
     @property
     def bytes(self) -> int:
-        """What it costs beside what every stream costs: its log, and what it remembers of producers."""
+        """What it costs beside what every stream costs: its log, producers, and the message in progress."""
         return self.log.bytes + self._extra
 
     def _count_extra(self) -> None:
-        extra = self.producers.bytes + self.leases.bytes
+        extra = self.producers.bytes + self.leases.bytes + self._digest.bytes
         self.log.ledger.bytes += extra - self._extra
         self._extra = extra
 

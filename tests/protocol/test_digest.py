@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hashlib import sha256
+from sys import getsizeof
 
 import pytest
 from hypothesis import given
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from msgspec import UNSET, UnsetType
 
 from protocol.codec import JSON
-from protocol.digest import LONG, MAX_CHOICES, MessageDigest
+from protocol.digest import CHOICE_COST, LONG, MAX_CHOICES, PIECES, MessageDigest, TextDigest
 from protocol.errors import WireError
 from protocol.events import Digest, MessageStop, make_event
 
@@ -59,6 +60,27 @@ def test_more_choices_than_are_counted_have_no_digest() -> None:
         digest.add(choice, "x")
     assert isinstance(digest.of(MAX_CHOICES - 1), Digest)
     assert digest.of(MAX_CHOICES) is UNSET
+
+
+@pytest.mark.parametrize("text", ["😀", "x", "😀" + "x" * 254, "x" * 255, "é" * 1000])
+def test_what_waits_to_be_hashed_is_bounded_in_bytes(text: str) -> None:
+    digest = TextDigest()
+    worst = 0
+    for _ in range(3 * PIECES):
+        digest.add(text)
+        worst = max(worst, getsizeof(digest._pending) + sum(map(getsizeof, digest._pending)))
+    assert worst <= CHOICE_COST
+
+
+def test_choices_beside_the_first_are_counted_until_the_next_message() -> None:
+    digest = MessageDigest()
+    assert [digest.add(choice, "x") for choice in (0, 0, 1)] == [True, False, True]
+    assert digest.bytes == CHOICE_COST
+    for choice in range(MAX_CHOICES + 9):
+        digest.add(choice, "x")
+    assert digest.bytes == (MAX_CHOICES - 1) * CHOICE_COST
+    digest.begin(7)
+    assert digest.bytes == 0
 
 
 def test_a_producer_does_not_send_a_digest() -> None:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from gateway.streams import coalesce, log, subscription, view
+from gateway.streams.coalesce import kind_cost
 from gateway.streams.log import EVENT_OVERHEAD, Retention
 from gateway.streams.manager import STREAM_OVERHEAD, StreamManager
 from gateway.streams.settings import StreamSettings
@@ -343,9 +344,11 @@ class CoreMachine(RuleBasedStateMachine):
         for model in self.models.values():
             held = model.stream.log
             recount = sum(map(model.size, range(held.floor, held.head + 1)))
+            recount += sum(map(kind_cost, held.kinds(held.floor - 1, held.head)))
             recount += sum(held.prefix._costs)
             assert held.bytes == recount + EVENT_OVERHEAD * (held.head - held.floor + 1)
-            total += held.bytes + model.stream.producers.bytes + model.stream.leases.bytes + STREAM_OVERHEAD
+            total += held.bytes + model.stream.producers.bytes + model.stream.leases.bytes
+            total += model.stream._digest.bytes + STREAM_OVERHEAD
         if hasattr(self, "manager"):
             assert self.manager.bytes == total
 

@@ -10,11 +10,13 @@ from msgspec import UNSET, UnsetType
 
 import protocol
 from gateway.config import Settings
+from gateway.streams.coalesce import RARE_KIND_COST
 from gateway.streams.log import Retention
 from gateway.streams.settings import StreamSettings
 from gateway.streams.stream import ABANDONED, LOST, Stream
 from protocol.codec import JSON, MSGPACK
 from protocol.codes import ProblemCode
+from protocol.digest import CHOICE_COST
 from protocol.errors import StreamError, WireError, is_closed
 from protocol.events import MAX_SEQ, Data, Digest, Event, MessageStart, MessageStop, TextDelta
 from protocol.messages import Policy
@@ -34,6 +36,28 @@ def test_append_returns_the_seq_and_encodes_the_event() -> None:
         f'{{"type":"text_delta","seq":1,"timestamp":"{STAMP}","data":{{"text":"hé","index":0}}}}'.encode()
     )
     assert stream.last_active_at == 2.0
+
+
+def test_choices_of_a_message_cost_what_their_digests_do() -> None:
+    stream = make_stream()
+    stream.append(MessageStart("m"), STAMP, 1.0)
+    before = stream.bytes - stream.log.bytes
+    for choice in range(10):
+        stream.append(TextDelta("x", choice=choice), STAMP, 1.0)
+    assert stream.bytes - stream.log.bytes == before + 9 * CHOICE_COST
+    stream.append(MessageStart("n"), STAMP, 1.0)
+    assert stream.bytes - stream.log.bytes < before + CHOICE_COST
+
+
+def test_events_of_blocks_that_others_do_not_have_cost_their_kind() -> None:
+    common, rare = make_stream(), make_stream()
+    for number in range(1000, 1100):
+        common.append(TextDelta("x", 9), STAMP, 1.0)
+        rare.append(TextDelta("x", number), STAMP, 1.0)
+    digits = 3 * 100
+    assert rare.log.bytes == common.log.bytes + digits + 100 * RARE_KIND_COST
+    rare.clear()
+    assert rare.log.bytes == 0
 
 
 def test_appending_to_a_closed_stream_is_an_error_that_names_operation_and_stream() -> None:
