@@ -150,6 +150,11 @@ class Gateway:
         host = str(self._sockets[0].getsockname()[0]) if self._sockets else self.settings.host
         return f"{scheme}://[{host}]:{self.port}" if ":" in host else f"{scheme}://{host}:{self.port}"
 
+    @property
+    def connections(self) -> int:
+        """Connections there are, from before their request on."""
+        return self._limits.connections
+
     # Connections
 
     async def _handle(self, connection: ServerConnection) -> None:

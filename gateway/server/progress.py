@@ -46,6 +46,6 @@ def _tcp_info(transport: asyncio.Transport) -> bytes | None:
         return None
     try:
         info: bytes = sock.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, _SIZE)
-    except OSError:  # closed meanwhile, or not of TCP
+    except (OSError, ValueError):  # closed meanwhile, or not of TCP
         return None
     return info if len(info) == _SIZE else None

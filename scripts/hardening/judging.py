@@ -59,7 +59,12 @@ def judge(attack: Attack, given: Mapping[str, int], seen: Seen, quiet: Seen) -> 
         wrong.append(f"neighbours lost {seen.lost}")
     if seen.shut_out and not attack.shuts_out:
         slow.append(f"{seen.shut_out} of {seen.newcomers} newcomers did not get in")
-    longest = max(FACTOR * quiet.p99_ms, FLOOR_MS)
+    longest = longest_wait(quiet)
     if attack.is_timed and seen.p99_ms > longest:
         slow.append(f"p99 is {seen.p99_ms:.1f} ms, and should be {longest:.1f} ms at most")
     return Found(tuple(wrong), tuple(slow))
+
+
+def longest_wait(quiet: Seen) -> float:
+    """Milliseconds that the p99 of neighbours may be, by what it was when nobody attacked."""
+    return max(FACTOR * quiet.p99_ms, FLOOR_MS)

@@ -322,5 +322,5 @@ def block_of(kind: Kind) -> BlockId:
     return kind.type, kind.block, kind.choice
 
 
-UNSET_OR = (UNSET, 0, 1)
+UNSET_OR = (UNSET, 0, 1, 99)
 """Values of `index` and `choice` that tests try."""

@@ -1,0 +1,154 @@
+"""A gateway in a process of its own that tells what it counts, what it takes, and how long a turn of its loop is.
+
+A turn is measured in the time its thread ran: what the machine does meanwhile is no turn's doing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import time
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import msgspec
+import uvloop
+from msgspec import Struct
+
+from gateway.cli.collector import calm
+from gateway.config import Settings, make_settings
+from gateway.server import Gateway
+from gateway.telemetry import configure_logs
+from scripts.proof.children import Children
+
+
+class Measure(Struct, frozen=True):
+    """What was measured.
+
+    Attributes:
+        resident: bytes of the process.
+        counted: bytes the gateway counts towards `memory_limit`.
+        streams: it has.
+        connections: it has.
+        faults: it counted, since it began.
+        longest_ms: the longest turn since the last measure; 0 where turns are not timed.
+    """
+
+    resident: int
+    counted: int
+    streams: int
+    connections: int
+    faults: int
+    longest_ms: float
+
+
+class TurnMeter:
+    """Times the turns of the running loop, which never rests from then on."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._before = time.thread_time()
+        self._longest = 0.0
+
+    def start(self) -> None:
+        """Time every turn from now on."""
+        self._before = time.thread_time()
+        self._loop.call_soon(self._count)
+
+    def _count(self) -> None:
+        now = time.thread_time()
+        self._longest = max(self._longest, now - self._before)
+        self._before = now
+        self._loop.call_soon(self._count)
+
+    def take(self) -> float:
+        """Seconds of the longest turn since the last call."""
+        longest, self._longest = self._longest, 0.0
+        self._before = time.thread_time()
+        return longest
+
+
+class Measured:
+    """A gateway's process.
+
+    Args:
+        process: which answers every line with a measure.
+
+    Attributes:
+        url: where it listens.
+        port: likewise.
+    """
+
+    def __init__(self, process: Process, url: str) -> None:
+        self._process = process
+        self.url = url
+        self.port = int(url.rpartition(":")[2])
+
+    async def measure(self) -> Measure:
+        """What it is now."""
+        assert self._process.stdin is not None, "it was asked for"
+        self._process.stdin.write(b"\n")
+        line = await _read_line(self._process)
+        if not line:
+            raise RuntimeError("the gateway died")
+        return msgspec.json.decode(line, type=Measure)
+
+
+@asynccontextmanager
+async def measuring(children: Children, *, is_timed: bool, **settings: float) -> AsyncIterator[Measured]:
+    """A gateway on a free port; it drains on leaving.
+
+    Args:
+        children: where its process is started.
+        is_timed: whether its turns are.
+        settings: by their names.
+    """
+    arguments = msgspec.json.encode({"port": 0, "drain_timeout": 1.0, "log_level": "error", **settings}).decode()
+    timed = ["timed"] if is_timed else []
+    process = await children.start("-m", "scripts.hardening.measured", arguments, *timed, stdin=PIPE, stdout=PIPE)
+    yield Measured(process, (await _read_line(process)).decode().strip())
+    assert process.stdin is not None, "it was asked for"
+    process.stdin.close()
+    await process.wait()
+
+
+async def _read_line(process: Process) -> bytes:
+    assert process.stdout is not None, "it was asked for"
+    return await process.stdout.readline()
+
+
+def _resident() -> int:
+    return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+async def serve(settings: Settings, *, is_timed: bool) -> None:
+    """Say where it listens, then answer each line of standard input with a measure, until its end."""
+    asked = asyncio.StreamReader()
+    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(asked), sys.stdin)
+    async with AsyncExitStack() as stack:
+        gateway = await stack.enter_async_context(Gateway(settings))
+        calm(stack)
+        print(gateway.url, flush=True)
+        meter = TurnMeter()
+        if is_timed:
+            meter.start()
+        while await asked.readline():
+            hub = gateway.hub
+            measure = Measure(
+                resident=_resident(),
+                counted=hub.manager.bytes,
+                streams=hub.count(),
+                connections=gateway.connections,
+                faults=hub.tally.faults,
+                longest_ms=meter.take() * 1000,
+            )
+            print(msgspec.json.encode(measure).decode(), flush=True)
+
+
+if __name__ == "__main__":
+    chosen = make_settings(msgspec.json.decode(sys.argv[1]))
+    configure_logs(chosen)
+    uvloop.run(serve(chosen, is_timed="timed" in sys.argv[2:]))

@@ -1,0 +1,337 @@
+"""`python -m scripts.hardening.proofs`: what a gateway takes and how long a turn is, whatever its peers send.
+
+- *memory*: hundreds of peers do anything that can be done, at random, read it or not, and go at any moment. What the
+  process takes stays within `ROOM` times `memory_limit` over what it took with nobody there, and goes back to that.
+- *loop*: one message of the largest size of every shape, in both encodings, to producers' and consumers' endpoints.
+  No turn of the loop takes longer than `TURN_MS`, and the latency of a healthy group hardly changes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import random
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack, suppress
+from typing import Final, NamedTuple
+
+import uvloop
+
+from scripts.bench.wire import request
+from scripts.hardening.frames import MIB
+from scripts.hardening.generated import (
+    CONSUMED,
+    LARGEST,
+    PRODUCED,
+    Shape,
+    encode,
+    random_message,
+    random_query,
+    random_request,
+    shapes,
+)
+from scripts.hardening.hostile import Hostile, NoAnswerError
+from scripts.hardening.judging import longest_wait
+from scripts.hardening.measured import Measured, measuring
+from scripts.hardening.neighbours import Job, living
+from scripts.proof.children import Children
+
+LIMIT: Final = 64 * MIB
+"""`memory_limit` of the gateway that is measured."""
+
+ROOM: Final = 1.5
+"""Times the limit that the process may take over what it took with nobody there: what an allocator leaves unused, and
+what is on its way between two rounds of counting, counts for the rest."""
+
+AFTERWARDS: Final = 1.2
+"""Times what it took with nobody there, that it may take when everybody has gone."""
+
+GONE: Final = 10.0
+"""Seconds after which it must have given everything back."""
+
+TURN_MS: Final = 50.0
+"""Milliseconds of a turn, at most."""
+
+KNOWN: Final = 200
+"""Messages of each kind that are generated beforehand, so that peers are as fast as they can be."""
+
+MOOD: Final = 2.0
+"""Seconds until all that peers do is drawn again."""
+
+SUBPROTOCOLS: Final = ("deltawire.v1.json", "deltawire.v1.msgpack")
+SETTINGS: Final[dict[str, float]] = {
+    "memory_limit": LIMIT,
+    "retention_bytes": 2 * MIB,
+    "connection_rate": 0.0,
+    "closed_retention": 1.0,
+    "inactive_after": 3.0,
+    "cleanup_interval": 1.0,
+    "lease": 0.5,
+    "handshake_timeout": 2.0,
+    "send_timeout": 2.0,
+    "block_timeout": 1.0,
+}
+"""Where they are not the defaults: everything that ends by itself does so in seconds."""
+
+
+class Times(NamedTuple):
+    """How much is done.
+
+    Attributes:
+        seconds: of random peers.
+        peers: at a time.
+        every: one of so many shapes.
+    """
+
+    seconds: float
+    peers: int
+    every: int
+
+
+QUICK: Final = Times(seconds=6.0, peers=100, every=40)
+WHOLE: Final = Times(seconds=60.0, peers=400, every=1)
+
+
+# Memory
+
+
+class Mood(NamedTuple):
+    """What peers are like for a while. Each is drawn by itself, so that in some all do the same, at its extreme.
+
+    Attributes:
+        acts: what they do: `ask` over HTTP, `read` or `write` a stream.
+        ends: how they take what comes: `whole`, `slowly` or `never`.
+        streams: how many there are to choose from.
+        patience: seconds until one goes, whatever it is about, on average.
+        buffer: SO_RCVBUF in bytes; 0 leaves it.
+        messages: how many one sends at most.
+        known: frames they send, by endpoint and encoding.
+    """
+
+    acts: tuple[str, ...]
+    ends: tuple[str, ...]
+    streams: int
+    patience: float
+    buffer: int
+    messages: int
+    known: dict[tuple[str, bool], list[bytes]]
+
+
+def draw_mood(chance: random.Random) -> Mood:
+    """Any mood."""
+    few = chance.random() < 0.5  # kinds of messages, so that one of them is all there is
+    return Mood(
+        acts=_some(chance, ("ask", "read", "write")),
+        ends=_some(chance, ("whole", "slowly", "never")),
+        streams=chance.choice((1, 30, 3000)),
+        patience=chance.choice((0.1, 1.0, 10.0)),
+        buffer=chance.choice((0, 4096)),
+        messages=chance.choice((1, 30, 1000)),
+        known={
+            (endpoint, is_text): [
+                encode(random_message(chance, messages), is_text=is_text) for _ in range(3 if few else KNOWN)
+            ]
+            for endpoint, messages in (("write", PRODUCED), ("read", CONSUMED))
+            for is_text in (True, False)
+        },
+    )
+
+
+def _some(chance: random.Random, of: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(chance.sample(of, chance.choice((1, 1, len(of)))))
+
+
+class Crowd:
+    """Peers that do anything, one after the other.
+
+    Args:
+        port: of the gateway.
+        seed: of what they do.
+        until: monotonic seconds at which nobody begins anything new.
+    """
+
+    def __init__(self, port: int, seed: int, until: float) -> None:
+        self._port = port
+        self._chance = random.Random(seed)  # noqa: S311 - the same again for the same seed
+        self._mood = draw_mood(self._chance)
+        self._until = until
+
+    async def run(self, peers: int) -> None:
+        """Be there until the time is over."""
+        await asyncio.gather(self._change_moods(), *(self._be_somebody() for _ in range(peers)))
+
+    async def _change_moods(self) -> None:
+        while time.monotonic() < self._until:
+            await asyncio.sleep(MOOD)
+            self._mood = draw_mood(self._chance)
+
+    async def _be_somebody(self) -> None:
+        chance = self._chance
+        while time.monotonic() < self._until:
+            mood = self._mood
+            address = f"127.0.{chance.randrange(1, 250)}.{chance.randrange(1, 250)}"
+            patience = min(chance.expovariate(1 / mood.patience), self._until - time.monotonic())
+            async with Hostile(self._port, address, mood.buffer) as it:
+                with suppress(TimeoutError, NoAnswerError, OSError):
+                    async with asyncio.timeout(patience):  # then it goes, whatever it was about
+                        await self._act(it, mood)
+            await asyncio.sleep(0)
+
+    async def _act(self, it: Hostile, mood: Mood) -> None:
+        chance = self._chance
+        stream = f"s{chance.randrange(mood.streams)}"
+        act = chance.choice(mood.acts)
+        if act == "ask":
+            await it.send(random_request(chance, stream))
+        else:
+            await self._speak(it, mood, act, stream)
+        match chance.choice(mood.ends):
+            case "whole":
+                await it.read_rest()
+            case "slowly":
+                while await it.take(100):  # noqa: ASYNC110 - nothing announces what a slow reader waits for
+                    await asyncio.sleep(0.05)
+            case _:
+                await asyncio.sleep(60.0)
+
+    async def _speak(self, it: Hostile, mood: Mood, act: str, stream: str) -> None:
+        """Open a WebSocket, and send messages on it, whole but for a few."""
+        chance = self._chance
+        subprotocol = chance.choice(SUBPROTOCOLS)
+        query = random_query(chance) if act == "read" else chance.choice(("", f"producer=p{chance.randrange(1000)}"))
+        endpoint = "subscribe" if act == "read" else "publish"
+        await it.ask(request(f"/v1/streams/{stream}/{endpoint}?{query}".rstrip("?"), self._port, subprotocol))
+        known = mood.known[act, subprotocol == SUBPROTOCOLS[0]]
+        for _ in range(chance.randrange(mood.messages + 1) if act == "write" else chance.randrange(3)):
+            data = chance.choice(known)
+            if not await it.send(data if chance.random() < 0.99 else data[: chance.randrange(len(data))]):
+                break
+
+
+async def prove_memory(times: Times, seed: int) -> list[str]:
+    """What was wrong with the memory that was taken."""
+    async with AsyncExitStack() as stack:
+        children = await stack.enter_async_context(Children())
+        gateway = await stack.enter_async_context(measuring(children, is_timed=False, **SETTINGS))
+        warm_up = time.monotonic() + min(times.seconds / 3, 10.0)
+        await Crowd(gateway.port, seed + 1, warm_up).run(times.peers)
+        base = await _rest(gateway)
+        print(f"memory: {base / MIB:.0f} MiB with nobody there, memory_limit {LIMIT / MIB:.0f} MiB, seed {seed}")
+        crowd = asyncio.create_task(Crowd(gateway.port, seed, time.monotonic() + times.seconds).run(times.peers))
+        most = counted = connections = streams = 0
+        while not crowd.done():
+            now = await gateway.measure()
+            most, counted = max(most, now.resident), max(counted, now.counted)
+            connections, streams = max(connections, now.connections), max(streams, now.streams)
+            await asyncio.sleep(0.05)
+        await crowd
+        after = await _rest(gateway)
+        faults = (await gateway.measure()).faults
+    allowed = base + int(ROOM * LIMIT)
+    print(f"  {connections} connections and {streams} streams at most, {counted / MIB:.0f} MiB counted")
+    print(f"  {most / MIB:.0f} MiB at most (limit {allowed / MIB:.0f}), {after / MIB:.0f} MiB afterwards")
+    return [
+        *([f"it took {most / MIB:.0f} MiB, more than {allowed / MIB:.0f}"] if most > allowed else []),
+        *([f"it kept {after / MIB:.0f} MiB, of {base / MIB:.0f} before"] if after > AFTERWARDS * base else []),
+        *([f"{faults} faults"] if faults else []),
+    ]
+
+
+async def _rest(gateway: Measured) -> int:
+    """Bytes resident when everybody has gone, and everything has been given back that is."""
+    until = time.monotonic() + GONE
+    while True:
+        now = await gateway.measure()
+        if (not now.connections and not now.streams) or time.monotonic() > until:
+            break
+        await asyncio.sleep(0.1)
+    await asyncio.sleep(1.0)  # what is given back late, once
+    return (await gateway.measure()).resident
+
+
+# The loop
+
+
+async def prove_loop(times: Times, seed: int) -> list[str]:
+    """What was wrong with the turns of the loop."""
+    async with AsyncExitStack() as stack:
+        children = await stack.enter_async_context(Children())
+        gateway = await stack.enter_async_context(measuring(children, is_timed=True, connection_rate=0.0))
+        job = Job(url=gateway.url, stream="neighbours", token="none")  # noqa: S106 - it asks for none
+        neighbours = await stack.enter_async_context(living(children, job))
+        await asyncio.sleep(1.0)
+        await neighbours.look()
+        await asyncio.sleep(3.0)
+        quiet = await neighbours.look()
+        await gateway.measure()
+        longest, slow, sent = 0.0, list[str](), 0
+        took_by: dict[str, float] = {}
+        for endpoint, messages in (("publish", PRODUCED), ("subscribe", CONSUMED)):
+            for shape in _chosen(list(shapes(messages)), times.every, seed):
+                for subprotocol in SUBPROTOCOLS:
+                    data = encode(shape.make(LARGEST), is_text=subprotocol == SUBPROTOCOLS[0])
+                    await _send(gateway, endpoint, subprotocol, data)
+                    sent += 1
+                    took = (await gateway.measure()).longest_ms
+                    longest = max(longest, took)
+                    took_by[f"{shape.name} ({endpoint}, {subprotocol})"] = took
+                    if took > TURN_MS:
+                        slow.append(f"{shape.name} ({endpoint}, {subprotocol}): a turn of {took:.0f} ms")
+        seen = await neighbours.look()
+        await neighbours.finish()
+        faults = (await gateway.measure()).faults
+    print(f"loop: {sent} messages of {LARGEST // 1024} KiB, the longest turn {longest:.1f} ms (limit {TURN_MS:g})")
+    for name, took in sorted(took_by.items(), key=lambda it: -it[1])[:15]:
+        print(f"    {took:5.1f} {name}")
+    print(f"  a neighbour's p99 {seen.p99_ms:.1f} ms, in a quiet run {quiet.p99_ms:.1f} ms")
+    return [
+        *slow,
+        *([f"neighbours waited {seen.p99_ms:.1f} ms"] if seen.p99_ms > longest_wait(quiet) else []),
+        *([f"neighbours lost {seen.lost} events"] if seen.lost else []),
+        *([f"{faults} faults"] if faults else []),
+    ]
+
+
+def _chosen(all_: list[Shape], every: int, seed: int) -> list[Shape]:
+    """One of so many shapes, and all that are a whole message, which are few and the worst."""
+    return [it for at, it in enumerate(all_) if it.is_whole or (at + seed) % every == 0]
+
+
+async def _send(gateway: Measured, endpoint: str, subprotocol: str, data: bytes) -> None:
+    """Send one message, beside a reader of each encoding, and wait until it is done."""
+    async with Hostile(gateway.port) as it, Hostile(gateway.port) as json_reader, Hostile(gateway.port) as other:
+        for reader, wanted in ((json_reader, SUBPROTOCOLS[0]), (other, SUBPROTOCOLS[1])):
+            await reader.ask(request("/v1/streams/one/subscribe?from=now", gateway.port, wanted))
+        await it.ask(request(f"/v1/streams/one/{endpoint}", gateway.port, subprotocol))
+        await it.send(data)
+        await it.send(b"\x88\x82\0\0\0\0\x03\xe8")  # a close, answered when all before it is done
+        await it.read_rest()
+
+
+PROOFS: Final[dict[str, Callable[[Times, int], Awaitable[list[str]]]]] = {"memory": prove_memory, "loop": prove_loop}
+
+
+async def run(names: list[str], times: Times, seed: int) -> list[str]:
+    """Run proofs one after the other; what failed."""
+    return [f"{name}: {what}" for name in names for what in await PROOFS[name](times, seed)]
+
+
+def main() -> int:
+    """The exit status."""
+    parser = argparse.ArgumentParser(prog="python -m scripts.hardening.proofs", description="Bounds that always hold.")
+    parser.add_argument("--quick", action="store_true", help="a short go of each")
+    parser.add_argument("--only", choices=PROOFS, help="one of them")
+    parser.add_argument("--seed", type=int, default=int(time.time()), help="the same again")
+    arguments = parser.parse_args()
+    names = [arguments.only] if arguments.only else list(PROOFS)
+    failures = uvloop.run(run(names, QUICK if arguments.quick else WHOLE, arguments.seed))
+    for failure in failures:
+        print(f"FAILED: {failure}")
+    print(f"{len(failures)} failed" if failures else "every bound held")
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
