@@ -76,30 +76,32 @@ class LogFile:
     """A descriptor that takes lines, written at once.
 
     Its failures stop nobody: a gateway whose log has no reader or no room goes on serving. A pipe that nobody empties
-    would block whoever writes to it, and with it everybody served: lines there is no room for are lost, and counted.
+    would block whoever writes to it, and with it everybody served: lines there is no room for are lost, and counted. A
+    terminal says that it has room and blocks all the same, so it is opened once more, not to block: that is no property
+    of the descriptor, which the shell has too.
 
     Args:
         fd: the descriptor.
     """
 
     def __init__(self, fd: int) -> None:
-        self._fd = fd
+        self._fd = _reopen_terminal(fd)
         self._room = poll()
-        self._room.register(fd, POLLOUT)
+        self._room.register(self._fd, POLLOUT)
         self._lost = 0
         self._is_cut = False  # the last line was written in part
 
     def write(self, text: str) -> None:
         """Write a line, if there is room for it."""
         data = b"\n" * self._is_cut + text.encode(errors="backslashreplace")
+        written = 0
         with suppress(OSError):
-            for at in range(0, len(data), PIPE_BUF):
-                if not self._has_room():
-                    self._lost += 1
-                    self._is_cut = at > 0 or self._is_cut
-                    return
-                os.write(self._fd, data[at : at + PIPE_BUF])
-        self._is_cut = False
+            while written < len(data) and self._has_room():
+                written += os.write(self._fd, data[written : written + PIPE_BUF])
+        if written < len(data):
+            self._lost += 1
+        if written:
+            self._is_cut = written < len(data)
 
     def tell_lost(self, _logger: WrappedLogger, _method: str, event_dict: EventDict) -> EventDict:
         """Have the first line there is room for say how many there was none for. A processor of structlog."""
@@ -108,7 +110,7 @@ class LogFile:
         return event_dict
 
     def _has_room(self) -> bool:
-        """Whether a pipe takes `PIPE_BUF` bytes at once; files and terminals always do."""
+        """Whether a pipe takes `PIPE_BUF` bytes at once; files always do, and terminals say so."""
         return bool(self._room.poll(0))
 
     def flush(self) -> None:
@@ -117,6 +119,14 @@ class LogFile:
     def isatty(self) -> bool:
         """Whether a person reads it."""
         return os.isatty(self._fd)
+
+
+def _reopen_terminal(fd: int) -> int:
+    """A descriptor of the same terminal that never blocks, if it is one that can be opened."""
+    with suppress(OSError):
+        if os.isatty(fd):
+            return os.open(os.ttyname(fd), os.O_WRONLY | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC)
+    return fd
 
 
 def configure_logs(settings: Settings, fd: int = 2) -> None:

@@ -37,6 +37,11 @@ class Child:
         status = await self._process.wait()
         return status if status >= 0 else 128 - status
 
+    async def end_output(self) -> None:
+        """Once it has ended, read what it has printed, and no more of what others print that it has started."""
+        await self._process.wait()
+        self.output.stop_when_empty()
+
     async def stop(self, grace: float = GRACE) -> None:
         """Make it end; returns when nothing more will be read of it.
 

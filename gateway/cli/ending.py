@@ -13,6 +13,7 @@ from typing import Final
 import click
 
 from gateway.cli.interrupts import INTERRUPTED
+from gateway.cli.printable import make_printable
 
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -49,9 +50,9 @@ def wrong_arguments_told() -> Iterator[None]:
 
 
 def say(text: str) -> None:
-    """One line to the person at the keyboard, on standard error."""
+    """One line to the person at the keyboard, on standard error; what others said in it drives no terminal."""
     try:
-        click.echo(f"deltawire: {' '.join(text.split())}", err=True)
+        click.echo(f"deltawire: {make_printable(' '.join(text.split()))}", err=True)
     except OSError:  # nobody reads it: not a reason to stop
         _discard(sys.stderr.fileno())
 

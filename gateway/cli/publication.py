@@ -15,7 +15,6 @@ from gateway.cli.beside import beside
 from gateway.cli.child import Child, run_child
 from gateway.cli.ending import Status, say
 from gateway.cli.pace import Pace
-from gateway.cli.render import make_printable
 from gateway.cli.sources import CANCELLED, FAILED, open_source, with_error
 from gateway.cli.stdio import Input
 from gateway.client import EventRefused, Publisher
@@ -80,9 +79,11 @@ class Publication:
             Failure: the command can't be run.
             ClientError: nothing can be published any more.
         """
-        async with run_child(command, CHUNK) as child, self._heeding(child.stop):
+        async with run_child(command, CHUNK) as child, self._heeding(child.stop), beside(child.end_output()):
             with self._taking_interrupts(child):
                 await self._read(child.output)
+                if child.output.is_cut and not self._cancelled.is_set():
+                    say("the command has ended; what it has started still holds its output, and is read no further")
                 status = await child.wait()  # before the message ends: Ctrl-C may have ended the child faster than us
                 await self._end(status)
         return status
@@ -119,7 +120,7 @@ class Publication:
             if received.name == "cancel":
                 self._cancel("cancelled by a reader")
             else:
-                say(f"a reader signals '{make_printable(received.name)}', which is not acted on")
+                say(f"a reader signals '{received.name}', which is not acted on")
 
     async def _heed_absence(self, seconds: float) -> None:
         await self._publisher.wait_alone(seconds)

@@ -19,6 +19,7 @@ from typing import Any, Protocol
 import click
 from msgspec import UnsetType
 
+from gateway.cli.printable import make_printable
 from gateway.client import Frame
 from protocol.events import (
     ContentStart,
@@ -34,22 +35,8 @@ from protocol.events import (
 )
 from protocol.messages import Gap, StreamEnd
 
-_UNSAFE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
-"""Control characters but newline and tab, and the marks that reorder a line (Unicode UAX #9)."""
-
 _UNSAFE_IN_JSON = re.compile(r"[\x7f-\x9f]")
 """What JSON need not escape and a terminal obeys."""
-
-
-def make_printable(text: str) -> str:
-    """Text with what could drive a terminal made visible: ESC becomes ␛."""
-    return _UNSAFE.sub(lambda match: _picture(ord(match[0])), text)
-
-
-def _picture(code: int) -> str:
-    if code < 0x20:
-        return chr(0x2400 + code)  # the block of control pictures
-    return "\N{SYMBOL FOR DELETE}" if code == 0x7F else "\N{REPLACEMENT CHARACTER}"
 
 
 def escape_json(text: str) -> str:

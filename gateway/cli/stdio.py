@@ -7,9 +7,12 @@ too. Here a descriptor is asked whether it is ready, and waited for only when it
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import select
 import stat
+import termios
+from array import array
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
@@ -29,7 +32,21 @@ class Input:
         self._fd = fd
         self._chunk = chunk
         self._is_stopped = False
+        self._left: int | None = None  # bytes that are still wanted, once that is known
+        self._has_ended = False
         self._woken = asyncio.Event()
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether it was left before its end."""
+        return not self._has_ended
+
+    def stop_when_empty(self) -> None:
+        """Read what a pipe holds at this moment, and no more."""
+        held = array("i", (0,))
+        fcntl.ioctl(self._fd, termios.FIONREAD, held)
+        self._left = held[0]
+        self._woken.set()
 
     def stop(self) -> None:
         """Read no more, whatever is or will be there."""
@@ -39,16 +56,24 @@ class Input:
     async def chunks(self) -> AsyncIterator[bytes]:
         """Every chunk as soon as it is there, until the end of the input or `stop`."""
         while not self._is_stopped:
-            if select.select([self._fd], [], [], 0)[0]:
+            is_ready = bool(select.select([self._fd], [], [], 0)[0])
+            if is_ready:
                 await asyncio.sleep(0)  # an input that is always ready leaves room for signals and pings
-            else:
+            elif self._left is None:
                 loop = asyncio.get_running_loop()
                 await _wait_ready(self._fd, loop.add_reader, loop.remove_reader, self._woken)
+                continue  # or somebody has said that it is to stop
             if self._is_stopped:
                 return
-            data = os.read(self._fd, self._chunk)
-            if not data:
+            if self._left == 0:
+                self._has_ended = is_ready and not os.read(self._fd, 1)
                 return
+            data = os.read(self._fd, self._chunk if self._left is None else min(self._chunk, self._left))
+            if not data:
+                self._has_ended = True
+                return
+            if self._left is not None:
+                self._left -= len(data)
             yield data
 
 

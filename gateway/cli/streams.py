@@ -13,7 +13,7 @@ import msgspec
 from gateway.cli.credentials import GivenToken, token_options
 from gateway.cli.ending import Failure
 from gateway.cli.options import POLICY, WholeRange, examples, stream_argument, url_option
-from gateway.cli.render import make_printable
+from gateway.cli.printable import make_printable
 from gateway.cli.trust import tls_options
 from gateway.client import ClientError
 from gateway.client.connection import HUNG_UP, hint_of, judge_attempt
@@ -167,7 +167,7 @@ def _problem(response: httpx.Response) -> str:
         problem = _decode(response.text, Info)
     except Failure:
         problem = {}
-    return make_printable(str(problem.get("detail") or problem.get("title") or response.reason_phrase))
+    return str(problem.get("detail") or problem.get("title") or response.reason_phrase)
 
 
 def _decode(answer: str, wanted: type[Answer]) -> Answer:

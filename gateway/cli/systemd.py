@@ -26,7 +26,7 @@ def take_sockets(environment: MutableMapping[str, str]) -> list[socket.socket]:
         environment: `LISTEN_PID`, `LISTEN_FDS`.
 
     Raises:
-        ConfigError: a descriptor that was passed is no socket.
+        ConfigError: a descriptor that was passed is no socket, or one that is connected.
     """
     pid, count = environment.pop("LISTEN_PID", ""), environment.pop("LISTEN_FDS", "")
     environment.pop("LISTEN_FDNAMES", None)
@@ -41,7 +41,18 @@ def _take_socket(fd: int) -> socket.socket:
     except OSError as error:
         raise ConfigError(f"LISTEN_FDS: descriptor {fd} can't be listened on: {error.strerror}") from None
     it.set_inheritable(False)
-    return it
+    if not _is_connected(it):
+        return it
+    it.close()
+    raise ConfigError(f"LISTEN_FDS: descriptor {fd} is a connection, not a listening socket: see Accept=no")
+
+
+def _is_connected(it: socket.socket) -> bool:
+    try:
+        it.getpeername()
+    except OSError:
+        return False
+    return True
 
 
 class Notifier:

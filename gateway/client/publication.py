@@ -221,10 +221,12 @@ class Publication:
         async with self._changed:
             match message:
                 case Ready():
+                    before = len(self.window)
                     self.window.resume(message)
                     self._ready = True
                     self.consumers = 0  # as the gateway counts from here: it tells what changes
-                    if not self.window:  # otherwise only an ack is progress: an event may be what breaks the gateway
+                    # An event may be what breaks the gateway: with some left, only that some were taken is progress.
+                    if not self.window or len(self.window) < before:
                         self._connector.progressed()
                 case Ack():
                     self.seq = message.seq

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from gateway.config import ConfigError, Settings
-from gateway.files import read_file
+from gateway.files import read_regular_file
 
 MINIMUM: Final = ssl.TLSVersion.TLSv1_2
 """Older versions are broken and forbidden (RFC 8996)."""
@@ -81,7 +81,7 @@ def make_context(settings: Settings) -> ssl.SSLContext:
 def _check_pem(setting: str, path: str, label: str) -> None:
     """What OpenSSL does not say: which of the files it is about."""
     try:
-        content = read_file(Path(path))
+        content = read_regular_file(Path(path))
     except OSError as error:
         raise ConfigError(f"{setting} {path}: {error.strerror}") from None
     if f"{label}-----".encode() not in content:

@@ -21,8 +21,11 @@ MAX_FOLDED_TEXT = 64 * 1024
 """Characters in one folded frame: at six bytes each (JSON escapes) still under the 1 MiB most clients accept."""
 
 
-COMMON = 32
-"""Blocks, and choices, whose kinds are few enough to be remembered together (3 x 33 x 33): events share them."""
+COMMON = 8
+"""Blocks, and choices, whose kinds are few enough to be remembered together (3 x 9 x 9): events share them."""
+
+REMEMBERED_KINDS = 256
+"""Kinds remembered: all common ones. Thousands, of all times, would keep the memory round them from being freed."""
 
 RARE_KIND_COST = 192
 """Bytes a kind costs that may be one event's alone: itself, two numbers, and its place among those remembered."""
@@ -41,7 +44,7 @@ class Kind(NamedTuple):
         return self.type in DELTA_TYPES
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=REMEMBERED_KINDS)
 def _kind(event_type: EventType, block: int | UnsetType, choice: int | UnsetType) -> Kind:
     """One object for equal kinds, so that a log of a million deltas holds a handful of them."""
     return Kind(event_type, block, choice)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.cli.beside import beside
 from gateway.cli.child import Child, run_child
 from gateway.cli.ending import Failure
 
@@ -56,6 +57,27 @@ async def test_output_held_open_by_others_is_read_no_longer_than_the_command_may
             assert await child.wait() in (137, 143)
     finally:
         os.close(held)  # which ends the cat
+
+
+async def test_output_is_read_no_longer_than_the_command_runs(tmp_path: Path) -> None:
+    """All that it printed itself, however much is held open by what it has started."""
+    os.mkfifo(fifo := tmp_path / "fifo")
+    held = os.open(fifo, os.O_RDWR)
+    try:
+        script = f"cat <{fifo} & head -c 50000 /dev/zero"
+        async with run_child(["sh", "-c", script], 100) as child, beside(child.end_output()):
+            assert len(await read_all(child)) == 50_000
+            assert child.output.is_cut
+            assert await child.wait() == 0
+    finally:
+        os.close(held)  # which ends the cat
+
+
+async def test_output_that_ends_with_the_command_is_not_cut() -> None:
+    for script in ("true", "echo one"):
+        async with run_child(["sh", "-c", script], 100) as child, beside(child.end_output()):
+            await read_all(child)
+            assert not child.output.is_cut
 
 
 async def test_a_block_left_early_leaves_no_command_behind() -> None:

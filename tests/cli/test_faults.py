@@ -5,18 +5,21 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import pty
 import shutil
 import signal
 import socket
 import time
 from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from math import inf
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx
 import pytest
+from websockets.asyncio.client import ClientConnection, connect
 
 from gateway.client import ClientError, Publisher, Subscriber
 from gateway.server.descriptors import connections_possible
@@ -207,3 +210,32 @@ async def test_without_descriptors_who_is_there_stays_the_loop_rests_and_it_reco
             first = await anext(aiter(late))
             assert isinstance(first, Event)
         assert served.process.returncode is None
+
+
+async def test_a_log_on_a_terminal_that_nobody_reads_holds_nobody_up(start: Start) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    keyboard, side = pty.openpty()
+    try:
+        await start("serve", f"--port={port}", stderr=side)
+        for _ in range(200):  # each leaves two lines
+            async with patiently_connected(port) as reading, asyncio.timeout(DEADLINE):
+                assert "subscribed" in str(await reading.recv())
+    finally:
+        os.close(keyboard)
+        os.close(side)
+
+
+@asynccontextmanager
+async def patiently_connected(port: int) -> AsyncIterator[ClientConnection]:
+    """A consumer, as soon as there is a gateway."""
+    while True:
+        try:
+            connection = await connect(f"ws://127.0.0.1:{port}/v1/streams/demo/subscribe", proxy=None)
+        except OSError:
+            await asyncio.sleep(0.01)
+            continue
+        break
+    async with connection:
+        yield connection

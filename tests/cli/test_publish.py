@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 from asyncio.subprocess import PIPE
+from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
 
@@ -162,3 +164,19 @@ async def test_it_goes_on_when_the_gateway_comes_back_and_tells_what_that_lost(s
     assert (await late.stdout.read()).endswith(b"after")
     assert re.search(rb"error: the gateway lost the stream, with [12] events? that it had", await writer.stderr.read())
     assert await writer.wait() == 1
+
+
+async def test_a_message_ends_with_its_command_though_others_hold_its_output(
+    run_process: Run, gateway: str, tmp_path: Path
+) -> None:
+    os.mkfifo(fifo := tmp_path / "fifo")
+    held = os.open(fifo, os.O_RDWR)
+    try:
+        command = ("sh", "-c", f"cat <{fifo} 2>/dev/null & echo hi")
+        done = await run_process("publish", "demo", "--format=text", "--close", f"--url={gateway}", "--", *command)
+    finally:
+        os.close(held)
+    assert done.status == 0
+    assert "still holds its output" in done.errors
+    events = await events_of(run_process, "demo", gateway)
+    assert [event["type"] for event in events] == ["message_start", "text_delta", "message_stop"]

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from gateway.cli.render import Frames, Screen, Text, make_printable
+from gateway.cli.printable import make_printable
+from gateway.cli.render import Frames, Screen, Text
 from gateway.client import Frame
 from protocol.codec import JSON
 from protocol.messages import StreamEnd

@@ -95,6 +95,15 @@ async def test_a_passed_descriptor_that_is_no_socket_is_one_line_and_status_2(ru
     assert "descriptor 3" in done.errors
 
 
+async def test_a_passed_socket_that_is_a_connection_is_one_line_and_status_2(
+    run_process: Run, listening: socket.socket
+) -> None:
+    with socket.create_connection(listening.getsockname()) as connected:
+        done = await run_process("serve", **passing(connected.fileno()))
+    assert (done.status, len(done.errors.splitlines())) == (2, 1)
+    assert "descriptor 3 is a connection" in done.errors
+
+
 @pytest.mark.skipif(shutil.which("systemd-socket-activate") is None, reason="systemd is not here")
 async def test_systemd_s_own_tool_starts_it_with_the_first_connection(run: Run) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:

@@ -7,6 +7,7 @@ import logging
 import os
 import pty
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -212,3 +213,19 @@ def read_all(reader: int) -> bytes:
     except BlockingIOError:
         os.set_blocking(reader, True)
     return b"".join(pieces)
+
+
+def test_a_terminal_that_nobody_reads_holds_nobody_up_and_what_is_lost_is_told(terminal: tuple[int, int]) -> None:
+    reader, writer = terminal
+    configure_logs(make_settings({}), writer)
+    log = structlog.get_logger()
+    for number in range(2000):
+        log.info("consumer.closed", number=number)
+    os.set_blocking(reader, False)
+    shown = b""
+    while b"lines_lost" not in shown:
+        with suppress(BlockingIOError):
+            shown += os.read(reader, 65536)
+        log.info("consumer.closed", number=-1)
+    assert b"number\x1b[0m=\x1b[35m0" in shown
+    assert os.get_blocking(writer), "the shell has the same descriptor"

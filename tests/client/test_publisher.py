@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from websockets.asyncio.server import ServerConnection
 
 from gateway.client import Publisher
+from gateway.client.backoff import Backoff
 from protocol.codec import MSGPACK
 from protocol.events import Event, TextDelta, make_event
 from tests.client.fakes import FakeGateway, FakeLog, frames, stay
@@ -185,3 +186,25 @@ async def test_messagepack_is_spoken_when_asked_for() -> None:
 
     async with FakeGateway(play) as gateway, publisher(gateway, codec=MSGPACK) as target:
         await send_numbers(target, 1, 1)
+
+
+async def test_numbers_that_have_moved_are_progress_though_no_ack_came() -> None:
+    """Each connection takes an event and is cut before it can say so; the next one tells what was taken."""
+    attempts = list[int]()
+
+    class Noting(Backoff, frozen=True):
+        def delay(self, attempt: int, chance: float) -> float:
+            del chance
+            attempts.append(attempt)
+            return 0.0
+
+    log = FakeLog()
+    cuts = [log.serving(1, answer_last=False) for _ in range(10)]
+    async with (
+        FakeGateway(*cuts, log.serving()) as gateway,
+        Publisher(gateway.url, "demo", window=1000, backoff=Noting()) as target,
+    ):
+        await send_numbers(target, 1, 700)
+        await target.flush()
+    assert log.texts == numbers(1, 700)
+    assert set(attempts) == {0}

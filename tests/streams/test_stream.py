@@ -52,7 +52,7 @@ def test_choices_of_a_message_cost_what_their_digests_do() -> None:
 def test_events_of_blocks_that_others_do_not_have_cost_their_kind() -> None:
     common, rare = make_stream(), make_stream()
     for number in range(1000, 1100):
-        common.append(TextDelta("x", 9), STAMP, 1.0)
+        common.append(TextDelta("x", 7), STAMP, 1.0)
         rare.append(TextDelta("x", number), STAMP, 1.0)
     digits = 3 * 100
     assert rare.log.bytes == common.log.bytes + digits + 100 * RARE_KIND_COST
