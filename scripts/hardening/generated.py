@@ -107,7 +107,7 @@ def _places(message: dict[str, Value]) -> Iterator[tuple[str, Callable[[Value], 
             yield name, lambda value, name=name: message | {name: value}  # type: ignore[misc]
     data = message.get("data")
     if isinstance(data, dict):
-        for name in (*data, "index", "choice", "unknown"):
+        for name in dict.fromkeys((*data, "index", "choice", "unknown")):
             yield f"data.{name}", lambda value, name=name: message | {"data": data | {name: value}}  # type: ignore[misc]
 
 

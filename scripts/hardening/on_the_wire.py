@@ -153,6 +153,18 @@ async def unread(target: Target) -> AsyncIterator[str]:
         yield await it.read_ending()
 
 
+@attack("batches of what is no event", "problem invalid_event", "close 4002")
+async def nothings(target: Target) -> AsyncIterator[str]:
+    """Of some items, which are refused, and of as many as a message has room for."""
+    async with target.upgraded(f"{target.name()}/publish") as it:
+        await it.send(text(b"[" + b"0," * 1000 + b"0]"))
+        yield await it.read_problem()
+    for item in (b"0,", b"[],"):
+        async with target.upgraded(f"{target.name()}/publish") as it:
+            await it.send(text(b"[" + item * (64_000 // len(item)) + b"0]"))
+            yield await it.read_ending()
+
+
 ATTACKS = (
     oversize,
     broken,
@@ -166,4 +178,5 @@ ATTACKS = (
     expiry,
     log_lines,
     unread,
+    nothings,
 )

@@ -65,6 +65,9 @@ MOOD: Final = 2.0
 """Seconds until all that peers do is drawn again."""
 
 SUBPROTOCOLS: Final = ("deltawire.v1.json", "deltawire.v1.msgpack")
+SHOWN: Final = 5
+"""Messages that took longest, which are shown."""
+
 SETTINGS: Final[dict[str, float]] = {
     "memory_limit": LIMIT,
     "retention_bytes": 2 * MIB,
@@ -301,8 +304,8 @@ async def prove_loop(times: Times, seed: int) -> list[str]:
         await neighbours.finish()
         faults = (await gateway.measure()).faults
     print(f"loop: {sent} messages of {LARGEST // 1024} KiB, the longest turn {longest:.1f} ms (limit {TURN_MS:g})")
-    for name, took in sorted(took_by.items(), key=lambda it: -it[1])[:15]:
-        print(f"    {took:5.1f} {name}")
+    for name, took in sorted(took_by.items(), key=lambda it: -it[1])[:SHOWN]:
+        print(f"    {took:5.1f} ms: {name}")
     print(f"  a neighbour's p99 {seen.p99_ms:.1f} ms, in a quiet run {quiet.p99_ms:.1f} ms")
     return [
         *slow,

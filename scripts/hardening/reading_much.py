@@ -24,6 +24,9 @@ CROWD = 8
 """Consumers at once. A gateway that read all they ask for in one go would be deaf for a tenth of a second and more;
 their handshakes alone take some milliseconds."""
 
+UNREAD = 50
+"""Pages that are asked for at once and not read: 50 MiB if they were made whole."""
+
 WATCHED = 1.0
 """Seconds the neighbours are watched for more, so that one in a hundred of their events is not the single slowest."""
 
@@ -86,4 +89,15 @@ async def listed(target: Target) -> AsyncIterator[str]:
         yield answer
 
 
-ATTACKS = (filtered, replayed, listed)
+@attack("pages of events that nobody reads", "200", "503", is_timed=True)
+async def unread(target: Target) -> AsyncIterator[str]:
+    """Asked for by many, who go without having read them."""
+    name = await _fill(target)
+    asked = request(f"/v1/streams/{name}/events?limit=10000", target.port, token=target.reader)
+    async with AsyncExitStack() as stack:
+        peers = [await stack.enter_async_context(target.hostile(receive_buffer=4096)) for _ in range(UNREAD)]
+        for it in peers:
+            yield answers.of_status(await it.ask(asked))
+
+
+ATTACKS = (filtered, replayed, listed, unread)
