@@ -32,10 +32,7 @@ EVENT_COST = 256
 """Bytes an event that waits for room costs, about: they are short, and one of a producer waits at most."""
 
 TURN = 256
-"""Events taken from a producer in a row, 2 to 3 ms of work: what comes with them waits until others had their turn."""
-
-STEP = 64
-"""Events taken when its turn comes, of which there are several in a turn of the loop while others leave time."""
+"""Events taken from a producer in a row, 2 ms of work: what comes with them waits until others had their turn."""
 
 REFUSAL = 8
 """Events that a refused one counts for: to find out and say what is wrong with it takes as long."""
@@ -193,7 +190,7 @@ class Producer:
     def _take_turn(self) -> None:
         if self._connection.paused:
             return  # it does not read the answers it has: `resume` goes on
-        self._left = STEP
+        self._left = TURN
         self._go_on()
 
     def _go_on(self) -> None:
@@ -346,7 +343,7 @@ class Producer:
     @contained
     def go_on(self) -> None:
         """There is room again."""
-        self._left = STEP
+        self._left = TURN
         self._go_on()
 
     @contained
