@@ -89,6 +89,7 @@ class LogFile:
         self._room = poll()
         self._room.register(self._fd, POLLOUT)
         self._lost = 0
+        self._told = 0  # of these, what the line that is being written says
         self._is_cut = False  # the last line was written in part
 
     def write(self, text: str) -> None:
@@ -100,13 +101,16 @@ class LogFile:
                 written += os.write(self._fd, data[written : written + PIPE_BUF])
         if written < len(data):
             self._lost += 1
+        else:
+            self._lost -= self._told
+        self._told = 0
         if written:
             self._is_cut = written < len(data)
 
     def tell_lost(self, _logger: WrappedLogger, _method: str, event_dict: EventDict) -> EventDict:
         """Have the first line there is room for say how many there was none for. A processor of structlog."""
         if self._lost and self._has_room():
-            event_dict["lines_lost"], self._lost = self._lost, 0
+            event_dict["lines_lost"] = self._told = self._lost
         return event_dict
 
     def _has_room(self) -> bool:

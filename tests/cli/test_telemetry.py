@@ -9,6 +9,7 @@ import pty
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -229,3 +230,19 @@ def test_a_terminal_that_nobody_reads_holds_nobody_up_and_what_is_lost_is_told(t
         log.info("consumer.closed", number=-1)
     assert b"number\x1b[0m=\x1b[35m0" in shown
     assert os.get_blocking(writer), "the shell has the same descriptor"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+def test_lines_that_a_full_disk_does_not_take_are_counted_until_one_says_so(tmp_path: Path) -> None:
+    log_file = os.open("/dev/full", os.O_WRONLY)
+    configure_logs(make_settings({}), log_file)
+    log = structlog.get_logger()
+    for _ in range(5):
+        log.info("consumer.closed")
+    with (tmp_path / "log").open("wb") as room:
+        os.dup2(room.fileno(), log_file)
+    for _ in range(2):
+        log.info("consumer.closed")
+    os.close(log_file)
+    lines = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
+    assert [line.get("lines_lost") for line in lines] == [5, None]
