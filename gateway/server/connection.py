@@ -196,10 +196,11 @@ class GatewayConnection(ReplyingConnection):
     def receive_deferred(self) -> None:
         """Have the peer receive what came while it was busy, until it is busy again."""
         peer = self.peer
-        if peer is None or peer.is_busy or not self._deferred:
+        if peer is None or peer.is_busy:
             return
-        frames, self._deferred = self._deferred, []
-        self._take_frames(frames, peer)
+        if self._deferred:
+            frames, self._deferred = self._deferred, []
+            self._take_frames(frames, peer)
         if self._has_hung_up and not peer.is_busy:
             self._take_leave()
 

@@ -50,6 +50,7 @@ class Producer:
         "_connection",
         "_hub",
         "_is_ack_urgent",
+        "_is_queued",
         "_left",
         "_max_message",
         "_numbered",
@@ -84,6 +85,7 @@ class Producer:
         self._left = TURN  # events it may have taken in a row
         self._batch: Batch | None = None  # of which items are yet to be judged
         self._waiting: tuple[int | None, Event] | None = None  # for room, with its place in its batch
+        self._is_queued = False  # at the turnstile
         self.is_busy = False  # what it sent last is not done yet, and nothing that follows may be looked at
         self._allowance: TokenBucket | None = None
         self._unsettled = 0  # events accepted in this read
@@ -184,11 +186,14 @@ class Producer:
         """Go on when others had their turn; nothing that follows is looked at meanwhile."""
         self.is_busy = True
         self._connection.hold_reading(Hold.BUSY)
-        self._turns.enter(self._take_turn)
+        if not self._is_queued:
+            self._is_queued = True
+            self._turns.enter(self._take_turn)
 
     @contained
     def _take_turn(self) -> None:
-        if self._connection.paused:
+        self._is_queued = False
+        if self._connection.paused or not self.is_busy:
             return  # it does not read the answers it has: `resume` goes on
         self._left = TURN
         self._go_on()
@@ -400,10 +405,12 @@ class Producer:
         self.settle()
         self.channel.remove_inlet(self)
         self._connection.refuse(code, why)
+        self._connection.receive_deferred()  # its close may be among it
 
     def _forget(self) -> None:
         """Judge nothing more of what was received."""
         self._batch = self._waiting = None
+        self.is_busy = False
 
     def fail(self) -> None:
         """Something was raised that nobody expected: put it on record, and end the connection."""

@@ -406,6 +406,27 @@ async def test_what_is_sent_behind_a_long_batch_is_done_behind_it(gateway: Gatew
         assert messages[-1]["seq"] % 1001 == 0
 
 
+async def test_who_hangs_up_behind_a_long_batch_leaves_when_it_is_done(gateway: Gateway) -> None:
+    it = await RawPeer.connect(gateway.port)
+    await it.upgrade("/v1/streams/demo/publish")
+    await it.send(text([text_delta(f"{number}") for number in range(1000)]))
+    it.finish_sending()
+    messages, _ = await it.read_ending()
+    assert messages[-1] == {"type": "ack", "seq": 1000}
+    await eventually(lambda: not gateway._connections)
+
+
+async def test_who_is_ended_within_a_batch_has_its_close_heard_behind_it(start_gateway: StartGateway) -> None:
+    gateway = await start_gateway(message_rate=1.0)
+    async with raw_peer(gateway.port, "/v1/streams/demo/publish") as it:
+        await it.read_until("ready")
+        gateway.hub.close("demo")
+        await it.send(text([text_delta("")] * 1000) + frame(CLOSE, b"\x03\xe8"))
+        messages, code = await it.read_ending()
+    assert (messages[-1]["code"], code) == ("stream_closed", 4501)
+    await eventually(lambda: not gateway._connections)
+
+
 async def test_items_of_batches_and_refusals_count_towards_the_rate(start_gateway: StartGateway) -> None:
     gateway = await start_gateway(message_rate=1.0)
     for items in ([text_delta("")] * 1000, [0] * 200):
