@@ -129,6 +129,8 @@ REFUSED_IN_JSON = [
     (b'{"type":"text_delta","data":{"text":"\\ud83d x"}}', "`text`", "surrogate"),
     (b'{"type":"text_delta","data":{"text":"\\ude00"}}', "`text`", "surrogate"),
     (_json_extension(b'{"\\ud800":1}'), "`data`", "surrogate"),
+    (_json_extension(b"[" + b"0," * 100 + b"1" + b"0" * 30 + b"]"), "$.data.data", "does not fit 64 bits"),
+    (_json_extension(b"[" + b"0," * 100 + b"-1" + b"0" * 30 + b"]"), "$.data.data", "does not fit 64 bits"),
     (_json_extension(b"[" * 9000 + b"]" * 9000), "64 levels", "nested deeper"),
 ]
 
@@ -155,6 +157,9 @@ REFUSED_IN_MSGPACK = [
         "$.timestamp",
         "year",
     ),
+    (msgspec.msgpack.encode(_extension([0.5] * 100 + [NAN])), "$.data.data", "not finite"),
+    (msgspec.msgpack.encode(_extension([{"a": 1}] * 100 + [{1: 2}])), "$.data.data", "key that is not a string"),
+    (msgspec.msgpack.encode(_extension([0, "x"] * 100 + [b"x"])), "$.data.data", "JSON has no form for"),
     (_msgpack_extension(b"\x81\x80\x01"), "keys", "hashable"),
     (msgspec.msgpack.encode(_delta({"text": "Q"})).replace(b"Q", b"\xff"), "$.data.text", "invalid UTF-8"),
     (msgspec.msgpack.encode(_delta(Q=1)).replace(b"Q", b"\xff"), "`$`", "invalid UTF-8"),
