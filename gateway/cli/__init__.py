@@ -3,10 +3,10 @@
 Tour: `command` — the command line, and how what goes wrong becomes an exit status · `interrupts` — Ctrl-C before that ·
 `options` — flags, made from `Settings` where they are settings · `environment` — variables that are none of
 ours · `stdio` — standard input and output that hold nothing up · `beside` — jobs that run meanwhile · `reconnecting` —
-what is said while the gateway is away · `ending` — how every command ends · `printable` — what others say, made harmless ·
-`trust` — TLS of commands that connect ·
-`credentials` — the token they show · one file a command: `serve` (with `systemd`, `collector`), `publish` (with
-`publication`, `sources`, `pace`, `child`), `tail` (with `render`, `keyboard`), `streams`, `token`, `check_config`.
+what is said while the gateway is away · `ending` — how every command ends · `printable` — words of others, harmless on a
+terminal · `trust` — TLS of commands that connect · `credentials` — the token they show · one file a command: `serve`
+(with `systemd`, `collector`), `publish` (with `publication`, `sources`, `pace`, `child`), `tail` (with `render`,
+`keyboard`), `streams`, `token`, `check_config`.
 
 What a person or a program asked for goes to standard output, everything else to standard error. A command ends with
 0 when it did its work, 1 when it could not, 2 when it was asked wrongly (for `serve`: or could not start), 130 after
