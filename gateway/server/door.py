@@ -255,5 +255,8 @@ def respond_refusal(refusal: Refusal) -> Response:
 
 def host_of(transport: asyncio.BaseTransport) -> str:
     """The numeric address at the other end; empty where there is none, because it is gone or is no socket of TCP."""
-    name = transport.get_extra_info("peername")
+    try:
+        name = transport.get_extra_info("peername")
+    except ValueError:  # uvloop's, of a socket that was lost in this turn
+        return ""
     return str(name[0]) if isinstance(name, tuple) and name else ""

@@ -40,8 +40,8 @@ NDJSON_TYPE: Final = "application/x-ndjson"
 PAGE_BYTES = 1024 * 1024
 """Bytes a page of events holds at most, beside its first event."""
 
-PIECE: Final = 64 * 1024
-"""Bytes of a body that are made and sent at a time, about."""
+PIECE: Final = 16 * 1024
+"""Bytes of a body that are made and sent at a time, about: of an answer that nobody reads, a few of them are held."""
 
 _ORIGIN = re.compile("https?://[^/?#]+", re.IGNORECASE)  # of a request target in absolute form
 

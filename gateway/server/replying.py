@@ -20,8 +20,8 @@ from gateway.server.memory import CONNECTION_COST
 from gateway.server.sending import SendingConnection
 from gateway.server.turnstile import Turnstile
 
-UNREAD: Final = 2 * PIECE
-"""Bytes of an answer that is made in pieces, about, while nobody reads it: the piece on its way, and the next one."""
+UNREAD: Final = 4 * PIECE
+"""Bytes of an answer made in pieces, about, while nobody reads it: what fills the write buffer, and the next one."""
 
 REPLY_COST: Final = CONNECTION_COST + UNREAD
 """Bytes a connection takes with it."""
@@ -89,7 +89,7 @@ class ReplyingConnection(SendingConnection):
         """
         assert server_header is None, "the gateway does not say what it is"
         await asyncio.wait([self.request_rcvd, self.connection_lost_waiter], return_when=asyncio.FIRST_COMPLETED)
-        if self.request is None:
+        if self.request is None or self.transport.is_closing():
             return
         response = process_request(self, self.request)
         if isawaitable(response):

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+from typing import Any
+
 import pytest
 
 from gateway.config import ConfigError
+from gateway.server.door import host_of
 from gateway.server.forwarding import Proxies, limited_address
 
 PROXY = "10.0.0.1"
@@ -76,3 +80,13 @@ def test_a_peer_that_is_no_trusted_proxy_is_not_believed() -> None:
 def test_what_is_no_network_is_refused_by_name(trusted: str) -> None:
     with pytest.raises(ConfigError, match="trusted_proxies: expected addresses or networks"):
         Proxies(trusted, "x-forwarded-for")
+
+
+def test_a_socket_that_was_lost_in_this_turn_has_no_address() -> None:
+    class Lost(asyncio.Transport):
+        """As uvloop has it between the loss of a socket and `connection_lost`."""
+
+        def get_extra_info(self, name: str, default: Any = None) -> Any:
+            raise ValueError("negative file descriptor")
+
+    assert host_of(Lost()) == ""
