@@ -86,7 +86,7 @@ def test_a_socket_that_was_lost_in_this_turn_has_no_address() -> None:
     class Lost(asyncio.Transport):
         """As uvloop has it between the loss of a socket and `connection_lost`."""
 
-        def get_extra_info(self, name: str, default: Any = None) -> Any:
+        def get_extra_info(self, name: str, default: Any = None) -> Any:  # noqa: ARG002 - asyncio's signature
             raise ValueError("negative file descriptor")
 
     assert host_of(Lost()) == ""
