@@ -30,6 +30,7 @@ class Measure(Struct, frozen=True):
 
     Attributes:
         resident: bytes of the process.
+        blocks: of memory that Python has in use, however scattered they are.
         counted: bytes the gateway counts towards `memory_limit`.
         streams: it has.
         connections: it has.
@@ -38,6 +39,7 @@ class Measure(Struct, frozen=True):
     """
 
     resident: int
+    blocks: int
     counted: int
     streams: int
     connections: int
@@ -139,6 +141,7 @@ async def serve(settings: Settings, *, is_timed: bool) -> None:
             hub = gateway.hub
             measure = Measure(
                 resident=_resident(),
+                blocks=sys.getallocatedblocks(),
                 counted=hub.manager.bytes,
                 streams=hub.count(),
                 connections=gateway.connections,
