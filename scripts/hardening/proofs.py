@@ -343,15 +343,22 @@ async def _send(gateway: Measured, endpoint: str, subprotocol: str, data: bytes)
 PROOFS: Final[dict[str, Callable[[Times, int], Awaitable[list[str]]]]] = {"memory": prove_memory, "loop": prove_loop}
 
 
-async def run(names: list[str], times: Times, seed: int) -> list[str]:
-    """Run proofs one after the other; what failed."""
+async def run(names: list[str], times: Times, seed: int, *, is_judged_by_waits: bool = True) -> list[str]:
+    """Run proofs one after the other; what failed.
+
+    Args:
+        names: of the proofs.
+        times: how much is done.
+        seed: of what is drawn.
+        is_judged_by_waits: whether neighbours may not wait: only on a machine that does nothing else.
+    """
     failures: list[str] = []
     for name in names:
         found = await PROOFS[name](times, seed)
-        if found and all(what.startswith(WAITED) for what in found):
+        if is_judged_by_waits and found and all(what.startswith(WAITED) for what in found):
             print(f"  {'; '.join(found)}: once more, as the machine may be to blame")
             found = await PROOFS[name](times, seed)
-        failures += [f"{name}: {what}" for what in found]
+        failures += [f"{name}: {what}" for what in found if is_judged_by_waits or not what.startswith(WAITED)]
     return failures
 
 
@@ -360,10 +367,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m scripts.hardening.proofs", description="Bounds that always hold.")
     parser.add_argument("--quick", action="store_true", help="a short go of each")
     parser.add_argument("--only", choices=PROOFS, help="one of them")
+    parser.add_argument("--beside-others", action="store_true", help="judge no latency, as other things run meanwhile")
     parser.add_argument("--seed", type=int, default=int(time.time()), help="the same again")
     arguments = parser.parse_args()
     names = [arguments.only] if arguments.only else list(PROOFS)
-    failures = uvloop.run(run(names, QUICK if arguments.quick else WHOLE, arguments.seed))
+    times = QUICK if arguments.quick else WHOLE
+    failures = uvloop.run(run(names, times, arguments.seed, is_judged_by_waits=not arguments.beside_others))
     for failure in failures:
         print(f"FAILED: {failure}")
     print(f"{len(failures)} failed" if failures else "every bound held")
