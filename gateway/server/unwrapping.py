@@ -58,7 +58,8 @@ class Unwrapping(asyncio.Protocol):
             awaited = self._steps.send(None)
         except StopIteration as over:
             self._finish(over.value)
-        except OSError:  # the peer's doing, or that of who dropped it
+        except OSError as error:  # the peer's doing, or that of who dropped it
+            error.__traceback__ = None  # it has this frame, that what was waited for, and that the error: a knot
             self._failed()
         else:
             awaited.add_done_callback(self._go_on)
