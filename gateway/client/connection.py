@@ -55,6 +55,14 @@ _ERRNO = re.compile(r"\[Errno (\d+)\]")  # asyncio joins several attempts of one
 OnReconnect = Callable[[str, float], None]
 
 
+class DirectConnect(connect):
+    """Connects to the address that was given and to no other: a token is for nobody else, and TLS is set up for it."""
+
+    def process_redirect(self, exc: Exception) -> Exception | str:
+        """Take a redirect for the refusal it is."""
+        return exc
+
+
 class Connector:
     """Opens connections to one gateway, and knows what to do when they fail.
 
@@ -164,7 +172,7 @@ class Connector:
 
     async def _connect(self, target: str) -> ClientConnection:
         token = await self.tokens.take(asyncio.get_running_loop().time())
-        return await connect(
+        return await DirectConnect(
             target,
             additional_headers=None if token is None else {"Authorization": f"Bearer {token}"},
             subprotocols=[Subprotocol(self._codec.subprotocol)],

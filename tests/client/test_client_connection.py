@@ -17,9 +17,11 @@ from websockets.exceptions import (
 from websockets.frames import Close
 from websockets.http11 import Response
 
+from gateway.client import Subscriber
 from gateway.client.connection import HUNG_UP, hint_of, judge_attempt, judge_close, retry_after
 from gateway.client.errors import Fenced, ProtocolFault, Refused, StreamClosed
 from protocol.messages import Problem
+from tests.client.fakes import FakeGateway, stay
 
 
 def status(code: int, reason: str = "", body: bytes = b"") -> InvalidStatus:
@@ -134,3 +136,13 @@ def test_a_problem_about_one_message_does_not_explain_a_close() -> None:
 def test_a_frame_this_side_could_not_take_is_a_fault_of_the_gateway() -> None:
     error = ConnectionClosedError(None, Close(1009, "over size limit"))
     assert isinstance(judge_close(error), ProtocolFault)
+
+
+async def test_a_redirect_is_a_refusal_and_takes_no_token_elsewhere() -> None:
+    async with FakeGateway(stay) as other:
+        elsewhere = Headers({"Location": f"{other.url}/v1/streams/demo/subscribe"})
+        async with FakeGateway(Response(302, "Found", elsewhere)) as gateway:
+            with pytest.raises(Refused, match="Found"):
+                async with Subscriber(gateway.url, "demo", token="secret") as reader:
+                    await anext(aiter(reader))
+        assert other.requests == []
