@@ -38,14 +38,17 @@ Nothing is logged per event, and never what an event says, nor a token. Every li
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import sys
 from collections.abc import Iterable
 from contextlib import suppress
 from select import PIPE_BUF, POLLOUT, poll
+from stat import S_ISFIFO
+from threading import Thread
 from traceback import format_exception
-from typing import Any, TextIO, cast
+from typing import Any, Final, TextIO, cast
 
 import structlog
 from structlog.typing import EventDict, ExcInfo, Processor, WrappedLogger
@@ -69,23 +72,29 @@ def _bind(logger: WrappedLogger, processors: Iterable[Processor], context: dict[
     return _WARNINGS_ONLY(structlog.PrintLogger(sys.stderr), processors, context)
 
 
+LAST_LINES: Final = 1.0
+"""Seconds a process waits at its end for a terminal to take the last lines, where a thread writes them: a terminal that
+is read takes them at once."""
+
 _WARNINGS_ONLY: Any = structlog.make_filtering_bound_logger(logging.WARNING)
 
 
 class LogFile:
     """A descriptor that takes lines, written at once.
 
-    Its failures stop nobody: a gateway whose log has no reader or no room goes on serving. A pipe that nobody empties
-    would block whoever writes to it, and with it everybody served: lines there is no room for are lost, and counted. A
-    terminal says that it has room and blocks all the same, so it is opened once more, not to block: that is no property
-    of the descriptor, which the shell has too.
+    Its failures stop nobody: a gateway whose log has no reader or no room goes on serving. A pipe or a terminal that
+    nobody empties would block whoever writes to it, and with it everybody served: lines there is no room for are lost,
+    and counted. That there is room is not to be relied on: terminals say so and block all the same, and another program
+    may take what a pipe had. So both are opened once more, not to block, which leaves the shell's own descriptor as it
+    is.
 
     Args:
         fd: the descriptor.
     """
 
     def __init__(self, fd: int) -> None:
-        self._fd = _reopen_terminal(fd)
+        self._is_terminal = os.isatty(fd)
+        self._fd = _never_blocking(fd)
         self._room = poll()
         self._room.register(self._fd, POLLOUT)
         self._lost = 0
@@ -114,7 +123,7 @@ class LogFile:
         return event_dict
 
     def _has_room(self) -> bool:
-        """Whether a pipe takes `PIPE_BUF` bytes at once; files always do, and terminals say so."""
+        """Whether a pipe takes `PIPE_BUF` bytes at once; files always do, and terminals often say so wrongly."""
         return bool(self._room.poll(0))
 
     def flush(self) -> None:
@@ -122,15 +131,50 @@ class LogFile:
 
     def isatty(self) -> bool:
         """Whether a person reads it."""
-        return os.isatty(self._fd)
+        return self._is_terminal
 
 
-def _reopen_terminal(fd: int) -> int:
-    """A descriptor of the same terminal that never blocks, if it is one that can be opened."""
+def _never_blocking(fd: int) -> int:
+    """A descriptor of the same terminal or pipe that never blocks; the one given where it is neither.
+
+    Who runs as another user than the one logged in may not open the terminal: a thread writes to it then. A pipe that
+    can't be opened stays as it is: what it says of its room holds as long as nobody else writes to it.
+    """
+    is_terminal = os.isatty(fd)
+    names: list[str] = []
     with suppress(OSError):
-        if os.isatty(fd):
-            return os.open(os.ttyname(fd), os.O_WRONLY | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC)
-    return fd
+        if is_terminal or S_ISFIFO(os.fstat(fd).st_mode):
+            names.append(f"/proc/self/fd/{fd}")  # a container's terminal may have no other name in it
+            names.append(os.ttyname(fd))
+    for name in names:
+        with suppress(OSError):
+            return os.open(name, os.O_WRONLY | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC)
+    return _relay_to(fd) if is_terminal else fd
+
+
+def _relay_to(fd: int) -> int:
+    """The writing end of a pipe that a thread empties into a descriptor that may block."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    thread = Thread(target=_carry, args=(reader, os.dup(fd)), name="log", daemon=True)
+    thread.start()
+    atexit.register(_end_relay, writer, thread)
+    return writer
+
+
+def _carry(reader: int, fd: int) -> None:
+    with open(reader, "rb", buffering=0) as source, open(fd, "wb", buffering=0) as sink, suppress(OSError):
+        while data := source.read(PIPE_BUF):
+            while data:
+                data = data[sink.write(data) or 0 :]
+
+
+def _end_relay(writer: int, thread: Thread) -> None:
+    """Leave the last lines some time to be written."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, writer, inheritable=False)  # which ends the pipe, and takes what is still logged
+    os.close(null)
+    thread.join(LAST_LINES)
 
 
 def configure_logs(settings: Settings, fd: int = 2) -> None:

@@ -6,17 +6,21 @@ import json
 import logging
 import os
 import pty
+import sys
+from asyncio import create_subprocess_exec, to_thread
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from select import PIPE_BUF
 from typing import Any
 
 import pytest
 import structlog
 
 from gateway.config import make_settings
-from gateway.telemetry import configure_logs
+from gateway.telemetry import LogFile, configure_logs
+from tests.cli.processes import ROOT
 
 HOSTILE = "a\x1b[2J\nb"
 
@@ -216,7 +220,13 @@ def read_all(reader: int) -> bytes:
     return b"".join(pieces)
 
 
-def test_a_terminal_that_nobody_reads_holds_nobody_up_and_what_is_lost_is_told(terminal: tuple[int, int]) -> None:
+@pytest.mark.parametrize("may_open", [True, False])
+def test_a_terminal_that_nobody_reads_holds_nobody_up_and_what_is_lost_is_told(
+    terminal: tuple[int, int], monkeypatch: pytest.MonkeyPatch, *, may_open: bool
+) -> None:
+    """Nor does one that can't be opened once more, as one of another user."""
+    if not may_open:
+        monkeypatch.setattr(os, "open", refuse_terminals)
     reader, writer = terminal
     configure_logs(make_settings({}), writer)
     log = structlog.get_logger()
@@ -230,6 +240,59 @@ def test_a_terminal_that_nobody_reads_holds_nobody_up_and_what_is_lost_is_told(t
         log.info("consumer.closed", number=-1)
     assert b"number\x1b[0m=\x1b[35m0" in shown
     assert os.get_blocking(writer), "the shell has the same descriptor"
+
+
+def refuse_terminals(path: str, flags: int, *rest: int, _open: Callable[..., int] = os.open) -> int:
+    if path.startswith(("/dev/", "/proc/")) and path != os.devnull:
+        raise PermissionError(path)
+    return _open(path, flags, *rest)
+
+
+LAST_WORDS = """
+import os
+from gateway.telemetry import configure_logs, get_logger
+from gateway.config import make_settings
+from tests.cli import test_telemetry
+os.open = test_telemetry.refuse_terminals
+configure_logs(make_settings({}))
+for number in range(100):
+    get_logger().info("test.ended", number=number)
+"""
+
+
+async def test_what_is_said_last_reaches_a_terminal_that_could_not_be_opened(terminal: tuple[int, int]) -> None:
+    reader, writer = terminal
+    process = await create_subprocess_exec(sys.executable, "-c", LAST_WORDS, cwd=ROOT, stderr=writer)
+    shown = b""
+    while b"number\x1b[0m=\x1b[35m99" not in shown:
+        shown += await to_thread(os.read, reader, 65536)
+    assert await process.wait() == 0
+
+
+async def test_a_process_ends_though_nobody_reads_a_terminal_that_could_not_be_opened(
+    terminal: tuple[int, int],
+) -> None:
+    program = "import gateway.telemetry; gateway.telemetry.LAST_LINES = 0.01\n" + LAST_WORDS.replace("100", "2000")
+    process = await create_subprocess_exec(sys.executable, "-c", program, cwd=ROOT, stderr=terminal[1])
+    assert await process.wait() == 0
+
+
+def test_a_pipe_that_another_program_fills_at_the_last_moment_holds_nobody_up(
+    pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader, writer = pipe
+    file = LogFile(writer)
+    os.set_blocking(writer, False)
+    with suppress(BlockingIOError):
+        while True:
+            os.write(writer, bytes(PIPE_BUF))
+    os.set_blocking(writer, True)
+    monkeypatch.setattr(file, "_has_room", lambda: True)  # as there was a moment ago
+    file.write("lost\n")
+    read_all(reader)
+    file.write("kept\n")
+    assert read_all(reader) == b"kept\n"
+    assert file.tell_lost(None, "", {}) == {"lines_lost": 1}
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
