@@ -13,7 +13,7 @@ from typing import Final
 import click
 
 from gateway.cli.interrupts import INTERRUPTED
-from gateway.cli.printable import make_printable
+from gateway.cli.printable import make_line
 
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -52,7 +52,7 @@ def wrong_arguments_told() -> Iterator[None]:
 def say(text: str) -> None:
     """One line to the person at the keyboard, on standard error; what others said in it drives no terminal."""
     try:
-        click.echo(f"deltawire: {make_printable(' '.join(text.split()))}", err=True)
+        click.echo(f"deltawire: {make_line(text)}", err=True)
     except OSError:  # nobody reads it: not a reason to stop
         _discard(sys.stderr.fileno())
 

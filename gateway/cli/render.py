@@ -12,14 +12,13 @@ its title, type for the person).
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from typing import Any, Protocol
 
 import click
 from msgspec import UnsetType
 
-from gateway.cli.printable import make_printable
+from gateway.cli.printable import escape_json, make_line, make_printable
 from gateway.client import Frame
 from protocol.events import (
     ContentStart,
@@ -34,14 +33,6 @@ from protocol.events import (
     Usage,
 )
 from protocol.messages import Gap, StreamEnd
-
-_UNSAFE_IN_JSON = re.compile(r"[\x7f-\x9f]")
-"""What JSON need not escape and a terminal obeys."""
-
-
-def escape_json(text: str) -> str:
-    """JSON that is equal and drives no terminal."""
-    return _UNSAFE_IN_JSON.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 def describe_gap(gap: Gap) -> str:
@@ -127,7 +118,7 @@ class Text:
             case Event(data=TextDelta(text=text)):
                 return text
             case Event(data=Error() as error):
-                self._warn(make_printable(describe_error(error)))
+                self._warn(describe_error(error))
             case Gap() as gap:
                 self._warn(describe_gap(gap))
         return ""
@@ -214,7 +205,7 @@ class Screen:
 
     def _note(self, text: str, **style: Any) -> str:
         """A line about the stream."""
-        line = self._style(f"[{make_printable(' '.join(text.split()))}]", **style)
+        line = self._style(f"[{make_line(text)}]", **style)
         return f"{self._break()}{line}\n"
 
     def _break(self) -> str:

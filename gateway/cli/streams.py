@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from ssl import SSLContext, create_default_context
 from typing import Any, TypeAlias, TypeVar
 from urllib.parse import quote
@@ -13,11 +14,12 @@ import msgspec
 from gateway.cli.credentials import GivenToken, token_options
 from gateway.cli.ending import Failure
 from gateway.cli.options import POLICY, WholeRange, examples, stream_argument, url_option
-from gateway.cli.printable import make_printable
+from gateway.cli.printable import escape_json, make_line
 from gateway.cli.trust import tls_options
 from gateway.client import ClientError
 from gateway.client.connection import HUNG_UP, hint_of, judge_attempt
 from protocol.addresses import MAX_BUFFER, MAX_LISTED, PREFIX
+from protocol.reasons import DECODE_ERRORS
 
 TIMEOUT = 10.0
 """Seconds the gateway has for an answer, as for a WebSocket handshake."""
@@ -55,7 +57,7 @@ def list_streams(*, as_json: bool, url: str, token: GivenToken, tls: SSLContext 
             break
         asked["after"] = str(page[-1].get("id"))
     if as_json:
-        click.echo(msgspec.json.encode(infos))
+        _print_json(f"{msgspec.json.encode(infos).decode()}\n")
         return
     rows = [[_cell(info.get(column)) for column in COLUMNS] for info in infos]
     click.echo(_table([list(COLUMNS), *rows]))
@@ -173,15 +175,20 @@ def _problem(response: httpx.Response) -> str:
 def _decode(answer: str, wanted: type[Answer]) -> Answer:
     try:
         return msgspec.json.decode(answer, type=wanted)
-    except msgspec.MsgspecError:
+    except DECODE_ERRORS:
         raise Failure("what answers there is not a gateway") from None
 
 
 def _show(answer: str, *, as_json: bool) -> None:
+    info = _decode(answer, Info)
     if as_json:
-        click.echo(answer, nl=False)
+        _print_json(answer)
         return
-    click.echo(_table([[f"{name}:", _cell(value)] for name, value in _decode(answer, Info).items()]))
+    click.echo(_table([[f"{make_line(name)}:", _cell(value)] for name, value in info.items()]))
+
+
+def _print_json(text: str) -> None:
+    click.echo(escape_json(text) if sys.stdout.isatty() else text, nl=False)
 
 
 def _cell(value: Any) -> str:
@@ -189,9 +196,9 @@ def _cell(value: Any) -> str:
         case bool():
             return "yes" if value else "no"
         case dict():
-            return ", ".join(f"{name} {_cell(number)}" for name, number in value.items())
+            return ", ".join(f"{make_line(name)} {_cell(number)}" for name, number in value.items())
         case _:
-            return make_printable(str(value))
+            return make_line(str(value))
 
 
 def _table(rows: list[list[str]]) -> str:

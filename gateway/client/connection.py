@@ -28,6 +28,7 @@ from gateway.client.tokens import Tokens
 from protocol.codec import Codec
 from protocol.codes import STAYS_OPEN, CloseCode, is_retryable
 from protocol.messages import Problem, Token
+from protocol.reasons import DECODE_ERRORS
 
 MAX_MESSAGE: Final = 4 * 1024 * 1024
 """Bytes of the largest message taken: a folded event can carry 1 MiB of text, four times that when escaped."""
@@ -286,7 +287,7 @@ _decode_details = msgspec.json.Decoder(_ProblemDetails).decode
 def _body_text(response: Response) -> str:
     try:
         details = _decode_details(response.body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except DECODE_ERRORS:
         details = _ProblemDetails()
     return details.detail or details.title or response.reason_phrase or HTTPStatus(response.status_code).phrase
 

@@ -290,7 +290,11 @@ class Subscriber:
     async def _open(self) -> ClientConnection:
         self._problem = None
         request = structs.replace(self._request, position=self._tracker.position)
-        return await self._connector.open(subscribe_url(self._url, self._stream, request))
+        try:
+            target = subscribe_url(self._url, self._stream, request)
+        except ValueError as error:  # what the program wants was judged at the beginning
+            raise ProtocolFault(f"the gateway named an epoch that can't be asked for: {error}") from None
+        return await self._connector.open(target)
 
     def _take(self, payload: bytes) -> bool:
         """Act on one message; whether it is news."""
