@@ -26,7 +26,7 @@ def take_sockets(environment: MutableMapping[str, str]) -> list[socket.socket]:
         environment: `LISTEN_PID`, `LISTEN_FDS`.
 
     Raises:
-        ConfigError: a descriptor that was passed is no socket, or one that is connected.
+        ConfigError: a descriptor that was passed is no socket, or one that does not listen.
     """
     pid, count = environment.pop("LISTEN_PID", ""), environment.pop("LISTEN_FDS", "")
     environment.pop("LISTEN_FDNAMES", None)
@@ -41,10 +41,19 @@ def _take_socket(fd: int) -> socket.socket:
     except OSError as error:
         raise ConfigError(f"LISTEN_FDS: descriptor {fd} can't be listened on: {error.strerror}") from None
     it.set_inheritable(False)
-    if not _is_connected(it):
+    if _listens(it):
         return it
+    what = "a connection, not a listening socket: see Accept=no" if _is_connected(it) else "not a listening socket"
     it.close()
-    raise ConfigError(f"LISTEN_FDS: descriptor {fd} is a connection, not a listening socket: see Accept=no")
+    raise ConfigError(f"LISTEN_FDS: descriptor {fd} is {what}")
+
+
+def _listens(it: socket.socket) -> bool:
+    """Whether it was told to: what was not may be a connection that is broken already."""
+    try:
+        return bool(it.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
+    except OSError:  # of a family that knows nothing of it
+        return False
 
 
 def _is_connected(it: socket.socket) -> bool:

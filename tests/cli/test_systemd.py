@@ -8,8 +8,9 @@ import re
 import shutil
 import signal
 import socket
+import struct
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,69 @@ async def test_a_passed_socket_that_is_a_connection_is_one_line_and_status_2(
         done = await run_process("serve", **passing(connected.fileno()))
     assert (done.status, len(done.errors.splitlines())) == (2, 1)
     assert "descriptor 3 is a connection" in done.errors
+
+
+def a_connection_that_was_reset(listening: socket.socket) -> socket.socket:
+    with socket.create_connection(listening.getsockname()) as peer:
+        accepted, _ = listening.accept()
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    with pytest.raises(ConnectionResetError):
+        accepted.recv(1)
+    return accepted
+
+
+def a_socket_that_is_only_bound(_listening: socket.socket) -> socket.socket:
+    it = socket.socket()
+    it.bind(("127.0.0.1", 0))
+    return it
+
+
+def a_socket_of_datagrams(_listening: socket.socket) -> socket.socket:
+    it = socket.socket(type=socket.SOCK_DGRAM)
+    it.bind(("127.0.0.1", 0))
+    return it
+
+
+def a_socket_of_a_path(_listening: socket.socket) -> socket.socket:
+    return socket.socket(socket.AF_UNIX)
+
+
+MakeSocket = Callable[[socket.socket], socket.socket]
+
+
+@pytest.mark.parametrize(
+    "make", [a_connection_that_was_reset, a_socket_that_is_only_bound, a_socket_of_datagrams, a_socket_of_a_path]
+)
+async def test_a_passed_socket_that_does_not_listen_is_one_line_and_status_2(
+    run_process: Run, listening: socket.socket, make: MakeSocket
+) -> None:
+    with make(listening) as passed:
+        done = await run_process("serve", **passing(passed.fileno()))
+    assert (done.status, len(done.errors.splitlines())) == (2, 1)
+    assert "descriptor 3 is not a listening socket" in done.errors
+
+
+async def test_a_passed_socket_of_a_path_is_one_line_and_status_2(run_process: Run, tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as it:
+        it.bind(str(tmp_path / "socket"))
+        it.listen()
+        done = await run_process("serve", **passing(it.fileno()))
+    assert (done.status, len(done.errors.splitlines())) == (2, 1)
+    assert "not one of TCP" in done.errors
+
+
+async def test_a_passed_descriptor_that_is_closed_is_one_line_and_status_2(
+    run_process: Run, listening: socket.socket
+) -> None:
+    arguments = passing(listening.fileno())
+    arguments["wrapper"] = (
+        *arguments["wrapper"][:2],
+        AS_SYSTEMD.replace('S": "1"', 'S": "2"'),
+        str(listening.fileno()),
+    )
+    done = await run_process("serve", **arguments)
+    assert (done.status, len(done.errors.splitlines())) == (2, 1)
+    assert "LISTEN_FDS: descriptor 4" in done.errors
 
 
 @pytest.mark.skipif(shutil.which("systemd-socket-activate") is None, reason="systemd is not here")
