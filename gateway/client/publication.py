@@ -251,9 +251,11 @@ class Publication:
                     return f"an event was refused: {problem.message}"
                 number = problem.producer_seq if problem.producer_seq is not UNSET else self.window.acked + 1
                 self._refusals.append(event_refusal(structs.replace(problem, producer_seq=number)))
+                has_followers = self.window.refuse(number)
+                self._connector.progressed()  # the window is shorter by one: it will be empty some day
                 # What was under way behind it is refused for its numbers. A new connection sorts that out: the
                 # answers to the old numbers end with the old one.
-                return f"event {number} was refused" if self.window.refuse(number) else None
+                return f"event {number} was refused" if has_followers else None
             case ProblemCode.SEQUENCE_GAP:
                 return f"an event was missed: {problem.message}"
             case ProblemCode.UNKNOWN_MESSAGE:

@@ -18,6 +18,19 @@ from protocol.messages import CloseStream, Message
 AT_ONCE = Backoff(initial=0, longest=0)
 """No test waits for a back-off."""
 
+
+class NotingBackoff(Backoff, frozen=True):
+    """No waits; notes how many came before each one in its run of failures."""
+
+    attempts: list[int] = msgspec.field(default_factory=list)
+
+    def delay(self, attempt: int, chance: float) -> float:
+        """None."""
+        del chance
+        self.attempts.append(attempt)
+        return 0.0
+
+
 Script = Callable[[ServerConnection], Awaitable[None]]
 
 

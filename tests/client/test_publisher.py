@@ -12,10 +12,9 @@ from hypothesis import strategies as st
 from websockets.asyncio.server import ServerConnection
 
 from gateway.client import Publisher
-from gateway.client.backoff import Backoff
 from protocol.codec import MSGPACK
 from protocol.events import Event, TextDelta, make_event
-from tests.client.fakes import FakeGateway, FakeLog, frames, stay
+from tests.client.fakes import FakeGateway, FakeLog, NotingBackoff, frames, stay
 from tests.client.publishing import numbers, publisher, send_numbers
 
 
@@ -190,21 +189,14 @@ async def test_messagepack_is_spoken_when_asked_for() -> None:
 
 async def test_numbers_that_have_moved_are_progress_though_no_ack_came() -> None:
     """Each connection takes an event and is cut before it can say so; the next one tells what was taken."""
-    attempts = list[int]()
-
-    class Noting(Backoff, frozen=True):
-        def delay(self, attempt: int, chance: float) -> float:
-            del chance
-            attempts.append(attempt)
-            return 0.0
-
+    backoff = NotingBackoff()
     log = FakeLog()
     cuts = [log.serving(1, answer_last=False) for _ in range(10)]
     async with (
         FakeGateway(*cuts, log.serving()) as gateway,
-        Publisher(gateway.url, "demo", window=1000, backoff=Noting()) as target,
+        Publisher(gateway.url, "demo", window=1000, backoff=backoff) as target,
     ):
         await send_numbers(target, 1, 700)
         await target.flush()
     assert log.texts == numbers(1, 700)
-    assert set(attempts) == {0}
+    assert set(backoff.attempts) == {0}

@@ -24,7 +24,7 @@ from gateway.client import (
 )
 from gateway.client.backoff import Backoff
 from protocol.events import Data, Extension, TextDelta, Usage, make_event
-from tests.client.fakes import FakeGateway, FakeLog, Script, closing, frames, stay, text
+from tests.client.fakes import FakeGateway, FakeLog, NotingBackoff, Script, closing, frames, stay, text
 from tests.client.publishing import numbers, problem, publisher, send_numbers
 from tests.server.waiting import DEADLINE
 
@@ -110,6 +110,32 @@ async def test_an_event_refused_in_the_middle_of_many_is_dropped_alone_and_told_
             await target.flush()
         await target.flush()
     assert log.texts == ["1", "2", "4", "5", "6", "7", "8", "9"]
+
+
+async def test_each_refusal_of_many_events_is_progress() -> None:
+    """Every one needs a new connection, where others were on their way behind it: together more than patience lasts."""
+    backoff = NotingBackoff()
+    log = FakeLog()
+
+    async def refuse(peer: ServerConnection) -> None:
+        await peer.send(log.ready())
+        async for payload in peer:
+            decoded = msgspec.json.decode(payload)
+            for event in decoded if isinstance(decoded, list) else [decoded]:
+                await peer.send(problem("invalid_event", event["producer_seq"]))
+
+    async with (
+        FakeGateway(*[refuse] * 9) as gateway,
+        Publisher(gateway.url, "demo", backoff=backoff) as target,
+    ):
+        sends = [target.send(TextDelta(number)) for number in numbers(1, 9)]
+        fates = await asyncio.gather(*sends, return_exceptions=True)
+        refused = [fate for fate in fates if isinstance(fate, EventRefused)]
+        while len(refused) < 9:
+            with pytest.raises(EventRefused) as told:
+                await target.flush()
+            refused.append(told.value)
+    assert set(backoff.attempts) == {0}
 
 
 @pytest.mark.parametrize("code", ["sequence_gap", "invalid_event"])

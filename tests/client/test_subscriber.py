@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
-from gateway.client import connection
+from gateway.client import Subscriber, connection
 from gateway.client.subscriber import Frame
 from protocol.codec import MSGPACK
 from protocol.events import Event, EventType
 from protocol.messages import CaughtUp, Gap, StreamEnd
 from protocol.position import Position
-from tests.client.fakes import FakeGateway, Script, closing, cut, frames, stay, text
+from tests.client.fakes import FakeGateway, NotingBackoff, Script, closing, cut, frames, stay, text
 from tests.client.subscribing import ending, event, events, seqs, subscribed, subscriber
 
 
@@ -49,6 +49,18 @@ async def test_what_comes_twice_is_yielded_once() -> None:
     second = frames(subscribed(1), *events(2, 4), then=ending(4))
     async with FakeGateway(first, second) as gateway, subscriber(gateway) as source:
         assert await seqs(source) == [1, 2, 3, 4]
+
+
+async def test_a_position_that_has_moved_is_progress_and_what_comes_twice_is_none() -> None:
+    backoff = NotingBackoff()
+    moving = [frames(subscribed(after), event(after + 1), then=cut) for after in range(5)]
+    stuck = [frames(subscribed(4), event(5), then=cut) for _ in range(3)]
+    async with (
+        FakeGateway(*moving, *stuck, frames(subscribed(5), then=ending(5))) as gateway,
+        Subscriber(gateway.url, "demo", backoff=backoff) as source,
+    ):
+        assert await seqs(source) == [1, 2, 3, 4, 5]
+    assert backoff.attempts == [0, 0, 0, 0, 0, 1, 2, 3]
 
 
 @settings(max_examples=25, deadline=None)
