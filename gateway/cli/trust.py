@@ -5,9 +5,13 @@ from __future__ import annotations
 import functools
 import ssl
 from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+
+from gateway.files import readable_again
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -46,17 +50,27 @@ def make_context(ca: str | None, certificate: str | None, key: str | None) -> ss
         raise click.UsageError("--tls-client-cert and --tls-client-key belong together: name both, or none")
     if ca is None and certificate is None:
         return None
-    try:
-        context = ssl.create_default_context(cafile=ca)
-        if certificate is not None:
-            context.load_cert_chain(certificate, key, password=_refuse_password)
-    except ssl.SSLError as error:
-        files = ", ".join(path for path in (ca, certificate, key) if path is not None)
-        raise click.UsageError(f"TLS: {(error.reason or 'unreadable').replace('_', ' ').lower()}: {files}") from None
-    except OSError as error:
-        files = " or ".join(path for path in (ca, certificate, key) if path is not None)
-        raise click.UsageError(f"TLS: can't read {files}: {error.strerror}") from None
+    with ExitStack() as copies:
+        trusted, shown, secret = (_readable_again(path, copies) for path in (ca, certificate, key))
+        try:
+            context = ssl.create_default_context(cafile=trusted)
+            if shown is not None:
+                context.load_cert_chain(shown, secret, password=_refuse_password)
+        except ssl.SSLError as error:
+            files = ", ".join(path for path in (ca, certificate, key) if path is not None)
+            reason = (error.reason or "unreadable").replace("_", " ").lower()
+            raise click.UsageError(f"TLS: {reason}: {files}") from None
     return context
+
+
+def _readable_again(path: str | None, copies: ExitStack) -> str | None:
+    """A name that OpenSSL, which waits for pipes without end, can open."""
+    if path is None:
+        return None
+    try:
+        return copies.enter_context(readable_again(Path(path)))
+    except OSError as error:
+        raise click.UsageError(f"TLS: can't read {path}: {error.strerror}") from None
 
 
 def _refuse_password() -> str:

@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from gateway.cli.trust import make_context
 from gateway.config import ConfigError, Settings
 from gateway.files import MAX_FILE, read_file, read_regular_file
 from gateway.server import Gateway
+from tests.certificates import Certificates, make_certificates
 from tests.cli.processes import Run
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    return make_certificates(tmp_path_factory.mktemp("certificates"))
+
 
 ENDLESS = "/dev/zero"
 
@@ -58,6 +68,57 @@ async def test_a_pipe_nobody_writes_to_is_told_and_not_waited_for_without_end(
     done = await run("check-config", *arguments, str(fifo))
     assert done.status == 2
     assert "is it a pipe nobody writes to?" in done.errors
+
+
+async def test_a_pipe_in_place_of_a_certificate_is_not_waited_for_at_all(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.files.PATIENCE", 1000.0)
+    os.mkfifo(fifo := tmp_path / "fifo")
+    done = await run("check-config", "--tls-key", "/dev/null", "--tls-cert", str(fifo))
+    assert done.status == 2
+    assert f"tls_cert {fifo}: nothing comes from it" in done.errors
+
+
+WSS = ("--url=wss://127.0.0.1:1", "--tls-ca={ca}", "--tls-client-cert={client_cert}", "--tls-client-key={client_key}")
+
+
+@pytest.mark.parametrize("odd", ["ca", "client_cert", "client_key"])
+@pytest.mark.parametrize(("kind", "reason"), [("pipe", "nobody writes to"), ("directory", "Is a directory")])
+async def test_a_command_that_connects_waits_for_no_file_without_end(  # noqa: PLR0917 - a table of two sides
+    run: Run,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    certificates: Certificates,
+    odd: str,
+    kind: str,
+    reason: str,
+) -> None:
+    monkeypatch.setattr("gateway.files.PATIENCE", 0.01)
+    path = tmp_path / "odd"
+    os.mkfifo(path) if kind == "pipe" else path.mkdir()
+    files = certificates._asdict() | {odd: str(path)}
+    done = await run("tail", "demo", *(it.format(**files) for it in WSS))
+    assert (done.status, len(done.errors.splitlines())) == (2, 1)
+    assert str(path) in done.errors
+    assert reason in done.errors
+
+
+def test_certificates_may_come_from_pipes_as_those_of_a_shell(certificates: Certificates) -> None:
+    with piped(certificates.ca) as ca, piped(certificates.client_cert) as cert, piped(certificates.client_key) as key:
+        context = make_context(ca, cert, key)
+    assert context is not None
+    assert len(context.get_ca_certs()) == 1
+
+
+@contextmanager
+def piped(path: str) -> Iterator[str]:
+    """The name of a pipe with what a file holds."""
+    reader, writer = os.pipe()
+    os.write(writer, Path(path).read_bytes())
+    os.close(writer)
+    yield f"/dev/fd/{reader}"
+    os.close(reader)
 
 
 def test_a_pipe_that_somebody_writes_to_is_read_to_its_end(tmp_path: Path) -> None:
