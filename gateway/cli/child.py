@@ -19,6 +19,10 @@ from gateway.cli.stdio import Input
 GRACE = 5.0
 """Seconds a command has to end after SIGTERM; what it prints in them is still published."""
 
+LINGER = 0.5
+"""Seconds after the command's end in which its output may end by itself: in `COMMAND > >(tee log)` the last lines come
+from tee, a moment after the shell has ended."""
+
 
 class Child:
     """A running command.
@@ -37,9 +41,14 @@ class Child:
         status = await self._process.wait()
         return status if status >= 0 else 128 - status
 
-    async def end_output(self) -> None:
-        """Once it has ended, read what it has printed, and no more of what others print that it has started."""
+    async def end_output(self, linger: float = LINGER) -> None:
+        """Once it has ended, read all that it has printed, and not for long what others print that it has started.
+
+        Args:
+            linger: seconds these have to end too.
+        """
         await self._process.wait()
+        await asyncio.sleep(linger)
         self.output.stop_when_empty()
 
     async def stop(self, grace: float = GRACE) -> None:

@@ -89,8 +89,9 @@ def command(  # noqa: PLR0913 - one argument an option
     A reader can cancel: the input is read no further, COMMAND gets SIGTERM (SIGKILL if it is still there 5 seconds
     later), what it printed is published, and the message ends with the stop reason `cancelled`. So do Ctrl-C and
     SIGTERM where there is a COMMAND. The answer ends with COMMAND, though programs that it has started may hold its
-    output open for longer: what they print then is not read. Its exit status is that of publish, 128 + n if signal n
-    ended it; if it failed, readers get an `error` event, and an unfinished message ends with the stop reason `error`.
+    output open for longer: half a second later, what they print is read no more. Its exit status is that of publish,
+    128 + n if signal n ended it; if it failed, readers get an `error` event, and an unfinished message ends with the
+    stop reason `error`.
 
     A gateway that restarts has lost the stream: what it had not acknowledged is sent again, the rest can't be. How many
     events are lost is said on standard error, and the exit status is then 1.

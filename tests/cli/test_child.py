@@ -65,12 +65,33 @@ async def test_output_is_read_no_longer_than_the_command_runs(tmp_path: Path) ->
     held = os.open(fifo, os.O_RDWR)
     try:
         script = f"cat <{fifo} & head -c 50000 /dev/zero"
-        async with run_child(["sh", "-c", script], 100) as child, beside(child.end_output()):
+        async with run_child(["sh", "-c", script], 100) as child, beside(child.end_output(linger=0)):
             assert len(await read_all(child)) == 50_000
             assert child.output.is_cut
             assert await child.wait() == 0
     finally:
         os.close(held)  # which ends the cat
+
+
+async def test_what_others_print_a_moment_after_the_command_has_ended_is_read(tmp_path: Path) -> None:
+    """As the last lines of `COMMAND > >(tee log)`."""
+    os.mkfifo(fifo := tmp_path / "fifo")
+    held = os.open(fifo, os.O_RDWR)
+    try:
+        async with (
+            run_child(["sh", "-c", f"cat <{fifo} & echo one"], 100) as child,
+            beside(child.end_output(linger=600)),
+        ):
+            reading = asyncio.ensure_future(read_all(child))
+            assert await child.wait() == 0
+            os.write(held, b"two\n")
+            os.close(held)
+            held = -1
+            assert await reading == b"one\ntwo\n"
+            assert not child.output.is_cut
+    finally:
+        if held >= 0:
+            os.close(held)
 
 
 async def test_output_that_ends_with_the_command_is_not_cut() -> None:
