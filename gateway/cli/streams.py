@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from ssl import SSLContext, create_default_context
 from typing import Any, TypeAlias, TypeVar
 from urllib.parse import quote
@@ -23,6 +24,14 @@ from protocol.reasons import DECODE_ERRORS
 
 TIMEOUT = 10.0
 """Seconds the gateway has for an answer, as for a WebSocket handshake."""
+
+READ_TIMEOUT = 30.0
+"""Seconds it has to send all of it."""
+
+MAX_ANSWER = 4 * 1024 * 1024
+"""Bytes of the longest answer taken: a page of 1000 streams has less than half of 1 MiB."""
+
+NO_GATEWAY = "what answers there is not a gateway"
 
 COLUMNS = ("id", "head", "events", "bytes", "consumers", "producers", "closed", "last_active_at")
 """What `list` shows of a stream's info; `info` and `--json` show all."""
@@ -55,7 +64,10 @@ def list_streams(*, as_json: bool, url: str, token: GivenToken, tls: SSLContext 
         infos += page
         if len(page) != MAX_LISTED:
             break
-        asked["after"] = str(page[-1].get("id"))
+        last = page[-1].get("id")
+        if not isinstance(last, str) or last <= asked.get("after", ""):  # it would never end
+            raise Failure(NO_GATEWAY)
+        asked["after"] = last
     if as_json:
         _print_json(f"{msgspec.json.encode(infos).decode()}\n")
         return
@@ -118,7 +130,7 @@ def _ask(  # noqa: PLR0913, PLR0917 - what a request is made of
     token: GivenToken,
     tls: SSLContext | None,
     params: dict[str, str] | None = None,
-) -> str:
+) -> bytes:
     """The body the gateway answers with.
 
     Args:
@@ -134,17 +146,29 @@ def _ask(  # noqa: PLR0913, PLR0917 - what a request is made of
     """
     address = f"http{url.removeprefix('ws')}{PREFIX}" + (f"/{quote(stream, safe='')}" if stream else "")
     text = token() if callable(token) else token
-    headers = {} if text is None else {"Authorization": f"Bearer {text}"}
+    headers = {"Accept-Encoding": "identity"} | ({} if text is None else {"Authorization": f"Bearer {text}"})
     try:
         verify = tls or create_default_context()  # httpx would trust a list of its own
-        response = httpx.request(method, address, params=params, headers=headers, timeout=TIMEOUT, verify=verify)
+        with httpx.stream(method, address, params=params, headers=headers, timeout=TIMEOUT, verify=verify) as response:
+            body = _read(response)
     except UnicodeError:
         raise Failure("the token has a character that no token has") from None
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise Failure(_explain(error, url, tls)) from None
     if not response.is_success:
-        raise Failure(f"{_problem(response)} (HTTP {response.status_code})")
-    return response.text
+        raise Failure(f"{_problem(body) or response.reason_phrase} (HTTP {response.status_code})")
+    return body
+
+
+def _read(response: httpx.Response) -> bytes:
+    """A body, as long and as slow as that of a gateway may be."""
+    over_at = time.monotonic() + READ_TIMEOUT
+    body = b""
+    for chunk in response.iter_raw():
+        body += chunk
+        if len(body) > MAX_ANSWER or time.monotonic() > over_at:
+            raise Failure(f"{NO_GATEWAY}: its answer does not end")
+    return body
 
 
 def _explain(error: Exception, url: str, tls: SSLContext | None) -> str:
@@ -163,26 +187,26 @@ def _explain(error: Exception, url: str, tls: SSLContext | None) -> str:
     return f"no gateway at {url}: {verdict}"
 
 
-def _problem(response: httpx.Response) -> str:
-    """What went wrong, in the gateway's words (RFC 9457), else in HTTP's."""
+def _problem(body: bytes) -> str:
+    """What went wrong, in the gateway's words (RFC 9457); empty where it has none."""
     try:
-        problem = _decode(response.text, Info)
+        problem = _decode(body, Info)
     except Failure:
         problem = {}
-    return str(problem.get("detail") or problem.get("title") or response.reason_phrase)
+    return str(problem.get("detail") or problem.get("title") or "")
 
 
-def _decode(answer: str, wanted: type[Answer]) -> Answer:
+def _decode(answer: bytes, wanted: type[Answer]) -> Answer:
     try:
         return msgspec.json.decode(answer, type=wanted)
     except DECODE_ERRORS:
-        raise Failure("what answers there is not a gateway") from None
+        raise Failure(NO_GATEWAY) from None
 
 
-def _show(answer: str, *, as_json: bool) -> None:
+def _show(answer: bytes, *, as_json: bool) -> None:
     info = _decode(answer, Info)
     if as_json:
-        _print_json(answer)
+        _print_json(answer.decode(errors="replace"))
         return
     click.echo(_table([[f"{make_line(name)}:", _cell(value)] for name, value in info.items()]))
 

@@ -42,6 +42,14 @@ OPEN_TIMEOUT: Final = 10.0
 PING_INTERVAL: Final = 20.0
 """Seconds between pings, and to answer one; a gateway that vanished without a word is noticed after both."""
 
+SEND_TIMEOUT: Final = 2 * PING_INTERVAL
+"""Seconds a message may wait to be taken. Pings wait behind it, and so does their own deadline: with more unsent than
+the kernel buffers, nothing else would notice a gateway that stands still."""
+
+MAX_UNSENT: Final = 4 * 1024 * 1024
+"""Bytes that may wait to be sent: a message is at most 1 MiB, and waits for those before it. More are answers to pings
+that the gateway does not read."""
+
 HUNG_UP: Final = "the connection was closed during the handshake"
 """Why there is no connection where nothing more is known."""
 
@@ -53,7 +61,23 @@ _RETRIED_STATUS = frozenset({429, 500, 502, 503, 504})
 _SECONDS = re.compile(r"[0-9]{1,6}", re.ASCII)
 _ERRNO = re.compile(r"\[Errno (\d+)\]")  # asyncio joins several attempts of one host name into one message
 
+_PROXY_FAULTS: Final[dict[int, str]] = {
+    HTTPStatus.UPGRADE_REQUIRED: "a proxy in between does not pass the header Upgrade on",
+    HTTPStatus.HTTP_VERSION_NOT_SUPPORTED: "a proxy in between speaks HTTP/1.0",
+}
+"""What refusals mean that a client never earns, as it asks in HTTP/1.1 for an upgrade."""
+
 OnReconnect = Callable[[str, float], None]
+
+
+class BoundedConnection(ClientConnection):
+    """A connection whose answers to pings do not pile up where the gateway doesn't read them."""
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes came, which are answered at once where they are pings."""
+        super().data_received(data)
+        if self.transport.get_write_buffer_size() > MAX_UNSENT:
+            self.transport.abort()
 
 
 class DirectConnect(connect):
@@ -175,6 +199,7 @@ class Connector:
         token = await self.tokens.take(asyncio.get_running_loop().time())
         return await DirectConnect(
             target,
+            create_connection=BoundedConnection,
             additional_headers=None if token is None else {"Authorization": f"Bearer {token}"},
             subprotocols=[Subprotocol(self._codec.subprotocol)],
             compression=None,
@@ -198,14 +223,37 @@ class Connector:
 
 
 async def close(connection: ClientConnection) -> None:
-    """Close a connection and take what is still on its way: unread frames would keep the answer from being read."""
-    async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(connection.close())
-        try:
-            while True:
-                await connection.recv(decode=False)
-        except (ConnectionClosed, ConcurrencyError):
-            pass  # closed; or another task is reading, and finds out by itself
+    """Close a connection and take what is still on its way: unread frames would keep the answer from being read.
+
+    The library's own deadline begins when the close frame is sent, which is never where the gateway takes nothing.
+    """
+    try:
+        async with asyncio.timeout(2 * CLOSE_TIMEOUT), asyncio.TaskGroup() as tasks:
+            tasks.create_task(connection.close())
+            try:
+                while True:
+                    await connection.recv(decode=False)
+            except (ConnectionClosed, ConcurrencyError):
+                pass  # closed; or another task is reading, and finds out by itself
+            except AssertionError:  # websockets 17.4 takes the rest of a message it gave up on for a message
+                connection.transport.abort()
+    except TimeoutError:
+        connection.transport.abort()
+        await connection.wait_closed()
+
+
+async def send(connection: ClientConnection, payload: bytes, *, text: bool) -> None:
+    """Send a message; a gateway that takes nothing loses its connection.
+
+    Raises:
+        ConnectionClosed: it can't be sent.
+    """
+    try:
+        async with asyncio.timeout(SEND_TIMEOUT):
+            await connection.send(payload, text=text)
+    except TimeoutError:
+        connection.transport.abort()
+        await connection.wait_closed()
 
 
 def hint_of(url: str, tls: ssl.SSLContext | None) -> str:
@@ -236,6 +284,8 @@ def judge_attempt(error: OSError | WebSocketException, hint: str = "") -> str | 
             return _explain(error)
         case InvalidStatus():
             status, text = error.response.status_code, _body_text(error.response)
+            if fault := _PROXY_FAULTS.get(status):
+                text += f"; {fault}"
             return f"HTTP {status}: {text}" if status in _RETRIED_STATUS else refusal(status, text)
         case _:
             return ProtocolFault(f"what answers is not a gateway: {error}")
@@ -289,7 +339,14 @@ def _body_text(response: Response) -> str:
         details = _decode_details(response.body)
     except DECODE_ERRORS:
         details = _ProblemDetails()
-    return details.detail or details.title or response.reason_phrase or HTTPStatus(response.status_code).phrase
+    return details.detail or details.title or response.reason_phrase or _phrase(response.status_code)
+
+
+def _phrase(status: int) -> str:
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:  # of a proxy: nginx knows a 499, and sends a 599 without a phrase if told to
+        return "no reason given"
 
 
 def _explain(error: OSError) -> str:

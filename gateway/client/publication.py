@@ -250,12 +250,12 @@ class Publication:
                     self._careful = True  # a whole array may have been refused for the sake of its length
                     return f"an event was refused: {problem.message}"
                 number = problem.producer_seq if problem.producer_seq is not UNSET else self.window.acked + 1
+                leaves_holes = self.window.refuse(number)
                 self._refusals.append(event_refusal(structs.replace(problem, producer_seq=number)))
-                has_followers = self.window.refuse(number)
                 self._connector.progressed()  # the window is shorter by one: it will be empty some day
                 # What was under way behind it is refused for its numbers. A new connection sorts that out: the
                 # answers to the old numbers end with the old one.
-                return f"event {number} was refused" if has_followers else None
+                return f"event {number} was refused" if leaves_holes else None
             case ProblemCode.SEQUENCE_GAP:
                 return f"an event was missed: {problem.message}"
             case ProblemCode.UNKNOWN_MESSAGE:
@@ -270,7 +270,7 @@ class Publication:
                     await self._changed.wait_for(self._may_write)
                     batch = self.window.take(1 if self._careful else BATCH_EVENTS, self._batch_bytes)
                 message = (batch[0] if len(batch) == 1 else batch) if batch else CloseStream()
-                await connection.send(self._codec.encode(message), text=self._codec.is_text)
+                await connections.send(connection, self._codec.encode(message), text=self._codec.is_text)
                 if not batch:
                     return
 

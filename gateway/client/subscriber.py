@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from ssl import SSLContext
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, Final, NamedTuple, Self
 from uuid import uuid4
 
 from msgspec import UNSET, structs
@@ -43,6 +43,12 @@ from protocol.messages import (
     Subscribed,
 )
 from protocol.position import Position
+
+MAX_KEPT: Final = 128 * 1024 * 1024
+"""Bytes, about, of what comes before the answer to a signal that are kept for the iteration: a whole log fits."""
+
+FRAME_COST: Final = 1024
+"""Bytes a message takes beside its payload, about."""
 
 
 class Frame(NamedTuple):
@@ -143,6 +149,7 @@ class Subscriber:
         self._over = False  # the end was read, or the reader left: nothing more is read
         self._reading = asyncio.Lock()  # one task reads, for all that wait
         self._read: deque[tuple[Frame, Position | None] | TextMismatch] = deque()  # for `frames` to yield or raise
+        self._kept = 0  # bytes of these, about
         self._answers: dict[str, asyncio.Future[int]] = {}
 
     @property
@@ -206,6 +213,7 @@ class Subscriber:
         if isinstance(news, TextMismatch):
             raise news
         frame, self.position = news
+        self._kept -= FRAME_COST + len(frame.payload)
         match frame.message:
             case Subscribed():
                 self.caught_up = False
@@ -243,6 +251,8 @@ class Subscriber:
                 await self._send(payload)
                 while not answer.done():
                     async with self._reading:  # whoever iterates meanwhile may read the answer for us
+                        if self._kept > MAX_KEPT:
+                            raise NotDelivered("too much came before the gateway answered the signal")
                         if not answer.done():
                             await self._read_ahead()
                     if self._over and not answer.done():
@@ -322,6 +332,7 @@ class Subscriber:
             case StreamEnd():
                 self._over = True
         self._read.append((Frame(payload, message), self._tracker.position))
+        self._kept += FRAME_COST + len(payload)
         return True
 
     def _answer(self, result: SignalResult) -> None:

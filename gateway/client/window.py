@@ -6,6 +6,8 @@ The n-th event after the last acked one has number `acked + n`: to number anew i
 - A lost connection, then `ready` n of the same epoch: forgets up to n and sends the rest again under the same numbers.
 - `ready` n of another epoch, or below what was acked: the gateway lost its memory. All events are numbered anew from
   n + 1 on and sent again. What was acked in the old epoch is gone with it, and counted as `lost`.
+- `ready` n of an epoch there was before: behind an address are several gateways, each with a memory of its own. What
+  this one has, acked or not, is not sent to it again, and no longer `lost`.
 - The first `ready` n of all: an earlier program with this producer id got as far as n. Numbers go on from n + 1.
 - A refused event n is forgotten; those after it move up, as the gateway still waits for number n.
 """
@@ -13,12 +15,30 @@ The n-th event after the last acked one has number `acked + n`: to number anew i
 from __future__ import annotations
 
 from collections import deque
+from typing import Final, NamedTuple
 
 from msgspec import structs
 
 from gateway.client.errors import ProtocolFault
 from protocol.events import Event
 from protocol.messages import Ready
+
+EPOCHS: Final = 16
+"""Epochs remembered beside the present one: of more gateways behind one address, one is as new."""
+
+
+class _Left(NamedTuple):
+    """An epoch that another one followed. Events are counted from the first of the window there ever was.
+
+    Attributes:
+        offset: what an event's number is over its count.
+        sent: events that had gone out by then.
+        acked: events of these that were acked there.
+    """
+
+    offset: int
+    sent: int
+    acked: int
 
 
 class Window:
@@ -44,6 +64,8 @@ class Window:
         self._events: deque[tuple[Event, int]] = deque()  # with their size in bytes
         self._sent = 0  # how many of them went out on the present connection
         self._ever_sent = 0  # how many of them went out on any
+        self._gone = 0  # how many were acked before them, in any epoch
+        self._left: dict[str, _Left] = {}
 
     def __len__(self) -> int:
         return len(self._events)
@@ -98,13 +120,17 @@ class Window:
                 f"the gateway has event {number} of this producer, but only {self.acked + self._ever_sent} were sent: "
                 "does another program publish with the same producer id?"
             )
-        for _ in range(count):
-            self._events.popleft()
         if count > 0:
+            self._forget(count)
             self.acked = number
-            self._acked_here += count
             self._sent = max(0, self._sent - count)
             self._ever_sent -= count
+
+    def _forget(self, count: int) -> None:
+        for _ in range(count):
+            self._events.popleft()
+        self._gone += count
+        self._acked_here += count
 
     def resume(self, ready: Ready) -> None:
         """Begin a new connection, with what the gateway says it has.
@@ -114,14 +140,25 @@ class Window:
         """
         self._sent = 0
         if ready.epoch != self.epoch:
-            self.lost += self._acked_here
-            self._acked_here = 0
-        if ready.epoch != self.epoch or ready.producer_seq < self.acked:
-            self.epoch = ready.epoch
+            self._change_epoch(ready)
+        elif ready.producer_seq < self.acked:
             self.acked = ready.producer_seq
             self._ever_sent = 0
         else:
             self.ack(ready.producer_seq)
+
+    def _change_epoch(self, ready: Ready) -> None:
+        if self.epoch:
+            self._left[self.epoch] = _Left(self.acked - self._gone, self._gone + self._ever_sent, self._acked_here)
+            if len(self._left) > EPOCHS:
+                del self._left[next(iter(self._left))]
+        back = self._left.pop(ready.epoch, _Left(0, 0, 0))
+        self.lost += self._acked_here - back.acked
+        self._acked_here = back.acked
+        self.epoch = ready.epoch
+        self.acked = ready.producer_seq
+        self._ever_sent = 0
+        self._forget(max(0, min(ready.producer_seq - back.offset, back.sent) - self._gone))
 
     def refuse(self, number: int) -> bool:
         """Forget one event that the gateway refused.
@@ -136,6 +173,7 @@ class Window:
         if not 0 <= index < self._sent:
             raise ProtocolFault(f"the gateway refused event {number}, which is not one of those it was sent")
         del self._events[index]
+        self._left.clear()  # what follows has other numbers than those it was sent under elsewhere
         self._sent -= 1
         self._ever_sent -= 1
         return self._sent > index

@@ -92,7 +92,7 @@ class GatewayConnection(ReplyingConnection):
             "consumer" if self.target.tail == "/subscribe" else "producer",
             self.last_heard,
             connection=self.id.hex[:8],
-            remote=f"{host}:{port}",
+            remote=f"[{host}]:{port}" if ":" in host else f"{host}:{port}",
             stream=self.target.stream_id,
         )
 

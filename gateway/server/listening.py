@@ -6,7 +6,7 @@ import asyncio
 import os
 import socket
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Final
+from typing import Any, Final
 
 from websockets.asyncio.server import Server
 
@@ -73,10 +73,16 @@ def is_authenticated(settings: Settings) -> bool:
 async def _resolve(host: str, port: int) -> list[str]:
     """The numeric addresses of a host, which are then the ones listened on: nothing changes in between."""
     found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    return list(dict.fromkeys(str(address[0]) for *_, address in found))
+    return list(dict.fromkeys(_numeric(address) for *_, address in found))
 
 
 def _address_of(given: socket.socket) -> str:
     if given.family not in (socket.AF_INET, socket.AF_INET6) or given.type != socket.SOCK_STREAM:
         raise ConfigError("the socket that was passed is not one of TCP: the gateway serves no other")
-    return str(given.getsockname()[0])
+    return _numeric(given.getsockname())
+
+
+def _numeric(address: Sequence[Any]) -> str:
+    """The host of a socket's address, with the zone without which a link-local one means nothing (RFC 4007 §11)."""
+    host, scope = str(address[0]), int(address[3]) if len(address) > 3 else 0
+    return f"{host}%{socket.if_indextoname(scope)}" if scope and "%" not in host else host
