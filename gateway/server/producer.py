@@ -1,10 +1,13 @@
 """A producer's connection: validate, number, append, acknowledge (SPEC §7).
 
-message ──► judged, appended ──► acknowledged
-              │        ▲
- a turn's work │        │ its turn comes, or there is room
-    is done, or ▼        │
-      no room:  the rest waits, and nothing is read meanwhile
+    message ──► judged, appended ──► acknowledged
+                   │       ▲
+      a turn's work│       │its turn comes,
+           is done,│       │or there is room
+      or no room   ▼       │
+                 the rest waits
+
+Nothing more is read while something waits, and what was read with it waits behind it, in the connection.
 """
 
 from __future__ import annotations
@@ -194,7 +197,7 @@ class Producer:
     def _take_turn(self) -> None:
         self._is_queued = False
         if self._connection.paused or not self.is_busy:
-            return  # it does not read the answers it has: `resume` goes on
+            return  # it does not read the answers it has, and `resume` goes on; or it has ended meanwhile
         self._left = TURN
         self._go_on()
 

@@ -22,7 +22,7 @@ from gateway.cli.collector import calm
 from gateway.config import Settings, make_settings
 from gateway.server import Gateway
 from gateway.telemetry import configure_logs
-from scripts.proof.children import Children
+from scripts.proof.children import Children, end_input, read_line
 
 
 class Measure(Struct, frozen=True):
@@ -93,7 +93,7 @@ class Measured:
         """What it is now."""
         assert self._process.stdin is not None, "it was asked for"
         self._process.stdin.write(b"\n")
-        line = await _read_line(self._process)
+        line = await read_line(self._process)
         if not line:
             raise RuntimeError("the gateway died")
         return msgspec.json.decode(line, type=Measure)
@@ -111,15 +111,8 @@ async def measuring(children: Children, *, is_timed: bool, **settings: float) ->
     arguments = msgspec.json.encode({"port": 0, "drain_timeout": 1.0, "log_level": "error", **settings}).decode()
     timed = ["timed"] if is_timed else []
     process = await children.start("-m", "scripts.hardening.measured", arguments, *timed, stdin=PIPE, stdout=PIPE)
-    yield Measured(process, (await _read_line(process)).decode().strip())
-    assert process.stdin is not None, "it was asked for"
-    process.stdin.close()
-    await process.wait()
-
-
-async def _read_line(process: Process) -> bytes:
-    assert process.stdout is not None, "it was asked for"
-    return await process.stdout.readline()
+    yield Measured(process, (await read_line(process)).decode().strip())
+    await end_input(process)
 
 
 def _resident() -> int:

@@ -46,6 +46,19 @@ class Children:
         return process
 
 
+async def read_line(process: Process) -> bytes:
+    """The next line that a process prints."""
+    assert process.stdout is not None, "it was asked for"
+    return await process.stdout.readline()
+
+
+async def end_input(process: Process) -> None:
+    """End the standard input of a process that lives as long as there is any, and wait for its end."""
+    assert process.stdin is not None, "it was asked for"
+    process.stdin.close()
+    await process.wait()
+
+
 class Served(NamedTuple):
     """A gateway's process and address."""
 

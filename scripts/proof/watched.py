@@ -16,7 +16,7 @@ from msgspec import Struct
 
 from gateway.config import Settings, make_settings
 from gateway.server import Gateway
-from scripts.proof.children import Children
+from scripts.proof.children import Children, end_input, read_line
 
 
 class Usage(Struct, frozen=True):
@@ -46,7 +46,7 @@ class Watched:
         """What it takes now."""
         assert self._process.stdin is not None, "it was asked for"
         self._process.stdin.write(b"\n")
-        tasks = int(await _read_line(self._process))
+        tasks = int(await read_line(self._process))
         return _read_usage(self._process.pid, tasks)
 
 
@@ -55,15 +55,8 @@ async def watching(children: Children, **settings: float) -> AsyncIterator[Watch
     """A gateway on a free port, with settings by their names; it drains on leaving."""
     arguments = msgspec.json.encode({"port": 0, **settings}).decode()
     process = await children.start("-m", "scripts.proof.watched", arguments, stdin=PIPE, stdout=PIPE)
-    yield Watched(process, (await _read_line(process)).decode().strip())
-    assert process.stdin is not None, "it was asked for"
-    process.stdin.close()
-    await process.wait()
-
-
-async def _read_line(process: Process) -> bytes:
-    assert process.stdout is not None, "it was asked for"
-    return await process.stdout.readline()
+    yield Watched(process, (await read_line(process)).decode().strip())
+    await end_input(process)
 
 
 def _read_usage(pid: int, tasks: int) -> Usage:

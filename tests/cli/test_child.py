@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -45,32 +46,31 @@ async def test_a_command_that_does_not_end_when_asked_is_made_to() -> None:
         assert await read_all(child) == b""
 
 
-async def test_output_held_open_by_others_is_read_no_longer_than_the_command_may_live(tmp_path: Path) -> None:
-    os.mkfifo(fifo := tmp_path / "fifo")
-    held = os.open(fifo, os.O_RDWR)
-    try:
-        async with run_child(["sh", "-c", f"cat <{fifo} & echo here; wait"], 100) as child:
-            assert await anext(child.output.chunks()) == b"here\n"
-            reading = asyncio.ensure_future(read_all(child))
-            await child.stop(grace=0)
-            assert await reading == b""
-            assert await child.wait() in (137, 143)
-    finally:
-        os.close(held)  # which ends the cat
+@pytest.fixture
+def fifo(tmp_path: Path) -> Iterator[Path]:
+    """A pipe that does not end as long as the test lasts; a cat of it ends with that."""
+    os.mkfifo(path := tmp_path / "fifo")
+    held = os.open(path, os.O_RDWR)
+    yield path
+    os.close(held)
 
 
-async def test_output_is_read_no_longer_than_the_command_runs(tmp_path: Path) -> None:
+async def test_output_held_open_by_others_is_read_no_longer_than_the_command_may_live(fifo: Path) -> None:
+    async with run_child(["sh", "-c", f"cat <{fifo} & echo here; wait"], 100) as child:
+        assert await anext(child.output.chunks()) == b"here\n"
+        reading = asyncio.ensure_future(read_all(child))
+        await child.stop(grace=0)
+        assert await reading == b""
+        assert await child.wait() in (137, 143)
+
+
+async def test_output_is_read_no_longer_than_the_command_runs(fifo: Path) -> None:
     """All that it printed itself, however much is held open by what it has started."""
-    os.mkfifo(fifo := tmp_path / "fifo")
-    held = os.open(fifo, os.O_RDWR)
-    try:
-        script = f"cat <{fifo} & head -c 50000 /dev/zero"
-        async with run_child(["sh", "-c", script], 100) as child, beside(child.end_output(linger=0)):
-            assert len(await read_all(child)) == 50_000
-            assert child.output.is_cut
-            assert await child.wait() == 0
-    finally:
-        os.close(held)  # which ends the cat
+    script = f"cat <{fifo} & head -c 50000 /dev/zero"
+    async with run_child(["sh", "-c", script], 100) as child, beside(child.end_output(linger=0)):
+        assert len(await read_all(child)) == 50_000
+        assert child.output.is_cut
+        assert await child.wait() == 0
 
 
 async def test_what_others_print_a_moment_after_the_command_has_ended_is_read(tmp_path: Path) -> None:

@@ -12,20 +12,19 @@ import socket
 import time
 from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from math import inf
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx
 import pytest
-from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.client import connect
 
 from gateway.client import ClientError, Publisher, Subscriber
 from gateway.server.descriptors import connections_possible
 from protocol.events import Event, TextDelta
 from protocol.messages import Gap, Policy
-from tests.cli.processes import Serve, Served, Start, wait_logged
+from tests.cli.processes import Serve, Served, Start, passing, wait_logged
 from tests.running import complaints
 from tests.server.rawpeer import HANDSHAKE
 from tests.server.waiting import DEADLINE, eventually
@@ -213,29 +212,14 @@ async def test_without_descriptors_who_is_there_stays_the_loop_rests_and_it_reco
 
 
 async def test_a_log_on_a_terminal_that_nobody_reads_holds_nobody_up(start: Start) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     keyboard, side = pty.openpty()
     try:
-        await start("serve", f"--port={port}", stderr=side)
-        for _ in range(200):  # each leaves two lines
-            async with patiently_connected(port) as reading, asyncio.timeout(DEADLINE):
-                assert "subscribed" in str(await reading.recv())
+        with socket.create_server(("127.0.0.1", 0)) as listening:  # which takes connections before there is a gateway
+            url = f"ws://127.0.0.1:{listening.getsockname()[1]}/v1/streams/demo/subscribe"
+            await start("serve", stderr=side, **passing(listening.fileno()))
+            for _ in range(200):  # each leaves two lines
+                async with connect(url, proxy=None, open_timeout=DEADLINE) as reading, asyncio.timeout(DEADLINE):
+                    assert "subscribed" in str(await reading.recv())
     finally:
         os.close(keyboard)
         os.close(side)
-
-
-@asynccontextmanager
-async def patiently_connected(port: int) -> AsyncIterator[ClientConnection]:
-    """A consumer, as soon as there is a gateway."""
-    while True:
-        try:
-            connection = await connect(f"ws://127.0.0.1:{port}/v1/streams/demo/subscribe", proxy=None)
-        except OSError:
-            await asyncio.sleep(0.01)
-            continue
-        break
-    async with connection:
-        yield connection

@@ -9,28 +9,14 @@ import shutil
 import signal
 import socket
 import struct
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from gateway.cli.systemd import Notifier, take_sockets
-from tests.cli.processes import COMMAND, Run, Serve, Start, wait_logged
+from tests.cli.processes import AS_SYSTEMD, COMMAND, Run, Serve, Start, passing, wait_logged
 from tests.server.waiting import DEADLINE
-
-AS_SYSTEMD = """
-import os, sys
-os.dup2(int(sys.argv[1]), 3)
-os.environ |= {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1"}
-os.execv(sys.argv[2], sys.argv[2:])
-"""
-
-
-def passing(fd: int) -> dict[str, Any]:
-    """What makes a process start with a descriptor as systemd passes one."""
-    return {"wrapper": (sys.executable, "-c", AS_SYSTEMD, str(fd)), "pass_fds": (fd,)}
 
 
 @pytest.fixture

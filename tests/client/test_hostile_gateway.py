@@ -19,6 +19,7 @@ from protocol.events import TextDelta
 from tests.client.fakes import FakeGateway, FakeLog, Script, closing, frames, stay, text
 from tests.client.publishing import publisher
 from tests.client.subscribing import event, subscribed, subscriber
+from tests.server.waiting import eventually
 
 DEEP = b'{"x":' + b"[" * 5000 + b"]" * 5000 + b"}"
 REFUSALS = {
@@ -95,24 +96,16 @@ async def test_fragments_without_end_are_a_fault_of_the_gateway(client: Any) -> 
             await client(gateway)
 
 
-async def deaf(peer: ServerConnection) -> None:
-    """Says it is ready, then reads nothing."""
-    await peer.send(FakeLog().ready())
-    peer.transport.pause_reading()
-    while not peer.transport.is_closing() and peer.transport.get_extra_info("socket").fileno() >= 0:
-        await asyncio.sleep(0.05)
-        if len(DEAF_UNTIL) and DEAF_UNTIL[0].is_set():
-            peer.transport.abort()
+def deaf(until: asyncio.Event) -> Script:
+    """A script that says it is ready, then reads nothing until it is told to hang up."""
 
+    async def play(peer: ServerConnection) -> None:
+        await peer.send(FakeLog().ready())
+        peer.transport.pause_reading()
+        await until.wait()
+        peer.transport.abort()
 
-DEAF_UNTIL: list[asyncio.Event] = []
-
-
-@pytest.fixture
-def hearing_again() -> asyncio.Event:
-    """Ends every deaf gateway of a test once it is set."""
-    DEAF_UNTIL[:] = [asyncio.Event()]
-    return DEAF_UNTIL[0]
+    return play
 
 
 async def send_much(target: Publisher) -> None:
@@ -120,9 +113,8 @@ async def send_much(target: Publisher) -> None:
         await target.send(TextDelta("x" * 50_000))
 
 
-async def test_a_gateway_that_takes_nothing_any_more_is_given_up(
-    monkeypatch: pytest.MonkeyPatch, hearing_again: asyncio.Event
-) -> None:
+async def test_a_gateway_that_takes_nothing_any_more_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    over = asyncio.Event()
     monkeypatch.setattr(connections, "SEND_TIMEOUT", 0.2)
     monkeypatch.setattr(connections, "CLOSE_TIMEOUT", 0.1)
 
@@ -131,29 +123,28 @@ async def test_a_gateway_that_takes_nothing_any_more_is_given_up(
             await send_much(target)
             await target.flush()
 
-    async with FakeGateway(deaf, deaf, deaf) as gateway:
+    async with FakeGateway(*[deaf(over)] * 3) as gateway:
         async with asyncio.timeout(10):
             with pytest.raises((GatewayUnreachable, Refused)):
                 await publish_much(gateway)
-        hearing_again.set()
+        over.set()
 
 
-async def test_leaving_a_gateway_that_takes_nothing_is_quick(
-    monkeypatch: pytest.MonkeyPatch, hearing_again: asyncio.Event
-) -> None:
+async def test_leaving_a_gateway_that_takes_nothing_is_quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    over = asyncio.Event()
     monkeypatch.setattr(connections, "CLOSE_TIMEOUT", 0.1)
 
     async def leave(gateway: FakeGateway) -> None:
         async with publisher(gateway) as target:
             await send_much(target)
-            await asyncio.sleep(0.1)  # its writer has begun
+            await eventually(lambda: target._publication.window.in_flight, "that its writer has begun")
             raise ZeroDivisionError
 
-    async with FakeGateway(deaf) as gateway:
+    async with FakeGateway(deaf(over)) as gateway:
         async with asyncio.timeout(5):
             with pytest.raises(ZeroDivisionError):
                 await leave(gateway)
-        hearing_again.set()
+        over.set()
 
 
 async def test_what_comes_before_the_answer_to_a_signal_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

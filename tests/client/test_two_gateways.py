@@ -51,6 +51,7 @@ async def test_what_a_gateway_acked_is_not_lost_any_more_when_that_one_is_back()
 async def round_robin(*ports: int) -> AsyncIterator[tuple[str, list[asyncio.StreamWriter]]]:
     """A proxy whose n-th connection goes to the n-th port; its address and what it has open."""
     open_ones: list[asyncio.StreamWriter] = []
+    serving: set[asyncio.Task[None]] = set()
     served = 0
 
     async def pipe(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
@@ -62,6 +63,9 @@ async def round_robin(*ports: int) -> AsyncIterator[tuple[str, list[asyncio.Stre
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         nonlocal served
         served += 1
+        task = asyncio.current_task()
+        assert task is not None
+        serving.add(task)
         there_reader, there = await asyncio.open_connection("127.0.0.1", ports[(served - 1) % len(ports)])
         open_ones.extend((writer, there))
         await asyncio.gather(pipe(reader, there), pipe(there_reader, writer))
@@ -71,7 +75,7 @@ async def round_robin(*ports: int) -> AsyncIterator[tuple[str, list[asyncio.Stre
         yield f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}", open_ones
         for writer in open_ones:
             writer.transport.abort()
-        await asyncio.sleep(0.01)  # what served them ends
+        await asyncio.gather(*serving)
 
 
 async def test_a_reader_is_told_each_time_it_lands_on_the_other_gateway_and_never_gets_a_mixture() -> None:
