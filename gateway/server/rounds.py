@@ -41,14 +41,12 @@ class Rounds:
         self._door = door
         self._connections = connections
         self._left: list[GatewayConnection] = []  # of this round
-        self._held = 0  # bytes, by those that were looked at in this round
 
     def sweep(self, now: float) -> None:
         """Begin a round, unless one is under way."""
         self._door.sweep(now)
         if not self._left:
             self._left = list(self._connections)
-            self._held = 0
             self._go_on(now)
 
     def _go_on(self, now: float) -> None:
@@ -59,12 +57,12 @@ class Rounds:
         if self._left:
             asyncio.get_running_loop().call_soon(self._go_on, now)
         else:
-            self._shed(self._held, now)
+            self._shed(now)
 
     def _look_at(self, connection: GatewayConnection, now: float) -> None:
         """Keep a quiet connection alive, give up on a dead one and, where that is asked for, on an unused one."""
         settings = self._settings
-        self._held += connection.held_bytes
+        connection.count(connection.held_bytes)
         try:
             if has_expired(connection, self._guard.now):
                 self._hub.flush()  # what came while the token was good is acknowledged
@@ -76,10 +74,9 @@ class Rounds:
         except Exception:  # noqa: BLE001 - one peer's fault is not another's
             connection.fail()
 
-    def _shed(self, held: int, now: float) -> None:
+    def _shed(self, now: float) -> None:
         """Keep what connections hold within the memory limit: end those that hold most, before the kernel ends all."""
         manager = self._hub.manager
-        manager.elsewhere = held
         headroom = int(manager.memory_limit * HEADROOM)
         if manager.make_room(now, headroom):
             return
@@ -89,4 +86,5 @@ class Rounds:
             connection.shed(
                 f"memory_limit ({manager.memory_limit} bytes) is reached, and this connection holds much of it"
             )
-        manager.elsewhere = sum(connection.held_bytes for connection in self._connections)
+        for connection in self._connections:
+            connection.count(connection.held_bytes)

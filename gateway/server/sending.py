@@ -72,6 +72,8 @@ class SendingConnection(ServerConnection):
         self.record = Record(hub.tally)
         self.cost = 0
         self.reserved = 0
+        self._counted = 0  # bytes, towards the memory limit
+        self._has_left = False
         self.codec: Codec = JSON
         self.peer: Peer | None = None
         self.last_heard = self.loop.time()
@@ -90,15 +92,20 @@ class SendingConnection(ServerConnection):
             cost: bytes, while it holds nothing.
             reserved: bytes for what it is about to hold.
         """
-        self.vacate()
         self.cost = cost
         self.reserved = reserved
-        self._manager.elsewhere += cost + reserved
+        self.count(cost + reserved)
+
+    def count(self, held: int) -> None:
+        """Count so many bytes for it, instead of what was counted; by their difference, as others come and go."""
+        if not self._has_left:
+            self._manager.elsewhere += held - self._counted
+            self._counted = held
 
     def vacate(self) -> None:
-        """It takes nothing any more."""
-        self._manager.elsewhere -= self.cost + self.reserved
-        self.cost = self.reserved = 0
+        """Its socket is gone: nothing is counted for it from now on, even by who still judges its request."""
+        self.count(0)
+        self._has_left = True
 
     def give_up(self, why: str) -> None:
         """Abort the socket of a peer that does nothing any more."""
@@ -106,8 +113,11 @@ class SendingConnection(ServerConnection):
         self.transport.abort()
 
     def fail(self) -> None:
-        """The gateway failed on this connection, with the exception being handled: it ends alone, with 1011."""
-        if not self.record.failed() or self.is_finished:
+        """The gateway failed on this connection, with the exception being handled: it ends alone, with 1011.
+
+        Where it is no WebSocket, only a cut tells that the answer is not whole.
+        """
+        if not self.record.failed() or self.is_finished or self.protocol.state is not OPEN:
             self.transport.abort()
             return
         try:

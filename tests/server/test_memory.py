@@ -78,10 +78,12 @@ async def test_a_gateway_without_memory_is_not_ready_and_is_again(start_gateway:
     gateway = await start_gateway(memory_limit=MIB)
     manager = gateway.hub.manager
     assert gateway._admission._not_ready() is None
-    manager.elsewhere = 2 * MIB
-    assert "memory_limit" in (gateway._admission._not_ready() or "")
-    await eventually(lambda: gateway._admission._not_ready() is None, "that the next count finds room")
-    assert manager.elsewhere == 0
+    async with consumer(gateway):
+        (connection,) = gateway._connections
+        connection.count(2 * MIB)
+        assert "memory_limit" in (gateway._admission._not_ready() or "")
+        await eventually(lambda: gateway._admission._not_ready() is None, "that the next count finds room")
+    await eventually(lambda: not manager.elsewhere, "that nothing is counted for who has gone")
 
 
 async def test_a_producer_that_goes_on_while_others_hold_too_much_is_not_the_one_that_is_ended(

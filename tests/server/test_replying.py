@@ -6,7 +6,7 @@ import asyncio
 import gc
 import json
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 import httpx
 import pytest
@@ -14,7 +14,7 @@ import pytest
 from gateway.server import Gateway
 from gateway.server.connection import GatewayConnection
 from gateway.server.http import PAGE_BYTES, PIECE
-from gateway.server.replying import REPLY_COST
+from gateway.server.replying import REPLY_COST, Reply
 from protocol.events import TextDelta
 from tests.server.conftest import StartGateway
 from tests.server.peers import consumer
@@ -170,3 +170,25 @@ async def test_a_page_ends_early_where_the_stream_lets_go_of_what_would_follow(s
     assert b'"seq":1,' in body
     assert b"new" not in body
     assert body.count(b'"seq":') < EVENTS
+
+
+async def test_a_fault_while_a_page_is_made_cuts_it_off(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(gateway)
+    take, taken = Reply.take, list[bytes]()
+
+    def fail_third(reply: Reply) -> tuple[bytes, bool]:
+        if len(taken) == 2:
+            raise RuntimeError("a fault")
+        data, is_last = take(reply)
+        taken.append(data)
+        return data, is_last
+
+    monkeypatch.setattr(Reply, "take", fail_third)
+    reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+    writer.write(REQUEST)
+    async with asyncio.timeout(3):
+        with suppress(ConnectionResetError):
+            answer = await reader.read()
+            assert (b"".join(taken)).startswith(answer.partition(b"\r\n\r\n")[2]), "and nothing else is in it"
+    writer.close()
+    await eventually(lambda: not gateway._accepted, "that its connection has gone")

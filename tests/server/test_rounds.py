@@ -9,7 +9,10 @@ import pytest
 from gateway.server import Gateway, rounds
 from gateway.server.connection import GatewayConnection
 from tests.server.peers import consumer
-from tests.server.waiting import turn
+from tests.server.waiting import eventually, turn
+
+MANY = 1_000_000
+"""Bytes."""
 
 
 async def test_a_round_is_made_in_slices_and_looks_at_every_connection_once(
@@ -31,8 +34,24 @@ async def test_a_round_is_made_in_slices_and_looks_at_every_connection_once(
         assert len(looked_at) == 2, "the others wait for the next turn"
         gateway._rounds.sweep(gateway.hub.now())
         assert len(looked_at) == 2, "there is one round at a time"
-        gateway.hub.manager.elsewhere = 0
+        manager = gateway.hub.manager
+        first = looked_at[0]
+        counted = manager.elsewhere - first.held_bytes + first.cost
+        first.occupy(first.cost, MANY)
+        assert manager.elsewhere == counted + MANY, "at once"
         await turn()
         assert set(looked_at) == gateway._connections
         assert len(looked_at) == 5
-        assert gateway.hub.manager.elsewhere >= sum(it.held_bytes for it in looked_at)
+        assert manager.elsewhere >= counted + MANY, "nor is it forgotten when the round ends"
+        first.occupy(first.cost)
+        gateway._rounds.sweep(gateway.hub.now())
+        await eventually(lambda: not gateway._rounds._left, "that the round is over")
+        assert manager.elsewhere == sum(it.held_bytes for it in gateway._connections)
+
+
+async def test_nothing_is_counted_for_who_has_gone_however_late_its_request_is_judged(gateway: Gateway) -> None:
+    async with consumer(gateway):
+        (connection,) = gateway._connections
+    await eventually(lambda: not gateway.hub.manager.elsewhere, "that it is counted no more")
+    connection.occupy(MANY)
+    assert gateway.hub.manager.elsewhere == 0
