@@ -257,9 +257,8 @@ class GatewayConnection(ReplyingConnection):
     @contained
     def _take_leave(self) -> None:
         """End a connection whose peer has hung up: what it has yet to take must not keep its socket for ever."""
-        if (
-            self.protocol.state is CLOSED or self.half_closes()
-        ):  # its socket was lost meanwhile; or waits for its answer
+        # Either its socket was lost meanwhile, or it still waits for its answer.
+        if self.protocol.state is CLOSED or self.half_closes():
             return
         if self.peer is not None and not self.is_finished:
             if self.peer.is_busy:  # with what came before: that goes first
