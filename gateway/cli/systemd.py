@@ -26,12 +26,14 @@ def take_sockets(environment: MutableMapping[str, str]) -> list[socket.socket]:
         environment: `LISTEN_PID`, `LISTEN_FDS`.
 
     Raises:
-        ConfigError: a descriptor that was passed is no socket, or one that does not listen.
+        ConfigError: `LISTEN_FDS` is no number, or a descriptor that was passed is no socket, or does not listen.
     """
     pid, count = environment.pop("LISTEN_PID", ""), environment.pop("LISTEN_FDS", "")
     environment.pop("LISTEN_FDNAMES", None)
-    if pid != str(os.getpid()) or not count.isdecimal():
+    if pid != str(os.getpid()):
         return []
+    if not count.isdecimal():
+        raise ConfigError(f"LISTEN_FDS: expected a number of descriptors, got {count!r}")
     return [_take_socket(fd) for fd in range(FIRST_FD, FIRST_FD + int(count))]
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from gateway.cli.systemd import Notifier, take_sockets
+from gateway.config import ConfigError
 from tests.cli.processes import AS_SYSTEMD, COMMAND, Run, Serve, Start, passing, wait_logged
 from tests.server.waiting import DEADLINE
 
@@ -222,6 +223,12 @@ def test_what_was_passed_to_another_process_is_not_ours() -> None:
     environment = {"LISTEN_PID": "1", "LISTEN_FDS": "1", "LISTEN_FDNAMES": "x", "HOME": "/"}
     assert take_sockets(environment) == []
     assert environment == {"HOME": "/"}
+
+
+@pytest.mark.parametrize("count", ["", "x", "-1"])
+def test_a_number_of_descriptors_that_is_none_is_refused(count: str) -> None:
+    with pytest.raises(ConfigError, match="LISTEN_FDS: expected a number of descriptors"):
+        take_sockets({"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": count})
 
 
 def test_without_a_manager_nobody_is_told() -> None:
