@@ -133,7 +133,7 @@ async def test_unread_answers_that_take_the_memory_there_is_are_refused_and_shed
 
 
 async def test_who_reads_a_page_steadily_may_take_longer_than_any_timeout(start_gateway: StartGateway) -> None:
-    gateway = await start_gateway(handshake_timeout=10.0, send_timeout=30.0)
+    gateway = await start_gateway(handshake_timeout=10.0, send_timeout=200.0)
     fill(gateway)
     async with unread(gateway) as (it,):
         (connection,) = gateway._accepted
@@ -141,7 +141,7 @@ async def test_who_reads_a_page_steadily_may_take_longer_than_any_timeout(start_
             await it._receive()
             later = gateway.hub.now() + leap * 20.0
             gateway._door.sweep(later)
-            connection.give_up_stalled_reply(later, 30.0)
+            connection.give_up_stalled_reply(later, 200.0)
             await asyncio.sleep(0)
         assert (await it.read_rest()).endswith(b"0\r\n\r\n")
 
