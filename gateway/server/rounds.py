@@ -86,5 +86,4 @@ class Rounds:
             connection.shed(
                 f"memory_limit ({manager.memory_limit} bytes) is reached, and this connection holds much of it"
             )
-        for connection in self._connections:
             connection.count(connection.held_bytes)
