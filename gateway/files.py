@@ -17,7 +17,6 @@ from typing import BinaryIO, Final
 MAX_FILE: Final = 1024 * 1024
 """Bytes of a file of settings, keys, certificates or a token: the authorities of a whole system are a quarter of it."""
 
-
 PATIENCE: Final = 2.0
 """Seconds to wait for what a pipe is to bring, such as that of a shell's `<(…)`. A FIFO that nobody writes to, in place
 of a file of keys, must not hold up a gateway that reads it again."""
@@ -93,6 +92,8 @@ def _read_all(fd: int, patience: float) -> bytes:
     until = monotonic() + patience
     while len(content) <= MAX_FILE:
         if not readable.poll(max(0.0, until - monotonic()) * 1000):
+            if content:
+                raise OSError(errno.ETIMEDOUT, f"a pipe that did not end within {patience:g} s")
             waited = f"came from it for {patience:g} s" if patience else "comes from it"
             raise OSError(errno.ETIMEDOUT, f"nothing {waited}: is it a pipe nobody writes to?")
         with suppress(BlockingIOError):  # another one has read it

@@ -1,8 +1,9 @@
 """`python -m scripts.hardening.proofs`: what a gateway takes and how long a turn is, whatever its peers send.
 
 - *memory*: hundreds of peers do anything that can be done, at random, read it or not, and go at any moment. What the
-  process takes stays within `ROOM` times `memory_limit` over what it took at first, and when all have gone, what is in
-  use is what was when others had gone before. An allocator keeps some of the rest, scattered as it is.
+  process takes stays within `ROOM` times `memory_limit` over what it took at first. When all have gone, it takes what
+  it took when others had gone before, and has as much in use. (The first crowd leaves more than nothing: Python's
+  allocator keeps arenas in which a single block is in use.)
 - *loop*: one message of the largest size of every shape, in both encodings, to producers' and consumers' endpoints.
   No turn of the loop takes longer than `TURN_MS`, and the latency of a healthy group hardly changes.
 """
@@ -47,7 +48,7 @@ ROOM: Final = 1.5
 its way between two rounds of counting, counts for the rest."""
 
 AFTERWARDS: Final = 1.2
-"""Times the blocks in use when a crowd had gone that may be in use when another has."""
+"""Times the memory and the blocks in use when a crowd had gone that may be taken when another has."""
 
 GONE: Final = 10.0
 """Seconds after which it must have given everything back."""
@@ -258,6 +259,11 @@ async def prove_memory(times: Times, seed: int) -> list[str]:
         *(
             [f"it kept {after.blocks} blocks of {base.blocks} before"]
             if after.blocks > AFTERWARDS * base.blocks
+            else []
+        ),
+        *(
+            [f"it kept {after.resident / MIB:.0f} MiB of {base.resident / MIB:.0f} before"]
+            if after.resident > AFTERWARDS * base.resident
             else []
         ),
         *([f"it still counts {after.counted} bytes"] if after.counted else []),

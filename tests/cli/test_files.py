@@ -129,6 +129,18 @@ def test_a_pipe_that_somebody_writes_to_is_read_to_its_end(tmp_path: Path) -> No
         assert writing.result() == 300_000
 
 
+def test_a_pipe_that_brings_something_and_does_not_end_is_told_as_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.files.PATIENCE", 0.01)
+    os.mkfifo(fifo := tmp_path / "fifo")
+    writer = os.open(fifo, os.O_RDWR)
+    os.write(writer, b"x")
+    with pytest.raises(OSError, match="did not end within"):
+        read_file(fifo)
+    os.close(writer)
+
+
 def test_what_is_read_more_than_once_must_be_a_regular_file() -> None:
     reader, writer = os.pipe()
     os.write(writer, b"once")
