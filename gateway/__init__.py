@@ -10,3 +10,6 @@ Imports point down only: `cli → server, client → hub → engines → streams
 - `cli` — the `deltawire` command
 - `config` — settings; `files` — reading what they name; `telemetry` — logs
 """
+
+if __name__ != "deltawire.gateway":
+    raise ImportError("import deltawire.gateway: under another name its modules would be loaded twice")

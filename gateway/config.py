@@ -12,9 +12,9 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 import msgspec
 from msgspec import Meta, Struct
 
-from gateway.files import read_file
-from protocol.errors import DeltawireError
-from protocol.messages import Policy
+from deltawire.gateway.files import read_file
+from deltawire.protocol.errors import DeltawireError
+from deltawire.protocol.messages import Policy
 
 KIB = 1024
 MIB = 1024 * KIB

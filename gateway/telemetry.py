@@ -53,7 +53,7 @@ from typing import Any, Final, TextIO, cast
 import structlog
 from structlog.typing import EventDict, ExcInfo, Processor, WrappedLogger
 
-from gateway.config import Settings
+from deltawire.gateway.config import Settings
 
 
 def get_logger() -> Any:

@@ -16,11 +16,11 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from gateway.streams.stream import Stream
-from gateway.telemetry import get_logger
-from protocol.codec import JSON
-from protocol.events import Digest, Event, EventType, MessageStart, MessageStop, Usage
-from protocol.framing import payload_start
+from deltawire.gateway.streams.stream import Stream
+from deltawire.gateway.telemetry import get_logger
+from deltawire.protocol.codec import JSON
+from deltawire.protocol.events import Digest, Event, EventType, MessageStart, MessageStop, Usage
+from deltawire.protocol.framing import payload_start
 
 MAX_OPEN: Final = 10_000
 """Messages followed at a time; the one begun first is given up, as its stream may be forgotten long since."""

@@ -18,3 +18,6 @@ Tour, from the bottom up:
 - `schema` — JSON Schema made from the types
 - `providers` — provider streams translated into events
 """
+
+if __name__ != "deltawire.protocol":
+    raise ImportError("import deltawire.protocol: under another name its modules would be loaded twice")

@@ -13,11 +13,11 @@ from urllib.parse import parse_qsl
 
 from msgspec import Struct
 
-from protocol.codes import ProblemCode
-from protocol.errors import WireError
-from protocol.events import MAX_SEQ, EventType, parse_event_type
-from protocol.messages import Policy
-from protocol.position import Position, parse_integer, parse_seq
+from deltawire.protocol.codes import ProblemCode
+from deltawire.protocol.errors import WireError
+from deltawire.protocol.events import MAX_SEQ, EventType, parse_event_type
+from deltawire.protocol.messages import Policy
+from deltawire.protocol.position import Position, parse_integer, parse_seq
 
 MAX_STREAM_ID = 128
 MAX_PRODUCER_ID = 64

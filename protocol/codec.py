@@ -14,10 +14,10 @@ from typing import Any, Final, TypeAlias, Union, cast
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType, defstruct
 
-from protocol import framing
-from protocol.codes import ProblemCode
-from protocol.errors import WireError
-from protocol.events import (
+from deltawire.protocol import framing
+from deltawire.protocol.codes import ProblemCode
+from deltawire.protocol.errors import WireError
+from deltawire.protocol.events import (
     EVENT_CLASSES,
     MAX_NESTING,
     Data,
@@ -28,8 +28,8 @@ from protocol.events import (
     strict,
     strict_events,
 )
-from protocol.messages import FROM_CONSUMER, FROM_PRODUCER, TO_CONSUMER, TO_PRODUCER, Message, Signal, Token
-from protocol.reasons import DECODE_ERRORS, Explainer
+from deltawire.protocol.messages import FROM_CONSUMER, FROM_PRODUCER, TO_CONSUMER, TO_PRODUCER, Message, Signal, Token
+from deltawire.protocol.reasons import DECODE_ERRORS, Explainer
 
 JSON_SUBPROTOCOL: Final = "deltawire.v1.json"
 MSGPACK_SUBPROTOCOL: Final = "deltawire.v1.msgpack"

@@ -10,7 +10,7 @@ import hashlib
 
 from msgspec import UNSET, UnsetType
 
-from protocol.events import Digest
+from deltawire.protocol.events import Digest
 
 PIECES = 16
 """Deltas hashed at a time: hashing token by token would cost a tenth of relaying them, 16 at a time a hundredth."""

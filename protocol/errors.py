@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from protocol.codes import ProblemCode
+from deltawire.protocol.codes import ProblemCode
 
 
 class DeltawireError(Exception):

@@ -7,7 +7,7 @@ from typing import Any, Literal, TypeAlias
 
 from msgspec import UNSET, Struct, UnsetType
 
-from protocol.events import Count, Name, Seq
+from deltawire.protocol.events import Count, Name, Seq
 
 
 class Policy(StrEnum):

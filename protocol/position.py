@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from protocol.events import MAX_SEQ
+from deltawire.protocol.events import MAX_SEQ
 
 _DIGITS = re.compile(r"[0-9]{1,16}", re.ASCII)
 

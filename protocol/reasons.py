@@ -9,7 +9,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import Raw
 
-from protocol.events import MAX_NESTING
+from deltawire.protocol.events import MAX_NESTING
 
 DECODE_ERRORS: Final = (msgspec.MsgspecError, ValueError, OverflowError, RecursionError)
 """Every way msgspec refuses a payload. Some come from Python's own constructors: `UnicodeDecodeError` for text that is

@@ -6,8 +6,8 @@ from typing import Any
 
 import msgspec
 
-from protocol.events import EVENT_CLASSES
-from protocol.messages import FROM_CONSUMER, FROM_PRODUCER, TO_CONSUMER, TO_PRODUCER
+from deltawire.protocol.events import EVENT_CLASSES
+from deltawire.protocol.messages import FROM_CONSUMER, FROM_PRODUCER, TO_CONSUMER, TO_PRODUCER
 
 ID = "https://json-schema.org/draft/2020-12/schema"
 

@@ -22,7 +22,7 @@ from random import Random
 
 import httpx
 
-from protocol.messages import Policy
+from deltawire.protocol.messages import Policy
 from scripts.proof.actors import Actor, Consumer, Producer
 from scripts.proof.children import Children, serving
 from scripts.proof.faults import Faults

@@ -13,8 +13,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
-from gateway.client import Publisher, Subscriber
-from protocol.events import (
+from deltawire.gateway.client import Publisher, Subscriber
+from deltawire.protocol.events import (
     ContentEnd,
     ContentStart,
     Event,
@@ -121,7 +121,7 @@ def say(line: str) -> None:
 async def started_gateway() -> AsyncIterator[str]:
     """A gateway process on a free port; yields its address."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "gateway.cli", "serve", "--port", "0", "--log-format", "json"),
+        *(sys.executable, "-m", "deltawire", "serve", "--port", "0", "--log-format", "json"),
         stderr=asyncio.subprocess.PIPE,
     )
     assert process.stderr is not None, "it was asked for"

@@ -20,9 +20,9 @@ from typing import Any
 
 import httpx
 
-from gateway.client import Publisher, Subscriber
-from protocol.events import TextDelta
-from protocol.messages import Gap, Policy
+from deltawire.gateway.client import Publisher, Subscriber
+from deltawire.protocol.events import TextDelta
+from deltawire.protocol.messages import Gap, Policy
 from scripts.proof.children import Children, Worker
 from scripts.proof.stuck import Stuck
 from scripts.proof.watched import Usage, Watched, watching

@@ -11,9 +11,9 @@ from random import Random
 import pytest
 from msgspec import structs
 
-from gateway.client import Publisher
-from protocol.events import Data, Digest, Event, MessageStart, MessageStop, TextDelta, Usage, make_event
-from protocol.messages import Gap, Message, Policy, StreamEnd, Subscribed
+from deltawire.gateway.client import Publisher
+from deltawire.protocol.events import Data, Digest, Event, MessageStart, MessageStop, TextDelta, Usage, make_event
+from deltawire.protocol.messages import Gap, Message, Policy, StreamEnd, Subscribed
 from scripts.proof.actors import Actor, Consumer, Producer
 from scripts.proof.answers import Tag, data_of, tag_of
 from scripts.proof.children import Children, serving

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry, ProcessCollector
 
-from gateway.metrics.catalogue import METRICS
+from deltawire.gateway.metrics.catalogue import METRICS
 
 DEPLOY = Path(__file__).parent.parent / "scripts" / "deploy"
 DASHBOARD: dict[str, Any] = json.loads((DEPLOY / "grafana-dashboard.json").read_text(encoding="utf-8"))

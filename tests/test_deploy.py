@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from gateway.cli.environment import known_variables
-from gateway.config import Settings, make_settings
-from gateway.server import Gateway
+from deltawire.gateway.cli.environment import known_variables
+from deltawire.gateway.config import Settings, make_settings
+from deltawire.gateway.server import Gateway
 from tests.certificates import make_certificates
 from tests.cli.processes import ROOT, clean_environment
 

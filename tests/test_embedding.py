@@ -11,14 +11,14 @@ from subprocess import PIPE
 
 import pytest
 
-from gateway.server.listening import ACCEPTED_AT_ONCE
+from deltawire.gateway.server.listening import ACCEPTED_AT_ONCE
 from tests.cli.processes import ROOT
 
 PROGRAM = """
 import asyncio
 import structlog
-from gateway.hub import Hub
-from gateway.hub.hub import log
+from deltawire.gateway.hub import Hub
+from deltawire.gateway.hub.hub import log
 
 async def main():
     {before}
@@ -52,8 +52,8 @@ def test_a_program_that_configures_structlog_gets_every_log_where_it_wants_them(
 
 CROWDED = """
 import asyncio, asyncio.constants, os, resource, sys
-from gateway.config import Settings
-from gateway.server import Gateway
+from deltawire.gateway.config import Settings
+from deltawire.gateway.server import Gateway
 from tests.server.waiting import eventually
 
 asyncio.constants.ACCEPT_RETRY_DELAY = 0.5

@@ -10,7 +10,7 @@ from typing import cast
 
 import pytest
 
-from protocol.codes import CloseCode, ProblemCode
+from deltawire.protocol.codes import CloseCode, ProblemCode
 from scripts.hardening import answers, on_the_wire
 from scripts.hardening.__main__ import KINDS, Bench, Times
 from scripts.hardening.attack import Attack, Target

@@ -1,4 +1,4 @@
-"""Every fact that is logged has a name of one form, and stands in the table of `gateway.telemetry`."""
+"""Every fact that is logged has a name of one form, and stands in the table of `deltawire.gateway.telemetry`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway import telemetry
+from deltawire.gateway import telemetry
 
 ROOT = Path(__file__).parent.parent
 METHODS = {"debug", "info", "warning", "error", "exception", "critical"}

@@ -8,9 +8,9 @@ import sys
 import msgspec
 import pytest
 
-from protocol.codec import JSON, MSGPACK
-from protocol.errors import WireError
-from protocol.events import EVENT_CLASSES, EventType
+from deltawire.protocol.codec import JSON, MSGPACK
+from deltawire.protocol.errors import WireError
+from deltawire.protocol.events import EVENT_CLASSES, EventType
 from scripts.hardening.generated import CONSUMED, EVENTS, LARGEST, PRODUCED, encode, random_message, shapes
 from tests.running import run_script
 

@@ -11,8 +11,8 @@ import click
 import pytest
 from msgspec import structs
 
-from gateway.cli.command import cli
-from gateway.config import Settings
+from deltawire.gateway.cli.command import cli
+from deltawire.gateway.config import Settings
 from tests.cli.processes import ROOT, clean_environment
 from tests.running import complaints
 

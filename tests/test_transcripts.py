@@ -10,12 +10,12 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from random import Random
 
-from gateway.client import Subscriber
-from gateway.config import Settings
-from gateway.server import Gateway
-from protocol.events import Data, Event
-from protocol.position import Position
-from protocol.providers import TRANSLATORS
+from deltawire.gateway.client import Subscriber
+from deltawire.gateway.config import Settings
+from deltawire.gateway.server import Gateway
+from deltawire.protocol.events import Data, Event
+from deltawire.protocol.position import Position
+from deltawire.protocol.providers import TRANSLATORS
 from tests.cli.processes import COMMAND, ROOT, clean_environment
 from tests.transcripts import format_of, split_randomly, told_by_events, told_by_transcript, transcripts
 

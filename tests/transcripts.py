@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from msgspec import UNSET, structs
 
-from protocol.events import (
+from deltawire.protocol.events import (
     ContentStart,
     Data,
     Error,

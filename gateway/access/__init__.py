@@ -19,8 +19,8 @@ With files and sockets:
 - `authenticator` — all of it, for the server
 """
 
-from gateway.access.authenticator import Authenticator, NoKeys, open_authenticator
-from gateway.access.grant import EVERYTHING, Action, Grant
-from gateway.access.tokens import BadToken, UnknownKey
+from deltawire.gateway.access.authenticator import Authenticator, NoKeys, open_authenticator
+from deltawire.gateway.access.grant import EVERYTHING, Action, Grant
+from deltawire.gateway.access.tokens import BadToken, UnknownKey
 
 __all__ = ["EVERYTHING", "Action", "Authenticator", "BadToken", "Grant", "NoKeys", "UnknownKey", "open_authenticator"]

@@ -8,13 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Self
 
-from gateway.access.grant import Grant
-from gateway.access.jwks import RemoteKeys
-from gateway.access.keys import BadKey, KeySet, parse_key_file
-from gateway.access.tokens import Expected, UnknownKey, verify
-from gateway.config import ConfigError, Settings
-from gateway.files import read_file
-from protocol.errors import DeltawireError
+from deltawire.gateway.access.grant import Grant
+from deltawire.gateway.access.jwks import RemoteKeys
+from deltawire.gateway.access.keys import BadKey, KeySet, parse_key_file
+from deltawire.gateway.access.tokens import Expected, UnknownKey, verify
+from deltawire.gateway.config import ConfigError, Settings
+from deltawire.gateway.files import read_file
+from deltawire.protocol.errors import DeltawireError
 
 
 class NoKeys(DeltawireError):  # noqa: N818 - as the errors of the client

@@ -14,7 +14,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from protocol.messages import Policy
+from deltawire.protocol.messages import Policy
 
 _ENTRY = re.compile(r"[A-Za-z0-9._:@-]{1,128}\*?|\*", re.ASCII)
 

@@ -17,8 +17,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from msgspec import Raw, Struct
 
-from gateway.access.disguise import what_it_seems
-from protocol.errors import DeltawireError
+from deltawire.gateway.access.disguise import what_it_seems
+from deltawire.protocol.errors import DeltawireError
 
 MIN_SECRET: Final = 32
 """Bytes of an HMAC key: as many as the digest has (RFC 7518 §3.2)."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from gateway.config import ConfigError
+from deltawire.gateway.config import ConfigError
 
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(?:\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::[1-9][0-9]{0,4})?", re.ASCII)
 _DEFAULT_PORTS = (("http://", ":80"), ("https://", ":443"))

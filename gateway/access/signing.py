@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 import jwt
 from cryptography.hazmat.primitives import serialization
 
-from gateway.access.keys import BadKey, algorithms_of, bare_text, check_secret, find_pem
+from deltawire.gateway.access.keys import BadKey, algorithms_of, bare_text, check_secret, find_pem
 
 _PRIVATE: Final = re.compile(rb"-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----")
 

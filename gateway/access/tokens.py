@@ -15,10 +15,10 @@ import jwt
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
-from gateway.access.grant import Grant, parse_streams
-from gateway.access.keys import Key, KeySet
-from protocol.errors import DeltawireError
-from protocol.messages import Policy
+from deltawire.gateway.access.grant import Grant, parse_streams
+from deltawire.gateway.access.keys import Key, KeySet
+from deltawire.protocol.errors import DeltawireError
+from deltawire.protocol.messages import Policy
 
 MAX_TOKEN: Final = 8000
 """Characters of a token: with its scheme it still fits the longest header line that is read (8 KiB)."""

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from importlib import import_module
 
-from gateway.cli.interrupts import INTERRUPTED, ending_at_once
+from deltawire.gateway.cli.interrupts import INTERRUPTED, ending_at_once
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -31,7 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
     """
     try:
         with ending_at_once():  # the imports take most of the time that a person has to think better of it
-            command = import_module("gateway.cli.command")
+            command = import_module(".command", __name__)
         return int(command.run(arguments))
     except KeyboardInterrupt:
         return INTERRUPTED

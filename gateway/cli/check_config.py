@@ -11,11 +11,11 @@ import click
 import msgspec
 from click.core import ParameterSource
 
-from gateway.cli.ending import StartFailure, say
-from gateway.cli.options import SettingsCommand, examples, settings_options
-from gateway.config import ConfigError, Settings, grouped_settings, make_settings
-from gateway.server import Gateway
-from gateway.server.listening import find_addresses
+from deltawire.gateway.cli.ending import StartFailure, say
+from deltawire.gateway.cli.options import SettingsCommand, examples, settings_options
+from deltawire.gateway.config import ConfigError, Settings, grouped_settings, make_settings
+from deltawire.gateway.server import Gateway
+from deltawire.gateway.server.listening import find_addresses
 
 ORIGINS: Final = {
     ParameterSource.COMMANDLINE: "flag",

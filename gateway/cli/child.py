@@ -12,9 +12,9 @@ from asyncio.subprocess import Process
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 
-from gateway.cli.beside import beside
-from gateway.cli.ending import Failure
-from gateway.cli.stdio import Input
+from deltawire.gateway.cli.beside import beside
+from deltawire.gateway.cli.ending import Failure
+from deltawire.gateway.cli.stdio import Input
 
 GRACE = 5.0
 """Seconds a command has to end after SIGTERM; what it prints in them is still published."""

@@ -10,18 +10,18 @@ from typing import Any
 
 import click
 
-from gateway.cli.ending import Failure, Status, discard_output, explain, say
-from gateway.cli.interrupts import ending_at_once
-from gateway.cli.options import examples
-from protocol.errors import DeltawireError
+from deltawire.gateway.cli.ending import Failure, Status, discard_output, explain, say
+from deltawire.gateway.cli.interrupts import ending_at_once
+from deltawire.gateway.cli.options import examples
+from deltawire.protocol.errors import DeltawireError
 
-COMMANDS = {
-    "serve": "gateway.cli.serve",
-    "publish": "gateway.cli.publish",
-    "tail": "gateway.cli.tail",
-    "streams": "gateway.cli.streams",
-    "check-config": "gateway.cli.check_config",
-    "token": "gateway.cli.token",
+COMMANDS = {  # and the module of each
+    "serve": "serve",
+    "publish": "publish",
+    "tail": "tail",
+    "streams": "streams",
+    "check-config": "check_config",
+    "token": "token",
 }
 
 
@@ -39,7 +39,7 @@ class LazyGroup(click.Group):
         if cmd_name not in COMMANDS:
             return None
         with ending_at_once():
-            command: click.Command = importlib.import_module(COMMANDS[cmd_name]).command
+            command: click.Command = importlib.import_module(f".{COMMANDS[cmd_name]}", __package__).command
         return command
 
     def invoke(self, ctx: click.Context) -> Any:

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias, TypeVar
 import click
 from click.core import ParameterSource
 
-from gateway.files import read_file
+from deltawire.gateway.files import read_file
 
 GivenToken: TypeAlias = str | Callable[[], str] | None
 """A token, or what reads it from its file, as clients take it."""

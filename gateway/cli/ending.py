@@ -12,8 +12,8 @@ from typing import Final
 
 import click
 
-from gateway.cli.interrupts import INTERRUPTED
-from gateway.cli.printable import make_line
+from deltawire.gateway.cli.interrupts import INTERRUPTED
+from deltawire.gateway.cli.printable import make_line
 
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Final
 
-from gateway.config import Settings
+from deltawire.gateway.config import Settings
 
 PREFIX: Final = "DELTAWIRE_"
 

@@ -15,7 +15,7 @@ import tty
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager, suppress
 
-from gateway.cli.stdio import Input
+from deltawire.gateway.cli.stdio import Input
 
 _CHUNK = 64
 """Keys taken at once; nobody types more."""

@@ -17,13 +17,13 @@ import click
 import msgspec
 from msgspec import inspect
 
-from gateway.cli.ending import StartFailure, say
-from gateway.cli.environment import unknown_variables
-from gateway.config import ConfigError, Settings, grouped_settings, read_config_file
-from protocol.addresses import check_producer_id, check_stream_id
-from protocol.events import EventType, parse_event_type
-from protocol.messages import Policy
-from protocol.position import parse_seq
+from deltawire.gateway.cli.ending import StartFailure, say
+from deltawire.gateway.cli.environment import unknown_variables
+from deltawire.gateway.config import ConfigError, Settings, grouped_settings, read_config_file
+from deltawire.protocol.addresses import check_producer_id, check_stream_id
+from deltawire.protocol.events import EventType, parse_event_type
+from deltawire.protocol.messages import Policy
+from deltawire.protocol.position import parse_seq
 
 DEFAULT_URL = "ws://127.0.0.1:8765"
 

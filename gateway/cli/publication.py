@@ -11,14 +11,14 @@ from contextlib import AbstractAsyncContextManager, contextmanager
 
 from msgspec import UNSET
 
-from gateway.cli.beside import beside
-from gateway.cli.child import Child, run_child
-from gateway.cli.ending import Status, say
-from gateway.cli.pace import Pace
-from gateway.cli.sources import CANCELLED, FAILED, open_source, with_error
-from gateway.cli.stdio import Input
-from gateway.client import EventRefused, Publisher
-from protocol.events import DELTA_TYPES, Data, Error, Event
+from deltawire.gateway.cli.beside import beside
+from deltawire.gateway.cli.child import Child, run_child
+from deltawire.gateway.cli.ending import Status, say
+from deltawire.gateway.cli.pace import Pace
+from deltawire.gateway.cli.sources import CANCELLED, FAILED, open_source, with_error
+from deltawire.gateway.cli.stdio import Input
+from deltawire.gateway.client import EventRefused, Publisher
+from deltawire.protocol.events import DELTA_TYPES, Data, Error, Event
 
 CHUNK = 8192
 """Most bytes of one read, thus of one `text_delta`: six times as many when JSON escapes all still fit 64 KiB."""

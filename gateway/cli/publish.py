@@ -8,16 +8,16 @@ from ssl import SSLContext
 
 import click
 
-from gateway.cli.credentials import GivenToken, token_options
-from gateway.cli.ending import Status, say, wrong_arguments_told
-from gateway.cli.options import PRODUCER_ID, FiniteRange, WholeRange, examples, stream_argument, url_option
-from gateway.cli.pace import Pace
-from gateway.cli.publication import Publication
-from gateway.cli.reconnecting import Patience
-from gateway.cli.trust import tls_options
-from gateway.client import Publisher
-from protocol.addresses import OnFull
-from protocol.providers import TRANSLATORS
+from deltawire.gateway.cli.credentials import GivenToken, token_options
+from deltawire.gateway.cli.ending import Status, say, wrong_arguments_told
+from deltawire.gateway.cli.options import PRODUCER_ID, FiniteRange, WholeRange, examples, stream_argument, url_option
+from deltawire.gateway.cli.pace import Pace
+from deltawire.gateway.cli.publication import Publication
+from deltawire.gateway.cli.reconnecting import Patience
+from deltawire.gateway.cli.trust import tls_options
+from deltawire.gateway.client import Publisher
+from deltawire.protocol.addresses import OnFull
+from deltawire.protocol.providers import TRANSLATORS
 
 
 @click.command(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from gateway.client import GatewayUnreachable
+from deltawire.gateway.client import GatewayUnreachable
 
 
 class Patience:

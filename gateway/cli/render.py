@@ -18,9 +18,9 @@ from typing import Any, Protocol
 import click
 from msgspec import UnsetType
 
-from gateway.cli.printable import escape_json, make_line, make_printable
-from gateway.client import Frame
-from protocol.events import (
+from deltawire.gateway.cli.printable import escape_json, make_line, make_printable
+from deltawire.gateway.client import Frame
+from deltawire.protocol.events import (
     ContentStart,
     Data,
     Error,
@@ -32,7 +32,7 @@ from protocol.events import (
     ToolDelta,
     Usage,
 )
-from protocol.messages import Gap, StreamEnd
+from deltawire.protocol.messages import Gap, StreamEnd
 
 
 def describe_gap(gap: Gap) -> str:

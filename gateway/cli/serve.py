@@ -16,16 +16,16 @@ from urllib.parse import urlsplit
 import click
 from msgspec import structs
 
-from gateway.cli.collector import calm
-from gateway.cli.ending import StartFailure
-from gateway.cli.options import SettingsCommand, examples, settings_options
-from gateway.cli.systemd import Notifier, take_sockets
-from gateway.config import ConfigError, Settings, make_settings
-from gateway.server import Gateway
-from gateway.server.descriptors import connections_possible, raise_limit
-from gateway.streams.stream import MessageWatcher
-from gateway.telemetry import configure_logs, get_logger
-from protocol.addresses import PREFIX
+from deltawire.gateway.cli.collector import calm
+from deltawire.gateway.cli.ending import StartFailure
+from deltawire.gateway.cli.options import SettingsCommand, examples, settings_options
+from deltawire.gateway.cli.systemd import Notifier, take_sockets
+from deltawire.gateway.config import ConfigError, Settings, make_settings
+from deltawire.gateway.server import Gateway
+from deltawire.gateway.server.descriptors import connections_possible, raise_limit
+from deltawire.gateway.streams.stream import MessageWatcher
+from deltawire.gateway.telemetry import configure_logs, get_logger
+from deltawire.protocol.addresses import PREFIX
 
 new_event_loop: Callable[[], asyncio.AbstractEventLoop]
 try:
@@ -109,7 +109,7 @@ async def _serve(settings: Settings, asked: Settings) -> None:
 def _trace(stack: AsyncExitStack) -> MessageWatcher:
     """What makes spans of messages; the last of them are sent when the stack closes."""
     try:
-        from gateway.tracing import tracing  # noqa: PLC0415 - an extra
+        from deltawire.gateway.tracing import tracing  # noqa: PLC0415 - an extra
     except ImportError:
         raise StartFailure("setting `otel` needs the extra: pip install 'deltawire[otel]'") from None
     return stack.enter_context(tracing())

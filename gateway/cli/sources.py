@@ -15,13 +15,13 @@ from uuid import uuid4
 
 from msgspec import UNSET, structs
 
-from gateway.config import MIB
-from protocol.codec import JSON
-from protocol.codes import ProblemCode
-from protocol.errors import WireError
-from protocol.events import Data, Error, Event, MessageStart, MessageStop, TextDelta, make_event
-from protocol.messages import Message
-from protocol.providers import TRANSLATORS, Translator
+from deltawire.gateway.config import MIB
+from deltawire.protocol.codec import JSON
+from deltawire.protocol.codes import ProblemCode
+from deltawire.protocol.errors import WireError
+from deltawire.protocol.events import Data, Error, Event, MessageStart, MessageStop, TextDelta, make_event
+from deltawire.protocol.messages import Message
+from deltawire.protocol.providers import TRANSLATORS, Translator
 
 MAX_LINE = MIB
 """Longest line kept, in bytes: no gateway can be configured to take a larger message."""

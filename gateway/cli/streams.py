@@ -12,15 +12,15 @@ import click
 import httpx
 import msgspec
 
-from gateway.cli.credentials import GivenToken, token_options
-from gateway.cli.ending import Failure
-from gateway.cli.options import POLICY, WholeRange, examples, stream_argument, url_option
-from gateway.cli.printable import escape_json, make_line
-from gateway.cli.trust import tls_options
-from gateway.client import ClientError
-from gateway.client.connection import HUNG_UP, hint_of, judge_attempt
-from protocol.addresses import MAX_BUFFER, MAX_LISTED, PREFIX
-from protocol.reasons import DECODE_ERRORS
+from deltawire.gateway.cli.credentials import GivenToken, token_options
+from deltawire.gateway.cli.ending import Failure
+from deltawire.gateway.cli.options import POLICY, WholeRange, examples, stream_argument, url_option
+from deltawire.gateway.cli.printable import escape_json, make_line
+from deltawire.gateway.cli.trust import tls_options
+from deltawire.gateway.client import ClientError
+from deltawire.gateway.client.connection import HUNG_UP, hint_of, judge_attempt
+from deltawire.protocol.addresses import MAX_BUFFER, MAX_LISTED, PREFIX
+from deltawire.protocol.reasons import DECODE_ERRORS
 
 TIMEOUT = 10.0
 """Seconds the gateway has for an answer, as for a WebSocket handshake."""

@@ -13,7 +13,7 @@ from collections.abc import MutableMapping
 from contextlib import suppress
 from typing import Final
 
-from gateway.config import ConfigError
+from deltawire.gateway.config import ConfigError
 
 FIRST_FD: Final = 3
 """SD_LISTEN_FDS_START: where the descriptors that are passed begin."""

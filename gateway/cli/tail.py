@@ -11,20 +11,20 @@ from ssl import SSLContext
 
 import click
 
-from gateway.cli.beside import beside
-from gateway.cli.credentials import GivenToken, token_options
-from gateway.cli.ending import Status, say, wrong_arguments_told
-from gateway.cli.keyboard import Keyboard, is_foreground
-from gateway.cli.options import EVENT_TYPES, POLICY, SEQ, WholeRange, examples, stream_argument, url_option
-from gateway.cli.reconnecting import Patience
-from gateway.cli.render import Frames, Screen, Text, View
-from gateway.cli.stdio import Output
-from gateway.cli.trust import tls_options
-from gateway.client import Frame, NotDelivered, NotPermitted, Subscriber, TextMismatch
-from protocol.addresses import MAX_BUFFER, MAX_INTERVAL_MS, Start
-from protocol.events import EventType
-from protocol.messages import Policy, Subscribed
-from protocol.position import Position
+from deltawire.gateway.cli.beside import beside
+from deltawire.gateway.cli.credentials import GivenToken, token_options
+from deltawire.gateway.cli.ending import Status, say, wrong_arguments_told
+from deltawire.gateway.cli.keyboard import Keyboard, is_foreground
+from deltawire.gateway.cli.options import EVENT_TYPES, POLICY, SEQ, WholeRange, examples, stream_argument, url_option
+from deltawire.gateway.cli.reconnecting import Patience
+from deltawire.gateway.cli.render import Frames, Screen, Text, View
+from deltawire.gateway.cli.stdio import Output
+from deltawire.gateway.cli.trust import tls_options
+from deltawire.gateway.client import Frame, NotDelivered, NotPermitted, Subscriber, TextMismatch
+from deltawire.protocol.addresses import MAX_BUFFER, MAX_INTERVAL_MS, Start
+from deltawire.protocol.events import EventType
+from deltawire.protocol.messages import Policy, Subscribed
+from deltawire.protocol.position import Position
 
 CANCEL_PAUSE = 1.0
 """Seconds after a cancel in which no other is sent: a key held down repeats, and would soon trip the

@@ -11,14 +11,14 @@ from typing import Any, TypeVar
 
 import click
 
-from gateway.access.grant import Action, parse_streams
-from gateway.access.keys import BadKey
-from gateway.access.signing import SigningKey, make_token, parse_signing_key
-from gateway.cli.ending import Failure, say
-from gateway.cli.options import POLICY, WholeRange, examples
-from gateway.config import Settings
-from gateway.files import read_file
-from protocol.messages import Policy
+from deltawire.gateway.access.grant import Action, parse_streams
+from deltawire.gateway.access.keys import BadKey
+from deltawire.gateway.access.signing import SigningKey, make_token, parse_signing_key
+from deltawire.gateway.cli.ending import Failure, say
+from deltawire.gateway.cli.options import POLICY, WholeRange, examples
+from deltawire.gateway.config import Settings
+from deltawire.gateway.files import read_file
+from deltawire.protocol.messages import Policy
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import click
 
-from gateway.files import readable_again
+from deltawire.gateway.files import readable_again
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 

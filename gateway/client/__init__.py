@@ -21,7 +21,7 @@ With sockets:
 - `publisher` — `Publisher`
 """
 
-from gateway.client.errors import (
+from deltawire.gateway.client.errors import (
     ClientError,
     EventRefused,
     Fenced,
@@ -35,9 +35,9 @@ from gateway.client.errors import (
     TextMismatch,
     TokenUnavailable,
 )
-from gateway.client.publisher import Publisher
-from gateway.client.subscriber import Frame, Subscriber
-from gateway.client.tokens import TokenProvider
+from deltawire.gateway.client.publisher import Publisher
+from deltawire.gateway.client.subscriber import Frame, Subscriber
+from deltawire.gateway.client.tokens import TokenProvider
 
 __all__ = [
     "ClientError",

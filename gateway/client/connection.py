@@ -22,13 +22,13 @@ from websockets.exceptions import ConcurrencyError, ConnectionClosed, InvalidMes
 from websockets.http11 import Response
 from websockets.typing import Subprotocol
 
-from gateway.client.backoff import Backoff, Retries
-from gateway.client.errors import ClientError, GatewayUnreachable, ProtocolFault, Refused, refusal
-from gateway.client.tokens import Tokens
-from protocol.codec import Codec
-from protocol.codes import STAYS_OPEN, CloseCode, is_retryable
-from protocol.messages import Problem, Token
-from protocol.reasons import DECODE_ERRORS
+from deltawire.gateway.client.backoff import Backoff, Retries
+from deltawire.gateway.client.errors import ClientError, GatewayUnreachable, ProtocolFault, Refused, refusal
+from deltawire.gateway.client.tokens import Tokens
+from deltawire.protocol.codec import Codec
+from deltawire.protocol.codes import STAYS_OPEN, CloseCode, is_retryable
+from deltawire.protocol.messages import Problem, Token
+from deltawire.protocol.reasons import DECODE_ERRORS
 
 MAX_MESSAGE: Final = 4 * 1024 * 1024
 """Bytes of the largest message taken: a folded event can carry 1 MiB of text, four times that when escaped."""

@@ -20,9 +20,9 @@ Every message is one line that can be shown to a person as it is. A wrong argume
 
 from __future__ import annotations
 
-from protocol.codes import CloseCode, ProblemCode
-from protocol.errors import DeltawireError
-from protocol.messages import Problem
+from deltawire.protocol.codes import CloseCode, ProblemCode
+from deltawire.protocol.errors import DeltawireError
+from deltawire.protocol.messages import Problem
 
 
 class ClientError(DeltawireError):

@@ -6,10 +6,10 @@ from collections.abc import Collection
 
 from msgspec import UNSET
 
-from gateway.client.errors import TextMismatch
-from protocol.digest import MessageDigest
-from protocol.events import Digest, Event, EventType, MessageStart, MessageStop, TextDelta
-from protocol.messages import Gap, Message, Subscribed
+from deltawire.gateway.client.errors import TextMismatch
+from deltawire.protocol.digest import MessageDigest
+from deltawire.protocol.events import Digest, Event, EventType, MessageStart, MessageStop, TextDelta
+from deltawire.protocol.messages import Gap, Message, Subscribed
 
 NEEDED = frozenset({EventType.MESSAGE_START, EventType.TEXT_DELTA, EventType.MESSAGE_STOP})
 """Types without which nothing can be proven."""

@@ -17,15 +17,15 @@ from msgspec import UNSET, structs
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
-from gateway.client import connection as connections
-from gateway.client.connection import Connector, judge_close
-from gateway.client.errors import ClientError, EventRefused, NotDelivered, ProtocolFault, event_refusal
-from gateway.client.window import Window
-from protocol.codec import Codec
-from protocol.codes import CloseCode, ProblemCode
-from protocol.errors import WireError
-from protocol.events import Event
-from protocol.messages import Ack, Audience, CloseStream, Message, Problem, Ready, Signal
+from deltawire.gateway.client import connection as connections
+from deltawire.gateway.client.connection import Connector, judge_close
+from deltawire.gateway.client.errors import ClientError, EventRefused, NotDelivered, ProtocolFault, event_refusal
+from deltawire.gateway.client.window import Window
+from deltawire.protocol.codec import Codec
+from deltawire.protocol.codes import CloseCode, ProblemCode
+from deltawire.protocol.errors import WireError
+from deltawire.protocol.events import Event
+from deltawire.protocol.messages import Ack, Audience, CloseStream, Message, Problem, Ready, Signal
 
 BATCH_EVENTS: Final = 64
 """Events of one message: past this, an array saves nothing more per event."""

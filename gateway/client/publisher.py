@@ -11,18 +11,18 @@ from uuid import uuid4
 
 from msgspec import structs
 
-from gateway.client.backoff import DEFAULT_BACKOFF, Backoff
-from gateway.client.connection import Connector, OnReconnect
-from gateway.client.errors import EventRefused
-from gateway.client.publication import Publication
-from gateway.client.tokens import TokenProvider, Tokens
-from gateway.client.urls import publish_url
-from protocol.addresses import OnFull, PublishRequest
-from protocol.codec import JSON, Codec, check_json
-from protocol.codes import ProblemCode
-from protocol.errors import WireError
-from protocol.events import MAX_SEQ, Data, Event, Extension, make_event
-from protocol.messages import Problem, Signal
+from deltawire.gateway.client.backoff import DEFAULT_BACKOFF, Backoff
+from deltawire.gateway.client.connection import Connector, OnReconnect
+from deltawire.gateway.client.errors import EventRefused
+from deltawire.gateway.client.publication import Publication
+from deltawire.gateway.client.tokens import TokenProvider, Tokens
+from deltawire.gateway.client.urls import publish_url
+from deltawire.protocol.addresses import OnFull, PublishRequest
+from deltawire.protocol.codec import JSON, Codec, check_json
+from deltawire.protocol.codes import ProblemCode
+from deltawire.protocol.errors import WireError
+from deltawire.protocol.events import MAX_SEQ, Data, Event, Extension, make_event
+from deltawire.protocol.messages import Problem, Signal
 
 LEAVE_TIMEOUT: Final = 5.0
 """Seconds without an ack after which leaving the context gives up on the rest."""

@@ -18,20 +18,20 @@ from msgspec import UNSET, structs
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
-from gateway.client import connection as connections
-from gateway.client.backoff import DEFAULT_BACKOFF, Backoff
-from gateway.client.connection import Connector, OnReconnect
-from gateway.client.errors import ClientError, NotDelivered, NotPermitted, ProtocolFault, TextMismatch
-from gateway.client.proof import Proof
-from gateway.client.tokens import TokenProvider, Tokens
-from gateway.client.tracker import Tracker
-from gateway.client.urls import subscribe_url
-from protocol.addresses import Start, SubscribeRequest
-from protocol.codec import JSON, Codec
-from protocol.codes import ProblemCode
-from protocol.errors import WireError
-from protocol.events import Event, EventType
-from protocol.messages import (
+from deltawire.gateway.client import connection as connections
+from deltawire.gateway.client.backoff import DEFAULT_BACKOFF, Backoff
+from deltawire.gateway.client.connection import Connector, OnReconnect
+from deltawire.gateway.client.errors import ClientError, NotDelivered, NotPermitted, ProtocolFault, TextMismatch
+from deltawire.gateway.client.proof import Proof
+from deltawire.gateway.client.tokens import TokenProvider, Tokens
+from deltawire.gateway.client.tracker import Tracker
+from deltawire.gateway.client.urls import subscribe_url
+from deltawire.protocol.addresses import Start, SubscribeRequest
+from deltawire.protocol.codec import JSON, Codec
+from deltawire.protocol.codes import ProblemCode
+from deltawire.protocol.errors import WireError
+from deltawire.protocol.events import Event, EventType
+from deltawire.protocol.messages import (
     CaughtUp,
     Gap,
     Message,
@@ -42,7 +42,7 @@ from protocol.messages import (
     StreamEnd,
     Subscribed,
 )
-from protocol.position import Position
+from deltawire.protocol.position import Position
 
 MAX_KEPT: Final = 128 * 1024 * 1024
 """Bytes, about, of what comes before the answer to a signal that are kept for the iteration: a whole log fits."""

@@ -17,7 +17,7 @@ from typing import Any, Final, TypeAlias
 import msgspec
 from msgspec import Struct
 
-from gateway.client.errors import TokenUnavailable
+from deltawire.gateway.client.errors import TokenUnavailable
 
 TokenProvider: TypeAlias = str | Callable[[], str | Awaitable[str]]
 

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from msgspec import UNSET
 
-from gateway.client.errors import ProtocolFault
-from protocol.events import Event
-from protocol.messages import CaughtUp, Gap, Message, StreamEnd, Subscribed
-from protocol.position import Position
+from deltawire.gateway.client.errors import ProtocolFault
+from deltawire.protocol.events import Event
+from deltawire.protocol.messages import CaughtUp, Gap, Message, StreamEnd, Subscribed
+from deltawire.protocol.position import Position
 
 
 class Tracker:

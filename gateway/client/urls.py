@@ -8,7 +8,7 @@ from urllib.parse import quote, urlencode
 from websockets.exceptions import InvalidURI
 from websockets.uri import parse_uri
 
-from protocol.addresses import (
+from deltawire.protocol.addresses import (
     PREFIX,
     PublishRequest,
     SubscribeRequest,
@@ -16,7 +16,7 @@ from protocol.addresses import (
     parse_publish,
     parse_subscribe,
 )
-from protocol.errors import WireError
+from deltawire.protocol.errors import WireError
 
 
 def subscribe_url(url: str, stream: str, request: SubscribeRequest) -> str:

@@ -19,9 +19,9 @@ from typing import Final, NamedTuple
 
 from msgspec import structs
 
-from gateway.client.errors import ProtocolFault
-from protocol.events import Event
-from protocol.messages import Ready
+from deltawire.gateway.client.errors import ProtocolFault
+from deltawire.protocol.events import Event
+from deltawire.protocol.messages import Ready
 
 EPOCHS: Final = 16
 """Epochs remembered beside the present one: of more gateways behind one address, one is as new."""

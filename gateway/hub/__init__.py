@@ -8,7 +8,7 @@
 - `local` — `LocalStream` and `LocalSubscription`, streams without sockets
 """
 
-from gateway.hub.hub import Hub
-from gateway.hub.local import LocalStream, LocalSubscription
+from deltawire.gateway.hub.hub import Hub
+from deltawire.gateway.hub.local import LocalStream, LocalSubscription
 
 __all__ = ["Hub", "LocalStream", "LocalSubscription"]

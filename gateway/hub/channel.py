@@ -17,12 +17,12 @@ from math import inf
 from time import monotonic
 from typing import Protocol
 
-from gateway.hub.cohort import COHORT_SIZE, Cohort, Outlet
-from gateway.hub.pace import Pace
-from gateway.streams.stream import Stream
-from gateway.streams.view import View
-from protocol.codes import ProblemCode
-from protocol.messages import Signal
+from deltawire.gateway.hub.cohort import COHORT_SIZE, Cohort, Outlet
+from deltawire.gateway.hub.pace import Pace
+from deltawire.gateway.streams.stream import Stream
+from deltawire.gateway.streams.view import View
+from deltawire.protocol.codes import ProblemCode
+from deltawire.protocol.messages import Signal
 
 
 class Waiting(Protocol):

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from gateway.streams.subscription import Subscription
-from gateway.streams.view import View
-from protocol.codes import ProblemCode
+from deltawire.gateway.streams.subscription import Subscription
+from deltawire.gateway.streams.view import View
+from deltawire.protocol.codes import ProblemCode
 
 COHORT_SIZE = 256
 """Consumers served in one go, a millisecond of writes: between cohorts other streams get their turn."""

@@ -13,23 +13,23 @@ from collections.abc import Awaitable, Callable, Collection
 from secrets import token_hex
 from typing import Self, TypeVar
 
-from gateway.config import Settings
-from gateway.hub.channel import Channel, Inlet
-from gateway.hub.deadlines import Deadlines, Swept
-from gateway.hub.local import LocalStream
-from gateway.hub.turns import Turns
-from gateway.metrics.tally import Tally
-from gateway.streams.acking import WITHHELD_FOR
-from gateway.streams.info import StreamInfo
-from gateway.streams.log import Ledger, Retention
-from gateway.streams.manager import StreamManager
-from gateway.streams.producers import Pen
-from gateway.streams.settings import StreamSettings
-from gateway.streams.stream import Stream
-from gateway.telemetry import get_logger
-from protocol.errors import DeltawireError
-from protocol.events import Data, format_timestamp
-from protocol.messages import EndReason
+from deltawire.gateway.config import Settings
+from deltawire.gateway.hub.channel import Channel, Inlet
+from deltawire.gateway.hub.deadlines import Deadlines, Swept
+from deltawire.gateway.hub.local import LocalStream
+from deltawire.gateway.hub.turns import Turns
+from deltawire.gateway.metrics.tally import Tally
+from deltawire.gateway.streams.acking import WITHHELD_FOR
+from deltawire.gateway.streams.info import StreamInfo
+from deltawire.gateway.streams.log import Ledger, Retention
+from deltawire.gateway.streams.manager import StreamManager
+from deltawire.gateway.streams.producers import Pen
+from deltawire.gateway.streams.settings import StreamSettings
+from deltawire.gateway.streams.stream import Stream
+from deltawire.gateway.telemetry import get_logger
+from deltawire.protocol.errors import DeltawireError
+from deltawire.protocol.events import Data, format_timestamp
+from deltawire.protocol.messages import EndReason
 
 T = TypeVar("T")
 

@@ -11,19 +11,19 @@ from collections import deque
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Self
 
-from gateway.streams.info import StreamInfo
-from gateway.streams.stream import Stream
-from gateway.streams.subscription import Subscription
-from protocol.addresses import SubscribeRequest
-from protocol.codec import JSON
-from protocol.codes import ProblemCode
-from protocol.errors import ErrorKind, StreamError, WireError
-from protocol.events import Data, Event, make_event
-from protocol.framing import payloads
-from protocol.messages import Gap, Policy
+from deltawire.gateway.streams.info import StreamInfo
+from deltawire.gateway.streams.stream import Stream
+from deltawire.gateway.streams.subscription import Subscription
+from deltawire.protocol.addresses import SubscribeRequest
+from deltawire.protocol.codec import JSON
+from deltawire.protocol.codes import ProblemCode
+from deltawire.protocol.errors import ErrorKind, StreamError, WireError
+from deltawire.protocol.events import Data, Event, make_event
+from deltawire.protocol.framing import payloads
+from deltawire.protocol.messages import Gap, Policy
 
 if TYPE_CHECKING:
-    from gateway.hub.hub import Hub
+    from deltawire.gateway.hub.hub import Hub
 
 
 class LocalSubscription:

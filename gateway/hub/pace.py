@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from math import inf
 
-from gateway.metrics.tally import Tally
-from gateway.streams.stream import Stream
-from protocol.events import EventType
+from deltawire.gateway.metrics.tally import Tally
+from deltawire.gateway.streams.stream import Stream
+from deltawire.protocol.events import EventType
 
 INTERVAL = 0.001
 """Seconds between two measurements of a stream: finer than any reader can tell, and a stream of thousands of events a

@@ -22,9 +22,9 @@ from collections.abc import Callable
 from math import inf
 from time import monotonic
 
-from gateway.hub.channel import Channel
-from gateway.metrics.tally import Tally
-from gateway.telemetry import get_logger
+from deltawire.gateway.hub.channel import Channel
+from deltawire.gateway.metrics.tally import Tally
+from deltawire.gateway.telemetry import get_logger
 
 SLICE = 0.004
 """Seconds of flushing in one turn of the loop: what a flood of one stream may add to the latency of another."""

@@ -1,6 +1,6 @@
 """The tally: what happened in a gateway, in counts that only grow.
 
-Events and deliveries are counted where they are accounted for, in `gateway.streams.log.Ledger`.
+Events and deliveries are counted where they are accounted for, in `streams.log.Ledger`.
 """
 
 from __future__ import annotations
@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections import Counter
 from http import HTTPStatus
 
-from gateway.metrics.histogram import Histogram
-from protocol.codes import CloseCode, ProblemCode
+from deltawire.gateway.metrics.histogram import Histogram
+from deltawire.protocol.codes import CloseCode, ProblemCode
 
 NO_CODE = 1005
 """RFC 6455 §7.4.1: a close frame without a code."""

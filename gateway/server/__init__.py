@@ -24,6 +24,6 @@
 - `exposition` — what `/metrics` says
 """
 
-from gateway.server.gateway import Gateway
+from deltawire.gateway.server.gateway import Gateway
 
 __all__ = ["Gateway"]

@@ -16,17 +16,17 @@ from websockets.asyncio.server import ServerConnection
 from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
-from gateway.access.credentials import is_bearer, split_query
-from gateway.hub import Hub
-from gateway.server.asked import Asked, Step, offered_subprotocols
-from gateway.server.connection import GatewayConnection
-from gateway.server.crowd import Crowd
-from gateway.server.door import Door
-from gateway.server.draining import retry_after
-from gateway.server.guard import Guard
-from gateway.server.http import Site, answer, is_upgrade, leave_out_body, parse_target, respond_problem
-from gateway.telemetry import get_logger
-from protocol.codec import CODECS
+from deltawire.gateway.access.credentials import is_bearer, split_query
+from deltawire.gateway.hub import Hub
+from deltawire.gateway.server.asked import Asked, Step, offered_subprotocols
+from deltawire.gateway.server.connection import GatewayConnection
+from deltawire.gateway.server.crowd import Crowd
+from deltawire.gateway.server.door import Door
+from deltawire.gateway.server.draining import retry_after
+from deltawire.gateway.server.guard import Guard
+from deltawire.gateway.server.http import Site, answer, is_upgrade, leave_out_body, parse_target, respond_problem
+from deltawire.gateway.telemetry import get_logger
+from deltawire.protocol.codec import CODECS
 
 log = get_logger()
 

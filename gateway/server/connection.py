@@ -14,21 +14,21 @@ from weakref import WeakSet
 from websockets.frames import CLOSE, DATA_OPCODES, TEXT, Frame
 from websockets.protocol import CLOSED, CONNECTING, Event
 
-from gateway.access import EVERYTHING
-from gateway.hub import Hub
-from gateway.server.containment import contained
-from gateway.server.door import Door
-from gateway.server.flood import FloodGuard
-from gateway.server.http import Target, is_upgrade
-from gateway.server.memory import connection_cost
-from gateway.server.peer import Peer, Renewer
-from gateway.server.replying import ReplyingConnection
-from gateway.server.sending import HARD_MESSAGE_LIMIT, Hold
-from gateway.server.splitter import OTHER, FrameSplitter
-from gateway.server.turnstile import Turnstile
-from protocol import framing
-from protocol.codes import ProblemCode
-from protocol.errors import WireError
+from deltawire.gateway.access import EVERYTHING
+from deltawire.gateway.hub import Hub
+from deltawire.gateway.server.containment import contained
+from deltawire.gateway.server.door import Door
+from deltawire.gateway.server.flood import FloodGuard
+from deltawire.gateway.server.http import Target, is_upgrade
+from deltawire.gateway.server.memory import connection_cost
+from deltawire.gateway.server.peer import Peer, Renewer
+from deltawire.gateway.server.replying import ReplyingConnection
+from deltawire.gateway.server.sending import HARD_MESSAGE_LIMIT, Hold
+from deltawire.gateway.server.splitter import OTHER, FrameSplitter
+from deltawire.gateway.server.turnstile import Turnstile
+from deltawire.protocol import framing
+from deltawire.protocol.codes import ProblemCode
+from deltawire.protocol.errors import WireError
 
 OPCODE = 0x0F
 """The part of a frame's first byte that says what it is (RFC 6455 §5.2)."""

@@ -9,18 +9,18 @@ from __future__ import annotations
 
 import asyncio
 
-from gateway.access import Action, Grant
-from gateway.hub.cohort import Cohort
-from gateway.hub.hub import Hub
-from gateway.server.connection import GatewayConnection
-from gateway.server.containment import contained
-from gateway.server.rate import TokenBucket
-from gateway.server.turnstile import Turnstile
-from gateway.streams.stream import Stream
-from gateway.streams.subscription import Subscription
-from protocol.codes import CloseCode, ProblemCode
-from protocol.errors import WireError
-from protocol.messages import Policy, Signal, SignalResult, Token
+from deltawire.gateway.access import Action, Grant
+from deltawire.gateway.hub.cohort import Cohort
+from deltawire.gateway.hub.hub import Hub
+from deltawire.gateway.server.connection import GatewayConnection
+from deltawire.gateway.server.containment import contained
+from deltawire.gateway.server.rate import TokenBucket
+from deltawire.gateway.server.turnstile import Turnstile
+from deltawire.gateway.streams.stream import Stream
+from deltawire.gateway.streams.subscription import Subscription
+from deltawire.protocol.codes import CloseCode, ProblemCode
+from deltawire.protocol.errors import WireError
+from deltawire.protocol.messages import Policy, Signal, SignalResult, Token
 
 READS_IN_A_ROW = 4
 """Reads of a consumer before others that have more to read get their turn: four chunks (of 64 KiB) at most."""

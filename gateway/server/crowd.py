@@ -6,12 +6,12 @@ from http import HTTPStatus
 
 from websockets.http11 import Response
 
-from gateway.hub import Hub
-from gateway.server.asked import Asked
-from gateway.server.door import host_of, respond_refusal
-from gateway.server.forwarding import Proxies, limited_address
-from gateway.server.limits import Limits, Refusal
-from gateway.server.replying import REPLY_COST
+from deltawire.gateway.hub import Hub
+from deltawire.gateway.server.asked import Asked
+from deltawire.gateway.server.door import host_of, respond_refusal
+from deltawire.gateway.server.forwarding import Proxies, limited_address
+from deltawire.gateway.server.limits import Limits, Refusal
+from deltawire.gateway.server.replying import REPLY_COST
 
 
 class Crowd:

@@ -24,15 +24,15 @@ from typing import Final, NamedTuple, Protocol, cast
 
 from websockets.http11 import Response
 
-from gateway.config import Settings
-from gateway.hub import Hub
-from gateway.server.draining import retry_after
-from gateway.server.forwarding import Proxies, limited_address
-from gateway.server.http import leave_out_body, respond_problem
-from gateway.server.limits import Limits, Refusal
-from gateway.server.tls import ServerTls
-from gateway.server.unwrapping import Unwrapping
-from gateway.telemetry import get_logger
+from deltawire.gateway.config import Settings
+from deltawire.gateway.hub import Hub
+from deltawire.gateway.server.draining import retry_after
+from deltawire.gateway.server.forwarding import Proxies, limited_address
+from deltawire.gateway.server.http import leave_out_body, respond_problem
+from deltawire.gateway.server.limits import Limits, Refusal
+from deltawire.gateway.server.tls import ServerTls
+from deltawire.gateway.server.unwrapping import Unwrapping
+from deltawire.gateway.telemetry import get_logger
 
 GRACE: Final = 1.0
 """Seconds a socket has for its request, however many come: several times what one needs over a bad line."""

@@ -20,13 +20,13 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector
 from websockets.version import version as websockets_version
 
-from gateway.hub import Hub
-from gateway.metrics import catalogue
-from gateway.metrics.histogram import Histogram
-from gateway.server.connection import GatewayConnection
-from gateway.server.consumer import CONSUMER_STATES, Consumer
-from protocol.codes import ProblemCode
-from protocol.messages import GapReason
+from deltawire.gateway.hub import Hub
+from deltawire.gateway.metrics import catalogue
+from deltawire.gateway.metrics.histogram import Histogram
+from deltawire.gateway.server.connection import GatewayConnection
+from deltawire.gateway.server.consumer import CONSUMER_STATES, Consumer
+from deltawire.protocol.codes import ProblemCode
+from deltawire.protocol.messages import GapReason
 
 Reading: TypeAlias = float | Histogram | Mapping[str, float] | Mapping[tuple[str, ...], float]
 """What a metric stands at: a number, a histogram, or numbers by the values of its labels."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from ipaddress import IPv6Address, ip_address
 
-from gateway.config import ConfigError
+from deltawire.gateway.config import ConfigError
 
 
 def is_loopback(address: str) -> bool:

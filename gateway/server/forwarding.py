@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Final
 
-from gateway.config import ConfigError, ForwardedHeader
+from deltawire.gateway.config import ConfigError, ForwardedHeader
 
 NETWORK_BITS: Final = 64
 """Of an IPv6 address: a provider gives a customer at least so much (RFC 6177), who may use every address of it."""

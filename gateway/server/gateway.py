@@ -14,32 +14,32 @@ from weakref import WeakSet
 
 from websockets.asyncio.server import Server, ServerConnection, serve
 
-from gateway.config import Settings
-from gateway.hub import Hub
-from gateway.server.admission import Admission
-from gateway.server.connection import GatewayConnection
-from gateway.server.consumer import Consumer
-from gateway.server.crowd import Crowd
-from gateway.server.door import Door
-from gateway.server.draining import batches
-from gateway.server.exposition import Exposition
-from gateway.server.flood import FloodGuard
-from gateway.server.forwarding import Proxies
-from gateway.server.guard import Guard
-from gateway.server.http import Target
-from gateway.server.limits import Limits
-from gateway.server.listening import listen
-from gateway.server.producer import Producer
-from gateway.server.rounds import Rounds
-from gateway.server.sending import CLOSE_TIMEOUT, HARD_MESSAGE_LIMIT
-from gateway.server.tls import ServerTls
-from gateway.server.turnstile import Turnstile
-from gateway.telemetry import get_logger
-from protocol.addresses import check_stream_id, parse_publish, parse_subscribe
-from protocol.codec import CODECS, JSON
-from protocol.codes import ProblemCode
-from protocol.errors import StreamError, WireError
-from protocol.messages import Policy
+from deltawire.gateway.config import Settings
+from deltawire.gateway.hub import Hub
+from deltawire.gateway.server.admission import Admission
+from deltawire.gateway.server.connection import GatewayConnection
+from deltawire.gateway.server.consumer import Consumer
+from deltawire.gateway.server.crowd import Crowd
+from deltawire.gateway.server.door import Door
+from deltawire.gateway.server.draining import batches
+from deltawire.gateway.server.exposition import Exposition
+from deltawire.gateway.server.flood import FloodGuard
+from deltawire.gateway.server.forwarding import Proxies
+from deltawire.gateway.server.guard import Guard
+from deltawire.gateway.server.http import Target
+from deltawire.gateway.server.limits import Limits
+from deltawire.gateway.server.listening import listen
+from deltawire.gateway.server.producer import Producer
+from deltawire.gateway.server.rounds import Rounds
+from deltawire.gateway.server.sending import CLOSE_TIMEOUT, HARD_MESSAGE_LIMIT
+from deltawire.gateway.server.tls import ServerTls
+from deltawire.gateway.server.turnstile import Turnstile
+from deltawire.gateway.telemetry import get_logger
+from deltawire.protocol.addresses import check_stream_id, parse_publish, parse_subscribe
+from deltawire.protocol.codec import CODECS, JSON
+from deltawire.protocol.codes import ProblemCode
+from deltawire.protocol.errors import StreamError, WireError
+from deltawire.protocol.messages import Policy
 
 WRITE_LIMIT = 32 * 1024
 """Bytes in a connection's own write buffer at which it stops accepting, so that a lag shows in the cursor."""

@@ -12,16 +12,16 @@ from typing import Self
 
 from websockets.http11 import Response
 
-from gateway.access import Action, BadToken, Grant, NoKeys, UnknownKey, open_authenticator
-from gateway.access.credentials import find_token
-from gateway.access.origins import is_allowed, parse_origins
-from gateway.config import Settings
-from gateway.server.asked import Asked, offered_subprotocols
-from gateway.server.connection import GatewayConnection
-from gateway.server.http import respond_problem
-from gateway.telemetry import get_logger
-from protocol.codes import ProblemCode
-from protocol.messages import TokenAccepted
+from deltawire.gateway.access import Action, BadToken, Grant, NoKeys, UnknownKey, open_authenticator
+from deltawire.gateway.access.credentials import find_token
+from deltawire.gateway.access.origins import is_allowed, parse_origins
+from deltawire.gateway.config import Settings
+from deltawire.gateway.server.asked import Asked, offered_subprotocols
+from deltawire.gateway.server.connection import GatewayConnection
+from deltawire.gateway.server.http import respond_problem
+from deltawire.gateway.telemetry import get_logger
+from deltawire.protocol.codes import ProblemCode
+from deltawire.protocol.messages import TokenAccepted
 
 REALM = 'Bearer realm="deltawire"'
 

@@ -21,17 +21,17 @@ from websockets.datastructures import Headers
 from websockets.exceptions import HeaderLineTooLong, RequestLineTooLong, TooManyHeaders
 from websockets.http11 import Response
 
-from gateway.access import Action, Grant
-from gateway.hub import Hub
-from gateway.server.draining import retry_after
-from gateway.streams.log import Log
-from gateway.streams.view import View
-from protocol.addresses import PREFIX, check_stream_id, parse_create, parse_events, parse_list, parse_nothing
-from protocol.codec import JSON
-from protocol.codes import ProblemCode
-from protocol.errors import ErrorKind, StreamError, WireError, is_full, is_invalid
-from protocol.framing import payloads
-from protocol.schema import json_schema
+from deltawire.gateway.access import Action, Grant
+from deltawire.gateway.hub import Hub
+from deltawire.gateway.server.draining import retry_after
+from deltawire.gateway.streams.log import Log
+from deltawire.gateway.streams.view import View
+from deltawire.protocol.addresses import PREFIX, check_stream_id, parse_create, parse_events, parse_list, parse_nothing
+from deltawire.protocol.codec import JSON
+from deltawire.protocol.codes import ProblemCode
+from deltawire.protocol.errors import ErrorKind, StreamError, WireError, is_full, is_invalid
+from deltawire.protocol.framing import payloads
+from deltawire.protocol.schema import json_schema
 
 JSON_TYPE: Final = "application/json"
 PROBLEM_TYPE: Final = "application/problem+json"

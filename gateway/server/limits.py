@@ -11,8 +11,8 @@ from collections.abc import Hashable
 from http import HTTPStatus
 from typing import Final, NamedTuple
 
-from gateway.config import Settings
-from gateway.server.rate import RateTable
+from deltawire.gateway.config import Settings
+from deltawire.gateway.server.rate import RateTable
 
 ADDRESSES_REMEMBERED: Final = 16_384
 """Addresses whose rate is remembered: about 3 MiB, and more than a flooder can use up in the time a burst lasts."""

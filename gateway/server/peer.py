@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from gateway.access import Grant
-from gateway.streams.stream import Stream
-from protocol.codes import ProblemCode
+from deltawire.gateway.access import Grant
+from deltawire.gateway.streams.stream import Stream
+from deltawire.protocol.codes import ProblemCode
 
 if TYPE_CHECKING:
-    from gateway.server.connection import GatewayConnection
+    from deltawire.gateway.server.connection import GatewayConnection
 
 
 class Peer(Protocol):

@@ -14,22 +14,22 @@ from __future__ import annotations
 
 from msgspec import UNSET, Raw, UnsetType
 
-from gateway.access import Action, Grant
-from gateway.hub.hub import Hub
-from gateway.server.batch import Batch
-from gateway.server.connection import GatewayConnection
-from gateway.server.containment import contained
-from gateway.server.rate import TokenBucket
-from gateway.server.sending import Hold
-from gateway.server.turnstile import Turnstile
-from gateway.streams.acking import AckPacer
-from gateway.streams.producers import Pen, Verdict
-from gateway.streams.stream import Stream
-from protocol.addresses import OnFull, PublishRequest
-from protocol.codes import CloseCode, ProblemCode
-from protocol.errors import StreamError, WireError, is_closed
-from protocol.events import Event, EventType
-from protocol.messages import Ack, Audience, Message, Ready, Signal, Token
+from deltawire.gateway.access import Action, Grant
+from deltawire.gateway.hub.hub import Hub
+from deltawire.gateway.server.batch import Batch
+from deltawire.gateway.server.connection import GatewayConnection
+from deltawire.gateway.server.containment import contained
+from deltawire.gateway.server.rate import TokenBucket
+from deltawire.gateway.server.sending import Hold
+from deltawire.gateway.server.turnstile import Turnstile
+from deltawire.gateway.streams.acking import AckPacer
+from deltawire.gateway.streams.producers import Pen, Verdict
+from deltawire.gateway.streams.stream import Stream
+from deltawire.protocol.addresses import OnFull, PublishRequest
+from deltawire.protocol.codes import CloseCode, ProblemCode
+from deltawire.protocol.errors import StreamError, WireError, is_closed
+from deltawire.protocol.events import Event, EventType
+from deltawire.protocol.messages import Ack, Audience, Message, Ready, Signal, Token
 
 EVENT_COST = 256
 """Bytes an event that waits for room costs, about: they are short, and one of a producer waits at most."""

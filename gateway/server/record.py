@@ -7,9 +7,9 @@ from typing import Any, Literal
 
 from websockets.protocol import Protocol
 
-from gateway.metrics.tally import NO_CLOSE, Tally
-from gateway.telemetry import get_logger
-from protocol.codes import ProblemCode
+from deltawire.gateway.metrics.tally import NO_CLOSE, Tally
+from deltawire.gateway.telemetry import get_logger
+from deltawire.protocol.codes import ProblemCode
 
 Role = Literal["consumer", "producer"]
 

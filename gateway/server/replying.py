@@ -14,11 +14,11 @@ from typing import Any, Final
 from websockets.http11 import Request, Response
 from websockets.protocol import CONNECTING
 
-from gateway.server.containment import contained
-from gateway.server.http import PIECE, LongResponse, is_upgrade, pieces_of
-from gateway.server.memory import CONNECTION_COST
-from gateway.server.sending import SendingConnection
-from gateway.server.turnstile import Turnstile
+from deltawire.gateway.server.containment import contained
+from deltawire.gateway.server.http import PIECE, LongResponse, is_upgrade, pieces_of
+from deltawire.gateway.server.memory import CONNECTION_COST
+from deltawire.gateway.server.sending import SendingConnection
+from deltawire.gateway.server.turnstile import Turnstile
 
 UNREAD: Final = 4 * PIECE
 """Bytes of an answer made in pieces, about, while nobody reads it: what fills the write buffer, and the next one."""

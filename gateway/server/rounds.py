@@ -10,12 +10,12 @@ import asyncio
 from collections.abc import Collection
 from typing import Final
 
-from gateway.config import Settings
-from gateway.hub import Hub
-from gateway.server.connection import GatewayConnection
-from gateway.server.door import Door
-from gateway.server.guard import Guard, end_expired, has_expired
-from gateway.server.memory import HEADROOM, choose
+from deltawire.gateway.config import Settings
+from deltawire.gateway.hub import Hub
+from deltawire.gateway.server.connection import GatewayConnection
+from deltawire.gateway.server.door import Door
+from deltawire.gateway.server.guard import Guard, end_expired, has_expired
+from deltawire.gateway.server.memory import HEADROOM, choose
 
 SLICE: Final = 256
 """Connections looked at in one turn of the loop: a millisecond."""

@@ -13,15 +13,15 @@ from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import PayloadTooBig
 from websockets.protocol import OPEN, SEND_EOF
 
-from gateway.hub import Hub
-from gateway.server.containment import contained
-from gateway.server.http import respond_unreadable
-from gateway.server.peer import Peer
-from gateway.server.progress import look
-from gateway.server.record import Record
-from protocol.codec import JSON, Codec
-from protocol.codes import MAX_CLOSE_REASON, CloseCode, ProblemCode, close_code, is_problem_retryable
-from protocol.messages import Message, Problem
+from deltawire.gateway.hub import Hub
+from deltawire.gateway.server.containment import contained
+from deltawire.gateway.server.http import respond_unreadable
+from deltawire.gateway.server.peer import Peer
+from deltawire.gateway.server.progress import look
+from deltawire.gateway.server.record import Record
+from deltawire.protocol.codec import JSON, Codec
+from deltawire.protocol.codes import MAX_CLOSE_REASON, CloseCode, ProblemCode, close_code, is_problem_retryable
+from deltawire.protocol.messages import Message, Problem
 
 CLOSE_TIMEOUT = 5.0
 """Seconds a peer has to answer a close frame, or at least to read some of what stands before it; a reader that

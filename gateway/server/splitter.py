@@ -11,7 +11,7 @@ from typing import Final
 
 from websockets.frames import apply_mask  # type: ignore[attr-defined]  # the compiled one where there is one
 
-from protocol.framing import BINARY, TEXT
+from deltawire.protocol.framing import BINARY, TEXT
 
 OTHER: Final = 0
 """Stands in place of a first byte beside bytes the library is to judge."""

@@ -11,8 +11,8 @@ import ssl
 from pathlib import Path
 from typing import Final, Self
 
-from gateway.config import ConfigError, Settings
-from gateway.files import read_regular_file
+from deltawire.gateway.config import ConfigError, Settings
+from deltawire.gateway.files import read_regular_file
 
 MINIMUM: Final = ssl.TLSVersion.TLSv1_2
 """Older versions are broken and forbidden (RFC 8996)."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from gateway.streams.log import Log
-from gateway.streams.subscription import Subscription
-from protocol.events import MAX_SEQ
+from deltawire.gateway.streams.log import Log
+from deltawire.gateway.streams.subscription import Subscription
+from deltawire.protocol.events import MAX_SEQ
 
 
 class Blocking:

@@ -14,8 +14,8 @@ from typing import NamedTuple, cast
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
-from protocol.codec import encode_event
-from protocol.events import DELTA_TYPES, Data, EventType, TextDelta, Thinking, ToolDelta
+from deltawire.protocol.codec import encode_event
+from deltawire.protocol.events import DELTA_TYPES, Data, EventType, TextDelta, Thinking, ToolDelta
 
 MAX_FOLDED_TEXT = 64 * 1024
 """Characters in one folded frame: at six bytes each (JSON escapes) still under the 1 MiB most clients accept."""

@@ -15,11 +15,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from protocol.addresses import Start, SubscribeRequest
-from protocol.codes import ProblemCode
-from protocol.errors import WireError
-from protocol.messages import Gap
-from protocol.position import Position
+from deltawire.protocol.addresses import Start, SubscribeRequest
+from deltawire.protocol.codes import ProblemCode
+from deltawire.protocol.errors import WireError
+from deltawire.protocol.messages import Gap
+from deltawire.protocol.position import Position
 
 
 class LogState(NamedTuple):

@@ -12,7 +12,7 @@ from itertools import count
 from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
-    from gateway.streams.stream import Stream
+    from deltawire.gateway.streams.stream import Stream
 
 _Rank: TypeAlias = tuple[bool, float]
 

@@ -18,8 +18,8 @@ from __future__ import annotations
 from math import inf, isfinite
 from typing import TypeAlias
 
-from gateway.streams.producers import Pen
-from protocol.events import Data, MessageStart, MessageStop
+from deltawire.gateway.streams.producers import Pen
+from deltawire.protocol.events import Data, MessageStart, MessageStop
 
 MAX_OPEN = 64
 """Messages a stream may have in progress; the one begun first is forgotten, as nobody interleaves that many."""

@@ -17,10 +17,10 @@ from sys import getsizeof
 
 from msgspec import Struct
 
-from gateway.streams.coalesce import MAX_FOLDED_TEXT, Kind, Run, fold, kind_cost, runs_of
-from gateway.streams.prefix import Prefix
-from protocol.framing import payload_start
-from protocol.messages import GapReason
+from deltawire.gateway.streams.coalesce import MAX_FOLDED_TEXT, Kind, Run, fold, kind_cost, runs_of
+from deltawire.gateway.streams.prefix import Prefix
+from deltawire.protocol.framing import payload_start
+from deltawire.protocol.messages import GapReason
 
 FOLD_SHARE = 32
 """Bytes per event set aside for its share of a folded block."""

@@ -7,15 +7,15 @@ from collections import deque
 from collections.abc import Callable, Collection
 from itertools import islice
 
-from gateway.streams.eviction import IdleStreams
-from gateway.streams.info import StreamInfo
-from gateway.streams.log import Ledger
-from gateway.streams.names import Names
-from gateway.streams.settings import StreamSettings
-from gateway.streams.stream import MessageWatcher, Stream
-from protocol.addresses import check_stream_id
-from protocol.errors import ErrorKind, StreamError
-from protocol.messages import EndReason
+from deltawire.gateway.streams.eviction import IdleStreams
+from deltawire.gateway.streams.info import StreamInfo
+from deltawire.gateway.streams.log import Ledger
+from deltawire.gateway.streams.names import Names
+from deltawire.gateway.streams.settings import StreamSettings
+from deltawire.gateway.streams.stream import MessageWatcher, Stream
+from deltawire.protocol.addresses import check_stream_id
+from deltawire.protocol.errors import ErrorKind, StreamError
+from deltawire.protocol.messages import EndReason
 
 STREAM_OVERHEAD = 3136
 """Bytes a stream in use costs beside its events: for 10 000 of one event each CPython 3.11 allocates 33 MB, which takes

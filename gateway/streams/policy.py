@@ -9,7 +9,7 @@ from __future__ import annotations
 from enum import Enum, auto
 from typing import NamedTuple
 
-from protocol.messages import Policy
+from deltawire.protocol.messages import Policy
 
 
 class Action(Enum):

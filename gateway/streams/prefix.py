@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from operator import attrgetter
 from sys import getsizeof
 
-from gateway.streams.coalesce import Run, fold, kind_cost
+from deltawire.gateway.streams.coalesce import Run, fold, kind_cost
 
 RUN_OVERHEAD = 200
 """Bytes a run costs beside its text or payload: the tuple, its numbers, its timestamp."""

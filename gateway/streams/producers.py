@@ -16,8 +16,8 @@ from __future__ import annotations
 
 from enum import Enum, auto
 
-from protocol.codes import ProblemCode
-from protocol.errors import WireError
+from deltawire.protocol.codes import ProblemCode
+from deltawire.protocol.errors import WireError
 
 MAX_REMEMBERED = 1024
 """Producer ids remembered per stream; the one that came longest ago is forgotten first."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from gateway.streams.log import Retention
-from protocol.addresses import DEFAULT_BUFFER
-from protocol.codes import ProblemCode
-from protocol.errors import WireError
-from protocol.messages import Policy
+from deltawire.gateway.streams.log import Retention
+from deltawire.protocol.addresses import DEFAULT_BUFFER
+from deltawire.protocol.codes import ProblemCode
+from deltawire.protocol.errors import WireError
+from deltawire.protocol.messages import Policy
 
 
 class StreamSettings(Struct, frozen=True, kw_only=True):

@@ -9,25 +9,25 @@ from typing import Protocol
 from msgspec import UNSET
 from msgspec.structs import replace
 
-from gateway.streams.blocking import Blocking
-from gateway.streams.coalesce import kind_of
-from gateway.streams.cursor import LogState, plan_subscription
-from gateway.streams.eviction import IdleStreams
-from gateway.streams.info import Counters, StreamInfo
-from gateway.streams.leases import Leases
-from gateway.streams.log import Ledger, Log
-from gateway.streams.producers import Pen, Producers
-from gateway.streams.settings import StreamSettings
-from gateway.streams.subscription import Subscription
-from gateway.streams.view import View
-from protocol.addresses import SubscribeRequest
-from protocol.codec import JSON, Codec, encode_event
-from protocol.codes import ProblemCode
-from protocol.digest import MessageDigest
-from protocol.errors import ErrorKind, StreamError, WireError
-from protocol.events import MAX_SEQ, Data, Error, EventType, MessageStart, MessageStop, TextDelta
-from protocol.framing import TEXT, header
-from protocol.messages import EndReason, Policy
+from deltawire.gateway.streams.blocking import Blocking
+from deltawire.gateway.streams.coalesce import kind_of
+from deltawire.gateway.streams.cursor import LogState, plan_subscription
+from deltawire.gateway.streams.eviction import IdleStreams
+from deltawire.gateway.streams.info import Counters, StreamInfo
+from deltawire.gateway.streams.leases import Leases
+from deltawire.gateway.streams.log import Ledger, Log
+from deltawire.gateway.streams.producers import Pen, Producers
+from deltawire.gateway.streams.settings import StreamSettings
+from deltawire.gateway.streams.subscription import Subscription
+from deltawire.gateway.streams.view import View
+from deltawire.protocol.addresses import SubscribeRequest
+from deltawire.protocol.codec import JSON, Codec, encode_event
+from deltawire.protocol.codes import ProblemCode
+from deltawire.protocol.digest import MessageDigest
+from deltawire.protocol.errors import ErrorKind, StreamError, WireError
+from deltawire.protocol.events import MAX_SEQ, Data, Error, EventType, MessageStart, MessageStop, TextDelta
+from deltawire.protocol.framing import TEXT, header
+from deltawire.protocol.messages import EndReason, Policy
 
 LOST = "the producer was lost and did not come back within {lease:g} s"
 ABANDONED = "the producer connected again and began another message without finishing this one"

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gateway.streams.cursor import Plan
-from gateway.streams.policy import Action, Decision, Lag, decide
-from gateway.streams.view import CHUNK, READ_EVENTS, Batch, View
-from protocol.messages import CaughtUp, Gap, Policy, StreamEnd, Subscribed
+from deltawire.gateway.streams.cursor import Plan
+from deltawire.gateway.streams.policy import Action, Decision, Lag, decide
+from deltawire.gateway.streams.view import CHUNK, READ_EVENTS, Batch, View
+from deltawire.protocol.messages import CaughtUp, Gap, Policy, StreamEnd, Subscribed
 
 if TYPE_CHECKING:
-    from gateway.streams.stream import Stream
+    from deltawire.gateway.streams.stream import Stream
 
 
 class Subscription:

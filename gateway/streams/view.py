@@ -10,12 +10,12 @@ from collections.abc import Iterable, Iterator
 from itertools import groupby
 from typing import NamedTuple
 
-from gateway.streams.coalesce import Kind, Run, fold
-from gateway.streams.log import BLOCK, Log
-from protocol import framing
-from protocol.codec import JSON, Codec, to_msgpack
-from protocol.events import EventType
-from protocol.messages import Gap, Message
+from deltawire.gateway.streams.coalesce import Kind, Run, fold
+from deltawire.gateway.streams.log import BLOCK, Log
+from deltawire.protocol import framing
+from deltawire.protocol.codec import JSON, Codec, to_msgpack
+from deltawire.protocol.events import EventType
+from deltawire.protocol.messages import Gap, Message
 
 CHUNK = 64 * 1024
 """Bytes read at a time: what a socket takes in one go, so that the lag stays in the cursor and not in buffers."""

@@ -26,9 +26,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, Protocol
 
-from protocol.events import Data
-from protocol.providers.anthropic import AnthropicMessages
-from protocol.providers.openai_chat import OpenAIChat
+from deltawire.protocol.events import Data
+from deltawire.protocol.providers.anthropic import AnthropicMessages
+from deltawire.protocol.providers.openai_chat import OpenAIChat
 
 __all__ = ["TRANSLATORS", "AnthropicMessages", "OpenAIChat", "Translator"]
 

@@ -33,10 +33,10 @@ from typing import ClassVar
 
 from msgspec import UNSET, Struct, field, json
 
-from protocol.events import ContentEnd, ContentStart, Data, MessageStop, Usage
-from protocol.providers.bounds import make_arguments, make_text, make_thinking
-from protocol.providers.fields import Fields
-from protocol.providers.translator import SseTranslator
+from deltawire.protocol.events import ContentEnd, ContentStart, Data, MessageStop, Usage
+from deltawire.protocol.providers.bounds import make_arguments, make_text, make_thinking
+from deltawire.protocol.providers.fields import Fields
+from deltawire.protocol.providers.translator import SseTranslator
 
 _COUNTS = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens", "output_tokens")
 _THINKING_COUNT = "thinking_tokens"

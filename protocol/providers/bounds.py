@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from protocol.events import Extension, TextDelta, Thinking, ToolDelta
+from deltawire.protocol.events import Extension, TextDelta, Thinking, ToolDelta
 
 MAX_TEXT = 10_000
 """Code points in one delta."""

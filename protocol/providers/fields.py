@@ -10,9 +10,9 @@ from typing import Any
 
 import msgspec
 
-from protocol.codec import check_json
-from protocol.codes import ProblemCode
-from protocol.errors import WireError
+from deltawire.protocol.codec import check_json
+from deltawire.protocol.codes import ProblemCode
+from deltawire.protocol.errors import WireError
 
 MAX_LABEL = 1000
 """Code points of an id, a name or a reason: longer ones are left over, so that every event fits one message."""

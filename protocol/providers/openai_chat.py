@@ -42,10 +42,10 @@ from typing import Any, ClassVar, NamedTuple
 
 from msgspec import UNSET, Struct, UnsetType, field
 
-from protocol.events import ContentEnd, ContentStart, MessageStop, Usage
-from protocol.providers.bounds import make_arguments, make_text, make_thinking
-from protocol.providers.fields import Fields
-from protocol.providers.translator import SseTranslator
+from deltawire.protocol.events import ContentEnd, ContentStart, MessageStop, Usage
+from deltawire.protocol.providers.bounds import make_arguments, make_text, make_thinking
+from deltawire.protocol.providers.fields import Fields
+from deltawire.protocol.providers.translator import SseTranslator
 
 _REPEATED = frozenset({"id", "model", "created", "system_fingerprint", "service_tier", "provider", "event"})
 _NAMES = frozenset({"", "message", "error"})  # what chunks are called, on their `event:` line if they have one

@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from protocol.errors import DeltawireError
+from deltawire.protocol.errors import DeltawireError
 
 MAX_EVENT = 8 * 1024 * 1024
 """Bytes one event may hold: a hundred times the largest seen, and small enough for a hostile body to do no harm."""

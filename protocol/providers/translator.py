@@ -8,10 +8,10 @@ from typing import Any, ClassVar
 
 from msgspec import UNSET, UnsetType
 
-from protocol.events import Data, Error, MessageStart, Usage
-from protocol.providers.bounds import MAX_ERROR, make_extensions
-from protocol.providers.fields import Fields, parse_object
-from protocol.providers.sse import EventStreamDecoder, EventTooLargeError, ServerSentEvent
+from deltawire.protocol.events import Data, Error, MessageStart, Usage
+from deltawire.protocol.providers.bounds import MAX_ERROR, make_extensions
+from deltawire.protocol.providers.fields import Fields, parse_object
+from deltawire.protocol.providers.sse import EventStreamDecoder, EventTooLargeError, ServerSentEvent
 
 DONE = "[DONE]"
 """Data of the event that ends a stream, for providers that have one."""

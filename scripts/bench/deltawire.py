@@ -43,7 +43,8 @@ class Deltawire(Peer):
 
     def command(self, port: int, folder: Path) -> list[str]:
         """`deltawire serve` with default settings."""
-        command = [sys.executable, "-m", "gateway.cli", "serve", "--port", str(port)]
+        module = "deltawire" if self._package.is_dir() else "gateway.cli"  # revisions before there was one package
+        command = [sys.executable, "-m", module, "serve", "--port", str(port)]
         if self._secret:
             key = folder / "key"
             key.touch(mode=0o600)
@@ -53,7 +54,11 @@ class Deltawire(Peer):
 
     def environment(self) -> dict[str, str]:
         """Its source tree goes before the installed one."""
-        return {"PYTHONPATH": str(self.root)}
+        return {"PYTHONPATH": f"{self._package}:{self.root}"}
+
+    @property
+    def _package(self) -> Path:
+        return self.root / "scripts" / "package"
 
     def publish_request(self, stream: str, port: int) -> bytes:
         """The handshake of a producer."""

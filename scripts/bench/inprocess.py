@@ -27,11 +27,11 @@ def append_and_read(events: int) -> dict[str, float]:
     Returns:
         Events a second, and bytes read of each.
     """
-    from gateway.config import Settings  # noqa: PLC0415 - of the tree that is measured
-    from gateway.hub.hub import stream_settings  # noqa: PLC0415
-    from gateway.streams.manager import StreamManager  # noqa: PLC0415
-    from protocol.addresses import parse_subscribe  # noqa: PLC0415
-    from protocol.events import TextDelta  # noqa: PLC0415
+    from deltawire.gateway.config import Settings  # noqa: PLC0415 - of the tree that is measured
+    from deltawire.gateway.hub.hub import stream_settings  # noqa: PLC0415
+    from deltawire.gateway.streams.manager import StreamManager  # noqa: PLC0415
+    from deltawire.protocol.addresses import parse_subscribe  # noqa: PLC0415
+    from deltawire.protocol.events import TextDelta  # noqa: PLC0415
 
     manager = StreamManager(stream_settings(Settings()), make_epoch=lambda: "bench")
     stream: Any = manager.create("s0", 0.0)

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import asyncio
 
-from gateway.hub import Hub, LocalStream
-from protocol.events import MessageStart, MessageStop, TextDelta, TextDeltaEvent
+from deltawire.gateway.hub import Hub, LocalStream
+from deltawire.protocol.events import MessageStart, MessageStop, TextDelta, TextDeltaEvent
 
 
 async def read(name: str, stream: LocalStream) -> None:

@@ -8,9 +8,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from gateway.hub import Hub
-from protocol.errors import StreamError
-from protocol.events import TextDelta, TextDeltaEvent
+from deltawire.gateway.hub import Hub
+from deltawire.protocol.errors import StreamError
+from deltawire.protocol.events import TextDelta, TextDeltaEvent
 
 SESSIONS = 1000
 IDLE = 0.2

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import asyncio
 
-from gateway.hub import Hub, LocalStream, LocalSubscription
-from protocol.addresses import SubscribeRequest
-from protocol.errors import StreamError, is_full
-from protocol.events import TextDelta
-from protocol.messages import Policy
+from deltawire.gateway.hub import Hub, LocalStream, LocalSubscription
+from deltawire.protocol.addresses import SubscribeRequest
+from deltawire.protocol.errors import StreamError, is_full
+from deltawire.protocol.events import TextDelta
+from deltawire.protocol.messages import Policy
 
 
 async def send(stream: LocalStream, text: str) -> bool:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 
-from gateway.hub import Hub, LocalStream
-from gateway.streams.settings import StreamSettings
-from protocol.errors import StreamError, is_full
-from protocol.events import Data, MessageStop, TextDelta, TextDeltaEvent
-from protocol.messages import Gap, Policy
+from deltawire.gateway.hub import Hub, LocalStream
+from deltawire.gateway.streams.settings import StreamSettings
+from deltawire.protocol.errors import StreamError, is_full
+from deltawire.protocol.events import Data, MessageStop, TextDelta, TextDeltaEvent
+from deltawire.protocol.messages import Gap, Policy
 
 TOKENS = 20
 BUFFER = 5

@@ -10,11 +10,11 @@ from collections.abc import Iterator
 
 from msgspec import json
 
-from gateway.client import Publisher, Subscriber
-from gateway.config import Settings
-from gateway.server import Gateway
-from protocol.events import DELTA_TYPES, Event
-from protocol.providers import AnthropicMessages
+from deltawire.gateway.client import Publisher, Subscriber
+from deltawire.gateway.config import Settings
+from deltawire.gateway.server import Gateway
+from deltawire.protocol.events import DELTA_TYPES, Event
+from deltawire.protocol.providers import AnthropicMessages
 
 RESPONSE = """\
 event: message_start

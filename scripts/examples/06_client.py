@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import asyncio
 
-from gateway.client import Publisher, Subscriber
-from gateway.config import Settings
-from gateway.server import Gateway
-from protocol.events import MessageStart, MessageStop, TextDelta, TextDeltaEvent
-from protocol.position import Position
+from deltawire.gateway.client import Publisher, Subscriber
+from deltawire.gateway.config import Settings
+from deltawire.gateway.server import Gateway
+from deltawire.protocol.events import MessageStart, MessageStop, TextDelta, TextDeltaEvent
+from deltawire.protocol.position import Position
 
 STREAM = "poem"
 ANSWER = "So much depends upon a position kept in a safe place. "

@@ -12,10 +12,10 @@ from rich.live import Live
 from rich.panel import Panel
 from rich.text import Text
 
-from gateway.client import Publisher, Subscriber
-from gateway.config import Settings
-from gateway.server import Gateway
-from protocol.events import MessageStop, TextDelta, TextDeltaEvent, Thinking, ThinkingEvent, Usage, UsageEvent
+from deltawire.gateway.client import Publisher, Subscriber
+from deltawire.gateway.config import Settings
+from deltawire.gateway.server import Gateway
+from deltawire.protocol.events import MessageStop, TextDelta, TextDeltaEvent, Thinking, ThinkingEvent, Usage, UsageEvent
 
 STREAM = "screen"
 INTERVAL = 16

@@ -11,10 +11,10 @@ import httpx
 from rich.console import Console
 from rich.table import Table
 
-from gateway.client import Publisher, Subscriber
-from gateway.config import Settings
-from gateway.server import Gateway
-from protocol.events import TextDelta
+from deltawire.gateway.client import Publisher, Subscriber
+from deltawire.gateway.config import Settings
+from deltawire.gateway.server import Gateway
+from deltawire.protocol.events import TextDelta
 
 STREAM = "watched"
 COLUMNS = ("head", "bytes", "producers", "consumers", "closed")

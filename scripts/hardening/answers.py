@@ -5,7 +5,7 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import Final
 
-from protocol.codes import CloseCode, ProblemCode
+from deltawire.protocol.codes import CloseCode, ProblemCode
 
 DROPPED: Final = "dropped"
 """The gateway hung up without a word: a peer that takes nothing, or asks for nothing in time (SPEC §2.3, §6)."""

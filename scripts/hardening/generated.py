@@ -15,8 +15,8 @@ from typing import Any, Final, NamedTuple
 import msgspec
 from msgspec import Struct, inspect
 
-from protocol.events import EVENT_CLASSES, EventType
-from protocol.messages import FROM_CONSUMER, FROM_PRODUCER, Policy
+from deltawire.protocol.events import EVENT_CLASSES, EventType
+from deltawire.protocol.messages import FROM_CONSUMER, FROM_PRODUCER, Policy
 from scripts.hardening.frames import BINARY, FINAL, TEXT, frame
 
 Value = Any

@@ -110,7 +110,7 @@ async def guarded(children: Children, mint: Mint, key: Path, log: Path) -> Async
     flags = [part for name, value in SETTINGS.items() for part in (f"--{name.replace('_', '-')}", str(value))]
     flags += ["--auth-key", str(key), "--log-format", "json"]
     with log.open("wb") as file:
-        process = await children.start("-m", "gateway.cli", "serve", "--port", "0", *flags, stderr=file)
+        process = await children.start("-m", "deltawire", "serve", "--port", "0", *flags, stderr=file)
     yield Guarded(process, await _listening(process, log), mint, log)
     with suppress(ProcessLookupError):
         process.terminate()

@@ -18,10 +18,10 @@ import msgspec
 import uvloop
 from msgspec import Struct
 
-from gateway.cli.collector import calm
-from gateway.config import Settings, make_settings
-from gateway.server import Gateway
-from gateway.telemetry import configure_logs
+from deltawire.gateway.cli.collector import calm
+from deltawire.gateway.config import Settings, make_settings
+from deltawire.gateway.server import Gateway
+from deltawire.gateway.telemetry import configure_logs
 from scripts.proof.children import Children, end_input, read_line
 
 

@@ -21,7 +21,7 @@ from msgspec import Struct
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import WebSocketException
 
-from protocol.messages import Policy
+from deltawire.protocol.messages import Policy
 from scripts.proof.children import Children
 
 RATE = 200

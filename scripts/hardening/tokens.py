@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from gateway.access.signing import SigningKey, make_token
+from deltawire.gateway.access.signing import SigningKey, make_token
 
 ANOTHER_SECRET = b"what some other service signs with, 32 bytes"
 

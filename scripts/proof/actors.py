@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from protocol.messages import Policy
+from deltawire.protocol.messages import Policy
 from scripts.proof.children import Children, Worker
 from scripts.proof.journal import read_number
 from scripts.proof.proxy import Door

@@ -5,7 +5,7 @@ from __future__ import annotations
 from random import Random
 from typing import NamedTuple
 
-from protocol.events import (
+from deltawire.protocol.events import (
     ContentStart,
     Data,
     Error,

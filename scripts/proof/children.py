@@ -76,7 +76,7 @@ async def serving(children: Children, **settings: float) -> AsyncIterator[Served
     """A gateway on a free port, with settings by their names; it drains on leaving."""
     flags = [part for name, value in settings.items() for part in (f"--{name.replace('_', '-')}", str(value))]
     process = await children.start(
-        *("-m", "gateway.cli", "serve", "--port", "0", "--log-format", "json", "--log-level", "info", *flags),
+        *("-m", "deltawire", "serve", "--port", "0", "--log-format", "json", "--log-level", "info", *flags),
         stderr=PIPE,
     )
     assert process.stderr is not None, "it was asked for"

@@ -6,8 +6,8 @@ import asyncio
 
 import httpx
 
-from protocol.codec import JSON
-from protocol.events import Event
+from deltawire.protocol.codec import JSON
+from deltawire.protocol.events import Event
 
 PAGE = 10_000
 """Events asked for at a time, the most a gateway gives."""

@@ -9,10 +9,10 @@ from typing import Self
 
 from msgspec import UNSET
 
-from protocol.codec import JSON
-from protocol.events import Event
-from protocol.messages import Gap, Message, Subscribed
-from protocol.position import Position
+from deltawire.protocol.codec import JSON
+from deltawire.protocol.events import Event
+from deltawire.protocol.messages import Gap, Message, Subscribed
+from deltawire.protocol.position import Position
 
 
 class Journal:

@@ -6,7 +6,7 @@ import asyncio
 import socket
 from urllib.parse import urlsplit
 
-from protocol.messages import Policy
+from deltawire.protocol.messages import Policy
 
 RECEIVE_BUFFER = 4096
 """Bytes: full after a few events."""

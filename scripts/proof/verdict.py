@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from msgspec import UNSET, Struct, structs
 
-from gateway.client import TextMismatch
-from gateway.client.proof import Proof
-from protocol.events import DELTA_TYPES, Data, Event, MessageStop, TextDelta, Thinking, ToolDelta
-from protocol.messages import Gap, Message, StreamEnd
+from deltawire.gateway.client import TextMismatch
+from deltawire.gateway.client.proof import Proof
+from deltawire.protocol.events import DELTA_TYPES, Data, Event, MessageStop, TextDelta, Thinking, ToolDelta
+from deltawire.protocol.messages import Gap, Message, StreamEnd
 from scripts.proof.answers import data_of, tag_of
 
 

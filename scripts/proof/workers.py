@@ -11,10 +11,10 @@ from typing import Final, TypeAlias
 import msgspec
 from msgspec import Struct
 
-from gateway.client import Fenced, Publisher, Subscriber
-from gateway.client.backoff import Backoff
-from protocol.codec import JSON, MSGPACK
-from protocol.messages import Policy
+from deltawire.gateway.client import Fenced, Publisher, Subscriber
+from deltawire.gateway.client.backoff import Backoff
+from deltawire.protocol.codec import JSON, MSGPACK
+from deltawire.protocol.messages import Policy
 from scripts.proof.answers import Tag, data_of
 from scripts.proof.journal import Journal, position_in, read_messages, read_number
 

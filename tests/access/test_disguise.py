@@ -16,8 +16,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PrivateFormat, PublicFormat
 
-from gateway.access.keys import BadKey, check_secret, parse_key_file
-from gateway.access.signing import parse_signing_key
+from deltawire.gateway.access.keys import BadKey, check_secret, parse_key_file
+from deltawire.gateway.access.signing import parse_signing_key
 
 RSA = rsa.generate_private_key(65537, 2048)
 PRIVATE: dict[str, Any] = {

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from gateway.access.grant import EVERYTHING, Action, Grant, Streams, parse_streams
-from gateway.server.http import parse_target
-from protocol.addresses import check_stream_id
-from protocol.messages import Policy
+from deltawire.gateway.access.grant import EVERYTHING, Action, Grant, Streams, parse_streams
+from deltawire.gateway.server.http import parse_target
+from deltawire.protocol.addresses import check_stream_id
+from deltawire.protocol.messages import Policy
 
 IDS = st.text("ab.:@_-", min_size=1, max_size=6)
 ENTRIES = st.lists(st.one_of(IDS, IDS.map(lambda text: f"{text}*"), st.just("*")), max_size=4)

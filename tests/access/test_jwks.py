@@ -13,11 +13,11 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ed25519
 
-from gateway.access import NoKeys
-from gateway.access.authenticator import Authenticator
-from gateway.access.jwks import MAX_DOCUMENT, RemoteKeys, check_url, fetch_document
-from gateway.access.tokens import UnknownKey
-from gateway.config import ConfigError, Settings
+from deltawire.gateway.access import NoKeys
+from deltawire.gateway.access.authenticator import Authenticator
+from deltawire.gateway.access.jwks import MAX_DOCUMENT, RemoteKeys, check_url, fetch_document
+from deltawire.gateway.access.tokens import UnknownKey
+from deltawire.gateway.config import ConfigError, Settings
 from tests.server.minting import SECRET, base64url, claims, sign
 from tests.server.waiting import eventually
 
@@ -205,7 +205,7 @@ async def test_another_answer_is_no_document_and_keeps_the_keys(answer: bytes) -
 
 
 async def test_a_slow_answer_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.access.jwks.FETCH_TIMEOUT", 0.05)
+    monkeypatch.setattr("deltawire.gateway.access.jwks.FETCH_TIMEOUT", 0.05)
     given_up = asyncio.Event()
 
     async def drip(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

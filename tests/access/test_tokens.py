@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.access import Action, BadToken, Grant
-from gateway.access.credentials import find_token, split_query
-from gateway.access.keys import parse_key_file
-from gateway.access.tokens import CLOCK_SKEW, MAX_TOKEN, Expected, verify
+from deltawire.gateway.access import Action, BadToken, Grant
+from deltawire.gateway.access.credentials import find_token, split_query
+from deltawire.gateway.access.keys import parse_key_file
+from deltawire.gateway.access.tokens import CLOCK_SKEW, MAX_TOKEN, Expected, verify
 from tests.server.minting import SECRET, by_hand, sign, unsigned
 
 NOW = 1_795_600_000.0

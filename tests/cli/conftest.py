@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from gateway.config import Settings
-from gateway.server import Gateway
+from deltawire.gateway.config import Settings
+from deltawire.gateway.server import Gateway
 from tests.cli.processes import (
     COMMAND,
     ROOT,

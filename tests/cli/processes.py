@@ -16,10 +16,10 @@ from tempfile import TemporaryFile
 from typing import Any, NamedTuple
 from unittest.mock import patch
 
-from gateway.cli import main
+from deltawire.gateway.cli import main
 
 ROOT = Path(__file__).parent.parent.parent
-COMMAND = (sys.executable, "-m", "gateway.cli")
+COMMAND = (sys.executable, "-m", "deltawire")
 
 SUBSCRIBED = {
     "type": "subscribed",

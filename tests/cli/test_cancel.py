@@ -11,8 +11,8 @@ from collections.abc import Callable
 
 import pytest
 
-from gateway.client import Subscriber
-from protocol.events import Data, Error, Event, MessageStop, TextDelta
+from deltawire.gateway.client import Subscriber
+from deltawire.protocol.events import Data, Error, Event, MessageStop, TextDelta
 from tests.cli.processes import Run, Start, Terminal, read_json
 
 POLITE = """

@@ -8,8 +8,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from gateway.cli.check_config import redact
-from gateway.config import GROUPS, Settings, grouped_settings
+from deltawire.gateway.cli.check_config import redact
+from deltawire.gateway.config import GROUPS, Settings, grouped_settings
 from tests.certificates import make_certificates
 from tests.cli.processes import Run
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from gateway.cli.beside import beside
-from gateway.cli.child import Child, run_child
-from gateway.cli.ending import Failure
+from deltawire.gateway.cli.beside import beside
+from deltawire.gateway.cli.child import Child, run_child
+from deltawire.gateway.cli.ending import Failure
 
 IGNORES_SIGTERM = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('here', flush=True); "
 

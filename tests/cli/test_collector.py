@@ -8,8 +8,8 @@ import sys
 CALMED = """
 import gc
 from contextlib import ExitStack
-import gateway.cli.serve
-from gateway.cli.collector import THRESHOLDS, calm
+import deltawire.gateway.cli.serve
+from deltawire.gateway.cli.collector import THRESHOLDS, calm
 before = gc.get_threshold()
 stack = ExitStack()
 calm(stack)

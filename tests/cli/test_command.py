@@ -12,8 +12,8 @@ from collections.abc import Iterator
 import click
 import pytest
 
-from gateway.cli import main
-from gateway.cli.command import cli
+from deltawire.gateway.cli import main
+from deltawire.gateway.cli.command import cli
 from tests.cli.processes import COMMAND, ROOT, Run, Start
 
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import click
 import pytest
 
-from gateway.cli.command import cli
-from gateway.cli.environment import known_variables, unknown_variables
+from deltawire.gateway.cli.command import cli
+from deltawire.gateway.cli.environment import known_variables, unknown_variables
 from tests.cli.processes import Run
 
 

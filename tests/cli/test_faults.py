@@ -20,10 +20,10 @@ import httpx
 import pytest
 from websockets.asyncio.client import connect
 
-from gateway.client import ClientError, Publisher, Subscriber
-from gateway.server.descriptors import connections_possible
-from protocol.events import Event, TextDelta
-from protocol.messages import Gap, Policy
+from deltawire.gateway.client import ClientError, Publisher, Subscriber
+from deltawire.gateway.server.descriptors import connections_possible
+from deltawire.protocol.events import Event, TextDelta
+from deltawire.protocol.messages import Gap, Policy
 from tests.cli.processes import Serve, Served, Start, passing, wait_logged
 from tests.running import complaints
 from tests.server.rawpeer import HANDSHAKE

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from gateway.cli.trust import make_context
-from gateway.config import ConfigError, Settings
-from gateway.files import MAX_FILE, read_file, read_regular_file
-from gateway.server import Gateway
+from deltawire.gateway.cli.trust import make_context
+from deltawire.gateway.config import ConfigError, Settings
+from deltawire.gateway.files import MAX_FILE, read_file, read_regular_file
+from deltawire.gateway.server import Gateway
 from tests.certificates import Certificates, make_certificates
 from tests.cli.processes import Run
 
@@ -63,7 +63,7 @@ def test_a_file_of_the_largest_size_is_read_whole(tmp_path: Path) -> None:
 async def test_a_pipe_nobody_writes_to_is_told_and_not_waited_for_without_end(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
 ) -> None:
-    monkeypatch.setattr("gateway.files.PATIENCE", 0.01)
+    monkeypatch.setattr("deltawire.gateway.files.PATIENCE", 0.01)
     os.mkfifo(fifo := tmp_path / "fifo")
     done = await run("check-config", *arguments, str(fifo))
     assert done.status == 2
@@ -73,7 +73,7 @@ async def test_a_pipe_nobody_writes_to_is_told_and_not_waited_for_without_end(
 async def test_a_pipe_in_place_of_a_certificate_is_not_waited_for_at_all(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.files.PATIENCE", 1000.0)
+    monkeypatch.setattr("deltawire.gateway.files.PATIENCE", 1000.0)
     os.mkfifo(fifo := tmp_path / "fifo")
     done = await run("check-config", "--tls-key", "/dev/null", "--tls-cert", str(fifo))
     assert done.status == 2
@@ -94,7 +94,7 @@ async def test_a_command_that_connects_waits_for_no_file_without_end(  # noqa: P
     kind: str,
     reason: str,
 ) -> None:
-    monkeypatch.setattr("gateway.files.PATIENCE", 0.01)
+    monkeypatch.setattr("deltawire.gateway.files.PATIENCE", 0.01)
     path = tmp_path / "odd"
     os.mkfifo(path) if kind == "pipe" else path.mkdir()
     files = certificates._asdict() | {odd: str(path)}
@@ -132,7 +132,7 @@ def test_a_pipe_that_somebody_writes_to_is_read_to_its_end(tmp_path: Path) -> No
 def test_a_pipe_that_brings_something_and_does_not_end_is_told_as_that(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.files.PATIENCE", 0.01)
+    monkeypatch.setattr("deltawire.gateway.files.PATIENCE", 0.01)
     os.mkfifo(fifo := tmp_path / "fifo")
     writer = os.open(fifo, os.O_RDWR)
     os.write(writer, b"x")
@@ -153,7 +153,7 @@ def test_what_is_read_more_than_once_must_be_a_regular_file() -> None:
 async def test_a_reload_does_not_wait_for_a_pipe_in_place_of_a_key(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.files.PATIENCE", 0.01)
+    monkeypatch.setattr("deltawire.gateway.files.PATIENCE", 0.01)
     key = tmp_path / "key"
     key.write_text("a secret that is long enough for HS256, as it has to be\n")
     async with Gateway(Settings(port=0, auth_key=str(key))) as gateway:

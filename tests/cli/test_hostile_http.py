@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from gateway.cli import streams
+from deltawire.gateway.cli import streams
 from tests.cli.processes import Run
 
 PAGE = [{"id": f"s{number:04}"} for number in range(1000)]

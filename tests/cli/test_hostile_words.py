@@ -9,7 +9,7 @@ import pytest
 from websockets.datastructures import Headers
 from websockets.http11 import Response
 
-from gateway.cli.ending import say
+from deltawire.gateway.cli.ending import say
 from tests.cli.processes import SUBSCRIBED, Run, Start, Terminal
 from tests.client.fakes import FakeGateway, Script, closing, frames
 

@@ -9,7 +9,7 @@ from asyncio.subprocess import PIPE
 
 import pytest
 
-from gateway.cli.interrupts import ending_at_once
+from deltawire.gateway.cli.interrupts import ending_at_once
 from tests.cli.processes import ROOT
 
 INTERRUPTED_IMPORT = """
@@ -21,12 +21,15 @@ class Impatient:
             os.kill(os.getpid(), signal.SIGINT)
 
 sys.meta_path.insert(0, Impatient())
-from gateway.cli import main
+from deltawire.gateway.cli import main
 sys.exit(main(["tail", "demo"]))
 """
 
 
-@pytest.mark.parametrize("module", ["gateway.cli.command", "click", "msgspec", "gateway.cli.tail", "gateway.client"])
+@pytest.mark.parametrize(
+    "module",
+    ["deltawire.gateway.cli.command", "click", "msgspec", "deltawire.gateway.cli.tail", "deltawire.gateway.client"],
+)
 async def test_ctrl_c_during_an_import_is_130_without_a_word(module: str) -> None:
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", INTERRUPTED_IMPORT, module), cwd=ROOT, stdout=PIPE, stderr=PIPE

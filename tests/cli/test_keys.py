@@ -10,10 +10,10 @@ from asyncio.subprocess import PIPE
 import pytest
 from websockets.asyncio.server import ServerConnection
 
-from gateway.cli.tail import Cooldown
-from gateway.client import Publisher
-from protocol.codes import CloseCode
-from protocol.events import TextDelta
+from deltawire.gateway.cli.tail import Cooldown
+from deltawire.gateway.client import Publisher
+from deltawire.protocol.codes import CloseCode
+from deltawire.protocol.events import TextDelta
 from tests.cli.processes import SUBSCRIBED, Start, Terminal
 from tests.client.fakes import FakeGateway, frames
 

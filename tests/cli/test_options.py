@@ -11,10 +11,10 @@ import msgspec
 import pytest
 from click.testing import CliRunner, Result
 
-from gateway.cli.options import EVENT_TYPES, STREAM_ID, settings_options, url_option
-from gateway.config import Settings, make_settings
-from protocol.events import EventType
-from protocol.messages import Policy
+from deltawire.gateway.cli.options import EVENT_TYPES, STREAM_ID, settings_options, url_option
+from deltawire.gateway.config import Settings, make_settings
+from deltawire.protocol.events import EventType
+from deltawire.protocol.messages import Policy
 
 
 @click.command

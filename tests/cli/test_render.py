@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from gateway.cli.printable import make_printable
-from gateway.cli.render import Frames, Screen, Text
-from gateway.client import Frame
-from protocol.codec import JSON
-from protocol.messages import StreamEnd
+from deltawire.gateway.cli.printable import make_printable
+from deltawire.gateway.cli.render import Frames, Screen, Text
+from deltawire.gateway.client import Frame
+from deltawire.protocol.codec import JSON
+from deltawire.protocol.messages import StreamEnd
 
 
 def frame(type_: str, **fields: Any) -> Frame:

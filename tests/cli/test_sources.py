@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from gateway.cli.sources import CANCELLED, FAILED, MAX_LINE, EventsSource, TextSource, open_source, with_error
-from protocol.codec import JSON
-from protocol.events import Data, Error, Event, EventType, MessageStart, MessageStop, TextDelta
-from protocol.messages import Policy, Subscribed
+from deltawire.gateway.cli.sources import CANCELLED, FAILED, MAX_LINE, EventsSource, TextSource, open_source, with_error
+from deltawire.protocol.codec import JSON
+from deltawire.protocol.events import Data, Error, Event, EventType, MessageStart, MessageStop, TextDelta
+from deltawire.protocol.messages import Policy, Subscribed
 
 
 def text_of(items: list[Data]) -> str:

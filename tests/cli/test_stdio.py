@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.cli.stdio import Input, Output
+from deltawire.gateway.cli.stdio import Input, Output
 
 MUCH = os.urandom(1 << 20)  # more than any pipe holds
 

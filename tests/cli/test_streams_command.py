@@ -7,9 +7,9 @@ import json
 
 import pytest
 
-from gateway.config import Settings
-from gateway.server import Gateway
-from protocol.addresses import MAX_LISTED
+from deltawire.gateway.config import Settings
+from deltawire.gateway.server import Gateway
+from deltawire.protocol.addresses import MAX_LISTED
 from tests.cli.processes import Run
 
 

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.cli.systemd import Notifier, take_sockets
-from gateway.config import ConfigError
+from deltawire.gateway.cli.systemd import Notifier, take_sockets
+from deltawire.gateway.config import ConfigError
 from tests.cli.processes import AS_SYSTEMD, COMMAND, Run, Serve, Start, passing, wait_logged
 from tests.server.waiting import DEADLINE
 

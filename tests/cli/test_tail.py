@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.cli.stdio import Input
+from deltawire.gateway.cli.stdio import Input
 from tests.cli.processes import SUBSCRIBED, Run, Serve, Start, Terminal, read_json
 from tests.client.fakes import FakeGateway, closing, frames
 

@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 import structlog
 
-from gateway.config import make_settings
-from gateway.telemetry import LogFile, configure_logs
+from deltawire.gateway.config import make_settings
+from deltawire.gateway.telemetry import LogFile, configure_logs
 from tests.cli.processes import ROOT
 
 HOSTILE = "a\x1b[2J\nb"
@@ -250,8 +250,8 @@ def refuse_terminals(path: str, flags: int, *rest: int, _open: Callable[..., int
 
 LAST_WORDS = """
 import os
-from gateway.telemetry import configure_logs, get_logger
-from gateway.config import make_settings
+from deltawire.gateway.telemetry import configure_logs, get_logger
+from deltawire.gateway.config import make_settings
 from tests.cli import test_telemetry
 os.open = test_telemetry.refuse_terminals
 configure_logs(make_settings({}))
@@ -272,7 +272,10 @@ async def test_what_is_said_last_reaches_a_terminal_that_could_not_be_opened(ter
 async def test_a_process_ends_though_nobody_reads_a_terminal_that_could_not_be_opened(
     terminal: tuple[int, int],
 ) -> None:
-    program = "import gateway.telemetry; gateway.telemetry.LAST_LINES = 0.01\n" + LAST_WORDS.replace("100", "2000")
+    program = (
+        "import deltawire.gateway.telemetry; deltawire.gateway.telemetry.LAST_LINES = 0.01\n"
+        + LAST_WORDS.replace("100", "2000")
+    )
     process = await create_subprocess_exec(sys.executable, "-c", program, cwd=ROOT, stderr=terminal[1])
     assert await process.wait() == 0
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from gateway.client import Subscriber
-from gateway.config import make_settings
-from gateway.server import Gateway
-from protocol.events import TextDelta
+from deltawire.gateway.client import Subscriber
+from deltawire.gateway.config import make_settings
+from deltawire.gateway.server import Gateway
+from deltawire.protocol.events import TextDelta
 from tests.certificates import Certificates, make_certificates
 from tests.cli.processes import Run, Serve, Start, wait_logged
 from tests.server.waiting import DEADLINE

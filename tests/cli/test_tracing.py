@@ -13,12 +13,12 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from gateway import tracing as tracing_module
-from gateway.config import Settings
-from gateway.hub import Hub
-from gateway.streams.producers import Pen
-from gateway.tracing import MessageTracer
-from protocol.events import MessageStart, MessageStop, TextDelta, Usage
+from deltawire.gateway import tracing as tracing_module
+from deltawire.gateway.config import Settings
+from deltawire.gateway.hub import Hub
+from deltawire.gateway.streams.producers import Pen
+from deltawire.gateway.tracing import MessageTracer
+from deltawire.protocol.events import MessageStart, MessageStop, TextDelta, Usage
 from tests.cli.processes import ROOT, Start, clean_environment, wait_logged
 from tests.server.rawpeer import raw_peer, text
 from tests.server.waiting import eventually
@@ -145,7 +145,9 @@ async def test_a_fault_in_tracing_costs_no_event(traced: Traced, monkeypatch: py
 
 
 def test_without_the_setting_nothing_of_opentelemetry_is_imported() -> None:
-    program = "import sys, gateway.cli.serve; print([it for it in sys.modules if it.startswith('opentelemetry')])"
+    program = (
+        "import sys, deltawire.gateway.cli.serve; print([it for it in sys.modules if it.startswith('opentelemetry')])"
+    )
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, env=clean_environment(), cwd=ROOT, check=True
     )

@@ -11,9 +11,9 @@ from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
-from gateway.client.backoff import Backoff
-from protocol.codec import CODECS, JSON
-from protocol.messages import CloseStream, Message
+from deltawire.gateway.client.backoff import Backoff
+from deltawire.protocol.codec import CODECS, JSON
+from deltawire.protocol.messages import CloseStream, Message
 
 AT_ONCE = Backoff(initial=0, longest=0)
 """No test waits for a back-off."""

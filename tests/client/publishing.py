@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from gateway.client import Publisher
-from protocol.events import TextDelta
+from deltawire.gateway.client import Publisher
+from deltawire.protocol.events import TextDelta
 from tests.client.fakes import AT_ONCE, FakeGateway, text
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gateway.client import Subscriber
+from deltawire.gateway.client import Subscriber
 from tests.client.fakes import AT_ONCE, FakeGateway, Script, closing, frames
 
 Message = dict[str, Any]

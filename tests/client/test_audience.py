@@ -10,8 +10,8 @@ import msgspec
 import pytest
 from websockets.asyncio.server import ServerConnection
 
-from gateway.client import Fenced, Publisher
-from protocol.codes import CloseCode
+from deltawire.gateway.client import Fenced, Publisher
+from deltawire.protocol.codes import CloseCode
 from tests.client.fakes import AT_ONCE, FakeGateway, FakeLog, closing, cut, frames, stay, text
 
 

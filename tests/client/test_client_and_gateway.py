@@ -12,13 +12,13 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
-from gateway.client import EventRefused, Fenced, Publisher, Refused, StreamClosed, StreamFull, Subscriber
-from gateway.config import Settings
-from gateway.server import Gateway
-from protocol.codec import JSON, MSGPACK, Codec
-from protocol.events import Event, EventType, MessageStart, MessageStop, TextDelta, TextDeltaEvent, Usage
-from protocol.messages import Gap, Policy, Problem
-from protocol.position import Position
+from deltawire.gateway.client import EventRefused, Fenced, Publisher, Refused, StreamClosed, StreamFull, Subscriber
+from deltawire.gateway.config import Settings
+from deltawire.gateway.server import Gateway
+from deltawire.protocol.codec import JSON, MSGPACK, Codec
+from deltawire.protocol.events import Event, EventType, MessageStart, MessageStop, TextDelta, TextDeltaEvent, Usage
+from deltawire.protocol.messages import Gap, Policy, Problem
+from deltawire.protocol.position import Position
 from tests.client.fakes import AT_ONCE
 from tests.server.waiting import DEADLINE
 
@@ -81,7 +81,7 @@ async def test_cut_again_and_again_every_event_is_read_once(gateway: Gateway, as
 async def test_both_survive_a_restart_of_the_gateway_and_the_reader_is_told_what_is_gone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("gateway.client.connection.retry_after", lambda _: 0.0)  # a drain says 1 to 5 s
+    monkeypatch.setattr("deltawire.gateway.client.connection.retry_after", lambda _: 0.0)  # a drain says 1 to 5 s
     told: list[str] = []
     items: list[Event | Gap] = []
     five = asyncio.Event()

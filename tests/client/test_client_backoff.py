@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.client.backoff import Backoff, Retries
+from deltawire.gateway.client.backoff import Backoff, Retries
 
 BACKOFF = Backoff(initial=1, longest=10)
 

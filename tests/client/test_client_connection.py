@@ -17,10 +17,10 @@ from websockets.exceptions import (
 from websockets.frames import Close
 from websockets.http11 import Response
 
-from gateway.client import Subscriber
-from gateway.client.connection import HUNG_UP, hint_of, judge_attempt, judge_close, retry_after
-from gateway.client.errors import Fenced, ProtocolFault, Refused, StreamClosed
-from protocol.messages import Problem
+from deltawire.gateway.client import Subscriber
+from deltawire.gateway.client.connection import HUNG_UP, hint_of, judge_attempt, judge_close, retry_after
+from deltawire.gateway.client.errors import Fenced, ProtocolFault, Refused, StreamClosed
+from deltawire.protocol.messages import Problem
 from tests.client.fakes import FakeGateway, stay
 
 

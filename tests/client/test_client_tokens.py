@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from gateway.client import NotPermitted, Publisher, Refused, Subscriber, TokenUnavailable
-from gateway.client.backoff import Backoff
-from gateway.client.tokens import LEAD, PAUSE, Tokens
-from gateway.config import Settings
-from gateway.server import Gateway
-from protocol.events import Event, TextDelta
+from deltawire.gateway.client import NotPermitted, Publisher, Refused, Subscriber, TokenUnavailable
+from deltawire.gateway.client.backoff import Backoff
+from deltawire.gateway.client.tokens import LEAD, PAUSE, Tokens
+from deltawire.gateway.config import Settings
+from deltawire.gateway.server import Gateway
+from deltawire.protocol.events import Event, TextDelta
 from tests.server.minting import everything, sign, token, write_secret
 from tests.server.waiting import eventually
 
@@ -79,8 +79,8 @@ async def test_a_fresh_token_is_sent_before_the_old_one_ends(
     gateway: Gateway, issuer: Issuer, kind: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     left: list[float | None] = [0.0, None]  # the first is due at once, the second never
-    monkeypatch.setattr("gateway.client.tokens.PAUSE", 0.0)
-    monkeypatch.setattr("gateway.client.tokens._seconds_left", lambda *_: left.pop(0))
+    monkeypatch.setattr("deltawire.gateway.client.tokens.PAUSE", 0.0)
+    monkeypatch.setattr("deltawire.gateway.client.tokens._seconds_left", lambda *_: left.pop(0))
     async with Publisher(gateway.url, "demo", token=everything()) as other:
         await other.send(TextDelta(text="a"))
         async with kind(gateway.url, "demo", token=issuer.give) as client:
@@ -165,7 +165,7 @@ async def test_a_signal_that_is_not_allowed_is_told_and_ends_nothing(gateway: Ga
 async def test_a_token_is_replaced_some_time_before_its_end(
     left: float, wait: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.client.tokens._seconds_left", lambda *_: left)
+    monkeypatch.setattr("deltawire.gateway.client.tokens._seconds_left", lambda *_: left)
     tokens = Tokens(everything)
     await tokens.take(now=1000)
     assert tokens.renew_at == 1000 + wait

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.client.errors import ProtocolFault
-from gateway.client.tracker import Tracker
-from protocol.events import Event, TextDelta, TextDeltaEvent
-from protocol.messages import CaughtUp, Gap, GapReason, Policy, StreamEnd, Subscribed
-from protocol.position import Position
+from deltawire.gateway.client.errors import ProtocolFault
+from deltawire.gateway.client.tracker import Tracker
+from deltawire.protocol.events import Event, TextDelta, TextDeltaEvent
+from deltawire.protocol.messages import CaughtUp, Gap, GapReason, Policy, StreamEnd, Subscribed
+from deltawire.protocol.position import Position
 
 
 def subscribed(epoch: str = "e1", after: int = 0) -> Subscribed:

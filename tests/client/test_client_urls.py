@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.client.urls import publish_url, subscribe_url
-from protocol.addresses import OnFull, PublishRequest, SubscribeRequest, parse_publish, parse_subscribe
-from protocol.events import MAX_SEQ, EventType
-from protocol.messages import Policy
-from protocol.position import Position
+from deltawire.gateway.client.urls import publish_url, subscribe_url
+from deltawire.protocol.addresses import OnFull, PublishRequest, SubscribeRequest, parse_publish, parse_subscribe
+from deltawire.protocol.events import MAX_SEQ, EventType
+from deltawire.protocol.messages import Policy
+from deltawire.protocol.position import Position
 
 NAMES = st.text("AZaz09._:@-", min_size=1, max_size=64).filter(lambda name: name not in (".", ".."))
 POSITIONS = st.builds(Position, st.just("") | NAMES, st.integers(0, MAX_SEQ))

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.client.errors import ProtocolFault
-from gateway.client.window import Window
-from protocol.events import TextDelta, make_event
-from protocol.messages import Ready
+from deltawire.gateway.client.errors import ProtocolFault
+from deltawire.gateway.client.window import Window
+from deltawire.protocol.events import TextDelta, make_event
+from deltawire.protocol.messages import Ready
 
 
 def ready(producer_seq: int, epoch: str = "e1") -> Ready:

@@ -12,10 +12,10 @@ from websockets.asyncio.server import ServerConnection
 from websockets.datastructures import Headers
 from websockets.http11 import Response
 
-from gateway.client import GatewayUnreachable, NotDelivered, ProtocolFault, Publisher, Refused, Subscriber
-from gateway.client import connection as connections
-from gateway.client import subscriber as subscribers
-from protocol.events import TextDelta
+from deltawire.gateway.client import GatewayUnreachable, NotDelivered, ProtocolFault, Publisher, Refused, Subscriber
+from deltawire.gateway.client import connection as connections
+from deltawire.gateway.client import subscriber as subscribers
+from deltawire.protocol.events import TextDelta
 from tests.client.fakes import FakeGateway, FakeLog, Script, closing, frames, stay, text
 from tests.client.publishing import publisher
 from tests.client.subscribing import event, subscribed, subscriber

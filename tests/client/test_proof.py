@@ -6,14 +6,14 @@ import msgspec
 import pytest
 from msgspec import UNSET
 
-from gateway.client import Subscriber
-from gateway.client.errors import TextMismatch
-from gateway.client.proof import Proof
-from protocol.codec import JSON
-from protocol.digest import MessageDigest
-from protocol.events import Data, Event, EventType, MessageStart, MessageStop, TextDelta, make_event
-from protocol.messages import Gap, Policy, Subscribed
-from protocol.position import Position
+from deltawire.gateway.client import Subscriber
+from deltawire.gateway.client.errors import TextMismatch
+from deltawire.gateway.client.proof import Proof
+from deltawire.protocol.codec import JSON
+from deltawire.protocol.digest import MessageDigest
+from deltawire.protocol.events import Data, Event, EventType, MessageStart, MessageStop, TextDelta, make_event
+from deltawire.protocol.messages import Gap, Policy, Subscribed
+from deltawire.protocol.position import Position
 from tests.client.fakes import FakeGateway, frames, stay
 
 

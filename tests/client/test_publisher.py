@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from websockets.asyncio.server import ServerConnection
 
-from gateway.client import Publisher
-from protocol.codec import MSGPACK
-from protocol.events import Event, TextDelta, make_event
+from deltawire.gateway.client import Publisher
+from deltawire.protocol.codec import MSGPACK
+from deltawire.protocol.events import Event, TextDelta, make_event
 from tests.client.fakes import FakeGateway, FakeLog, NotingBackoff, frames, stay
 from tests.client.publishing import numbers, publisher, send_numbers
 

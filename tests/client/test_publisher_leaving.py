@@ -7,9 +7,9 @@ import asyncio
 import pytest
 from websockets.asyncio.server import ServerConnection
 
-from gateway.client import NotDelivered
-from gateway.client import publisher as publisher_module
-from protocol.events import TextDelta
+from deltawire.gateway.client import NotDelivered
+from deltawire.gateway.client import publisher as publisher_module
+from deltawire.protocol.events import TextDelta
 from tests.client.fakes import FakeGateway, FakeLog, closing, cut
 from tests.client.publishing import numbers, publisher, send_numbers
 

@@ -12,7 +12,7 @@ from websockets.asyncio.server import ServerConnection
 from websockets.datastructures import Headers
 from websockets.http11 import Response
 
-from gateway.client import (
+from deltawire.gateway.client import (
     EventRefused,
     Fenced,
     GatewayUnreachable,
@@ -22,8 +22,8 @@ from gateway.client import (
     StreamClosed,
     StreamFull,
 )
-from gateway.client.backoff import Backoff
-from protocol.events import Data, Extension, TextDelta, Usage, make_event
+from deltawire.gateway.client.backoff import Backoff
+from deltawire.protocol.events import Data, Extension, TextDelta, Usage, make_event
 from tests.client.fakes import FakeGateway, FakeLog, NotingBackoff, Script, closing, frames, stay, text
 from tests.client.publishing import numbers, problem, publisher, send_numbers
 from tests.server.waiting import DEADLINE

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
-from gateway.client import Subscriber, connection
-from gateway.client.subscriber import Frame
-from protocol.codec import MSGPACK
-from protocol.events import Event, EventType
-from protocol.messages import CaughtUp, Gap, StreamEnd
-from protocol.position import Position
+from deltawire.gateway.client import Subscriber, connection
+from deltawire.gateway.client.subscriber import Frame
+from deltawire.protocol.codec import MSGPACK
+from deltawire.protocol.events import Event, EventType
+from deltawire.protocol.messages import CaughtUp, Gap, StreamEnd
+from deltawire.protocol.position import Position
 from tests.client.fakes import FakeGateway, NotingBackoff, Script, closing, cut, frames, stay, text
 from tests.client.subscribing import ending, event, events, seqs, subscribed, subscriber
 

@@ -7,10 +7,10 @@ from websockets.asyncio.server import ServerConnection
 from websockets.datastructures import Headers
 from websockets.http11 import Response
 
-from gateway.client import GatewayUnreachable, ProtocolFault, Refused, Subscriber
-from gateway.client.backoff import Backoff
-from protocol.messages import Problem
-from protocol.position import Position
+from deltawire.gateway.client import GatewayUnreachable, ProtocolFault, Refused, Subscriber
+from deltawire.gateway.client.backoff import Backoff
+from deltawire.protocol.messages import Problem
+from deltawire.protocol.position import Position
 from tests.client.fakes import FakeGateway, closing, cut, frames, stay, text
 from tests.client.subscribing import ending, event, seqs, subscribed, subscriber
 

@@ -9,9 +9,9 @@ import pytest
 from msgspec import UNSET
 from websockets.asyncio.server import ServerConnection
 
-from gateway.client import NotDelivered
-from protocol.messages import Signal
-from protocol.position import Position
+from deltawire.gateway.client import NotDelivered
+from deltawire.protocol.messages import Signal
+from deltawire.protocol.position import Position
 from tests.client.fakes import FakeGateway, Script, cut, frames, stay, text
 from tests.client.subscribing import Message, ending, event, events, seqs, subscribed, subscriber
 

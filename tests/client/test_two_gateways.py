@@ -8,11 +8,11 @@ from contextlib import asynccontextmanager, suppress
 
 from websockets.asyncio.server import ServerConnection
 
-from gateway.client import Publisher, Subscriber
-from gateway.config import Settings
-from gateway.server import Gateway
-from protocol.events import Event, TextDelta
-from protocol.messages import Policy
+from deltawire.gateway.client import Publisher, Subscriber
+from deltawire.gateway.config import Settings
+from deltawire.gateway.server import Gateway
+from deltawire.protocol.events import Event, TextDelta
+from deltawire.protocol.messages import Policy
 from tests.client.fakes import AT_ONCE, FakeGateway, FakeLog, cut
 from tests.client.publishing import numbers, publisher, send_numbers
 

@@ -9,12 +9,12 @@ from math import inf
 import msgspec
 from msgspec.json import encode
 
-from gateway.streams.coalesce import kind_of
-from protocol.addresses import SubscribeRequest, parse_subscribe
-from protocol.codec import Codec
-from protocol.codes import CloseCode, ProblemCode
-from protocol.events import Event
-from protocol.messages import CaughtUp, Gap, Message, Policy, Problem, SignalResult, StreamEnd, Subscribed
+from deltawire.gateway.streams.coalesce import kind_of
+from deltawire.protocol.addresses import SubscribeRequest, parse_subscribe
+from deltawire.protocol.codec import Codec
+from deltawire.protocol.codes import CloseCode, ProblemCode
+from deltawire.protocol.events import Event
+from deltawire.protocol.messages import CaughtUp, Gap, Message, Policy, Problem, SignalResult, StreamEnd, Subscribed
 from tests.contract.loop import VirtualLoop
 from tests.contract.peers import Peer
 from tests.streams.naive import NaiveStream

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from protocol.codec import Codec
-from protocol.codes import STAYS_OPEN, CloseCode, ProblemCode, close_code, is_problem_retryable
-from protocol.events import Event
-from protocol.messages import Message, Problem
+from deltawire.protocol.codec import Codec
+from deltawire.protocol.codes import STAYS_OPEN, CloseCode, ProblemCode, close_code, is_problem_retryable
+from deltawire.protocol.events import Event
+from deltawire.protocol.messages import Message, Problem
 from tests.contract.loop import VirtualLoop
 from tests.contract.sockets import VirtualSocket
 from tests.server.rawpeer import BINARY, CLOSE, HANDSHAKE, PONG, TEXT, frame

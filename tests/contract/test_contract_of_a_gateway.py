@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from gateway.streams.stream import Stream
-from protocol.codec import JSON
-from protocol.codes import CloseCode, ProblemCode
-from protocol.messages import Policy
+from deltawire.gateway.streams.stream import Stream
+from deltawire.protocol.codec import JSON
+from deltawire.protocol.codes import CloseCode, ProblemCode
+from deltawire.protocol.messages import Policy
 from tests.contract.follower import Follower
 from tests.contract.test_gateway_machine import GatewayMachine
 from tests.contract.world import BLOCK_TIMEOUT, SWEEP, TIMEOUT

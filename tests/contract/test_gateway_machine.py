@@ -14,13 +14,13 @@ import msgspec
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
 
-from gateway.server.sending import CLOSE_TIMEOUT
-from protocol.codec import JSON, Codec
-from protocol.events import (
+from deltawire.gateway.server.sending import CLOSE_TIMEOUT
+from deltawire.protocol.codec import JSON, Codec
+from deltawire.protocol.events import (
     Data,
     MessageStop,
 )
-from protocol.messages import Policy
+from deltawire.protocol.messages import Policy
 from tests.contract.follower import Follower
 from tests.contract.peers import Peer
 from tests.contract.words import MAKERS, batches, codecs, malformed, names, parameters, picks, spoilt

@@ -7,8 +7,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from protocol.codec import JSON, MSGPACK
-from protocol.events import (
+from deltawire.protocol.codec import JSON, MSGPACK
+from deltawire.protocol.events import (
     Data,
     Error,
     EventType,

@@ -15,25 +15,25 @@ import structlog
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant
 
-import gateway.hub.channel
-import gateway.hub.deadlines
-import gateway.hub.turns
-import gateway.server.gateway
-from gateway.config import Settings
-from gateway.server import Gateway
-from gateway.streams.acking import WITHHELD_FOR
-from gateway.streams.leases import MAX_OPEN
-from gateway.streams.producers import Pen
-from gateway.streams.stream import ABANDONED, Stream
-from protocol.codec import JSON, Codec
-from protocol.codes import CloseCode
-from protocol.events import (
+import deltawire.gateway.hub.channel
+import deltawire.gateway.hub.deadlines
+import deltawire.gateway.hub.turns
+import deltawire.gateway.server.gateway
+from deltawire.gateway.config import Settings
+from deltawire.gateway.server import Gateway
+from deltawire.gateway.streams.acking import WITHHELD_FOR
+from deltawire.gateway.streams.leases import MAX_OPEN
+from deltawire.gateway.streams.producers import Pen
+from deltawire.gateway.streams.stream import ABANDONED, Stream
+from deltawire.protocol.codec import JSON, Codec
+from deltawire.protocol.codes import CloseCode
+from deltawire.protocol.events import (
     Data,
     Error,
     MessageStart,
     MessageStop,
 )
-from protocol.messages import Policy
+from deltawire.protocol.messages import Policy
 from tests.contract.follower import Follower
 from tests.contract.loop import VirtualLoop
 from tests.contract.peers import Peer
@@ -89,10 +89,10 @@ class World(RuleBasedStateMachine):
         buffer_bytes: int,
         is_interrupted: bool,  # noqa: FBT001 - drawn
     ) -> None:
-        self.patch.setattr(gateway.server.gateway, "WRITE_LIMIT", write_limit)
+        self.patch.setattr(deltawire.gateway.server.gateway, "WRITE_LIMIT", write_limit)
         if is_interrupted:  # after every single reader
-            self.patch.setattr(gateway.hub.turns, "SLICE", 0.0)
-        for module in (gateway.hub.turns, gateway.hub.deadlines, gateway.hub.channel):
+            self.patch.setattr(deltawire.gateway.hub.turns, "SLICE", 0.0)
+        for module in (deltawire.gateway.hub.turns, deltawire.gateway.hub.deadlines, deltawire.gateway.hub.channel):
             self.patch.setattr(module, "monotonic", self.loop.time)
         self.listen_to_appends()
         self.gateway = Gateway(

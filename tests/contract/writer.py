@@ -8,10 +8,10 @@ from typing import Any, Protocol
 
 import msgspec
 
-from protocol.codec import Codec
-from protocol.codes import CloseCode, ProblemCode
-from protocol.events import Data, Event
-from protocol.messages import Ack, Audience, Message, Problem, Ready, Signal
+from deltawire.protocol.codec import Codec
+from deltawire.protocol.codes import CloseCode, ProblemCode
+from deltawire.protocol.events import Data, Event
+from deltawire.protocol.messages import Ack, Audience, Message, Problem, Ready, Signal
 from tests.contract.loop import VirtualLoop
 from tests.contract.peers import Peer
 from tests.streams.naive import NaiveStream

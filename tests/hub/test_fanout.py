@@ -7,15 +7,15 @@ from math import inf
 
 import pytest
 
-from gateway.hub import Hub
-from gateway.hub import turns as turns_module
-from gateway.hub.channel import Channel
-from gateway.hub.cohort import COHORT_SIZE, Cohort
-from gateway.streams.stream import Stream
-from protocol.addresses import SubscribeRequest
-from protocol.codes import ProblemCode
-from protocol.events import TextDelta
-from protocol.framing import payloads
+from deltawire.gateway.hub import Hub
+from deltawire.gateway.hub import turns as turns_module
+from deltawire.gateway.hub.channel import Channel
+from deltawire.gateway.hub.cohort import COHORT_SIZE, Cohort
+from deltawire.gateway.streams.stream import Stream
+from deltawire.protocol.addresses import SubscribeRequest
+from deltawire.protocol.codes import ProblemCode
+from deltawire.protocol.events import TextDelta
+from deltawire.protocol.framing import payloads
 from tests.server.waiting import eventually, turn
 
 MANY = 3 * COHORT_SIZE + 1

@@ -11,17 +11,17 @@ from unittest.mock import Mock
 import pytest
 import structlog
 
-from gateway.config import Settings
-from gateway.hub import Hub
-from gateway.hub.channel import Channel
-from gateway.streams.acking import WITHHELD_FOR
-from gateway.streams.producers import Pen
-from gateway.streams.stream import Stream
-from protocol.addresses import parse_subscribe
-from protocol.codes import ProblemCode
-from protocol.errors import StreamError, is_full, is_invalid, is_not_found
-from protocol.events import EventType, MessageStart, TextDelta
-from protocol.messages import Gap
+from deltawire.gateway.config import Settings
+from deltawire.gateway.hub import Hub
+from deltawire.gateway.hub.channel import Channel
+from deltawire.gateway.streams.acking import WITHHELD_FOR
+from deltawire.gateway.streams.producers import Pen
+from deltawire.gateway.streams.stream import Stream
+from deltawire.protocol.addresses import parse_subscribe
+from deltawire.protocol.codes import ProblemCode
+from deltawire.protocol.errors import StreamError, is_full, is_invalid, is_not_found
+from deltawire.protocol.events import EventType, MessageStart, TextDelta
+from deltawire.protocol.messages import Gap
 from tests.server.waiting import DEADLINE, eventually, turn
 
 
@@ -259,7 +259,9 @@ async def test_events_of_one_turn_share_a_flush(hub: Hub, monkeypatch: pytest.Mo
             return flush(channel, until)
 
         monkeypatch.setattr(Channel, "flush", note)
-        monkeypatch.setattr("gateway.hub.turns.monotonic", lambda: 0.0)  # no flush is a long one, after which they rest
+        monkeypatch.setattr(
+            "deltawire.gateway.hub.turns.monotonic", lambda: 0.0
+        )  # no flush is a long one, after which they rest
         await turn()
         flushes.clear()
         for letter in "abc":

@@ -8,16 +8,16 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from gateway.config import Settings
-from gateway.hub import Hub, LocalStream, LocalSubscription
-from gateway.streams.log import Retention
-from gateway.streams.settings import StreamSettings
-from gateway.streams.view import READ_EVENTS
-from protocol.addresses import SubscribeRequest
-from protocol.errors import DeltawireError, StreamError, is_closed, is_full, is_invalid
-from protocol.events import Event, EventType, Extension, MessageStop, TextDelta, Usage
-from protocol.messages import Gap, Policy
-from protocol.position import Position
+from deltawire.gateway.config import Settings
+from deltawire.gateway.hub import Hub, LocalStream, LocalSubscription
+from deltawire.gateway.streams.log import Retention
+from deltawire.gateway.streams.settings import StreamSettings
+from deltawire.gateway.streams.view import READ_EVENTS
+from deltawire.protocol.addresses import SubscribeRequest
+from deltawire.protocol.errors import DeltawireError, StreamError, is_closed, is_full, is_invalid
+from deltawire.protocol.events import Event, EventType, Extension, MessageStop, TextDelta, Usage
+from deltawire.protocol.messages import Gap, Policy
+from deltawire.protocol.position import Position
 
 
 @pytest.fixture

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.hub.pace import FEW_STREAMS, INTERVAL, SAMPLED, Pace
-from gateway.metrics.tally import Tally
-from gateway.streams.log import Ledger, Retention
-from gateway.streams.settings import StreamSettings
-from gateway.streams.stream import Stream
-from protocol.addresses import SubscribeRequest
-from protocol.events import Data, MessageStart, MessageStop, TextDelta, Usage
+from deltawire.gateway.hub.pace import FEW_STREAMS, INTERVAL, SAMPLED, Pace
+from deltawire.gateway.metrics.tally import Tally
+from deltawire.gateway.streams.log import Ledger, Retention
+from deltawire.gateway.streams.settings import StreamSettings
+from deltawire.gateway.streams.stream import Stream
+from deltawire.protocol.addresses import SubscribeRequest
+from deltawire.protocol.events import Data, MessageStart, MessageStop, TextDelta, Usage
 
 START, STOP = MessageStart("m"), MessageStop("m", "end_turn")
 TOKEN = TextDelta("x")

@@ -7,7 +7,7 @@ from math import inf
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.metrics.histogram import Histogram
+from deltawire.gateway.metrics.histogram import Histogram
 
 BOUNDS = (0.01, 0.1, 1.0)
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocol.addresses import (
+from deltawire.protocol.addresses import (
     EventsRequest,
     ListRequest,
     PublishRequest,
@@ -22,11 +22,11 @@ from protocol.addresses import (
     parse_publish,
     parse_subscribe,
 )
-from protocol.codes import ProblemCode
-from protocol.errors import WireError
-from protocol.events import MAX_SEQ, EventType
-from protocol.messages import Policy
-from protocol.position import Position
+from deltawire.protocol.codes import ProblemCode
+from deltawire.protocol.errors import WireError
+from deltawire.protocol.events import MAX_SEQ, EventType
+from deltawire.protocol.messages import Policy
+from deltawire.protocol.position import Position
 
 Parse = Callable[[str], object]
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from msgspec import UNSET
 
-from protocol.events import (
+from deltawire.protocol.events import (
     ContentEnd,
     ContentStart,
     Data,
@@ -19,7 +19,7 @@ from protocol.events import (
     ToolDelta,
     Usage,
 )
-from protocol.providers import AnthropicMessages
+from deltawire.protocol.providers import AnthropicMessages
 
 START = {"type": "message_start", "message": {"id": "msg_1", "type": "message", "role": "assistant", "model": "m-1"}}
 STOP = {"type": "message_stop"}

@@ -11,11 +11,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from msgspec import UNSET, UnsetType
 
-from protocol import framing
-from protocol.codec import CODECS, JSON, MSGPACK, Codec, check_json, encode_event, to_msgpack
-from protocol.codes import ProblemCode
-from protocol.errors import WireError
-from protocol.events import (
+from deltawire.protocol import framing
+from deltawire.protocol.codec import CODECS, JSON, MSGPACK, Codec, check_json, encode_event, to_msgpack
+from deltawire.protocol.codes import ProblemCode
+from deltawire.protocol.errors import WireError
+from deltawire.protocol.events import (
     EVENT_CLASSES,
     MAX_SEQ,
     ContentEnd,
@@ -32,7 +32,7 @@ from protocol.events import (
     Usage,
     make_event,
 )
-from protocol.messages import CaughtUp, CloseStream, Ready, Signal
+from deltawire.protocol.messages import CaughtUp, CloseStream, Ready, Signal
 
 BOTH = pytest.mark.parametrize("codec", [JSON, MSGPACK], ids=lambda codec: codec.subprotocol)
 TIMESTAMP = "2026-11-22T11:00:00.123456Z"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from protocol.codes import (
+from deltawire.protocol.codes import (
     MAX_CLOSE_REASON,
     STAYS_OPEN,
     CloseCode,

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import UNSET, UnsetType
 
-from protocol.codec import JSON
-from protocol.digest import CHOICE_COST, LONG, MAX_CHOICES, PIECES, MessageDigest, TextDigest
-from protocol.errors import WireError
-from protocol.events import Digest, MessageStop, make_event
+from deltawire.protocol.codec import JSON
+from deltawire.protocol.digest import CHOICE_COST, LONG, MAX_CHOICES, PIECES, MessageDigest, TextDigest
+from deltawire.protocol.errors import WireError
+from deltawire.protocol.events import Digest, MessageStop, make_event
 
 
 def hash_of(text: str) -> str:

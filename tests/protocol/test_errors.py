@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 import pytest
 
-from protocol.codes import ProblemCode
-from protocol.errors import (
+from deltawire.protocol.codes import ProblemCode
+from deltawire.protocol.errors import (
     DeltawireError,
     ErrorKind,
     StreamError,

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta, timezone
 import msgspec
 import pytest
 
-from protocol.events import (
+from deltawire.protocol.events import (
     DELTA_TYPES,
     EVENT_CLASSES,
     Data,

@@ -8,7 +8,7 @@ from websockets.frames import Frame, Opcode
 from websockets.protocol import OPEN
 from websockets.uri import parse_uri
 
-from protocol import framing
+from deltawire.protocol import framing
 
 BOUNDARY_SIZES = [0, 1, 125, 126, 127, 65535, 65536]
 OPCODES = {framing.TEXT: Opcode.TEXT, framing.BINARY: Opcode.BINARY}

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from protocol.codec import JSON, MSGPACK, Codec
-from protocol.messages import (
+from deltawire.protocol.codec import JSON, MSGPACK, Codec
+from deltawire.protocol.messages import (
     FROM_CONSUMER,
     FROM_PRODUCER,
     TO_CONSUMER,

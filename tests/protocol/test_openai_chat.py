@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from msgspec import UNSET
 
-from protocol.events import (
+from deltawire.protocol.events import (
     ContentEnd,
     ContentStart,
     Data,
@@ -19,7 +19,7 @@ from protocol.events import (
     ToolDelta,
     Usage,
 )
-from protocol.providers import OpenAIChat
+from deltawire.protocol.providers import OpenAIChat
 
 DONE = b"data: [DONE]\n\n"
 STARTED = MessageStart("c-1", "m-1", "openai")

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocol.events import MAX_SEQ
-from protocol.position import Position, parse_integer, parse_seq
+from deltawire.protocol.events import MAX_SEQ
+from deltawire.protocol.position import Position, parse_integer, parse_seq
 
 
 @given(st.integers(0, MAX_SEQ))

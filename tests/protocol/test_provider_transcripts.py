@@ -9,9 +9,18 @@ from typing import Any
 
 from msgspec import UNSET
 
-from protocol.codec import JSON
-from protocol.events import ContentEnd, ContentStart, Data, Extension, MessageStart, MessageStop, TextDelta, make_event
-from protocol.providers import TRANSLATORS
+from deltawire.protocol.codec import JSON
+from deltawire.protocol.events import (
+    ContentEnd,
+    ContentStart,
+    Data,
+    Extension,
+    MessageStart,
+    MessageStop,
+    TextDelta,
+    make_event,
+)
+from deltawire.protocol.providers import TRANSLATORS
 from tests.transcripts import (
     format_of,
     payloads,

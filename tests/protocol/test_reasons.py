@@ -7,11 +7,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from protocol.codec import JSON, MSGPACK, Codec
-from protocol.codes import ProblemCode
-from protocol.errors import WireError
-from protocol.events import MAX_SEQ
-from protocol.reasons import DECODE_ERRORS, Explainer
+from deltawire.protocol.codec import JSON, MSGPACK, Codec
+from deltawire.protocol.codes import ProblemCode
+from deltawire.protocol.errors import WireError
+from deltawire.protocol.events import MAX_SEQ
+from deltawire.protocol.reasons import DECODE_ERRORS, Explainer
 
 YEAR_10000 = 253_402_300_800
 """Seconds since 1970 of its beginning, which Python has no date for."""

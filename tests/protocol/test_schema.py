@@ -11,10 +11,10 @@ import msgspec
 import pytest
 from jsonschema import Draft202012Validator, FormatChecker
 
-import protocol
-from protocol.events import EVENT_CLASSES
-from protocol.messages import FROM_CONSUMER, FROM_PRODUCER, TO_CONSUMER, TO_PRODUCER
-from protocol.schema import json_schema
+from deltawire import protocol
+from deltawire.protocol.events import EVENT_CLASSES
+from deltawire.protocol.messages import FROM_CONSUMER, FROM_PRODUCER, TO_CONSUMER, TO_PRODUCER
+from deltawire.protocol.schema import json_schema
 
 SCHEMA = json_schema()
 SPEC = (Path(protocol.__file__).parent / "SPEC.md").read_text(encoding="utf-8")

@@ -11,16 +11,16 @@ import msgspec
 import pytest
 from msgspec import inspect
 
-import protocol
-from gateway.config import Settings
-from gateway.metrics.catalogue import METRICS
-from gateway.streams.info import Counters, StreamInfo
-from protocol import addresses
-from protocol.codec import JSON, MSGPACK
-from protocol.codes import STAYS_OPEN, CloseCode, ProblemCode, close_code, is_problem_retryable, is_retryable
-from protocol.errors import WireError
-from protocol.events import EVENT_CLASSES, Digest, Event
-from protocol.messages import FROM_CONSUMER, FROM_PRODUCER, TO_CONSUMER, TO_PRODUCER, Message
+from deltawire import protocol
+from deltawire.gateway.config import Settings
+from deltawire.gateway.metrics.catalogue import METRICS
+from deltawire.gateway.streams.info import Counters, StreamInfo
+from deltawire.protocol import addresses
+from deltawire.protocol.codec import JSON, MSGPACK
+from deltawire.protocol.codes import STAYS_OPEN, CloseCode, ProblemCode, close_code, is_problem_retryable, is_retryable
+from deltawire.protocol.errors import WireError
+from deltawire.protocol.events import EVENT_CLASSES, Digest, Event
+from deltawire.protocol.messages import FROM_CONSUMER, FROM_PRODUCER, TO_CONSUMER, TO_PRODUCER, Message
 
 SPEC = (Path(protocol.__file__).parent / "SPEC.md").read_text(encoding="utf-8")
 BLOCKS = [(block[1], block[2]) for block in re.finditer(r"^```([^\n]+)\n(.*?)^```$", SPEC, re.DOTALL | re.MULTILINE)]

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from protocol.providers.sse import EventStreamDecoder, EventTooLargeError, ServerSentEvent
+from deltawire.protocol.providers.sse import EventStreamDecoder, EventTooLargeError, ServerSentEvent
 
 
 def decode(*chunks: bytes) -> list[ServerSentEvent]:

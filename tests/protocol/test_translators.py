@@ -1,4 +1,4 @@
-"""What holds for every translator of `protocol.providers`, whatever the bytes."""
+"""What holds for every translator of `deltawire.protocol.providers`, whatever the bytes."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from protocol.codec import JSON, MSGPACK
-from protocol.events import (
+from deltawire.protocol.codec import JSON, MSGPACK
+from deltawire.protocol.events import (
     ContentEnd,
     ContentStart,
     Data,
@@ -28,7 +28,7 @@ from protocol.events import (
     Usage,
     make_event,
 )
-from protocol.providers import TRANSLATORS, Translator, sse
+from deltawire.protocol.providers import TRANSLATORS, Translator, sse
 
 MAX_MESSAGE = 64 * 1024
 

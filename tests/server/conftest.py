@@ -12,8 +12,8 @@ import pytest
 import structlog
 import uvloop
 
-from gateway.config import Settings
-from gateway.server import Gateway
+from deltawire.gateway.config import Settings
+from deltawire.gateway.server import Gateway
 from tests.server.waiting import DEADLINE
 
 LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {

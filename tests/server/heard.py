@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from protocol.codes import CloseCode, ProblemCode
+from deltawire.protocol.codes import CloseCode, ProblemCode
 
 PROBLEMS: set[str] = set()
 CLOSES: set[int] = set()

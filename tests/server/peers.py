@@ -13,7 +13,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
-from gateway.server import Gateway
+from deltawire.gateway.server import Gateway
 from tests.server.heard import note_close, note_message
 from tests.server.waiting import DEADLINE
 

@@ -8,7 +8,7 @@ import httpx
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
-from gateway.server import Gateway
+from deltawire.gateway.server import Gateway
 from tests.server.waiting import DEADLINE
 
 Series: TypeAlias = dict[tuple[str, frozenset[tuple[str, str]]], float]

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from gateway.hub import LocalStream
-from gateway.server import Gateway
-from gateway.server.consumer import Consumer
-from protocol.events import TextDelta
+from deltawire.gateway.hub import LocalStream
+from deltawire.gateway.server import Gateway
+from deltawire.gateway.server.consumer import Consumer
+from deltawire.protocol.events import TextDelta
 from tests.server.rawpeer import RawPeer, raw_peer
 from tests.server.waiting import eventually, turn
 

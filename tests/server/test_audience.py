@@ -6,9 +6,9 @@ from hashlib import sha256
 
 import pytest
 
-from gateway.server import Gateway
-from gateway.streams.stream import ABANDONED
-from protocol.codes import CloseCode
+from deltawire.gateway.server import Gateway
+from deltawire.gateway.streams.stream import ABANDONED
+from deltawire.protocol.codes import CloseCode
 from tests.server.conftest import StartGateway
 from tests.server.peers import Message, consumer, producer, publish, text_delta, types_of
 from tests.server.rawpeer import RawPeer, raw_peer, text

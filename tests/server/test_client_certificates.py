@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.client import Refused, Subscriber
-from gateway.server import Gateway
+from deltawire.gateway.client import Refused, Subscriber
+from deltawire.gateway.server import Gateway
 from tests.certificates import Certificates, make_certificates
 from tests.server.conftest import StartGateway
 from tests.server.minting import everything, write_secret

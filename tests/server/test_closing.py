@@ -6,11 +6,11 @@ import asyncio
 
 import pytest
 
-from gateway.server import Gateway, sending
-from gateway.server.producer import Producer
-from protocol.addresses import SubscribeRequest
-from protocol.events import TextDelta
-from protocol.messages import Policy
+from deltawire.gateway.server import Gateway, sending
+from deltawire.gateway.server.producer import Producer
+from deltawire.protocol.addresses import SubscribeRequest
+from deltawire.protocol.events import TextDelta
+from deltawire.protocol.messages import Policy
 from tests.server.conftest import StartGateway
 from tests.server.peers import consumer, producer, publish, text_delta, text_of, types_of
 from tests.server.rawpeer import CLOSE, frame, raw_peer, text

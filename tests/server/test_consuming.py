@@ -8,9 +8,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from gateway.server import Gateway
-from protocol.events import ContentStart, Data, MessageStart, MessageStop, TextDelta, Thinking, Usage
-from protocol.messages import Policy
+from deltawire.gateway.server import Gateway
+from deltawire.protocol.events import ContentStart, Data, MessageStart, MessageStop, TextDelta, Thinking, Usage
+from deltawire.protocol.messages import Policy
 from tests.server.conftest import StartGateway
 from tests.server.peers import (
     Message,

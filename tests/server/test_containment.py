@@ -7,18 +7,18 @@ from typing import Any
 
 import pytest
 
-from gateway.hub import Hub
-from gateway.hub.channel import Channel
-from gateway.server import Gateway, sending
-from gateway.server.connection import GatewayConnection
-from gateway.streams.leases import Leases
-from gateway.streams.manager import StreamManager
-from gateway.streams.producers import Producers
-from gateway.streams.stream import Stream
-from gateway.streams.subscription import Subscription
-from gateway.streams.view import View
-from protocol.codec import Codec
-from protocol.events import TextDelta
+from deltawire.gateway.hub import Hub
+from deltawire.gateway.hub.channel import Channel
+from deltawire.gateway.server import Gateway, sending
+from deltawire.gateway.server.connection import GatewayConnection
+from deltawire.gateway.streams.leases import Leases
+from deltawire.gateway.streams.manager import StreamManager
+from deltawire.gateway.streams.producers import Producers
+from deltawire.gateway.streams.stream import Stream
+from deltawire.gateway.streams.subscription import Subscription
+from deltawire.gateway.streams.view import View
+from deltawire.protocol.codec import Codec
+from deltawire.protocol.events import TextDelta
 from tests.server.conftest import StartGateway
 from tests.server.peers import consumer, producer, publish, text_delta, text_of
 from tests.server.rawpeer import RawPeer, raw_peer, text

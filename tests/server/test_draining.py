@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.server.draining import RETRY_AFTER, TICK, batches, retry_after
+from deltawire.gateway.server.draining import RETRY_AFTER, TICK, batches, retry_after
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ed25519
 from websockets.exceptions import InvalidStatus
 
-from gateway.server import Gateway
+from deltawire.gateway.server import Gateway
 from tests.server.conftest import StartGateway
 from tests.server.minting import claims, sign
 from tests.server.peers import consumer
@@ -46,7 +46,7 @@ class Provider:
 @pytest.fixture
 async def provider(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[Provider, str]]:
     """A provider, and where its keys are; there is no rest between two fetches."""
-    monkeypatch.setattr("gateway.access.jwks.RemoteKeys.__init__.__defaults__", (None, 0.0, 600.0))
+    monkeypatch.setattr("deltawire.gateway.access.jwks.RemoteKeys.__init__.__defaults__", (None, 0.0, 600.0))
     it = Provider()
     async with AsyncExitStack() as stack:
         server = await stack.enter_async_context(await asyncio.start_server(it.serve, "127.0.0.1", 0))

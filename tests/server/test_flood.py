@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from gateway.server import Gateway
-from gateway.server.flood import MIN_BURST, SCRAP, FloodGuard
+from deltawire.gateway.server import Gateway
+from deltawire.gateway.server.flood import MIN_BURST, SCRAP, FloodGuard
 from tests.server.conftest import StartGateway
 from tests.server.peers import consumer, producer, publish, text_delta
 from tests.server.rawpeer import PING, PONG, TEXT, RawPeer, frame, raw_peer, text

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from gateway.config import ConfigError
-from gateway.server.door import host_of
-from gateway.server.forwarding import Proxies, limited_address
+from deltawire.gateway.config import ConfigError
+from deltawire.gateway.server.door import host_of
+from deltawire.gateway.server.forwarding import Proxies, limited_address
 
 PROXY = "10.0.0.1"
 

@@ -15,8 +15,8 @@ import uvloop
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.config import Settings
-from gateway.server import Gateway
+from deltawire.gateway.config import Settings
+from deltawire.gateway.server import Gateway
 from scripts.hardening.answers import STATUSES
 from tests.server.minting import everything, token, unsigned, write_secret
 from tests.server.rawpeer import RawPeer

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from gateway.config import Settings
-from gateway.server import Gateway
-from gateway.server.connection import GatewayConnection
+from deltawire.gateway.config import Settings
+from deltawire.gateway.server import Gateway
+from deltawire.gateway.server.connection import GatewayConnection
 from tests.certificates import make_certificates
 from tests.server.tlspeer import make_hello
 from tests.server.waiting import eventually

@@ -13,10 +13,10 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 from websockets.typing import Subprotocol
 
-import protocol
-from gateway.server import Gateway
-from protocol.errors import StreamError
-from protocol.events import TextDelta
+from deltawire import protocol
+from deltawire.gateway.server import Gateway
+from deltawire.protocol.errors import StreamError
+from deltawire.protocol.events import TextDelta
 from tests.server.conftest import StartGateway
 from tests.server.peers import consumer, producer, publish, text_delta
 from tests.server.rawpeer import HANDSHAKE, TEXT, RawPeer, frame

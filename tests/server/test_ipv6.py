@@ -8,11 +8,11 @@ import socket
 import pytest
 from structlog.testing import capture_logs
 
-from gateway.client import Publisher, Subscriber
-from gateway.config import Settings
-from gateway.server import Gateway
-from gateway.server.listening import find_addresses
-from protocol.events import TextDelta
+from deltawire.gateway.client import Publisher, Subscriber
+from deltawire.gateway.config import Settings
+from deltawire.gateway.server import Gateway
+from deltawire.gateway.server.listening import find_addresses
+from deltawire.protocol.events import TextDelta
 
 
 def has_ipv6() -> bool:

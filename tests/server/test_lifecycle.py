@@ -18,11 +18,11 @@ from unittest.mock import Mock
 import httpx
 import pytest
 
-from gateway.config import Settings
-from gateway.hub import Hub
-from gateway.server import Gateway
-from gateway.server.progress import look
-from protocol.events import TextDelta
+from deltawire.gateway.config import Settings
+from deltawire.gateway.hub import Hub
+from deltawire.gateway.server import Gateway
+from deltawire.gateway.server.progress import look
+from deltawire.protocol.events import TextDelta
 from tests.server.conftest import StartGateway
 from tests.server.peers import consumer, producer, publish, ranges_of, text_delta, text_of, types_of
 from tests.server.rawpeer import PING, PONG, RawPeer, frame, raw_peer
@@ -134,7 +134,7 @@ async def test_before_it_drains_a_gateway_can_say_for_a_while_that_it_will(
         slept.append(seconds)
         await over.wait()
 
-    monkeypatch.setattr("gateway.server.gateway.asyncio", Mock(wraps=asyncio, sleep=sleep))
+    monkeypatch.setattr("deltawire.gateway.server.gateway.asyncio", Mock(wraps=asyncio, sleep=sleep))
     async with consumer(gateway) as live, httpx.AsyncClient(timeout=DEADLINE) as http:
         await live.read_until("caught_up")
         draining = asyncio.ensure_future(gateway.drain())

@@ -12,10 +12,10 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from gateway.config import Settings
-from gateway.server import Gateway
-from gateway.server.door import GRACE, TICK
-from gateway.server.limits import Counts, Limits
+from deltawire.gateway.config import Settings
+from deltawire.gateway.server import Gateway
+from deltawire.gateway.server.door import GRACE, TICK
+from deltawire.gateway.server.limits import Counts, Limits
 from tests.server.conftest import StartGateway
 from tests.server.minting import claims, sign, write_secret
 from tests.server.peers import consumer, peer, producer, publish, text_delta, types_of

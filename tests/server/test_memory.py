@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from gateway.client import GatewayUnreachable, Publisher, Subscriber
-from gateway.server.memory import CONNECTION_COST, SHED_OVER, choose, connection_cost
-from protocol.codes import ProblemCode
+from deltawire.gateway.client import GatewayUnreachable, Publisher, Subscriber
+from deltawire.gateway.server.memory import CONNECTION_COST, SHED_OVER, choose, connection_cost
+from deltawire.protocol.codes import ProblemCode
 from tests.certificates import make_certificates
 from tests.server.conftest import StartGateway
 from tests.server.peers import consumer, producer, publish, text_delta

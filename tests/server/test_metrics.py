@@ -8,9 +8,9 @@ import time
 import pytest
 from websockets.exceptions import InvalidStatus
 
-from gateway.metrics.catalogue import METRICS
-from gateway.server import Gateway
-from protocol.events import TextDelta
+from deltawire.gateway.metrics.catalogue import METRICS
+from deltawire.gateway.server import Gateway
+from deltawire.protocol.events import TextDelta
 from tests.server.conftest import StartGateway
 from tests.server.peers import consumer, peer, producer, publish, text_delta
 from tests.server.rawpeer import CLOSE, RawPeer, frame, raw_peer
@@ -146,7 +146,9 @@ async def test_a_loop_that_was_held_up_shows(start_gateway: StartGateway, monkey
     gateway = await start_gateway(send_timeout=0.04)
     scraper = Scraper(gateway)
     await scraper.look()
-    monkeypatch.setattr("gateway.hub.deadlines.monotonic", lambda: time.monotonic() + 0.3)  # in which nothing ran
+    monkeypatch.setattr(
+        "deltawire.gateway.hub.deadlines.monotonic", lambda: time.monotonic() + 0.3
+    )  # in which nothing ran
     await eventually(lambda: gateway.hub.tally.loop_lag.sum >= 0.2)
     assert await scraper.moved("deltawire_loop_lag_seconds_sum") >= 0.2
     low = await scraper.moved("deltawire_loop_lag_seconds_bucket", le="0.1")

@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from protocol.messages import Policy
+from deltawire.protocol.messages import Policy
 from tests.server.conftest import StartGateway
 from tests.server.peers import Peer, consumer, producer, publish, ranges_of, text_delta, text_of
 from tests.server.stalling import stalled

@@ -14,10 +14,10 @@ from typing import NamedTuple
 import httpx
 import pytest
 
-from gateway.client import Publisher, Refused, Subscriber
-from gateway.config import Settings
-from gateway.server import Gateway
-from protocol.events import Event, TextDelta
+from deltawire.gateway.client import Publisher, Refused, Subscriber
+from deltawire.gateway.config import Settings
+from deltawire.gateway.server import Gateway
+from deltawire.protocol.events import Event, TextDelta
 from tests.client.fakes import AT_ONCE
 from tests.server.waiting import eventually
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.config import ConfigError, Settings
-from gateway.server import Gateway
+from deltawire.gateway.config import ConfigError, Settings
+from deltawire.gateway.server import Gateway
 from tests.server.conftest import StartGateway
 from tests.server.rawpeer import RawPeer
 

@@ -12,9 +12,9 @@ import httpx
 import pytest
 from websockets.exceptions import InvalidStatus
 
-from gateway.server import Gateway
-from gateway.streams.stream import Stream
-from protocol.messages import Policy
+from deltawire.gateway.server import Gateway
+from deltawire.gateway.streams.stream import Stream
+from deltawire.protocol.messages import Policy
 from tests.server.conftest import StartGateway
 from tests.server.minting import bearer, everything, token, write_secret
 from tests.server.peers import consumer, producer, publish, text_delta

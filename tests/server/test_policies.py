@@ -7,10 +7,10 @@ from itertools import pairwise
 
 import pytest
 
-from gateway.streams.view import READ_EVENTS
-from protocol.addresses import SubscribeRequest
-from protocol.events import MessageStop, TextDelta, Usage
-from protocol.messages import Policy
+from deltawire.gateway.streams.view import READ_EVENTS
+from deltawire.protocol.addresses import SubscribeRequest
+from deltawire.protocol.events import MessageStop, TextDelta, Usage
+from deltawire.protocol.messages import Policy
 from tests.server.conftest import StartGateway
 from tests.server.peers import Message, consumer, producer, publish, ranges_of, text_delta, text_of, types_of
 from tests.server.rawpeer import raw_peer, text

@@ -11,14 +11,14 @@ import pytest
 from msgspec import Raw
 from websockets.exceptions import InvalidStatus
 
-from gateway.server import Gateway
-from gateway.server.producer import TURN
-from gateway.server.turnstile import Turnstile
-from gateway.streams.acking import FIRST_READS
-from gateway.streams.view import View
-from protocol.addresses import SubscribeRequest
-from protocol.codec import Codec
-from protocol.messages import Policy
+from deltawire.gateway.server import Gateway
+from deltawire.gateway.server.producer import TURN
+from deltawire.gateway.server.turnstile import Turnstile
+from deltawire.gateway.streams.acking import FIRST_READS
+from deltawire.gateway.streams.view import View
+from deltawire.protocol.addresses import SubscribeRequest
+from deltawire.protocol.codec import Codec
+from deltawire.protocol.messages import Policy
 from tests.server.conftest import StartGateway
 from tests.server.peers import (
     Message,

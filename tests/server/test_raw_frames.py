@@ -13,9 +13,9 @@ import structlog
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.config import Settings
-from gateway.server import Gateway
-from protocol.events import TextDelta
+from deltawire.gateway.config import Settings
+from deltawire.gateway.server import Gateway
+from deltawire.protocol.events import TextDelta
 from tests.server.conftest import StartGateway
 from tests.server.peers import consumer, text_delta
 from tests.server.rawpeer import BINARY, CLOSE, HANDSHAKE, KEY, PING, PONG, TEXT, RawPeer, frame, raw_peer, text

@@ -10,10 +10,10 @@ from itertools import pairwise
 
 import pytest
 
-from gateway.client import Publisher
-from gateway.client.backoff import Backoff
-from gateway.server import Gateway, turnstile
-from protocol.events import TextDelta
+from deltawire.gateway.client import Publisher
+from deltawire.gateway.client.backoff import Backoff
+from deltawire.gateway.server import Gateway, turnstile
+from deltawire.protocol.events import TextDelta
 from tests.server.peers import consumer, producer, publish, ranges_of, text_delta, text_of
 from tests.server.rawpeer import RawPeer
 from tests.server.stalling import stalled

@@ -11,11 +11,11 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 import httpx
 import pytest
 
-from gateway.server import Gateway
-from gateway.server.connection import GatewayConnection
-from gateway.server.http import PAGE_BYTES, PIECE
-from gateway.server.replying import REPLY_COST, Reply
-from protocol.events import TextDelta
+from deltawire.gateway.server import Gateway
+from deltawire.gateway.server.connection import GatewayConnection
+from deltawire.gateway.server.http import PAGE_BYTES, PIECE
+from deltawire.gateway.server.replying import REPLY_COST, Reply
+from deltawire.protocol.events import TextDelta
 from tests.server.conftest import StartGateway
 from tests.server.peers import consumer
 from tests.server.rawpeer import RawPeer

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.server import Gateway
-from protocol.events import TextDelta
+from deltawire.gateway.server import Gateway
+from deltawire.protocol.events import TextDelta
 from tests.server.conftest import StartGateway
 from tests.server.minting import everything, write_secret
 from tests.server.peers import consumer

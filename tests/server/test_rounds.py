@@ -6,8 +6,8 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from gateway.server import Gateway, rounds
-from gateway.server.connection import GatewayConnection
+from deltawire.gateway.server import Gateway, rounds
+from deltawire.gateway.server.connection import GatewayConnection
 from tests.server.peers import consumer
 from tests.server.waiting import eventually, turn
 

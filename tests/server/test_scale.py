@@ -21,8 +21,8 @@ KIB_A_CONSUMER = 60
 
 SERVE = """
 import asyncio, uvloop
-from gateway.config import Settings
-from gateway.server import Gateway
+from deltawire.gateway.config import Settings
+from deltawire.gateway.server import Gateway
 async def main():
     async with Gateway(Settings(port=0, drain_timeout=0, log_level="error")) as gateway:
         print(gateway.port, flush=True)

@@ -18,9 +18,9 @@ import uvloop
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.config import Settings
-from gateway.server import Gateway
-from protocol.events import TextDelta
+from deltawire.gateway.config import Settings
+from deltawire.gateway.server import Gateway
+from deltawire.protocol.events import TextDelta
 from tests.server.minting import token, write_secret
 from tests.server.rawpeer import HANDSHAKE, RawPeer
 

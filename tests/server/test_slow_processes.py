@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from gateway.server import Gateway, sending
-from protocol.messages import Policy
+from deltawire.gateway.server import Gateway, sending
+from deltawire.protocol.messages import Policy
 from tests.server.conftest import StartGateway
 from tests.server.peers import Message, producer, publish, text_delta
 from tests.server.rawpeer import HANDSHAKE

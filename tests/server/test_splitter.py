@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from websockets.frames import Frame
 from websockets.server import ServerProtocol
 
-from gateway.server.splitter import OTHER, FrameSplitter
-from protocol import framing
+from deltawire.gateway.server.splitter import OTHER, FrameSplitter
+from deltawire.protocol import framing
 from tests.server.rawpeer import BINARY, KEY, PING, PONG, TEXT, frame
 
 LIMIT = 70_000

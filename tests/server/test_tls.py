@@ -18,12 +18,12 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from gateway.client import ClientError, ProtocolFault, Publisher, Subscriber
-from gateway.config import ConfigError, Settings, make_settings
-from gateway.hub import LocalStream
-from gateway.server import Gateway
-from gateway.server.tls import ServerTls, make_context
-from protocol.events import Event, TextDelta
+from deltawire.gateway.client import ClientError, ProtocolFault, Publisher, Subscriber
+from deltawire.gateway.config import ConfigError, Settings, make_settings
+from deltawire.gateway.hub import LocalStream
+from deltawire.gateway.server import Gateway
+from deltawire.gateway.server.tls import ServerTls, make_context
+from deltawire.protocol.events import Event, TextDelta
 from tests.certificates import Certificates, make_certificates
 from tests.server.conftest import StartGateway
 from tests.server.stalling import consumers_of, say

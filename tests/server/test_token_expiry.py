@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from gateway.config import Settings
-from gateway.server import Gateway
+from deltawire.gateway.config import Settings
+from deltawire.gateway.server import Gateway
 from tests.server import minting
 from tests.server.conftest import StartGateway
 from tests.server.minting import everything, sign, token, write_secret

@@ -15,8 +15,8 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
-from gateway.config import ConfigError, Settings
-from gateway.server import Gateway
+from deltawire.gateway.config import ConfigError, Settings
+from deltawire.gateway.server import Gateway
 from tests.server.conftest import StartGateway
 from tests.server.minting import SECRET, base64url, bearer, by_hand, claims, everything, sign, unsigned, write_secret
 from tests.server.rawpeer import RawPeer

@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import Callable
 from functools import partial
 
-from gateway.config import Settings
-from gateway.server import Gateway
-from gateway.server.turnstile import SLICE, Turnstile
+from deltawire.gateway.config import Settings
+from deltawire.gateway.server import Gateway
+from deltawire.gateway.server.turnstile import SLICE, Turnstile
 from tests.server.waiting import eventually
 
 CROWD = 100

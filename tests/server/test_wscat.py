@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.server import Gateway
-from protocol.events import TextDelta
+from deltawire.gateway.server import Gateway
+from deltawire.protocol.events import TextDelta
 from tests.server.peers import producer
 from tests.server.waiting import eventually
 

@@ -8,17 +8,17 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from gateway.streams import coalesce, log, subscription, view
-from gateway.streams.coalesce import kind_cost
-from gateway.streams.log import EVENT_OVERHEAD, Retention
-from gateway.streams.manager import STREAM_OVERHEAD, StreamManager
-from gateway.streams.settings import StreamSettings
-from gateway.streams.stream import Stream
-from protocol.addresses import SubscribeRequest
-from protocol.codec import JSON, MSGPACK, Codec
-from protocol.codes import ProblemCode
-from protocol.errors import StreamError, WireError, is_closed
-from protocol.events import (
+from deltawire.gateway.streams import coalesce, log, subscription, view
+from deltawire.gateway.streams.coalesce import kind_cost
+from deltawire.gateway.streams.log import EVENT_OVERHEAD, Retention
+from deltawire.gateway.streams.manager import STREAM_OVERHEAD, StreamManager
+from deltawire.gateway.streams.settings import StreamSettings
+from deltawire.gateway.streams.stream import Stream
+from deltawire.protocol.addresses import SubscribeRequest
+from deltawire.protocol.codec import JSON, MSGPACK, Codec
+from deltawire.protocol.codes import ProblemCode
+from deltawire.protocol.errors import StreamError, WireError, is_closed
+from deltawire.protocol.events import (
     ContentEnd,
     ContentStart,
     Data,
@@ -32,8 +32,8 @@ from protocol.events import (
     ToolDelta,
     Usage,
 )
-from protocol.messages import Policy
-from protocol.position import Position
+from deltawire.protocol.messages import Policy
+from deltawire.protocol.position import Position
 from tests.streams.naive import UNSET_OR, NaiveReader, NaiveStream
 from tests.streams.reading import STAMP
 

@@ -10,17 +10,17 @@ from itertools import pairwise
 
 from msgspec import UNSET, UnsetType, structs
 
-from gateway.streams import coalesce
-from gateway.streams.coalesce import Kind, kind_of
-from gateway.streams.leases import MAX_OPEN
-from gateway.streams.producers import Pen
-from gateway.streams.stream import Stream
-from gateway.streams.subscription import Subscription
-from gateway.streams.view import CHUNK
-from protocol.addresses import SubscribeRequest
-from protocol.codec import Codec
-from protocol.events import Data, Digest, Event, EventType, MessageStart, MessageStop, TextDelta
-from protocol.messages import CaughtUp, Gap, Policy, StreamEnd, Subscribed
+from deltawire.gateway.streams import coalesce
+from deltawire.gateway.streams.coalesce import Kind, kind_of
+from deltawire.gateway.streams.leases import MAX_OPEN
+from deltawire.gateway.streams.producers import Pen
+from deltawire.gateway.streams.stream import Stream
+from deltawire.gateway.streams.subscription import Subscription
+from deltawire.gateway.streams.view import CHUNK
+from deltawire.protocol.addresses import SubscribeRequest
+from deltawire.protocol.codec import Codec
+from deltawire.protocol.events import Data, Digest, Event, EventType, MessageStart, MessageStop, TextDelta
+from deltawire.protocol.messages import CaughtUp, Gap, Policy, StreamEnd, Subscribed
 from tests.streams.reading import STAMP, Frame, delta_text, read_frames
 
 BlockId = tuple[EventType, int | UnsetType, int | UnsetType]

@@ -6,14 +6,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
-from gateway.streams.log import Ledger
-from gateway.streams.settings import StreamSettings
-from gateway.streams.stream import Stream
-from gateway.streams.subscription import Subscription
-from protocol.addresses import SubscribeRequest, parse_subscribe
-from protocol.codec import JSON, Codec
-from protocol.events import Data, Event, TextDelta, Thinking, ToolDelta
-from protocol.messages import Gap, Message
+from deltawire.gateway.streams.log import Ledger
+from deltawire.gateway.streams.settings import StreamSettings
+from deltawire.gateway.streams.stream import Stream
+from deltawire.gateway.streams.subscription import Subscription
+from deltawire.protocol.addresses import SubscribeRequest, parse_subscribe
+from deltawire.protocol.codec import JSON, Codec
+from deltawire.protocol.events import Data, Event, TextDelta, Thinking, ToolDelta
+from deltawire.protocol.messages import Gap, Message
 
 STAMP = "2026-11-22T11:00:00.123456Z"
 

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import UNSET
 
-from gateway.streams.coalesce import MAX_FOLDED_TEXT, Run, fold, kind_of, runs_of
-from protocol.codec import JSON, encode_event
-from protocol.events import (
+from deltawire.gateway.streams.coalesce import MAX_FOLDED_TEXT, Run, fold, kind_of, runs_of
+from deltawire.protocol.codec import JSON, encode_event
+from deltawire.protocol.events import (
     ContentEnd,
     ContentStart,
     Data,

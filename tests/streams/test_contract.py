@@ -13,13 +13,13 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import invariant, precondition, rule
 
-from gateway.streams.producers import Pen, Verdict
-from gateway.streams.stream import ABANDONED, LOST
-from protocol.codec import JSON
-from protocol.codes import ProblemCode
-from protocol.errors import StreamError, WireError, is_closed
-from protocol.events import Data, Error, Event, MessageStart, MessageStop
-from protocol.framing import payloads
+from deltawire.gateway.streams.producers import Pen, Verdict
+from deltawire.gateway.streams.stream import ABANDONED, LOST
+from deltawire.protocol.codec import JSON
+from deltawire.protocol.codes import ProblemCode
+from deltawire.protocol.errors import StreamError, WireError, is_closed
+from deltawire.protocol.events import Data, Error, Event, MessageStart, MessageStop
+from deltawire.protocol.framing import payloads
 from tests.streams.machine import CoreMachine, events, picks
 from tests.streams.naive import NaiveStream
 from tests.streams.reading import STAMP

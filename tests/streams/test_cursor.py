@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.streams.cursor import LogState, Plan, plan_subscription
-from protocol.codes import ProblemCode
-from protocol.errors import WireError
-from protocol.messages import Gap, GapReason
+from deltawire.gateway.streams.cursor import LogState, Plan, plan_subscription
+from deltawire.protocol.codes import ProblemCode
+from deltawire.protocol.errors import WireError
+from deltawire.protocol.messages import Gap, GapReason
 from tests.streams.reading import ask
 
 

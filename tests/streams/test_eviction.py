@@ -6,10 +6,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from gateway.streams.eviction import SLACK, IdleStreams
-from gateway.streams.log import Ledger
-from gateway.streams.settings import StreamSettings
-from gateway.streams.stream import Stream
+from deltawire.gateway.streams.eviction import SLACK, IdleStreams
+from deltawire.gateway.streams.log import Ledger
+from deltawire.gateway.streams.settings import StreamSettings
+from deltawire.gateway.streams.stream import Stream
 from tests.streams.reading import ask, numbered, publish
 
 picks = st.integers(0, 99)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.streams.settings import StreamSettings
-from protocol.addresses import SubscribeRequest
-from protocol.codec import JSON
-from protocol.events import (
+from deltawire.gateway.streams.settings import StreamSettings
+from deltawire.protocol.addresses import SubscribeRequest
+from deltawire.protocol.codec import JSON
+from deltawire.protocol.events import (
     Data,
     EventType,
 )
-from protocol.messages import Policy
+from deltawire.protocol.messages import Policy
 from tests.streams.machine import CoreMachine, blocks, events, is_full, types
 from tests.streams.naive import NaiveReader, NaiveStream
 from tests.streams.reading import make_stream

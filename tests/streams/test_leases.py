@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.streams.leases import MAX_OPEN, MAX_OPEN_BYTES, Leases
-from gateway.streams.producers import Pen
-from protocol.events import Data, Error, MessageStart, MessageStop, TextDelta, Usage
+from deltawire.gateway.streams.leases import MAX_OPEN, MAX_OPEN_BYTES, Leases
+from deltawire.gateway.streams.producers import Pen
+from deltawire.protocol.events import Data, Error, MessageStart, MessageStop, TextDelta, Usage
 
 P, Q = Pen("p", 0), Pen("q", 0)
 P_AGAIN = Pen("p", 0)

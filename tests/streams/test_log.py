@@ -9,12 +9,12 @@ from sys import getsizeof
 
 import pytest
 
-from gateway.streams import coalesce
-from gateway.streams.coalesce import MAX_FOLDED_TEXT, kind_of
-from gateway.streams.log import AGE_MARKS, BLOCK, EVENT_OVERHEAD, FOLD_SHARE, Ledger, Log, Retention
-from protocol.codec import encode_event
-from protocol.events import ContentEnd, ContentStart, Data, TextDelta, Usage
-from protocol.framing import TEXT, frame
+from deltawire.gateway.streams import coalesce
+from deltawire.gateway.streams.coalesce import MAX_FOLDED_TEXT, kind_of
+from deltawire.gateway.streams.log import AGE_MARKS, BLOCK, EVENT_OVERHEAD, FOLD_SHARE, Ledger, Log, Retention
+from deltawire.protocol.codec import encode_event
+from deltawire.protocol.events import ContentEnd, ContentStart, Data, TextDelta, Usage
+from deltawire.protocol.framing import TEXT, frame
 from tests.streams.reading import STAMP
 
 

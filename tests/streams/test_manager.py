@@ -8,15 +8,15 @@ from itertools import count
 
 import pytest
 
-from gateway.streams.leases import OPEN_COST
-from gateway.streams.log import Ledger, Log, Retention
-from gateway.streams.manager import STREAM_OVERHEAD, StreamManager
-from gateway.streams.producers import REMEMBERED_COST
-from gateway.streams.settings import StreamSettings
-from gateway.streams.stream import Stream
-from protocol.errors import StreamError, is_closed, is_full, is_invalid, is_not_found
-from protocol.events import MessageStart, MessageStop
-from protocol.messages import Gap, Policy, StreamEnd
+from deltawire.gateway.streams.leases import OPEN_COST
+from deltawire.gateway.streams.log import Ledger, Log, Retention
+from deltawire.gateway.streams.manager import STREAM_OVERHEAD, StreamManager
+from deltawire.gateway.streams.producers import REMEMBERED_COST
+from deltawire.gateway.streams.settings import StreamSettings
+from deltawire.gateway.streams.stream import Stream
+from deltawire.protocol.errors import StreamError, is_closed, is_full, is_invalid, is_not_found
+from deltawire.protocol.events import MessageStart, MessageStop
+from deltawire.protocol.messages import Gap, Policy, StreamEnd
 from tests.streams.reading import STAMP, ask, drain, live, numbered, only, publish, texts
 
 

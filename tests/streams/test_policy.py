@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.streams.policy import SEND, Action, Decision, Lag, decide
-from protocol.messages import Policy
+from deltawire.gateway.streams.policy import SEND, Action, Decision, Lag, decide
+from deltawire.protocol.messages import Policy
 
 FITS = 10**9
 

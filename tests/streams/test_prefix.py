@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.streams.log import Ledger, Retention
-from gateway.streams.prefix import Prefix
-from gateway.streams.settings import StreamSettings
-from gateway.streams.stream import Stream
-from protocol.codec import JSON, MSGPACK, Codec
-from protocol.events import Event, MessageStart, MessageStop, TextDelta, Usage
-from protocol.messages import Gap, Message, Policy
+from deltawire.gateway.streams.log import Ledger, Retention
+from deltawire.gateway.streams.prefix import Prefix
+from deltawire.gateway.streams.settings import StreamSettings
+from deltawire.gateway.streams.stream import Stream
+from deltawire.protocol.codec import JSON, MSGPACK, Codec
+from deltawire.protocol.events import Event, MessageStart, MessageStop, TextDelta, Usage
+from deltawire.protocol.messages import Gap, Message, Policy
 from tests.streams.reading import ask, drain, live, only, publish, spans
 
 

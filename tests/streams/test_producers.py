@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.streams.producers import MAX_REMEMBERED, Producers, Verdict
-from protocol.codes import ProblemCode
-from protocol.errors import WireError
+from deltawire.gateway.streams.producers import MAX_REMEMBERED, Producers, Verdict
+from deltawire.protocol.codes import ProblemCode
+from deltawire.protocol.errors import WireError
 
 
 def test_invariant_3_a_number_is_new_once_then_a_repeat_and_a_hole_is_told() -> None:

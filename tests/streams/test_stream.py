@@ -8,18 +8,18 @@ from pathlib import Path
 import pytest
 from msgspec import UNSET, UnsetType
 
-import protocol
-from gateway.config import Settings
-from gateway.streams.coalesce import RARE_KIND_COST
-from gateway.streams.log import Retention
-from gateway.streams.settings import StreamSettings
-from gateway.streams.stream import ABANDONED, LOST, Stream
-from protocol.codec import JSON, MSGPACK
-from protocol.codes import ProblemCode
-from protocol.digest import CHOICE_COST
-from protocol.errors import StreamError, WireError, is_closed
-from protocol.events import MAX_SEQ, Data, Digest, Event, MessageStart, MessageStop, TextDelta
-from protocol.messages import Policy
+from deltawire import protocol
+from deltawire.gateway.config import Settings
+from deltawire.gateway.streams.coalesce import RARE_KIND_COST
+from deltawire.gateway.streams.log import Retention
+from deltawire.gateway.streams.settings import StreamSettings
+from deltawire.gateway.streams.stream import ABANDONED, LOST, Stream
+from deltawire.protocol.codec import JSON, MSGPACK
+from deltawire.protocol.codes import ProblemCode
+from deltawire.protocol.digest import CHOICE_COST
+from deltawire.protocol.errors import StreamError, WireError, is_closed
+from deltawire.protocol.events import MAX_SEQ, Data, Digest, Event, MessageStart, MessageStop, TextDelta
+from deltawire.protocol.messages import Policy
 from tests.streams.reading import STAMP, ask, drain, live, make_stream, numbered, publish, read_frames, texts
 
 

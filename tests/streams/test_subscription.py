@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.streams.log import Retention
-from gateway.streams.settings import StreamSettings
-from gateway.streams.stream import Stream
-from gateway.streams.subscription import Subscription
-from protocol.codec import JSON, MSGPACK, Codec
-from protocol.events import ContentEnd, Data, Error, Event, Extension, TextDelta, Usage
-from protocol.messages import CaughtUp, Gap, Policy, StreamEnd, Subscribed
+from deltawire.gateway.streams.log import Retention
+from deltawire.gateway.streams.settings import StreamSettings
+from deltawire.gateway.streams.stream import Stream
+from deltawire.gateway.streams.subscription import Subscription
+from deltawire.protocol.codec import JSON, MSGPACK, Codec
+from deltawire.protocol.events import ContentEnd, Data, Error, Event, Extension, TextDelta, Usage
+from deltawire.protocol.messages import CaughtUp, Gap, Policy, StreamEnd, Subscribed
 from tests.streams.reading import (
     ask,
     delta_text,

@@ -8,13 +8,22 @@ from unittest.mock import Mock
 import msgspec
 import pytest
 
-from gateway.streams import coalesce
-from gateway.streams.log import BLOCK, Retention
-from gateway.streams.settings import StreamSettings
-from gateway.streams.stream import Stream
-from gateway.streams.view import CHUNK, READ_EVENTS, Batch, View
-from protocol.codec import JSON, MSGPACK, Codec
-from protocol.events import ContentEnd, ContentStart, Data, EventType, MessageStart, TextDelta, Thinking, Usage
+from deltawire.gateway.streams import coalesce
+from deltawire.gateway.streams.log import BLOCK, Retention
+from deltawire.gateway.streams.settings import StreamSettings
+from deltawire.gateway.streams.stream import Stream
+from deltawire.gateway.streams.view import CHUNK, READ_EVENTS, Batch, View
+from deltawire.protocol.codec import JSON, MSGPACK, Codec
+from deltawire.protocol.events import (
+    ContentEnd,
+    ContentStart,
+    Data,
+    EventType,
+    MessageStart,
+    TextDelta,
+    Thinking,
+    Usage,
+)
 from tests.streams.reading import make_stream, numbered, publish, read_frames, spans, split_frames, texts
 
 DELTAS_ONLY = frozenset({EventType.TEXT_DELTA})
