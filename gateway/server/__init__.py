@@ -19,6 +19,7 @@
 - `crowd` — who is one too many by what they ask
 - `limits` — how many connections there are, of whom; `forwarding` — whose they are, behind a proxy too
 - `rounds` — deadlines of connections, and what they hold
+- `allocator` — free memory is returned to the system
 - `flood` — how much one peer may send; `rate` — token buckets; `memory` — what connections cost, and which go
 - `http` — streams, pages of events, schema, metrics, health
 - `exposition` — what `/metrics` says

@@ -12,6 +12,7 @@ from typing import Final
 
 from deltawire.gateway.config import Settings
 from deltawire.gateway.hub import Hub
+from deltawire.gateway.server.allocator import return_free_memory
 from deltawire.gateway.server.connection import GatewayConnection
 from deltawire.gateway.server.door import Door
 from deltawire.gateway.server.guard import Guard, end_expired, has_expired
@@ -41,6 +42,7 @@ class Rounds:
         self._door = door
         self._connections = connections
         self._left: list[GatewayConnection] = []  # of this round
+        self._kept: int | None = None  # bytes counted when free memory was returned; None while there are connections
 
     def sweep(self, now: float) -> None:
         """Begin a round, unless one is under way."""
@@ -58,6 +60,7 @@ class Rounds:
             asyncio.get_running_loop().call_soon(self._go_on, now)
         else:
             self._shed(now)
+            self._return_free_memory()
 
     def _look_at(self, connection: GatewayConnection, now: float) -> None:
         """Keep a quiet connection alive, give up on a dead one and, where that is asked for, on an unused one."""
@@ -73,6 +76,14 @@ class Rounds:
                 connection.end_if_idle(now, settings.idle_timeout)
         except Exception:  # noqa: BLE001 - one peer's fault is not another's
             connection.fail()
+
+    def _return_free_memory(self) -> None:
+        """Give the system back what a crowd has left free, when all have gone and nobody waits for it."""
+        if self._connections:
+            self._kept = None
+        elif self._kept is None or self._hub.manager.bytes < self._kept:
+            self._kept = self._hub.manager.bytes
+            return_free_memory()
 
     def _shed(self, now: float) -> None:
         """Keep what connections hold within the memory limit: end those that hold most, before the kernel ends all."""

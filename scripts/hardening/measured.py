@@ -100,17 +100,21 @@ class Measured:
 
 
 @asynccontextmanager
-async def measuring(children: Children, *, is_timed: bool, **settings: float) -> AsyncIterator[Measured]:
+async def measuring(
+    children: Children, *, is_timed: bool, allocator: str = "pymalloc", **settings: float
+) -> AsyncIterator[Measured]:
     """A gateway on a free port; it drains on leaving.
 
     Args:
         children: where its process is started.
         is_timed: whether its turns are.
+        allocator: Python's: `pymalloc`, or `malloc` for that of the C library.
         settings: by their names.
     """
     arguments = msgspec.json.encode({"port": 0, "drain_timeout": 1.0, "log_level": "error", **settings}).decode()
     timed = ["timed"] if is_timed else []
-    process = await children.start("-m", "scripts.hardening.measured", arguments, *timed, stdin=PIPE, stdout=PIPE)
+    command = ("-m", "scripts.hardening.measured", arguments, *timed)
+    process = await children.start(*command, variables={"PYTHONMALLOC": allocator}, stdin=PIPE, stdout=PIPE)
     yield Measured(process, (await read_line(process)).decode().strip())
     await end_input(process)
 

@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -37,10 +37,14 @@ class Children:
                 process.kill()
         await asyncio.gather(*(process.wait() for process in self._processes))
 
-    async def start(self, *arguments: str, **options: Any) -> Process:
-        """Start a Python process of this project; options as for `asyncio.create_subprocess_exec`."""
+    async def start(self, *arguments: str, variables: Mapping[str, str] | None = None, **options: Any) -> Process:
+        """Start a Python process of this project, with some variables of the environment.
+
+        Options are as for `asyncio.create_subprocess_exec`.
+        """
+        environment = {**_environment(), **(variables or {})}
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, *arguments), cwd=_ROOT, env=_environment(), preexec_fn=_die_with_parent, **options
+            *(sys.executable, *arguments), cwd=_ROOT, env=environment, preexec_fn=_die_with_parent, **options
         )
         self._processes = [it for it in self._processes if it.returncode is None] + [process]
         return process

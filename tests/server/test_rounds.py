@@ -49,6 +49,30 @@ async def test_a_round_is_made_in_slices_and_looks_at_every_connection_once(
         assert manager.elsewhere == sum(it.held_bytes for it in gateway._connections)
 
 
+async def test_free_memory_is_returned_when_all_have_gone_and_again_when_less_is_kept(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    returned: list[int] = []
+    manager = gateway.hub.manager
+    monkeypatch.setattr(rounds, "return_free_memory", lambda: returned.append(manager.bytes))
+    gateway.hub.stop_sweeping(gateway._rounds)
+    gateway.hub.create("kept")
+    kept = manager.bytes
+    async with consumer(gateway):
+        gateway._rounds.sweep(gateway.hub.now())
+        assert not returned, "somebody is there"
+    await eventually(lambda: not gateway._connections and not manager.elsewhere, "that it has gone")
+    for _ in range(2):
+        gateway._rounds.sweep(gateway.hub.now())
+    assert len(returned) == 1, "once"
+    assert returned[0] >= kept
+    manager.close("kept", gateway.hub.now())
+    manager.expire(gateway.hub.now() + gateway.settings.closed_retention + 1)
+    gateway._rounds.sweep(gateway.hub.now())
+    assert manager.bytes < returned[0]
+    assert len(returned) == 2
+
+
 async def test_nothing_is_counted_for_who_has_gone_however_late_its_request_is_judged(gateway: Gateway) -> None:
     async with consumer(gateway):
         (connection,) = gateway._connections
