@@ -8,7 +8,7 @@ Imports point down only: `cli → server, client → hub → engines → streams
 - `server` — WebSocket and HTTP endpoints
 - `client` — Publisher and Subscriber for Python programs
 - `cli` — the `deltawire` command
-- `config` — settings; `files` — reading what they name; `telemetry` — logs
+- `config` — settings; `files` — reading what they name; `logs` — structured logs
 """
 
 if __name__ != "deltawire.gateway":

@@ -16,8 +16,8 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+from deltawire.gateway.logs import get_logger
 from deltawire.gateway.streams.stream import Stream
-from deltawire.gateway.telemetry import get_logger
 from deltawire.protocol.codec import JSON
 from deltawire.protocol.events import Digest, Event, EventType, MessageStart, MessageStop, Usage
 from deltawire.protocol.framing import payload_start

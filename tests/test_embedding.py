@@ -11,7 +11,7 @@ from subprocess import PIPE
 
 import pytest
 
-from deltawire.gateway.server.listening import ACCEPTED_AT_ONCE
+from deltawire.gateway.server.accepting.listening import ACCEPTED_AT_ONCE
 from tests.cli.processes import ROOT
 
 PROGRAM = """

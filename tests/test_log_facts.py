@@ -1,4 +1,4 @@
-"""Every fact that is logged has a name of one form, and stands in the table of `deltawire.gateway.telemetry`."""
+"""Every fact that is logged has a name of one form, and stands in the table of `deltawire.gateway.logs`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from deltawire.gateway import telemetry
+from deltawire.gateway import logs
 
 ROOT = Path(__file__).parent.parent
 METHODS = {"debug", "info", "warning", "error", "exception", "critical"}
@@ -32,7 +32,7 @@ def facts(source: str) -> Iterator[tuple[str | None, str]]:
 
 
 LOGGED = [fact for path in sorted((ROOT / "gateway").rglob("*.py")) for fact in facts(path.read_text(encoding="utf-8"))]
-TABLE = re.findall(r"^\| `([a-z_.]+)` \| (\w+) \|", telemetry.__doc__ or "", re.MULTILINE)
+TABLE = re.findall(r"^\| `([a-z_.]+)` \| (\w+) \|", logs.__doc__ or "", re.MULTILINE)
 
 
 def is_fact(name: str | None) -> bool:

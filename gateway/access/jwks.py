@@ -16,7 +16,7 @@ import httpx
 
 from deltawire.gateway.access.keys import BadKey, KeySet, parse_jwks
 from deltawire.gateway.config import ConfigError
-from deltawire.gateway.telemetry import get_logger
+from deltawire.gateway.logs import get_logger
 
 FETCH_TIMEOUT: Final = 5.0
 """Seconds for a whole fetch: half of a handshake's, as a peer may be waiting for it."""

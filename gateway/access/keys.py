@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from msgspec import Raw, Struct
 
-from deltawire.gateway.access.disguise import what_it_seems
+from deltawire.gateway.access.key_material import what_it_seems
 from deltawire.protocol.errors import DeltawireError
 
 MIN_SECRET: Final = 32

@@ -15,7 +15,7 @@ from deltawire.gateway.cli.ending import StartFailure, say
 from deltawire.gateway.cli.options import SettingsCommand, examples, settings_options
 from deltawire.gateway.config import ConfigError, Settings, grouped_settings, make_settings
 from deltawire.gateway.server import Gateway
-from deltawire.gateway.server.listening import find_addresses
+from deltawire.gateway.server.accepting.listening import find_addresses
 
 ORIGINS: Final = {
     ParameterSource.COMMANDLINE: "flag",

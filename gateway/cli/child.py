@@ -12,7 +12,7 @@ from asyncio.subprocess import Process
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 
-from deltawire.gateway.cli.beside import beside
+from deltawire.gateway.cli.alongside import beside
 from deltawire.gateway.cli.ending import Failure
 from deltawire.gateway.cli.stdio import Input
 

@@ -11,7 +11,7 @@ from contextlib import AbstractAsyncContextManager, contextmanager
 
 from msgspec import UNSET
 
-from deltawire.gateway.cli.beside import beside
+from deltawire.gateway.cli.alongside import beside
 from deltawire.gateway.cli.child import Child, run_child
 from deltawire.gateway.cli.ending import Status, say
 from deltawire.gateway.cli.pace import Pace

@@ -21,10 +21,10 @@ from deltawire.gateway.cli.ending import StartFailure
 from deltawire.gateway.cli.options import SettingsCommand, examples, settings_options
 from deltawire.gateway.cli.systemd import Notifier, take_sockets
 from deltawire.gateway.config import ConfigError, Settings, make_settings
+from deltawire.gateway.logs import configure_logs, get_logger
 from deltawire.gateway.server import Gateway
-from deltawire.gateway.server.descriptors import connections_possible, raise_limit
+from deltawire.gateway.server.accepting.descriptors import connections_possible, raise_limit
 from deltawire.gateway.streams.stream import MessageWatcher
-from deltawire.gateway.telemetry import configure_logs, get_logger
 from deltawire.protocol.addresses import PREFIX
 
 new_event_loop: Callable[[], asyncio.AbstractEventLoop]

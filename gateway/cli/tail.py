@@ -11,7 +11,7 @@ from ssl import SSLContext
 
 import click
 
-from deltawire.gateway.cli.beside import beside
+from deltawire.gateway.cli.alongside import beside
 from deltawire.gateway.cli.credentials import GivenToken, token_options
 from deltawire.gateway.cli.ending import Status, say, wrong_arguments_told
 from deltawire.gateway.cli.keyboard import Keyboard, is_foreground

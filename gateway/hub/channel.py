@@ -18,7 +18,7 @@ from time import monotonic
 from typing import Protocol
 
 from deltawire.gateway.hub.cohort import COHORT_SIZE, Cohort, Outlet
-from deltawire.gateway.hub.pace import Pace
+from deltawire.gateway.hub.latency import Pace
 from deltawire.gateway.streams.stream import Stream
 from deltawire.gateway.streams.view import View
 from deltawire.protocol.codes import ProblemCode

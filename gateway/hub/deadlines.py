@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable
 from time import monotonic
 from typing import Protocol
 
+from deltawire.gateway.logs import get_logger
 from deltawire.gateway.metrics.tally import Tally
-from deltawire.gateway.telemetry import get_logger
 
 MAX_SWEEP_INTERVAL = 0.5
 """Seconds between sweeps at most: timeouts are seconds, so they are met within a few percent."""

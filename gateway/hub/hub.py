@@ -16,8 +16,9 @@ from typing import Self, TypeVar
 from deltawire.gateway.config import Settings
 from deltawire.gateway.hub.channel import Channel, Inlet
 from deltawire.gateway.hub.deadlines import Deadlines, Swept
+from deltawire.gateway.hub.flushing import Turns
 from deltawire.gateway.hub.local import LocalStream
-from deltawire.gateway.hub.turns import Turns
+from deltawire.gateway.logs import get_logger
 from deltawire.gateway.metrics.tally import Tally
 from deltawire.gateway.streams.acking import WITHHELD_FOR
 from deltawire.gateway.streams.info import StreamInfo
@@ -26,7 +27,6 @@ from deltawire.gateway.streams.manager import StreamManager
 from deltawire.gateway.streams.producers import Pen
 from deltawire.gateway.streams.settings import StreamSettings
 from deltawire.gateway.streams.stream import Stream
-from deltawire.gateway.telemetry import get_logger
 from deltawire.protocol.errors import DeltawireError
 from deltawire.protocol.events import Data, format_timestamp
 from deltawire.protocol.messages import EndReason

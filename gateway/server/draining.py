@@ -1,4 +1,4 @@
-"""How a gateway goes away: in which batches its peers are sent home, and when they may ask again. Pure."""
+"""How a gateway goes away: in which batches its peers are sent home. Pure."""
 
 from __future__ import annotations
 
@@ -18,9 +18,6 @@ TICK: Final = 0.02
 SPREAD_SHARE: Final = 0.5
 """Part of the time there is in which the last peer is sent home: what is left, it has for taking what is left."""
 
-RETRY_AFTER: Final = (1, 5)
-"""Seconds after which to ask again, the least and the most, told to who comes while the gateway goes away."""
-
 
 def batches(peers: Sequence[T], seconds: float) -> Iterator[tuple[float, Sequence[T]]]:
     """Peers in the batches in which they are sent home.
@@ -38,13 +35,3 @@ def batches(peers: Sequence[T], seconds: float) -> Iterator[tuple[float, Sequenc
     for start in range(0, len(peers), max(1, size)):
         batch = peers[start : start + size]
         yield (TICK if start + size < len(peers) else 0.0), batch
-
-
-def retry_after(chance: float) -> int:
-    """Whole seconds after which to ask again.
-
-    Args:
-        chance: a random number from 0 to 1, so that those who were refused together don't come back together.
-    """
-    least, most = RETRY_AFTER
-    return least + round(chance * (most - least))

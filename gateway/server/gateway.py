@@ -16,25 +16,25 @@ from websockets.asyncio.server import Server, ServerConnection, serve
 
 from deltawire.gateway.config import Settings
 from deltawire.gateway.hub import Hub
-from deltawire.gateway.server.admission import Admission
-from deltawire.gateway.server.connection import GatewayConnection
-from deltawire.gateway.server.consumer import Consumer
-from deltawire.gateway.server.crowd import Crowd
-from deltawire.gateway.server.door import Door
+from deltawire.gateway.hub.fair_queue import Turnstile
+from deltawire.gateway.logs import get_logger
+from deltawire.gateway.server.accepting.flood import FloodGuard
+from deltawire.gateway.server.accepting.forwarding import Proxies
+from deltawire.gateway.server.accepting.handshakes import Door
+from deltawire.gateway.server.accepting.limits import Limits
+from deltawire.gateway.server.accepting.listening import listen
+from deltawire.gateway.server.accepting.tls import ServerTls
+from deltawire.gateway.server.admission.auth import Guard
+from deltawire.gateway.server.admission.pipeline import Admission
+from deltawire.gateway.server.admission.steps import Crowd
+from deltawire.gateway.server.connection.connection import GatewayConnection
+from deltawire.gateway.server.connection.consumer import Consumer
+from deltawire.gateway.server.connection.producer import Producer
+from deltawire.gateway.server.connection.sending import CLOSE_TIMEOUT, HARD_MESSAGE_LIMIT
 from deltawire.gateway.server.draining import batches
-from deltawire.gateway.server.exposition import Exposition
-from deltawire.gateway.server.flood import FloodGuard
-from deltawire.gateway.server.forwarding import Proxies
-from deltawire.gateway.server.guard import Guard
-from deltawire.gateway.server.http import Target
-from deltawire.gateway.server.limits import Limits
-from deltawire.gateway.server.listening import listen
-from deltawire.gateway.server.producer import Producer
-from deltawire.gateway.server.rounds import Rounds
-from deltawire.gateway.server.sending import CLOSE_TIMEOUT, HARD_MESSAGE_LIMIT
-from deltawire.gateway.server.tls import ServerTls
-from deltawire.gateway.server.turnstile import Turnstile
-from deltawire.gateway.telemetry import get_logger
+from deltawire.gateway.server.housekeeping import Rounds
+from deltawire.gateway.server.http.metrics import Exposition
+from deltawire.gateway.server.http.target import Target
 from deltawire.protocol.addresses import check_stream_id, parse_publish, parse_subscribe
 from deltawire.protocol.codec import CODECS, JSON
 from deltawire.protocol.codes import ProblemCode

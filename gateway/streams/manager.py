@@ -10,8 +10,8 @@ from itertools import islice
 from deltawire.gateway.streams.eviction import IdleStreams
 from deltawire.gateway.streams.info import StreamInfo
 from deltawire.gateway.streams.log import Ledger
-from deltawire.gateway.streams.names import Names
 from deltawire.gateway.streams.settings import StreamSettings
+from deltawire.gateway.streams.sorted_ids import Names
 from deltawire.gateway.streams.stream import MessageWatcher, Stream
 from deltawire.protocol.addresses import check_stream_id
 from deltawire.protocol.errors import ErrorKind, StreamError

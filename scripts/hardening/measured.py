@@ -20,8 +20,8 @@ from msgspec import Struct
 
 from deltawire.gateway.cli.collector import calm
 from deltawire.gateway.config import Settings, make_settings
+from deltawire.gateway.logs import configure_logs
 from deltawire.gateway.server import Gateway
-from deltawire.gateway.telemetry import configure_logs
 from scripts.proof.children import Children, end_input, read_line
 
 

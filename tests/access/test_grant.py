@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from deltawire.gateway.access.grant import EVERYTHING, Action, Grant, Streams, parse_streams
-from deltawire.gateway.server.http import parse_target
+from deltawire.gateway.server.http.target import parse_target
 from deltawire.protocol.addresses import check_stream_id
 from deltawire.protocol.messages import Policy
 

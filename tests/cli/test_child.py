@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from deltawire.gateway.cli.beside import beside
+from deltawire.gateway.cli.alongside import beside
 from deltawire.gateway.cli.child import Child, run_child
 from deltawire.gateway.cli.ending import Failure
 

@@ -21,7 +21,7 @@ import pytest
 from websockets.asyncio.client import connect
 
 from deltawire.gateway.client import ClientError, Publisher, Subscriber
-from deltawire.gateway.server.descriptors import connections_possible
+from deltawire.gateway.server.accepting.descriptors import connections_possible
 from deltawire.protocol.events import Event, TextDelta
 from deltawire.protocol.messages import Gap, Policy
 from tests.cli.processes import Serve, Served, Start, passing, wait_logged

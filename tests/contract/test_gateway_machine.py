@@ -14,7 +14,7 @@ import msgspec
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
 
-from deltawire.gateway.server.sending import CLOSE_TIMEOUT
+from deltawire.gateway.server.connection.sending import CLOSE_TIMEOUT
 from deltawire.protocol.codec import JSON, Codec
 from deltawire.protocol.events import (
     Data,

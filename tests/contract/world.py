@@ -17,7 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant
 
 import deltawire.gateway.hub.channel
 import deltawire.gateway.hub.deadlines
-import deltawire.gateway.hub.turns
+import deltawire.gateway.hub.flushing
 import deltawire.gateway.server.gateway
 from deltawire.gateway.config import Settings
 from deltawire.gateway.server import Gateway
@@ -91,8 +91,8 @@ class World(RuleBasedStateMachine):
     ) -> None:
         self.patch.setattr(deltawire.gateway.server.gateway, "WRITE_LIMIT", write_limit)
         if is_interrupted:  # after every single reader
-            self.patch.setattr(deltawire.gateway.hub.turns, "SLICE", 0.0)
-        for module in (deltawire.gateway.hub.turns, deltawire.gateway.hub.deadlines, deltawire.gateway.hub.channel):
+            self.patch.setattr(deltawire.gateway.hub.flushing, "SLICE", 0.0)
+        for module in (deltawire.gateway.hub.flushing, deltawire.gateway.hub.deadlines, deltawire.gateway.hub.channel):
             self.patch.setattr(module, "monotonic", self.loop.time)
         self.listen_to_appends()
         self.gateway = Gateway(

@@ -8,7 +8,7 @@ from math import inf
 import pytest
 
 from deltawire.gateway.hub import Hub
-from deltawire.gateway.hub import turns as turns_module
+from deltawire.gateway.hub import flushing as turns_module
 from deltawire.gateway.hub.channel import Channel
 from deltawire.gateway.hub.cohort import COHORT_SIZE, Cohort
 from deltawire.gateway.streams.stream import Stream

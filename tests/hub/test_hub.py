@@ -260,7 +260,7 @@ async def test_events_of_one_turn_share_a_flush(hub: Hub, monkeypatch: pytest.Mo
 
         monkeypatch.setattr(Channel, "flush", note)
         monkeypatch.setattr(
-            "deltawire.gateway.hub.turns.monotonic", lambda: 0.0
+            "deltawire.gateway.hub.flushing.monotonic", lambda: 0.0
         )  # no flush is a long one, after which they rest
         await turn()
         flushes.clear()

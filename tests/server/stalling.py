@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 from deltawire.gateway.hub import LocalStream
 from deltawire.gateway.server import Gateway
-from deltawire.gateway.server.consumer import Consumer
+from deltawire.gateway.server.connection.consumer import Consumer
 from deltawire.protocol.events import TextDelta
 from tests.server.rawpeer import RawPeer, raw_peer
 from tests.server.waiting import eventually, turn

@@ -6,8 +6,9 @@ import asyncio
 
 import pytest
 
-from deltawire.gateway.server import Gateway, sending
-from deltawire.gateway.server.producer import Producer
+from deltawire.gateway.server import Gateway
+from deltawire.gateway.server.connection import sending
+from deltawire.gateway.server.connection.producer import Producer
 from deltawire.protocol.addresses import SubscribeRequest
 from deltawire.protocol.events import TextDelta
 from deltawire.protocol.messages import Policy

@@ -10,12 +10,12 @@ import pytest
 
 from deltawire.gateway.config import Settings
 from deltawire.gateway.hub import Hub
+from deltawire.gateway.hub.fair_queue import Turnstile
 from deltawire.gateway.metrics.tally import Tally
 from deltawire.gateway.server import Gateway
-from deltawire.gateway.server.connection import GatewayConnection
-from deltawire.gateway.server.consumer import Consumer
-from deltawire.gateway.server.record import Record
-from deltawire.gateway.server.turnstile import Turnstile
+from deltawire.gateway.server.connection.connection import GatewayConnection
+from deltawire.gateway.server.connection.consumer import Consumer
+from deltawire.gateway.server.connection.record import Record
 from deltawire.protocol.addresses import SubscribeRequest
 from deltawire.protocol.events import TextDelta
 from deltawire.protocol.messages import Policy
@@ -122,7 +122,7 @@ async def test_consumers_that_stalled_and_died_are_forgotten(start_gateway: Star
 
 async def test_a_block_consumer_that_never_stalls_makes_room_as_it_goes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its replay is over, its buffer full, and it empties it a chunk a turn: whoever waited meanwhile goes on."""
-    monkeypatch.setattr("deltawire.gateway.server.consumer.READS_IN_A_ROW", 1)
+    monkeypatch.setattr("deltawire.gateway.server.connection.consumer.READS_IN_A_ROW", 1)
     async with Hub(Settings(block_timeout=60)) as hub:
         stream = hub.create("demo")
         for _ in range(20):

@@ -9,8 +9,9 @@ import pytest
 
 from deltawire.gateway.hub import Hub
 from deltawire.gateway.hub.channel import Channel
-from deltawire.gateway.server import Gateway, sending
-from deltawire.gateway.server.connection import GatewayConnection
+from deltawire.gateway.server import Gateway
+from deltawire.gateway.server.connection import sending
+from deltawire.gateway.server.connection.connection import GatewayConnection
 from deltawire.gateway.streams.leases import Leases
 from deltawire.gateway.streams.manager import StreamManager
 from deltawire.gateway.streams.producers import Producers

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from deltawire.gateway.server.draining import RETRY_AFTER, TICK, batches, retry_after
+from deltawire.gateway.server.draining import TICK, batches
 
 
 @pytest.mark.parametrize(
@@ -27,8 +27,3 @@ def test_peers_leave_at_a_thousand_a_second_and_by_half_of_the_time(
     assert [len(batch) for _, batch in planned] == sizes
     assert [peer for _, batch in planned for peer in batch] == list(range(peers))
     assert [pause for pause, _ in planned] == [TICK] * (len(sizes) - 1) + [0.0] * bool(sizes)
-
-
-@pytest.mark.parametrize(("chance", "seconds"), [(0, RETRY_AFTER[0]), (0.5, 3), (1, RETRY_AFTER[1])])
-def test_who_is_refused_is_told_to_come_back_at_different_times(chance: float, seconds: int) -> None:
-    assert retry_after(chance) == seconds

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from deltawire.gateway.server import Gateway
-from deltawire.gateway.server.flood import MIN_BURST, SCRAP, FloodGuard
+from deltawire.gateway.server.accepting.flood import MIN_BURST, SCRAP, FloodGuard
 from tests.server.conftest import StartGateway
 from tests.server.peers import consumer, producer, publish, text_delta
 from tests.server.rawpeer import PING, PONG, TEXT, RawPeer, frame, raw_peer, text

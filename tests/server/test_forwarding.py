@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from deltawire.gateway.config import ConfigError
-from deltawire.gateway.server.door import host_of
-from deltawire.gateway.server.forwarding import Proxies, limited_address
+from deltawire.gateway.server.accepting.forwarding import Proxies, limited_address
+from deltawire.gateway.server.accepting.handshakes import host_of
 
 PROXY = "10.0.0.1"
 

@@ -12,7 +12,7 @@ import pytest
 
 from deltawire.gateway.config import Settings
 from deltawire.gateway.server import Gateway
-from deltawire.gateway.server.connection import GatewayConnection
+from deltawire.gateway.server.connection.connection import GatewayConnection
 from tests.certificates import make_certificates
 from tests.server.tlspeer import make_hello
 from tests.server.waiting import eventually

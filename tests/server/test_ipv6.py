@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 from deltawire.gateway.client import Publisher, Subscriber
 from deltawire.gateway.config import Settings
 from deltawire.gateway.server import Gateway
-from deltawire.gateway.server.listening import find_addresses
+from deltawire.gateway.server.accepting.listening import find_addresses
 from deltawire.protocol.events import TextDelta
 
 

@@ -21,7 +21,7 @@ import pytest
 from deltawire.gateway.config import Settings
 from deltawire.gateway.hub import Hub
 from deltawire.gateway.server import Gateway
-from deltawire.gateway.server.progress import look
+from deltawire.gateway.server.connection.progress import look
 from deltawire.protocol.events import TextDelta
 from tests.server.conftest import StartGateway
 from tests.server.peers import consumer, producer, publish, ranges_of, text_delta, text_of, types_of

@@ -14,8 +14,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from deltawire.gateway.config import Settings
 from deltawire.gateway.server import Gateway
-from deltawire.gateway.server.door import GRACE, TICK
-from deltawire.gateway.server.limits import Counts, Limits
+from deltawire.gateway.server.accepting.handshakes import GRACE, TICK
+from deltawire.gateway.server.accepting.limits import Counts, Limits
 from tests.server.conftest import StartGateway
 from tests.server.minting import claims, sign, write_secret
 from tests.server.peers import consumer, peer, producer, publish, text_delta, types_of

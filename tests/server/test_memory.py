@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from deltawire.gateway.client import GatewayUnreachable, Publisher, Subscriber
-from deltawire.gateway.server.memory import CONNECTION_COST, SHED_OVER, choose, connection_cost
+from deltawire.gateway.server.connection.memory import CONNECTION_COST, SHED_OVER, choose, connection_cost
 from deltawire.protocol.codes import ProblemCode
 from tests.certificates import make_certificates
 from tests.server.conftest import StartGateway

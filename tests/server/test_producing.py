@@ -11,9 +11,9 @@ import pytest
 from msgspec import Raw
 from websockets.exceptions import InvalidStatus
 
+from deltawire.gateway.hub.fair_queue import Turnstile
 from deltawire.gateway.server import Gateway
-from deltawire.gateway.server.producer import TURN
-from deltawire.gateway.server.turnstile import Turnstile
+from deltawire.gateway.server.connection.producer import TURN
 from deltawire.gateway.streams.acking import FIRST_READS
 from deltawire.gateway.streams.view import View
 from deltawire.protocol.addresses import SubscribeRequest

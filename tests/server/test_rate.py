@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deltawire.gateway.server.rate import RateTable, TokenBucket
+from deltawire.gateway.server.accepting.rate import RateTable, TokenBucket
 from tests.server.conftest import StartGateway
 from tests.server.peers import consumer, producer
 

@@ -12,7 +12,8 @@ import pytest
 
 from deltawire.gateway.client import Publisher
 from deltawire.gateway.client.backoff import Backoff
-from deltawire.gateway.server import Gateway, turnstile
+from deltawire.gateway.hub import fair_queue as turnstile
+from deltawire.gateway.server import Gateway
 from deltawire.protocol.events import TextDelta
 from tests.server.peers import consumer, producer, publish, ranges_of, text_delta, text_of
 from tests.server.rawpeer import RawPeer

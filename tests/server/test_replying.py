@@ -12,9 +12,10 @@ import httpx
 import pytest
 
 from deltawire.gateway.server import Gateway
-from deltawire.gateway.server.connection import GatewayConnection
-from deltawire.gateway.server.http import PAGE_BYTES, PIECE
-from deltawire.gateway.server.replying import REPLY_COST, Reply
+from deltawire.gateway.server.connection.connection import GatewayConnection
+from deltawire.gateway.server.connection.replying import REPLY_COST, Reply
+from deltawire.gateway.server.http.routes import PAGE_BYTES
+from deltawire.gateway.server.responses import PIECE
 from deltawire.protocol.events import TextDelta
 from tests.server.conftest import StartGateway
 from tests.server.peers import consumer

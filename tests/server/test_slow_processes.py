@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from deltawire.gateway.server import Gateway, sending
+from deltawire.gateway.server import Gateway
+from deltawire.gateway.server.connection import sending
 from deltawire.protocol.messages import Policy
 from tests.server.conftest import StartGateway
 from tests.server.peers import Message, producer, publish, text_delta

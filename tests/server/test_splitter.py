@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from websockets.frames import Frame
 from websockets.server import ServerProtocol
 
-from deltawire.gateway.server.splitter import OTHER, FrameSplitter
+from deltawire.gateway.server.connection.splitter import OTHER, FrameSplitter
 from deltawire.protocol import framing
 from tests.server.rawpeer import BINARY, KEY, PING, PONG, TEXT, frame
 

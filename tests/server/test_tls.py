@@ -22,7 +22,7 @@ from deltawire.gateway.client import ClientError, ProtocolFault, Publisher, Subs
 from deltawire.gateway.config import ConfigError, Settings, make_settings
 from deltawire.gateway.hub import LocalStream
 from deltawire.gateway.server import Gateway
-from deltawire.gateway.server.tls import ServerTls, make_context
+from deltawire.gateway.server.accepting.tls import ServerTls, make_context
 from deltawire.protocol.events import Event, TextDelta
 from tests.certificates import Certificates, make_certificates
 from tests.server.conftest import StartGateway

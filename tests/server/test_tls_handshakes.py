@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from deltawire.gateway.server import Gateway
-from deltawire.gateway.server.door import TICK, TLS_GRACE
+from deltawire.gateway.server.accepting.handshakes import TICK, TLS_GRACE
 from tests.certificates import Certificates, make_certificates
 from tests.server.conftest import StartGateway
 from tests.server.rawpeer import HANDSHAKE, RawPeer

@@ -188,7 +188,10 @@ def test_a_public_key_without_its_armour_is_no_secret_either(tmp_path: Path, key
     path = tmp_path / "key"
     for content in (der, base64.b64encode(der), base64.encodebytes(der)):
         path.write_bytes(content)
-        with pytest.raises(ConfigError, match=r"seems to be a public key in DER.*write keys and certificates in PEM"):
+        with pytest.raises(
+            ConfigError,
+            match=r"seems to be a (public key|key or certificate) in DER.*write keys and certificates in PEM",
+        ):
             Gateway(Settings(auth_key=str(path)))
 
 

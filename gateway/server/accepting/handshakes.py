@@ -15,24 +15,20 @@ is late makes fewer: thousands keep it busy for seconds, in which what they sent
 from __future__ import annotations
 
 import asyncio
-import random
 import re
 from collections.abc import Iterator
 from functools import partial
 from http import HTTPStatus
 from typing import Final, NamedTuple, Protocol, cast
 
-from websockets.http11 import Response
-
 from deltawire.gateway.config import Settings
 from deltawire.gateway.hub import Hub
-from deltawire.gateway.server.draining import retry_after
-from deltawire.gateway.server.forwarding import Proxies, limited_address
-from deltawire.gateway.server.http import leave_out_body, respond_problem
-from deltawire.gateway.server.limits import Limits, Refusal
-from deltawire.gateway.server.tls import ServerTls
-from deltawire.gateway.server.unwrapping import Unwrapping
-from deltawire.gateway.telemetry import get_logger
+from deltawire.gateway.logs import get_logger
+from deltawire.gateway.server.accepting.forwarding import Proxies, limited_address
+from deltawire.gateway.server.accepting.limits import Limits
+from deltawire.gateway.server.accepting.tls import ServerTls
+from deltawire.gateway.server.accepting.unwrapping import Unwrapping
+from deltawire.gateway.server.responses import Refusal, leave_out_body, respond_refusal
 
 GRACE: Final = 1.0
 """Seconds a socket has for its request, however many come: several times what one needs over a bad line."""
@@ -245,12 +241,6 @@ class RefusedSocket(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the loop's signature
         """The socket is gone."""
         self._door.leave(self)
-
-
-def respond_refusal(refusal: Refusal) -> Response:
-    """The answer to who is one too many."""
-    later = refusal.retry_after or retry_after(random.random())  # noqa: S311 - spreads clients, hides nothing
-    return respond_problem(refusal.status, f"{refusal.detail}: try again later", **{"Retry-After": str(later)})
 
 
 def host_of(transport: asyncio.BaseTransport) -> str:

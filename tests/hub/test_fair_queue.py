@@ -7,8 +7,8 @@ from collections.abc import Callable
 from functools import partial
 
 from deltawire.gateway.config import Settings
+from deltawire.gateway.hub.fair_queue import SLICE, Turnstile
 from deltawire.gateway.server import Gateway
-from deltawire.gateway.server.turnstile import SLICE, Turnstile
 from tests.server.waiting import eventually
 
 CROWD = 100

@@ -11,7 +11,7 @@ from typing import Any, Final
 from websockets.asyncio.server import Server
 
 from deltawire.gateway.config import ConfigError, Settings
-from deltawire.gateway.server.exposure import check_exposure
+from deltawire.gateway.server.accepting.exposure import check_exposure
 
 SEND_BUFFER: Final = 64 * 1024
 """SO_SNDBUF asked for. Linux doubles it: 128 KiB, so that a lag shows in the cursor and not in the kernel."""

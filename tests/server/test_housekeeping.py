@@ -6,8 +6,9 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from deltawire.gateway.server import Gateway, rounds
-from deltawire.gateway.server.connection import GatewayConnection
+from deltawire.gateway.server import Gateway
+from deltawire.gateway.server import housekeeping as rounds
+from deltawire.gateway.server.connection.connection import GatewayConnection
 from tests.server.peers import consumer
 from tests.server.waiting import eventually, turn
 

@@ -23,8 +23,8 @@ from websockets.version import version as websockets_version
 from deltawire.gateway.hub import Hub
 from deltawire.gateway.metrics import catalogue
 from deltawire.gateway.metrics.histogram import Histogram
-from deltawire.gateway.server.connection import GatewayConnection
-from deltawire.gateway.server.consumer import CONSUMER_STATES, Consumer
+from deltawire.gateway.server.connection.connection import GatewayConnection
+from deltawire.gateway.server.connection.consumer import CONSUMER_STATES, Consumer
 from deltawire.protocol.codes import ProblemCode
 from deltawire.protocol.messages import GapReason
 

@@ -7,11 +7,12 @@ from http import HTTPStatus
 from websockets.http11 import Response
 
 from deltawire.gateway.hub import Hub
-from deltawire.gateway.server.asked import Asked
-from deltawire.gateway.server.door import host_of, respond_refusal
-from deltawire.gateway.server.forwarding import Proxies, limited_address
-from deltawire.gateway.server.limits import Limits, Refusal
-from deltawire.gateway.server.replying import REPLY_COST
+from deltawire.gateway.server.accepting.forwarding import Proxies, limited_address
+from deltawire.gateway.server.accepting.handshakes import host_of
+from deltawire.gateway.server.accepting.limits import Limits
+from deltawire.gateway.server.admission.request import Asked
+from deltawire.gateway.server.connection.replying import REPLY_COST
+from deltawire.gateway.server.responses import Refusal, respond_refusal
 
 
 class Crowd:

@@ -14,11 +14,11 @@ from websockets.exceptions import PayloadTooBig
 from websockets.protocol import OPEN, SEND_EOF
 
 from deltawire.gateway.hub import Hub
-from deltawire.gateway.server.containment import contained
-from deltawire.gateway.server.http import respond_unreadable
-from deltawire.gateway.server.peer import Peer
-from deltawire.gateway.server.progress import look
-from deltawire.gateway.server.record import Record
+from deltawire.gateway.server.connection.containment import contained
+from deltawire.gateway.server.connection.peer import Peer
+from deltawire.gateway.server.connection.progress import look
+from deltawire.gateway.server.connection.record import Record
+from deltawire.gateway.server.responses import respond_unreadable
 from deltawire.protocol.codec import JSON, Codec
 from deltawire.protocol.codes import MAX_CLOSE_REASON, CloseCode, ProblemCode, close_code, is_problem_retryable
 from deltawire.protocol.messages import Message, Problem

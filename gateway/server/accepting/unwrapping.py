@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Final
 
 from deltawire.gateway.config import Settings
-from deltawire.gateway.server.tls import ServerTls
+from deltawire.gateway.server.accepting.tls import ServerTls
 
 TLS_CLOSE_TIMEOUT: Final = 5.0
 """Seconds a peer has for the farewell of TLS; nothing of the stream is left to take then."""

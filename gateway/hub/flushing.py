@@ -23,8 +23,8 @@ from math import inf
 from time import monotonic
 
 from deltawire.gateway.hub.channel import Channel
+from deltawire.gateway.logs import get_logger
 from deltawire.gateway.metrics.tally import Tally
-from deltawire.gateway.telemetry import get_logger
 
 SLICE = 0.004
 """Seconds of flushing in one turn of the loop: what a flood of one stream may add to the latency of another."""

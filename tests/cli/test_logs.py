@@ -19,7 +19,7 @@ import pytest
 import structlog
 
 from deltawire.gateway.config import make_settings
-from deltawire.gateway.telemetry import LogFile, configure_logs
+from deltawire.gateway.logs import LogFile, configure_logs
 from tests.cli.processes import ROOT
 
 HOSTILE = "a\x1b[2J\nb"
@@ -250,10 +250,10 @@ def refuse_terminals(path: str, flags: int, *rest: int, _open: Callable[..., int
 
 LAST_WORDS = """
 import os
-from deltawire.gateway.telemetry import configure_logs, get_logger
+from deltawire.gateway.logs import configure_logs, get_logger
 from deltawire.gateway.config import make_settings
-from tests.cli import test_telemetry
-os.open = test_telemetry.refuse_terminals
+from tests.cli import test_logs
+os.open = test_logs.refuse_terminals
 configure_logs(make_settings({}))
 for number in range(100):
     get_logger().info("test.ended", number=number)
@@ -272,9 +272,8 @@ async def test_what_is_said_last_reaches_a_terminal_that_could_not_be_opened(ter
 async def test_a_process_ends_though_nobody_reads_a_terminal_that_could_not_be_opened(
     terminal: tuple[int, int],
 ) -> None:
-    program = (
-        "import deltawire.gateway.telemetry; deltawire.gateway.telemetry.LAST_LINES = 0.01\n"
-        + LAST_WORDS.replace("100", "2000")
+    program = "import deltawire.gateway.logs; deltawire.gateway.logs.LAST_LINES = 0.01\n" + LAST_WORDS.replace(
+        "100", "2000"
     )
     process = await create_subprocess_exec(sys.executable, "-c", program, cwd=ROOT, stderr=terminal[1])
     assert await process.wait() == 0

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deltawire.gateway.streams.names import Names
+from deltawire.gateway.streams.sorted_ids import Names
 
 ids = st.text("ab.", min_size=1, max_size=4)
 

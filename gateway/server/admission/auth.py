@@ -16,10 +16,10 @@ from deltawire.gateway.access import Action, BadToken, Grant, NoKeys, UnknownKey
 from deltawire.gateway.access.credentials import find_token
 from deltawire.gateway.access.origins import is_allowed, parse_origins
 from deltawire.gateway.config import Settings
-from deltawire.gateway.server.asked import Asked, offered_subprotocols
-from deltawire.gateway.server.connection import GatewayConnection
-from deltawire.gateway.server.http import respond_problem
-from deltawire.gateway.telemetry import get_logger
+from deltawire.gateway.logs import get_logger
+from deltawire.gateway.server.admission.request import Asked, offered_subprotocols
+from deltawire.gateway.server.connection.connection import GatewayConnection
+from deltawire.gateway.server.responses import respond_later, respond_problem
 from deltawire.protocol.codes import ProblemCode
 from deltawire.protocol.messages import TokenAccepted
 
@@ -101,7 +101,7 @@ class Guard:
         except BadToken as error:
             return _respond_unauthorized(str(error), f'{REALM}, error="invalid_token"')
         except NoKeys as error:
-            return respond_problem(HTTPStatus.SERVICE_UNAVAILABLE, str(error), **{"Retry-After": "5"})
+            return respond_later(HTTPStatus.SERVICE_UNAVAILABLE, str(error), 5)
         return None
 
     def check_permission(self, asked: Asked) -> Response | None:

@@ -11,11 +11,11 @@ import asyncio
 
 from deltawire.gateway.access import Action, Grant
 from deltawire.gateway.hub.cohort import Cohort
+from deltawire.gateway.hub.fair_queue import Turnstile
 from deltawire.gateway.hub.hub import Hub
-from deltawire.gateway.server.connection import GatewayConnection
-from deltawire.gateway.server.containment import contained
-from deltawire.gateway.server.rate import TokenBucket
-from deltawire.gateway.server.turnstile import Turnstile
+from deltawire.gateway.server.accepting.rate import TokenBucket
+from deltawire.gateway.server.connection.connection import GatewayConnection
+from deltawire.gateway.server.connection.containment import contained
 from deltawire.gateway.streams.stream import Stream
 from deltawire.gateway.streams.subscription import Subscription
 from deltawire.protocol.codes import CloseCode, ProblemCode

@@ -15,13 +15,13 @@ from __future__ import annotations
 from msgspec import UNSET, Raw, UnsetType
 
 from deltawire.gateway.access import Action, Grant
+from deltawire.gateway.hub.fair_queue import Turnstile
 from deltawire.gateway.hub.hub import Hub
-from deltawire.gateway.server.batch import Batch
-from deltawire.gateway.server.connection import GatewayConnection
-from deltawire.gateway.server.containment import contained
-from deltawire.gateway.server.rate import TokenBucket
-from deltawire.gateway.server.sending import Hold
-from deltawire.gateway.server.turnstile import Turnstile
+from deltawire.gateway.server.accepting.rate import TokenBucket
+from deltawire.gateway.server.connection.batch import Batch
+from deltawire.gateway.server.connection.connection import GatewayConnection
+from deltawire.gateway.server.connection.containment import contained
+from deltawire.gateway.server.connection.sending import Hold
 from deltawire.gateway.streams.acking import AckPacer
 from deltawire.gateway.streams.producers import Pen, Verdict
 from deltawire.gateway.streams.stream import Stream

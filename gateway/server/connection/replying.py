@@ -14,11 +14,12 @@ from typing import Any, Final
 from websockets.http11 import Request, Response
 from websockets.protocol import CONNECTING
 
-from deltawire.gateway.server.containment import contained
-from deltawire.gateway.server.http import PIECE, LongResponse, is_upgrade, pieces_of
-from deltawire.gateway.server.memory import CONNECTION_COST
-from deltawire.gateway.server.sending import SendingConnection
-from deltawire.gateway.server.turnstile import Turnstile
+from deltawire.gateway.hub.fair_queue import Turnstile
+from deltawire.gateway.server.connection.containment import contained
+from deltawire.gateway.server.connection.memory import CONNECTION_COST
+from deltawire.gateway.server.connection.sending import SendingConnection
+from deltawire.gateway.server.http.target import is_upgrade
+from deltawire.gateway.server.responses import PIECE, LongResponse, pieces_of
 
 UNREAD: Final = 4 * PIECE
 """Bytes of an answer made in pieces, about, while nobody reads it: what fills the write buffer, and the next one."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sys import maxsize
 from typing import Final
 
-from deltawire.gateway.server.rate import TokenBucket
+from deltawire.gateway.server.accepting.rate import TokenBucket
 
 JUDGED_FRAMES: Final = 256
 """Frames after which messages are judged: seldom enough that it costs an event nothing."""

@@ -9,7 +9,7 @@ from deltawire.gateway.streams.stream import Stream
 from deltawire.protocol.codes import ProblemCode
 
 if TYPE_CHECKING:
-    from deltawire.gateway.server.connection import GatewayConnection
+    from deltawire.gateway.server.connection.connection import GatewayConnection
 
 
 class Peer(Protocol):

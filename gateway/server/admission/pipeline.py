@@ -6,7 +6,6 @@ which leaves the request to the next step. What passes them all is upgraded.
 
 from __future__ import annotations
 
-import random
 import re
 from collections.abc import Callable, Sequence
 from http import HTTPStatus
@@ -18,14 +17,15 @@ from websockets.typing import Subprotocol
 
 from deltawire.gateway.access.credentials import is_bearer, split_query
 from deltawire.gateway.hub import Hub
-from deltawire.gateway.server.asked import Asked, Step, offered_subprotocols
-from deltawire.gateway.server.connection import GatewayConnection
-from deltawire.gateway.server.crowd import Crowd
-from deltawire.gateway.server.door import Door
-from deltawire.gateway.server.draining import retry_after
-from deltawire.gateway.server.guard import Guard
-from deltawire.gateway.server.http import Site, answer, is_upgrade, leave_out_body, parse_target, respond_problem
-from deltawire.gateway.telemetry import get_logger
+from deltawire.gateway.logs import get_logger
+from deltawire.gateway.server.accepting.handshakes import Door
+from deltawire.gateway.server.admission.auth import Guard
+from deltawire.gateway.server.admission.request import Asked, Step, offered_subprotocols
+from deltawire.gateway.server.admission.steps import Crowd
+from deltawire.gateway.server.connection.connection import GatewayConnection
+from deltawire.gateway.server.http.routes import Site, answer
+from deltawire.gateway.server.http.target import is_upgrade, parse_target
+from deltawire.gateway.server.responses import leave_out_body, respond_later, respond_problem
 from deltawire.protocol.codec import CODECS
 
 log = get_logger()
@@ -132,10 +132,7 @@ class Admission:
     def _check_draining(self, _asked: Asked) -> Response | None:
         if not self.is_draining:
             return None
-        later = str(retry_after(random.random()))  # noqa: S311 - spreads clients, hides nothing
-        return respond_problem(
-            HTTPStatus.SERVICE_UNAVAILABLE, f"{_GOING}: connect elsewhere, or later", **{"Retry-After": later}
-        )
+        return respond_later(HTTPStatus.SERVICE_UNAVAILABLE, f"{_GOING}: connect elsewhere, or later")
 
 
 def check_method(asked: Asked) -> Response | None:

@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 from websockets.protocol import Protocol
 
+from deltawire.gateway.logs import get_logger
 from deltawire.gateway.metrics.tally import NO_CLOSE, Tally
-from deltawire.gateway.telemetry import get_logger
 from deltawire.protocol.codes import ProblemCode
 
 Role = Literal["consumer", "producer"]

@@ -8,8 +8,8 @@ from typing import Final, NamedTuple, TypeAlias
 from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
 
-from deltawire.gateway.server.connection import GatewayConnection
-from deltawire.gateway.server.http import Target
+from deltawire.gateway.server.connection.connection import GatewayConnection
+from deltawire.gateway.server.http.target import Target
 
 OPEN_PATHS: Final = frozenset({"/livez", "/readyz", "/healthz", "/v1/schema.json"})
 """What anybody may ask for: whether the process is well, and what is in the documentation. Nothing of any stream."""

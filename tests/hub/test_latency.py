@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from deltawire.gateway.hub.pace import FEW_STREAMS, INTERVAL, SAMPLED, Pace
+from deltawire.gateway.hub.latency import FEW_STREAMS, INTERVAL, SAMPLED, Pace
 from deltawire.gateway.metrics.tally import Tally
 from deltawire.gateway.streams.log import Ledger, Retention
 from deltawire.gateway.streams.settings import StreamSettings

@@ -16,16 +16,16 @@ from websockets.protocol import CLOSED, CONNECTING, Event
 
 from deltawire.gateway.access import EVERYTHING
 from deltawire.gateway.hub import Hub
-from deltawire.gateway.server.containment import contained
-from deltawire.gateway.server.door import Door
-from deltawire.gateway.server.flood import FloodGuard
-from deltawire.gateway.server.http import Target, is_upgrade
-from deltawire.gateway.server.memory import connection_cost
-from deltawire.gateway.server.peer import Peer, Renewer
-from deltawire.gateway.server.replying import ReplyingConnection
-from deltawire.gateway.server.sending import HARD_MESSAGE_LIMIT, Hold
-from deltawire.gateway.server.splitter import OTHER, FrameSplitter
-from deltawire.gateway.server.turnstile import Turnstile
+from deltawire.gateway.hub.fair_queue import Turnstile
+from deltawire.gateway.server.accepting.flood import FloodGuard
+from deltawire.gateway.server.accepting.handshakes import Door
+from deltawire.gateway.server.connection.containment import contained
+from deltawire.gateway.server.connection.memory import connection_cost
+from deltawire.gateway.server.connection.peer import Peer, Renewer
+from deltawire.gateway.server.connection.replying import ReplyingConnection
+from deltawire.gateway.server.connection.sending import HARD_MESSAGE_LIMIT, Hold
+from deltawire.gateway.server.connection.splitter import OTHER, FrameSplitter
+from deltawire.gateway.server.http.target import Target, is_upgrade
 from deltawire.protocol import framing
 from deltawire.protocol.codes import ProblemCode
 from deltawire.protocol.errors import WireError

@@ -12,11 +12,11 @@ from typing import Final
 
 from deltawire.gateway.config import Settings
 from deltawire.gateway.hub import Hub
+from deltawire.gateway.server.accepting.handshakes import Door
+from deltawire.gateway.server.admission.auth import Guard, end_expired, has_expired
 from deltawire.gateway.server.allocator import return_free_memory
-from deltawire.gateway.server.connection import GatewayConnection
-from deltawire.gateway.server.door import Door
-from deltawire.gateway.server.guard import Guard, end_expired, has_expired
-from deltawire.gateway.server.memory import HEADROOM, choose
+from deltawire.gateway.server.connection.connection import GatewayConnection
+from deltawire.gateway.server.connection.memory import HEADROOM, choose
 
 SLICE: Final = 256
 """Connections looked at in one turn of the loop: a millisecond."""

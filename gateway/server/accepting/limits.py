@@ -9,29 +9,16 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable
 from http import HTTPStatus
-from typing import Final, NamedTuple
+from typing import Final
 
 from deltawire.gateway.config import Settings
-from deltawire.gateway.server.rate import RateTable
+from deltawire.gateway.server.accepting.rate import RateTable
+from deltawire.gateway.server.responses import Refusal
 
 ADDRESSES_REMEMBERED: Final = 16_384
 """Addresses whose rate is remembered: about 3 MiB, and more than a flooder can use up in the time a burst lasts."""
 
 _ALL: Final = "all"
-
-
-class Refusal(NamedTuple):
-    """Why a connection is one too many.
-
-    Attributes:
-        status: what it is answered.
-        detail: what is full, in words that name the setting.
-        retry_after: whole seconds after which to ask again; 0 where nothing says when there will be a place.
-    """
-
-    status: HTTPStatus
-    detail: str
-    retry_after: int = 0
 
 
 class Counts:

@@ -6,24 +6,27 @@ refused is answered with a status and an `application/problem+json` body (RFC 94
 
 from __future__ import annotations
 
-import random
-import re
 from collections.abc import Callable, Iterator
 from http import HTTPStatus
 from itertools import chain
-from typing import Any, Final, NamedTuple
-from urllib.parse import unquote
+from typing import Final, NamedTuple
 
 import msgspec
 from msgspec.structs import replace
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
-from websockets.datastructures import Headers
-from websockets.exceptions import HeaderLineTooLong, RequestLineTooLong, TooManyHeaders
 from websockets.http11 import Response
 
 from deltawire.gateway.access import Action, Grant
 from deltawire.gateway.hub import Hub
-from deltawire.gateway.server.draining import retry_after
+from deltawire.gateway.server.http.target import Target
+from deltawire.gateway.server.responses import (
+    PIECE,
+    LongResponse,
+    respond,
+    respond_json,
+    respond_later,
+    respond_problem,
+)
 from deltawire.gateway.streams.log import Log
 from deltawire.gateway.streams.view import View
 from deltawire.protocol.addresses import PREFIX, check_stream_id, parse_create, parse_events, parse_list, parse_nothing
@@ -33,19 +36,10 @@ from deltawire.protocol.errors import ErrorKind, StreamError, WireError, is_full
 from deltawire.protocol.framing import payloads
 from deltawire.protocol.schema import json_schema
 
-JSON_TYPE: Final = "application/json"
-PROBLEM_TYPE: Final = "application/problem+json"
 NDJSON_TYPE: Final = "application/x-ndjson"
 
 PAGE_BYTES = 1024 * 1024
 """Bytes a page of events holds at most, beside its first event."""
-
-PIECE: Final = 16 * 1024
-"""Bytes of a body that are made and sent at a time, about: of an answer that nobody reads, a few of them are held."""
-
-_ORIGIN = re.compile("https?://[^/?#]+", re.IGNORECASE)  # of a request target in absolute form
-
-_ENDPOINTS = ("/subscribe", "/publish")
 
 _STATUS = {
     ErrorKind.NOT_FOUND: HTTPStatus.NOT_FOUND,
@@ -53,117 +47,6 @@ _STATUS = {
     ErrorKind.FULL: HTTPStatus.SERVICE_UNAVAILABLE,
     ErrorKind.CLOSED: HTTPStatus.CONFLICT,
 }
-
-_PARSE_STATUS: Final[dict[type[Exception], HTTPStatus]] = {
-    RequestLineTooLong: HTTPStatus.REQUEST_URI_TOO_LONG,
-    HeaderLineTooLong: HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
-    TooManyHeaders: HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
-}
-
-
-class Target(NamedTuple):
-    """A request's path, in parts.
-
-    Attributes:
-        stream_id: the `{id}` of `/v1/streams/{id}…`, decoded once; empty where there is none.
-        tail: what follows it, or the whole path where there is none.
-        query: the query string, undecoded.
-    """
-
-    stream_id: str
-    tail: str
-    query: str
-
-    @property
-    def is_endpoint(self) -> bool:
-        """Whether it is one of a stream's two WebSocket endpoints."""
-        return bool(self.stream_id) and self.tail in _ENDPOINTS
-
-    @property
-    def may_be_long(self) -> bool:
-        """Whether the answer over plain HTTP is as long as what the streams hold allows."""
-        return self.tail == ("/events" if self.stream_id else PREFIX)
-
-
-def parse_target(target: str) -> Target:
-    """The parts of a request target; the scheme and host of one in absolute form say nothing (RFC 9112 §3.2.2)."""
-    origin = _ORIGIN.match(target)  # `urlsplit` takes `//` for a host, and raises on odd ones
-    path, _, query = target[origin.end() if origin else 0 :].partition("?")
-    parts = path.split("/")
-    if path.startswith(PREFIX + "/") and len(parts) in (4, 5):
-        return Target(unquote(parts[3]), "/".join(("", *parts[4:])), query)
-    return Target("", path, query)
-
-
-def respond(status: HTTPStatus, body: bytes, content_type: str, **headers: str) -> Response:
-    """A whole answer; the connection ends with it."""
-    fields = Headers({"Content-Type": content_type, "Content-Length": str(len(body)), "Connection": "close"} | headers)
-    return Response(status.value, status.phrase, fields, body)
-
-
-class LongResponse(Response):
-    """A whole answer whose body is made while it is sent.
-
-    Args:
-        content_type: of the body.
-        pieces: the body, none of them empty.
-    """
-
-    def __init__(self, content_type: str, pieces: Iterator[bytes]) -> None:
-        fields = Headers({"Content-Type": content_type, "Connection": "close"})
-        super().__init__(HTTPStatus.OK.value, HTTPStatus.OK.phrase, fields, b"")
-        self.pieces = pieces
-
-
-def pieces_of(response: Response, protocol: str) -> tuple[Iterator[bytes], bool]:
-    """The body of an answer, to be sent a piece at a time, and whether each is to be sent as a chunk.
-
-    Args:
-        response: the answer, whose headers are made to say how its body ends.
-        protocol: the version of HTTP it was asked for in; what is older than chunks ends with the connection.
-    """
-    if not isinstance(response, LongResponse):
-        body = bytes(response.body)
-        return (body[at : at + PIECE] for at in range(0, len(body), PIECE)), False
-    is_chunked = protocol != "HTTP/1.0"
-    if is_chunked:
-        response.headers["Transfer-Encoding"] = "chunked"
-    return response.pieces, is_chunked
-
-
-def leave_out_body(response: Response) -> Response:
-    """The answer to HEAD: that to GET, its `Content-Length` too, but for the body (RFC 9110 §9.3.2)."""
-    if isinstance(response, LongResponse):  # whose length nobody knows
-        return Response(response.status_code, response.reason_phrase, response.headers)
-    response.body = b""
-    return response
-
-
-def respond_json(value: Any, status: HTTPStatus = HTTPStatus.OK) -> Response:
-    """A value as JSON, with a newline so that curl's prompt stands on its own line."""
-    return respond(status, msgspec.json.encode(value) + b"\n", JSON_TYPE)
-
-
-def respond_problem(status: HTTPStatus, detail: str, **headers: str) -> Response:
-    """A refusal (RFC 9457)."""
-    body = {"type": "about:blank", "title": status.phrase, "status": status.value, "detail": detail}
-    return respond(status, msgspec.json.encode(body) + b"\n", PROBLEM_TYPE, **headers)
-
-
-def respond_unreadable(failure: Exception) -> Response:
-    """A refusal of a request that could not be parsed.
-
-    Args:
-        failure: what the library's parser made of it.
-    """
-    status = _PARSE_STATUS.get(type(failure), HTTPStatus.BAD_REQUEST)
-    why = str(failure.__cause__ or failure).partition(": ")[0]  # what follows quotes the line, which may hold a token
-    return respond_problem(status, f"the request can't be read: {why}")
-
-
-def is_upgrade(headers: Headers) -> bool:
-    """Whether a request asks for a WebSocket."""
-    return any("websocket" in value.lower() for value in headers.get_all("Upgrade"))
 
 
 class Site(NamedTuple):
@@ -210,8 +93,8 @@ def answer(site: Site, method: str, target: Target) -> Response:
         is_forbidden = error.code is ProblemCode.FORBIDDEN
         return respond_problem(HTTPStatus.FORBIDDEN if is_forbidden else HTTPStatus.BAD_REQUEST, error.message)
     except StreamError as error:
-        headers = {"Retry-After": str(retry_after(random.random()))} if is_full(error) else {}  # noqa: S311 - no secret
-        return respond_problem(_STATUS[error.kind], str(error), **headers)
+        respond_error = respond_later if is_full(error) else respond_problem
+        return respond_error(_STATUS[error.kind], str(error))
 
 
 Handler = Callable[[Site, Target], Response]

@@ -1,0 +1,21 @@
+"""One connection from its request to its end.
+
+In layers, each a subclass of the one before:
+
+- `sending` — frames out, the closing handshake, liveness of the peer
+- `replying` — HTTP responses
+- `connection` — frames in; no task and no queue of its own
+
+What a WebSocket serves (`peer`):
+
+- `consumer` — the send loop: backpressure, policies, deadlines
+- `producer` — validate, number, append, acknowledge; `batch` — the remaining items of an array of events
+
+What they share:
+
+- `splitter` — a client's frames, split from the bytes of its socket
+- `progress` — how much of what was sent the socket has accepted
+- `record` — counts and log lines of one connection
+- `memory` — what connections cost, and which ones to close when memory runs out
+- `containment` — an exception ends one connection, not the process
+"""

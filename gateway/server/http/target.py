@@ -1,0 +1,54 @@
+"""What a request asks for: its path in parts, and whether it asks for a WebSocket. Pure."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+from urllib.parse import unquote
+
+from websockets.datastructures import Headers
+
+from deltawire.protocol.addresses import PREFIX
+
+_ORIGIN = re.compile("https?://[^/?#]+", re.IGNORECASE)  # of a request target in absolute form
+
+_ENDPOINTS = ("/subscribe", "/publish")
+
+
+class Target(NamedTuple):
+    """A request's path, in parts.
+
+    Attributes:
+        stream_id: the `{id}` of `/v1/streams/{id}…`, decoded once; empty where there is none.
+        tail: what follows it, or the whole path where there is none.
+        query: the query string, undecoded.
+    """
+
+    stream_id: str
+    tail: str
+    query: str
+
+    @property
+    def is_endpoint(self) -> bool:
+        """Whether it is one of a stream's two WebSocket endpoints."""
+        return bool(self.stream_id) and self.tail in _ENDPOINTS
+
+    @property
+    def may_be_long(self) -> bool:
+        """Whether the answer over plain HTTP is as long as what the streams hold allows."""
+        return self.tail == ("/events" if self.stream_id else PREFIX)
+
+
+def parse_target(target: str) -> Target:
+    """The parts of a request target; the scheme and host of one in absolute form say nothing (RFC 9112 §3.2.2)."""
+    origin = _ORIGIN.match(target)  # `urlsplit` takes `//` for a host, and raises on odd ones
+    path, _, query = target[origin.end() if origin else 0 :].partition("?")
+    parts = path.split("/")
+    if path.startswith(PREFIX + "/") and len(parts) in (4, 5):
+        return Target(unquote(parts[3]), "/".join(("", *parts[4:])), query)
+    return Target("", path, query)
+
+
+def is_upgrade(headers: Headers) -> bool:
+    """Whether a request asks for a WebSocket."""
+    return any("websocket" in value.lower() for value in headers.get_all("Upgrade"))
