@@ -41,7 +41,7 @@ _IN_DER: Final = re.compile(
 """What DER says of keys and certificates, also of those that can't be loaded: encrypted, cut short, of another kind."""
 
 
-def what_it_seems(content: bytes) -> str | None:
+def find_key_material(content: bytes) -> str | None:
     """What a would-be secret seems to be, in words; None where it may be a secret."""
     return _look(content, MAX_COATINGS) if content else None
 

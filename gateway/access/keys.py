@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from msgspec import Raw, Struct
 
-from deltawire.gateway.access.key_material import what_it_seems
+from deltawire.gateway.access.key_material import find_key_material
 from deltawire.protocol.errors import DeltawireError
 
 MIN_SECRET: Final = 32
@@ -74,7 +74,7 @@ def algorithms_of(material: Any) -> tuple[str, ...]:
         BadKey: none: it is too short or of another kind, or seems to be a key that is no secret.
     """
     match material:
-        case bytes() if (found := what_it_seems(material)) is not None:
+        case bytes() if (found := find_key_material(material)) is not None:
             raise BadKey(f"this seems to be {found}, and no secret: {_REMEDY}")
         case bytes() if len(material) < MIN_SECRET:
             raise BadKey(f"a secret of {len(material)} bytes is too short: {MIN_SECRET} at least")

@@ -2,7 +2,7 @@
 
 Tour: `command` — the command line, and how what goes wrong becomes an exit status · `interrupts` — Ctrl-C before that ·
 `options` — flags, made from `Settings` where they are settings · `environment` — variables that are none of
-ours · `stdio` — standard input and output that hold nothing up · `beside` — jobs run meanwhile · `reconnecting` —
+ours · `stdio` — standard input and output that hold nothing up · `alongside` — jobs run meanwhile · `reconnecting` —
 what is said while the gateway is away · `ending` — how every command ends · `printable` — words of others, made
 harmless · `trust` — TLS of commands that connect · `credentials` — the token they show · one file a command: `serve`
 (with `systemd`, `collector`), `publish` (with `publication`, `sources`, `pace`, `child`), `tail` (with `render`,

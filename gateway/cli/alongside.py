@@ -9,7 +9,7 @@ from typing import Any
 
 
 @asynccontextmanager
-async def beside(*jobs: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+async def run_alongside(*jobs: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
     """Run jobs beside a block, and end them with it.
 
     What a job raises ends the block; it comes out as it is, not as a group: a command has one reason to end.

@@ -12,7 +12,7 @@ from asyncio.subprocess import Process
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 
-from deltawire.gateway.cli.alongside import beside
+from deltawire.gateway.cli.alongside import run_alongside
 from deltawire.gateway.cli.ending import Failure
 from deltawire.gateway.cli.stdio import Input
 
@@ -99,7 +99,7 @@ async def run_child(command: Sequence[str], chunk: int) -> AsyncIterator[Child]:
         try:
             yield child
         finally:
-            async with beside(child.stop()):
+            async with run_alongside(child.stop()):
                 await child.wait()
     finally:
         os.close(reader)

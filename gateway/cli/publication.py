@@ -11,7 +11,7 @@ from contextlib import AbstractAsyncContextManager, contextmanager
 
 from msgspec import UNSET
 
-from deltawire.gateway.cli.alongside import beside
+from deltawire.gateway.cli.alongside import run_alongside
 from deltawire.gateway.cli.child import Child, run_child
 from deltawire.gateway.cli.ending import Status, say
 from deltawire.gateway.cli.pace import Pace
@@ -24,7 +24,7 @@ CHUNK = 8192
 """Most bytes of one read, thus of one `text_delta`: six times as many when JSON escapes all still fit 64 KiB."""
 
 
-class Publication:
+class PublishRun:
     """Publishes one input: counts what was published, refused and lost, and ends it when readers want that.
 
     Args:
@@ -79,7 +79,7 @@ class Publication:
             Failure: the command can't be run.
             ClientError: nothing can be published any more.
         """
-        async with run_child(command, CHUNK) as child, self._heeding(child.stop), beside(child.end_output()):
+        async with run_child(command, CHUNK) as child, self._heeding(child.stop), run_alongside(child.end_output()):
             with self._taking_interrupts(child):
                 await self._read(child.output)
                 if child.output.is_cut and not self._cancelled.is_set():
@@ -113,7 +113,7 @@ class Publication:
         jobs = [self._publisher.wait_ended(), self._heed_signals(), self._stop_when_cancelled(stop)]
         if self._until_alone is not None:
             jobs.append(self._heed_absence(self._until_alone))
-        return beside(*jobs)
+        return run_alongside(*jobs)
 
     async def _heed_signals(self) -> None:
         async for received in self._publisher.signals():

@@ -12,7 +12,7 @@ from deltawire.gateway.cli.credentials import GivenToken, token_options
 from deltawire.gateway.cli.ending import Status, say, wrong_arguments_told
 from deltawire.gateway.cli.options import PRODUCER_ID, FiniteRange, WholeRange, examples, stream_argument, url_option
 from deltawire.gateway.cli.pace import Pace
-from deltawire.gateway.cli.publication import Publication
+from deltawire.gateway.cli.publication import PublishRun
 from deltawire.gateway.cli.reconnecting import Patience
 from deltawire.gateway.cli.trust import tls_options
 from deltawire.gateway.client import Publisher
@@ -116,7 +116,7 @@ def command(  # noqa: PLR0913 - one argument an option
     async def run() -> int:
         async with publisher:
             patience.is_connected = True
-            publication = Publication(
+            publication = PublishRun(
                 publisher, form, Pace(pace), is_judged_at_once=on_full == "reject", until_alone=until_alone
             )
             status = await (publication.publish_output(command) if command else publication.publish_stdin())

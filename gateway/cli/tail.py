@@ -11,7 +11,7 @@ from ssl import SSLContext
 
 import click
 
-from deltawire.gateway.cli.alongside import beside
+from deltawire.gateway.cli.alongside import run_alongside
 from deltawire.gateway.cli.credentials import GivenToken, token_options
 from deltawire.gateway.cli.ending import Status, say, wrong_arguments_told
 from deltawire.gateway.cli.keyboard import Keyboard, is_foreground
@@ -170,7 +170,7 @@ class Tail:
             keyboard = Keyboard(sys.stdin.fileno())
             with keyboard.listening():
                 say("keys: c asks the producers to cancel, q quits")
-                async with beside(self._heed(keyboard)):
+                async with run_alongside(self._heed(keyboard)):
                     await self._follow()
         return self._status
 

@@ -37,7 +37,7 @@ MAX_SIGNALS: Final = 256
 """Signals kept for `Publisher.signals`; without a reader the oldest are forgotten."""
 
 
-class Publication:
+class PublisherSession:
     """One stream being published to, through all connections.
 
     Args:
@@ -186,9 +186,12 @@ class Publication:
     async def _converse(self, connection: ClientConnection) -> str | ClientError:
         """Publish on one connection until it ends; how it ended."""
         async with asyncio.TaskGroup() as tasks:
-            beside = [tasks.create_task(self._write(connection)), tasks.create_task(self._renew_tokens(connection))]
+            helpers = [
+                tasks.create_task(self._write(connection)),
+                tasks.create_task(self._renew_tokens(connection)),
+            ]
             ended = await self._read(connection)
-            for task in beside:
+            for task in helpers:
                 task.cancel()
         async with self._changed:
             self._ready = False

@@ -14,7 +14,7 @@ from msgspec import structs
 from deltawire.gateway.client.backoff import DEFAULT_BACKOFF, Backoff
 from deltawire.gateway.client.connection import Connector, OnReconnect
 from deltawire.gateway.client.errors import EventRefused
-from deltawire.gateway.client.publication import Publication
+from deltawire.gateway.client.publication import PublisherSession
 from deltawire.gateway.client.tokens import TokenProvider, Tokens
 from deltawire.gateway.client.urls import publish_url
 from deltawire.protocol.addresses import OnFull, PublishRequest
@@ -84,7 +84,7 @@ class Publisher:
         self._max_message = max_message
         self._one_by_one = on_full == "reject"
         request = PublishRequest(producer=producer or uuid4().hex, generation=generation, on_full=on_full)
-        self._publication = Publication(
+        self._session = PublisherSession(
             stream=stream,
             target=publish_url(url, stream, request),
             connector=Connector(url, codec, backoff, retry_for, on_reconnect, Tokens(token), tls=tls),
@@ -98,27 +98,27 @@ class Publisher:
     @property
     def acked(self) -> int:
         """The producer's own number of the last event the gateway acked, 0 before."""
-        return self._publication.window.acked
+        return self._session.window.acked
 
     @property
     def seq(self) -> int:
         """The gateway's number of the last event it acked, 0 before."""
-        return self._publication.seq
+        return self._session.seq
 
     @property
     def epoch(self) -> str:
         """The epoch of the stream's log; it changes when the gateway lost its memory."""
-        return self._publication.window.epoch
+        return self._session.window.epoch
 
     @property
     def lost(self) -> int:
         """Events that the gateway had acked and has no more: those of epochs that ended when it lost its memory."""
-        return self._publication.window.lost
+        return self._session.window.lost
 
     @property
     def consumers(self) -> int | None:
         """How many follow the stream, as last told; None without a connection."""
-        return self._publication.consumers
+        return self._session.consumers
 
     async def send(self, item: Data | Event) -> None:
         """Publish one event; waits while `window` events are unacked.
@@ -136,10 +136,10 @@ class Publisher:
         event, size = self._check(item)
         if self._one_by_one:
             async with self._turn:
-                await self._publication.append(event, size)
+                await self._session.append(event, size)
                 await self.flush()
         else:
-            await self._publication.append(event, size)
+            await self._session.append(event, size)
 
     async def flush(self, timeout: float | None = None) -> None:
         """Wait until everything sent is acked.
@@ -152,7 +152,7 @@ class Publisher:
             ClientError: as `send`.
         """
         async with asyncio.timeout(timeout):
-            await self._publication.flush()
+            await self._session.flush()
 
     async def close_stream(self) -> None:
         """End the stream: flush, then tell the gateway, and wait until it has confirmed.
@@ -161,7 +161,7 @@ class Publisher:
             ClientError: as `send`.
         """
         await self.flush()
-        await self._publication.close_stream()
+        await self._session.close_stream()
 
     async def wait_ended(self) -> None:
         """Wait until nothing can be sent any more: the stream was closed, or the publisher left or failed.
@@ -171,7 +171,7 @@ class Publisher:
         Raises:
             ClientError: it failed; as `send`.
         """
-        await self._publication.wait_ended()
+        await self._session.wait_ended()
 
     async def wait_alone(self, seconds: float) -> None:
         """Wait until nobody has followed the stream for so long, so that a proxy can stop paying for the answer.
@@ -186,11 +186,11 @@ class Publisher:
         Raises:
             ClientError: the publisher failed; as `send`.
         """
-        await self._publication.wait_alone(seconds)
+        await self._session.wait_alone(seconds)
 
     async def signals(self) -> AsyncIterator[Signal]:
         """What readers signal to the producers, `cancel` first of all, until the publisher is left or fails."""
-        while (signal := await self._publication.next_signal()) is not None:
+        while (signal := await self._session.next_signal()) is not None:
             yield signal
 
     async def __aenter__(self) -> Self:
@@ -200,9 +200,9 @@ class Publisher:
             GatewayUnreachable: it did not answer in time.
             Refused: it said no.
         """
-        self._task = asyncio.create_task(self._publication.run(), name=f"publisher {self._stream}")
+        self._task = asyncio.create_task(self._session.run(), name=f"publisher {self._stream}")
         try:
-            await self._publication.wait_ready()
+            await self._session.wait_ready()
         except BaseException:
             await self._leave()
             raise
@@ -230,7 +230,7 @@ class Publisher:
                 return await self.flush(LEAVE_TIMEOUT)
             except TimeoutError:
                 if self.acked == acked:
-                    raise self._publication.not_delivered() from None
+                    raise self._session.not_delivered() from None
 
     async def _leave(self) -> None:
         if self._task is not None:

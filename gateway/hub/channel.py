@@ -18,7 +18,7 @@ from time import monotonic
 from typing import Protocol
 
 from deltawire.gateway.hub.cohort import COHORT_SIZE, Cohort, Outlet
-from deltawire.gateway.hub.latency import Pace
+from deltawire.gateway.hub.latency import LatencyMeter
 from deltawire.gateway.streams.stream import Stream
 from deltawire.gateway.streams.view import View
 from deltawire.protocol.codes import ProblemCode
@@ -78,7 +78,7 @@ class Channel:
         "is_dirty",
         "is_served",
         "is_telling_later",
-        "pace",
+        "latency",
         "rest_until",
         "spent",
         "stream",
@@ -87,7 +87,7 @@ class Channel:
 
     def __init__(self, stream: Stream, number: int = 0) -> None:
         self.stream = stream
-        self.pace = Pace(stream, number)
+        self.latency = LatencyMeter(stream, number)
         self.is_dirty = False  # it has to be flushed
         self.is_served = False  # a round is under way, or interrupted
         self.touched_at = 0.0  # when it last became dirty

@@ -1,4 +1,4 @@
-"""A turnstile: what many ask for in one moment is done for a slice of a turn, in order, and others are served between.
+"""A fair queue: steps that many ask for at once are done in order, a slice of a turn at a time.
 
 When a network fails, thousands of connections end in one turn of the event loop. All of that at once held everybody
 else up for 230 ms with 5,000 of them. 32 consumers that replayed a long log at once did so for 350 ms.
@@ -15,7 +15,7 @@ SLICE: Final = 0.002
 """Seconds of steps in one turn of the loop: one more of 60 µs when a connection ends, or of a chunk that is read."""
 
 
-class Turnstile:
+class FairQueue:
     """Does steps in the order in which they came, for no longer than `SLICE` in a turn.
 
     Args:

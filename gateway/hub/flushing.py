@@ -46,7 +46,7 @@ MAX_REST = 0.008
 log = get_logger()
 
 
-class Turns:
+class FlushScheduler:
     """The turns of one hub.
 
     Args:
@@ -158,7 +158,7 @@ class Turns:
             channel.rest_until = now + min(channel.spent * REST, MAX_REST)
         channel.spent = 0.0
         if channel.touched_at >= channel.stream.measure_at:
-            channel.pace.measure(self._tally, channel.touched_at, now)
+            channel.latency.measure(self._tally, channel.touched_at, now)
         if channel.audience != channel.stream.consumers:
             self._tell_audience(channel)
         channel.is_served = False

@@ -16,7 +16,7 @@ from typing import Self, TypeVar
 from deltawire.gateway.config import Settings
 from deltawire.gateway.hub.channel import Channel, Inlet
 from deltawire.gateway.hub.deadlines import Deadlines, Swept
-from deltawire.gateway.hub.flushing import Turns
+from deltawire.gateway.hub.flushing import FlushScheduler
 from deltawire.gateway.hub.local import LocalStream
 from deltawire.gateway.logs import get_logger
 from deltawire.gateway.metrics.tally import Tally
@@ -24,7 +24,7 @@ from deltawire.gateway.streams.acking import WITHHELD_FOR
 from deltawire.gateway.streams.info import StreamInfo
 from deltawire.gateway.streams.log import Ledger, Retention
 from deltawire.gateway.streams.manager import StreamManager
-from deltawire.gateway.streams.producers import Pen
+from deltawire.gateway.streams.producers import Writer
 from deltawire.gateway.streams.settings import StreamSettings
 from deltawire.gateway.streams.stream import Stream
 from deltawire.protocol.errors import DeltawireError
@@ -58,7 +58,7 @@ class Hub:
         self.tally = Tally()
         self._is_running = False
         self._channels: dict[Stream, Channel] = {}
-        self._turns = Turns(self.tally, self._tell_audience, self._release)
+        self._scheduler = FlushScheduler(self.tally, self._tell_audience, self._release)
         self._stamp = ""
         self._stamped_at = 0.0
         self._late: dict[Inlet, None] = {}  # whose acks are withheld
@@ -74,7 +74,7 @@ class Hub:
         self._calendar = time.time() - self.now()  # where monotonic seconds begin
         self._is_running = True
         self._next_cleanup = self.now() + self.settings.cleanup_interval
-        self._turns.start()
+        self._scheduler.start()
         self._deadlines.start()
         return self
 
@@ -211,7 +211,7 @@ class Hub:
         channel.attached.pop(holder, None)
         self.touch(channel)
 
-    def publish(self, channel: Channel, data: Data, timestamp: str | None = None, pen: Pen | None = None) -> int:
+    def publish(self, channel: Channel, data: Data, timestamp: str | None = None, writer: Writer | None = None) -> int:
         """Append an event, to be delivered in this loop turn. Whether there is room is the caller's to ask.
 
         Returns:
@@ -220,19 +220,19 @@ class Hub:
         Raises:
             StreamError: closed; full, `memory_limit` is reached.
         """
-        seq = self.append(channel.stream, data, timestamp, pen)
+        seq = self.append(channel.stream, data, timestamp, writer)
         self.touch(channel)
         return seq
 
-    def append(self, stream: Stream, data: Data, timestamp: str | None = None, pen: Pen | None = None) -> int:
+    def append(self, stream: Stream, data: Data, timestamp: str | None = None, writer: Writer | None = None) -> int:
         """As `publish`, for whoever calls `deliver` or `touch` after a batch."""
         manager = self.manager
         now = self._loop.time()
         if manager.ledger.bytes > manager.events_limit and not manager.make_room(now):
             raise manager.out_of_room("send", stream.id)
-        if stream.leases.waiting and pen is not None:
-            stream.go_on(data, pen, self.timestamp(), now)
-        return stream.append(data, timestamp or self.timestamp(), now, pen)
+        if stream.leases.waiting and writer is not None:
+            stream.go_on(data, writer, self.timestamp(), now)
+        return stream.append(data, timestamp or self.timestamp(), now, writer)
 
     def acknowledge_late(self, inlet: Inlet) -> None:
         """Have a producer's ack sent a little later, with that of what it sends meanwhile."""
@@ -249,15 +249,15 @@ class Hub:
 
     def deliver(self, channel: Channel) -> None:
         """Flush a channel now if that is a matter of a few writes, otherwise at the end of this loop turn."""
-        self._turns.deliver(channel)
+        self._scheduler.deliver(channel)
 
     def touch(self, channel: Channel) -> None:
         """Have a channel flushed at the end of this loop turn, or a little later if its last flush was a long one."""
-        self._turns.touch(channel)
+        self._scheduler.touch(channel)
 
     def flush(self) -> None:
         """Deliver everything appended so far."""
-        self._turns.flush()
+        self._scheduler.flush()
 
     def settle(self) -> Ledger:
         """The account of all streams, up to date with what was delivered."""
@@ -292,10 +292,10 @@ class Hub:
 
     # Deadlines
 
-    def lease(self, channel: Channel, pen: Pen) -> None:
+    def lease(self, channel: Channel, writer: Writer) -> None:
         """The last connection of a producer is gone: if it left a message in progress, its lease begins."""
-        if channel.stream.leases.lost(pen, self.now() + self.settings.lease):
-            log.info("producer.lost", stream=channel.stream.id, producer=pen.id, lease=self.settings.lease)
+        if channel.stream.leases.lost(writer, self.now() + self.settings.lease):
+            log.info("producer.lost", stream=channel.stream.id, producer=writer.id, lease=self.settings.lease)
             self._leased[channel.stream] = None
 
     def _expire_leases(self, now: float) -> None:
@@ -325,7 +325,7 @@ class Hub:
     def call_from_thread(self, function: Callable[[], Awaitable[T]], timeout: float | None = None) -> T:
         """Run an async function on the hub's loop from another thread, and wait for what it returns.
 
-        The one door for other threads: `hub.call_from_thread(lambda: stream.send(event))`.
+        The only way in for other threads: `hub.call_from_thread(lambda: stream.send(event))`.
 
         Args:
             function: called on the loop, its result awaited there.

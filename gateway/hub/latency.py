@@ -24,7 +24,7 @@ SAMPLED = 8
 """Of more streams than that, one in so many is."""
 
 
-class Pace:
+class LatencyMeter:
     """What was measured of one stream so far.
 
     Args:

@@ -16,23 +16,23 @@ from websockets.asyncio.server import Server, ServerConnection, serve
 
 from deltawire.gateway.config import Settings
 from deltawire.gateway.hub import Hub
-from deltawire.gateway.hub.fair_queue import Turnstile
+from deltawire.gateway.hub.fair_queue import FairQueue
 from deltawire.gateway.logs import get_logger
 from deltawire.gateway.server.accepting.flood import FloodGuard
 from deltawire.gateway.server.accepting.forwarding import Proxies
-from deltawire.gateway.server.accepting.handshakes import Door
+from deltawire.gateway.server.accepting.handshakes import Handshakes
 from deltawire.gateway.server.accepting.limits import Limits
 from deltawire.gateway.server.accepting.listening import listen
 from deltawire.gateway.server.accepting.tls import ServerTls
-from deltawire.gateway.server.admission.auth import Guard
+from deltawire.gateway.server.admission.auth import AccessControl
 from deltawire.gateway.server.admission.pipeline import Admission
-from deltawire.gateway.server.admission.steps import Crowd
+from deltawire.gateway.server.admission.steps import CapacityChecks
 from deltawire.gateway.server.connection.connection import GatewayConnection
 from deltawire.gateway.server.connection.consumer import Consumer
 from deltawire.gateway.server.connection.producer import Producer
 from deltawire.gateway.server.connection.sending import CLOSE_TIMEOUT, HARD_MESSAGE_LIMIT
 from deltawire.gateway.server.draining import batches
-from deltawire.gateway.server.housekeeping import Rounds
+from deltawire.gateway.server.housekeeping import Housekeeping
 from deltawire.gateway.server.http.metrics import Exposition
 from deltawire.gateway.server.http.target import Target
 from deltawire.protocol.addresses import check_stream_id, parse_publish, parse_subscribe
@@ -79,51 +79,53 @@ class Gateway:
         self.hub = hub or Hub(self.settings)
         self._accepted: WeakSet[GatewayConnection] = WeakSet()  # every one let in, from before its request on
         self._connections: set[GatewayConnection] = set()
-        self._guard = Guard(self.settings, clock)
+        self._access = AccessControl(self.settings, clock)
         self._limits = Limits(self.settings)
         self._proxies = Proxies(self.settings.trusted_proxies, self.settings.forwarded_header)
-        self._door = Door(self.settings, self._tls, self._limits, self._proxies, self.hub)
-        self._exposition = Exposition(self.hub, self._accepted, self._door)
-        crowd = Crowd(self.hub, self._limits, self._proxies)
-        self._rounds = Rounds(self.settings, self.hub, self._guard, self._door, self._accepted)
-        self._admission = Admission(self._guard, self.hub, self._exposition.render, self._door, crowd)
+        self._handshakes = Handshakes(self.settings, self._tls, self._limits, self._proxies, self.hub)
+        self._exposition = Exposition(self.hub, self._accepted, self._handshakes)
+        capacity = CapacityChecks(self.hub, self._limits, self._proxies)
+        self._housekeeping = Housekeeping(self.settings, self.hub, self._access, self._handshakes, self._accepted)
+        self._admission = Admission(self._access, self.hub, self._exposition.render, self._handshakes, capacity)
         self._changed = asyncio.Event()  # a connection is gone
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
             if self._owns_hub:
                 await stack.enter_async_context(self.hub)
-            await stack.enter_async_context(self._guard)
-            self._reading = Turnstile(asyncio.get_running_loop().call_soon)
+            await stack.enter_async_context(self._access)
+            self._reading = FairQueue(asyncio.get_running_loop().call_soon)
             self._servers = await listen(self.settings, self._sockets, self._open_server)
             self._owned = stack.pop_all()
-        self.hub.sweep_regularly(self._rounds)
+        self.hub.sweep_regularly(self._housekeeping)
         return self
 
     async def __aexit__(self, *_: object) -> None:
         try:
             await self.drain()
         finally:
-            self.hub.stop_sweeping(self._rounds)
+            self.hub.stop_sweeping(self._housekeeping)
             await self._owned.aclose()
 
     async def _open_server(self, **where: Any) -> Server:
-        leaving = Turnstile(asyncio.get_running_loop().call_soon)
+        leaving = FairQueue(asyncio.get_running_loop().call_soon)
         return await serve(
             self._handle,
             process_request=self._admission.judge,
             process_response=self._admission.conclude,
             compression=None,  # deltas are too short to gain, and it would cost every consumer its own bytes
             server_header=None,
-            open_timeout=None,  # the door sees to it, as to everything before a request is there
-            ping_interval=None,  # `Rounds` keeps alive without a task per connection
+            open_timeout=None,  # `Handshakes` has its own timeout, as to everything before a request is there
+            ping_interval=None,  # `Housekeeping` keeps alive without a task per connection
             close_timeout=CLOSE_TIMEOUT,
             max_size=HARD_MESSAGE_LIMIT,
             write_limit=WRITE_LIMIT,
             logger=_quiet_logger(),
             create_connection=cast(
                 "type[ServerConnection]",
-                partial(GatewayConnection, self._accepted, self.hub, self._guard, self._door, leaving, self._reading),
+                partial(
+                    GatewayConnection, self._accepted, self.hub, self._access, self._handshakes, leaving, self._reading
+                ),
             ),  # it is called
             **where,
         )
@@ -136,7 +138,7 @@ class Gateway:
         """
         if self._tls is not None:
             self._tls.reload()
-        self._guard.reload()
+        self._access.reload()
 
     @property
     def port(self) -> int:
@@ -208,8 +210,8 @@ class Gateway:
     def _start_producer(self, connection: GatewayConnection, target: Target) -> None:
         request = parse_publish(target.query)
         stream = self.hub.manager.get_or_create(_check_id(target), self.hub.now())
-        pen = stream.open_producer(request.producer, request.generation)
-        producer = Producer(self.hub, connection, stream, pen, request, self._reading)
+        writer = stream.open_producer(request.producer, request.generation)
+        producer = Producer(self.hub, connection, stream, writer, request, self._reading)
         connection.peer = producer
         producer.start()
 
@@ -264,7 +266,7 @@ class Gateway:
 
     def abort(self) -> None:
         """Drop every connection at once."""
-        self._door.abort()
+        self._handshakes.abort()
         for connection in tuple(self._accepted):
             connection.give_up("still there when the gateway went away")
 

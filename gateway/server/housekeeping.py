@@ -1,4 +1,4 @@
-"""Rounds of the connections, twice a second: who is dead, whose token or time is over, and what all of them hold.
+"""Housekeeping, twice a second: dead connections, expired tokens, idle peers, and the memory all connections hold.
 
 A look at one takes 3 µs. At ten thousand that would be a pause of 30 ms in everybody's stream, so a round is made a
 slice at a time, and others get their turn in between.
@@ -12,8 +12,8 @@ from typing import Final
 
 from deltawire.gateway.config import Settings
 from deltawire.gateway.hub import Hub
-from deltawire.gateway.server.accepting.handshakes import Door
-from deltawire.gateway.server.admission.auth import Guard, end_expired, has_expired
+from deltawire.gateway.server.accepting.handshakes import Handshakes
+from deltawire.gateway.server.admission.auth import AccessControl, end_expired, has_expired
 from deltawire.gateway.server.allocator import return_free_memory
 from deltawire.gateway.server.connection.connection import GatewayConnection
 from deltawire.gateway.server.connection.memory import HEADROOM, choose
@@ -22,31 +22,36 @@ SLICE: Final = 256
 """Connections looked at in one turn of the loop: a millisecond."""
 
 
-class Rounds:
-    """The rounds of one gateway.
+class Housekeeping:
+    """The housekeeping of one gateway.
 
     Args:
         settings: timeouts.
         hub: its streams, and their memory.
-        guard: knows the time by which tokens expire.
-        door: where those wait that are no connections yet.
+        access: knows the time by which tokens expire.
+        handshakes: where those wait that are no connections yet.
         connections: those there are, as they come and go.
     """
 
     def __init__(
-        self, settings: Settings, hub: Hub, guard: Guard, door: Door, connections: Collection[GatewayConnection]
+        self,
+        settings: Settings,
+        hub: Hub,
+        access: AccessControl,
+        handshakes: Handshakes,
+        connections: Collection[GatewayConnection],
     ) -> None:
         self._settings = settings
         self._hub = hub
-        self._guard = guard
-        self._door = door
+        self._access = access
+        self._handshakes = handshakes
         self._connections = connections
         self._left: list[GatewayConnection] = []  # of this round
         self._kept: int | None = None  # bytes counted when free memory was returned; None while there are connections
 
     def sweep(self, now: float) -> None:
         """Begin a round, unless one is under way."""
-        self._door.sweep(now)
+        self._handshakes.sweep(now)
         if not self._left:
             self._left = list(self._connections)
             self._go_on(now)
@@ -67,7 +72,7 @@ class Rounds:
         settings = self._settings
         connection.count(connection.held_bytes)
         try:
-            if has_expired(connection, self._guard.now):
+            if has_expired(connection, self._access.now):
                 self._hub.flush()  # what came while the token was good is acknowledged
                 end_expired(connection)
             connection.give_up_stalled_reply(now, settings.send_timeout)

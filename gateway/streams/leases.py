@@ -18,7 +18,7 @@ from __future__ import annotations
 from math import inf, isfinite
 from typing import TypeAlias
 
-from deltawire.gateway.streams.producers import Pen
+from deltawire.gateway.streams.producers import Writer
 from deltawire.protocol.events import Data, MessageStart, MessageStop
 
 MAX_OPEN = 64
@@ -30,7 +30,7 @@ MAX_OPEN_BYTES = 16 * 1024
 OPEN_COST = 128
 """Bytes a message in progress costs beside its id's characters (CPython 3.11)."""
 
-Owner: TypeAlias = str | Pen | None
+Owner: TypeAlias = str | Writer | None
 """A producer id, a connection without one, or the gateway's own process, which is never lost."""
 
 
@@ -50,14 +50,14 @@ class Leases:
         self.waiting: dict[Owner, float] = {}
         self.bytes = 0
 
-    def begin(self, message_id: str, pen: Pen | None) -> bool:
+    def begin(self, message_id: str, writer: Writer | None) -> bool:
         """A message begins; those begun first are forgotten where it is one too many, or too long.
 
         Returns:
             Whether it is the only one in progress.
         """
         self.end(message_id)
-        self._open[message_id] = _owner(pen)
+        self._open[message_id] = _owner(writer)
         self.bytes += _cost(message_id)
         while len(self._open) > MAX_OPEN or self.bytes > MAX_OPEN_BYTES:
             self.end(next(iter(self._open)))
@@ -71,26 +71,26 @@ class Leases:
             if owner in self.waiting and owner not in self._open.values():
                 del self.waiting[owner]
 
-    def lost(self, pen: Pen, deadline: float) -> bool:
+    def lost(self, writer: Writer, deadline: float) -> bool:
         """The last connection of a producer is gone.
 
         Args:
-            pen: what it wrote with.
+            writer: what it wrote with.
             deadline: monotonic seconds when its lease is over.
 
         Returns:
             Whether it left a message in progress, so that there is a lease.
         """
-        owner = _owner(pen)
+        owner = _owner(writer)
         if owner not in self._open.values():
             return False
         self.waiting[owner] = min(deadline, self.waiting.get(owner, inf))  # one that was lost before gains nothing
         return True
 
-    def returned(self, pen: Pen) -> None:
+    def returned(self, writer: Writer) -> None:
         """A producer connected: what its id, or those lost without one, left in progress is its own."""
-        owner = _owner(pen)
-        if pen.id is None:
+        owner = _owner(writer)
+        if writer.id is None:
             for message_id, other in self._open.items():
                 if not isinstance(other, str) and isfinite(self.waiting.get(other, inf)):
                     self._open[message_id] = owner
@@ -98,18 +98,18 @@ class Leases:
         if owner in self._open.values():
             self.waiting[owner] = inf
 
-    def go_on(self, pen: Pen, data: Data) -> list[str]:
+    def go_on(self, writer: Writer, data: Data) -> list[str]:
         """A producer writes, and shows thereby what it does about the messages it came back to.
 
         Args:
-            pen: what it writes with.
+            writer: what it writes with.
             data: what it is about to say. A `message_stop` names its message and says nothing of others; a
                 `message_start` leaves all others behind; everything else may be of any of them.
 
         Returns:
             Messages it has abandoned, which are in progress no more.
         """
-        owner = _owner(pen)
+        owner = _owner(writer)
         if self.waiting.get(owner) != inf or isinstance(data, MessageStop):
             return []
         del self.waiting[owner]
@@ -133,8 +133,8 @@ class Leases:
         return any(map(isfinite, self.waiting.values()))
 
 
-def _owner(pen: Pen | None) -> Owner:
-    return pen if pen is None or pen.id is None else pen.id
+def _owner(writer: Writer | None) -> Owner:
+    return writer if writer is None or writer.id is None else writer.id
 
 
 def _cost(message_id: str) -> int:

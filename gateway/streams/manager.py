@@ -11,7 +11,7 @@ from deltawire.gateway.streams.eviction import IdleStreams
 from deltawire.gateway.streams.info import StreamInfo
 from deltawire.gateway.streams.log import Ledger
 from deltawire.gateway.streams.settings import StreamSettings
-from deltawire.gateway.streams.sorted_ids import Names
+from deltawire.gateway.streams.sorted_ids import SortedIds
 from deltawire.gateway.streams.stream import MessageWatcher, Stream
 from deltawire.protocol.addresses import check_stream_id
 from deltawire.protocol.errors import ErrorKind, StreamError
@@ -48,7 +48,7 @@ class StreamManager:
         self.closed_retention = closed_retention
         self._make_epoch = make_epoch
         self._streams: dict[str, Stream] = {}
-        self._names = Names()
+        self._names = SortedIds()
         self._aging: dict[Stream, None] = {}  # whose events expire
         self._closed: deque[Stream] = deque()  # in the order they were closed
         self._idle = IdleStreams()

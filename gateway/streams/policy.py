@@ -12,7 +12,7 @@ from typing import NamedTuple
 from deltawire.protocol.messages import Policy
 
 
-class Action(Enum):
+class PolicyAction(Enum):
     """What to do with what piled up."""
 
     SEND = auto()
@@ -51,12 +51,12 @@ class Lag(NamedTuple):
 class Decision(NamedTuple):
     """An action; `SKIP` is about the deltas of `first … last`."""
 
-    action: Action
+    action: PolicyAction
     first: int = 0
     last: int = 0
 
 
-SEND = Decision(Action.SEND)
+SEND = Decision(PolicyAction.SEND)
 
 
 def decide(policy: Policy, lag: Lag) -> Decision:
@@ -70,11 +70,11 @@ def decide(policy: Policy, lag: Lag) -> Decision:
         return SEND
     match policy:
         case Policy.COALESCE:
-            return Decision(Action.FOLD)
+            return Decision(PolicyAction.FOLD)
         case Policy.BLOCK:
             return SEND
         case Policy.DISCONNECT:
-            return Decision(Action.DISCONNECT)
+            return Decision(PolicyAction.DISCONNECT)
         case Policy.DROP_OLDEST:
             keep_from = max(lag.head - lag.buffer + 1, lag.fits_newest)
             return _skip(lag.cursor + 1, keep_from - 1)
@@ -85,4 +85,4 @@ def decide(policy: Policy, lag: Lag) -> Decision:
 
 
 def _skip(first: int, last: int) -> Decision:
-    return Decision(Action.SKIP, first, last) if first <= last else SEND
+    return Decision(PolicyAction.SKIP, first, last) if first <= last else SEND

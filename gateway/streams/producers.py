@@ -34,7 +34,7 @@ class Verdict(Enum):
     HOLE = auto()
 
 
-class Pen:
+class Writer:
     """What one connection writes with, and whose numbers it goes on with.
 
     Attributes:
@@ -71,14 +71,14 @@ class Producers:
     __slots__ = ("_known",)
 
     def __init__(self) -> None:
-        self._known: dict[str, Pen] = {}
+        self._known: dict[str, Writer] = {}
 
     @property
     def bytes(self) -> int:
         """What they cost."""
         return len(self._known) * REMEMBERED_COST
 
-    def open(self, producer_id: str | None, generation: int) -> Pen:
+    def open(self, producer_id: str | None, generation: int) -> Writer:
         """A producer connects.
 
         Args:
@@ -93,12 +93,12 @@ class Producers:
             WireError: `fenced`, a newer generation was here before.
         """
         if producer_id is None:
-            return Pen(None, generation)
+            return Writer(None, generation)
         known = self._known.pop(producer_id, None)
         if known is not None and generation < known.generation:
             self._known[producer_id] = known
             raise fenced(producer_id, generation, known.generation)
-        opened = Pen(producer_id, generation)
+        opened = Writer(producer_id, generation)
         if known is not None and generation == known.generation:
             opened.last, opened.seq = known.last, known.seq
         self._known[producer_id] = opened  # now the newest
@@ -106,16 +106,16 @@ class Producers:
             del self._known[next(iter(self._known))]
         return opened
 
-    def is_current(self, pen: Pen) -> bool:
+    def is_current(self, writer: Writer) -> bool:
         """Whether no newer generation of its id has come."""
-        return pen.id is None or self._known.get(pen.id, pen).generation <= pen.generation
+        return writer.id is None or self._known.get(writer.id, writer).generation <= writer.generation
 
-    def is_latest(self, pen: Pen) -> bool:
+    def is_latest(self, writer: Writer) -> bool:
         """Whether its numbers may be taken: no other connection of its id has come since.
 
         What that one was told to go on from has to stand, whatever its predecessor had on the way.
         """
-        return pen.id is None or self._known.get(pen.id, pen) is pen
+        return writer.id is None or self._known.get(writer.id, writer) is writer
 
 
 def fenced(producer_id: str, generation: int, newest: int) -> WireError:

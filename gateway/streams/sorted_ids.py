@@ -8,7 +8,7 @@ from heapq import merge
 from itertools import chain
 
 
-class Names:
+class SortedIds:
     """The ids of the streams there are, by code point."""
 
     __slots__ = ("_sorted",)

@@ -16,7 +16,7 @@ from deltawire.gateway.streams.eviction import IdleStreams
 from deltawire.gateway.streams.info import Counters, StreamInfo
 from deltawire.gateway.streams.leases import Leases
 from deltawire.gateway.streams.log import Ledger, Log
-from deltawire.gateway.streams.producers import Pen, Producers
+from deltawire.gateway.streams.producers import Producers, Writer
 from deltawire.gateway.streams.settings import StreamSettings
 from deltawire.gateway.streams.subscription import Subscription
 from deltawire.gateway.streams.view import View
@@ -125,14 +125,14 @@ class Stream:
         """Whether nobody reads or writes it now."""
         return not self._subscriptions and not self.publishing
 
-    def append(self, data: Data, timestamp: str, now: float, pen: Pen | None = None) -> int:
+    def append(self, data: Data, timestamp: str, now: float, writer: Writer | None = None) -> int:
         """Add an event; `go_on` comes before while `leases.waiting`.
 
         Args:
             data: what it says.
             timestamp: RFC 3339 with a zone.
             now: monotonic seconds.
-            pen: of the connection it came from, if it came from one.
+            writer: of the connection it came from, if it came from one.
 
         Returns:
             Its seq.
@@ -153,7 +153,7 @@ class Stream:
             self.measure_at = 0.0
             self._digest.begin(seq)
             log.begin_message()
-            is_alone = self.leases.begin(data.message_id, pen)
+            is_alone = self.leases.begin(data.message_id, writer)
             self._alone = hash(data.message_id) if is_alone else None  # which may be as long as a message
             self._count_extra()
             if self.watcher is not None:
@@ -186,17 +186,17 @@ class Stream:
         self._end_messages(lost, LOST.format(lease=lease), timestamp, now)
         return lost
 
-    def go_on(self, data: Data, pen: Pen, timestamp: str, now: float) -> None:
+    def go_on(self, data: Data, writer: Writer, timestamp: str, now: float) -> None:
         """End the messages that a producer which came back abandons with what it is about to append.
 
         Args:
             data: what that is.
-            pen: of its connection.
+            writer: of its connection.
             timestamp: RFC 3339 with a zone, of the events that end them.
             now: monotonic seconds.
         """
         if not self.is_closed:
-            self._end_messages(self.leases.go_on(pen, data), ABANDONED, timestamp, now)
+            self._end_messages(self.leases.go_on(writer, data), ABANDONED, timestamp, now)
 
     def _end_messages(self, message_ids: list[str], why: str, timestamp: str, now: float) -> None:
         self._count_extra()
@@ -220,7 +220,7 @@ class Stream:
         self.log.ledger.bytes -= self._extra  # it goes with the last connection, which it still fences
         self._extra = 0
 
-    def open_producer(self, producer_id: str | None, generation: int) -> Pen:
+    def open_producer(self, producer_id: str | None, generation: int) -> Writer:
         """A producer wants to publish; `producer_came` follows, and `producer_left` when its connection is gone.
 
         Args:
@@ -236,9 +236,9 @@ class Stream:
         limit = self.settings.max_producers
         if self.publishing >= limit:
             raise _crowded(f"this stream has {limit} producers (max_producers)")
-        pen = self.producers.open(producer_id, generation)
+        writer = self.producers.open(producer_id, generation)
         self._count_extra()
-        return pen
+        return writer
 
     def producer_came(self) -> None:
         """A connection publishes from now on."""

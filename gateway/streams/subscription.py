@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from deltawire.gateway.streams.cursor import Plan
-from deltawire.gateway.streams.policy import Action, Decision, Lag, decide
+from deltawire.gateway.streams.policy import Decision, Lag, PolicyAction, decide
 from deltawire.gateway.streams.view import CHUNK, READ_EVENTS, Batch, View
 from deltawire.protocol.messages import CaughtUp, Gap, Policy, StreamEnd, Subscribed
 
@@ -169,13 +169,13 @@ class Subscription:
         decision = decide(self.policy, self._measure_lag(head))
         self._judged = head
         match decision.action:
-            case Action.FOLD:
+            case PolicyAction.FOLD:
                 self._fold_to = head
-            case Action.SKIP:
+            case PolicyAction.SKIP:
                 self._skip(decision)
-            case Action.DISCONNECT:
+            case PolicyAction.DISCONNECT:
                 return False
-            case Action.SEND:
+            case PolicyAction.SEND:
                 pass
         return True
 

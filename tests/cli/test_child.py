@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from deltawire.gateway.cli.alongside import beside
+from deltawire.gateway.cli.alongside import run_alongside
 from deltawire.gateway.cli.child import Child, run_child
 from deltawire.gateway.cli.ending import Failure
 
@@ -67,7 +67,7 @@ async def test_output_held_open_by_others_is_read_no_longer_than_the_command_may
 async def test_output_is_read_no_longer_than_the_command_runs(fifo: Path) -> None:
     """All that it printed itself, however much is held open by what it has started."""
     script = f"cat <{fifo} & head -c 50000 /dev/zero"
-    async with run_child(["sh", "-c", script], 100) as child, beside(child.end_output(linger=0)):
+    async with run_child(["sh", "-c", script], 100) as child, run_alongside(child.end_output(linger=0)):
         assert len(await read_all(child)) == 50_000
         assert child.output.is_cut
         assert await child.wait() == 0
@@ -80,7 +80,7 @@ async def test_what_others_print_a_moment_after_the_command_has_ended_is_read(tm
     try:
         async with (
             run_child(["sh", "-c", f"cat <{fifo} & echo one"], 100) as child,
-            beside(child.end_output(linger=600)),
+            run_alongside(child.end_output(linger=600)),
         ):
             reading = asyncio.ensure_future(read_all(child))
             assert await child.wait() == 0
@@ -96,7 +96,7 @@ async def test_what_others_print_a_moment_after_the_command_has_ended_is_read(tm
 
 async def test_output_that_ends_with_the_command_is_not_cut() -> None:
     for script in ("true", "echo one"):
-        async with run_child(["sh", "-c", script], 100) as child, beside(child.end_output()):
+        async with run_child(["sh", "-c", script], 100) as child, run_alongside(child.end_output()):
             await read_all(child)
             assert not child.output.is_cut
 

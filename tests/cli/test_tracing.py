@@ -16,7 +16,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from deltawire.gateway import tracing as tracing_module
 from deltawire.gateway.config import Settings
 from deltawire.gateway.hub import Hub
-from deltawire.gateway.streams.producers import Pen
+from deltawire.gateway.streams.producers import Writer
 from deltawire.gateway.tracing import MessageTracer
 from deltawire.protocol.events import MessageStart, MessageStop, TextDelta, Usage
 from tests.cli.processes import ROOT, Start, clean_environment, wait_logged
@@ -116,8 +116,8 @@ async def test_usage_of_the_message_before_is_not_taken_for_its_own(traced: Trac
 async def test_a_message_whose_producer_was_lost_is_an_error(traced: Traced) -> None:
     stream = traced.hub.create("demo")
     channel = traced.hub.channel(stream._stream)
-    traced.hub.publish(channel, MessageStart("m"), pen=Pen("p", 0))
-    traced.hub.lease(channel, Pen("p", 0))
+    traced.hub.publish(channel, MessageStart("m"), writer=Writer("p", 0))
+    traced.hub.lease(channel, Writer("p", 0))
     await eventually(lambda: traced.spans)
     assert not traced.span.status.is_ok
     assert traced.span.status.description == "producer_lost"

@@ -157,7 +157,7 @@ def test_a_window_holds_at_least_one_event() -> None:
         Window(0)
 
 
-class Publication:
+class PublisherSession:
     """A window that publishes 1, 2, 3 … to a gateway which may lose connections, answers and its memory."""
 
     def __init__(self) -> None:
@@ -201,20 +201,20 @@ class Publication:
 
 
 STEPS = (
-    Publication.append,
-    Publication.deliver,
-    Publication.lose,
-    Publication.ack,
-    Publication.reconnect,
-    Publication.restart,
+    PublisherSession.append,
+    PublisherSession.deliver,
+    PublisherSession.lose,
+    PublisherSession.ack,
+    PublisherSession.reconnect,
+    PublisherSession.restart,
 )
 
 
 @given(st.lists(st.sampled_from(STEPS), max_size=60))
 def test_whatever_gets_lost_every_event_is_in_the_log_once_and_in_order(
-    steps: list[Callable[[Publication], None]],
+    steps: list[Callable[[PublisherSession], None]],
 ) -> None:
-    it = Publication()
+    it = PublisherSession()
     for step in steps:
         step(it)
     it.reconnect()

@@ -137,7 +137,7 @@ async def test_leaving_a_gateway_that_takes_nothing_is_quick(monkeypatch: pytest
     async def leave(gateway: FakeGateway) -> None:
         async with publisher(gateway) as target:
             await send_much(target)
-            await eventually(lambda: target._publication.window.in_flight, "that its writer has begun")
+            await eventually(lambda: target._session.window.in_flight, "that its writer has begun")
             raise ZeroDivisionError
 
     async with FakeGateway(deaf(over)) as gateway:

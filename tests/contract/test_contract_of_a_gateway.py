@@ -13,7 +13,7 @@ from deltawire.protocol.messages import Policy
 from tests.contract.follower import Follower
 from tests.contract.test_gateway_machine import GatewayMachine
 from tests.contract.world import BLOCK_TIMEOUT, SWEEP, TIMEOUT
-from tests.contract.writer import Writer
+from tests.contract.writer import WriterPeer
 
 
 def begin(*, is_interrupted: bool = False) -> GatewayMachine:
@@ -40,7 +40,7 @@ def machine() -> Iterator[GatewayMachine]:
     it.teardown()
 
 
-def hold_up(machine: GatewayMachine) -> tuple[Follower, Writer]:
+def hold_up(machine: GatewayMachine) -> tuple[Follower, WriterPeer]:
     """Have the `block` consumer stand still until the producer with an id is held up; who they are."""
     blocking = next(it for it in machine.followers if it.policy is Policy.BLOCK)
     writer = next(it for it in machine.writers if it.producer == "p")

@@ -25,7 +25,7 @@ from tests.contract.follower import Follower
 from tests.contract.peers import Peer
 from tests.contract.words import MAKERS, batches, codecs, malformed, names, parameters, picks, spoilt
 from tests.contract.world import MAX_PEERS, SWEEP, TIMEOUT, World
-from tests.contract.writer import Writer
+from tests.contract.writer import WriterPeer
 from tests.server.rawpeer import BINARY, TEXT, frame
 
 
@@ -171,7 +171,7 @@ class GatewayMachine(World):
             follower.go_on()
             self.settle()
 
-    def publish_by(self, writer: Writer, wanted: list[str], *, is_batch: bool) -> None:
+    def publish_by(self, writer: WriterPeer, wanted: list[str], *, is_batch: bool) -> None:
         if writer.is_over or not writer.epoch:
             return
         made = [self.make(kind, writer) for kind in wanted]
@@ -179,7 +179,7 @@ class GatewayMachine(World):
         writer.publish(made, is_batch=is_batch)
         self.settle()
 
-    def make(self, kind: str, writer: Writer) -> Data:
+    def make(self, kind: str, writer: WriterPeer) -> Data:
         """An event that says what no other one says."""
         number = next(self.numbers)
         if kind == "stop":
@@ -269,9 +269,9 @@ class GatewayMachine(World):
         if isinstance(peer, Follower):
             peer.was_hindered = True  # it may have said too much
         problems, acks = len(peer.problems), getattr(peer, "acks", 0)
-        is_held = isinstance(peer, Writer) and bool(peer.pending)
+        is_held = isinstance(peer, WriterPeer) and bool(peer.pending)
         peer.socket.arrive(data)
-        if isinstance(peer, Writer):
+        if isinstance(peer, WriterPeer):
             peer.may_be_ended = True
         self.settle()
         if is_answered and peer.is_reading and peer.is_polite and not is_held:

@@ -23,7 +23,7 @@ from deltawire.gateway.config import Settings
 from deltawire.gateway.server import Gateway
 from deltawire.gateway.streams.acking import WITHHELD_FOR
 from deltawire.gateway.streams.leases import MAX_OPEN
-from deltawire.gateway.streams.producers import Pen
+from deltawire.gateway.streams.producers import Writer
 from deltawire.gateway.streams.stream import ABANDONED, Stream
 from deltawire.protocol.codec import JSON, Codec
 from deltawire.protocol.codes import CloseCode
@@ -37,7 +37,7 @@ from deltawire.protocol.messages import Policy
 from tests.contract.follower import Follower
 from tests.contract.loop import VirtualLoop
 from tests.contract.peers import Peer
-from tests.contract.writer import Writer
+from tests.contract.writer import WriterPeer
 from tests.streams.naive import NaiveStream
 
 MAX_PEERS = 10
@@ -63,10 +63,10 @@ class World(RuleBasedStateMachine):
         self.peers: list[Peer] = []  # until their sockets are gone
         self.books: dict[str, NaiveStream] = {}  # by epoch
         self.places: dict[bytes, int] = {}  # what was appended → its seq
-        self.senders: dict[bytes, Writer] = {}
+        self.senders: dict[bytes, WriterPeer] = {}
         self.newest: dict[tuple[str, str | None], int] = defaultdict(int)  # (epoch, producer) → generation
         self.open: dict[tuple[str, str], str | None] = {}  # (epoch, message) → producer
-        self.abandoned: dict[str, list[Pen | None]] = defaultdict(list)  # epoch → whose, with what comes next
+        self.abandoned: dict[str, list[Writer | None]] = defaultdict(list)  # epoch → whose, with what comes next
         self.present_at: dict[tuple[str, str | None], float] = defaultdict(float)
         self.violations: list[str] = []
         self.steps = 0
@@ -120,7 +120,7 @@ class World(RuleBasedStateMachine):
         self.settle()
 
     def add_writer(self, name: str, producer: str | None, generation: int, on_full: str, codec: Codec) -> None:
-        self.peers.append(Writer(self.loop, name, producer, generation, on_full, codec, self))
+        self.peers.append(WriterPeer(self.loop, name, producer, generation, on_full, codec, self))
         for peer in self.writers:
             if peer.stream == name and peer.producer == producer:
                 peer.may_be_ended = True  # an earlier connection with the same numbers is fenced when it goes on
@@ -129,24 +129,24 @@ class World(RuleBasedStateMachine):
     def listen_to_appends(self) -> None:
         append, open_producer = Stream.append, Stream.open_producer
 
-        def note(stream: Stream, data: Data, timestamp: str, now: float, pen: Pen | None = None) -> int:
-            seq = append(stream, data, timestamp, now, pen)
-            self.note(stream, data, seq, pen)
+        def note(stream: Stream, data: Data, timestamp: str, now: float, writer: Writer | None = None) -> int:
+            seq = append(stream, data, timestamp, now, writer)
+            self.note(stream, data, seq, writer)
             return seq
 
-        def note_coming(stream: Stream, producer_id: str | None, generation: int) -> Pen:
-            pen = open_producer(stream, producer_id, generation)
-            self.find_book(stream.epoch).came(pen)
-            return pen
+        def note_coming(stream: Stream, producer_id: str | None, generation: int) -> Writer:
+            writer = open_producer(stream, producer_id, generation)
+            self.find_book(stream.epoch).came(writer)
+            return writer
 
         self.patch.setattr(Stream, "append", note)
         self.patch.setattr(Stream, "open_producer", note_coming)
 
-    def note(self, stream: Stream, data: Data, seq: int, pen: Pen | None) -> None:
+    def note(self, stream: Stream, data: Data, seq: int, writer: Writer | None) -> None:
         """Something was appended. What is wrong with it is told at the end of the step: errors are caught here."""
         book = self.find_book(stream.epoch)
-        self.check_what_is_left_behind(book, data, pen)
-        book.note(data, stream.last_active_at, pen)
+        self.check_what_is_left_behind(book, data, writer)
+        book.note(data, stream.last_active_at, writer)
         if seq != book.head:
             self.violations.append(f"{seq} is given after {book.head - 1}")
         key = msgspec.json.encode(data)
@@ -154,33 +154,33 @@ class World(RuleBasedStateMachine):
         if sender is not None:
             if key in self.places:
                 self.violations.append(f"{data} is appended twice")
-            if pen is None or sender.producer != pen.id or sender.epoch != stream.epoch:
+            if writer is None or sender.producer != writer.id or sender.epoch != stream.epoch:
                 self.violations.append(f"{data} is appended elsewhere")
             if sender.producer is not None and sender.generation < self.newest[stream.epoch, sender.producer]:
                 self.violations.append(f"{data} is of an older generation")
             self.places[key] = seq
         if isinstance(data, MessageStart):
-            self.open[stream.epoch, data.message_id] = None if pen is None else pen.id
+            self.open[stream.epoch, data.message_id] = None if writer is None else writer.id
             begun = [key for key in self.open if key[0] == stream.epoch]
             if len(begun) > MAX_OPEN:
                 del self.open[begun[0]]
         elif isinstance(data, MessageStop):
             self.open.pop((stream.epoch, data.message_id), None)
 
-    def check_what_is_left_behind(self, book: NaiveStream, data: Data, pen: Pen | None) -> None:
+    def check_what_is_left_behind(self, book: NaiveStream, data: Data, writer: Writer | None) -> None:
         """A message is abandoned by nobody but its producer come back, which begins another one next."""
         if isinstance(data, MessageStop) and book.events[-1:] == [Error(ABANDONED, code="producer_lost")]:
             of, goes_on = book.open[data.message_id]
             if of is None or (of.id is not None and goes_on):
                 self.violations.append(f"{data} is not of a producer that came back")
             self.abandoned[book.stream.epoch].append(of)
-        elif pen is not None:
+        elif writer is not None:
             abandoned = self.abandoned.pop(book.stream.epoch, [])
             if abandoned and not isinstance(data, MessageStart):
                 self.violations.append(f"{data} abandons messages")
-            if any(of is None or of.id != pen.id for of in abandoned):
+            if any(of is None or of.id != writer.id for of in abandoned):
                 self.violations.append(f"{data} ends messages of somebody else")
-            for message in book.left_behind(data, pen):
+            for message in book.left_behind(data, writer):
                 self.violations.append(f"{data} leaves {message} open")
 
     def find_book(self, epoch: str) -> NaiveStream:
@@ -200,7 +200,7 @@ class World(RuleBasedStateMachine):
             self.invariant_9_nothing_fails_inside()  # whose failure is the cause
             raise failure if isinstance(failure, BaseException) else AssertionError(failure)
         for peer in self.peers:
-            if isinstance(peer, Writer) and peer.epoch:
+            if isinstance(peer, WriterPeer) and peer.epoch:
                 key = peer.epoch, peer.producer
                 self.present_at[key] = self.now
                 self.newest[key] = max(self.newest[key], peer.generation)
@@ -215,8 +215,8 @@ class World(RuleBasedStateMachine):
         return [peer for peer in self.peers if isinstance(peer, Follower) and not peer.is_over]
 
     @property
-    def writers(self) -> list[Writer]:
-        return [peer for peer in self.peers if isinstance(peer, Writer) and not peer.is_over]
+    def writers(self) -> list[WriterPeer]:
+        return [peer for peer in self.peers if isinstance(peer, WriterPeer) and not peer.is_over]
 
     @property
     def living(self) -> list[Peer]:
@@ -280,8 +280,8 @@ class World(RuleBasedStateMachine):
             return
         hub = self.hub
         assert len(self.gateway._connections) == len([peer for peer in self.peers if peer.status == 101])
-        assert not hub._turns._queue
-        assert not hub._turns._resting
+        assert not hub._scheduler._queue
+        assert not hub._scheduler._resting
         streams = hub.manager.list()
         assert sum(stream.publishing for stream in streams) <= len(
             [it for it in self.peers if it not in self.followers]
@@ -295,7 +295,7 @@ class World(RuleBasedStateMachine):
         if self.peers:
             return
         assert not hub._channels
-        assert list(hub._deadlines._swept) == [self.gateway._rounds]
+        assert list(hub._deadlines._swept) == [self.gateway._housekeeping]
         for stream in streams:
             assert stream.is_idle
             assert not stream.blocking.subscriptions

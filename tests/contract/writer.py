@@ -27,7 +27,7 @@ class Library(Protocol):
         """Where an event stands in its book; every event is sent with words of its own."""
 
 
-class Writer(Peer):
+class WriterPeer(Peer):
     """A producer.
 
     Args:

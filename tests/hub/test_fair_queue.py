@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 
 from deltawire.gateway.config import Settings
-from deltawire.gateway.hub.fair_queue import SLICE, Turnstile
+from deltawire.gateway.hub.fair_queue import SLICE, FairQueue
 from deltawire.gateway.server import Gateway
 from tests.server.waiting import eventually
 
@@ -28,7 +28,7 @@ def test_a_turn_is_bounded_and_the_order_kept() -> None:
     turns: list[Callable[[], None]] = []
     done: list[int] = []
     clock = Clock()
-    turnstile = Turnstile(turns.append, clock)
+    turnstile = FairQueue(turns.append, clock)
 
     def step(number: int) -> None:
         assert not turnstile.is_over
@@ -49,7 +49,7 @@ def test_a_turn_is_bounded_and_the_order_kept() -> None:
 def test_a_step_that_takes_long_sees_that_the_turn_is_over() -> None:
     turns: list[Callable[[], None]] = []
     clock = Clock()
-    turnstile = Turnstile(turns.append, clock)
+    turnstile = FairQueue(turns.append, clock)
     seen: list[bool] = []
 
     def step() -> None:
@@ -68,7 +68,7 @@ def test_a_step_that_takes_long_sees_that_the_turn_is_over() -> None:
 def test_what_comes_while_steps_are_done_waits_its_turn() -> None:
     turns: list[Callable[[], None]] = []
     done: list[str] = []
-    turnstile = Turnstile(turns.append)
+    turnstile = FairQueue(turns.append)
     turnstile.enter(lambda: turnstile.enter(lambda: done.append("second")))
     turns.pop()()
     assert (done, len(turnstile), len(turns)) == ([], 1, 1)

@@ -156,8 +156,8 @@ async def test_a_long_flush_is_followed_by_a_rest_in_which_events_gather(
     await turn()
     assert reader.seqs == [1]
     write(hub, channel)
-    hub._turns._resting[channel].cancel()
-    hub._turns._end_rest(channel)
+    hub._scheduler._resting[channel].cancel()
+    hub._scheduler._end_rest(channel)
     await eventually(lambda: reader.seqs == [1, 2, 3], "what came in the rest")
     assert len(reader.frames) == greetings + 1
 
@@ -180,4 +180,4 @@ async def test_a_whole_flush_waits_for_no_rest(hub: Hub, monkeypatch: pytest.Mon
         write(hub, channel)
         hub.flush()
         assert reader.seqs[-1] == seq
-    assert not hub._turns._resting
+    assert not hub._scheduler._resting

@@ -15,7 +15,7 @@ from deltawire.gateway.config import Settings
 from deltawire.gateway.hub import Hub
 from deltawire.gateway.hub.channel import Channel
 from deltawire.gateway.streams.acking import WITHHELD_FOR
-from deltawire.gateway.streams.producers import Pen
+from deltawire.gateway.streams.producers import Writer
 from deltawire.gateway.streams.stream import Stream
 from deltawire.protocol.addresses import parse_subscribe
 from deltawire.protocol.codes import ProblemCode
@@ -136,13 +136,13 @@ async def test_a_lease_that_ends_while_the_memory_limit_is_reached_ends_its_mess
     async with Hub(Settings(lease=0.04, memory_limit=1 << 20)) as hub:
         stream = hub.create("demo")
         async with stream.subscribe():  # in use, so that it is not evicted
-            channel, pen = hub.channel(stream._stream), Pen("p", 0)
-            hub.publish(channel, MessageStart("m"), pen=pen)
+            channel, writer = hub.channel(stream._stream), Writer("p", 0)
+            hub.publish(channel, MessageStart("m"), writer=writer)
             while hub.manager.bytes <= hub.manager.memory_limit:
-                hub.publish(channel, TextDelta("x" * 60_000), pen=pen)
+                hub.publish(channel, TextDelta("x" * 60_000), writer=writer)
             with pytest.raises(StreamError):
-                hub.publish(channel, TextDelta("x"), pen=pen)
-            hub.lease(channel, pen)
+                hub.publish(channel, TextDelta("x"), writer=writer)
+            hub.lease(channel, writer)
             head = stream._stream.log.head
             await eventually(lambda: not hub._leased)
             kinds = stream._stream.log.kinds(head, stream._stream.log.head)

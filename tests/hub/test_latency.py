@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from deltawire.gateway.hub.latency import FEW_STREAMS, INTERVAL, SAMPLED, Pace
+from deltawire.gateway.hub.latency import FEW_STREAMS, INTERVAL, SAMPLED, LatencyMeter
 from deltawire.gateway.metrics.tally import Tally
 from deltawire.gateway.streams.log import Ledger, Retention
 from deltawire.gateway.streams.settings import StreamSettings
@@ -23,7 +23,7 @@ class Flushed:
         settings = StreamSettings(retention=retention or Retention())
         self.stream = Stream("s", "e", settings, 0.0, Ledger())
         self.tally = Tally()
-        self._pace = Pace(self.stream)
+        self._pace = LatencyMeter(self.stream)
 
     def follow(self) -> None:
         self.stream.subscribe(SubscribeRequest(), now=0.0)
@@ -109,11 +109,11 @@ def count_measured(number: int) -> int:
     """How many flushes are measured of a message of four tokens, on the stream that came with a number."""
     stream = Stream("s", "e", StreamSettings(), 0.0, Ledger())
     stream.subscribe(SubscribeRequest(), now=0.0)
-    pace = Pace(stream, number)
+    latency = LatencyMeter(stream, number)
     count = 0
     for now, event in enumerate((START, TOKEN, TOKEN, TOKEN, TOKEN), 1):
         stream.append(event, "t", now)
         if now >= stream.measure_at:
-            pace.measure(Tally(), now - 0.5, now)
+            latency.measure(Tally(), now - 0.5, now)
             count += event is TOKEN
     return count

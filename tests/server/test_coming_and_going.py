@@ -10,7 +10,7 @@ import pytest
 
 from deltawire.gateway.config import Settings
 from deltawire.gateway.hub import Hub
-from deltawire.gateway.hub.fair_queue import Turnstile
+from deltawire.gateway.hub.fair_queue import FairQueue
 from deltawire.gateway.metrics.tally import Tally
 from deltawire.gateway.server import Gateway
 from deltawire.gateway.server.connection.connection import GatewayConnection
@@ -130,7 +130,7 @@ async def test_a_block_consumer_that_never_stalls_makes_room_as_it_goes(monkeypa
         core = hub.manager.get("demo")
         request = SubscribeRequest(policy=Policy.BLOCK, buffer=1)
         connection = cast("GatewayConnection", EagerConnection())
-        turnstile = Turnstile(connection.loop.call_soon)
+        turnstile = FairQueue(connection.loop.call_soon)
         reader = Consumer(hub, connection, core.subscribe(request, now=hub.now()), turnstile)
         reader.start()
         for _ in range(3):

@@ -108,19 +108,19 @@ async def test_no_rate_is_no_limit(start_gateway: StartGateway) -> None:
 
 
 def test_messages_are_judged_over_time_and_all_that_was_on_the_way_is_let_through() -> None:
-    guard = FloodGuard(1_000.0, 100.0, now=0.0)
-    assert guard.judge_messages(MIN_BURST, 0.0) == ""
-    assert "1000 messages a second (message_rate)" in guard.judge_messages(300, 0.0)
-    assert guard.judge_messages(900, 1.0) == ""
+    access = FloodGuard(1_000.0, 100.0, now=0.0)
+    assert access.judge_messages(MIN_BURST, 0.0) == ""
+    assert "1000 messages a second (message_rate)" in access.judge_messages(300, 0.0)
+    assert access.judge_messages(900, 1.0) == ""
     for second in range(2, 20):
-        assert guard.judge_messages(1_000, float(second)) == ""
+        assert access.judge_messages(1_000, float(second)) == ""
 
 
 def test_long_pieces_of_a_message_and_its_last_one_are_no_scraps() -> None:
-    guard = FloodGuard(0.0, 1.0, now=0.0)
+    access = FloodGuard(0.0, 1.0, now=0.0)
     for _ in range(1_000):
-        assert guard.judge_other(b"\x00" + b"x" * SCRAP, 0.0) == ""
-        assert guard.judge_other(b"\x80x", 0.0) == ""
-    assert [bool(guard.judge_other(b"\x89", 0.0)) for _ in range(3)] == [False, False, True]
-    assert "(control_rate)" in guard.judge_other(b"\x00x", 0.0)
-    assert guard.judge_other(b"\x89", 1.0) == ""
+        assert access.judge_other(b"\x00" + b"x" * SCRAP, 0.0) == ""
+        assert access.judge_other(b"\x80x", 0.0) == ""
+    assert [bool(access.judge_other(b"\x89", 0.0)) for _ in range(3)] == [False, False, True]
+    assert "(control_rate)" in access.judge_other(b"\x00x", 0.0)
+    assert access.judge_other(b"\x89", 1.0) == ""

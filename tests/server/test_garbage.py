@@ -99,9 +99,9 @@ async def test_a_handshake_of_tls_that_fails_leaves_nothing_to_the_collector(
                 if said == "no hello":
                     await wait_dropped(it)
                     continue
-                await eventually(lambda: len(gateway._door), "that it is known")
+                await eventually(lambda: len(gateway._handshakes), "that it is known")
                 if is_dropped:
-                    gateway._door.sweep(gateway.hub.now() + gateway.settings.handshake_timeout + 1)
+                    gateway._handshakes.sweep(gateway.hub.now() + gateway.settings.handshake_timeout + 1)
                     await wait_dropped(it)
-            await eventually(lambda: not len(gateway._door), "that it is gone")
+            await eventually(lambda: not len(gateway._handshakes), "that it is gone")
         await eventually(lambda: connections() == before, "that nothing of it is left")

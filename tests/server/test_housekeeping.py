@@ -28,12 +28,12 @@ async def test_a_round_is_made_in_slices_and_looks_at_every_connection_once(
     async with AsyncExitStack() as stack:
         for _ in range(5):
             await stack.enter_async_context(consumer(gateway))
-        gateway.hub.stop_sweeping(gateway._rounds)
+        gateway.hub.stop_sweeping(gateway._housekeeping)
         monkeypatch.setattr(rounds, "SLICE", 2)
         monkeypatch.setattr(GatewayConnection, "keep_alive", note)
-        gateway._rounds.sweep(gateway.hub.now())
+        gateway._housekeeping.sweep(gateway.hub.now())
         assert len(looked_at) == 2, "the others wait for the next turn"
-        gateway._rounds.sweep(gateway.hub.now())
+        gateway._housekeeping.sweep(gateway.hub.now())
         assert len(looked_at) == 2, "there is one round at a time"
         manager = gateway.hub.manager
         first = looked_at[0]
@@ -45,8 +45,8 @@ async def test_a_round_is_made_in_slices_and_looks_at_every_connection_once(
         assert len(looked_at) == 5
         assert manager.elsewhere >= counted + MANY, "nor is it forgotten when the round ends"
         first.occupy(first.cost)
-        gateway._rounds.sweep(gateway.hub.now())
-        await eventually(lambda: not gateway._rounds._left, "that the round is over")
+        gateway._housekeeping.sweep(gateway.hub.now())
+        await eventually(lambda: not gateway._housekeeping._left, "that the round is over")
         assert manager.elsewhere == sum(it.held_bytes for it in gateway._connections)
 
 
@@ -56,20 +56,20 @@ async def test_free_memory_is_returned_when_all_have_gone_and_again_when_less_is
     returned: list[int] = []
     manager = gateway.hub.manager
     monkeypatch.setattr(rounds, "return_free_memory", lambda: returned.append(manager.bytes))
-    gateway.hub.stop_sweeping(gateway._rounds)
+    gateway.hub.stop_sweeping(gateway._housekeeping)
     gateway.hub.create("kept")
     kept = manager.bytes
     async with consumer(gateway):
-        gateway._rounds.sweep(gateway.hub.now())
+        gateway._housekeeping.sweep(gateway.hub.now())
         assert not returned, "somebody is there"
     await eventually(lambda: not gateway._connections and not manager.elsewhere, "that it has gone")
     for _ in range(2):
-        gateway._rounds.sweep(gateway.hub.now())
+        gateway._housekeeping.sweep(gateway.hub.now())
     assert len(returned) == 1, "once"
     assert returned[0] >= kept
     manager.close("kept", gateway.hub.now())
     manager.expire(gateway.hub.now() + gateway.settings.closed_retention + 1)
-    gateway._rounds.sweep(gateway.hub.now())
+    gateway._housekeeping.sweep(gateway.hub.now())
     assert manager.bytes < returned[0]
     assert len(returned) == 2
 

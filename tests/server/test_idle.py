@@ -16,7 +16,7 @@ async def test_an_unused_connection_ends_with_idle_and_where_to_resume(start_gat
     gateway = await start_gateway(idle_timeout=HOUR)
     async with producer(gateway) as writing, consumer(gateway) as reading:
         await publish(writing, text_delta("a"), text_delta("b"), upto=2)
-        gateway._rounds.sweep(gateway.hub.now() + HOUR + MOMENT)
+        gateway._housekeeping.sweep(gateway.hub.now() + HOUR + MOMENT)
         read, written = await asyncio.gather(reading.read_all(), writing.read_all())
     assert (read[-1]["code"], read[-1]["retryable"], read[-1]["resume_after"]) == ("idle", True, 2)
     assert "idle_timeout" in read[-1]["message"]
@@ -40,14 +40,14 @@ async def test_a_stream_that_flows_keeps_its_connections_and_pongs_do_not(start_
             for seq in (1, 2):
                 await publish(writing, text_delta("x"), upto=seq)
                 await reading.read_until("text_delta", seq=seq)
-                gateway._rounds.sweep(unused + HOUR)
+                gateway._housekeeping.sweep(unused + HOUR)
             assert writing.code is None
         await eventually(lambda: len(gateway._connections) == 1)
         used = await tick()
         await reading.connection.pong()
         [connection] = gateway._connections
         await eventually(lambda: connection.last_heard > used)
-        gateway._rounds.sweep(used + HOUR)
+        gateway._housekeeping.sweep(used + HOUR)
         assert (await reading.read_all())[-1]["code"] == "idle"
 
 
@@ -55,6 +55,6 @@ async def test_a_consumer_may_be_idle_for_ever_by_default(start_gateway: StartGa
     gateway = await start_gateway()
     async with consumer(gateway) as reading:
         await reading.read_until("caught_up")
-        gateway._rounds.sweep(gateway.hub.now() + 1e6)
+        gateway._housekeeping.sweep(gateway.hub.now() + 1e6)
         await reading.say({"type": "signal", "name": "still here"})
         await reading.read_until("signal_result")

@@ -215,12 +215,12 @@ async def test_a_peer_that_answers_pings_or_talks_stays(start_gateway: StartGate
             now = gateway.hub.now()
             for it in gateway._connections:
                 it.last_heard = now - interval
-            gateway._rounds.sweep(now)
+            gateway._housekeeping.sweep(now)
             while (got := await talking.read_frame()) is not None and got.opcode != PING:
                 pass
             await talking.send(frame(PING, b"not a pong, but a sign of life"))
             await eventually(lambda now=now: all(it.last_heard >= now for it in gateway._connections))  # type: ignore[misc]
-            gateway._rounds.sweep(now + timeout)
+            gateway._housekeeping.sweep(now + timeout)
         assert len(gateway._connections) == 2
         gateway.hub.get("demo").send_nowait(TextDelta("a"))
         assert text_of(await quiet.read_until("text_delta")) == "a"

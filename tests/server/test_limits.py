@@ -48,7 +48,9 @@ async def refused(gateway: Gateway, status: int, setting: str, path: str = SUBSC
 
 
 async def everybody_left(gateway: Gateway) -> None:
-    await eventually(lambda: gateway._limits.is_unused and not len(gateway._door), "that every place is given back")
+    await eventually(
+        lambda: gateway._limits.is_unused and not len(gateway._handshakes), "that every place is given back"
+    )
 
 
 @pytest.mark.parametrize(("setting", "status"), [("max_connections", 503), ("max_connections_per_address", 429)])
@@ -87,7 +89,7 @@ async def test_a_gateway_that_is_full_still_answers_probes(start_gateway: StartG
 async def test_an_address_that_connects_too_often_is_told_when_to_come_again(start_gateway: StartGateway) -> None:
     gateway = await start_gateway(connection_rate=0.5, connection_burst=2)
     now = gateway.hub.now()
-    gateway._door._now = lambda: now
+    gateway._handshakes._now = lambda: now
     async with consumer(gateway) as reader, producer(gateway) as writing:
         for _ in range(20):
             await refused(gateway, 429, "connection_rate")
@@ -140,19 +142,19 @@ async def test_for_one_handshake_too_many_the_oldest_is_dropped(
     start_gateway: StartGateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gateway = await start_gateway(max_handshakes=10)
-    monkeypatch.setattr(gateway._door, "_tick_later", lambda: None)  # time goes on by hand
+    monkeypatch.setattr(gateway._handshakes, "_tick_later", lambda: None)  # time goes on by hand
     dripping = [await RawPeer.connect(gateway.port) for _ in range(10)]
     for it in dripping:
         await it.send(b"GET /v1")
-    await eventually(lambda: len(gateway._door) == 10)
+    await eventually(lambda: len(gateway._handshakes) == 10)
     async with consumer(gateway) as reader:
         assert (await reader.read())["type"] == "subscribed"
-    assert len(gateway._door) == 10, "none had its second yet"
-    gateway._door._tick += round(GRACE / TICK)
+    assert len(gateway._handshakes) == 10, "none had its second yet"
+    gateway._handshakes._tick += round(GRACE / TICK)
     async with consumer(gateway) as reader:
         assert (await reader.read())["type"] == "subscribed"
     assert await dripping[0].read_rest() == b""
-    assert len(gateway._door) == 9
+    assert len(gateway._handshakes) == 9
     for it in dripping:
         it.close()
     await everybody_left(gateway)
@@ -170,9 +172,9 @@ async def test_500_dripping_sockets_keep_nobody_out_and_are_dropped_in_time(star
                 async with consumer(gateway) as late:
                     assert (await late.read())["type"] == "subscribed"
         assert (await reader.read_until("text_delta", seq=50))[-1]["seq"] == 50
-        assert len(gateway._door)
-        gateway._door.sweep(gateway.hub.now() + gateway.settings.handshake_timeout + 1)
-        await eventually(lambda: not len(gateway._door), "that all are dropped")
+        assert len(gateway._handshakes)
+        gateway._handshakes.sweep(gateway.hub.now() + gateway.settings.handshake_timeout + 1)
+        await eventually(lambda: not len(gateway._handshakes), "that all are dropped")
         for it in dripping:
             it.close()
     await everybody_left(gateway)
@@ -191,8 +193,8 @@ async def test_a_refused_socket_that_never_asks_is_dropped_in_time(start_gateway
     gateway = await start_gateway(max_connections=1)
     async with consumer(gateway):
         it = await RawPeer.connect(gateway.port)
-        await eventually(lambda: len(gateway._door) == 1)
-        gateway._door.sweep(gateway.hub.now() + gateway.settings.handshake_timeout + 1)
+        await eventually(lambda: len(gateway._handshakes) == 1)
+        gateway._handshakes.sweep(gateway.hub.now() + gateway.settings.handshake_timeout + 1)
         assert await it.read_rest() == b""
         it.close()
     await everybody_left(gateway)

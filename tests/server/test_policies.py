@@ -212,7 +212,7 @@ async def test_a_held_producer_is_not_taken_for_dead(start_gateway: StartGateway
         await eventually(lambda: held._reading_held_by)
         now = gateway.hub.now()
         for pings in range(1, 5):
-            gateway._rounds.sweep(now + pings * gateway.settings.ping_interval)
+            gateway._housekeeping.sweep(now + pings * gateway.settings.ping_interval)
             assert not held.transport.is_closing()
         assert [(await anext(slow)).seq for _ in range(2)] == [2, 3]
         await writing.read_until("ack", seq=3)

@@ -11,7 +11,7 @@ import pytest
 from msgspec import Raw
 from websockets.exceptions import InvalidStatus
 
-from deltawire.gateway.hub.fair_queue import Turnstile
+from deltawire.gateway.hub.fair_queue import FairQueue
 from deltawire.gateway.server import Gateway
 from deltawire.gateway.server.connection.producer import TURN
 from deltawire.gateway.streams.acking import FIRST_READS
@@ -446,13 +446,13 @@ async def test_a_batch_of_nothing_holds_up_nobody(gateway: Gateway, monkeypatch:
         in_a_row[-1] += 1
         return judge(codec, item)
 
-    def end_turn(turnstile: Turnstile) -> None:
+    def end_turn(turnstile: FairQueue) -> None:
         in_a_row.append(0)
         take_turn(turnstile)
 
-    take_turn = Turnstile._turn
+    take_turn = FairQueue._turn
     monkeypatch.setattr(Codec, "decode_from_producer", count)
-    monkeypatch.setattr(Turnstile, "_turn", end_turn)
+    monkeypatch.setattr(FairQueue, "_turn", end_turn)
     async with producer(gateway) as writing:
         await writing.say([0] * 20_000)
         await writing.read_until("problem", message="19936 more items of this batch are refused")

@@ -104,20 +104,20 @@ async def test_a_crowd_that_loses_its_connections_at_once_resumes_and_nobody_mis
         return it
 
     async with consumer(gateway, "policy=drop_newest&buffer=10000") as neighbour:
-        crowd = await asyncio.gather(*(come(source, 0) for source in sources))
+        capacity = await asyncio.gather(*(come(source, 0) for source in sources))
         for _ in range(10):
             local.send_nowait(TextDelta("x"))
-        await asyncio.gather(*(_read_to(it, 0, 10) for it in crowd))
-        for it in crowd:
+        await asyncio.gather(*(_read_to(it, 0, 10) for it in capacity))
+        for it in capacity:
             it.close()
         coming = asyncio.gather(*(come(source, 10) for source in sources))
         while not coming.done():
             local.send_nowait(TextDelta("x"))
             await asyncio.sleep(0)
         last = local.send_nowait(TextDelta("last"))
-        crowd = coming.result()
-        await asyncio.gather(*(_read_to(it, 10, last) for it in crowd))
-        for it in crowd:
+        capacity = coming.result()
+        await asyncio.gather(*(_read_to(it, 10, last) for it in capacity))
+        for it in capacity:
             it.close()
         seen = ranges_of(await neighbour.read_until("text_delta", seq=last))
         assert [seq for kind, _, seq in seen if kind == "text_delta"] == list(range(1, last + 1))
@@ -134,14 +134,14 @@ async def test_a_crowd_whose_network_fails_is_taken_leave_of_a_few_at_a_time(
 
     local = gateway.hub.create("demo")
     async with consumer(gateway) as neighbour:
-        crowd = [await RawPeer.connect(gateway.port) for _ in range(64)]
-        for it in crowd:
+        capacity = [await RawPeer.connect(gateway.port) for _ in range(64)]
+        for it in capacity:
             await it.upgrade("/v1/streams/demo/subscribe")
-        await eventually(lambda: gateway.hub.info("demo").consumers == len(crowd) + 1)
-        for it in crowd:
+        await eventually(lambda: gateway.hub.info("demo").consumers == len(capacity) + 1)
+        for it in capacity:
             it.reset()
         ended = [0]
-        while ended[-1] < len(crowd):
+        while ended[-1] < len(capacity):
             await asyncio.sleep(0)
             ended.append(count_ended())
         assert max(after - before for before, after in pairwise(ended)) <= 2

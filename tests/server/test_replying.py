@@ -128,7 +128,7 @@ async def test_unread_answers_that_take_the_memory_there_is_are_refused_and_shed
         assert sum(it.held_bytes for it in gateway._accepted if not it.is_finished) <= 4 * MIB
         assert replying(gateway) > 10
         gateway.hub.manager.memory_limit = 3 * MIB
-        gateway._rounds.sweep(gateway.hub.now())
+        gateway._housekeeping.sweep(gateway.hub.now())
         await eventually(lambda: gateway.hub.manager.bytes <= 3 * MIB, "that who holds most was shed")
         assert [it for it in gateway._accepted if it.peer is not None], "and nobody else"
 
@@ -141,7 +141,7 @@ async def test_who_reads_a_page_steadily_may_take_longer_than_any_timeout(start_
         for leap in range(1, 20):
             await it._receive()
             later = gateway.hub.now() + leap * 20.0
-            gateway._door.sweep(later)
+            gateway._handshakes.sweep(later)
             connection.give_up_stalled_reply(later, 200.0)
             await asyncio.sleep(0)
         assert (await it.read_rest()).endswith(b"0\r\n\r\n")

@@ -30,7 +30,9 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 
 
 async def everybody_left(gateway: Gateway) -> None:
-    await eventually(lambda: gateway._limits.is_unused and not len(gateway._door), "that every place is given back")
+    await eventually(
+        lambda: gateway._limits.is_unused and not len(gateway._handshakes), "that every place is given back"
+    )
 
 
 async def ask(gateway: Gateway, context: ssl.SSLContext, request: bytes) -> bytes:
@@ -59,11 +61,11 @@ async def test_500_sockets_that_get_no_further_keep_nobody_out_and_are_dropped_i
     lingering = [await RawPeer.connect(gateway.port) for _ in range(500)]
     for it in lingering:
         await it.send(sent)
-    await eventually(lambda: len(gateway._door) >= 100, "that they are known")
+    await eventually(lambda: len(gateway._handshakes) >= 100, "that they are known")
     for _ in range(3):
         assert b"caught_up" in await ask(gateway, context, SUBSCRIBE)
-    gateway._door.sweep(gateway.hub.now() + gateway.settings.handshake_timeout + 1)
-    await eventually(lambda: not len(gateway._door), "that all are dropped")
+    gateway._handshakes.sweep(gateway.hub.now() + gateway.settings.handshake_timeout + 1)
+    await eventually(lambda: not len(gateway._handshakes), "that all are dropped")
     for it in lingering:
         rest = await it.read_rest()
         assert rest == b"" or (who == "a hello" and rest.startswith(b"\x16\x03")), "closed without a word"
@@ -75,15 +77,15 @@ async def test_for_one_handshake_too_many_the_oldest_is_dropped(
     start_gateway: StartGateway, certificates: Certificates, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gateway = await start_gateway(**certificates.settings, max_handshakes=10)
-    monkeypatch.setattr(gateway._door, "_tick_later", lambda: None)  # time goes on by hand
+    monkeypatch.setattr(gateway._handshakes, "_tick_later", lambda: None)  # time goes on by hand
     silent = [await RawPeer.connect(gateway.port) for _ in range(10)]
-    await eventually(lambda: len(gateway._door) == 10)
+    await eventually(lambda: len(gateway._handshakes) == 10)
     assert b"caught_up" in await ask(gateway, certificates.context(), SUBSCRIBE)
-    assert len(gateway._door) == 10, "none had its time yet"
-    gateway._door._tick += round(TLS_GRACE / TICK)
+    assert len(gateway._handshakes) == 10, "none had its time yet"
+    gateway._handshakes._tick += round(TLS_GRACE / TICK)
     assert b"caught_up" in await ask(gateway, certificates.context(), SUBSCRIBE)
     assert await silent[0].read_rest() == b""
-    assert len(gateway._door) == 9
+    assert len(gateway._handshakes) == 9
     for it in silent:
         it.close()
     await everybody_left(gateway)
@@ -94,12 +96,12 @@ async def test_of_a_crowd_that_came_at_once_only_the_limit_is_left_when_its_grac
 ) -> None:
     gateway = await start_gateway(**certificates.settings, max_handshakes=10, handshake_timeout=60.0)
     silent = [await RawPeer.connect(gateway.port) for _ in range(50)]
-    await eventually(lambda: len(gateway._door) == 50)
-    gateway._door._tick += round(TLS_GRACE / TICK)
-    await eventually(lambda: len(gateway._door) == 10, "that the limit holds")
+    await eventually(lambda: len(gateway._handshakes) == 50)
+    gateway._handshakes._tick += round(TLS_GRACE / TICK)
+    await eventually(lambda: len(gateway._handshakes) == 10, "that the limit holds")
     for it in silent[:40]:
         assert await it.read_rest() == b"", "the oldest went"
-    assert len(gateway._door) == 10
+    assert len(gateway._handshakes) == 10
     for it in silent:
         it.close()
     await everybody_left(gateway)
@@ -210,13 +212,13 @@ async def test_a_handshake_that_breaks_off_leaves_no_task(
     gateway = await start_gateway(**certificates.settings)
     before = asyncio.all_tasks()
     silent = [await RawPeer.connect(gateway.port) for _ in range(20)]
-    await eventually(lambda: len(gateway._door) == 20)
+    await eventually(lambda: len(gateway._handshakes) == 20)
     assert asyncio.all_tasks() == before
     await gateway.drain()
     for it in silent:
         assert await it.read_rest() == b""
         it.close()
-    assert not len(gateway._door)
+    assert not len(gateway._handshakes)
     assert gateway._limits.is_unused
 
 

@@ -190,7 +190,7 @@ def test_a_public_key_without_its_armour_is_no_secret_either(tmp_path: Path, key
         path.write_bytes(content)
         with pytest.raises(
             ConfigError,
-            match=r"seems to be a (public key|key or certificate) in DER.*write keys and certificates in PEM",
+            match=r"a (public key|key or certificate) in DER.*write keys and certificates in PEM",
         ):
             Gateway(Settings(auth_key=str(path)))
 

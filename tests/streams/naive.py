@@ -13,7 +13,7 @@ from msgspec import UNSET, UnsetType, structs
 from deltawire.gateway.streams import coalesce
 from deltawire.gateway.streams.coalesce import Kind, kind_of
 from deltawire.gateway.streams.leases import MAX_OPEN
-from deltawire.gateway.streams.producers import Pen
+from deltawire.gateway.streams.producers import Writer
 from deltawire.gateway.streams.stream import Stream
 from deltawire.gateway.streams.subscription import Subscription
 from deltawire.gateway.streams.view import CHUNK
@@ -35,7 +35,7 @@ class NaiveStream:
     sizes: list[int] = field(default_factory=list)
     times: list[float] = field(default_factory=list)
     wire: dict[tuple[str, int], bytes] = field(default_factory=dict)
-    open: dict[str, tuple[Pen | None, bool]] = field(default_factory=dict)
+    open: dict[str, tuple[Writer | None, bool]] = field(default_factory=dict)
     """Messages in progress: whose each is, and whether that connection has begun it or written to it."""
 
     alone: str | None = None
@@ -56,44 +56,44 @@ class NaiveStream:
         """Bytes of an event; none when it was trimmed."""
         return self.sizes[seq - 1] if seq >= self.floor else 0
 
-    def append(self, data: Data, now: float, pen: Pen | None = None) -> None:
-        seq = self.stream.append(data, STAMP, now, pen)
-        self.note(data, now, pen)
+    def append(self, data: Data, now: float, writer: Writer | None = None) -> None:
+        seq = self.stream.append(data, STAMP, now, writer)
+        self.note(data, now, writer)
         assert seq == self.head
 
-    def note(self, data: Data, now: float, pen: Pen | None = None) -> None:
+    def note(self, data: Data, now: float, writer: Writer | None = None) -> None:
         """An event was appended."""
         if isinstance(data, MessageStart):
             self.open.pop(data.message_id, None)
             self.alone = None if self.open else data.message_id
-            self.open[data.message_id] = (pen, True)
+            self.open[data.message_id] = (writer, True)
             if len(self.open) > MAX_OPEN:
                 del self.open[next(iter(self.open))]
         elif isinstance(data, MessageStop):
             self.open.pop(data.message_id, None)
             digest = self.digest(data.choice) if data.message_id == self.alone else UNSET
             data = structs.replace(data, digest=digest)
-        elif pen is not None:
-            self.open.update({message: (pen, True) for message, (of, _) in self.open.items() if of is pen})
+        elif writer is not None:
+            self.open.update({message: (writer, True) for message, (of, _) in self.open.items() if of is writer})
         self.events.append(data)
         self.times.append(now)
         held = self.stream.log.frames(self.head - 1, self.head) if self.head >= self.floor else [b""]
         self.sizes.append(len(held[0]))
 
-    def came(self, pen: Pen, lost: Collection[Pen] = ()) -> None:
+    def came(self, writer: Writer, lost: Collection[Writer] = ()) -> None:
         """A producer connected; those lost without an id are replaced by one without."""
         for message, (of, _) in self.open.items():
-            if of is not None and (of in lost if pen.id is None else of.id == pen.id):
-                self.open[message] = (pen, False)
+            if of is not None and (of in lost if writer.id is None else of.id == writer.id):
+                self.open[message] = (writer, False)
 
-    def left_behind(self, data: Data, pen: Pen | None) -> list[str]:
+    def left_behind(self, data: Data, writer: Writer | None) -> list[str]:
         """The messages that a connection must not leave open when it says this."""
-        if not isinstance(data, MessageStart) or pen is None:
+        if not isinstance(data, MessageStart) or writer is None:
             return []
         return [
             message
             for message, (of, goes_on) in self.open.items()
-            if of is pen and not goes_on and message != data.message_id
+            if of is writer and not goes_on and message != data.message_id
         ]
 
     def digest(self, choice: int | UnsetType) -> Digest:

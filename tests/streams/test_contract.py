@@ -13,7 +13,7 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import invariant, precondition, rule
 
-from deltawire.gateway.streams.producers import Pen, Verdict
+from deltawire.gateway.streams.producers import Verdict, Writer
 from deltawire.gateway.streams.stream import ABANDONED, LOST
 from deltawire.protocol.codec import JSON
 from deltawire.protocol.codes import ProblemCode
@@ -32,7 +32,7 @@ class NaiveConnection:
     """One producer's connection."""
 
     model: NaiveStream
-    pen: Pen
+    writer: Writer
     is_over: bool = False
 
 
@@ -44,7 +44,7 @@ class ContractMachine(CoreMachine):
         self.connections: list[NaiveConnection] = []
         self.newest: dict[tuple[str, str], int] = defaultdict(int)  # (epoch, producer) → generation
         self.accepted: dict[tuple[str, str, int], list[int]] = defaultdict(list)  # …, generation → seq of each number
-        self.deadlines: dict[tuple[str, str | Pen], float] = {}  # (epoch, producer or connection without an id) → …
+        self.deadlines: dict[tuple[str, str | Writer], float] = {}  # (epoch, producer or connection without an id) → …
 
     def connection(self, pick: int) -> NaiveConnection:
         return self.connections[pick % len(self.connections)]
@@ -58,18 +58,18 @@ class ContractMachine(CoreMachine):
                 model.stream.open_producer(producer, generation)
             assert refusal.value.code is ProblemCode.FENCED
             return
-        pen = model.stream.open_producer(producer, generation)
+        writer = model.stream.open_producer(producer, generation)
         if producer is not None:
             self.newest[model.stream.epoch, producer] = generation
-            assert pen.last == len(self.accepted[model.stream.epoch, producer, generation])
+            assert writer.last == len(self.accepted[model.stream.epoch, producer, generation])
         model.stream.producer_came()
-        model.stream.leases.returned(pen)
+        model.stream.leases.returned(writer)
         lost = [owner for epoch, owner in self.deadlines if epoch == model.stream.epoch]
-        without_id = [owner for owner in lost if isinstance(owner, Pen)]
-        model.came(pen, without_id)
+        without_id = [owner for owner in lost if isinstance(owner, Writer)]
+        model.came(writer, without_id)
         for owner in without_id if producer is None else [producer]:
             self.deadlines.pop((model.stream.epoch, owner), None)
-        self.connections.append(NaiveConnection(model, pen))
+        self.connections.append(NaiveConnection(model, writer))
 
     @precondition(lambda self: self.connections)
     @rule(pick=picks, data=events, message=st.sampled_from("mno"), step=st.sampled_from([-2, 0, 1, 1, 1, 1, 2]))
@@ -77,30 +77,30 @@ class ContractMachine(CoreMachine):
         it = self.connection(pick)
         if isinstance(data, MessageStart):
             data = MessageStart(message)
-        model, pen = it.model, it.pen
+        model, writer = it.model, it.writer
         before = model.head
-        assert pen.id is None or model.stream.producers.is_current(pen) == (
-            pen.generation == self.newest[model.stream.epoch, pen.id]
+        assert writer.id is None or model.stream.producers.is_current(writer) == (
+            writer.generation == self.newest[model.stream.epoch, writer.id]
         )
-        if not model.stream.producers.is_current(pen):
+        if not model.stream.producers.is_current(writer):
             return  # the server ends this connection: nothing of it is ever appended
-        if pen.id is None:
+        if writer.id is None:
             self.append(it, data)
             return
-        if not model.stream.producers.is_latest(pen):
+        if not model.stream.producers.is_latest(writer):
             return  # a later connection goes on with its numbers: the server ends this one
-        book = self.accepted[model.stream.epoch, pen.id, pen.generation]
+        book = self.accepted[model.stream.epoch, writer.id, writer.generation]
         number = max(len(book) + step, 1)
-        match pen.judge(number):
+        match writer.judge(number):
             case Verdict.NEW:
                 assert number == len(book) + 1
                 if self.append(it, data):
-                    pen.accepted(number, model.head)
+                    writer.accepted(number, model.head)
                     book.append(model.head)
             case Verdict.REPEAT:
                 assert number <= len(book)
-                pen.accepted(number, pen.seq)
-                assert (pen.last, pen.seq) == (len(book), book[-1])
+                writer.accepted(number, writer.seq)
+                assert (writer.last, writer.seq) == (len(book), book[-1])
                 assert model.head == before
             case Verdict.HOLE:
                 assert number > len(book) + 1
@@ -113,10 +113,10 @@ class ContractMachine(CoreMachine):
             return False
         if not it.model.stream.has_room:
             return False
-        left_behind = it.model.left_behind(data, it.pen)
-        it.model.stream.go_on(data, it.pen, STAMP, self.now)
+        left_behind = it.model.left_behind(data, it.writer)
+        it.model.stream.go_on(data, it.writer, STAMP, self.now)
         self.note_ended(it.model, left_behind, ABANDONED)
-        it.model.append(data, self.now, it.pen)
+        it.model.append(data, self.now, it.writer)
         return True
 
     def note_ended(self, model: NaiveStream, messages: list[str], why: str) -> None:
@@ -129,15 +129,15 @@ class ContractMachine(CoreMachine):
     def lose(self, pick: int) -> None:
         it = self.connection(pick)
         self.connections.remove(it)
-        stream, producer = it.model.stream, it.pen.id
+        stream, producer = it.model.stream, it.writer.id
         stream.producer_left(self.now)
-        others = [other.pen.id for other in self.connections if other.model is it.model]
+        others = [other.writer.id for other in self.connections if other.model is it.model]
         if producer is not None and producer in others:
             return
-        has_lease = stream.leases.lost(it.pen, self.now + LEASE)
-        assert has_lease == (owner_of(it.pen) in [owner_of(pen) for pen, _ in it.model.open.values() if pen])
+        has_lease = stream.leases.lost(it.writer, self.now + LEASE)
+        assert has_lease == (owner_of(it.writer) in [owner_of(who) for who, _ in it.model.open.values() if who])
         if has_lease:
-            self.deadlines[stream.epoch, owner_of(it.pen)] = self.now + LEASE
+            self.deadlines[stream.epoch, owner_of(it.writer)] = self.now + LEASE
 
     @rule(seconds=st.sampled_from([0.0, 4.0, 11.0]))
     def expire_leases(self, seconds: float) -> None:
@@ -151,7 +151,7 @@ class ContractMachine(CoreMachine):
                 for (epoch, owner), deadline in self.deadlines.items()
                 if epoch == model.stream.epoch and deadline <= self.now
             ]
-            expected = [message for message, (pen, _) in model.open.items() if pen and owner_of(pen) in over]
+            expected = [message for message, (writer, _) in model.open.items() if writer and owner_of(writer) in over]
             assert model.stream.end_lost(STAMP, self.now, LEASE) == expected
             self.note_ended(model, expected, LOST.format(lease=LEASE))
             for owner in over:
@@ -173,9 +173,9 @@ class ContractMachine(CoreMachine):
                 assert (event.seq, event.data) == (seq, model.event(seq))
 
 
-def owner_of(pen: Pen) -> str | Pen:
+def owner_of(writer: Writer) -> str | Writer:
     """Whom a message belongs to: a producer, or a connection of one without an id."""
-    return pen if pen.id is None else pen.id
+    return writer if writer.id is None else writer.id
 
 
 TestContract = ContractMachine.TestCase

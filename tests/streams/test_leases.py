@@ -5,18 +5,18 @@ from __future__ import annotations
 import pytest
 
 from deltawire.gateway.streams.leases import MAX_OPEN, MAX_OPEN_BYTES, Leases
-from deltawire.gateway.streams.producers import Pen
+from deltawire.gateway.streams.producers import Writer
 from deltawire.protocol.events import Data, Error, MessageStart, MessageStop, TextDelta, Usage
 
-P, Q = Pen("p", 0), Pen("q", 0)
-P_AGAIN = Pen("p", 0)
-SOMEBODY, NEXT, OTHER = Pen(None, 0), Pen(None, 0), Pen(None, 0)
+P, Q = Writer("p", 0), Writer("q", 0)
+P_AGAIN = Writer("p", 0)
+SOMEBODY, NEXT, OTHER = Writer(None, 0), Writer(None, 0), Writer(None, 0)
 
 
-def leases_with(**messages: Pen | None) -> Leases:
+def leases_with(**messages: Writer | None) -> Leases:
     leases = Leases()
-    for message_id, pen in messages.items():
-        leases.begin(message_id, pen)
+    for message_id, writer in messages.items():
+        leases.begin(message_id, writer)
     return leases
 
 
@@ -98,10 +98,10 @@ def test_what_the_process_itself_begins_is_never_lost() -> None:
 # Coming back
 
 
-@pytest.mark.parametrize("back", [P_AGAIN, Pen("p", 1)])
+@pytest.mark.parametrize("back", [P_AGAIN, Writer("p", 1)])
 @pytest.mark.parametrize("was_seen_to_go", [True, False])
 def test_a_producer_that_comes_back_and_begins_another_message_has_abandoned_all_it_had(
-    back: Pen,
+    back: Writer,
     was_seen_to_go: bool,  # noqa: FBT001 - drawn
 ) -> None:
     leases = leases_with(m1=P, m2=P, other=Q)

@@ -316,10 +316,10 @@ def test_what_is_remembered_of_producers_counts_towards_the_limit() -> None:
     manager = make_manager()
     stream = manager.create("a", 0.0)
     before = manager.bytes
-    pen = stream.open_producer("p", 0)
-    stream.append(MessageStart("m" * 1_000), STAMP, 0.0, pen)
+    writer = stream.open_producer("p", 0)
+    stream.append(MessageStart("m" * 1_000), STAMP, 0.0, writer)
     assert manager.bytes - before - stream.log.bytes == REMEMBERED_COST + OPEN_COST + 1_000
-    stream.append(MessageStop("m" * 1_000, "end_turn"), STAMP, 0.0, pen)
+    stream.append(MessageStop("m" * 1_000, "end_turn"), STAMP, 0.0, writer)
     assert manager.bytes - before - stream.log.bytes == REMEMBERED_COST
     manager.close("a", 1.0)
     manager.expire(1_000.0)

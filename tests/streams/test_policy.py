@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from deltawire.gateway.streams.policy import SEND, Action, Decision, Lag, decide
+from deltawire.gateway.streams.policy import SEND, Decision, Lag, PolicyAction, decide
 from deltawire.protocol.messages import Policy
 
 FITS = 10**9
@@ -30,7 +30,7 @@ def lag(  # a consumer with a buffer of 10 that took everything up to 100
 
 
 def skip(first: int, last: int) -> Decision:
-    return Decision(Action.SKIP, first, last)
+    return Decision(PolicyAction.SKIP, first, last)
 
 
 @pytest.mark.parametrize("policy", Policy)
@@ -42,9 +42,9 @@ def test_within_the_limits_every_policy_sends(policy: Policy, head: int) -> None
 @pytest.mark.parametrize(
     ("policy", "decision"),
     [
-        (Policy.COALESCE, Decision(Action.FOLD)),
+        (Policy.COALESCE, Decision(PolicyAction.FOLD)),
         (Policy.BLOCK, SEND),
-        (Policy.DISCONNECT, Decision(Action.DISCONNECT)),
+        (Policy.DISCONNECT, Decision(PolicyAction.DISCONNECT)),
         (Policy.DROP_NEWEST, skip(111, 111)),
         (Policy.DROP_OLDEST, skip(101, 101)),
     ],
@@ -56,9 +56,9 @@ def test_one_event_over_the_limit_makes_the_policy_act(policy: Policy, decision:
 @pytest.mark.parametrize(
     ("policy", "decision"),
     [
-        (Policy.COALESCE, Decision(Action.FOLD)),
+        (Policy.COALESCE, Decision(PolicyAction.FOLD)),
         (Policy.BLOCK, SEND),
-        (Policy.DISCONNECT, Decision(Action.DISCONNECT)),
+        (Policy.DISCONNECT, Decision(PolicyAction.DISCONNECT)),
         (Policy.DROP_NEWEST, skip(104, 105)),
         (Policy.DROP_OLDEST, skip(101, 102)),
     ],

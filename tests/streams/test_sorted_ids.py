@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deltawire.gateway.streams.sorted_ids import Names
+from deltawire.gateway.streams.sorted_ids import SortedIds
 
 ids = st.text("ab.", min_size=1, max_size=4)
 
 
-def names_of(*names: str) -> Names:
-    it = Names()
+def names_of(*names: str) -> SortedIds:
+    it = SortedIds()
     for name in names:
         it.add(name)
     return it

@@ -336,11 +336,11 @@ def test_a_consumer_more_than_the_limit_is_refused_until_one_has_left() -> None:
 
 def test_a_producer_more_than_the_limit_is_refused_and_fences_nobody() -> None:
     stream = make_stream(StreamSettings(max_producers=1))
-    pen = stream.open_producer("p", 0)
+    writer = stream.open_producer("p", 0)
     stream.producer_came()
     with pytest.raises(WireError, match=r"1 producers \(max_producers\)") as refusal:
         stream.open_producer("p", 1)
     assert refusal.value.code is ProblemCode.OVERLOADED
-    assert stream.producers.is_latest(pen)
+    assert stream.producers.is_latest(writer)
     stream.producer_left(1.0)
     assert stream.open_producer("p", 1).generation == 1

@@ -1,4 +1,4 @@
-"""The door: sockets from when they are accepted until their request is there, and those that are refused at once.
+"""Sockets from when they are accepted until their request is complete, and those that are refused at once.
 
     accepted ──► one too many? ──► [TLS] ──no──► request ──► admission
                                      │yes
@@ -7,7 +7,7 @@
 
 A socket that has not asked for anything yet costs nearly as much as one that has, and may come from anybody. Of those
 there are at most `max_handshakes`: for one more, the one that has been silent longest is dropped, not the newcomer
-refused, so that a crowd which only drips keeps nobody out. One that came within `GRACE` is never dropped for another:
+refused, so that sockets which only send a byte now and then keep nobody out. One that came within `GRACE` is never dropped for another:
 when thousands reconnect in one moment, none of them has had time to ask. It is counted in ticks, of which a loop that
 is late makes fewer: thousands keep it busy for seconds, in which what they sent is unread.
 """
@@ -73,8 +73,8 @@ class Waiting(NamedTuple):
     tick: int
 
 
-class Door:
-    """The door of one gateway.
+class Handshakes:
+    """The sockets of one gateway whose request is not complete.
 
     Args:
         settings: how many sockets may be in their handshake, and how long.
@@ -204,15 +204,15 @@ class RefusedSocket(asyncio.Protocol):
     The refusal waits for the request, since what is unread when a socket is closed destroys the answer on its way.
 
     Args:
-        door: where it waits.
+        handshakes: where it waits.
         refusal: why.
         served: would serve it, and does where it asks for what is answered all the same.
     """
 
     transport: asyncio.Transport
 
-    def __init__(self, door: Door, refusal: Refusal, served: Served) -> None:
-        self._door = door
+    def __init__(self, handshakes: Handshakes, refusal: Refusal, served: Served) -> None:
+        self._handshakes = handshakes
         self._refusal = refusal
         self._served = served
         self._request = b""
@@ -228,7 +228,7 @@ class RefusedSocket(asyncio.Protocol):
             return
         self._request += data
         if self._refusal.status is HTTPStatus.SERVICE_UNAVAILABLE and PROBES.match(self._request):
-            self._door.admit_probe(self, self._served, self._request)
+            self._handshakes.admit_probe(self, self._served, self._request)
         elif b"\r\n\r\n" in self._request[-len(data) - 3 :] or len(self._request) > MAX_REQUEST:
             self._is_answered = True
             response = respond_refusal(self._refusal)
@@ -236,11 +236,11 @@ class RefusedSocket(asyncio.Protocol):
                 leave_out_body(response)
             self.transport.write(response.serialize())
             self.transport.close()
-            self._door.answered(self._refusal.status)
+            self._handshakes.answered(self._refusal.status)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the loop's signature
         """The socket is gone."""
-        self._door.leave(self)
+        self._handshakes.leave(self)
 
 
 def host_of(transport: asyncio.BaseTransport) -> str:

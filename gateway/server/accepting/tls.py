@@ -74,7 +74,9 @@ def make_context(settings: Settings) -> ssl.SSLContext:
             context.load_verify_locations(settings.tls_client_ca)
         except ssl.SSLError as error:
             raise ConfigError(f"tls_client_ca {settings.tls_client_ca}: {_reason(error)}") from None
-        context.verify_mode = ssl.CERT_OPTIONAL  # the guard refuses who shows none, in words; a bad one ends it here
+        context.verify_mode = (
+            ssl.CERT_OPTIONAL
+        )  # `AccessControl` refuses a peer without one, in words; a bad one ends it here
     return context
 
 

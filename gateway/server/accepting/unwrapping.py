@@ -1,7 +1,7 @@
 """A socket's way through the handshake of TLS (RFC 8446 §4).
 
 The event loop would do it by itself, and show a socket only when it is over. Until then nobody could count it or drop
-it, and a crowd that never says a word would be held by nothing but descriptors.
+it, and thousands of sockets that never send a byte would be held by nothing but descriptors.
 """
 
 from __future__ import annotations

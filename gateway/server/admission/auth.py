@@ -17,7 +17,7 @@ from deltawire.gateway.access.credentials import find_token
 from deltawire.gateway.access.origins import is_allowed, parse_origins
 from deltawire.gateway.config import Settings
 from deltawire.gateway.logs import get_logger
-from deltawire.gateway.server.admission.request import Asked, offered_subprotocols
+from deltawire.gateway.server.admission.request import AdmissionRequest, offered_subprotocols
 from deltawire.gateway.server.connection.connection import GatewayConnection
 from deltawire.gateway.server.responses import respond_later, respond_problem
 from deltawire.protocol.codes import ProblemCode
@@ -28,8 +28,8 @@ REALM = 'Bearer realm="deltawire"'
 log = get_logger()
 
 
-class Guard:
-    """The guard of a gateway. An async context manager, as keys may have to be fetched.
+class AccessControl:
+    """Who may connect, and what they may do. An async context manager, as keys may have to be fetched.
 
     Args:
         settings: what tokens must be like, which origins are allowed.
@@ -66,50 +66,50 @@ class Guard:
 
     # Steps of admission
 
-    def check_certificate(self, asked: Asked) -> Response | None:
+    def check_certificate(self, incoming: AdmissionRequest) -> Response | None:
         """Refuse who has shown no certificate where one is asked for; a bad one did not survive the TLS handshake."""
-        if not self._wants_certificate or asked.is_open:
+        if not self._wants_certificate or incoming.is_open:
             return None
-        if asked.connection.transport.get_extra_info("peercert"):
+        if incoming.connection.transport.get_extra_info("peercert"):
             return None
         return respond_problem(
             HTTPStatus.FORBIDDEN,
             "a client certificate is needed (tls_client_ca): show one; commands do with --tls-client-cert",
         )
 
-    def check_origin(self, asked: Asked) -> Response | None:
+    def check_origin(self, incoming: AdmissionRequest) -> Response | None:
         """Refuse pages of sites that are not allowed."""
-        if is_allowed(asked.request.headers.get_all("Origin"), self._origins):
+        if is_allowed(incoming.request.headers.get_all("Origin"), self._origins):
             return None
         return respond_problem(HTTPStatus.FORBIDDEN, "pages of this origin may not connect (allowed_origins)")
 
-    async def identify(self, asked: Asked) -> Response | None:
+    async def identify(self, incoming: AdmissionRequest) -> Response | None:
         """Give the connection the grant of its token, or refuse it."""
-        if self._authenticator is None or asked.is_open:
+        if self._authenticator is None or incoming.is_open:
             return None
-        headers = asked.request.headers
+        headers = incoming.request.headers
         try:
             token = find_token(
                 headers.get_all("Authorization"),
                 offered_subprotocols(headers),
-                asked.queried,
+                incoming.queried,
                 may_query=self._may_query,
             )
             if token is None:
                 return _respond_unauthorized("a token is needed: send `Authorization: Bearer TOKEN`", REALM)
-            asked.connection.grant = await self._authenticator.admit(token)
+            incoming.connection.grant = await self._authenticator.admit(token)
         except BadToken as error:
             return _respond_unauthorized(str(error), f'{REALM}, error="invalid_token"')
         except NoKeys as error:
             return respond_later(HTTPStatus.SERVICE_UNAVAILABLE, str(error), 5)
         return None
 
-    def check_permission(self, asked: Asked) -> Response | None:
+    def check_permission(self, incoming: AdmissionRequest) -> Response | None:
         """Refuse to publish or subscribe where the grant does not allow it; the stream is not even looked for."""
-        if not asked.target.is_endpoint:
+        if not incoming.target.is_endpoint:
             return None
-        action = Action.SUBSCRIBE if asked.target.tail == "/subscribe" else Action.PUBLISH
-        if asked.connection.grant.may(action, asked.target.stream_id):
+        action = Action.SUBSCRIBE if incoming.target.tail == "/subscribe" else Action.PUBLISH
+        if incoming.connection.grant.may(action, incoming.target.stream_id):
             return None
         return respond_problem(
             HTTPStatus.FORBIDDEN,

@@ -18,10 +18,10 @@ from websockets.typing import Subprotocol
 from deltawire.gateway.access.credentials import is_bearer, split_query
 from deltawire.gateway.hub import Hub
 from deltawire.gateway.logs import get_logger
-from deltawire.gateway.server.accepting.handshakes import Door
-from deltawire.gateway.server.admission.auth import Guard
-from deltawire.gateway.server.admission.request import Asked, Step, offered_subprotocols
-from deltawire.gateway.server.admission.steps import Crowd
+from deltawire.gateway.server.accepting.handshakes import Handshakes
+from deltawire.gateway.server.admission.auth import AccessControl
+from deltawire.gateway.server.admission.request import AdmissionRequest, Step, offered_subprotocols
+from deltawire.gateway.server.admission.steps import CapacityChecks
 from deltawire.gateway.server.connection.connection import GatewayConnection
 from deltawire.gateway.server.http.routes import Site, answer
 from deltawire.gateway.server.http.target import is_upgrade, parse_target
@@ -38,36 +38,43 @@ class Admission:
     """The steps of a gateway.
 
     Args:
-        guard: judges origins, tokens and permissions.
+        access: judges origins, tokens and permissions.
         hub: whose streams plain HTTP is answered from.
         render_metrics: what `/metrics` says.
-        door: where sockets wait until they have asked for something.
-        crowd: judges who is one too many.
+        handshakes: where sockets wait until they have asked for something.
+        capacity: judges who is one too many.
 
     Attributes:
         is_leaving: the gateway is going away, and says so to who asks whether it is ready.
         is_draining: it takes nobody in any more.
     """
 
-    def __init__(self, guard: Guard, hub: Hub, render_metrics: Callable[[], bytes], door: Door, crowd: Crowd) -> None:
+    def __init__(
+        self,
+        access: AccessControl,
+        hub: Hub,
+        render_metrics: Callable[[], bytes],
+        handshakes: Handshakes,
+        capacity: CapacityChecks,
+    ) -> None:
         self._hub = hub
-        self._door = door
+        self._handshakes = handshakes
         self._render_metrics = render_metrics
         self.is_leaving = False
         self.is_draining = False
         self._steps: tuple[Step, ...] = (
-            crowd.check_address,
-            guard.check_certificate,
-            guard.check_origin,
-            guard.identify,
-            crowd.check_token,
-            guard.check_permission,
-            crowd.check_memory_for_answer,
+            capacity.check_address,
+            access.check_certificate,
+            access.check_origin,
+            access.identify,
+            capacity.check_token,
+            access.check_permission,
+            capacity.check_memory_for_answer,
             self._answer_http,
             check_method,
             check_upgrade,
             self._check_draining,
-            crowd.check_memory,
+            capacity.check_memory,
             check_subprotocols,
         )
 
@@ -84,17 +91,17 @@ class Admission:
 
     async def _judge(self, connection: ServerConnection, request: Request) -> Response | None:
         assert isinstance(connection, GatewayConnection), "the factory makes nothing else"
-        self._door.asked(connection)
+        self._handshakes.asked(connection)
         path, _, query = request.path.partition("?")
         tokens, query = split_query(query)
-        asked = Asked(connection, request, parse_target(f"{path}?{query}"), tokens)
+        incoming = AdmissionRequest(connection, request, parse_target(f"{path}?{query}"), tokens)
         for step in self._steps:
-            response = step(asked)
+            response = step(incoming)
             if isawaitable(response):
                 response = await response
             if response is not None:
                 return response
-        connection.target = asked.target
+        connection.target = incoming.target
         return None
 
     def conclude(self, connection: ServerConnection, request: Request, response: Response) -> Response | None:
@@ -113,12 +120,12 @@ class Admission:
         reworded = reword_refusal(response)
         return leave_out_body(reworded or response) if request.method == "HEAD" else reworded
 
-    def _answer_http(self, asked: Asked) -> Response | None:
+    def _answer_http(self, incoming: AdmissionRequest) -> Response | None:
         """Answer plain HTTP; let requests for a stream's two endpoints pass."""
-        if asked.target.is_endpoint:
+        if incoming.target.is_endpoint:
             return None
-        site = Site(self._hub, self._not_ready(), self._render_metrics, asked.connection.grant)
-        return answer(site, asked.request.method, asked.target)
+        site = Site(self._hub, self._not_ready(), self._render_metrics, incoming.connection.grant)
+        return answer(site, incoming.request.method, incoming.target)
 
     def _not_ready(self) -> str | None:
         """Why no new work should be sent here."""
@@ -129,15 +136,15 @@ class Admission:
             return f"memory_limit ({manager.memory_limit} bytes) is reached and every stream is in use"
         return None
 
-    def _check_draining(self, _asked: Asked) -> Response | None:
+    def _check_draining(self, _asked: AdmissionRequest) -> Response | None:
         if not self.is_draining:
             return None
         return respond_later(HTTPStatus.SERVICE_UNAVAILABLE, f"{_GOING}: connect elsewhere, or later")
 
 
-def check_method(asked: Asked) -> Response | None:
+def check_method(incoming: AdmissionRequest) -> Response | None:
     """Refuse every method but GET, and HEAD, which asks for no upgrade."""
-    method = asked.request.method
+    method = incoming.request.method
     if method in ("GET", "HEAD"):
         return None
     allowed = "GET, HEAD"
@@ -146,18 +153,18 @@ def check_method(asked: Asked) -> Response | None:
     )
 
 
-def check_upgrade(asked: Asked) -> Response | None:
+def check_upgrade(incoming: AdmissionRequest) -> Response | None:
     """Refuse what asks for no upgrade."""
-    if asked.request.method == "GET" and is_upgrade(asked.request.headers):
+    if incoming.request.method == "GET" and is_upgrade(incoming.request.headers):
         return None
     return respond_problem(
         HTTPStatus.UPGRADE_REQUIRED, "this is a WebSocket endpoint: connect with ws://", Upgrade="websocket"
     )
 
 
-def check_subprotocols(asked: Asked) -> Response | None:
+def check_subprotocols(incoming: AdmissionRequest) -> Response | None:
     """Refuse a client that offers subprotocols, tokens aside, of which nobody knows any here."""
-    offered = [name for name in offered_subprotocols(asked.request.headers) if not is_bearer(name)]
+    offered = [name for name in offered_subprotocols(incoming.request.headers) if not is_bearer(name)]
     if not offered or any(name in CODECS for name in offered):
         return None
     return respond_problem(

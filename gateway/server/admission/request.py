@@ -15,7 +15,7 @@ OPEN_PATHS: Final = frozenset({"/livez", "/readyz", "/healthz", "/v1/schema.json
 """What anybody may ask for: whether the process is well, and what is in the documentation. Nothing of any stream."""
 
 
-class Asked(NamedTuple):
+class AdmissionRequest(NamedTuple):
     """A request that waits for its answer.
 
     Attributes:
@@ -36,7 +36,7 @@ class Asked(NamedTuple):
         return not self.target.stream_id and self.target.tail in OPEN_PATHS
 
 
-Step: TypeAlias = Callable[[Asked], Response | Awaitable[Response | None] | None]
+Step: TypeAlias = Callable[[AdmissionRequest], Response | Awaitable[Response | None] | None]
 """Gives a refusal (or, for plain HTTP, the answer), or None, which leaves the request to the next step."""
 
 

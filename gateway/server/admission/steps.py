@@ -10,13 +10,13 @@ from deltawire.gateway.hub import Hub
 from deltawire.gateway.server.accepting.forwarding import Proxies, limited_address
 from deltawire.gateway.server.accepting.handshakes import host_of
 from deltawire.gateway.server.accepting.limits import Limits
-from deltawire.gateway.server.admission.request import Asked
+from deltawire.gateway.server.admission.request import AdmissionRequest
 from deltawire.gateway.server.connection.replying import REPLY_COST
 from deltawire.gateway.server.responses import Refusal, respond_refusal
 
 
-class Crowd:
-    """The limits that take a request to judge; what a socket is enough for, the door has judged.
+class CapacityChecks:
+    """Limits that need the request; limits on sockets alone are in `accepting.handshakes`.
 
     Args:
         hub: whose memory.
@@ -29,28 +29,28 @@ class Crowd:
         self._limits = limits
         self._proxies = proxies
 
-    def check_address(self, asked: Asked) -> Response | None:
+    def check_address(self, incoming: AdmissionRequest) -> Response | None:
         """Refuse a peer behind a proxy that connects too often, or has too many connections."""
-        host = host_of(asked.connection.transport)
+        host = host_of(incoming.connection.transport)
         if not host or not self._proxies.trusts(host):
             return None
-        client = self._proxies.client(host, asked.request.headers.get_all(self._proxies.header))
-        return _respond(self._limits.identify(asked.connection, limited_address(client), self._hub.now()))
+        client = self._proxies.client(host, incoming.request.headers.get_all(self._proxies.header))
+        return _respond(self._limits.identify(incoming.connection, limited_address(client), self._hub.now()))
 
-    def check_token(self, asked: Asked) -> Response | None:
+    def check_token(self, incoming: AdmissionRequest) -> Response | None:
         """Refuse the holder of a token who has too many connections."""
-        return _respond(self._limits.authenticate(asked.connection, asked.connection.grant.key))
+        return _respond(self._limits.authenticate(incoming.connection, incoming.connection.grant.key))
 
-    def check_memory(self, asked: Asked) -> Response | None:
+    def check_memory(self, incoming: AdmissionRequest) -> Response | None:
         """Refuse everybody while there is no memory for one more."""
-        cost = asked.connection.cost_of(asked.target)
+        cost = incoming.connection.cost_of(incoming.target)
         if (refusal := self._check_room(cost)) is None:
-            asked.connection.occupy(cost)
+            incoming.connection.occupy(cost)
         return refusal
 
-    def check_memory_for_answer(self, asked: Asked) -> Response | None:
+    def check_memory_for_answer(self, incoming: AdmissionRequest) -> Response | None:
         """Refuse who asks for what may be long, while there is no memory for it."""
-        return self._check_room(REPLY_COST) if asked.target.may_be_long else None
+        return self._check_room(REPLY_COST) if incoming.target.may_be_long else None
 
     def _check_room(self, needed: int) -> Response | None:
         manager = self._hub.manager

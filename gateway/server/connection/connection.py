@@ -16,9 +16,9 @@ from websockets.protocol import CLOSED, CONNECTING, Event
 
 from deltawire.gateway.access import EVERYTHING
 from deltawire.gateway.hub import Hub
-from deltawire.gateway.hub.fair_queue import Turnstile
+from deltawire.gateway.hub.fair_queue import FairQueue
 from deltawire.gateway.server.accepting.flood import FloodGuard
-from deltawire.gateway.server.accepting.handshakes import Door
+from deltawire.gateway.server.accepting.handshakes import Handshakes
 from deltawire.gateway.server.connection.containment import contained
 from deltawire.gateway.server.connection.memory import connection_cost
 from deltawire.gateway.server.connection.peer import Peer, Renewer
@@ -47,7 +47,7 @@ class GatewayConnection(ReplyingConnection):
         accepted: where it enters itself when its socket is let in, before its request.
         hub: where what happens to it, and what it costs, is counted.
         renewer: judges tokens that come on it.
-        door: where its socket is let in, or refused.
+        handshakes: where its socket is let in, or refused.
         leaving: where it waits to be taken leave of when its peer hangs up.
         replying: where it waits for its turn when it has a long answer to send.
         args: as the library gives them.
@@ -64,16 +64,16 @@ class GatewayConnection(ReplyingConnection):
         accepted: WeakSet[GatewayConnection],
         hub: Hub,
         renewer: Renewer,
-        door: Door,
-        leaving: Turnstile,
-        replying: Turnstile,
+        handshakes: Handshakes,
+        leaving: FairQueue,
+        replying: FairQueue,
         *args: Any,
         **kwargs: Any,
     ) -> None:
         super().__init__(replying, hub, *args, **kwargs)
         self._accepted = accepted
         self._renewer = renewer
-        self._door = door
+        self._handshakes = handshakes
         self._leaving = leaving
         self.target = Target("", "", "")
         self.grant = EVERYTHING
@@ -164,8 +164,8 @@ class GatewayConnection(ReplyingConnection):
 
     def _receive(self, data: bytes, peer: Peer) -> None:
         frames = self._splitter.feed(data)
-        guard = self.flood_guard
-        if guard is not None and (why := guard.judge_messages(len(frames), self.last_heard)):
+        access = self.flood_guard
+        if access is not None and (why := access.judge_messages(len(frames), self.last_heard)):
             peer.end(ProblemCode.RATE_LIMITED, why)
         elif self._deferred:
             self._deferred += frames
@@ -174,7 +174,7 @@ class GatewayConnection(ReplyingConnection):
             peer.received()
 
     def _take_frames(self, frames: list[tuple[int, bytes]], peer: Peer) -> None:
-        guard = self.flood_guard
+        access = self.flood_guard
         for at, (first, piece) in enumerate(frames):
             if peer.is_busy and not self.is_finished:
                 self._deferred = frames[at:]
@@ -183,7 +183,7 @@ class GatewayConnection(ReplyingConnection):
                 if not self.is_finished:
                     self._used_at = self.last_heard
                     peer.receive(piece, is_text=first == framing.TEXT)
-            elif guard is not None and (why := guard.judge_other(piece, self.last_heard)):
+            elif access is not None and (why := access.judge_other(piece, self.last_heard)):
                 peer.end(ProblemCode.RATE_LIMITED, why)
                 return
             else:
@@ -294,7 +294,7 @@ class GatewayConnection(ReplyingConnection):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The socket is there; nothing is made for it if it is one too many."""
-        self._door.receive(self, cast("asyncio.Transport", transport))
+        self._handshakes.receive(self, cast("asyncio.Transport", transport))
 
     def let_in(self, transport: asyncio.Transport) -> None:
         """Serve the socket."""
@@ -309,7 +309,7 @@ class GatewayConnection(ReplyingConnection):
         """
         self.is_finished = True
         self.forget_reply()
-        self._door.leave(self)
+        self._handshakes.leave(self)
         if self.peer is None:
             self._end(exc)
         else:

@@ -11,7 +11,7 @@ import asyncio
 
 from deltawire.gateway.access import Action, Grant
 from deltawire.gateway.hub.cohort import Cohort
-from deltawire.gateway.hub.fair_queue import Turnstile
+from deltawire.gateway.hub.fair_queue import FairQueue
 from deltawire.gateway.hub.hub import Hub
 from deltawire.gateway.server.accepting.rate import TokenBucket
 from deltawire.gateway.server.connection.connection import GatewayConnection
@@ -65,7 +65,7 @@ class Consumer:
         hub: Hub,
         connection: GatewayConnection,
         subscription: Subscription,
-        reading: Turnstile,
+        reading: FairQueue,
         chosen: Policy | None = None,
     ) -> None:
         self._hub = hub
@@ -77,7 +77,7 @@ class Consumer:
         self.write = connection.transport.write  # a cohort's, whose members' connections are open
         self._cohort: Cohort | None = None
         self._is_stalled = False
-        self._is_waiting = False  # at the turnstile: nothing is read until its turn comes
+        self._is_waiting = False  # in the fair queue: nothing is read until its turn comes
         self._next_write = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._draining = False

@@ -15,7 +15,7 @@ from __future__ import annotations
 from msgspec import UNSET, Raw, UnsetType
 
 from deltawire.gateway.access import Action, Grant
-from deltawire.gateway.hub.fair_queue import Turnstile
+from deltawire.gateway.hub.fair_queue import FairQueue
 from deltawire.gateway.hub.hub import Hub
 from deltawire.gateway.server.accepting.rate import TokenBucket
 from deltawire.gateway.server.connection.batch import Batch
@@ -23,7 +23,7 @@ from deltawire.gateway.server.connection.connection import GatewayConnection
 from deltawire.gateway.server.connection.containment import contained
 from deltawire.gateway.server.connection.sending import Hold
 from deltawire.gateway.streams.acking import AckPacer
-from deltawire.gateway.streams.producers import Pen, Verdict
+from deltawire.gateway.streams.producers import Verdict, Writer
 from deltawire.gateway.streams.stream import Stream
 from deltawire.protocol.addresses import OnFull, PublishRequest
 from deltawire.protocol.codes import CloseCode, ProblemCode
@@ -59,11 +59,11 @@ class Producer:
         "_numbered",
         "_on_full",
         "_pacer",
-        "_pen",
         "_seq",
         "_turns",
         "_unsettled",
         "_waiting",
+        "_writer",
         "audience",
         "channel",
         "is_busy",
@@ -75,20 +75,20 @@ class Producer:
         hub: Hub,
         connection: GatewayConnection,
         stream: Stream,
-        pen: Pen,
+        writer: Writer,
         request: PublishRequest,
-        turns: Turnstile,
+        turns: FairQueue,
     ) -> None:
         self._hub = hub
         self._connection = connection
-        self._pen = pen
+        self._writer = writer
         self._max_message = hub.settings.max_message
         self._on_full: OnFull = request.on_full
         self._turns = turns
         self._left = TURN  # events it may have taken in a row
         self._batch: Batch | None = None  # of which items are yet to be judged
         self._waiting: tuple[int | None, Event] | None = None  # for room, with its place in its batch
-        self._is_queued = False  # at the turnstile
+        self._is_queued = False  # in the fair queue
         self.is_busy = False  # what it sent last is not done yet, and nothing that follows may be looked at
         self._allowance: TokenBucket | None = None
         self._unsettled = 0  # events accepted in this read
@@ -112,12 +112,12 @@ class Producer:
         stream = self.stream
         self._connection.record.log.info(
             "producer.connected",
-            producer=self._pen.id,
-            generation=self._pen.generation,
+            producer=self._writer.id,
+            generation=self._writer.generation,
             agent=self._connection.agent,
         )
         stream.producer_came()
-        stream.leases.returned(self._pen)
+        stream.leases.returned(self._writer)
         for inlet in tuple(self.channel.inlets):
             inlet.fence_if_older()
         self.channel.add_inlet(self)
@@ -127,8 +127,8 @@ class Producer:
                 stream=stream.id,
                 epoch=stream.epoch,
                 head=stream.log.head,
-                generation=self._pen.generation,
-                producer_seq=self._pen.last,
+                generation=self._writer.generation,
+                producer_seq=self._writer.last,
             )
         )
         if stream.is_closed:
@@ -137,8 +137,8 @@ class Producer:
     @contained
     def fence_if_older(self) -> None:
         """End this connection if a newer generation of its producer id has come."""
-        if not self.stream.producers.is_current(self._pen):
-            self.end(ProblemCode.FENCED, f"a newer generation of producer {self._pen.id!r} publishes now")
+        if not self.stream.producers.is_current(self._writer):
+            self.end(ProblemCode.FENCED, f"a newer generation of producer {self._writer.id!r} publishes now")
 
     # Receiving
 
@@ -237,7 +237,7 @@ class Producer:
             return
         self._left -= REFUSAL
         number = item.producer_seq if isinstance(item, Event) else connection.codec.producer_seq_of(item)
-        expected = self._pen.last + 1 if error.code is ProblemCode.SEQUENCE_GAP else UNSET
+        expected = self._writer.last + 1 if error.code is ProblemCode.SEQUENCE_GAP else UNSET
         where = "" if place is None else f"[{place}] "
         connection.report(error.code, where + error.message, producer_seq=number, expected=expected)
 
@@ -261,18 +261,17 @@ class Producer:
 
     def _is_settled(self, number: int) -> bool:
         """Whether nothing is to be appended for a number: it was before, or this connection has lost its numbers."""
-        if not self.stream.producers.is_latest(self._pen):
-            self.end(ProblemCode.FENCED, f"a later connection of producer {self._pen.id!r} goes on with its numbers")
+        if not self.stream.producers.is_latest(self._writer):
+            self.end(ProblemCode.FENCED, f"a later connection of producer {self._writer.id!r} goes on with its numbers")
             return True
-        if self._pen.id is None:
+        if self._writer.id is None:
             raise _invalid("`producer_seq` needs a producer id: connect with ?producer=…")
-        match self._pen.judge(number):
+        match self._writer.judge(number):
             case Verdict.HOLE:
-                raise WireError(
-                    ProblemCode.SEQUENCE_GAP, f"producer_seq {number} leaves a hole: {self._pen.last + 1} is expected"
-                )
+                why = f"producer_seq {number} leaves a hole: {self._writer.last + 1} is expected"
+                raise WireError(ProblemCode.SEQUENCE_GAP, why)
             case Verdict.REPEAT:
-                self._accepted(number, self._pen.seq)
+                self._accepted(number, self._writer.seq)
                 return True
             case Verdict.NEW:
                 return False
@@ -293,7 +292,7 @@ class Producer:
     def _append(self, event: Event) -> None:
         timestamp = None if event.timestamp is UNSET else event.timestamp.isoformat().replace("+00:00", "Z")
         try:
-            seq = self._hub.append(self.stream, event.data, timestamp, self._pen)
+            seq = self._hub.append(self.stream, event.data, timestamp, self._writer)
         except StreamError as error:
             if is_closed(error):
                 self._refuse_closed()
@@ -309,8 +308,8 @@ class Producer:
         self._unsettled += 1
         self._seq = max(self._seq, seq)
         if number is not UNSET:
-            self._pen.accepted(number, seq)
-            self._numbered = self._pen.last
+            self._writer.accepted(number, seq)
+            self._numbered = self._writer.last
 
     def _close_stream(self) -> None:
         if self.stream.is_closed:
@@ -389,7 +388,7 @@ class Producer:
     @property
     def producer_id(self) -> str | None:
         """Its producer id, if it has one."""
-        return self._pen.id
+        return self._writer.id
 
     # The end
 
@@ -449,9 +448,9 @@ class Producer:
         self._forget()
         self.stream.producer_left(self._hub.now())
         self.channel.remove_inlet(self)
-        is_alone = self._pen.id is None or all(inlet.producer_id != self._pen.id for inlet in self.channel.inlets)
+        is_alone = self._writer.id is None or all(inlet.producer_id != self._writer.id for inlet in self.channel.inlets)
         if is_alone:
-            self._hub.lease(self.channel, self._pen)
+            self._hub.lease(self.channel, self._writer)
         self._hub.detach(self.channel, self)
 
 

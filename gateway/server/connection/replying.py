@@ -14,7 +14,7 @@ from typing import Any, Final
 from websockets.http11 import Request, Response
 from websockets.protocol import CONNECTING
 
-from deltawire.gateway.hub.fair_queue import Turnstile
+from deltawire.gateway.hub.fair_queue import FairQueue
 from deltawire.gateway.server.connection.containment import contained
 from deltawire.gateway.server.connection.memory import CONNECTION_COST
 from deltawire.gateway.server.connection.sending import SendingConnection
@@ -59,11 +59,11 @@ class ReplyingConnection(SendingConnection):
         kwargs: likewise.
     """
 
-    def __init__(self, replying: Turnstile, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, replying: FairQueue, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._replying = replying
         self._reply: Reply | None = None
-        self._is_waiting = False  # at the turnstile
+        self._is_waiting = False  # in the fair queue
         self._has_half_closed = False
 
     @property
