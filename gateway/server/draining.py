@@ -9,8 +9,8 @@ from typing import Final, TypeVar
 T = TypeVar("T")
 
 CLOSES_A_SECOND: Final = 1000
-"""Peers sent home in a second. They come back as fast, here or at another gateway, and one core takes about so many handshakes
-with TLS. Spreading the closes works with every client, those too that would ignore a delay they were told."""
+"""Peers told to leave in a second. They reconnect as fast, here or at another gateway, and one core takes about as many
+handshakes with TLS. Spreading the closes works with every client, those too that would ignore a delay they were told."""
 
 TICK: Final = 0.02
 """Seconds between two batches."""

@@ -5,11 +5,12 @@
                                      ▼
                                   its request is read past, answered, and the socket closed
 
-A socket that has not asked for anything yet costs nearly as much as one that has, and may come from anybody. Of those
-there are at most `max_handshakes`: for one more, the one that has been silent longest is dropped, not the newcomer
-refused, so that sockets which only send a byte now and then keep nobody out. One that came within `GRACE` is never dropped for another:
-when thousands reconnect in one moment, none of them has had time to ask. It is counted in ticks, of which a loop that
-is late makes fewer: thousands keep it busy for seconds, in which what they sent is unread.
+A socket whose request is incomplete costs nearly as much as one that is served, and may come from anybody. There are
+at most `max_handshakes` of them. For one more, the one that has been silent longest is dropped; the new one is not
+refused, so that sockets which only send a byte now and then keep nobody out. A socket accepted less than `GRACE` ago is
+never dropped for another: when thousands reconnect at one moment, none of them has had time to send its request. That
+time is counted in ticks. A loop that is late makes fewer of them: thousands of handshakes keep it busy for seconds, in
+which it has not read what they sent.
 """
 
 from __future__ import annotations
