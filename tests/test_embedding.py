@@ -74,7 +74,7 @@ async def main():
         await failed.wait()
         print(len(failures), set(failures), flush=True)
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
-        await eventually(lambda: len(gateway._door) == 40)
+        await eventually(lambda: len(gateway._handshakes) == 40)
         print("recovered", flush=True)
 
 asyncio.run(main())

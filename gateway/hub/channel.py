@@ -156,10 +156,10 @@ class Channel:
             del self._cohorts[subscription.view]
             self._readers = None
 
-    def settle(self) -> None:
+    def record_deliveries(self) -> None:
         """Have the ledger account for everything delivered so far."""
         for cohort in chain.from_iterable(self._cohorts.values()):
-            cohort.settle()
+            cohort.record_deliveries()
 
     # Producers
 

@@ -56,20 +56,20 @@ class Cohort:
 
     def add(self, outlet: Outlet) -> None:
         """Take in a consumer that stands at the cohort's position."""
-        self.settle()
+        self.record_deliveries()
         self._members[outlet] = (self._events, self._bytes)
         self._writes = None
 
     def remove(self, outlet: Outlet) -> None:
         """Let a consumer go, its cursor where the cohort stands."""
         if outlet in self._members:
-            self.settle()
+            self.record_deliveries()
             events, size = self._members.pop(outlet)
             self._writes = None
             outlet.subscription.cursor = self.position
             outlet.subscription.count_delivered(self._events - events, self._bytes - size)
 
-    def settle(self) -> None:
+    def record_deliveries(self) -> None:
         """Have the ledger account for what was delivered while the members were these."""
         events, size = self._settled
         ledger = self.view.log.ledger

@@ -157,7 +157,7 @@ class FlushScheduler:
         if channel.spent > LONG_FLUSH:
             channel.rest_until = now + min(channel.spent * REST, MAX_REST)
         channel.spent = 0.0
-        if channel.touched_at >= channel.stream.measure_at:
+        if channel.latency.is_due(channel.touched_at):
             channel.latency.measure(self._tally, channel.touched_at, now)
         if channel.audience != channel.stream.consumers:
             self._tell_audience(channel)

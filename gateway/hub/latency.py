@@ -32,14 +32,20 @@ class LatencyMeter:
         number: of streams followed when this one came.
     """
 
-    __slots__ = ("_asked_at", "_head", "_interval", "_stream", "_token_at")
+    __slots__ = ("_asked_at", "_boundaries", "_due_at", "_head", "_interval", "_stream", "_token_at")
 
     def __init__(self, stream: Stream, number: int = 0) -> None:
         self._stream = stream
         self._interval = INTERVAL if number <= FEW_STREAMS or number % SAMPLED == 0 else inf
         self._head = stream.log.head  # when it was last measured
+        self._boundaries = -1  # of messages, likewise: the first flush is measured whole
+        self._due_at = 0.0  # monotonic seconds
         self._asked_at: float | None = None  # when the message began whose first token is yet to come
         self._token_at: float | None = None  # when the last token of the message in progress was written
+
+    def is_due(self, at: float) -> bool:
+        """Whether a flush of what came at a time is to be measured: it is time, or a message has begun or ended."""
+        return at >= self._due_at or self._boundaries != self._stream.boundaries
 
     def measure(self, tally: Tally, began: float, now: float) -> None:
         """Measure a flush.
@@ -55,13 +61,14 @@ class LatencyMeter:
         heard_by = tally if stream.consumers else None
         if events and heard_by:
             heard_by.write_delay.observe(now - began, events)
-        if not stream.measure_at:
+        if not self._due_at or self._boundaries != stream.boundaries:
+            self._boundaries = stream.boundaries
             self._follow(heard_by, before, began, now)
         elif events and self._token_at is not None:
             if heard_by:
                 heard_by.inter_token.observe((now - self._token_at) / events, events)
             self._token_at = now
-        stream.measure_at = now + self._interval if self._asked_at is None else 0.0
+        self._due_at = now + self._interval if self._asked_at is None else 0.0
 
     def _follow(self, heard_by: Tally | None, before: int, began: float, now: float) -> None:
         """Go event by event through a flush in which a message begins or ends, or waits for its first token."""

@@ -34,19 +34,19 @@ class LocalSubscription:
 
     def __init__(self, hub: Hub, subscription: Subscription) -> None:
         self._hub = hub
-        self._channel = hub.attach(subscription.stream, self)
+        self._channel = hub.dispatcher.attach(subscription.stream, self)
         self._subscription = subscription
         self._taken: deque[bytes] = deque()
         self._is_closed = False
         self._has_left_out = False  # events its filter holds back: there may be more behind them
         self._wakeup: asyncio.Future[None] | None = None
         self._channel.pump_each_time(self)
-        hub.touch(self._channel)  # producers learn of it
+        hub.dispatcher.touch(self._channel)  # producers learn of it
         self._failure: StreamError | None = None
         self._moved_at = hub.now()
         self._moved_to = subscription.cursor
         if subscription.policy is Policy.BLOCK:
-            hub.sweep_regularly(self)
+            hub.deadlines.add(self)
 
     @property
     def subscription(self) -> Subscription:
@@ -124,7 +124,7 @@ class LocalSubscription:
                 return None
             self._taken.extend(payloads(data))
             if self.policy is Policy.BLOCK:
-                self._hub.touch(self._channel)  # a waiting producer may have room now
+                self._hub.dispatcher.touch(self._channel)  # a waiting producer may have room now
         return None
 
     def close(self) -> None:
@@ -133,8 +133,8 @@ class LocalSubscription:
             return
         self._is_closed = True
         self._channel.leave(self, self._hub.now())
-        self._hub.stop_sweeping(self)
-        self._hub.detach(self._channel, self)
+        self._hub.deadlines.remove(self)
+        self._hub.dispatcher.detach(self._channel, self)
         self.pump()
 
     # The channel's side
@@ -222,12 +222,12 @@ class LocalStream:
             StreamError: full, a `block` consumer's buffer or the memory limit; closed; invalid, not valid data.
         """
         _check(data, self.id)
-        channel = self._hub.channel(self._stream)
+        channel = self._hub.dispatcher.channel(self._stream)
         if not self._stream.has_room and not self._stream.is_closed:
             channel.deliver()
             if not self._stream.has_room:
                 raise StreamError(ErrorKind.FULL, "send", self.id, "a consumer of policy 'block' is not keeping up")
-        return self._hub.publish(channel, data)
+        return self._hub.dispatcher.publish(channel, data)
 
     async def send(self, data: Data, *, timeout: float | None = None) -> int:
         """Append an event, waiting for `block` consumers while their buffer is full.
@@ -252,11 +252,11 @@ class LocalStream:
         return self.send_nowait(data)
 
     async def _wait_for_room(self) -> None:
-        channel = self._hub.channel(self._stream)
+        channel = self._hub.dispatcher.channel(self._stream)
         ready = asyncio.get_running_loop().create_future()
         turn = _Turn(ready)
         channel.wait_for_room(turn)
-        self._hub.touch(channel)
+        self._hub.dispatcher.touch(channel)
         try:
             await ready
         finally:

@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 CLOSES_A_SECOND: Final = 1000
 """Peers told to leave in a second. They reconnect as fast, here or at another gateway, and one core takes about as many
-handshakes with TLS. Spreading the closes works with every client, those too that would ignore a delay they were told."""
+handshakes with TLS. Spreading the closes works with every client, even one that would ignore a delay it was told."""
 
 TICK: Final = 0.02
 """Seconds between two batches."""

@@ -97,14 +97,14 @@ class Gateway:
             self._reading = FairQueue(asyncio.get_running_loop().call_soon)
             self._servers = await listen(self.settings, self._sockets, self._open_server)
             self._owned = stack.pop_all()
-        self.hub.sweep_regularly(self._housekeeping)
+        self.hub.deadlines.add(self._housekeeping)
         return self
 
     async def __aexit__(self, *_: object) -> None:
         try:
             await self.drain()
         finally:
-            self.hub.stop_sweeping(self._housekeeping)
+            self.hub.deadlines.remove(self._housekeeping)
             await self._owned.aclose()
 
     async def _open_server(self, **where: Any) -> Server:

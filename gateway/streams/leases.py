@@ -98,7 +98,7 @@ class Leases:
         if owner in self._open.values():
             self.waiting[owner] = inf
 
-    def go_on(self, writer: Writer, data: Data) -> list[str]:
+    def resume(self, writer: Writer, data: Data) -> list[str]:
         """A producer writes, and shows thereby what it does about the messages it came back to.
 
         Args:

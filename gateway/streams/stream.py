@@ -63,6 +63,7 @@ class Stream:
         "_subscriptions",
         "_views",
         "blocking",
+        "boundaries",
         "closed_at",
         "counters",
         "created_at",
@@ -72,7 +73,6 @@ class Stream:
         "last_active_at",
         "leases",
         "log",
-        "measure_at",
         "producers",
         "publishing",
         "settings",
@@ -100,7 +100,7 @@ class Stream:
         self._extra = 0  # bytes of producers, leases and the digest, as last counted
         self.watcher: MessageWatcher | None = None
         self.publishing = 0  # connections
-        self.measure_at = 0.0  # monotonic seconds; whoever measures says when next, a message's begin or end says now
+        self.boundaries = 0  # how often a message began or ended
         self.counters = Counters()
         self.created_at = now
         self.last_active_at = now
@@ -126,7 +126,7 @@ class Stream:
         return not self._subscriptions and not self.publishing
 
     def append(self, data: Data, timestamp: str, now: float, writer: Writer | None = None) -> int:
-        """Add an event; `go_on` comes before while `leases.waiting`.
+        """Add an event; `resume` comes before while `leases.waiting`.
 
         Args:
             data: what it says.
@@ -150,7 +150,7 @@ class Stream:
             if self._digest.add(data.choice, data.text):
                 self._count_extra()
         elif isinstance(data, MessageStart):
-            self.measure_at = 0.0
+            self.boundaries += 1
             self._digest.begin(seq)
             log.begin_message()
             is_alone = self.leases.begin(data.message_id, writer)
@@ -159,7 +159,7 @@ class Stream:
             if self.watcher is not None:
                 self.watcher.began(self, data, seq)
         elif isinstance(data, MessageStop):
-            self.measure_at = 0.0
+            self.boundaries += 1
             self.leases.end(data.message_id)
             self._count_extra()
             digest = self._digest.of(data.choice) if hash(data.message_id) == self._alone else UNSET
@@ -186,7 +186,7 @@ class Stream:
         self._end_messages(lost, LOST.format(lease=lease), timestamp, now)
         return lost
 
-    def go_on(self, data: Data, writer: Writer, timestamp: str, now: float) -> None:
+    def resume(self, data: Data, writer: Writer, timestamp: str, now: float) -> None:
         """End the messages that a producer which came back abandons with what it is about to append.
 
         Args:
@@ -196,7 +196,7 @@ class Stream:
             now: monotonic seconds.
         """
         if not self.is_closed:
-            self._end_messages(self.leases.go_on(writer, data), ABANDONED, timestamp, now)
+            self._end_messages(self.leases.resume(writer, data), ABANDONED, timestamp, now)
 
     def _end_messages(self, message_ids: list[str], why: str, timestamp: str, now: float) -> None:
         self._count_extra()

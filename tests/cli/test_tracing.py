@@ -115,9 +115,9 @@ async def test_usage_of_the_message_before_is_not_taken_for_its_own(traced: Trac
 
 async def test_a_message_whose_producer_was_lost_is_an_error(traced: Traced) -> None:
     stream = traced.hub.create("demo")
-    channel = traced.hub.channel(stream._stream)
-    traced.hub.publish(channel, MessageStart("m"), writer=Writer("p", 0))
-    traced.hub.lease(channel, Writer("p", 0))
+    channel = traced.hub.dispatcher.channel(stream._stream)
+    traced.hub.dispatcher.publish(channel, MessageStart("m"), writer=Writer("p", 0))
+    traced.hub.dispatcher.lease(channel, Writer("p", 0))
     await eventually(lambda: traced.spans)
     assert not traced.span.status.is_ok
     assert traced.span.status.description == "producer_lost"

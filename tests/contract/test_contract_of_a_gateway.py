@@ -120,7 +120,7 @@ def test_invariant_8_a_stalled_consumer_that_is_found_dead_is_watched_no_more(ma
     [writer] = [it for it in machine.writers if it.producer is None]
     stalled.stall(0)
     machine.publish_by(writer, ["text"] * 4, is_batch=True)  # one short of its buffer
-    [channel] = machine.hub._channels.values()
+    [channel] = machine.hub.dispatcher._channels.values()
     assert len(channel._trips) == 1
     machine.wait(TIMEOUT + 2 * SWEEP)
     assert stalled.socket.is_lost
@@ -191,13 +191,13 @@ def test_invariant_8_a_lease_that_nobody_needs_any_more_is_forgotten_with_the_ne
     machine.settle()
     machine.publish_by(other, ["stop"], is_batch=False)
     machine.add_writer("a", "p", 0, "wait", JSON)
-    assert machine.hub._leased
+    assert machine.hub.dispatcher._leased
     for peer in machine.peers:
         peer.cut()
     machine.settle()
     machine.invariant_8_nothing_is_left_of_whoever_is_gone()
     machine.settle(SWEEP)
-    assert not machine.hub._leased
+    assert not machine.hub.dispatcher._leased
 
 
 def test_a_machine_that_can_not_be_stopped_leaves_nothing_behind_at_which_the_next_would_fail() -> None:

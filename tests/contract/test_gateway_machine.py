@@ -128,7 +128,9 @@ class GatewayMachine(World):
         assert not self.peers
         self.settle(SWEEP)
         assert self.loop.timers == ["Deadlines._sweep"], "nothing else is yet to come"
-        assert all(stream.leases.is_running for stream in self.hub._leased), "a lease of somebody who came back"
+        assert all(stream.leases.is_running for stream in self.hub.dispatcher._leased), (
+            "one of a producer that came back"
+        )
         if closes:
             self.settle(31.0)
             self.nothing_is_kept()

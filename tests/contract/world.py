@@ -280,8 +280,8 @@ class World(RuleBasedStateMachine):
             return
         hub = self.hub
         assert len(self.gateway._connections) == len([peer for peer in self.peers if peer.status == 101])
-        assert not hub._scheduler._queue
-        assert not hub._scheduler._resting
+        assert not hub.dispatcher._scheduler._queue
+        assert not hub.dispatcher._scheduler._resting
         streams = hub.manager.list()
         assert sum(stream.publishing for stream in streams) <= len(
             [it for it in self.peers if it not in self.followers]
@@ -289,13 +289,13 @@ class World(RuleBasedStateMachine):
         assert sum(stream.consumers for stream in streams) <= len([it for it in self.peers if it not in self.writers])
         for stream in streams:
             assert set(stream._views.values()) == {it.view for it in stream._subscriptions}
-        for channel in hub._channels.values():
+        for channel in hub.dispatcher._channels.values():
             assert channel.attached or channel._waiting, "a channel nobody holds"
             assert not [trip for trip in channel._trips if trip[2] not in channel.attached]
         if self.peers:
             return
-        assert not hub._channels
-        assert list(hub._deadlines._swept) == [self.gateway._housekeeping]
+        assert not hub.dispatcher._channels
+        assert list(hub.deadlines._swept) == [self.gateway._housekeeping]
         for stream in streams:
             assert stream.is_idle
             assert not stream.blocking.subscriptions
@@ -320,7 +320,7 @@ class World(RuleBasedStateMachine):
         manager = self.hub.manager
         assert (manager.count(), manager.bytes, manager.ledger.bytes) == (0, 0, 0)
         assert not manager._closed
-        assert not self.hub._leased
+        assert not self.hub.dispatcher._leased
 
     def teardown(self) -> None:
         try:
@@ -352,6 +352,6 @@ class World(RuleBasedStateMachine):
         self.settle(60.0)
         assert not asyncio.all_tasks(self.loop)
         assert not self.loop.has_timers
-        assert not self.hub._deadlines._swept
-        assert not self.hub._channels
+        assert not self.hub.deadlines._swept
+        assert not self.hub.dispatcher._channels
         self.invariant_9_nothing_fails_inside()

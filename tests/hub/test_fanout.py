@@ -78,14 +78,14 @@ def followed_by(hub: Hub, readers: int, name: str = "s") -> tuple[Stream, Channe
     """A stream with so many readers, all at its head."""
     hub.create(name)
     stream = hub.manager.get(name)
-    channel = hub.attach(stream, "test")
+    channel = hub.dispatcher.attach(stream, "test")
     followers = [Reader(channel) for _ in range(readers)]
     channel.flush()
     return stream, channel, followers
 
 
 def write(hub: Hub, channel: Channel, text: str = "x") -> None:
-    hub.publish(channel, TextDelta(text))
+    hub.dispatcher.publish(channel, TextDelta(text))
 
 
 async def test_a_flush_stops_between_cohorts_and_goes_on_where_it_stopped(hub: Hub) -> None:
@@ -156,8 +156,8 @@ async def test_a_long_flush_is_followed_by_a_rest_in_which_events_gather(
     await turn()
     assert reader.seqs == [1]
     write(hub, channel)
-    hub._scheduler._resting[channel].cancel()
-    hub._scheduler._end_rest(channel)
+    hub.dispatcher._scheduler._resting[channel].cancel()
+    hub.dispatcher._scheduler._end_rest(channel)
     await eventually(lambda: reader.seqs == [1, 2, 3], "what came in the rest")
     assert len(reader.frames) == greetings + 1
 
@@ -180,4 +180,4 @@ async def test_a_whole_flush_waits_for_no_rest(hub: Hub, monkeypatch: pytest.Mon
         write(hub, channel)
         hub.flush()
         assert reader.seqs[-1] == seq
-    assert not hub._scheduler._resting
+    assert not hub.dispatcher._scheduler._resting

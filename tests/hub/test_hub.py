@@ -136,22 +136,22 @@ async def test_a_lease_that_ends_while_the_memory_limit_is_reached_ends_its_mess
     async with Hub(Settings(lease=0.04, memory_limit=1 << 20)) as hub:
         stream = hub.create("demo")
         async with stream.subscribe():  # in use, so that it is not evicted
-            channel, writer = hub.channel(stream._stream), Writer("p", 0)
-            hub.publish(channel, MessageStart("m"), writer=writer)
+            channel, writer = hub.dispatcher.channel(stream._stream), Writer("p", 0)
+            hub.dispatcher.publish(channel, MessageStart("m"), writer=writer)
             while hub.manager.bytes <= hub.manager.memory_limit:
-                hub.publish(channel, TextDelta("x" * 60_000), writer=writer)
+                hub.dispatcher.publish(channel, TextDelta("x" * 60_000), writer=writer)
             with pytest.raises(StreamError):
-                hub.publish(channel, TextDelta("x"), writer=writer)
-            hub.lease(channel, writer)
+                hub.dispatcher.publish(channel, TextDelta("x"), writer=writer)
+            hub.dispatcher.lease(channel, writer)
             head = stream._stream.log.head
-            await eventually(lambda: not hub._leased)
+            await eventually(lambda: not hub.dispatcher._leased)
             kinds = stream._stream.log.kinds(head, stream._stream.log.head)
             assert [kind.type for kind in kinds] == [EventType.ERROR, EventType.MESSAGE_STOP]
 
 
 async def test_cohorts_whose_members_have_all_left_are_forgotten_though_others_stay(hub: Hub) -> None:
     stream = hub.create("demo")._stream
-    channel = hub.attach(stream, "test")
+    channel = hub.dispatcher.attach(stream, "test")
     stays = Listener(stream, "")
     assert channel.join(stays) is not None
     for types in ("usage", "error", "thinking"):
@@ -160,7 +160,7 @@ async def test_cohorts_whose_members_have_all_left_are_forgotten_though_others_s
         assert cohort is not None
         cohort.remove(passing)
         channel.leave(passing, hub.now())
-        hub.publish(channel, TextDelta("x"))
+        hub.dispatcher.publish(channel, TextDelta("x"))
         hub.flush()
         assert list(channel._cohorts) == [stays.subscription.view]
     assert len(stays.written) == 3
@@ -240,12 +240,12 @@ async def test_a_sweep_that_fails_does_not_stop_the_others(hub: Hub) -> None:
 
     broken, counting = Broken(), Counting()
     for swept in (broken, counting):
-        hub.sweep_regularly(swept)
+        hub.deadlines.add(swept)
     with structlog.testing.capture_logs() as logs:
         await eventually(lambda: counting.count >= 2)
     assert {entry["event"] for entry in logs} - {"loop.blocked"} == {"sweep.failed"}
     for swept in (broken, counting):
-        hub.stop_sweeping(swept)
+        hub.deadlines.remove(swept)
 
 
 async def test_events_of_one_turn_share_a_flush(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -278,18 +278,18 @@ async def test_one_timer_sends_withheld_acks_however_often_a_producer_begins_to_
     timers = Mock(wraps=loop.call_later)
     monkeypatch.setattr(loop, "call_later", timers)
     for _ in range(10):  # as of one whose acks are sent for 64 events sooner than for their age
-        hub.acknowledge_late(inlet)
+        hub.dispatcher.acknowledge_late(inlet)
     begun = [call for call in timers.call_args_list if call.args[0] == WITHHELD_FOR]
     assert len(begun) == 1
     await eventually(lambda: inlet.acknowledge_if_due.call_count == 2, "the ack that was not due at first")
-    hub.acknowledge_late(inlet)
+    hub.dispatcher.acknowledge_late(inlet)
     inlet.acknowledge_if_due.side_effect = [True]
     await eventually(lambda: inlet.acknowledge_if_due.call_count == 3, "the next one")
 
 
 async def test_the_time_is_told_anew_every_millisecond(hub: Hub) -> None:
-    stamps = {hub.timestamp()}
-    await eventually(lambda: stamps.add(hub.timestamp()) or len(stamps) > 1, "another millisecond")  # type: ignore[func-returns-value]
+    stamps = {hub.clock.timestamp()}
+    await eventually(lambda: stamps.add(hub.clock.timestamp()) or len(stamps) > 1, "another millisecond")  # type: ignore[func-returns-value]
     assert sorted(stamps) == [min(stamps), max(stamps)]
 
 
@@ -297,4 +297,4 @@ async def test_channels_nobody_uses_are_forgotten(hub: Hub) -> None:
     for number in range(100):
         hub.create(f"s{number}").send_nowait(TextDelta("x"))
     await turn()
-    assert not hub._channels
+    assert not hub.dispatcher._channels

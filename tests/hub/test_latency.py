@@ -23,7 +23,7 @@ class Flushed:
         settings = StreamSettings(retention=retention or Retention())
         self.stream = Stream("s", "e", settings, 0.0, Ledger())
         self.tally = Tally()
-        self._pace = LatencyMeter(self.stream)
+        self._latency = LatencyMeter(self.stream)
 
     def follow(self) -> None:
         self.stream.subscribe(SubscribeRequest(), now=0.0)
@@ -32,8 +32,8 @@ class Flushed:
         """Append events in a turn that began `took` seconds before it was flushed, as the hub does."""
         for event in events:
             self.stream.append(event, "t", now)
-        if now - took >= self.stream.measure_at:
-            self._pace.measure(self.tally, now - took, now)
+        if self._latency.is_due(now - took):
+            self._latency.measure(self.tally, now - took, now)
 
 
 @pytest.fixture
@@ -113,7 +113,7 @@ def count_measured(number: int) -> int:
     count = 0
     for now, event in enumerate((START, TOKEN, TOKEN, TOKEN, TOKEN), 1):
         stream.append(event, "t", now)
-        if now >= stream.measure_at:
+        if latency.is_due(now):
             latency.measure(Tally(), now - 0.5, now)
             count += event is TOKEN
     return count

@@ -137,7 +137,7 @@ async def test_send_raises_full_when_its_timeout_ends(stream: LocalStream) -> No
         with pytest.raises(StreamError, match=r"no room within 0\.0123457 s: .*'block'") as error:
             await stream.send(TextDelta("b"), timeout=0.0123456789)
         assert is_full(error.value)
-        assert not stream._hub.channel(stream._stream)._waiting
+        assert not stream._hub.dispatcher.channel(stream._stream)._waiting
     assert await stream.send(TextDelta("c"), timeout=0.01) == 3
 
 
@@ -190,7 +190,7 @@ async def test_a_cancelled_sender_appends_nothing_and_leaves_no_turn(stream: Loc
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await waiting
-        assert not stream._hub.channel(stream._stream)._waiting
+        assert not stream._hub.dispatcher.channel(stream._stream)._waiting
         assert len(stream) == 2
 
 
@@ -239,7 +239,7 @@ async def test_leaving_a_loop_early_frees_the_subscription(stream: LocalStream) 
             break
     assert stream.statistics().consumers == 0
     await asyncio.sleep(0)
-    assert not stream._hub._channels
+    assert not stream._hub.dispatcher._channels
 
 
 async def test_a_second_task_that_reads_the_same_subscription_is_told_so(stream: LocalStream) -> None:

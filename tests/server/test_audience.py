@@ -69,10 +69,10 @@ async def test_a_producer_that_comes_back_in_time_goes_on_with_its_message(start
     async with producer(gateway, "producer=p") as writing:
         await publish(writing, START, text_delta("half"), upto=2)
         writing.connection.transport.abort()
-    await eventually(lambda: gateway.hub._leased, "the lease")
+    await eventually(lambda: gateway.hub.dispatcher._leased, "the lease")
     async with producer(gateway, "producer=p") as again:
-        gateway.hub._expire_leases(gateway.hub.now() + 3601)
-        assert not gateway.hub._leased
+        gateway.hub.dispatcher.expire_leases(gateway.hub.now() + 3601)
+        assert not gateway.hub.dispatcher._leased
         await publish(again, text_delta(" whole"), STOP, upto=4)
     async with consumer(gateway) as reading:
         messages = await reading.read_until("caught_up")
@@ -92,7 +92,7 @@ async def test_a_message_is_ended_when_its_producer_comes_back_and_begins_anothe
         await publish(lost, START, text_delta("half"), upto=2)
         if not is_there_still:
             lost.connection.transport.abort()
-            await eventually(lambda: gateway.hub._leased, "the lease")
+            await eventually(lambda: gateway.hub.dispatcher._leased, "the lease")
         async with producer(gateway, successor) as back:
             await publish(back, start("m2"), text_delta("whole"), stop("m2"), upto=7)
             async with consumer(gateway) as reading:
@@ -106,7 +106,7 @@ async def test_a_message_of_a_producer_without_an_id_is_ended_by_the_next_one(st
     async with producer(gateway) as lost:
         await publish(lost, START, text_delta("half"), upto=2)
         lost.connection.transport.abort()
-    await eventually(lambda: gateway.hub._leased, "the lease")
+    await eventually(lambda: gateway.hub.dispatcher._leased, "the lease")
     async with producer(gateway) as back:
         await publish(back, start("m2"), text_delta("whole"), stop("m2"), upto=7)
         async with consumer(gateway) as reading:

@@ -67,7 +67,7 @@ async def test_a_fenced_producers_late_end_does_not_end_its_successors_message(s
         await reading.read_until("text_delta")
         first.close()
         await eventually(lambda: gateway.hub.manager.get("demo").publishing == 1)
-        gateway.hub._expire_leases(gateway.hub.now() + 3601)
+        gateway.hub.dispatcher.expire_leases(gateway.hub.now() + 3601)
         await writing.say({"type": "message_stop", "data": {"message_id": "m", "stop_reason": "end_turn"}})
         assert types_of(await reading.read_until("message_stop")) == ["message_stop"]
 

@@ -28,7 +28,7 @@ async def test_a_round_is_made_in_slices_and_looks_at_every_connection_once(
     async with AsyncExitStack() as stack:
         for _ in range(5):
             await stack.enter_async_context(consumer(gateway))
-        gateway.hub.stop_sweeping(gateway._housekeeping)
+        gateway.hub.deadlines.remove(gateway._housekeeping)
         monkeypatch.setattr(rounds, "SLICE", 2)
         monkeypatch.setattr(GatewayConnection, "keep_alive", note)
         gateway._housekeeping.sweep(gateway.hub.now())
@@ -56,7 +56,7 @@ async def test_free_memory_is_returned_when_all_have_gone_and_again_when_less_is
     returned: list[int] = []
     manager = gateway.hub.manager
     monkeypatch.setattr(rounds, "return_free_memory", lambda: returned.append(manager.bytes))
-    gateway.hub.stop_sweeping(gateway._housekeeping)
+    gateway.hub.deadlines.remove(gateway._housekeeping)
     gateway.hub.create("kept")
     kept = manager.bytes
     async with consumer(gateway):

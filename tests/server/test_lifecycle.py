@@ -184,8 +184,8 @@ async def test_a_busy_port_is_an_os_error_and_leaves_nothing_running() -> None:
         gateway = Gateway(Settings(port=taken.getsockname()[1]))
         with pytest.raises(OSError, match="in use"):
             await gateway.__aenter__()
-    assert gateway.hub._deadlines._timer is not None
-    assert gateway.hub._deadlines._timer.cancelled()
+    assert gateway.hub.deadlines._timer is not None
+    assert gateway.hub.deadlines._timer.cancelled()
 
 
 # Keep-alive
@@ -261,11 +261,11 @@ async def test_a_blocked_loop_is_seen_and_drops_nobody(
 
     def sweep(late: float = 0.0) -> None:
         """The next sweep, so many seconds late; there are none but these."""
-        assert hub._deadlines._timer is not None
-        hub._deadlines._due = time.monotonic() - late
-        hub._deadlines._timer.cancel()
-        hub._deadlines._sweep()
-        hub._deadlines._timer.cancel()
+        assert hub.deadlines._timer is not None
+        hub.deadlines._due = time.monotonic() - late
+        hub.deadlines._timer.cancel()
+        hub.deadlines._sweep()
+        hub.deadlines._timer.cancel()
 
     async def ping() -> float:
         """Have the peer pinged; returns when."""
@@ -325,7 +325,7 @@ async def use_everything(gateway: Gateway) -> None:
     gateway.hub.close("demo")
     async with consumer(gateway) as late:
         await late.read_all()
-    await eventually(lambda: not gateway._connections and not gateway.hub._channels, "releasing everything")
+    await eventually(lambda: not gateway._connections and not gateway.hub.dispatcher._channels, "releasing everything")
     gateway.hub.manager._forget(gateway.hub.manager.get("demo"))
     await turn()
     gc.collect()
@@ -338,7 +338,7 @@ async def test_invariant_8_tasks_files_and_channels_are_back_at_the_baseline_whe
     baseline = (
         len(asyncio.all_tasks()),
         count_fds(),
-        len(gateway.hub._deadlines._swept),
+        len(gateway.hub.deadlines._swept),
         gateway.hub.manager.bytes - gateway.hub.manager.elsewhere,
     )
     for _ in range(5):
@@ -346,7 +346,7 @@ async def test_invariant_8_tasks_files_and_channels_are_back_at_the_baseline_whe
     assert (
         len(asyncio.all_tasks()),
         count_fds(),
-        len(gateway.hub._deadlines._swept),
+        len(gateway.hub.deadlines._swept),
         gateway.hub.manager.bytes - gateway.hub.manager.elsewhere,
     ) == baseline
     assert gateway.hub.count() == 0

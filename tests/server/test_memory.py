@@ -49,7 +49,7 @@ async def test_a_connection_is_counted_by_its_kind(
 async def test_a_connection_whose_kind_finds_no_room_is_refused(start_gateway: StartGateway, tmp_path: Path) -> None:
     files = make_certificates(tmp_path)
     gateway = await start_gateway(**files.settings, memory_limit=MIB)
-    gateway.hub.stop_sweeping(gateway._housekeeping)
+    gateway.hub.deadlines.remove(gateway._housekeeping)
     gateway.hub.manager.elsewhere = MIB - connection_cost(has_tls=True, sends=True) + 1 - gateway.hub.manager.bytes
     with pytest.raises(GatewayUnreachable, match="memory_limit"):
         await Publisher(gateway.url, "demo", tls=files.context(), retry_for=0).__aenter__()

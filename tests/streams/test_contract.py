@@ -114,7 +114,7 @@ class ContractMachine(CoreMachine):
         if not it.model.stream.has_room:
             return False
         left_behind = it.model.left_behind(data, it.writer)
-        it.model.stream.go_on(data, it.writer, STAMP, self.now)
+        it.model.stream.resume(data, it.writer, STAMP, self.now)
         self.note_ended(it.model, left_behind, ABANDONED)
         it.model.append(data, self.now, it.writer)
         return True

@@ -84,7 +84,7 @@ def test_a_producer_without_an_id_is_not_replaced_by_one_that_was_there_before()
     leases.returned(OTHER)
     leases.begin("m2", OTHER)
     assert leases.lost(SOMEBODY, deadline=110.0)
-    assert leases.go_on(OTHER, MessageStart("m3")) == []
+    assert leases.resume(OTHER, MessageStart("m3")) == []
     assert leases.expire(110.0) == ["m1"]
 
 
@@ -92,7 +92,7 @@ def test_what_the_process_itself_begins_is_never_lost() -> None:
     leases = leases_with(m1=None)
     assert not leases.lost(SOMEBODY, deadline=110.0)
     leases.returned(NEXT)
-    assert leases.go_on(NEXT, MessageStart("m2")) == []
+    assert leases.resume(NEXT, MessageStart("m2")) == []
 
 
 # Coming back
@@ -108,10 +108,10 @@ def test_a_producer_that_comes_back_and_begins_another_message_has_abandoned_all
     if was_seen_to_go:
         leases.lost(P, deadline=110.0)
     leases.returned(back)
-    assert leases.go_on(back, MessageStart("m3")) == ["m1", "m2"]
+    assert leases.resume(back, MessageStart("m3")) == ["m1", "m2"]
     leases.begin("m3", back)
     assert not leases.waiting
-    assert leases.go_on(back, MessageStart("m4")) == [], "it may have several open now"
+    assert leases.resume(back, MessageStart("m4")) == [], "it may have several open now"
 
 
 @pytest.mark.parametrize("data", [TextDelta("x"), Usage(1, 2, 3), Error("overloaded")])
@@ -119,30 +119,30 @@ def test_a_producer_that_goes_on_after_it_came_back_keeps_what_it_had(data: Data
     leases = leases_with(m1=P, m2=P)
     leases.lost(P, deadline=110.0)
     leases.returned(P_AGAIN)
-    assert leases.go_on(P_AGAIN, data) == []
-    assert leases.go_on(P_AGAIN, MessageStart("m3")) == []
+    assert leases.resume(P_AGAIN, data) == []
+    assert leases.resume(P_AGAIN, MessageStart("m3")) == []
     assert not leases.waiting
 
 
 def test_a_producer_that_came_back_and_only_ended_one_message_has_abandoned_the_other() -> None:
     leases = leases_with(m1=P, m2=P)
     leases.returned(P_AGAIN)
-    assert leases.go_on(P_AGAIN, MessageStop("m1", "end_turn")) == []
+    assert leases.resume(P_AGAIN, MessageStop("m1", "end_turn")) == []
     leases.end("m1")
-    assert leases.go_on(P_AGAIN, MessageStart("m3")) == ["m2"]
+    assert leases.resume(P_AGAIN, MessageStart("m3")) == ["m2"]
 
 
 def test_a_message_begun_anew_by_its_producer_is_not_abandoned() -> None:
     leases = leases_with(m1=P, m2=P)
     leases.returned(P_AGAIN)
-    assert leases.go_on(P_AGAIN, MessageStart("m1")) == ["m2"]
+    assert leases.resume(P_AGAIN, MessageStart("m1")) == ["m2"]
 
 
 def test_the_next_producer_without_an_id_abandons_what_it_does_not_go_on_with() -> None:
     leases = leases_with(m1=SOMEBODY, m2=OTHER)
     leases.lost(SOMEBODY, deadline=110.0)
     leases.returned(NEXT)
-    assert leases.go_on(NEXT, MessageStart("m3")) == ["m1"]
+    assert leases.resume(NEXT, MessageStart("m3")) == ["m1"]
 
 
 def test_nobody_is_waited_for_whose_messages_have_ended() -> None:

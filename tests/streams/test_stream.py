@@ -136,7 +136,7 @@ def test_a_closed_stream_takes_no_end_of_an_abandoned_message() -> None:
     back = stream.open_producer("p", 0)
     stream.leases.returned(back)
     stream.close("closed", 1.0)
-    stream.go_on(MessageStart("n"), back, STAMP, 2.0)
+    stream.resume(MessageStart("n"), back, STAMP, 2.0)
     assert stream.log.head == 1
 
 

@@ -73,7 +73,7 @@ class Consumer:
         self._chosen = chosen
         self._connection = connection
         self.subscription = subscription
-        self.channel = hub.attach(subscription.stream, self)
+        self.channel = hub.dispatcher.attach(subscription.stream, self)
         self.write = connection.transport.write  # a cohort's, whose members' connections are open
         self._cohort: Cohort | None = None
         self._is_stalled = False
@@ -126,7 +126,7 @@ class Consumer:
         )
         self.channel.pump_each_time(self)
         self._wait_for_turn()
-        self._hub.touch(self.channel)  # producers learn of it
+        self._hub.dispatcher.touch(self.channel)  # producers learn of it
 
     # Sending
 
@@ -187,7 +187,7 @@ class Consumer:
     def _tell_of_room(self) -> None:
         """After a pump that nobody appended for: producers that wait for this consumer may have room now."""
         if self.subscription.policy is Policy.BLOCK:
-            self._hub.touch(self.channel)
+            self._hub.dispatcher.touch(self.channel)
 
     @contained
     def drain(self) -> None:
@@ -233,7 +233,7 @@ class Consumer:
         self._is_stalled = True
         self._leave_cohort()
         self.channel.let_rest(self)
-        self._hub.sweep_regularly(self)
+        self._hub.deadlines.add(self)
         if self.subscription.policy is Policy.DISCONNECT:
             self.channel.watch_lag(self)
 
@@ -241,7 +241,7 @@ class Consumer:
         """The socket accepts again: the policy judges what piled up, and sending goes on."""
         self.check_lag()
         self._is_stalled = False
-        self._hub.stop_sweeping(self)
+        self._hub.deadlines.remove(self)
         if not self._connection.is_finished:
             self.channel.pump_each_time(self)
             self._wait_for_turn()
@@ -314,14 +314,14 @@ class Consumer:
         if self._timer is not None:
             self._timer.cancel()
         self._detach()
-        self._hub.detach(self.channel, self)
+        self._hub.dispatcher.detach(self.channel, self)
 
     def _detach(self) -> None:
         """Leave the stream; safe to do twice."""
-        self._hub.stop_sweeping(self)
+        self._hub.deadlines.remove(self)
         self._leave_cohort()
         self.channel.leave(self, self._hub.now())
-        self._hub.touch(self.channel)  # producers that waited for this consumer need not any more
+        self._hub.dispatcher.touch(self.channel)  # producers that waited for this consumer need not any more
 
     def _leave_cohort(self) -> None:
         if self._cohort is not None:

@@ -99,7 +99,7 @@ class Producer:
         self._numbered: int | UnsetType = UNSET  # the last producer_seq accepted from this connection
         self.audience = 0  # consumers, as last told
         self.stream = stream
-        self.channel = hub.attach(stream, self)
+        self.channel = hub.dispatcher.attach(stream, self)
 
     @property
     def held_bytes(self) -> int:
@@ -121,7 +121,7 @@ class Producer:
         for inlet in tuple(self.channel.inlets):
             inlet.fence_if_older()
         self.channel.add_inlet(self)
-        self._hub.touch(self.channel)
+        self._hub.dispatcher.touch(self.channel)
         self._connection.tell(
             Ready(
                 stream=stream.id,
@@ -292,7 +292,7 @@ class Producer:
     def _append(self, event: Event) -> None:
         timestamp = None if event.timestamp is UNSET else event.timestamp.isoformat().replace("+00:00", "Z")
         try:
-            seq = self._hub.append(self.stream, event.data, timestamp, self._writer)
+            seq = self._hub.dispatcher.append(self.stream, event.data, timestamp, self._writer)
         except StreamError as error:
             if is_closed(error):
                 self._refuse_closed()
@@ -326,16 +326,16 @@ class Producer:
         if not self._unsettled:
             return
         if self.is_busy and self._waiting is None:
-            self._hub.deliver(self.channel)
+            self._hub.dispatcher.deliver(self.channel)
             return  # the ack is for all that came together
         events, self._unsettled = self._unsettled, 0
         was_withholding = self._pacer.is_withholding
         if self._pacer.withholds(events, self._connection.last_heard) and not self._is_ack_urgent:
             if not was_withholding:
-                self._hub.acknowledge_late(self)
+                self._hub.dispatcher.acknowledge_late(self)
         else:
             self.channel.acknowledge_later(self)
-        self._hub.deliver(self.channel)
+        self._hub.dispatcher.deliver(self.channel)
 
     @contained
     def settle(self) -> None:
@@ -343,7 +343,7 @@ class Producer:
         if self.channel.forget_ack(self) or self._unsettled or self._pacer.is_withholding:
             self._unsettled = 0
             self.acknowledge()
-            self._hub.touch(self.channel)
+            self._hub.dispatcher.touch(self.channel)
 
     # The channel's side
 
@@ -427,11 +427,11 @@ class Producer:
 
     def pause(self) -> None:
         """The producer does not read its acks; the connection has stopped reading its events already."""
-        self._hub.sweep_regularly(self)
+        self._hub.deadlines.add(self)
 
     def resume(self) -> None:
         """The producer reads again: what is left of a batch goes on."""
-        self._hub.stop_sweeping(self)
+        self._hub.deadlines.remove(self)
         if self.is_busy and self._waiting is None:
             self._wait_for_turn()
 
@@ -444,14 +444,14 @@ class Producer:
 
     def lost(self) -> None:
         """The connection is gone; what it had not got appended was never acknowledged."""
-        self._hub.stop_sweeping(self)
+        self._hub.deadlines.remove(self)
         self._forget()
         self.stream.producer_left(self._hub.now())
         self.channel.remove_inlet(self)
         is_alone = self._writer.id is None or all(inlet.producer_id != self._writer.id for inlet in self.channel.inlets)
         if is_alone:
-            self._hub.lease(self.channel, self._writer)
-        self._hub.detach(self.channel, self)
+            self._hub.dispatcher.lease(self.channel, self._writer)
+        self._hub.dispatcher.detach(self.channel, self)
 
 
 def _invalid(message: str) -> WireError:

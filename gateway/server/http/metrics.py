@@ -95,7 +95,7 @@ class _GatewayCollector(Collector):
 
     def _read_streams(self) -> dict[str, Reading]:
         manager = self._hub.manager
-        ledger = self._hub.settle()
+        ledger = self._hub.dispatcher.record_deliveries()
         closed = sum(stream.is_closed for stream in manager.list())
         return {
             "deltawire_streams": {"open": manager.count() - closed, "closed": closed},

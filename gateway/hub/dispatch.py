@@ -1,0 +1,170 @@
+"""Events between producers and consumers: appended, delivered, acknowledged; and what producers are told.
+
+append ──► stream log ──► flush: consumers, then acks ──► audience
+│
+└── withheld acks: by a timer
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from deltawire.gateway.config import Settings
+from deltawire.gateway.hub.channel import Channel, Inlet
+from deltawire.gateway.hub.clock import Clock
+from deltawire.gateway.hub.flushing import FlushScheduler
+from deltawire.gateway.logs import get_logger
+from deltawire.gateway.metrics.tally import Tally
+from deltawire.gateway.streams.acking import WITHHELD_FOR
+from deltawire.gateway.streams.log import Ledger
+from deltawire.gateway.streams.manager import StreamManager
+from deltawire.gateway.streams.producers import Writer
+from deltawire.gateway.streams.stream import Stream
+from deltawire.protocol.events import Data
+
+AUDIENCE_INTERVAL = 0.25
+"""Seconds between two `audience` messages to a producer: a storm of joins is one number, not a storm of messages."""
+
+log = get_logger()
+
+
+class Dispatcher:
+    """What a hub does with events.
+
+    Args:
+        settings: the seconds of a lease.
+        manager: the streams.
+        tally: where latencies and faults are counted.
+        clock: of the hub.
+    """
+
+    def __init__(self, settings: Settings, manager: StreamManager, tally: Tally, clock: Clock) -> None:
+        self._lease = settings.lease
+        self._manager = manager
+        self._clock = clock
+        self._channels: dict[Stream, Channel] = {}
+        self._scheduler = FlushScheduler(tally, self._tell_audience, self._release)
+        self._late: dict[Inlet, None] = {}  # whose acks are withheld
+        self._late_timer: asyncio.TimerHandle | None = None
+        self._leased: dict[Stream, None] = {}  # with leases running
+        self.deliver = self._scheduler.deliver
+        self.touch = self._scheduler.touch
+        self.flush = self._scheduler.flush
+
+    def start(self) -> None:
+        """Begin, on the running loop."""
+        self._loop = asyncio.get_running_loop()
+        self._scheduler.start()
+
+    def stop(self) -> None:
+        """Deliver what is left, and run no timers."""
+        self.flush()
+        if self._late_timer is not None:
+            self._late_timer.cancel()
+
+    # Channels
+
+    def channel(self, stream: Stream) -> Channel:
+        """The channel of a stream."""
+        channel = self._channels.get(stream)
+        if channel is None:
+            channel = self._channels[stream] = Channel(stream, len(self._channels))
+        return channel
+
+    def attach(self, stream: Stream, holder: object) -> Channel:
+        """The channel of a stream, kept until its holder detaches, however long it is idle."""
+        channel = self.channel(stream)
+        channel.attached[holder] = None
+        return channel
+
+    def detach(self, channel: Channel, holder: object) -> None:
+        """A holder is gone."""
+        channel.attached.pop(holder, None)
+        self.touch(channel)
+
+    def _release(self, channel: Channel) -> None:
+        """Forget a channel nobody holds. One forgotten before may be flushed late, and is not the stream's any more."""
+        if channel.is_unused and self._channels.get(channel.stream) is channel:
+            del self._channels[channel.stream]
+
+    def record_deliveries(self) -> Ledger:
+        """The ledger of all streams, up to date with what was delivered."""
+        for channel in self._channels.values():
+            channel.record_deliveries()
+        return self._manager.ledger
+
+    # Events
+
+    def publish(self, channel: Channel, data: Data, timestamp: str | None = None, writer: Writer | None = None) -> int:
+        """Append an event, to be delivered in this loop turn. The caller asks before whether there is room.
+
+        Returns:
+            Its seq.
+
+        Raises:
+            StreamError: closed; full, `memory_limit` is reached.
+        """
+        seq = self.append(channel.stream, data, timestamp, writer)
+        self.touch(channel)
+        return seq
+
+    def append(self, stream: Stream, data: Data, timestamp: str | None = None, writer: Writer | None = None) -> int:
+        """As `publish`, for a caller that calls `deliver` or `touch` after a batch."""
+        manager = self._manager
+        now = self._clock.now()
+        if manager.ledger.bytes > manager.events_limit and not manager.make_room(now):
+            raise manager.out_of_room("send", stream.id)
+        if stream.leases.waiting and writer is not None:
+            stream.resume(data, writer, self._clock.timestamp(), now)
+        return stream.append(data, timestamp or self._clock.timestamp(), now, writer)
+
+    # What producers are told
+
+    def acknowledge_late(self, inlet: Inlet) -> None:
+        """Have a producer's ack sent a little later, with that of what it sends meanwhile."""
+        self._late[inlet] = None
+        if self._late_timer is None:
+            self._late_timer = self._loop.call_later(WITHHELD_FOR, self._acknowledge_late)
+
+    def _acknowledge_late(self) -> None:
+        now = self._clock.now()
+        self._late_timer = None
+        self._late = {inlet: None for inlet in self._late if not inlet.acknowledge_if_due(now)}
+        if self._late:
+            self._late_timer = self._loop.call_later(WITHHELD_FOR, self._acknowledge_late)
+
+    def _tell_audience(self, channel: Channel) -> None:
+        """Tell producers how many follow, at most once in `AUDIENCE_INTERVAL`; changes meanwhile are told then."""
+        consumers = channel.stream.consumers
+        stale = [inlet for inlet in channel.inlets if inlet.audience != consumers]
+        wait = channel.audience_told_at + AUDIENCE_INTERVAL - self._clock.now() if stale else 0.0
+        if wait > 0:
+            if not channel.is_telling_later:
+                channel.is_telling_later = True
+                self._loop.call_later(wait, self._end_silence, channel)
+            return
+        channel.audience = consumers
+        for inlet in stale:
+            channel.audience_told_at = self._clock.now()
+            inlet.tell_audience(consumers)
+
+    def _end_silence(self, channel: Channel) -> None:
+        channel.is_telling_later = False
+        channel.audience_told_at = 0.0  # asyncio's timers come up to their resolution early: it is not measured again
+        self.touch(channel)
+
+    # Leases
+
+    def lease(self, channel: Channel, writer: Writer) -> None:
+        """The last connection of a producer is gone: if it left a message in progress, its lease begins."""
+        if channel.stream.leases.lost(writer, self._clock.now() + self._lease):
+            log.info("producer.lost", stream=channel.stream.id, producer=writer.id, lease=self._lease)
+            self._leased[channel.stream] = None
+
+    def expire_leases(self, now: float) -> None:
+        """End the messages whose producers did not come back in time."""
+        for stream in tuple(self._leased):
+            if stream.end_lost(self._clock.timestamp(), now, self._lease):
+                self.touch(self.channel(stream))
+            if stream.is_closed or not stream.leases.is_running:
+                del self._leased[stream]
