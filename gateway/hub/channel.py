@@ -260,6 +260,11 @@ class Channel:
         while self._trips and self._trips[0][0] < head:
             heappop(self._trips)[2].check_lag()
 
+    def make_room(self) -> bool:
+        """Whether there is room for an event, after consumers have been given what they accept."""
+        self.deliver()
+        return self.stream.has_room
+
     def release_waiting(self) -> None:
         """Let producers go on while there is room, the one that waited longest first."""
         while self._waiting and (self.stream.has_room or self.stream.is_closed):

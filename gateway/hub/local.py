@@ -223,10 +223,8 @@ class LocalStream:
         """
         _check(data, self.id)
         channel = self._hub.dispatcher.channel(self._stream)
-        if not self._stream.has_room and not self._stream.is_closed:
-            channel.deliver()
-            if not self._stream.has_room:
-                raise StreamError(ErrorKind.FULL, "send", self.id, "a consumer of policy 'block' is not keeping up")
+        if not self._stream.has_room and not self._stream.is_closed and not channel.make_room():
+            raise StreamError(ErrorKind.FULL, "send", self.id, "a consumer of policy 'block' is not keeping up")
         return self._hub.dispatcher.publish(channel, data)
 
     async def send(self, data: Data, *, timeout: float | None = None) -> int:

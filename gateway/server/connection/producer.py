@@ -12,7 +12,7 @@ Nothing more is read while something waits, and what was read with it waits behi
 
 from __future__ import annotations
 
-from msgspec import UNSET, Raw, UnsetType
+from msgspec import UNSET, Raw
 
 from deltawire.gateway.access import Action, Grant
 from deltawire.gateway.hub.fair_queue import FairQueue
@@ -22,14 +22,14 @@ from deltawire.gateway.server.connection.batch import Batch
 from deltawire.gateway.server.connection.connection import GatewayConnection
 from deltawire.gateway.server.connection.containment import contained
 from deltawire.gateway.server.connection.sending import Hold
-from deltawire.gateway.streams.acking import AckPacer
-from deltawire.gateway.streams.producers import Verdict, Writer
+from deltawire.gateway.streams.producers import Writer
+from deltawire.gateway.streams.publication import AckDue, Publication
 from deltawire.gateway.streams.stream import Stream
 from deltawire.protocol.addresses import OnFull, PublishRequest
 from deltawire.protocol.codes import CloseCode, ProblemCode
 from deltawire.protocol.errors import StreamError, WireError, is_closed
 from deltawire.protocol.events import Event, EventType
-from deltawire.protocol.messages import Ack, Audience, Message, Ready, Signal, Token
+from deltawire.protocol.messages import Audience, Message, Ready, Signal, Token
 
 EVENT_COST = 256
 """Bytes an event that waits for room costs, about: they are short, and one of a producer waits at most."""
@@ -48,22 +48,16 @@ class Producer:
 
     __slots__ = (
         "_allowance",
-        "_appended",
         "_batch",
         "_connection",
         "_hub",
-        "_is_ack_urgent",
         "_is_queued",
         "_left",
         "_max_message",
-        "_numbered",
         "_on_full",
-        "_pacer",
-        "_seq",
-        "_turns",
-        "_unsettled",
+        "_publication",
+        "_queue",
         "_waiting",
-        "_writer",
         "audience",
         "channel",
         "is_busy",
@@ -77,26 +71,20 @@ class Producer:
         stream: Stream,
         writer: Writer,
         request: PublishRequest,
-        turns: FairQueue,
+        queue: FairQueue,
     ) -> None:
         self._hub = hub
         self._connection = connection
-        self._writer = writer
+        self._publication = Publication(stream, writer)
         self._max_message = hub.settings.max_message
         self._on_full: OnFull = request.on_full
-        self._turns = turns
+        self._queue = queue
         self._left = TURN  # events it may have taken in a row
         self._batch: Batch | None = None  # of which items are yet to be judged
         self._waiting: tuple[int | None, Event] | None = None  # for room, with its place in its batch
         self._is_queued = False  # in the fair queue
         self.is_busy = False  # what it sent last is not done yet, and nothing that follows may be looked at
         self._allowance: TokenBucket | None = None
-        self._unsettled = 0  # events accepted in this read
-        self._pacer = AckPacer()
-        self._is_ack_urgent = False
-        self._appended = 0  # events, from this connection
-        self._seq = 0  # the last one appended from this connection
-        self._numbered: int | UnsetType = UNSET  # the last producer_seq accepted from this connection
         self.audience = 0  # consumers, as last told
         self.stream = stream
         self.channel = hub.dispatcher.attach(stream, self)
@@ -112,12 +100,12 @@ class Producer:
         stream = self.stream
         self._connection.record.log.info(
             "producer.connected",
-            producer=self._writer.id,
-            generation=self._writer.generation,
+            producer=self._publication.writer.id,
+            generation=self._publication.writer.generation,
             agent=self._connection.agent,
         )
         stream.producer_came()
-        stream.leases.returned(self._writer)
+        stream.leases.returned(self._publication.writer)
         for inlet in tuple(self.channel.inlets):
             inlet.fence_if_older()
         self.channel.add_inlet(self)
@@ -127,8 +115,8 @@ class Producer:
                 stream=stream.id,
                 epoch=stream.epoch,
                 head=stream.log.head,
-                generation=self._writer.generation,
-                producer_seq=self._writer.last,
+                generation=self._publication.writer.generation,
+                producer_seq=self._publication.writer.last,
             )
         )
         if stream.is_closed:
@@ -137,8 +125,10 @@ class Producer:
     @contained
     def fence_if_older(self) -> None:
         """End this connection if a newer generation of its producer id has come."""
-        if not self.stream.producers.is_current(self._writer):
-            self.end(ProblemCode.FENCED, f"a newer generation of producer {self._writer.id!r} publishes now")
+        if not self.stream.producers.is_current(self._publication.writer):
+            self.end(
+                ProblemCode.FENCED, f"a newer generation of producer {self._publication.writer.id!r} publishes now"
+            )
 
     # Receiving
 
@@ -191,7 +181,7 @@ class Producer:
         self._connection.hold_reading(Hold.BUSY)
         if not self._is_queued:
             self._is_queued = True
-            self._turns.enter(self._take_turn)
+            self._queue.enter(self._take_turn)
 
     @contained
     def _take_turn(self) -> None:
@@ -216,7 +206,7 @@ class Producer:
             message = item if isinstance(item, Event) else self._connection.codec.decode_from_producer(item)
             if not isinstance(message, Event):
                 self._control(message, place)
-            elif message.producer_seq is not UNSET and self._is_settled(message.producer_seq):
+            elif message.producer_seq is not UNSET and self._publication.is_repeat(message.producer_seq):
                 pass
             elif self.stream.has_room or self._has_room():
                 self._append(message)
@@ -229,6 +219,9 @@ class Producer:
 
     def _refuse(self, place: int | None, item: bytes | Raw | Event, error: WireError) -> None:
         """Say what is wrong with an item, unless too much was said about its batch."""
+        if error.code is ProblemCode.FENCED:
+            self.end(error.code, error.message)
+            return
         connection = self._connection
         if place is not None and self._batch is not None and not self._batch.refused():
             return
@@ -237,7 +230,7 @@ class Producer:
             return
         self._left -= REFUSAL
         number = item.producer_seq if isinstance(item, Event) else connection.codec.producer_seq_of(item)
-        expected = self._writer.last + 1 if error.code is ProblemCode.SEQUENCE_GAP else UNSET
+        expected = self._publication.writer.last + 1 if error.code is ProblemCode.SEQUENCE_GAP else UNSET
         where = "" if place is None else f"[{place}] "
         connection.report(error.code, where + error.message, producer_seq=number, expected=expected)
 
@@ -259,29 +252,12 @@ class Producer:
         """What it does that a grant does not allow: to publish."""
         return "" if grant.may(Action.PUBLISH, self.stream.id) else "to publish to this stream"
 
-    def _is_settled(self, number: int) -> bool:
-        """Whether nothing is to be appended for a number: it was before, or this connection has lost its numbers."""
-        if not self.stream.producers.is_latest(self._writer):
-            self.end(ProblemCode.FENCED, f"a later connection of producer {self._writer.id!r} goes on with its numbers")
-            return True
-        if self._writer.id is None:
-            raise _invalid("`producer_seq` needs a producer id: connect with ?producer=…")
-        match self._writer.judge(number):
-            case Verdict.HOLE:
-                why = f"producer_seq {number} leaves a hole: {self._writer.last + 1} is expected"
-                raise WireError(ProblemCode.SEQUENCE_GAP, why)
-            case Verdict.REPEAT:
-                self._accepted(number, self._writer.seq)
-                return True
-            case Verdict.NEW:
-                return False
-
     def _has_room(self) -> bool:
-        if not self.stream.has_room and not self.stream.is_closed:
-            self.channel.deliver()  # consumers that do accept may make room at once
-            if not self.stream.has_room and self._on_full == "reject":
-                raise WireError(ProblemCode.STREAM_FULL, "a consumer of policy 'block' is not keeping up: try again")
-        return self.stream.has_room or self.stream.is_closed
+        """Whether an event can be appended, or refused, now; asked when a `block` consumer's buffer is full."""
+        has_room = self.stream.is_closed or self.channel.make_room()
+        if not has_room and self._on_full == "reject":
+            raise WireError(ProblemCode.STREAM_FULL, "a consumer of policy 'block' is not keeping up: try again")
+        return has_room
 
     def _wait(self, place: int | None, event: Event) -> None:
         self._waiting = (place, event)
@@ -292,24 +268,18 @@ class Producer:
     def _append(self, event: Event) -> None:
         timestamp = None if event.timestamp is UNSET else event.timestamp.isoformat().replace("+00:00", "Z")
         try:
-            seq = self._hub.dispatcher.append(self.stream, event.data, timestamp, self._writer)
+            seq = self._hub.dispatcher.append(self.stream, event.data, timestamp, self._publication.writer)
         except StreamError as error:
             if is_closed(error):
                 self._refuse_closed()
             else:
                 self.end(ProblemCode.OVERLOADED, error.detail)
             return
-        self._appended += 1
+        publication = self._publication
+        publication.appended += 1
         if event.data.type is _MESSAGE_STOP:
-            self._is_ack_urgent = True  # the answer is complete: whoever sent it wants to know
-        self._accepted(event.producer_seq, seq)
-
-    def _accepted(self, number: int | UnsetType, seq: int) -> None:
-        self._unsettled += 1
-        self._seq = max(self._seq, seq)
-        if number is not UNSET:
-            self._writer.accepted(number, seq)
-            self._numbered = self._writer.last
+            publication.is_urgent = True
+        publication.accepted(event.producer_seq, seq)
 
     def _close_stream(self) -> None:
         if self.stream.is_closed:
@@ -323,25 +293,25 @@ class Producer:
         """What came in one go is appended: deliver it, and acknowledge it now or a little later."""
         if not self.is_busy:
             self._left = TURN
-        if not self._unsettled:
+        publication = self._publication
+        if not publication.unacked:
             return
         if self.is_busy and self._waiting is None:
             self._hub.dispatcher.deliver(self.channel)
             return  # the ack is for all that came together
-        events, self._unsettled = self._unsettled, 0
-        was_withholding = self._pacer.is_withholding
-        if self._pacer.withholds(events, self._connection.last_heard) and not self._is_ack_urgent:
-            if not was_withholding:
+        match publication.ack_due(self._connection.last_heard):
+            case AckDue.NOW:
+                self.channel.acknowledge_later(self)
+            case AckDue.LATE:
                 self._hub.dispatcher.acknowledge_late(self)
-        else:
-            self.channel.acknowledge_later(self)
+            case AckDue.ALREADY_LATE:
+                pass
         self._hub.dispatcher.deliver(self.channel)
 
     @contained
     def settle(self) -> None:
         """Before the connection ends: acknowledge what was appended, which is delivered in this turn."""
-        if self.channel.forget_ack(self) or self._unsettled or self._pacer.is_withholding:
-            self._unsettled = 0
+        if self.channel.forget_ack(self) or self._publication.owes_ack:
             self.acknowledge()
             self._hub.dispatcher.touch(self.channel)
 
@@ -356,10 +326,8 @@ class Producer:
     @contained
     def acknowledge(self) -> None:
         """Tell the producer what was appended so far."""
-        self._is_ack_urgent = False
-        self._pacer.sent()
         self._hub.tally.acks += 1
-        self._connection.tell(Ack(seq=self._seq, producer_seq=self._numbered))
+        self._connection.tell(self._publication.take_ack())
 
     def signal(self, signal: Signal) -> bool:
         """Pass a consumer's signal on, past whatever waits here; not to a producer that reads nothing."""
@@ -375,9 +343,9 @@ class Producer:
 
     def acknowledge_if_due(self, now: float) -> bool:
         """Send a withheld ack that has waited long enough; whether none is left to be sent."""
-        if self._pacer.is_withholding and self._pacer.is_due(now):
+        if self._publication.is_withheld_due(now):
             self.acknowledge()
-        return not self._pacer.is_withholding
+        return not self._publication.is_withholding
 
     @contained
     def tell_audience(self, consumers: int) -> None:
@@ -388,7 +356,7 @@ class Producer:
     @property
     def producer_id(self) -> str | None:
         """Its producer id, if it has one."""
-        return self._writer.id
+        return self._publication.writer.id
 
     # The end
 
@@ -420,7 +388,7 @@ class Producer:
 
     def account(self) -> dict[str, int]:
         """What it brought."""
-        return {"events": self._appended}
+        return {"events": self._publication.appended}
 
     def finished(self) -> None:
         """Nothing more is taken; `lost` does what is to be done."""
@@ -448,9 +416,9 @@ class Producer:
         self._forget()
         self.stream.producer_left(self._hub.now())
         self.channel.remove_inlet(self)
-        is_alone = self._writer.id is None or all(inlet.producer_id != self._writer.id for inlet in self.channel.inlets)
-        if is_alone:
-            self._hub.dispatcher.lease(self.channel, self._writer)
+        writer = self._publication.writer
+        if writer.id is None or all(inlet.producer_id != writer.id for inlet in self.channel.inlets):
+            self._hub.dispatcher.lease(self.channel, writer)
         self._hub.dispatcher.detach(self.channel, self)
 
 
