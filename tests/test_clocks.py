@@ -20,7 +20,8 @@ WALL_CLOCK_READERS = {
     "gateway/access/authenticator.py",  # tokens are dated by the calendar
     "gateway/cli/token.py",
     "gateway/client/tokens.py",
-    "gateway/hub/clock.py",  # timestamps of events and streams
+    "gateway/hub/clock.py",  # timestamps of streams
+    "gateway/hub/dispatch.py",  # timestamps of events
     "gateway/server/gateway.py",  # the clock that tokens expire by
 }
 WALL_CLOCKS = {"time.time", "time.time_ns", "datetime.now", "datetime.utcnow", "datetime.today", "date.today"}

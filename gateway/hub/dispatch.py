@@ -8,6 +8,7 @@ append ──► stream log ──► flush: consumers, then acks ──► audi
 from __future__ import annotations
 
 import asyncio
+import time
 
 from deltawire.gateway.config import Settings
 from deltawire.gateway.hub.channel import Channel, Inlet
@@ -15,12 +16,12 @@ from deltawire.gateway.hub.clock import Clock
 from deltawire.gateway.hub.flushing import FlushScheduler
 from deltawire.gateway.logs import get_logger
 from deltawire.gateway.metrics.tally import Tally
-from deltawire.gateway.streams.acking import WITHHELD_FOR
 from deltawire.gateway.streams.log import Ledger
 from deltawire.gateway.streams.manager import StreamManager
 from deltawire.gateway.streams.producers import Writer
+from deltawire.gateway.streams.publication import WITHHELD_FOR
 from deltawire.gateway.streams.stream import Stream
-from deltawire.protocol.events import Data
+from deltawire.protocol.events import Data, format_timestamp
 
 AUDIENCE_INTERVAL = 0.25
 """Seconds between two `audience` messages to a producer: a storm of joins is one number, not a storm of messages."""
@@ -40,6 +41,8 @@ class Dispatcher:
 
     def __init__(self, settings: Settings, manager: StreamManager, tally: Tally, clock: Clock) -> None:
         self._lease = settings.lease
+        self._stamp = ""
+        self._stamped_at = -1.0  # the millisecond of the timestamp
         self._manager = manager
         self._clock = clock
         self._channels: dict[Stream, Channel] = {}
@@ -115,8 +118,16 @@ class Dispatcher:
         if manager.ledger.bytes > manager.events_limit and not manager.make_room(now):
             raise manager.out_of_room("send", stream.id)
         if stream.leases.waiting and writer is not None:
-            stream.resume(data, writer, self._clock.timestamp(), now)
-        return stream.append(data, timestamp or self._clock.timestamp(), now, writer)
+            stream.resume(data, writer, self.timestamp(), now)
+        return stream.append(data, timestamp or self.timestamp(), now, writer)
+
+    def timestamp(self) -> str:
+        """The time now, RFC 3339; events of one millisecond share it."""
+        now = self._clock.now() // 0.001
+        if now != self._stamped_at:
+            self._stamped_at = now
+            self._stamp = format_timestamp(time.time())
+        return self._stamp
 
     # What producers are told
 
@@ -164,7 +175,7 @@ class Dispatcher:
     def expire_leases(self, now: float) -> None:
         """End the messages whose producers did not come back in time."""
         for stream in tuple(self._leased):
-            if stream.end_lost(self._clock.timestamp(), now, self._lease):
+            if stream.end_lost(self.timestamp(), now, self._lease):
                 self.touch(self.channel(stream))
             if stream.is_closed or not stream.leases.is_running:
                 del self._leased[stream]

@@ -30,22 +30,22 @@ class LatencyMeter:
     Args:
         stream: what is measured.
         number: of streams followed when this one came.
+
+    Attributes:
+        due_at: monotonic seconds; a flush of what came from then on is to be measured.
+        boundaries: those of the stream when it was last measured; it is to be measured when they are others.
     """
 
-    __slots__ = ("_asked_at", "_boundaries", "_due_at", "_head", "_interval", "_stream", "_token_at")
+    __slots__ = ("_asked_at", "_head", "_interval", "_stream", "_token_at", "boundaries", "due_at")
 
     def __init__(self, stream: Stream, number: int = 0) -> None:
         self._stream = stream
         self._interval = INTERVAL if number <= FEW_STREAMS or number % SAMPLED == 0 else inf
         self._head = stream.log.head  # when it was last measured
-        self._boundaries = -1  # of messages, likewise: the first flush is measured whole
-        self._due_at = 0.0  # monotonic seconds
+        self.boundaries = -1  # of messages, likewise: the first flush is measured whole
+        self.due_at = 0.0  # monotonic seconds
         self._asked_at: float | None = None  # when the message began whose first token is yet to come
         self._token_at: float | None = None  # when the last token of the message in progress was written
-
-    def is_due(self, at: float) -> bool:
-        """Whether a flush of what came at a time is to be measured: it is time, or a message has begun or ended."""
-        return at >= self._due_at or self._boundaries != self._stream.boundaries
 
     def measure(self, tally: Tally, began: float, now: float) -> None:
         """Measure a flush.
@@ -61,14 +61,14 @@ class LatencyMeter:
         heard_by = tally if stream.consumers else None
         if events and heard_by:
             heard_by.write_delay.observe(now - began, events)
-        if not self._due_at or self._boundaries != stream.boundaries:
-            self._boundaries = stream.boundaries
+        if not self.due_at or self.boundaries != stream.boundaries:
+            self.boundaries = stream.boundaries
             self._follow(heard_by, before, began, now)
         elif events and self._token_at is not None:
             if heard_by:
                 heard_by.inter_token.observe((now - self._token_at) / events, events)
             self._token_at = now
-        self._due_at = now + self._interval if self._asked_at is None else 0.0
+        self.due_at = now + self._interval if self._asked_at is None else 0.0
 
     def _follow(self, heard_by: Tally | None, before: int, began: float, now: float) -> None:
         """Go event by event through a flush in which a message begins or ends, or waits for its first token."""

@@ -21,11 +21,11 @@ Tour, from the bottom up:
 - `subscription` — one consumer: what it is sent next
 - `producers` — idempotence and fencing
 - `blocking` — the consumers producers wait for
-- `acking` — when a producer's ack may wait for more events
+- `publication` — what one connection publishes, and which ack it is owed
 - `leases` — messages in progress, and lost producers coming back to them
 - `eviction` — which idle stream goes first when room is needed
 - `settings`, `info` — what a stream is made with, and what is told of it
 - `stream` — a log with its readers and writers
-- `names` — their ids in order, for who lists them
+- `sorted_ids` — the ids of streams in order, for lists
 - `manager` — the streams of a process
 """

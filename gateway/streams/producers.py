@@ -14,8 +14,6 @@ numbers follows what happens to an event:
 
 from __future__ import annotations
 
-from enum import Enum, auto
-
 from deltawire.protocol.codes import ProblemCode
 from deltawire.protocol.errors import WireError
 
@@ -26,16 +24,8 @@ REMEMBERED_COST = 384
 """Bytes one of them costs at most, with an id of 64 characters (CPython 3.11)."""
 
 
-class Verdict(Enum):
-    """What an event's `producer_seq` says about it."""
-
-    NEW = auto()
-    REPEAT = auto()
-    HOLE = auto()
-
-
 class Writer:
-    """What one connection writes with, and whose numbers it goes on with.
+    """Who writes on one connection, and which numbers it continues; `publication` judges by it.
 
     Attributes:
         id: of its producer; None for one without.
@@ -51,18 +41,6 @@ class Writer:
         self.generation = generation
         self.last = 0
         self.seq = 0
-
-    def judge(self, producer_seq: int) -> Verdict:
-        """What a numbered event is; `accepted` must follow once it is appended."""
-        if producer_seq <= self.last:
-            return Verdict.REPEAT
-        return Verdict.NEW if producer_seq == self.last + 1 else Verdict.HOLE
-
-    def accepted(self, producer_seq: int, seq: int) -> None:
-        """Note that the event with this number was appended, as which seq; a repeat changes nothing."""
-        if producer_seq > self.last:
-            self.last = producer_seq
-            self.seq = seq
 
 
 class Producers:

@@ -1,38 +1,96 @@
 """What one connection publishes, and which ack it is owed (SPEC §7): the writer's counterpart of `subscription`. Pure.
 
-    event ──► is_repeat ──► no ──► room? ──► yes ──► appended ──► accepted ──► ack_due: now, late
+    event ──► is_repeat ──► no ──► room? ──► yes ──► appended ──► accepted ──► acked: now or late
                  │  │                 └────► no: the connection waits
                  │  └─────► yes: acked again, not appended
                  └────────► refused: fenced, sequence_gap, invalid_event
 
-A read may bring many events; they get one ack together.
+The events of a read share one ack. An ack is a write of its own and costs as much as a delivery to a consumer. A producer
+that keeps sending does as well with one ack for several reads; a producer that waits for its ack must have it at once.
+Withholding an ack shows which of the two it is: the first goes on sending meanwhile.
+
+    at once ── so many reads later ──► withheld ── it went on sending ──► withheld
+       ▲                                   │
+       └────── it stood still; next time after twice as many reads ──────┘
 """
 
 from __future__ import annotations
 
-from enum import Enum, auto
-
 from msgspec import UNSET, UnsetType
 
-from deltawire.gateway.streams.acking import AckPacer
-from deltawire.gateway.streams.producers import Verdict, Writer
+from deltawire.gateway.streams.producers import Writer
 from deltawire.gateway.streams.stream import Stream
 from deltawire.protocol.codes import ProblemCode
 from deltawire.protocol.errors import WireError
 from deltawire.protocol.messages import Ack
 
+WITHHELD_FOR = 0.025
+"""Seconds an ack is withheld at least before it is sent late; the timer that sends them doubles it at most."""
 
-class AckDue(Enum):
-    """When the events of a read are acknowledged."""
+STEADY = WITHHELD_FOR / 2
+"""Seconds between the first and the last read of a withheld ack that show that the producer went on: a window of
+several messages that is sent at once takes far less."""
 
-    NOW = auto()
-    """With what is delivered of them."""
+MAX_WITHHELD = 64
+"""Events one ack may keep waiting: far fewer than any producer's window has."""
 
-    LATE = auto()
-    """A little later, with those that come meanwhile."""
+FIRST_READS = 16
+"""Reads acknowledged at once before an ack is withheld for the first time."""
 
-    ALREADY_LATE = auto()
-    """Likewise, with others that wait for it."""
+MAX_READS = 4096
+"""The same after it did not work out again and again: a trial every few thousand reads costs nothing."""
+
+
+class AckPacer:
+    """Decides about the acks of one producer's connection."""
+
+    __slots__ = ("_events", "_first_at", "_last_at", "_reads", "_reads_left")
+
+    def __init__(self) -> None:
+        self._reads = FIRST_READS
+        self._reads_left = FIRST_READS  # that are acknowledged at once
+        self._events = 0  # withheld
+        self._first_at = 0.0
+        self._last_at = 0.0
+
+    @property
+    def is_withholding(self) -> bool:
+        """Whether an ack has yet to be sent."""
+        return self._events > 0
+
+    def withholds(self, events: int, now: float) -> bool:
+        """So many events came in one read.
+
+        Args:
+            events: appended, at least one.
+            now: monotonic seconds.
+
+        Returns:
+            Whether their ack can wait; not when it is to be sent with this read.
+        """
+        if self._reads_left:
+            self._reads_left -= 1
+            return False
+        if not self._events:
+            self._first_at = now
+        self._last_at = now
+        self._events += events
+        return self._events < MAX_WITHHELD
+
+    def is_due(self, now: float) -> bool:
+        """Whether a withheld ack has waited long enough."""
+        return now - self._first_at >= WITHHELD_FOR
+
+    def sent(self) -> None:
+        """An ack was sent, which settles everything withheld."""
+        if not self._events:
+            return
+        if self._events >= MAX_WITHHELD or self._last_at - self._first_at >= STEADY:
+            self._reads = FIRST_READS
+        else:
+            self._reads_left = self._reads
+            self._reads = min(2 * self._reads, MAX_READS)
+        self._events = 0
 
 
 class Publication:
@@ -45,19 +103,20 @@ class Publication:
     Attributes:
         writer: likewise.
         appended: events, from this connection.
-        unacked: events of this read that nothing has been decided about.
-        is_urgent: the next ack can't be withheld, as a message is complete and its producer wants to know.
+        unacked: events accepted in this read, about whose ack is yet to be decided.
+        is_urgent: the next ack can't wait, as a message is complete and its producer wants to know.
+        pacer: which acks wait.
     """
 
-    __slots__ = ("_numbered", "_pacer", "_producers", "_seq", "appended", "is_urgent", "unacked", "writer")
+    __slots__ = ("_numbered", "_producers", "_seq", "appended", "is_urgent", "pacer", "unacked", "writer")
 
     def __init__(self, stream: Stream, writer: Writer) -> None:
         self.writer = writer
         self.appended = 0
         self.unacked = 0
         self.is_urgent = False
+        self.pacer = AckPacer()
         self._producers = stream.producers
-        self._pacer = AckPacer()
         self._seq = 0  # the last one appended from this connection
         self._numbered: int | UnsetType = UNSET  # the last producer_seq accepted from this connection
 
@@ -77,15 +136,13 @@ class Publication:
             raise WireError(ProblemCode.FENCED, why)
         if writer.id is None:
             raise WireError(ProblemCode.INVALID_EVENT, "`producer_seq` needs a producer id: connect with ?producer=…")
-        match writer.judge(number):
-            case Verdict.NEW:
-                return False
-            case Verdict.REPEAT:
-                self.accepted(number, writer.seq)
-                return True
-            case Verdict.HOLE:
-                why = f"producer_seq {number} leaves a hole: {writer.last + 1} is expected"
-                raise WireError(ProblemCode.SEQUENCE_GAP, why)
+        if number > writer.last + 1:
+            why = f"producer_seq {number} leaves a hole: {writer.last + 1} is expected"
+            raise WireError(ProblemCode.SEQUENCE_GAP, why)
+        if number <= writer.last:
+            self.accepted(number, writer.seq)
+            return True
+        return False
 
     def accepted(self, number: int | UnsetType, seq: int) -> None:
         """An event is in the log, since now or from before: it is to be acked.
@@ -97,40 +154,30 @@ class Publication:
         self.unacked += 1
         self._seq = max(self._seq, seq)
         if number is not UNSET:
-            self.writer.accepted(number, seq)
-            self._numbered = self.writer.last
+            writer = self.writer
+            if number > writer.last:
+                writer.last, writer.seq = number, seq
+            self._numbered = writer.last
 
     # Acks
 
-    def ack_due(self, now: float) -> AckDue:
-        """When to acknowledge the events of the read that is over.
+    def is_ack_due(self, now: float) -> bool:
+        """Whether the events of the read that is over are to be acked with what is delivered of them, and not late.
 
         Args:
             now: monotonic seconds.
         """
         events, self.unacked = self.unacked, 0
-        was_withholding = self._pacer.is_withholding
-        if self._pacer.withholds(events, now) and not self.is_urgent:
-            return AckDue.ALREADY_LATE if was_withholding else AckDue.LATE
-        return AckDue.NOW
-
-    def is_withheld_due(self, now: float) -> bool:
-        """Whether a withheld ack has waited long enough."""
-        return self._pacer.is_withholding and self._pacer.is_due(now)
-
-    @property
-    def is_withholding(self) -> bool:
-        """Whether an ack waits to be sent late."""
-        return self._pacer.is_withholding
+        return not self.pacer.withholds(events, now) or self.is_urgent
 
     @property
     def owes_ack(self) -> bool:
         """Whether events are not acked yet, but for an ack that the channel sends."""
-        return self.unacked > 0 or self._pacer.is_withholding
+        return self.unacked > 0 or self.pacer.is_withholding
 
     def take_ack(self) -> Ack:
         """The ack of everything accepted so far, to be sent now."""
         self.unacked = 0
         self.is_urgent = False
-        self._pacer.sent()
+        self.pacer.sent()
         return Ack(seq=self._seq, producer_seq=self._numbered)

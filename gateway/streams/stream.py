@@ -65,6 +65,7 @@ class Stream:
         "blocking",
         "boundaries",
         "closed_at",
+        "consumers",
         "counters",
         "created_at",
         "end_reason",
@@ -100,6 +101,7 @@ class Stream:
         self._extra = 0  # bytes of producers, leases and the digest, as last counted
         self.watcher: MessageWatcher | None = None
         self.publishing = 0  # connections
+        self.consumers = 0  # that follow it
         self.boundaries = 0  # how often a message began or ended
         self.counters = Counters()
         self.created_at = now
@@ -114,11 +116,6 @@ class Stream:
     def is_closed(self) -> bool:
         """Whether it takes no more events."""
         return self.end_reason is not None
-
-    @property
-    def consumers(self) -> int:
-        """How many follow it."""
-        return len(self._subscriptions)
 
     @property
     def is_idle(self) -> bool:
@@ -297,6 +294,7 @@ class Stream:
         )
         view.readers += 1
         self._subscriptions[subscription] = None
+        self.consumers += 1
         if policy is Policy.BLOCK:
             self.blocking.add(subscription)
         self.last_active_at = now
@@ -307,6 +305,7 @@ class Stream:
         if subscription not in self._subscriptions:
             return
         del self._subscriptions[subscription]
+        self.consumers -= 1
         self.blocking.remove(subscription)
         view = subscription.view
         view.readers -= 1

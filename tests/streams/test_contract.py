@@ -13,7 +13,8 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import invariant, precondition, rule
 
-from deltawire.gateway.streams.producers import Verdict, Writer
+from deltawire.gateway.streams.producers import Writer
+from deltawire.gateway.streams.publication import Publication
 from deltawire.gateway.streams.stream import ABANDONED, LOST
 from deltawire.protocol.codec import JSON
 from deltawire.protocol.codes import ProblemCode
@@ -91,19 +92,19 @@ class ContractMachine(CoreMachine):
             return  # a later connection goes on with its numbers: the server ends this one
         book = self.accepted[model.stream.epoch, writer.id, writer.generation]
         number = max(len(book) + step, 1)
-        match writer.judge(number):
-            case Verdict.NEW:
-                assert number == len(book) + 1
-                if self.append(it, data):
-                    writer.accepted(number, model.head)
-                    book.append(model.head)
-            case Verdict.REPEAT:
-                assert number <= len(book)
-                writer.accepted(number, writer.seq)
-                assert (writer.last, writer.seq) == (len(book), book[-1])
-                assert model.head == before
-            case Verdict.HOLE:
-                assert number > len(book) + 1
+        publication = Publication(model.stream, writer)
+        if number > len(book) + 1:
+            with pytest.raises(WireError, match=f"{len(book) + 1} is expected"):
+                publication.is_repeat(number)
+        elif publication.is_repeat(number):
+            assert number <= len(book)
+            assert (writer.last, writer.seq) == (len(book), book[-1])
+            assert model.head == before
+        else:
+            assert number == len(book) + 1
+            if self.append(it, data):
+                publication.accepted(number, model.head)
+                book.append(model.head)
 
     def append(self, it: NaiveConnection, data: Data) -> bool:
         if it.model.stream.is_closed:

@@ -23,7 +23,7 @@ from deltawire.gateway.server.connection.connection import GatewayConnection
 from deltawire.gateway.server.connection.containment import contained
 from deltawire.gateway.server.connection.sending import Hold
 from deltawire.gateway.streams.producers import Writer
-from deltawire.gateway.streams.publication import AckDue, Publication
+from deltawire.gateway.streams.publication import Publication
 from deltawire.gateway.streams.stream import Stream
 from deltawire.protocol.addresses import OnFull, PublishRequest
 from deltawire.protocol.codes import CloseCode, ProblemCode
@@ -299,13 +299,10 @@ class Producer:
         if self.is_busy and self._waiting is None:
             self._hub.dispatcher.deliver(self.channel)
             return  # the ack is for all that came together
-        match publication.ack_due(self._connection.last_heard):
-            case AckDue.NOW:
-                self.channel.acknowledge_later(self)
-            case AckDue.LATE:
-                self._hub.dispatcher.acknowledge_late(self)
-            case AckDue.ALREADY_LATE:
-                pass
+        if publication.is_ack_due(self._connection.last_heard):
+            self.channel.acknowledge_later(self)
+        else:
+            self._hub.dispatcher.acknowledge_late(self)
         self._hub.dispatcher.deliver(self.channel)
 
     @contained
@@ -343,9 +340,10 @@ class Producer:
 
     def acknowledge_if_due(self, now: float) -> bool:
         """Send a withheld ack that has waited long enough; whether none is left to be sent."""
-        if self._publication.is_withheld_due(now):
+        pacer = self._publication.pacer
+        if pacer.is_withholding and pacer.is_due(now):
             self.acknowledge()
-        return not self._publication.is_withholding
+        return not pacer.is_withholding
 
     @contained
     def tell_audience(self, consumers: int) -> None:

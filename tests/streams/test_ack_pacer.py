@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from deltawire.gateway.streams.acking import FIRST_READS, MAX_READS, MAX_WITHHELD, WITHHELD_FOR, AckPacer
+from deltawire.gateway.streams.publication import FIRST_READS, MAX_READS, MAX_WITHHELD, WITHHELD_FOR, AckPacer
 
 
 class Producer:
