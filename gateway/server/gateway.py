@@ -171,7 +171,9 @@ class Gateway:
         self._connections.add(connection)
         try:
             if self._admission.is_draining:  # since it was admitted
-                connection.refuse(ProblemCode.SHUTTING_DOWN, "the gateway is shutting down: connect elsewhere")
+                connection.close_with_problem(
+                    ProblemCode.SHUTTING_DOWN, "the gateway is shutting down: connect elsewhere"
+                )
             else:
                 self._serve(connection, connection.target)
             await connection.wait_closed()
@@ -186,9 +188,9 @@ class Gateway:
             else:
                 self._start_producer(connection, target)
         except WireError as error:
-            connection.refuse(error.code, error.message)
+            connection.close_with_problem(error.code, error.message)
         except StreamError as error:
-            connection.refuse(ProblemCode.OVERLOADED, error.detail)
+            connection.close_with_problem(ProblemCode.OVERLOADED, error.detail)
         except Exception:  # noqa: BLE001 - whatever it is, it is this connection's alone
             connection.fail()
         finally:
@@ -268,7 +270,7 @@ class Gateway:
         """Drop every connection at once."""
         self._handshakes.abort()
         for connection in tuple(self._accepted):
-            connection.give_up("still there when the gateway went away")
+            connection.abort("still there when the gateway went away")
 
 
 def _check_id(target: Target) -> str:

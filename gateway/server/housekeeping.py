@@ -75,7 +75,7 @@ class Housekeeping:
             if has_expired(connection, self._access.now):
                 self._hub.flush()  # what came while the token was good is acknowledged
                 end_expired(connection)
-            connection.give_up_stalled_reply(now, settings.send_timeout)
+            connection.abort_stalled_reply(now, settings.send_timeout)
             is_alive = connection.keep_alive(now, settings.ping_interval, settings.ping_timeout)
             if is_alive and settings.idle_timeout:
                 connection.end_if_idle(now, settings.idle_timeout)

@@ -5,9 +5,9 @@
                  │  └─────► yes: acked again, not appended
                  └────────► refused: fenced, sequence_gap, invalid_event
 
-The events of a read share one ack. An ack is a write of its own and costs as much as a delivery to a consumer. A producer
-that keeps sending does as well with one ack for several reads; a producer that waits for its ack must have it at once.
-Withholding an ack shows which of the two it is: the first goes on sending meanwhile.
+The events of a read share one ack. An ack is a write of its own and costs as much as a delivery to a consumer. A
+producer that keeps sending does as well with one ack for several reads; one that waits for its ack must have it at
+once. Withholding an ack shows which of the two it is: the first goes on sending meanwhile.
 
     at once ── so many reads later ──► withheld ── it went on sending ──► withheld
        ▲                                   │

@@ -142,7 +142,7 @@ async def test_who_reads_a_page_steadily_may_take_longer_than_any_timeout(start_
             await it._receive()
             later = gateway.hub.now() + leap * 20.0
             gateway._handshakes.sweep(later)
-            connection.give_up_stalled_reply(later, 200.0)
+            connection.abort_stalled_reply(later, 200.0)
             await asyncio.sleep(0)
         assert (await it.read_rest()).endswith(b"0\r\n\r\n")
 
@@ -154,9 +154,9 @@ async def test_who_takes_nothing_of_a_page_is_given_up_after_send_timeout(start_
         (connection,) = gateway._accepted
         await eventually(lambda: connection.paused, "that its socket takes no more")
         connection.stalled_for(gateway.hub.now())
-        connection.give_up_stalled_reply(gateway.hub.now() + 4.0, 5.0)
+        connection.abort_stalled_reply(gateway.hub.now() + 4.0, 5.0)
         assert not connection.transport.is_closing()
-        connection.give_up_stalled_reply(gateway.hub.now() + 5.5, 5.0)
+        connection.abort_stalled_reply(gateway.hub.now() + 5.5, 5.0)
         await eventually(lambda: not gateway._accepted, "that it is gone")
 
 

@@ -19,6 +19,7 @@ from deltawire.gateway.hub import Hub
 from deltawire.gateway.hub.fair_queue import FairQueue
 from deltawire.gateway.server.accepting.flood import FloodGuard
 from deltawire.gateway.server.accepting.handshakes import Handshakes
+from deltawire.gateway.server.connection.closing import Cause, Phase
 from deltawire.gateway.server.connection.containment import contained
 from deltawire.gateway.server.connection.memory import connection_cost
 from deltawire.gateway.server.connection.peer import Peer, Renewer
@@ -128,7 +129,7 @@ class GatewayConnection(ReplyingConnection):
         if self.peer is not None:
             self.peer.end(ProblemCode.OVERLOADED, f"{why}: try again later")
         else:
-            self.give_up(why)
+            self.abort(why)
 
     # Receiving
 
@@ -188,10 +189,10 @@ class GatewayConnection(ReplyingConnection):
                 return
             else:
                 if piece[0] & OPCODE == CLOSE:
-                    peer.settle()
+                    peer.answer_rest()
                 super().data_received(piece)
                 if self.protocol.close_expected():  # the peer has closed, or done what ends the connection
-                    self.end_soon()
+                    self.await_close()
 
     def receive_deferred(self) -> None:
         """Have the peer receive what came while it was busy, until it is busy again."""
@@ -202,7 +203,7 @@ class GatewayConnection(ReplyingConnection):
             frames, self._deferred = self._deferred, []
             self._take_frames(frames, peer)
         if self._has_hung_up and not peer.is_busy:
-            self._take_leave()
+            self._end_hung_up()
 
     def judge_events(self, count: int) -> str:
         """So many more events came than there were messages: what is wrong about it; empty where nothing is."""
@@ -222,7 +223,7 @@ class GatewayConnection(ReplyingConnection):
 
     def _receive_outside(self, data: bytes) -> None:
         """Bytes came before the connection was open, or after it was closed."""
-        if self.is_deaf:
+        if self.phase is Phase.DEAF:
             return
         data = self._splitter.take_rest() + data
         while self.request is None and self.protocol.handshake_exc is None and data:
@@ -233,11 +234,11 @@ class GatewayConnection(ReplyingConnection):
         elif data and self.response is None and is_upgrade(self.request.headers):
             self.transport.abort()  # a client must wait for the answer to its handshake (RFC 6455 §4.1)
         if self.protocol.close_expected():
-            self.end_soon()
+            self.await_close()
 
-    def hear_no_more(self) -> None:
+    def stop_parsing(self) -> None:
         """Nothing it still sends matters, nor what of it is not whole."""
-        super().hear_no_more()
+        super().stop_parsing()
         self._splitter.take_rest()
         self._fragments = None
         self._deferred = []
@@ -249,13 +250,13 @@ class GatewayConnection(ReplyingConnection):
             Whether the socket stays until then, which with TLS it can't.
         """
         if not self.transport.can_write_eof():
-            self._take_leave()
+            self._end_hung_up()
             return False
-        self._leaving.enter(self._take_leave)
+        self._leaving.enter(self._end_hung_up)
         return True
 
     @contained
-    def _take_leave(self) -> None:
+    def _end_hung_up(self) -> None:
         """End a connection whose peer has hung up: what it has yet to take must not keep its socket for ever."""
         # Either its socket was lost meanwhile, or it still waits for its answer.
         if self.protocol.state is CLOSED or self.half_closes():
@@ -264,9 +265,9 @@ class GatewayConnection(ReplyingConnection):
             if self.peer.is_busy:  # with what came before: that goes first
                 self._has_hung_up = True
                 return
-            self.peer.settle()
+            self.peer.answer_rest()
         super().eof_received()
-        self.end_soon()
+        self.await_close()
         self.transport.close()
 
     def process_event(self, event: Event) -> None:
@@ -307,26 +308,26 @@ class GatewayConnection(ReplyingConnection):
 
         One that nobody serves yet is left at once: its handshake must not go on.
         """
-        self.is_finished = True
+        self._move(Cause.SOCKET_LOST)
         self.forget_reply()
         self._handshakes.leave(self)
         if self.peer is None:
             self._end(exc)
         else:
             self._leaving.enter(partial(self._end, exc))
-            self.peer.finished()
+            self.peer.on_finished()
 
     def _end(self, exc: Exception | None) -> None:
         """Leave nothing behind but a record."""
         super().connection_lost(exc)
         self._accepted.discard(self)
         self.vacate()
-        self.stop_waiting()
+        self.cancel_close_timer()
         peer, self.peer = self.peer, None
         account = {}
         try:
             if peer is not None:
-                peer.lost()
+                peer.on_lost()
                 account = peer.account()
         except Exception:  # noqa: BLE001 - there is nobody left to be told
             self.record.failed()

@@ -201,7 +201,7 @@ class Consumer:
     def end(self, code: ProblemCode, message: str) -> None:
         """Say why, and where to resume, and close."""
         self._leave_cohort()
-        self._connection.refuse(code, message, resume_after=self.subscription.cursor)
+        self._connection.close_with_problem(code, message, resume_after=self.subscription.cursor)
 
     def fail(self) -> None:
         """Something was raised that nobody expected: put it on record, and end the connection."""
@@ -214,10 +214,10 @@ class Consumer:
     def received(self) -> None:
         """Nothing to do: each of its messages is answered by itself."""
 
-    def settle(self) -> None:
+    def answer_rest(self) -> None:
         """Nothing to do, likewise."""
 
-    def finished(self) -> None:
+    def on_finished(self) -> None:
         """Nothing more is sent: whoever waits for this consumer need not any more."""
         self._detach()
 
@@ -264,7 +264,7 @@ class Consumer:
         ):
             self._disconnect(f"held producers up for block_timeout ({settings.block_timeout:g} s)")
         elif stalled_for >= settings.send_timeout:
-            self._connection.give_up(f"its socket accepted nothing for send_timeout ({settings.send_timeout:g} s)")
+            self._connection.abort(f"its socket accepted nothing for send_timeout ({settings.send_timeout:g} s)")
         else:
             self.check_lag()
 
@@ -309,7 +309,7 @@ class Consumer:
 
     # The end
 
-    def lost(self) -> None:
+    def on_lost(self) -> None:
         """The connection is gone."""
         if self._timer is not None:
             self._timer.cancel()

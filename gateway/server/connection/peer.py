@@ -48,16 +48,16 @@ class Peer(Protocol):
     def drain(self) -> None:
         """Take or send what is left, then close with 1001."""
 
-    def finished(self) -> None:
+    def on_finished(self) -> None:
         """Nothing more is sent or taken, though the socket may stay for a while; may be told twice."""
 
     def received(self) -> None:
         """Everything that the socket brought in one go has been received."""
 
-    def settle(self) -> None:
+    def answer_rest(self) -> None:
         """The peer is about to close: answer what has yet to be answered, nothing can be sent afterwards."""
 
-    def lost(self) -> None:
+    def on_lost(self) -> None:
         """The connection is gone."""
 
 

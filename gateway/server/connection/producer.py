@@ -286,7 +286,7 @@ class Producer:
             self._refuse_closed()
             return
         self._hub.end(self.stream)
-        self.settle()
+        self.answer_rest()
         self._connection.finish(CloseCode.STREAM_ENDED, "stream ended")
 
     def received(self) -> None:
@@ -306,7 +306,7 @@ class Producer:
         self._hub.dispatcher.deliver(self.channel)
 
     @contained
-    def settle(self) -> None:
+    def answer_rest(self) -> None:
         """Before the connection ends: acknowledge what was appended, which is delivered in this turn."""
         if self.channel.forget_ack(self) or self._publication.owes_ack:
             self.acknowledge()
@@ -370,9 +370,9 @@ class Producer:
     def end(self, code: ProblemCode, why: str) -> None:
         """Say why, and close; what waits for room was never acknowledged."""
         self._forget()
-        self.settle()
+        self.answer_rest()
         self.channel.remove_inlet(self)
-        self._connection.refuse(code, why)
+        self._connection.close_with_problem(code, why)
         self._connection.receive_deferred()  # its close may be among it
 
     def _forget(self) -> None:
@@ -388,8 +388,8 @@ class Producer:
         """What it brought."""
         return {"events": self._publication.appended}
 
-    def finished(self) -> None:
-        """Nothing more is taken; `lost` does what is to be done."""
+    def on_finished(self) -> None:
+        """Nothing more is taken; `on_lost` does what is to be done."""
 
     def pause(self) -> None:
         """The producer does not read its acks; the connection has stopped reading its events already."""
@@ -406,9 +406,9 @@ class Producer:
         """Give up on a producer that doesn't read."""
         send_timeout = self._hub.settings.send_timeout
         if self._connection.stalled_for(now) >= send_timeout:
-            self._connection.give_up(f"read none of its acks for send_timeout ({send_timeout:g} s)")
+            self._connection.abort(f"read none of its acks for send_timeout ({send_timeout:g} s)")
 
-    def lost(self) -> None:
+    def on_lost(self) -> None:
         """The connection is gone; what it had not got appended was never acknowledged."""
         self._hub.deadlines.remove(self)
         self._forget()

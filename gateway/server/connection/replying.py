@@ -136,9 +136,9 @@ class ReplyingConnection(SendingConnection):
         self.occupy(CONNECTION_COST)  # the rest is in its write buffer
         if not self._has_half_closed and self.transport.can_write_eof():
             self.transport.write_eof()
-            self.end_soon()
+            self.await_close()
         else:
-            self.end_soon()
+            self.await_close()
             self.transport.close()
 
     def _wait_for_turn(self) -> None:
@@ -156,7 +156,7 @@ class ReplyingConnection(SendingConnection):
         """Its socket is gone."""
         self._reply = None
 
-    def give_up_stalled_reply(self, now: float, timeout: float) -> None:
+    def abort_stalled_reply(self, now: float, timeout: float) -> None:
         """Abort the socket of a peer that takes nothing of its answer.
 
         Args:
@@ -164,4 +164,4 @@ class ReplyingConnection(SendingConnection):
             timeout: seconds it may take nothing.
         """
         if self._reply is not None and self.paused and self.stalled_for(now) >= timeout:
-            self.give_up(f"took none of its answer for send_timeout ({timeout:g} s)")
+            self.abort(f"took none of its answer for send_timeout ({timeout:g} s)")

@@ -14,6 +14,7 @@ from websockets.exceptions import PayloadTooBig
 from websockets.protocol import OPEN, SEND_EOF
 
 from deltawire.gateway.hub import Hub
+from deltawire.gateway.server.connection.closing import Cause, Phase, after
 from deltawire.gateway.server.connection.containment import contained
 from deltawire.gateway.server.connection.peer import Peer
 from deltawire.gateway.server.connection.progress import look
@@ -59,8 +60,8 @@ class SendingConnection(ServerConnection):
         peer: what it serves, once it is admitted and as long as its socket is there.
         last_heard: monotonic seconds at which its peer last sent something.
         pinged_at: monotonic seconds at which it was pinged, as long as nothing came since.
-        is_finished: nothing is sent any more.
-        is_deaf: its peer said too much: nothing more of it is heard.
+        phase: how far it is on its way to the end.
+        is_finished: it is not ACTIVE any more, and nothing is sent.
         cost: bytes it takes while it holds nothing; 0 as long as it is one of those that `max_handshakes` bounds.
         reserved: bytes set aside for an answer, as long as it is being sent.
     """
@@ -73,17 +74,21 @@ class SendingConnection(ServerConnection):
         self.cost = 0
         self.reserved = 0
         self._counted = 0  # bytes, towards the memory limit
-        self._has_left = False
         self.codec: Codec = JSON
         self.peer: Peer | None = None
         self.last_heard = self.loop.time()
+        self.phase = Phase.ACTIVE
         self.is_finished = False
-        self.is_deaf = False
         self.pinged_at: float | None = None
         self._reading_held_by: set[Hold] = set()
         self._close_timer: asyncio.TimerHandle | None = None
         self._moved_at = 0.0  # when a stalled socket last took a byte
         self._taken = 0  # what its peer had taken then, or when it was pinged
+
+    def _move(self, cause: Cause) -> None:
+        """Go a step towards the end."""
+        self.phase = after(self.phase, cause)
+        self.is_finished = True
 
     def occupy(self, cost: int, reserved: int = 0) -> None:
         """Count what it takes from now on; at once, as many may come before the next round of all connections.
@@ -98,16 +103,16 @@ class SendingConnection(ServerConnection):
 
     def count(self, held: int) -> None:
         """Count so many bytes for it, instead of what was counted; by their difference, as others come and go."""
-        if not self._has_left:
+        if self.phase is not Phase.CLOSED:
             self._manager.elsewhere += held - self._counted
             self._counted = held
 
     def vacate(self) -> None:
-        """Its socket is gone: nothing is counted for it from now on, even by who still judges its request."""
-        self.count(0)
-        self._has_left = True
+        """Count nothing for it any more: it is CLOSED, and what it held is released."""
+        self._manager.elsewhere -= self._counted
+        self._counted = 0
 
-    def give_up(self, why: str) -> None:
+    def abort(self, why: str) -> None:
         """Abort the socket of a peer that does nothing any more."""
         self.record.ending(why, by_abort=True)
         self.transport.abort()
@@ -121,9 +126,11 @@ class SendingConnection(ServerConnection):
             self.transport.abort()
             return
         try:
-            self.refuse(ProblemCode.GATEWAY_FAULT, "the gateway failed on this connection; it has been logged")
+            self.close_with_problem(
+                ProblemCode.GATEWAY_FAULT, "the gateway failed on this connection; it has been logged"
+            )
         except Exception:  # noqa: BLE001 - it may be the very thing that is broken
-            self.give_up("the gateway failed twice")
+            self.abort("the gateway failed twice")
 
     def write(self, frames: bytes) -> None:
         """Write whole frames; the transport says by `pause_writing` when it has enough.
@@ -147,14 +154,14 @@ class SendingConnection(ServerConnection):
         self.record.told(code)
         self.tell(Problem(code=code, message=message, retryable=is_problem_retryable(code), **details))
 
-    def refuse(self, code: ProblemCode, message: str, **details: Any) -> None:
+    def close_with_problem(self, code: ProblemCode, message: str, **details: Any) -> None:
         """Tell the peer what was wrong and close with the code that belongs to it."""
         if not self.is_finished:
             self.record.ending(message)
             self.report(code, message, **details)
             self.finish(close_code(code), code)
             if code in DEAFENING:
-                self.hear_no_more()
+                self.stop_parsing()
 
     def finish(self, code: CloseCode, reason: str = "") -> None:
         """Close from this side: a close frame, then at most `CLOSE_TIMEOUT` without progress."""
@@ -163,33 +170,31 @@ class SendingConnection(ServerConnection):
         if self.protocol.state is OPEN:
             self.protocol.send_close(code, reason.encode()[:MAX_CLOSE_REASON].decode(errors="ignore"))
             self.send_data()
-        self.end_soon()
+        self.await_close()
 
-    def end_soon(self) -> None:
+    def await_close(self) -> None:
         """Serve the peer no more: read on until it hangs up, though not for ever."""
-        self.is_finished = True
+        self._move(Cause.CLOSE)
         if self.peer is not None:
-            self.peer.finished()
+            self.peer.on_finished()
         for reason in tuple(self._reading_held_by):
             self.release_reading(reason)
         if self._close_timer is None:
-            self._close_timer = self.loop.call_later(
-                CLOSE_TIMEOUT, self._give_up_unless_read, look(self.transport).taken
-            )
+            self._close_timer = self.loop.call_later(CLOSE_TIMEOUT, self._abort_unless_read, look(self.transport).taken)
 
-    def stop_waiting(self) -> None:
+    def cancel_close_timer(self) -> None:
         """Its socket is gone: there is nothing to wait for any more."""
         if self._close_timer is not None:
             self._close_timer.cancel()
 
     @contained
-    def _give_up_unless_read(self, before: int) -> None:
+    def _abort_unless_read(self, before: int) -> None:
         """Wait for the close of a peer that still takes what it was sent; abort the socket of one that does not."""
         taken = look(self.transport).taken
         if taken > before:
-            self._close_timer = self.loop.call_later(CLOSE_TIMEOUT, self._give_up_unless_read, taken)
+            self._close_timer = self.loop.call_later(CLOSE_TIMEOUT, self._abort_unless_read, taken)
         else:
-            self.give_up(f"did not answer the close for {CLOSE_TIMEOUT:g} s")
+            self.abort(f"did not answer the close for {CLOSE_TIMEOUT:g} s")
 
     def send_data(self) -> None:
         """Send what the protocol produced; before a close for a message beyond the hard limit, say why.
@@ -211,9 +216,9 @@ class SendingConnection(ServerConnection):
             self.transport.write(self.codec.frame(problem))  # `write` would not: the protocol is closing already
         super().send_data()
 
-    def hear_no_more(self) -> None:
+    def stop_parsing(self) -> None:
         """Leave what comes unparsed, a close too, and forget what is not whole; the half-close says that this is it."""
-        self.is_deaf = True
+        self._move(Cause.LIMIT_BROKEN)
         if self.transport.can_write_eof() and not self.transport.is_closing():
             self.transport.write_eof()
 
@@ -232,7 +237,7 @@ class SendingConnection(ServerConnection):
                 self.pinged_at = None
             elif now - self.pinged_at >= timeout:
                 if not self._is_on_its_way():
-                    self.give_up(f"answered no ping for ping_timeout ({timeout:g} s)")
+                    self.abort(f"answered no ping for ping_timeout ({timeout:g} s)")
                     return False
                 self.pinged_at = now
         elif now - self.last_heard >= interval and not self.is_finished and self.protocol.state is OPEN:
