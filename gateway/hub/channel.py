@@ -25,14 +25,14 @@ from deltawire.protocol.codes import ProblemCode
 from deltawire.protocol.messages import Signal
 
 
-class Waiting(Protocol):
+class RoomWaiter(Protocol):
     """Something that waits for room."""
 
-    def go_on(self) -> None:
+    def on_room(self) -> None:
         """There is room again."""
 
 
-class Inlet(Waiting, Protocol):
+class Inlet(RoomWaiter, Protocol):
     """A producer's connection."""
 
     @property
@@ -102,7 +102,7 @@ class Channel:
         self._round: deque[Cohort | Outlet] = deque()  # who is yet to be served in this round
         self._pumped: dict[Outlet, None] = {}
         self._readers: tuple[Cohort | Outlet, ...] | None = ()  # all of these; None when it has to be made anew
-        self._waiting: dict[Waiting, None] = {}
+        self._waiting: dict[RoomWaiter, None] = {}
         self._acking: dict[Inlet, None] = {}
         self._trips: list[tuple[int, int, Outlet]] = []  # heap of (head at which the limit is exceeded, …)
         self._turn = count()
@@ -168,12 +168,12 @@ class Channel:
         self.inlets[inlet] = None
         self.audience = -1
 
-    def wait_for_room(self, waiting: Waiting) -> None:
-        """Have `go_on` called when there is room."""
+    def wait_for_room(self, waiting: RoomWaiter) -> None:
+        """Have `on_room` called when there is room."""
         self._waiting[waiting] = None
 
-    def stop_waiting(self, waiting: Waiting) -> None:
-        """Have `go_on` called no more."""
+    def stop_waiting(self, waiting: RoomWaiter) -> None:
+        """Have `on_room` called no more."""
         self._waiting.pop(waiting, None)
 
     def acknowledge_later(self, inlet: Inlet) -> None:
@@ -270,7 +270,7 @@ class Channel:
         while self._waiting and (self.stream.has_room or self.stream.is_closed):
             waiting = next(iter(self._waiting))
             del self._waiting[waiting]
-            waiting.go_on()
+            waiting.on_room()
 
     @property
     def is_unused(self) -> bool:

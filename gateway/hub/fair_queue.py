@@ -11,12 +11,12 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Final
 
-SLICE: Final = 0.002
+STEP_SLICE: Final = 0.002
 """Seconds of steps in one turn of the loop: one more of 60 µs when a connection ends, or of a chunk that is read."""
 
 
 class FairQueue:
-    """Does steps in the order in which they came, for no longer than `SLICE` in a turn.
+    """Does steps in the order in which they came, for no longer than `STEP_SLICE` in a turn.
 
     Args:
         next_turn: has a function called in the next turn of the loop, as `call_soon` does.
@@ -47,7 +47,7 @@ class FairQueue:
             self._next_turn(self._turn)
 
     def _turn(self) -> None:
-        self._until = self._now() + SLICE
+        self._until = self._now() + STEP_SLICE
         for _ in range(len(self._steps)):
             self._steps.popleft()()
             if self.is_over:

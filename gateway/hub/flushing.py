@@ -8,7 +8,7 @@
                   ▼                                       │
                 queued ◄──────────────────────────────────┘
       end of the  │ ▲
-            turn  ▼ │ `SLICE` is over
+            turn  ▼ │ `FLUSH_SLICE` is over
                 flushed
 
 A flush serves every consumer of a channel; one that is interrupted goes on where it stopped.
@@ -26,7 +26,7 @@ from deltawire.gateway.hub.channel import Channel
 from deltawire.gateway.logs import get_logger
 from deltawire.gateway.metrics.tally import Tally
 
-SLICE = 0.004
+FLUSH_SLICE = 0.004
 """Seconds of flushing in one turn of the loop: what a flood of one stream may add to the latency of another."""
 
 FEW = 16
@@ -108,10 +108,10 @@ class FlushScheduler:
             self._loop.call_soon(self._flush_turn)
 
     def _flush_turn(self) -> None:
-        """Flush what was touched in this turn, for no longer than `SLICE`; the rest has to wait for the next one."""
+        """Flush what was touched in this turn, for no longer than `FLUSH_SLICE`; the rest has to wait for the next one."""
         self._is_flushing_soon = False
         began = monotonic()
-        until = began + SLICE
+        until = began + FLUSH_SLICE
         for _ in range(len(self._queue)):
             channel = self._queue.popleft()
             is_complete = self._serve(channel, until)

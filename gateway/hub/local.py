@@ -179,7 +179,7 @@ class _Turn:
     def __init__(self, ready: asyncio.Future[None]) -> None:
         self._ready = ready
 
-    def go_on(self) -> None:
+    def on_room(self) -> None:
         if not self._ready.done():
             self._ready.set_result(None)
 

@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection
+from functools import partial
 from typing import Final
 
 from deltawire.gateway.config import Settings
 from deltawire.gateway.hub import Hub
+from deltawire.gateway.hub.fair_queue import FairQueue
 from deltawire.gateway.server.accepting.handshakes import Handshakes
 from deltawire.gateway.server.admission.auth import AccessControl, end_expired, has_expired
 from deltawire.gateway.server.allocator import return_free_memory
 from deltawire.gateway.server.connection.connection import GatewayConnection
 from deltawire.gateway.server.connection.memory import HEADROOM, choose
 
-SLICE: Final = 256
+PER_TURN: Final = 256
 """Connections looked at in one turn of the loop: a millisecond."""
 
 
@@ -46,6 +48,7 @@ class Housekeeping:
         self._access = access
         self._handshakes = handshakes
         self._connections = connections
+        self._queue = FairQueue(lambda turn: asyncio.get_running_loop().call_soon(turn))
         self._left: list[GatewayConnection] = []  # of this round
         self._kept: int | None = None  # bytes counted when free memory was returned; None while there are connections
 
@@ -54,15 +57,15 @@ class Housekeeping:
         self._handshakes.sweep(now)
         if not self._left:
             self._left = list(self._connections)
-            self._go_on(now)
+            self._continue(now)
 
-    def _go_on(self, now: float) -> None:
-        for _ in range(min(SLICE, len(self._left))):
+    def _continue(self, now: float) -> None:
+        for _ in range(min(PER_TURN, len(self._left))):
             connection = self._left.pop()
             if connection in self._connections:
                 self._look_at(connection, now)
         if self._left:
-            asyncio.get_running_loop().call_soon(self._go_on, now)
+            self._queue.enter(partial(self._continue, now))
         else:
             self._shed(now)
             self._return_free_memory()

@@ -91,7 +91,7 @@ class World(RuleBasedStateMachine):
     ) -> None:
         self.patch.setattr(deltawire.gateway.server.gateway, "WRITE_LIMIT", write_limit)
         if is_interrupted:  # after every single reader
-            self.patch.setattr(deltawire.gateway.hub.flushing, "SLICE", 0.0)
+            self.patch.setattr(deltawire.gateway.hub.flushing, "FLUSH_SLICE", 0.0)
         for module in (deltawire.gateway.hub.flushing, deltawire.gateway.hub.deadlines, deltawire.gateway.hub.channel):
             self.patch.setattr(module, "monotonic", self.loop.time)
         self.listen_to_appends()

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 
 from deltawire.gateway.config import Settings
-from deltawire.gateway.hub.fair_queue import SLICE, FairQueue
+from deltawire.gateway.hub.fair_queue import STEP_SLICE, FairQueue
 from deltawire.gateway.server import Gateway
 from tests.server.waiting import eventually
 
@@ -32,7 +32,7 @@ def test_a_turn_is_bounded_and_the_order_kept() -> None:
 
     def step(number: int) -> None:
         assert not turnstile.is_over
-        clock.now += 0.3 * SLICE
+        clock.now += 0.3 * STEP_SLICE
         done.append(number)
 
     for number in range(10):
@@ -54,14 +54,14 @@ def test_a_step_that_takes_long_sees_that_the_turn_is_over() -> None:
 
     def step() -> None:
         seen.append(turnstile.is_over)
-        clock.now += SLICE
+        clock.now += STEP_SLICE
         seen.append(turnstile.is_over)
 
     assert turnstile.is_over, "no turn has begun"
     turnstile.enter(step)
     turns.pop()()
     assert seen == [False, True]
-    clock.now -= SLICE
+    clock.now -= STEP_SLICE
     assert turnstile.is_over, "a turn ends with its last step"
 
 

@@ -7,8 +7,7 @@ from math import inf
 
 import pytest
 
-from deltawire.gateway.hub import Hub
-from deltawire.gateway.hub import flushing as turns_module
+from deltawire.gateway.hub import Hub, flushing
 from deltawire.gateway.hub.channel import Channel
 from deltawire.gateway.hub.cohort import COHORT_SIZE, Cohort
 from deltawire.gateway.streams.stream import Stream
@@ -30,8 +29,8 @@ async def hub() -> AsyncIterator[Hub]:
 @pytest.fixture
 def interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every turn of the loop serves one cohort, and no stream rests for it."""
-    monkeypatch.setattr(turns_module, "SLICE", 0.0)
-    monkeypatch.setattr(turns_module, "LONG_FLUSH", inf)
+    monkeypatch.setattr(flushing, "FLUSH_SLICE", 0.0)
+    monkeypatch.setattr(flushing, "LONG_FLUSH", inf)
 
 
 class Reader:
@@ -144,9 +143,9 @@ async def test_joining_fills_the_places_of_those_who_left(hub: Hub) -> None:
 async def test_a_long_flush_is_followed_by_a_rest_in_which_events_gather(
     hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(turns_module, "LONG_FLUSH", -1.0)
-    monkeypatch.setattr(turns_module, "REST", 1e9)
-    monkeypatch.setattr(turns_module, "MAX_REST", 3600.0)
+    monkeypatch.setattr(flushing, "LONG_FLUSH", -1.0)
+    monkeypatch.setattr(flushing, "REST", 1e9)
+    monkeypatch.setattr(flushing, "MAX_REST", 3600.0)
     _, channel, (reader,) = followed_by(hub, 1)
     write(hub, channel)
     await turn()
@@ -163,7 +162,7 @@ async def test_a_long_flush_is_followed_by_a_rest_in_which_events_gather(
 
 
 async def test_a_short_flush_is_not_followed_by_a_rest(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(turns_module, "LONG_FLUSH", 1e9)
+    monkeypatch.setattr(flushing, "LONG_FLUSH", 1e9)
     _, channel, (reader,) = followed_by(hub, 1)
     for seq in (1, 2, 3):
         write(hub, channel)
@@ -172,9 +171,9 @@ async def test_a_short_flush_is_not_followed_by_a_rest(hub: Hub, monkeypatch: py
 
 
 async def test_a_whole_flush_waits_for_no_rest(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(turns_module, "LONG_FLUSH", -1.0)
-    monkeypatch.setattr(turns_module, "REST", 1e9)
-    monkeypatch.setattr(turns_module, "MAX_REST", 1e9)
+    monkeypatch.setattr(flushing, "LONG_FLUSH", -1.0)
+    monkeypatch.setattr(flushing, "REST", 1e9)
+    monkeypatch.setattr(flushing, "MAX_REST", 1e9)
     _, channel, (reader,) = followed_by(hub, 1)
     for seq in (1, 2, 3):
         write(hub, channel)

@@ -6,8 +6,7 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from deltawire.gateway.server import Gateway
-from deltawire.gateway.server import housekeeping as rounds
+from deltawire.gateway.server import Gateway, housekeeping
 from deltawire.gateway.server.connection.connection import GatewayConnection
 from tests.server.peers import consumer
 from tests.server.waiting import eventually, turn
@@ -29,7 +28,7 @@ async def test_a_round_is_made_in_slices_and_looks_at_every_connection_once(
         for _ in range(5):
             await stack.enter_async_context(consumer(gateway))
         gateway.hub.deadlines.remove(gateway._housekeeping)
-        monkeypatch.setattr(rounds, "SLICE", 2)
+        monkeypatch.setattr(housekeeping, "PER_TURN", 2)
         monkeypatch.setattr(GatewayConnection, "keep_alive", note)
         gateway._housekeeping.sweep(gateway.hub.now())
         assert len(looked_at) == 2, "the others wait for the next turn"
@@ -55,7 +54,7 @@ async def test_free_memory_is_returned_when_all_have_gone_and_again_when_less_is
 ) -> None:
     returned: list[int] = []
     manager = gateway.hub.manager
-    monkeypatch.setattr(rounds, "return_free_memory", lambda: returned.append(manager.bytes))
+    monkeypatch.setattr(housekeeping, "return_free_memory", lambda: returned.append(manager.bytes))
     gateway.hub.deadlines.remove(gateway._housekeeping)
     gateway.hub.create("kept")
     kept = manager.bytes

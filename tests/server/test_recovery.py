@@ -12,7 +12,7 @@ import pytest
 
 from deltawire.gateway.client import Publisher
 from deltawire.gateway.client.backoff import Backoff
-from deltawire.gateway.hub import fair_queue as turnstile
+from deltawire.gateway.hub import fair_queue
 from deltawire.gateway.server import Gateway
 from deltawire.protocol.events import TextDelta
 from tests.server.peers import consumer, producer, publish, ranges_of, text_delta, text_of
@@ -127,7 +127,7 @@ async def test_a_crowd_that_loses_its_connections_at_once_resumes_and_nobody_mis
 async def test_a_crowd_whose_network_fails_is_taken_leave_of_a_few_at_a_time(
     gateway: Gateway, logs: list[dict[str, object]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(turnstile, "SLICE", 0.0)  # one at a time, then
+    monkeypatch.setattr(fair_queue, "STEP_SLICE", 0.0)  # one at a time, then
 
     def count_ended() -> int:
         return sum(entry["event"] == "consumer.ended" for entry in logs)

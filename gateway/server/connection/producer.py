@@ -315,7 +315,7 @@ class Producer:
     # The channel's side
 
     @contained
-    def go_on(self) -> None:
+    def on_room(self) -> None:
         """There is room again."""
         self._left = TURN
         self._go_on()
