@@ -108,7 +108,7 @@ class FlushScheduler:
             self._loop.call_soon(self._flush_turn)
 
     def _flush_turn(self) -> None:
-        """Flush what was touched in this turn, for no longer than `FLUSH_SLICE`; the rest has to wait for the next one."""
+        """Flush what was touched in this turn, for at most `FLUSH_SLICE`; the rest waits for the next turn."""
         self._is_flushing_soon = False
         began = monotonic()
         until = began + FLUSH_SLICE
