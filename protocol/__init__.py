@@ -3,6 +3,9 @@
 Pure: standard library and msgspec only. No asyncio, no sockets, no clock, no logging. `SPEC.md` beside this file is
 the normative text; a test compares it with the code.
 
+An event's path in: a message's bytes → `codec` (strict decoding) → `events`. Its path out: `codec.encode_event` →
+`framing` → a server frame that every consumer of one encoding gets.
+
 Tour, from the bottom up:
 
 - `codes` — close codes, problem codes, which may be retried

@@ -7,7 +7,7 @@ Pure, with the clock as an argument:
 
 - `grant` — what a connection may do on which streams
 - `keys` — public keys and secrets; which algorithms they verify
-- `disguise` — keys that look like secrets
+- `key_material` — keys that look like secrets
 - `tokens` — from a token's text to a grant
 - `credentials` — where a request carries its token
 - `origins` — which pages may connect

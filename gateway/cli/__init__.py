@@ -8,6 +8,9 @@ harmless · `trust` — TLS of commands that connect · `credentials` — the to
 (with `systemd`, `collector`), `publish` (with `publication`, `sources`, `pace`, `child`), `tail` (with `render`,
 `keyboard`), `streams`, `token`, `check_config`.
 
+An event's path: `publish` reads `sources` → `publication` → `client.Publisher` → the gateway → `client.Subscriber` →
+`tail` → `render` → standard output.
+
 What a person or a program asked for goes to standard output, everything else to standard error. A command ends with
 0 when it did its work, 1 when it could not, 2 when it was asked wrongly (for `serve`: or could not start), 130 after
 Ctrl-C, 141 when the reader of its output went away. `publish -- COMMAND` ends with the status of the command.

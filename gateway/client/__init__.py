@@ -4,6 +4,9 @@ Each event is delivered once, through lost connections and restarts of the gatew
 seq it accounted for, a publisher numbers its events and sends again what was not acked. What can't be had is named
 in a gap; what can't be sent raises.
 
+An event's path: `Publisher.send` → `window` (kept until acked) → `publication` writes and sends again after a
+reconnect → the gateway → `connection` reads → `tracker` (in order, once, gaps) → `Subscriber` yields it as a `Frame`.
+
 Pure, with the clock as an argument:
 
 - `errors` — what a client can fail with

@@ -3,6 +3,10 @@
 A stream is one append-only log of encoded frames; a subscription is a cursor on it. Replay, resume and live are one
 read path, so nothing is lost, doubled or reordered at a seam, and a consumer costs a cursor, not a queue.
 
+An event's path: `publication.is_repeat` → `stream.append` (digest, leases, number, encode and frame once) →
+`log.append` (retention) → for each group of readers `view.raw`, or `subscription.take` where a policy folds, skips or
+filters → bytes.
+
 Invariants, each with a test of its name:
 
 - what a consumer gets is a contiguous slice of the log: each seq delivered, folded, filtered by request, or in a gap

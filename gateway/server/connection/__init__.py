@@ -1,5 +1,9 @@
 """One connection from its request to its end.
 
+An event's path in: `connection.data_received` → `splitter.feed` → `producer.receive` decodes and validates it → the hub
+appends it. Its path out: the hub writes to the socket of a consumer at the head; `consumer.pump` reads for one that
+replays, folds, filters or is behind, until the socket accepts no more.
+
 In layers, each a subclass of the one before:
 
 - `sending` — frames out, the closing handshake, liveness of the peer
@@ -16,6 +20,7 @@ What they share:
 - `splitter` — a client's frames, split from the bytes of its socket
 - `progress` — how much of what was sent the socket has accepted
 - `record` — counts and log lines of one connection
+- `closing` — the phases of a connection's end, as a table
 - `memory` — what connections cost, and which ones to close when memory runs out
 - `containment` — an exception ends one connection, not the process
 """
