@@ -5,11 +5,11 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from importlib import metadata
 from typing import Any
 
 import click
 
+from deltawire import __version__
 from deltawire.gateway.cli.ending import Failure, Status, discard_output, explain, say
 from deltawire.gateway.cli.interrupts import ending_at_once
 from deltawire.gateway.cli.options import examples
@@ -55,11 +55,7 @@ class LazyGroup(click.Group):
 
 def _print_version(ctx: click.Context, _param: click.Parameter, wanted: bool) -> None:  # noqa: FBT001 - click's call
     if wanted:
-        try:
-            version = metadata.version("deltawire")
-        except metadata.PackageNotFoundError:  # run from a source tree
-            version = "(not installed)"
-        click.echo(f"deltawire {version}")
+        click.echo(f"deltawire {__version__}")
         ctx.exit()
 
 

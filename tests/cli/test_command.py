@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import click
 import pytest
 
+from deltawire import __version__
 from deltawire.gateway.cli import main
 from deltawire.gateway.cli.command import cli
 from tests.cli.processes import COMMAND, ROOT, Run, Start
@@ -44,7 +45,7 @@ def test_a_group_without_a_command_shows_its_help(group: tuple[str, ...], capsys
 
 def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--version"]) == 0
-    assert capsys.readouterr().out.startswith("deltawire ")
+    assert capsys.readouterr().out == f"deltawire {__version__}\n"
 
 
 @pytest.mark.parametrize(

@@ -72,6 +72,9 @@ if TYPE_CHECKING:
     from deltawire.protocol.messages import Gap, Policy
     from deltawire.protocol.position import Position
 
+__version__ = "0.1.0"
+"""The only place that says it: packages, `deltawire --version` and metrics take it from here."""
+
 __all__ = [
     "ClientError",
     "ContentEnd",
