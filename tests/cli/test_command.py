@@ -14,7 +14,7 @@ import pytest
 
 from deltawire import __version__
 from deltawire.gateway.cli import main
-from deltawire.gateway.cli.command import cli
+from deltawire.gateway.cli.command import COMMANDS, cli
 from tests.cli.processes import COMMAND, ROOT, Run, Start
 
 
@@ -41,6 +41,13 @@ def test_every_command_has_help_with_an_example(path: tuple[str, ...], capsys: p
 def test_a_group_without_a_command_shows_its_help(group: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*group]) == 2
     assert "Commands:" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", list(COMMANDS))
+def test_what_the_list_says_of_a_command_is_the_first_sentence_of_its_help(name: str) -> None:
+    command = cli.get_command(click.Context(cli), name)
+    assert command is not None
+    assert command.get_short_help_str(limit=1000) == COMMANDS[name].summary
 
 
 def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
