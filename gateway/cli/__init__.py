@@ -6,7 +6,7 @@ ours · `stdio` — standard input and output that hold nothing up · `alongside
 what is said while the gateway is away · `ending` — how every command ends · `printable` — words of others, made
 harmless · `trust` — TLS of commands that connect · `credentials` — the token they show · one file a command: `serve`
 (with `systemd`, `collector`), `publish` (with `publication`, `sources`, `pace`, `child`), `tail` (with `render`,
-`keyboard`), `streams`, `token`, `check_config`.
+`keyboard`), `streams`, `token`, `check_config`, `completion`.
 
 What a person or a program asked for goes to standard output, everything else to standard error. A command ends with
 0 when it did its work, 1 when it could not, 2 when it was asked wrongly (for `serve`: or could not start), 130 after

@@ -38,6 +38,7 @@ COMMANDS: Final = {
         "check_config", "Check all settings, and print them as a TOML file that says where each value comes from."
     ),
     "token": Listed("token", "Print a token, or make a key for some."),
+    "completion": Listed("completion", "Print a script that lets a shell complete commands, options and values."),
 }
 
 
