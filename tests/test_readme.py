@@ -1,4 +1,4 @@
-"""What the README tells people to do works, and what it names exists."""
+"""What the README tells people to do works, and what it and the documents beside it name exists."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import click
 import pytest
@@ -16,6 +17,7 @@ from deltawire.gateway.config import Settings
 from tests.cli.processes import ROOT, clean_environment
 from tests.running import complaints
 
+DOCUMENTS = [ROOT / "README.md", ROOT / ".github" / "CONTRIBUTING.md", ROOT / ".github" / "CHANGELOG.md"]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PROGRAMS = re.findall(r"^```python\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
 CODE = re.findall(r"`([^`\n]+)`", README) + re.findall(r"^\$ (.+)$", README, re.MULTILINE)
@@ -92,7 +94,9 @@ def test_the_table_of_settings_is_that_of_the_code() -> None:
     assert rows == [(name, str(default)) for name, default in defaults.items()]
 
 
-def test_every_link_into_the_repository_leads_somewhere() -> None:
-    links = [link.partition("#")[0] for link in re.findall(r"\]\(([^)\s]+)\)", README) if "://" not in link]
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_link_into_the_repository_leads_somewhere(document: Path) -> None:
+    text = document.read_text(encoding="utf-8")
+    links = [link.partition("#")[0] for link in re.findall(r"\]\(([^)\s]+)\)", text) if "://" not in link]
     assert links
-    assert [link for link in links if link and not (ROOT / link).exists()] == []
+    assert [link for link in links if link and not (document.parent / link).exists()] == []

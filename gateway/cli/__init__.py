@@ -6,7 +6,7 @@ ours · `stdio` — standard input and output that hold nothing up · `alongside
 what is said while the gateway is away · `ending` — how every command ends · `printable` — words of others, made
 harmless · `trust` — TLS of commands that connect · `credentials` — the token they show · one file a command: `serve`
 (with `systemd`, `collector`), `publish` (with `publication`, `sources`, `pace`, `child`), `tail` (with `render`,
-`keyboard`), `streams`, `token`, `check_config`.
+`keyboard`), `streams`, `token`, `check_config`, `completion`.
 
 An event's path: `publish` reads `sources` → `publication` → `client.Publisher` → the gateway → `client.Subscriber` →
 `tail` → `render` → standard output.

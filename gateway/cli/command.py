@@ -5,28 +5,45 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from importlib import metadata
-from typing import Any
+from typing import Any, Final, NamedTuple
 
 import click
+from click.shell_completion import CompletionItem
 
+from deltawire import __version__
 from deltawire.gateway.cli.ending import Failure, Status, discard_output, explain, say
 from deltawire.gateway.cli.interrupts import ending_at_once
 from deltawire.gateway.cli.options import examples
 from deltawire.protocol.errors import DeltawireError
 
-COMMANDS = {  # and the module of each
-    "serve": "serve",
-    "publish": "publish",
-    "tail": "tail",
-    "streams": "streams",
-    "check-config": "check_config",
-    "token": "token",
+
+class Listed(NamedTuple):
+    """A command as the list of commands has it.
+
+    Attributes:
+        module: the module it is in.
+        summary: the first sentence of its help.
+    """
+
+    module: str
+    summary: str
+
+
+COMMANDS: Final = {
+    "serve": Listed("serve", "Run a gateway until SIGTERM or SIGINT (Ctrl-C), then drain it."),
+    "publish": Listed("publish", "Publish standard input, or what COMMAND prints, to STREAM."),
+    "tail": Listed("tail", "Follow STREAM until it ends."),
+    "streams": Listed("streams", "List, inspect, create and close streams."),
+    "check-config": Listed(
+        "check_config", "Check all settings, and print them as a TOML file that says where each value comes from."
+    ),
+    "token": Listed("token", "Print a token, or make a key for some."),
+    "completion": Listed("completion", "Print a script that lets a shell complete commands, options and values."),
 }
 
 
 class LazyGroup(click.Group):
-    """A group whose commands are imported when they are used: a command starts in half the time for it."""
+    """A group that imports a command when it is used, and none to list them: a shell waits for that at each Tab."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """The commands, in the order they are met."""
@@ -39,8 +56,20 @@ class LazyGroup(click.Group):
         if cmd_name not in COMMANDS:
             return None
         with ending_at_once():
-            command: click.Command = importlib.import_module(f".{COMMANDS[cmd_name]}", __package__).command
+            module = importlib.import_module(f".{COMMANDS[cmd_name].module}", __package__)
+        command: click.Command = module.command
         return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of commands."""
+        del ctx
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, listed.summary) for name, listed in COMMANDS.items()])
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem[str]]:
+        """The commands that begin so, or the group's own options."""
+        names = [CompletionItem(name, help=it.summary) for name, it in COMMANDS.items() if name.startswith(incomplete)]
+        return names + click.Command.shell_complete(self, ctx, incomplete)  # not `Group`'s, which imports them all
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command, with what can go wrong outside it turned into an exit status."""
@@ -54,12 +83,8 @@ class LazyGroup(click.Group):
 
 
 def _print_version(ctx: click.Context, _param: click.Parameter, wanted: bool) -> None:  # noqa: FBT001 - click's call
-    if wanted:
-        try:
-            version = metadata.version("deltawire")
-        except metadata.PackageNotFoundError:  # run from a source tree
-            version = "(not installed)"
-        click.echo(f"deltawire {version}")
+    if wanted and not ctx.resilient_parsing:  # a shell that completes the line after --version asks for nothing
+        click.echo(f"deltawire {__version__}")
         ctx.exit()
 
 

@@ -126,7 +126,9 @@ EVENT_TYPES = Parsed("types", _parse_types)
 POLICY = EnumChoice(Policy)
 
 
-def _warn_of_variables(_ctx: click.Context, _param: click.Parameter, url: str) -> str:
+def _warn_of_variables(ctx: click.Context, _param: click.Parameter, url: str) -> str:
+    if ctx.resilient_parsing:  # a shell completes the line: a warning would land in the middle of it
+        return url
     for name, known in unknown_variables(os.environ).items():
         if known:
             say(f"warning: variable {name} is unknown; did you mean {known}?")

@@ -12,8 +12,9 @@ from collections.abc import Iterator
 import click
 import pytest
 
+from deltawire import __version__
 from deltawire.gateway.cli import main
-from deltawire.gateway.cli.command import cli
+from deltawire.gateway.cli.command import COMMANDS, cli
 from tests.cli.processes import COMMAND, ROOT, Run, Start
 
 
@@ -42,9 +43,16 @@ def test_a_group_without_a_command_shows_its_help(group: tuple[str, ...], capsys
     assert "Commands:" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("name", list(COMMANDS))
+def test_what_the_list_says_of_a_command_is_the_first_sentence_of_its_help(name: str) -> None:
+    command = cli.get_command(click.Context(cli), name)
+    assert command is not None
+    assert command.get_short_help_str(limit=1000) == COMMANDS[name].summary
+
+
 def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--version"]) == 0
-    assert capsys.readouterr().out.startswith("deltawire ")
+    assert capsys.readouterr().out == f"deltawire {__version__}\n"
 
 
 @pytest.mark.parametrize(

@@ -72,6 +72,9 @@ if TYPE_CHECKING:
     from deltawire.protocol.messages import Gap, Policy
     from deltawire.protocol.position import Position
 
+__version__ = "0.1.0"
+"""The only place that says it: packages, `deltawire --version` and metrics take it from here."""
+
 __all__ = [
     "ClientError",
     "ContentEnd",
@@ -129,30 +132,74 @@ __all__ = [
     "make_settings",
 ]
 
-_MODULES: Final = (
-    "deltawire.protocol.events",
-    "deltawire.protocol.messages",
-    "deltawire.protocol.position",
-    "deltawire.protocol.addresses",
-    "deltawire.protocol.errors",
-    "deltawire.gateway.client",
-    "deltawire.gateway.config",
-    "deltawire.gateway.hub",
-    "deltawire.gateway.server",
-)
-"""Where the public names are, those that take longest to import last."""
+_MODULES: Final = {
+    "deltawire.gateway.client": (
+        "ClientError",
+        "EventRefused",
+        "Fenced",
+        "Frame",
+        "GatewayUnreachable",
+        "NotDelivered",
+        "NotPermitted",
+        "ProtocolFault",
+        "Publisher",
+        "Refused",
+        "StreamClosed",
+        "StreamFull",
+        "Subscriber",
+        "TextMismatch",
+        "TokenProvider",
+        "TokenUnavailable",
+    ),
+    "deltawire.gateway.config": ("Settings", "make_settings"),
+    "deltawire.gateway.hub": ("Hub", "LocalStream", "LocalSubscription"),
+    "deltawire.gateway.server": ("Gateway",),
+    "deltawire.protocol": ("events",),
+    "deltawire.protocol.addresses": ("SubscribeRequest",),
+    "deltawire.protocol.errors": ("DeltawireError", "StreamError", "is_full"),
+    "deltawire.protocol.events": (
+        "ContentEnd",
+        "ContentEndEvent",
+        "ContentStart",
+        "ContentStartEvent",
+        "Data",
+        "Digest",
+        "Error",
+        "ErrorEvent",
+        "Event",
+        "EventType",
+        "Extension",
+        "ExtensionEvent",
+        "MessageStart",
+        "MessageStartEvent",
+        "MessageStop",
+        "MessageStopEvent",
+        "TextDelta",
+        "TextDeltaEvent",
+        "Thinking",
+        "ThinkingEvent",
+        "ToolDelta",
+        "ToolDeltaEvent",
+        "Usage",
+        "UsageEvent",
+    ),
+    "deltawire.protocol.messages": ("Gap", "Policy"),
+    "deltawire.protocol.position": ("Position",),
+}
+"""Where each public name is defined; a test compares it with the imports above."""
 
+_MODULE_OF: Final = {name: module for module, names in _MODULES.items() for name in names}
 
-def __getattr__(name: str) -> object:
-    """Import a public name when it is first used (PEP 562)."""
-    if name == "events":
-        return import_module("deltawire.protocol.events")
-    if name in __all__:
-        for module in _MODULES:
-            if (found := getattr(import_module(module), name, None)) is not None:
-                globals()[name] = found
-                return found
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+if not TYPE_CHECKING:  # a type checker would take every name for one that exists
+
+    def __getattr__(name: str) -> object:
+        """Import a public name when it is first used (PEP 562)."""
+        if (module := _MODULE_OF.get(name)) is None:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        if name == "events":  # a module itself
+            return import_module("deltawire.protocol.events")
+        found = globals()[name] = getattr(import_module(module), name)
+        return found
 
 
 def __dir__() -> list[str]:
