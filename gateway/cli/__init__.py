@@ -5,10 +5,10 @@ Tour: `command` — the command line, and how what goes wrong becomes an exit st
 ours · `stdio` — standard input and output that hold nothing up · `alongside` — jobs run meanwhile · `reconnecting` —
 what is said while the gateway is away · `ending` — how every command ends · `printable` — words of others, made
 harmless · `trust` — TLS of commands that connect · `credentials` — the token they show · one file a command: `serve`
-(with `systemd`, `collector`), `publish` (with `publication`, `sources`, `pace`, `child`), `tail` (with `render`,
+(with `systemd`, `collector`), `publish` (with `publish_run`, `sources`, `pace`, `child`), `tail` (with `render`,
 `keyboard`), `streams`, `token`, `check_config`, `completion`.
 
-An event's path: `publish` reads `sources` → `publication` → `client.Publisher` → the gateway → `client.Subscriber` →
+An event's path: `publish` reads `sources` → `publish_run` → `client.Publisher` → the gateway → `client.Subscriber` →
 `tail` → `render` → standard output.
 
 What a person or a program asked for goes to standard output, everything else to standard error. A command ends with

@@ -4,7 +4,7 @@ Each event is delivered once, through lost connections and restarts of the gatew
 seq it accounted for, a publisher numbers its events and sends again what was not acked. What can't be had is named
 in a gap; what can't be sent raises.
 
-An event's path: `Publisher.send` → `window` (kept until acked) → `publication` writes and sends again after a
+An event's path: `Publisher.send` → `window` (kept until acked) → `session` writes and sends again after a
 reconnect → the gateway → `connection` reads → `tracker` (in order, once, gaps) → `Subscriber` yields it as a `Frame`.
 
 Pure, with the clock as an argument:
@@ -20,7 +20,7 @@ With sockets:
 - `tokens` — where tokens come from, and when a fresh one is due
 - `connection` — one connection after another, and how they fail
 - `subscriber` — `Subscriber`
-- `publication` — the connection side of a publisher
+- `session` — the connection side of a publisher
 - `publisher` — `Publisher`
 """
 

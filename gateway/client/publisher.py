@@ -14,7 +14,7 @@ from msgspec import structs
 from deltawire.gateway.client.backoff import DEFAULT_BACKOFF, Backoff
 from deltawire.gateway.client.connection import Connector, OnReconnect
 from deltawire.gateway.client.errors import EventRefused
-from deltawire.gateway.client.publication import PublisherSession
+from deltawire.gateway.client.session import PublisherSession
 from deltawire.gateway.client.tokens import TokenProvider, Tokens
 from deltawire.gateway.client.urls import publish_url
 from deltawire.protocol.addresses import OnFull, PublishRequest
