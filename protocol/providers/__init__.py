@@ -23,7 +23,6 @@ Tour, from the bottom up:
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Final, Protocol
 
 from deltawire.protocol.events import Data
@@ -49,7 +48,20 @@ class Translator(Protocol):
         """What is left to say when the body has ended, cleanly or not; nothing the second time."""
 
 
-TRANSLATORS: Final[dict[str, Callable[[], Translator]]] = {
+class MakeTranslator(Protocol):
+    """Makes the translator of one body."""
+
+    def __call__(self, *, body: str = "", inline_thinking: bool = False) -> Translator:
+        """A translator.
+
+        Args:
+            body: what makes ids that have to be made unique among all bodies; equal bodies give equal ids without it.
+            inline_thinking: `<think>…</think>` within the answer's text is thinking.
+        """
+        ...
+
+
+TRANSLATORS: Final[dict[str, MakeTranslator]] = {
     "anthropic-sse": AnthropicMessages,
     "openai-chat-sse": OpenAIChat,
 }
