@@ -43,10 +43,11 @@ class Leases:
             that is back and has yet to show whether it goes on with them.
     """
 
-    __slots__ = ("_open", "bytes", "waiting")
+    __slots__ = ("_open", "_over", "bytes", "waiting")
 
     def __init__(self) -> None:
-        self._open: dict[str, Owner] = {}
+        self._open: dict[tuple[str, Owner], None] = {}  # two owners may have messages with one id
+        self._over: tuple[str, ...] = ()  # ids of messages that were ended here, and whose stops are still to come
         self.waiting: dict[Owner, float] = {}
         self.bytes = 0
 
@@ -56,20 +57,41 @@ class Leases:
         Returns:
             Whether it is the only one in progress.
         """
-        self.end(message_id)
-        self._open[message_id] = _owner(writer)
+        key = (message_id, _owner(writer))
+        self._forget(key)
+        self._open[key] = None
         self.bytes += _cost(message_id)
         while len(self._open) > MAX_OPEN or self.bytes > MAX_OPEN_BYTES:
-            self.end(next(iter(self._open)))
+            self._forget(next(iter(self._open)))
         return len(self._open) == 1
 
-    def end(self, message_id: str) -> None:
-        """A message has ended, whoever ended it."""
-        if message_id in self._open:
-            owner = self._open.pop(message_id)
-            self.bytes -= _cost(message_id)
-            if owner in self.waiting and owner not in self._open.values():
-                del self.waiting[owner]
+    def end(self, message_id: str, writer: Writer | None = None) -> None:
+        """A message has ended: that of the one who says so, else that of whoever began it first.
+
+        Args:
+            message_id: its id.
+            writer: what the one who says so writes with; the gateway says so of what has expired or was abandoned.
+        """
+        if writer is None and message_id in self._over:
+            place = self._over.index(message_id)
+            self._over = self._over[:place] + self._over[place + 1 :]
+            return
+        key = (message_id, _owner(writer))
+        if key not in self._open:
+            key = next((other for other in self._open if other[0] == message_id), key)
+        self._forget(key)
+
+    def _forget(self, key: tuple[str, Owner]) -> None:
+        if key not in self._open:
+            return
+        del self._open[key]
+        message_id, owner = key
+        self.bytes -= _cost(message_id)
+        if owner in self.waiting and owner not in self._owners():
+            del self.waiting[owner]
+
+    def _owners(self) -> set[Owner]:
+        return {owner for _, owner in self._open}
 
     def lost(self, writer: Writer, deadline: float) -> bool:
         """The last connection of a producer is gone.
@@ -82,7 +104,7 @@ class Leases:
             Whether it left a message in progress, so that there is a lease.
         """
         owner = _owner(writer)
-        if owner not in self._open.values():
+        if owner not in self._owners():
             return False
         self.waiting[owner] = min(deadline, self.waiting.get(owner, inf))  # one that was lost before gains nothing
         return True
@@ -91,12 +113,16 @@ class Leases:
         """A producer connected: what its id, or those lost without one, left in progress is its own."""
         owner = _owner(writer)
         if writer.id is None:
-            for message_id, other in self._open.items():
-                if not isinstance(other, str) and isfinite(self.waiting.get(other, inf)):
-                    self._open[message_id] = owner
-            self.waiting = {other: until for other, until in self.waiting.items() if other in self._open.values()}
-        if owner in self._open.values():
+            self._open = {(message_id, self._heir(other, owner)): None for message_id, other in self._open}
+            self.bytes = sum(_cost(message_id) for message_id, _ in self._open)  # two with one id are one now
+            owners = self._owners()
+            self.waiting = {other: until for other, until in self.waiting.items() if other in owners}
+        if owner in self._owners():
             self.waiting[owner] = inf
+
+    def _heir(self, owner: Owner, new: Owner) -> Owner:
+        """Who has the messages of an owner when a connection without an id comes."""
+        return new if not isinstance(owner, str) and isfinite(self.waiting.get(owner, inf)) else owner
 
     def resume(self, writer: Writer, data: Data) -> list[str]:
         """A producer writes, and shows thereby what it does about the messages it came back to.
@@ -122,10 +148,11 @@ class Leases:
         return self._end_of([owner for owner, deadline in self.waiting.items() if deadline <= now])
 
     def _end_of(self, owners: list[Owner], but: str = "") -> list[str]:
-        ended = [message_id for message_id, owner in self._open.items() if owner in owners and message_id != but]
-        for message_id in ended:
-            self.end(message_id)
-        return ended
+        ended = [(message_id, owner) for message_id, owner in self._open if owner in owners and message_id != but]
+        for key in ended:
+            self._forget(key)
+        self._over = tuple(message_id for message_id, _ in ended)
+        return list(self._over)
 
     @property
     def is_running(self) -> bool:
