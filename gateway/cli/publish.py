@@ -40,6 +40,11 @@ from deltawire.protocol.providers import TRANSLATORS
     help="What comes in: one JSON event a line, plain text, or a provider's response body.",
 )
 @click.option(
+    "--inline-thinking",
+    is_flag=True,
+    help="Tell <think>…</think> within the text of a provider's body apart, as thinking; in code it stays text.",
+)
+@click.option(
     "--pace",
     type=FiniteRange(0, min_open=True),
     metavar="N",
@@ -70,6 +75,7 @@ def command(  # noqa: PLR0913 - one argument an option
     form: str,
     pace: float | None,
     *,
+    inline_thinking: bool,
     close: bool,
     producer: str | None,
     generation: int | None,
@@ -82,7 +88,8 @@ def command(  # noqa: PLR0913 - one argument an option
     """Publish standard input, or what COMMAND prints, to STREAM.
 
     With --format events, a line that is no event is reported and the rest is published; the exit status is then 1.
-    So it is where a provider's body has something that its translator can't read, which goes out as an `extension`.
+    So it is where a provider's body has something that its translator can't read, which goes out as an `extension`; and
+    where the provider failed, or its body is no event stream, which readers get an `error` event of.
     Lines that `deltawire tail --json` printed are events: a recorded stream can be published again. With --format
     text, the input is one answer: message_start, a text_delta for each chunk as it comes, message_stop.
 
@@ -100,6 +107,8 @@ def command(  # noqa: PLR0913 - one argument an option
     """
     if generation is not None and producer is None:
         raise click.UsageError("--generation needs --producer: generations belong to a producer id")
+    if inline_thinking and form not in TRANSLATORS:
+        raise click.UsageError(f"--inline-thinking needs a provider's --format: {', '.join(TRANSLATORS)}")
     patience = Patience(url, say)
     with wrong_arguments_told():
         publisher = Publisher(
@@ -117,7 +126,12 @@ def command(  # noqa: PLR0913 - one argument an option
         async with publisher:
             patience.is_connected = True
             publication = PublishRun(
-                publisher, form, Pace(pace), is_judged_at_once=on_full == "reject", until_alone=until_alone
+                publisher,
+                form,
+                Pace(pace),
+                is_judged_at_once=on_full == "reject",
+                until_alone=until_alone,
+                inline_thinking=inline_thinking,
             )
             status = await (publication.publish_output(command) if command else publication.publish_stdin())
             if close:

@@ -32,17 +32,25 @@ class PublishRun:
         form: the format of the input, as `--format` names it.
         pace: when each delta goes.
         is_judged_at_once: a refusal is always about the event just sent.
+        inline_thinking: `<think>…</think>` within the text of a provider's body is thinking.
         until_alone: seconds without a consumer after which the input is cancelled; None never does.
     """
 
-    def __init__(
-        self, publisher: Publisher, form: str, pace: Pace, *, is_judged_at_once: bool, until_alone: float | None
+    def __init__(  # noqa: PLR0913 - what the command was told
+        self,
+        publisher: Publisher,
+        form: str,
+        pace: Pace,
+        *,
+        is_judged_at_once: bool,
+        until_alone: float | None,
+        inline_thinking: bool = False,
     ) -> None:
         self.sent = 0
         self.refused = 0
         self.lost = 0
         self._publisher = publisher
-        self._source = open_source(form, refuse=self.refuse, warn=say)
+        self._source = open_source(form, refuse=self.refuse, warn=say, inline_thinking=inline_thinking)
         self._pace = pace
         self._is_judged_at_once = is_judged_at_once
         self._until_alone = until_alone

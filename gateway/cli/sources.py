@@ -56,13 +56,17 @@ class Source(Protocol):
         ...
 
 
-def open_source(form: str, refuse: Callable[[str], None], warn: Callable[[str], None]) -> Source:
+def open_source(
+    form: str, refuse: Callable[[str], None], warn: Callable[[str], None], *, inline_thinking: bool = False
+) -> Source:
     """The source for a format.
 
     Args:
         form: `events`, `text`, or the name of a translator.
-        refuse: told of each line of events that is none, and at the end of what a provider's body had that is no event.
+        refuse: told of each line of events that is none; of a provider's failure; and at the end of what its body had
+            that is no event.
         warn: told of text that is not UTF-8.
+        inline_thinking: `<think>…</think>` within the text of a provider is thinking.
     """
     match form:
         case "events":
@@ -70,7 +74,8 @@ def open_source(form: str, refuse: Callable[[str], None], warn: Callable[[str], 
         case "text":
             return TextSource(warn)
         case _:
-            return ProviderSource(TRANSLATORS[form](), refuse)
+            translator = TRANSLATORS[form](body=uuid4().hex, inline_thinking=inline_thinking)
+            return ProviderSource(translator, refuse)
 
 
 class ProviderSource:
@@ -78,7 +83,8 @@ class ProviderSource:
 
     Args:
         translator: reads bodies of this provider.
-        refuse: told at the end how much was no event of it.
+        refuse: told of the first failure that the provider tells, and at the end how many more there were, and how much
+            was no event of it.
     """
 
     place = ""
@@ -86,14 +92,16 @@ class ProviderSource:
     def __init__(self, translator: Translator, refuse: Callable[[str], None]) -> None:
         self._translator = translator
         self._refuse = refuse
+        self._failures = 0
 
-    def feed(self, chunk: bytes) -> Iterable[Data]:
+    def feed(self, chunk: bytes) -> Iterator[Data]:
         """What this chunk completes."""
-        return self._translator.feed(chunk)
+        return self._heed(self._translator.feed(chunk))
 
     def finish(self) -> Iterator[Data]:
         """The end of the message, if the body lacks it."""
-        yield from self._translator.finish()
+        yield from self._heed(self._translator.finish())
+        self._tell_failures()
         self._tell_unparsed()
 
     def cut_short(self, stop_reason: str) -> Iterator[Data]:
@@ -104,6 +112,19 @@ class ProviderSource:
                 yield structs.replace(item, stop_reason=stop_reason)
             else:
                 yield item
+        self._tell_failures()
+
+    def _heed(self, items: Iterable[Data]) -> Iterator[Data]:
+        for item in items:
+            if isinstance(item, Error):
+                self._failures += 1
+                if self._failures == 1:
+                    self._refuse(f"the provider failed: {item.error}{f' ({item.code})' if item.code else ''}")
+            yield item
+
+    def _tell_failures(self) -> None:
+        if (more := self._failures - 1) > 0:
+            self._refuse(f"the provider told of {more} more {'failure' if more == 1 else 'failures'}")
 
     def _tell_unparsed(self) -> None:
         if count := self._translator.unparsed:

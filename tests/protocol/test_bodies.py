@@ -73,8 +73,8 @@ def parts(text: str) -> st.SearchStrategy[Any]:
 @st.composite
 def tool_calls(draw: st.DrawFn) -> Any:
     arguments = draw(st.one_of(markers, markers.map(lambda text: {"a": text}), markers.map(lambda text: [text])))
-    function = {"name": draw(st.sampled_from(["", None, "f", "g"])), "arguments": arguments}
-    call = {
+    function: dict[str, Any] = {"name": draw(st.sampled_from(["", None, "f", "g"])), "arguments": arguments}
+    call: dict[str, Any] = {
         "index": draw(st.sampled_from([None, 0, 1, "0", 0.0, 10**6])),
         "id": draw(st.sampled_from([None, "", "a", "b"])),
         "type": draw(st.sampled_from([None, "function", "custom"])),
@@ -92,14 +92,14 @@ def openai(draw: st.DrawFn) -> Any:
     }
     if draw(st.booleans()):
         said[draw(st.sampled_from(["tool_calls", "function_call"]))] = draw(tool_calls())
-    choice = {
+    choice: dict[str, Any] = {
         "index": draw(st.sampled_from([0, 0, 0, 1, 5, 200, "1", None])),
         draw(st.sampled_from(["delta", "delta", "delta", "message"])): said | draw(odd_fields),
         "finish_reason": draw(st.sampled_from([None, None, "stop", "null", "length", 7])),
     }
     if draw(st.integers(0, 5)) == 0:
         choice["text"] = draw(markers)
-    payload = {"choices": [choice, *draw(st.sampled_from([[], [], [None]]))], **draw(odd_fields)}
+    payload: dict[str, Any] = {"choices": [choice, *draw(st.sampled_from([[], [], [None]]))], **draw(odd_fields)}
     if (chunk_id := draw(st.sampled_from([None, "c-1", "c-1", "c-2", "c-3"]))) is not None:
         payload["id"] = chunk_id
     if draw(st.integers(0, 9)) == 0:
