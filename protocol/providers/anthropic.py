@@ -8,8 +8,11 @@
 | `content_block_stop` | `content_end` |
 | `message_delta` | `usage`; its stop reason waits for `message_stop` |
 | `message_stop` | `content_end` of blocks still open, `message_stop` |
-| `error` | `error`; a body that ends after it gets `message_stop` with reason `error` |
-| end of the body or another `message_start` before that | `content_end`, `message_stop` with reason `incomplete` |
+| `error`, or what else tells a failure (`not_a_stream`) | `error`; a body that ends after it gets `message_stop` with \
+reason `error` |
+| end of the body or the `message_start` of another message before that | `content_end`, `message_stop` with reason \
+`incomplete` |
+| `message`, whole, in place of a stream | as if it came in events |
 
 Everything else becomes an extension that holds the provider's JSON without what the events above say. Its name is the
 innermost type: `signature_delta`, `citations_delta`, `redacted_thinking`, `web_search_tool_result`, an event type
@@ -22,8 +25,11 @@ Usage is cumulative, field by field: prompt = input + cache creation + cache rea
 Dropped, because they say nothing: `ping`; null and empty fields and deltas; `type: message` and `role: assistant`; the
 stop of a block or message that is not open; usage that repeats the last one; an event's name beside its type.
 
-Where the stream itself is broken: a block or message whose start is missing is started (the message as `anthropic-1`,
-by its number in the stream); a stop without any reason has the reason `unknown`.
+Where the stream itself is broken: a block or message whose start is missing is started (the message as
+`anthropic-BODY-NUMBER`, by what makes ids unique, if that is given, and its number in the body); a stop without any
+reason has the reason `unknown`; a message of which a part was torn stops with `error`. A `message_start` amid a message
+is of that message when it comes before any block or has its id, and otherwise when the next event goes on with a block
+or the end of that message: what it says beyond usage is an extension, as the message has its id already.
 """
 
 from __future__ import annotations

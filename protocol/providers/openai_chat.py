@@ -3,34 +3,41 @@
 | on the wire | events |
 |---|---|
 | first chunk with an id or a choice | `message_start` |
-| `delta.content` | `text_delta` in a block of kind `text` |
-| `delta.reasoning_content` or `delta.reasoning` | `thinking` in a block of kind `thinking` |
+| `delta.content`, `text` of the old completions | `text_delta` in a block of kind `text` |
+| `delta.reasoning_content`, `reasoning`, `reasoning_text`, `thinking` or `reasoning_details`, the first there is | \
+`thinking` in a block of kind `thinking` |
 | `delta.refusal` | `text_delta` in a block of kind `refusal`: terminals show it, programs can tell it apart |
+| any of these in parts: a list, an object with its text, one within another | as if each part came by itself |
 | `delta.tool_calls[]`, `delta.function_call` | `tool_delta` in a block of kind `tool_use`, one for each call |
-| `finish_reason` | `content_end` of the choice's open blocks; the reason waits for the end of the message |
-| `usage`, on any chunk | `usage` |
-| `error` in a chunk, or `event: error` | `error` |
+| `message` in place of `delta` | as if it were that; what of it was told before is told once |
+| `finish_reason` | `content_end` of the choice's open blocks, if the next chunk doesn't go on; the reason waits |
+| `usage`, on any chunk or choice, in integers, floats or text | `usage` |
+| `error` in a chunk or a choice, `event: error`, or what else tells a failure (`not_a_stream`) | `error` |
 | `[DONE]` or the end of the body | for every choice `content_end` of open blocks, `message_stop` |
 
-*Blocks.* The format has none, so they are made, for each choice by itself, numbered from 0 in order of opening. Text,
-thinking and refusal take turns: the one ends where another, or a tool call, begins. Tool calls run in parallel: they
-are told apart by their `index` (where that is missing by id, else the last one goes on) and end with their choice. A
-new id under an old index is a new call: some servers number every call 0.
+*Blocks.* The format has none, so they are made, for each choice by itself, numbered from 0. Text, thinking and refusal
+take turns: the one ends where another, or a tool call, begins. Tool calls run in parallel and end with their choice;
+`tool_calls` says which piece is of which call, and when a call's block starts.
 
-*Choices.* `choice` is set where it is over 0; an event without it belongs to choice 0.
+*Choices.* `choice` is set where it is over 0; an event without it belongs to choice 0. Indices that only count up are
+one choice (`choice_numbers`).
 
 *Stops.* `message_stop` comes last, after usage and errors, which arrive after the finish reason: hence the wait. A
-choice without a finish reason stops with `error` after an error, with `incomplete` otherwise. After `[DONE]` another
-message may begin. A message without an id is called `openai-CREATED`, by its number in the body where `created` is
-missing too.
+choice without a finish reason stops with `error` after an error, with `incomplete` otherwise. So it does when its
+finish reason came in a chunk with text, as some servers give it to each chunk, and then an error came or the body was
+cut off within an event, or text came and no `[DONE]`; and when a part of the answer was torn, it stops with `error`.
+After `[DONE]` another message may begin, and after all choices have finished with a chunk that has another id and a
+role. A message without an id is called `openai-BODY-NUMBER`, by what makes ids unique (if that is given) and its
+number in the body.
 
 *Extensions* hold the provider's JSON without what the events above say, one for each field and named after it:
 `logprobs`, `audio`, `annotations`, `service_tier`, `x_groq`; those of a choice have its `index`. `usage` is the whole
-usage object, where it says more than the counts. What is constant in a stream but repeated (`created`,
-`system_fingerprint`, `service_tier`, `provider`; `event`, an event's name; `id` and `model` beyond `message_start`;
-`role` and `channel` of a delta) is told when it changes.
+usage object, where it says more than the counts; `finish_reason` one that doesn't stand. What is constant in a stream
+but repeated (`created`, `system_fingerprint`, `service_tier`, `provider`; `event`, an event's name; `id` and `model`
+beyond `message_start`; `role`, `channel` and `reasoning_details` of a delta; flags and numbers) is told when it
+changes; an id that changes ever again, or with the index, is told no more.
 
-Dropped, because they say nothing: null and empty fields and deltas; `object: chat.completion.chunk`;
+Dropped, because they say nothing: null and empty fields and deltas; `object` where it names the format;
 `obfuscation` (padding against traffic analysis); `role: assistant`; `type: function`; the id or name of a tool
 call, a `reasoning` or a finish reason that repeats what was said; SSE comments.
 """
