@@ -94,7 +94,8 @@ class AnthropicMessages(SseTranslator):
     def __init__(self, *, body: str = "", inline_thinking: bool = False) -> None:
         super().__init__(body=body, inline_thinking=inline_thinking)
         self._message: _Message | None = None
-        self._second: Fields | None = None  # a start amid a message: what comes next tells whose it is
+        self._second: Fields | None = None  # a start amid a message, or due: what comes next tells whose it is
+        self._is_start_due = False  # whether the message that has stopped last had none
         self._stopped: str | None = None  # id of the message that has stopped last
 
     def _take(self, event: str, payload: Fields) -> None:
@@ -120,9 +121,9 @@ class AnthropicMessages(SseTranslator):
 
     def _start_message(self, payload: Fields) -> str:
         message = self._message
-        if message is None:
+        if message is None and not self._is_start_due:
             self._begin(payload)
-        elif not message.seen or payload.object("message").peek("id") in (None, message.id):
+        elif message is not None and (not message.seen or payload.object("message").peek("id") in (None, message.id)):
             self._begin_again(message, payload)
         else:
             self._second = Fields(payload.source)
@@ -151,10 +152,12 @@ class AnthropicMessages(SseTranslator):
     def _settle_second(self, kind: str, payload: Fields) -> None:
         """Decide whether the start that waits is of the message that is open, by the event that follows it."""
         message, second, index = self._message, self._second, payload.source.get("index")
-        if second is None or message is None or kind not in self._HANDLERS or kind == "ping":
+        if second is None or kind not in self._HANDLERS or kind == "ping":
             return
         self._second = None
-        if kind == "content_block_start":
+        if message is None:
+            is_same = False
+        elif kind == "content_block_start":
             is_same = index not in message.seen
         elif kind in ("content_block_delta", "content_block_stop"):
             is_same = index in message.blocks
@@ -162,13 +165,13 @@ class AnthropicMessages(SseTranslator):
             is_same = kind != "message_start"
         self._take_second(message, second, is_same=is_same)
 
-    def _take_second(self, message: _Message, second: Fields, *, is_same: bool) -> None:
+    def _take_second(self, message: _Message | None, second: Fields, *, is_same: bool) -> None:
         second.drop("type", "message_start")
-        if is_same:
-            self._begin_again(message, second)
-        else:
+        if not is_same:
             self._close()
             self._begin(second)
+        elif message is not None:
+            self._begin_again(message, second)
         if rest := second.left():
             self._extend("message_start", rest)
 
@@ -283,6 +286,7 @@ class AnthropicMessages(SseTranslator):
         if self._message is None:
             self._messages += 1
             self._message = _Message(message_id or self._make_id(), model)
+            self._is_start_due = False
             self._emit_start(self._message.id, model)
         return self._message
 
@@ -319,16 +323,15 @@ class AnthropicMessages(SseTranslator):
         for index in tuple(message.blocks):
             self._end_block(index)
         self._emit(MessageStop(message.id, stop_reason))
-        self._message, self._stopped = None, message.id
+        self._message, self._stopped, self._is_start_due = None, message.id, not message.has_started
         self._forget_message()
 
     def _close(self) -> None:
+        second, self._second = self._second, None
+        if second is not None:
+            is_same = self._message is None or not self._message.has_started
+            self._take_second(self._message, second, is_same=is_same)
         if self._message is None:
-            return
-        if self._second is not None:
-            second, self._second = self._second, None
-            self._take_second(self._message, second, is_same=not self._message.has_started)
-            self._close()
             return
         if self._message.stop_reason is not None:
             self._extend("message_delta", {"delta": {"stop_reason": self._message.stop_reason}})

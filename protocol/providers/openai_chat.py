@@ -50,7 +50,7 @@ from typing import Any, ClassVar
 from msgspec import UNSET
 
 from deltawire.protocol.events import Data, MessageStop, Usage
-from deltawire.protocol.providers.choice_numbers import ChoiceNumbers
+from deltawire.protocol.providers.choice_numbers import ChoiceNumbers, Chunk
 from deltawire.protocol.providers.fields import Fields
 from deltawire.protocol.providers.not_a_stream import is_failure
 from deltawire.protocol.providers.openai_choice import Choice
@@ -100,7 +100,7 @@ class OpenAIChat(SseTranslator):
         self._message_id: str | None = None
         self._choices: dict[int, Choice] = {}
         self._numbers = ChoiceNumbers()
-        self._waiting: tuple[str, Fields] | None = None  # a chunk whose index is understood with the next one
+        self._waiting: list[tuple[str, Fields]] = []  # chunks whose indices are understood with the next one
         self._tail: list[Data] = []  # what came with a finish reason, told after the ends of the blocks
         self._repeated: dict[str, Any] = {}
         self._ids = 0  # how often the id has changed
@@ -109,23 +109,28 @@ class OpenAIChat(SseTranslator):
         choices = payload.objects("choices")
         chunk_id = payload.peek("id")
         indices = [fields.amount("index") or 0 for fields in choices]
-        if self._waiting is not None:
-            if choices:
-                self._numbers.settle(indices, chunk_id)
-            self._take_waiting()
-        if choices:
-            if self._begins_another(chunk_id, choices):
-                self._close()
-            if len(indices) == 1 and self._numbers.must_wait(indices[0], chunk_id):
-                self._waiting = (event, payload)
+        if choices and self._begins_another(chunk_id, choices):
+            self._close()
+        if not choices:
+            self._settle_numbers()
+        elif not self._numbers.are_known(indices):
+            has_role = any(fields.object("delta").peek("role") for fields in choices)
+            has_finish = any(fields.peek("finish_reason") not in (None, "null") for fields in choices)
+            if self._numbers.must_wait(Chunk(indices, chunk_id, has_role, has_finish)):
+                self._waiting.append((event, payload))
                 return
+            self._take_waiting()
         self._take_chunk(event, payload, choices, indices)
 
-    def _take_waiting(self) -> None:
-        """Take the chunk that waited for the next one."""
-        if self._waiting is not None:
-            (event, payload), self._waiting = self._waiting, None
+    def _settle_numbers(self) -> None:
+        """Take the chunks that wait, as nothing comes that would tell more of them."""
+        if self._waiting:
             self._numbers.settle_alone(is_open=all(choice.finish_reason is None for choice in self._choices.values()))
+            self._take_waiting()
+
+    def _take_waiting(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for event, payload in waiting:
             choices = payload.objects("choices")
             self._take_chunk(event, payload, choices, [fields.amount("index") or 0 for fields in choices])
 
@@ -276,11 +281,11 @@ class OpenAIChat(SseTranslator):
         self._tail = []
 
     def _settle(self) -> None:
-        self._take_waiting()
+        self._settle_numbers()
         self._end_finished()
 
     def _close(self) -> None:
-        self._take_waiting()
+        self._settle_numbers()
         if self._message_id is None:
             return
         choices = list(self._choices.values()) or [Choice(0, self._emit, inline_thinking=False)]

@@ -25,6 +25,7 @@ from deltawire.protocol.errors import DeltawireError
 MAX_EVENT = 8 * 1024 * 1024
 """Bytes one event may hold: a hundred times the largest seen, and small enough for a hostile body to do no harm."""
 
+_MAX_TRIES = 16
 _BOM = b"\xef\xbb\xbf"
 _DROPPED_FIELDS = frozenset({"", "id", "retry"})  # the empty name is a comment's
 
@@ -79,6 +80,7 @@ class EventStreamDecoder:
         self._event = ""
         self._data: list[str] = []
         self._stray: list[str] = []
+        self._tries = 0  # how often the lines that are no field were read to see whether they are whole
         self._is_after_whole = False  # whether a whole event was given before its blank line
         self._is_dense = False  # whether no blank line comes
 
@@ -131,9 +133,10 @@ class EventStreamDecoder:
             return self._take_data(value, size)
         if name not in _DROPPED_FIELDS:
             self._held += size
+            is_whole = self._is_whole(line)
+            events = [self._take_stray()] if is_whole and self._stray and self._is_json() else []
             self._stray.append(line)
-            if (len(self._stray) == 1 and self._is_whole(line)) or _ends_page(line):
-                return self._dispatch()
+            return events + (self._dispatch() if (is_whole and len(self._stray) == 1) or _ends_page(line) else [])
         return []
 
     def _take_data(self, value: str, size: int) -> list[ServerSentEvent]:
@@ -161,7 +164,7 @@ class EventStreamDecoder:
 
     def _dispatch(self, *, is_end: bool = False) -> list[ServerSentEvent]:
         events: list[ServerSentEvent] = []
-        if not self._data and not is_end and self._is_in_page():
+        if not self._data and not is_end and self._stray and not self._is_over():
             self._stray.append("")
             self._held += 1
             return events
@@ -175,13 +178,21 @@ class EventStreamDecoder:
 
     def _take_stray(self, event: str = "") -> Stray:
         stray = Stray(event, "\n".join(self._stray))
-        self._stray, self._held = [], 0
+        self._stray, self._held, self._tries = [], 0, 0
         return stray
 
-    def _is_in_page(self) -> bool:
-        """Whether a page of HTML has begun and not ended, blank lines or not."""
-        stray = self._stray
-        return bool(stray) and stray[0].lstrip().startswith("<") and not _ends_page(stray[-1])
+    def _is_over(self) -> bool:
+        """Whether a blank line ends the lines that are no field: it ends neither a page of HTML nor a JSON value."""
+        last = self._stray[-1].rstrip()
+        if self._stray[0].lstrip().startswith("<"):
+            return _ends_page(last)
+        if not self._is_json():
+            return True
+        self._tries += last.endswith(("}", "]"))
+        return self._tries <= _MAX_TRIES and last.endswith(("}", "]")) and self._is_whole("\n".join(self._stray))
+
+    def _is_json(self) -> bool:
+        return self._stray[0].lstrip().startswith(("{", "["))
 
 
 def _ends_page(line: str) -> bool:

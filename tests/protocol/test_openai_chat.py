@@ -538,6 +538,30 @@ def test_indices_that_count_up_with_the_ids_are_one_choice(first: int, texts: st
     assert "".join(data.text for data in out if isinstance(data, TextDelta)) == texts
 
 
+@pytest.mark.parametrize("ids", [{"id": "c-1"}, {"id": None}])
+@pytest.mark.parametrize("first", [0, 1, 196])
+@pytest.mark.parametrize("texts", ["ab", "abcd", "a" * 200])
+def test_indices_that_count_up_without_the_ids_are_one_choice(ids: dict[str, Any], first: int, texts: str) -> None:
+    chunks = [chunk({"content": text}, index=first + n) | ids for n, text in enumerate(texts)]
+    finish = chunk(finish="stop", index=first + len(texts)) | ids
+    out = translate(*chunks, finish, DONE)
+    assert [data.stop_reason for data in out if isinstance(data, MessageStop)] == ["stop"]
+    assert {data.choice for data in out if isinstance(data, (TextDelta, MessageStop))} == {UNSET}
+    assert "".join(data.text for data in out if isinstance(data, TextDelta)) == texts
+
+
+@pytest.mark.parametrize("count", range(2, 9))
+@pytest.mark.parametrize("delta", [{"role": "assistant"}, {"role": "assistant", "content": "x"}, {"content": "x"}])
+def test_choices_that_begin_one_after_the_other_are_choices(count: int, delta: dict[str, Any]) -> None:
+    begin = [chunk(delta, index=index) for index in range(count)]
+    go_on = [chunk({"content": str(index)}, "stop", index=index) for index in range(count)]
+    texts = dict.fromkeys(range(count), "")
+    for data in translate(*begin, *go_on, DONE):
+        if isinstance(data, TextDelta):
+            texts[data.choice or 0] += data.text
+    assert texts == {index: delta.get("content", "") + str(index) for index in range(count)}
+
+
 def test_choices_that_come_back_are_choices_whatever_their_ids() -> None:
     for ids in (("c-1", "c-1", "c-1"), ("c-1", "c-2", "c-3")):
         chunks = [

@@ -79,6 +79,13 @@ def test_a_page_is_one_event_however_many_blank_lines_it_has() -> None:
     assert decode(f"<p>\n\nx\n\ndata: {page[:6]}\n\n".encode()) == [("", "<p>\n\nx\n"), ("", "<html>")]
 
 
+def test_blank_lines_end_no_json_that_is_not_whole() -> None:
+    decoder = EventStreamDecoder(is_whole=lambda text: text == '{\n\n"a":\n\n{}}')
+    assert list(decoder.feed(b'{\n\n"a":\n\n{}}\n')) == []
+    assert list(decoder.feed(b"\n")) == [("", '{\n\n"a":\n\n{}}')]
+    assert list(decoder.feed(b'{\n\n"a"\n\ndata: b\n\n')) == [("", '{\n\n"a"\n'), ("", "b")]
+
+
 def whole(*chunks: bytes) -> list[ServerSentEvent]:
     """Decoded by one who knows whole events: those that end with a full stop."""
     decoder = EventStreamDecoder(is_whole=lambda line: line.endswith("."))
