@@ -25,7 +25,7 @@ Tour, from the bottom up:
 - `inline_thinking` — thinking that stands within the text of an answer
 - `speech` — what is said in one place, piece by piece
 - `translator` — what translators of server-sent events have in common
-- `anthropic` — Anthropic Messages
+- `anthropic` — Anthropic Messages; `anthropic_whole`: those that come whole
 - `openai_chat` — OpenAI Chat Completions and its dialects; `openai_choice`, `openai_delta`, `choice_numbers`, `blocks`
   and `tool_calls` are its parts
 """

@@ -41,6 +41,7 @@ from typing import ClassVar
 from msgspec import UNSET, Struct, field
 
 from deltawire.protocol.events import ContentEnd, ContentStart, Data, MessageStop, Usage
+from deltawire.protocol.providers.anthropic_whole import events_of
 from deltawire.protocol.providers.bounds import make_arguments, make_text, make_thinking
 from deltawire.protocol.providers.fields import Fields
 from deltawire.protocol.providers.halves import encode_json
@@ -96,7 +97,7 @@ class AnthropicMessages(SseTranslator):
         self._message: _Message | None = None
         self._second: Fields | None = None  # a start amid a message, or due: what comes next tells whose it is
         self._is_start_due = False  # whether the message that has stopped last had none
-        self._stopped: str | None = None  # id of the message that has stopped last
+        self._stopped = ""  # id of the message that has stopped last
 
     def _take(self, event: str, payload: Fields) -> None:
         kind = "error" if event == "error" else payload.peek("type") or event
@@ -177,21 +178,11 @@ class AnthropicMessages(SseTranslator):
 
     def _take_whole(self, payload: Fields) -> str:
         """A message that comes whole, as if it came in events."""
-        source = payload.source
-        match source:
-            case {"content": [*content]} if source.get("id") is None or source["id"] != self._stopped:
-                payload.drop_all()
-            case _:
-                return "message"
-        later = {"stop_reason", "stop_sequence"} & source.keys()
-        start = {name: value for name, value in source.items() if name not in later | {"content", "usage"}}
-        self._take("", Fields({"type": "message_start", "message": start}))
-        for index, block in enumerate(content):
-            self._take("", Fields({"type": "content_block_start", "index": index, "content_block": block}))
-            self._take("", Fields({"type": "content_block_stop", "index": index}))
-        delta = {name: source[name] for name in later}
-        self._take("", Fields({"type": "message_delta", "delta": delta, "usage": source.get("usage")}))
-        self._take("", Fields({"type": "message_stop"}))
+        if payload.peek("id") == self._stopped or not isinstance(payload.source.get("content"), list):
+            return "message"
+        payload.drop_all()
+        for event in events_of(payload.source):
+            self._take("", Fields(event))
         return "message"
 
     def _start_block(self, payload: Fields) -> str:

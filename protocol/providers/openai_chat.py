@@ -238,7 +238,7 @@ class OpenAIChat(SseTranslator):
         """Take the calls of a delta or message, but for those that are told."""
         calls, function = read_calls(said)
         if are_told:
-            calls = [call for call in calls if not choice.calls.has(call)]
+            calls = choice.calls.news(calls)
         choice.calls.take_all(calls)
         if function is not None:
             choice.calls.take_function(function)

@@ -66,6 +66,7 @@ class Choice:
         for kind, text in pieces:
             whole[kind] = whole.get(kind, "") + text
         told = {kind: "".join(texts) for kind, texts in self._told.items()}
+        self._told = {kind: [text] for kind, text in told.items()}
         if self._told_size > MAX_TOLD or not all(text.startswith(told.get(kind, "")) for kind, text in whole.items()):
             return None
         return [(kind, text[len(told.get(kind, "")) :]) for kind, text in whole.items()]

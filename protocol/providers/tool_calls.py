@@ -120,19 +120,18 @@ class ToolCalls:
 
     def take_all(self, items: list[Fields]) -> None:
         """What one delta says of calls; what is left of the items is to be told by others."""
-        spoken: list[_ToolCall] = []  # of in this delta
+        spoken: set[int] = set()  # the blocks of those that this delta has spoken of
         for item in items:
-            spoken.append(self._take(item, _function_of(item), item.amount("index"), spoken))
+            spoken.add(self._take(item, _function_of(item), item.amount("index"), spoken).block)
 
     def take_function(self, function: Fields) -> None:
         """What one delta says of the only call, in the format before tools."""
-        self._take(function, function, "function_call", [])
+        self._take(function, function, "function_call", set())
 
-    def has(self, item: Fields) -> bool:
-        """Whether a call was told with this name and these arguments, all of them."""
-        function = _function_of(item)
-        name, arguments = function.peek("name"), _read_arguments(Fields(function.source)) or ""
-        return any(name in call.names and call.text == arguments for call in self._calls)
+    def news(self, items: list[Fields]) -> list[Fields]:
+        """Those of some calls that were not told before, with this name and these arguments, all of them."""
+        told = {(name, call.text) for call in self._calls for name in call.names or (None,)}
+        return [item for item in items if _read_call(item) not in told]
 
     def end(self) -> None:
         """All calls are complete; their blocks end with the choice's others."""
@@ -143,11 +142,11 @@ class ToolCalls:
             self._open(call)
         self._calls, self._by_index, self._by_id, self._last = [], {}, {}, None
 
-    def _take(self, item: Fields, function: Fields, place: int | str | None, spoken: list[_ToolCall]) -> _ToolCall:
+    def _take(self, item: Fields, function: Fields, place: int | str | None, spoken: set[int]) -> _ToolCall:
         arguments = _read_arguments(function)
         piece = _Piece(place, item.peek("id"), function.peek("name"), arguments or "")
         call, is_elsewhere = self._find(piece)
-        if call is not None and place is None and piece.name and call in spoken:
+        if call is not None and place is None and piece.name and call.block in spoken:
             call = None  # one delta lists each call once
         is_told = call is not None and not is_elsewhere and _repeats(call, piece)
         if call is None or not (is_told or _goes_on(call, piece, is_elsewhere=is_elsewhere)):
@@ -251,6 +250,12 @@ def _goes_on(call: _ToolCall, piece: _Piece, *, is_elsewhere: bool) -> bool:
 def _function_of(item: Fields) -> Fields:
     """The object with name and arguments."""
     return next((item.object(name) for name in ("function", "custom") if isinstance(item.source.get(name), dict)), item)
+
+
+def _read_call(item: Fields) -> tuple[str | None, str]:
+    """Name and arguments of a call, which stay to be taken."""
+    function = Fields(_function_of(item).source)
+    return function.peek("name"), _read_arguments(function) or ""
 
 
 def _read_arguments(function: Fields) -> str | None:

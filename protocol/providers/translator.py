@@ -28,8 +28,8 @@ class SseTranslator(ABC):
     JSON that is not as it should be is read as well as can be (`tolerant`): only what is wrong in it is lost. Several
     objects in one event, or in an array, are taken one after the other. What is no JSON becomes an extension `unparsed`
     with `event` and `text`, and an `error`: its code is `unreadable` where the JSON of an event is torn, `not_a_stream`
-    where the body is something else; no error tells of a single word, nor of what the end of the body cut off. Once
-    an answer was torn its stop reason is `error`, whatever the provider says.
+    where the body is something else, once each in a message; no error tells of a single word, nor of what the end of
+    the body cut off. Once an answer was torn its stop reason is `error`, whatever the provider says.
 
     An event over the decoder's limit becomes an `error`; it ends the translation, and the rest of the body is ignored.
 
@@ -143,14 +143,19 @@ class SseTranslator(ABC):
         elif self._is_at_end and self._is_cut_off(text):
             self._is_cut |= is_torn(text) and not DONE.startswith(text)
         elif is_torn(text) and not self._is_stray:
-            self._is_torn = True
-            self._fail(f"a part of the provider's answer can't be read: {describe(text)}", UNREADABLE)
+            self._fail_torn(f"a part of the provider's answer can't be read: {describe(text)}", UNREADABLE)
         elif text and not (is_noise(text) and (self._messages or not self._is_stray)):
-            self._is_torn = True
-            self._fail(f"the provider's answer is no event stream: {describe(text)}", NOT_A_STREAM)
+            self._fail_torn(f"the provider's answer is no event stream: {describe(text)}", NOT_A_STREAM)
         if text or name not in ("", "ping"):
             self.unparsed += 1
             self._extend("unparsed", {"event": name, "text": text})
+
+    def _fail_torn(self, error: str, code: str) -> None:
+        """Tell that text may be lost, once in each way."""
+        if code not in self._torn:
+            self._fail(error, code)
+        self._is_torn = True
+        self._torn.add(code)
 
     def _is_cut_off(self, text: str) -> bool:
         """Whether what can't be read at the end of the body is the beginning of what could."""
@@ -176,6 +181,7 @@ class SseTranslator(ABC):
         """Be ready for the next message."""
         self._failed = False
         self._is_torn = False  # a part of it couldn't be read
+        self._torn: set[str] = set()  # the errors that were told of that
         self._is_cut = False  # the body ended within an event
         self._usage: Usage | None = None
         self._usage_details: dict[str, Any] = {}

@@ -381,6 +381,14 @@ def test_a_single_word_amid_an_answer_is_no_failure(name: str, noise: bytes) -> 
 
 
 @formats
+def test_parts_that_cannot_be_read_are_told_in_one_error_of_each_kind(name: str) -> None:
+    out = translate(name, b'data: {"torn\n\ndata: two words\n\n' * 3)
+    check(out)
+    assert [data.code for data in out if isinstance(data, Error)] == ["unreadable", "not_a_stream"]
+    assert len([data for data in out if isinstance(data, Extension)]) == 6
+
+
+@formats
 def test_events_split_by_one_newline_are_told_as_they_come(name: str) -> None:
     translator: Translator = TRANSLATORS[name]()
     out = []
