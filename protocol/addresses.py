@@ -24,6 +24,7 @@ MAX_PRODUCER_ID = 64
 MAX_BUFFER = 10_000
 DEFAULT_BUFFER = 100
 MAX_INTERVAL_MS = 1000
+MAX_HEARTBEAT = 300
 MAX_LISTED = 1000
 MAX_PARAMETERS = 32
 """Parameters of a query string that are looked at, several times as many as there are."""
@@ -76,6 +77,8 @@ class SubscribeRequest(Struct, frozen=True, kw_only=True):
         buffer: lag limit in events, 1 to 10 000; None leaves it to the stream.
         types: event types wanted; None means all.
         interval: milliseconds between writes, 0 to 1000; deltas in between are folded.
+        heartbeat: seconds between `heartbeat` messages, 1 to 300; 0 sends none.
+        create: whether a stream that does not exist is created; otherwise the subscription is refused.
     """
 
     start: Start = "start"
@@ -84,6 +87,8 @@ class SubscribeRequest(Struct, frozen=True, kw_only=True):
     buffer: int | None = None
     types: frozenset[EventType] | None = None
     interval: int = 0
+    heartbeat: int = 0
+    create: bool = True
 
 
 class PublishRequest(Struct, frozen=True, kw_only=True):
@@ -148,6 +153,12 @@ def _parse_on_full(text: str) -> OnFull:
     raise ValueError(f"expected wait or reject, got {text!r}")
 
 
+def _parse_boolean(text: str) -> bool:
+    if text in ("true", "false"):
+        return text == "true"
+    raise ValueError(f"expected true or false, got {text!r}")
+
+
 def _parse_epoch(text: str) -> str:
     return _check_name("epoch", text, MAX_PRODUCER_ID)
 
@@ -199,7 +210,7 @@ def _bad_request(message: str) -> WireError:
     return WireError(ProblemCode.BAD_REQUEST, message)
 
 
-SUBSCRIBE_PARAMETERS = ("from", "after", "epoch", "policy", "buffer", "types", "interval")
+SUBSCRIBE_PARAMETERS = ("from", "after", "epoch", "policy", "buffer", "types", "interval", "heartbeat", "create")
 PUBLISH_PARAMETERS = ("producer", "generation", "on_full")
 EVENTS_PARAMETERS = ("after", "limit")
 LIST_PARAMETERS = ("after", "limit")
@@ -228,6 +239,8 @@ def parse_subscribe(query: str) -> SubscribeRequest:
         buffer=params.take("buffer", _parse_buffer, None),
         types=params.take("types", _parse_types, None),
         interval=interval,
+        heartbeat=params.take("heartbeat", lambda text: parse_integer(text, 0, MAX_HEARTBEAT), 0),
+        create=params.take("create", _parse_boolean, True),
     )
 
 

@@ -35,6 +35,7 @@ class CloseCode(IntEnum):
     BAD_REQUEST = 4502
     FORBIDDEN = 4503
     POSITION_AHEAD = 4504
+    NOT_FOUND = 4505
 
 
 class ProblemCode(StrEnum):
@@ -61,6 +62,7 @@ class ProblemCode(StrEnum):
     BAD_REQUEST = "bad_request"
     FORBIDDEN = "forbidden"
     POSITION_AHEAD = "position_ahead"
+    NOT_FOUND = "not_found"
 
 
 STAYS_OPEN = frozenset(

@@ -176,7 +176,39 @@ class TokenAccepted(Message, frozen=True, kw_only=True, tag="token_accepted"):
     expires_in: Count | UnsetType = UNSET
 
 
-TO_CONSUMER: tuple[type[Message], ...] = (Subscribed, CaughtUp, Gap, StreamEnd, Problem, SignalResult, TokenAccepted)
-FROM_CONSUMER: tuple[type[Message], ...] = (Signal, Token)
-TO_PRODUCER: tuple[type[Message], ...] = (Ready, Ack, Problem, Signal, Audience, TokenAccepted)
-FROM_PRODUCER: tuple[type[Message], ...] = (CloseStream, Token)
+class Heartbeat(Message, frozen=True, kw_only=True, tag="heartbeat"):
+    """A sign of life for a consumer that asked for it: a page can't see the WebSocket's own pings.
+
+    Attributes:
+        head: newest seq of the stream.
+    """
+
+    head: Count
+
+
+class Ping(Message, frozen=True, kw_only=True, tag="ping"):
+    """From either peer: answer with a `pong`, for programs that can't send the WebSocket's own pings."""
+
+    id: str | UnsetType = UNSET
+
+
+class Pong(Message, frozen=True, kw_only=True, tag="pong"):
+    """The answer to a `ping`, with its `id` if it had one."""
+
+    id: str | UnsetType = UNSET
+
+
+TO_CONSUMER: tuple[type[Message], ...] = (
+    Subscribed,
+    CaughtUp,
+    Gap,
+    StreamEnd,
+    Problem,
+    SignalResult,
+    TokenAccepted,
+    Heartbeat,
+    Pong,
+)
+FROM_CONSUMER: tuple[type[Message], ...] = (Signal, Token, Ping)
+TO_PRODUCER: tuple[type[Message], ...] = (Ready, Ack, Problem, Signal, Audience, TokenAccepted, Pong)
+FROM_PRODUCER: tuple[type[Message], ...] = (CloseStream, Token, Ping)

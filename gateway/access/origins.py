@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import Final
 
 from deltawire.gateway.config import ConfigError
 
@@ -33,6 +34,32 @@ def parse_origins(text: str) -> frozenset[str]:
         if any(origin.startswith(scheme) and origin.endswith(port) for scheme, port in _DEFAULT_PORTS):
             raise ConfigError(f"allowed_origins: browsers leave the default port out: {origin.rpartition(':')[0]}")
     return origins
+
+
+PREFLIGHT: Final = {
+    "Access-Control-Allow-Methods": "GET, HEAD, PUT, DELETE",
+    "Access-Control-Allow-Headers": "Authorization",
+    "Access-Control-Max-Age": "600",
+}
+"""Headers of the response to a preflight request: what a page may send. Seconds are how long a browser remembers it."""
+
+
+def cors_headers(named: Sequence[str], allowed: frozenset[str]) -> dict[str, str]:
+    """Headers that let the page which sent a request read the response (Fetch standard, CORS protocol).
+
+    Args:
+        named: the values of every header `Origin` of the request.
+        allowed: origins that may connect.
+    """
+    if not allowed:
+        return {}
+    if not named or not is_allowed(named, allowed):
+        return {"Vary": "Origin"}
+    return {
+        "Vary": "Origin",
+        "Access-Control-Allow-Origin": named[0],
+        "Access-Control-Expose-Headers": "Retry-After",
+    }
 
 
 def is_allowed(named: Sequence[str], allowed: frozenset[str]) -> bool:

@@ -62,6 +62,7 @@ gateway's `signal_rate`."""
     metavar="MS",
     help="Milliseconds between updates; what comes in between is put together.",
 )
+@click.option("--no-create", is_flag=True, help="Fail if there is no such stream; otherwise wait for it.")
 @url_option
 @tls_options
 @token_options
@@ -76,6 +77,7 @@ def command(  # noqa: PLR0913 - one argument an option
     buffer: int | None,
     types: frozenset[EventType] | None,
     interval: int,
+    no_create: bool,
     url: str,
     tls: SSLContext | None,
     token: GivenToken,
@@ -104,6 +106,7 @@ def command(  # noqa: PLR0913 - one argument an option
             buffer=buffer,
             types=types,
             interval=interval,
+            create=not no_create,
             on_reconnect=patience,
             tls=tls,
             token=token,

@@ -35,6 +35,7 @@ from deltawire.gateway.client.errors import (
     Refused,
     StreamClosed,
     StreamFull,
+    StreamNotFound,
     TextMismatch,
     TokenUnavailable,
 )
@@ -55,6 +56,7 @@ __all__ = [
     "Refused",
     "StreamClosed",
     "StreamFull",
+    "StreamNotFound",
     "Subscriber",
     "TextMismatch",
     "TokenProvider",

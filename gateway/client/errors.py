@@ -4,7 +4,8 @@ ClientError
 ├── GatewayUnreachable   nobody answered, or every answer was "not now", until the client gave up
 ├── Refused              the gateway said no, and asking again would not help
 │   ├── Fenced           a newer generation of this producer took over
-│   └── StreamClosed     the stream has ended: nothing can be published to it
+│   ├── StreamClosed     the stream has ended: nothing can be published to it
+│   └── StreamNotFound   there is no such stream, and it was not to be created
 ├── ProtocolFault        the gateway broke the protocol: a defect of the gateway, or something else answers there
 │   └── TextMismatch     the text of a message is not what its digest says
 ├── EventRefused         one event was refused; the publisher stays usable
@@ -74,6 +75,10 @@ class StreamClosed(Refused):
     """The stream has ended: nothing can be published to it."""
 
 
+class StreamNotFound(Refused):
+    """There is no such stream (any more), and the subscriber asked not to create one."""
+
+
 class ProtocolFault(ClientError):
     """The gateway broke the protocol: a defect of the gateway, or something else answers there."""
 
@@ -128,7 +133,11 @@ class NotDelivered(ClientError):
 
 def refusal(code: int, message: str, problem: Problem | None = None) -> Refused:
     """The error for a close code, or HTTP status, that must not be retried."""
-    kinds: dict[int, type[Refused]] = {CloseCode.FENCED: Fenced, CloseCode.STREAM_CLOSED: StreamClosed}
+    kinds: dict[int, type[Refused]] = {
+        CloseCode.FENCED: Fenced,
+        CloseCode.STREAM_CLOSED: StreamClosed,
+        CloseCode.NOT_FOUND: StreamNotFound,
+    }
     return kinds.get(code, Refused)(code, message, problem)
 
 

@@ -89,6 +89,7 @@ class Subscriber:
         buffer: lag limit in events, 1 to 10 000; None leaves it to the gateway.
         types: event types wanted; None means all.
         interval: milliseconds between writes of the gateway, 0 to 1000; deltas in between are folded.
+        create: whether a stream that does not exist is created; otherwise entering raises `StreamNotFound`.
         retry_for: seconds without progress after which to give up; None never does, 0 never retries.
         codec: `JSON` or `MSGPACK`.
         on_reconnect: told the reason and the seconds of each wait before a new attempt.
@@ -118,6 +119,7 @@ class Subscriber:
         buffer: int | None = None,
         types: Collection[EventType] | None = None,
         interval: int = 0,
+        create: bool = True,
         retry_for: float | None = 30.0,
         codec: Codec = JSON,
         on_reconnect: OnReconnect | None = None,
@@ -139,6 +141,7 @@ class Subscriber:
             buffer=buffer,
             types=None if types is None else frozenset(types),
             interval=interval,
+            create=create,
         )
         subscribe_url(url, stream, self._request)  # a wrong argument is told here, where it was given
         self._proof = Proof(types)

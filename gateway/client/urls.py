@@ -45,6 +45,10 @@ def subscribe_url(url: str, stream: str, request: SubscribeRequest) -> str:
         parameters["types"] = ",".join(sorted(request.types))
     if request.interval:
         parameters["interval"] = request.interval
+    if request.heartbeat:
+        parameters["heartbeat"] = request.heartbeat
+    if not request.create:
+        parameters["create"] = "false"
     query = urlencode(parameters)
     _judge(parse_subscribe, query)
     return _join(url, stream, "subscribe", query)

@@ -38,7 +38,7 @@ from deltawire.gateway.server.http.target import Target
 from deltawire.protocol.addresses import check_stream_id, parse_publish, parse_subscribe
 from deltawire.protocol.codec import CODECS, JSON
 from deltawire.protocol.codes import ProblemCode
-from deltawire.protocol.errors import StreamError, WireError
+from deltawire.protocol.errors import StreamError, WireError, is_not_found
 from deltawire.protocol.messages import Policy
 
 WRITE_LIMIT = 32 * 1024
@@ -190,7 +190,10 @@ class Gateway:
         except WireError as error:
             connection.close_with_problem(error.code, error.message)
         except StreamError as error:
-            connection.close_with_problem(ProblemCode.OVERLOADED, error.detail)
+            if is_not_found(error):
+                connection.close_with_problem(ProblemCode.NOT_FOUND, f"there is no stream {error.stream_id!r} now")
+            else:
+                connection.close_with_problem(ProblemCode.OVERLOADED, error.detail)
         except Exception:  # noqa: BLE001 - whatever it is, it is this connection's alone
             connection.fail()
         finally:
@@ -199,7 +202,8 @@ class Gateway:
     def _start_consumer(self, connection: GatewayConnection, target: Target) -> None:
         request = parse_subscribe(target.query)
         manager, now = self.hub.manager, self.hub.now()
-        stream = manager.open(_check_id(target), now)
+        stream_id = _check_id(target)
+        stream = manager.open(stream_id, now) if request.create else manager.get(stream_id)
         chosen = request.policy or (Policy.BLOCK if stream.settings.policy is Policy.BLOCK else None)
         if not connection.grant.may_choose(chosen):  # `block` is over others, and must be allowed as a default too
             raise WireError(ProblemCode.FORBIDDEN, f"the token does not allow policy {chosen}: ask for another one")
@@ -207,7 +211,7 @@ class Gateway:
         manager.keep(stream, now)
         consumer = Consumer(self.hub, connection, subscription, self._reading, chosen)
         connection.peer = consumer
-        consumer.start()
+        consumer.start(request.heartbeat)
 
     def _start_producer(self, connection: GatewayConnection, target: Target) -> None:
         request = parse_publish(target.query)

@@ -48,6 +48,12 @@ def respond(status: HTTPStatus, body: bytes, content_type: str, **headers: str) 
     return Response(status.value, status.phrase, fields, body)
 
 
+def respond_nothing(**headers: str) -> Response:
+    """A response without content (RFC 9110 §15.3.5); the connection ends with it."""
+    status = HTTPStatus.NO_CONTENT
+    return Response(status.value, status.phrase, Headers({"Connection": "close"} | headers))
+
+
 class LongResponse(Response):
     """A whole answer whose body is made while it is sent.
 

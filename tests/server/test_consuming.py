@@ -139,6 +139,24 @@ async def test_a_position_of_another_epoch_starts_over_and_says_so(gateway: Gate
     assert ranges_of(messages[2:]) == [("text_delta", 1, 2)]
 
 
+@pytest.mark.parametrize("query", ["create=false", "create=false&after=7&epoch=gone"])
+async def test_a_stream_that_is_not_there_is_not_made_where_none_is_to_be(gateway: Gateway, query: str) -> None:
+    async with consumer(gateway, query) as reading:
+        [problem] = await reading.read_all()
+    assert (problem["type"], problem["code"], problem["retryable"]) == ("problem", "not_found", False)
+    assert "'demo'" in problem["message"]
+    assert reading.code == 4505
+    assert gateway.hub.count() == 0
+
+
+async def test_a_stream_that_is_there_is_followed_where_none_is_to_be_made(gateway: Gateway) -> None:
+    fill(gateway, *ANSWER)
+    gateway.hub.close("demo")
+    async with consumer(gateway, "create=false") as reading:
+        assert text_of(await reading.read_all()) == "The quick fox"
+    assert reading.code == 1000
+
+
 async def test_a_position_ahead_of_the_head_is_refused_in_band(gateway: Gateway) -> None:
     fill(gateway, TextDelta("a"))
     async with consumer(gateway, "after=2") as ahead:

@@ -22,6 +22,9 @@ from functools import partial
 from http import HTTPStatus
 from typing import Final, NamedTuple, Protocol, cast
 
+from websockets.http11 import Response
+
+from deltawire.gateway.access.origins import cors_headers, parse_origins
 from deltawire.gateway.config import Settings
 from deltawire.gateway.hub import Hub
 from deltawire.gateway.logs import get_logger
@@ -46,6 +49,9 @@ MAX_REQUEST: Final = 16 * 1024
 PROBES: Final = re.compile(rb"(?:GET|HEAD) (?:(?i:https?)://[^/ ]+)?/(?:livez|readyz|healthz|metrics)[ ?]")
 """Requests that are answered when there are `max_connections` too: a supervisor must not kill a gateway for being
 busy, and whoever looks why must see."""
+
+ORIGIN: Final = re.compile(rb"\r\norigin:([^\r\n]*)", re.IGNORECASE)
+"""The header of a request that is not parsed."""
 
 log = get_logger()
 
@@ -97,6 +103,7 @@ class Handshakes:
         self._tick = 0
         self._ticking: asyncio.TimerHandle | None = None
         self._dropped = 0  # since the last sweep
+        self._origins = parse_origins(settings.allowed_origins)
 
     def __len__(self) -> int:
         """Sockets that have not asked for anything yet."""
@@ -178,6 +185,12 @@ class Handshakes:
         self._waiting.pop(guest, None)
         self._limits.leave(guest)
 
+    def allow_reading(self, request: bytes, response: Response) -> None:
+        """Let a page of an allowed origin read why it was refused."""
+        named = [value.decode("latin-1").strip() for value in ORIGIN.findall(request)]
+        for name, value in cors_headers(named, self._origins).items():
+            response.headers[name] = value
+
     def answered(self, status: int) -> None:
         """A socket was refused."""
         self._tally.refuse(status)
@@ -233,6 +246,7 @@ class RefusedSocket(asyncio.Protocol):
         elif b"\r\n\r\n" in self._request[-len(data) - 3 :] or len(self._request) > MAX_REQUEST:
             self._is_answered = True
             response = respond_refusal(self._refusal)
+            self._handshakes.allow_reading(self._request, response)
             if self._request.startswith(b"HEAD "):
                 leave_out_body(response)
             self.transport.write(response.serialize())

@@ -10,16 +10,16 @@ from collections.abc import Callable
 from http import HTTPStatus
 from typing import Self
 
-from websockets.http11 import Response
+from websockets.http11 import Request, Response
 
 from deltawire.gateway.access import Action, BadToken, Grant, NoKeys, UnknownKey, open_authenticator
 from deltawire.gateway.access.credentials import find_token
-from deltawire.gateway.access.origins import is_allowed, parse_origins
+from deltawire.gateway.access.origins import PREFLIGHT, cors_headers, is_allowed, parse_origins
 from deltawire.gateway.config import Settings
 from deltawire.gateway.logs import get_logger
 from deltawire.gateway.server.admission.request import AdmissionRequest, offered_subprotocols
 from deltawire.gateway.server.connection.connection import GatewayConnection
-from deltawire.gateway.server.responses import respond_later, respond_problem
+from deltawire.gateway.server.responses import respond_later, respond_nothing, respond_problem
 from deltawire.protocol.codes import ProblemCode
 from deltawire.protocol.messages import TokenAccepted
 
@@ -82,6 +82,20 @@ class AccessControl:
         if is_allowed(incoming.request.headers.get_all("Origin"), self._origins):
             return None
         return respond_problem(HTTPStatus.FORBIDDEN, "pages of this origin may not connect (allowed_origins)")
+
+    def answer_preflight(self, incoming: AdmissionRequest) -> Response | None:
+        """Tell a browser what a page of an allowed origin may send. It asks without a token."""
+        headers = incoming.request.headers
+        if incoming.request.method != "OPTIONS" or not headers.get_all("Origin"):
+            return None
+        if not headers.get_all("Access-Control-Request-Method"):
+            return None
+        return respond_nothing(**PREFLIGHT)
+
+    def allow_reading(self, request: Request, response: Response) -> None:
+        """Let a page of an allowed origin read the response."""
+        for name, value in cors_headers(request.headers.get_all("Origin"), self._origins).items():
+            response.headers[name] = value
 
     async def identify(self, incoming: AdmissionRequest) -> Response | None:
         """Give the connection the grant of its token, or refuse it."""

@@ -57,6 +57,7 @@ class Admission:
         handshakes: Handshakes,
         capacity: CapacityChecks,
     ) -> None:
+        self._access = access
         self._hub = hub
         self._handshakes = handshakes
         self._render_metrics = render_metrics
@@ -66,6 +67,7 @@ class Admission:
             capacity.check_address,
             access.check_certificate,
             access.check_origin,
+            access.answer_preflight,
             access.identify,
             capacity.check_token,
             access.check_permission,
@@ -117,8 +119,9 @@ class Admission:
             return None
         if response.status_code >= HTTPStatus.BAD_REQUEST and parse_target(request.path).is_endpoint:
             self._hub.tally.refuse(response.status_code)
-        reworded = reword_refusal(response)
-        return leave_out_body(reworded or response) if request.method == "HEAD" else reworded
+        response = reword_refusal(response) or response
+        self._access.allow_reading(request, response)
+        return leave_out_body(response) if request.method == "HEAD" else response
 
     def _answer_http(self, incoming: AdmissionRequest) -> Response | None:
         """Answer plain HTTP; let requests for a stream's two endpoints pass."""

@@ -20,13 +20,16 @@ from deltawire.gateway.streams.stream import Stream
 from deltawire.gateway.streams.subscription import Subscription
 from deltawire.protocol.codes import CloseCode, ProblemCode
 from deltawire.protocol.errors import WireError
-from deltawire.protocol.messages import Policy, Signal, SignalResult, Token
+from deltawire.protocol.messages import Heartbeat, Ping, Policy, Pong, Signal, SignalResult, Token
 
 READS_IN_A_ROW = 4
 """Reads of a consumer before others that have more to read get their turn: four chunks (of 64 KiB) at most."""
 
 FREE_READS = 2
 """Of these, without a look at the clock: an event and the end of the log are all that most pumps read."""
+
+MAX_PING = 128
+"""Bytes of a message that may be a ping; a longer one counts towards `signal_rate` before it is even parsed."""
 
 CONSUMER_STATES = ("live", "replaying", "behind", "stalled")
 """At the head; reading what was there when it came; behind the head; not accepting."""
@@ -49,10 +52,13 @@ class Consumer:
         "_cohort",
         "_connection",
         "_draining",
+        "_heartbeat",
+        "_heartbeat_timer",
         "_hub",
         "_is_stalled",
         "_is_waiting",
         "_next_write",
+        "_pings",
         "_reading",
         "_timer",
         "channel",
@@ -81,8 +87,11 @@ class Consumer:
         self._next_write = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._draining = False
+        self._heartbeat = 0
+        self._heartbeat_timer: asyncio.TimerHandle | None = None
         rate = hub.settings.signal_rate
         self._allowance = TokenBucket(rate, burst=max(2 * rate, 1), now=hub.now())
+        self._pings: TokenBucket | None = None
 
     @property
     def stream(self) -> Stream:
@@ -113,8 +122,13 @@ class Consumer:
         """Nothing: what it sends is answered at once."""
         return 0
 
-    def start(self) -> None:
-        """Begin to send."""
+    def start(self, heartbeat: int) -> None:
+        """Begin to send.
+
+        Args:
+            heartbeat: seconds between `heartbeat` messages; 0 sends none.
+        """
+        self._heartbeat = heartbeat
         subscription = self.subscription
         self._connection.record.log.info(
             "consumer.connected",
@@ -127,6 +141,7 @@ class Consumer:
         self.channel.pump_each_time(self)
         self._wait_for_turn()
         self._hub.dispatcher.touch(self.channel)  # producers learn of it
+        self._schedule_heartbeat()
 
     # Sending
 
@@ -226,6 +241,21 @@ class Consumer:
         if not self._connection.transport.is_closing():  # else it failed a moment ago, and is about to be told
             self.fail()
 
+    # Signs of life
+
+    def _schedule_heartbeat(self) -> None:
+        if self._heartbeat:
+            self._heartbeat_timer = self._connection.loop.call_later(self._heartbeat, self._send_heartbeat)
+
+    @contained
+    def _send_heartbeat(self) -> None:
+        """Show the peer that the connection works; one whose socket accepts nothing learns nothing by more bytes."""
+        if self._connection.is_finished:
+            return
+        if not self._is_stalled:
+            self._connection.tell(Heartbeat(head=self.stream.log.head))
+        self._schedule_heartbeat()
+
     # Falling behind
 
     def pause(self) -> None:
@@ -278,9 +308,8 @@ class Consumer:
     def receive(self, payload: bytes, *, is_text: bool) -> None:
         """A message of the consumer: a signal to the producers, or a problem."""
         connection = self._connection
-        rate = self._hub.settings.signal_rate
-        if not self._allowance.take(self._hub.now()):
-            self.end(ProblemCode.RATE_LIMITED, f"more than {rate:g} messages a second (signal_rate): send fewer")
+        may_be_ping = len(payload) <= MAX_PING
+        if not may_be_ping and not self._is_allowed(self._allowance):
             return
         try:
             connection.check_frame(
@@ -288,14 +317,35 @@ class Consumer:
             )
             message = connection.codec.decode_from_consumer(payload)
         except WireError as error:
-            connection.report(error.code, error.message)
+            if not may_be_ping or self._is_allowed(self._allowance):
+                connection.report(error.code, error.message)
             return
-        if isinstance(message, Token):
+        if isinstance(message, Ping):
+            self._pong(message)
+        elif may_be_ping and not self._is_allowed(self._allowance):
+            return
+        elif isinstance(message, Token):
             connection.renew(message.token)
         elif not connection.grant.may(Action.SIGNAL, self.stream.id):
             connection.report(ProblemCode.NOT_PERMITTED, "the token does not allow to signal to this stream")
         else:
             self._signal(message)
+
+    def _is_allowed(self, allowance: TokenBucket) -> bool:
+        """Whether another message may come now; the connection ends if not."""
+        if allowance.take(self._hub.now()):
+            return True
+        rate = self._hub.settings.signal_rate
+        self.end(ProblemCode.RATE_LIMITED, f"more than {rate:g} messages a second (signal_rate): send fewer")
+        return False
+
+    def _pong(self, ping: Ping) -> None:
+        """Answer a ping, which counts by itself: whoever asks whether the gateway lives may signal all the same."""
+        if self._pings is None:
+            rate = self._hub.settings.signal_rate
+            self._pings = TokenBucket(rate, burst=max(2 * rate, 1), now=self._hub.now())
+        if self._is_allowed(self._pings):
+            self._connection.tell(Pong(id=ping.id))
 
     def _signal(self, signal: Signal) -> None:
         delivered = sum(inlet.signal(signal) for inlet in tuple(self.channel.inlets))
@@ -311,8 +361,9 @@ class Consumer:
 
     def on_lost(self) -> None:
         """The connection is gone."""
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in (self._timer, self._heartbeat_timer):
+            if timer is not None:
+                timer.cancel()
         self._detach()
         self._hub.dispatcher.detach(self.channel, self)
 

@@ -29,7 +29,7 @@ from deltawire.protocol.addresses import OnFull, PublishRequest
 from deltawire.protocol.codes import CloseCode, ProblemCode
 from deltawire.protocol.errors import StreamError, WireError, is_closed
 from deltawire.protocol.events import Event, EventType
-from deltawire.protocol.messages import Audience, Message, Ready, Signal, Token
+from deltawire.protocol.messages import Audience, CloseStream, Message, Ping, Pong, Ready, Signal, Token
 
 EVENT_COST = 256
 """Bytes an event that waits for room costs, about: they are short, and one of a producer waits at most."""
@@ -236,17 +236,19 @@ class Producer:
 
     def _control(self, message: Message, place: int | None) -> None:
         if place is not None:
-            raise _invalid("`close_stream` and `token` stand alone, not in a batch")
-        if not isinstance(message, Token):
+            raise _invalid("`close_stream`, `token` and `ping` stand alone, not in a batch")
+        if isinstance(message, CloseStream):
             self._close_stream()
             return
         rate = self._hub.settings.signal_rate
         if self._allowance is None:  # few producers ever send one
             self._allowance = TokenBucket(rate, burst=max(2 * rate, 1), now=self._hub.now())
-        if self._allowance.take(self._hub.now()):
+        if not self._allowance.take(self._hub.now()):
+            self.end(ProblemCode.RATE_LIMITED, f"more than {rate:g} tokens or pings a second (signal_rate): send fewer")
+        elif isinstance(message, Token):
             self._connection.renew(message.token)
-        else:
-            self.end(ProblemCode.RATE_LIMITED, f"more than {rate:g} tokens a second (signal_rate): send fewer")
+        elif isinstance(message, Ping):
+            self._connection.tell(Pong(id=message.id))
 
     def forbidden_by(self, grant: Grant) -> str:
         """What it does that a grant does not allow: to publish."""
