@@ -46,7 +46,7 @@ async def test_json_is_every_frame_on_its_line(run: Run, gateway: str) -> None:
 async def test_a_stream_that_is_not_there_is_said_at_once_where_none_is_to_be_made(run: Run, gateway: str) -> None:
     done = await run("tail", "demo", "--no-create", f"--url={gateway}")
     assert (done.status, done.output) == (1, "")
-    assert done.errors == "deltawire: refused: there is no stream 'demo' now (close 4505)\n"
+    assert done.errors == "deltawire: error: refused: there is no stream 'demo' now (close 4505)\n"
     await publish(run, gateway, ANSWER, "--close")
     assert (await run("tail", "demo", "--no-create", f"--url={gateway}")).output == "one two\x1b[2J"
 
