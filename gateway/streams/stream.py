@@ -34,13 +34,13 @@ ABANDONED = "the producer connected again and began another message without fini
 
 
 class MessageWatcher(Protocol):
-    """Who is told when a message begins and ends, before that is appended."""
+    """Is told when a message begins and ends, before the event is appended."""
 
     def began(self, stream: Stream, start: MessageStart, seq: int) -> None:
         """A message begins."""
 
     def ended(self, stream: Stream, stop: MessageStop, seq: int) -> None:
-        """A message ends; its digest is there."""
+        """A message ends; `stop` contains its digest."""
 
 
 class Stream:
@@ -49,10 +49,10 @@ class Stream:
     Args:
         stream_id: its id.
         epoch: of its log.
-        settings: what it is made with.
+        settings: its settings.
         now: monotonic seconds.
-        ledger: where its bytes are counted beside those of other streams.
-        idle: where it enters itself when the last one who used it has gone.
+        ledger: counts its bytes together with those of other streams.
+        idle: where it adds itself when its last user has gone.
     """
 
     __slots__ = (
@@ -96,11 +96,11 @@ class Stream:
         self.producers = Producers()
         self.leases = Leases()
         self._digest = MessageDigest()
-        self._alone: int | None = None  # hash of the message begun last, where all text since then is its own
+        self._alone: int | None = None  # hash of the id of the last message, if all text since it began is its own
         self._idle = idle
         self._extra = 0  # bytes of producers, leases and the digest, as last counted
         self.watcher: MessageWatcher | None = None
-        self.publishing = 0  # connections
+        self.publishing = 0  # publishing connections
         self.consumers = 0  # that follow it
         self.boundaries = 0  # how often a message began or ended
         self.counters = Counters()
@@ -114,7 +114,7 @@ class Stream:
 
     @property
     def is_closed(self) -> bool:
-        """Whether it takes no more events."""
+        """Whether it no longer takes events."""
         return self.end_reason is not None
 
     @property
@@ -123,10 +123,10 @@ class Stream:
         return not self._subscriptions and not self.publishing
 
     def append(self, data: Data, timestamp: str, now: float, writer: Writer | None = None) -> int:
-        """Add an event; `resume` comes before while `leases.waiting`.
+        """Append an event; while `leases.waiting`, `resume` has to be called before.
 
         Args:
-            data: what it says.
+            data: of the event.
             timestamp: RFC 3339 with a zone.
             now: monotonic seconds.
             writer: of the connection it came from, if it came from one.
@@ -151,7 +151,7 @@ class Stream:
             self._digest.begin(seq)
             log.begin_message()
             is_alone = self.leases.begin(data.message_id, writer)
-            self._alone = hash(data.message_id) if is_alone else None  # which may be as long as a message
+            self._alone = hash(data.message_id) if is_alone else None  # a hash, as an id may be as long as a message
             self._count_extra()
             if self.watcher is not None:
                 self.watcher.began(self, data, seq)
@@ -184,12 +184,12 @@ class Stream:
         return lost
 
     def resume(self, data: Data, writer: Writer, timestamp: str, now: float) -> None:
-        """End the messages that a producer which came back abandons with what it is about to append.
+        """End the messages that a returned producer abandons with the event it is about to append.
 
         Args:
-            data: what that is.
+            data: of that event.
             writer: of its connection.
-            timestamp: RFC 3339 with a zone, of the events that end them.
+            timestamp: RFC 3339 with a zone, of the events that end these messages.
             now: monotonic seconds.
         """
         if not self.is_closed:
@@ -203,7 +203,7 @@ class Stream:
 
     @property
     def bytes(self) -> int:
-        """What it costs beside what every stream costs: its log, producers, and the message in progress."""
+        """What it costs beyond the fixed cost of a stream: its log, its producers, and the messages in progress."""
         return self.log.bytes + self._extra
 
     def _count_extra(self) -> None:
@@ -212,13 +212,13 @@ class Stream:
         self._extra = extra
 
     def clear(self) -> None:
-        """Let go of a closed stream's events, as nobody can find it any more, and count the rest of it no longer."""
+        """Drop the events of a closed stream that nobody can find, and stop counting the rest of it."""
         self.log.clear()
-        self.log.ledger.bytes -= self._extra  # it goes with the last connection, which it still fences
+        self.log.ledger.bytes -= self._extra  # the rest still fences connections, and is freed with the last
         self._extra = 0
 
     def open_producer(self, producer_id: str | None, generation: int) -> Writer:
-        """A producer wants to publish; `producer_came` follows, and `producer_left` when its connection is gone.
+        """Let a producer publish; `producer_came` follows, and `producer_left` when its connection is gone.
 
         Args:
             producer_id: None for one without an id.
@@ -228,7 +228,7 @@ class Stream:
             What its events are judged by, as `Producers.open`.
 
         Raises:
-            WireError: `fenced`, a newer generation was here before; `overloaded`, there are `max_producers`.
+            WireError: `fenced`, a newer generation has connected before; `overloaded`, there are `max_producers`.
         """
         limit = self.settings.max_producers
         if self.publishing >= limit:
@@ -238,11 +238,11 @@ class Stream:
         return writer
 
     def producer_came(self) -> None:
-        """A connection publishes from now on."""
+        """Record that a connection publishes from now on."""
         self.publishing += 1
 
     def producer_left(self, now: float) -> None:
-        """A connection that published is gone."""
+        """Record that a connection that published is gone."""
         self.publishing -= 1
         self._left(now)
 
@@ -253,14 +253,14 @@ class Stream:
 
     @property
     def has_room(self) -> bool:
-        """Whether producers may go on: no `block` consumer's buffer is full, by events or by bytes."""
+        """Whether producers may continue: no `block` consumer's buffer is full, by events or by bytes."""
         return not self.blocking.subscriptions or self.blocking.has_room(self.settings.buffer_bytes)
 
     def subscribe(self, request: SubscribeRequest, codec: Codec = JSON, *, now: float) -> Subscription:
         """Attach a consumer.
 
         Args:
-            request: what it asks for; what it leaves open the stream's settings decide.
+            request: its request; the stream's settings decide what it leaves open.
             codec: its encoding.
             now: monotonic seconds.
 
@@ -301,7 +301,7 @@ class Stream:
         return subscription
 
     def unsubscribe(self, subscription: Subscription, now: float) -> None:
-        """Detach a consumer; once is enough."""
+        """Detach a consumer; doing it twice changes nothing."""
         if subscription not in self._subscriptions:
             return
         del self._subscriptions[subscription]
@@ -314,16 +314,16 @@ class Stream:
         self._left(now)
 
     def close(self, reason: EndReason, now: float) -> None:
-        """End the stream: what it holds can still be read. Closing twice changes nothing."""
+        """End the stream; its events can still be read. Closing twice changes nothing."""
         if self.end_reason is None:
             self.end_reason = reason
             self.closed_at = now
 
     def info(self, format_time: Callable[[float], str]) -> StreamInfo:
-        """The stream at this moment.
+        """Describe the stream at this moment.
 
         Args:
-            format_time: monotonic seconds as the RFC 3339 time it was then.
+            format_time: converts monotonic seconds to RFC 3339.
         """
         log = self.log
         return StreamInfo(
