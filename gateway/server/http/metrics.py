@@ -10,7 +10,6 @@ import asyncio
 import platform
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from importlib import metadata
 from math import isinf
 from typing import TypeAlias, get_args
 
@@ -20,6 +19,7 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector
 from websockets.version import version as websockets_version
 
+from deltawire import __version__
 from deltawire.gateway.hub import Hub
 from deltawire.gateway.metrics import catalogue
 from deltawire.gateway.metrics.histogram import Histogram
@@ -132,12 +132,8 @@ class _GatewayCollector(Collector):
 
 def _build() -> tuple[str, ...]:
     """What runs: version, python, websockets, loop."""
-    try:
-        version = metadata.version("deltawire")
-    except metadata.PackageNotFoundError:  # run from a source tree
-        version = "unknown"
     loop = type(asyncio.get_running_loop()).__module__.partition(".")[0]
-    return version, platform.python_version(), websockets_version, loop
+    return __version__, platform.python_version(), websockets_version, loop
 
 
 _FAMILIES: dict[str, Callable[..., CounterMetricFamily | GaugeMetricFamily]] = {
