@@ -139,7 +139,7 @@ class Admission:
             return f"memory_limit ({manager.memory_limit} bytes) is reached and every stream is in use"
         return None
 
-    def _check_draining(self, _asked: AdmissionRequest) -> Response | None:
+    def _check_draining(self, _incoming: AdmissionRequest) -> Response | None:
         if not self.is_draining:
             return None
         return respond_later(HTTPStatus.SERVICE_UNAVAILABLE, f"{_GOING}: connect elsewhere, or later")

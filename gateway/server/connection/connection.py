@@ -165,8 +165,8 @@ class GatewayConnection(ReplyingConnection):
 
     def _receive(self, data: bytes, peer: Peer) -> None:
         frames = self._splitter.feed(data)
-        access = self.flood_guard
-        if access is not None and (why := access.judge_messages(len(frames), self.last_heard)):
+        guard = self.flood_guard
+        if guard is not None and (why := guard.judge_messages(len(frames), self.last_heard)):
             peer.end(ProblemCode.RATE_LIMITED, why)
         elif self._deferred:
             self._deferred += frames
@@ -175,7 +175,7 @@ class GatewayConnection(ReplyingConnection):
             peer.received()
 
     def _take_frames(self, frames: list[tuple[int, bytes]], peer: Peer) -> None:
-        access = self.flood_guard
+        guard = self.flood_guard
         for at, (first, piece) in enumerate(frames):
             if peer.is_busy and not self.is_finished:
                 self._deferred = frames[at:]
@@ -184,7 +184,7 @@ class GatewayConnection(ReplyingConnection):
                 if not self.is_finished:
                     self._used_at = self.last_heard
                     peer.receive(piece, is_text=first == framing.TEXT)
-            elif access is not None and (why := access.judge_other(piece, self.last_heard)):
+            elif guard is not None and (why := guard.judge_other(piece, self.last_heard)):
                 peer.end(ProblemCode.RATE_LIMITED, why)
                 return
             else:
