@@ -18,6 +18,7 @@ LAYERS: dict[str, set[str]] = {
     "gateway": set(),
     "gateway.files": set(),
     "gateway.http_client": set(),
+    "gateway.requirements": set(),
     "gateway.config": {"protocol", "gateway.files"},
     "gateway.logs": {"protocol", "gateway.config"},
     "gateway.metrics": {"protocol"},
@@ -43,6 +44,7 @@ LAYERS: dict[str, set[str]] = {
         "gateway.files",
         "gateway.logs",
         "gateway.metrics",
+        "gateway.requirements",
     },
     "gateway.client": {"protocol"},
     "gateway.cli": {
@@ -56,6 +58,7 @@ LAYERS: dict[str, set[str]] = {
         "gateway.logs",
         "gateway.streams",
         "gateway.tracing",
+        "gateway.requirements",
     },
 }
 OURS = "deltawire."
