@@ -11,9 +11,10 @@ import click
 from click.shell_completion import CompletionItem
 
 from deltawire import __version__
-from deltawire.gateway.cli.ending import Failure, Status, discard_output, explain, say
+from deltawire.gateway.cli.ending import Failure, StartFailure, Status, discard_output, explain, say
 from deltawire.gateway.cli.interrupts import ending_at_once
 from deltawire.gateway.cli.options import examples
+from deltawire.gateway.requirements import UnmetRequirementError
 from deltawire.protocol.errors import DeltawireError
 
 
@@ -51,12 +52,15 @@ class LazyGroup(click.Group):
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command with this name, None if there is none."""
+        """The command with this name, None if there is none; one that lacks a requirement only says so."""
         del ctx
         if cmd_name not in COMMANDS:
             return None
-        with ending_at_once():
-            module = importlib.import_module(f".{COMMANDS[cmd_name].module}", __package__)
+        try:
+            with ending_at_once():
+                module = importlib.import_module(f".{COMMANDS[cmd_name].module}", __package__)
+        except UnmetRequirementError as error:
+            return _stand_in(cmd_name, str(error))
         command: click.Command = module.command
         return command
 
@@ -80,6 +84,20 @@ class LazyGroup(click.Group):
             return Status.READER_GONE
         except DeltawireError as error:
             raise Failure(str(error)) from None
+
+
+def _stand_in(name: str, why: str) -> click.Command:
+    """A command in place of one that can't be imported, which says why."""
+
+    def fail() -> None:
+        raise StartFailure(why)
+
+    return click.Command(
+        name,
+        callback=fail,
+        add_help_option=False,
+        context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
+    )
 
 
 def _print_version(ctx: click.Context, _param: click.Parameter, wanted: bool) -> None:  # noqa: FBT001 - click's call

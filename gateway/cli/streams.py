@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterable
 from ssl import SSLContext, create_default_context
 from typing import Any, TypeAlias, TypeVar
 from urllib.parse import quote
 
 import click
-import httpx
 import msgspec
 
 from deltawire.gateway.cli.credentials import GivenToken, token_options
@@ -19,6 +19,7 @@ from deltawire.gateway.cli.printable import escape_json, make_line
 from deltawire.gateway.cli.trust import tls_options
 from deltawire.gateway.client import ClientError
 from deltawire.gateway.client.connection import HUNG_UP, hint_of, judge_attempt
+from deltawire.gateway.http_client import NoAnswer, open_answer
 from deltawire.protocol.addresses import MAX_BUFFER, MAX_LISTED, PREFIX
 from deltawire.protocol.reasons import DECODE_ERRORS
 
@@ -148,39 +149,36 @@ def _ask(  # noqa: PLR0913, PLR0917 - what a request is made of
     text = token() if callable(token) else token
     headers = {"Accept-Encoding": "identity"} | ({} if text is None else {"Authorization": f"Bearer {text}"})
     try:
-        verify = tls or create_default_context()  # httpx would trust a list of its own
-        with httpx.stream(method, address, params=params, headers=headers, timeout=TIMEOUT, verify=verify) as response:
-            body = _read(response)
+        trusted = tls or create_default_context()
+        with open_answer(method, address, params=params, headers=headers, timeout=TIMEOUT, tls=trusted) as answer:
+            body = _read(answer.pieces)
     except UnicodeError:
         raise Failure("the token has a character that no token has") from None
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
+    except NoAnswer as error:
         raise Failure(_explain(error, url, tls)) from None
-    if not response.is_success:
-        raise Failure(f"{_problem(body) or response.reason_phrase} (HTTP {response.status_code})")
+    if not answer.is_success:
+        raise Failure(f"{_problem(body) or answer.reason} (HTTP {answer.status})")
     return body
 
 
-def _read(response: httpx.Response) -> bytes:
+def _read(pieces: Iterable[bytes]) -> bytes:
     """A body, as long and as slow as that of a gateway may be."""
     over_at = time.monotonic() + READ_TIMEOUT
     body = b""
-    for chunk in response.iter_raw():
-        body += chunk
+    for piece in pieces:
+        body += piece
         if len(body) > MAX_ANSWER or time.monotonic() > over_at:
             raise Failure(f"{NO_GATEWAY}: its answer does not end")
     return body
 
 
-def _explain(error: Exception, url: str, tls: SSLContext | None) -> str:
+def _explain(error: NoAnswer, url: str, tls: SSLContext | None) -> str:
     """Why there was no answer, in the words of the commands that follow streams."""
-    cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, OSError):
-        cause = cause.__cause__ or cause.__context__  # httpcore takes its cause away
-    if cause is not None:
-        verdict = judge_attempt(cause, hint_of(url, tls))
+    if error.system_error is not None:
+        verdict = judge_attempt(error.system_error, hint_of(url, tls))
         if isinstance(verdict, ClientError):
             return str(verdict)
-    elif isinstance(error, httpx.RemoteProtocolError):
+    elif error.hung_up:
         verdict = HUNG_UP + hint_of(url, tls)
     else:
         verdict = str(error).lower()
