@@ -1,4 +1,4 @@
-"""The command line: which commands there are, and the exit status of whatever goes wrong."""
+"""The command line: the list of commands, and the exit status of each kind of failure."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class LazyGroup(click.Group):
     """A group that imports a command when it is used, and none to list them: a shell waits for that at each Tab."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """The commands, in the order they are met."""
+        """The names of the commands, in the order in which users need them."""
         del ctx
         return list(COMMANDS)
 
@@ -76,7 +76,7 @@ class LazyGroup(click.Group):
         return names + click.Command.shell_complete(self, ctx, incomplete)  # not `Group`'s, which imports them all
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command, with what can go wrong outside it turned into an exit status."""
+        """Run the command; turn failures from outside the program into an exit status."""
         try:
             return super().invoke(ctx)
         except BrokenPipeError:
@@ -133,7 +133,7 @@ def run(arguments: list[str] | None) -> int:
     """Run the command line.
 
     Args:
-        arguments: what follows the command's name; None takes the process's own.
+        arguments: the arguments after the command's name; None uses those of the process.
 
     Returns:
         The exit status.
@@ -155,8 +155,8 @@ def run(arguments: list[str] | None) -> int:
 
 
 def _open_missing_streams() -> None:
-    """Put /dev/null where the caller closed a standard stream (`2>&-`), lest the first socket take its place."""
+    """Open /dev/null for each standard stream that the caller closed (`2>&-`), so that no socket takes its number."""
     for fd, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
         if getattr(sys, name) is None:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number
             setattr(sys, name, open(fd, mode, closefd=False))  # noqa: SIM115 - lives as long as the process

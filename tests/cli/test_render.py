@@ -84,8 +84,8 @@ def test_usage_that_no_stop_came_for_is_shown_at_the_end() -> None:
     [
         ({"first": 3, "seq": 9, "reason": "dropped"}, "[events 3–9 were dropped: this reader is too slow]"),
         ({"first": 3, "seq": 9, "reason": "evicted"}, "[events 3–9 are no longer held]"),
-        ({"first": 1, "seq": 0, "reason": "epoch_changed"}, "[the stream began anew]"),
-        ({"first": 1, "seq": 4, "reason": "epoch_changed"}, "[the stream began anew: events 1–4 of it are gone]"),
+        ({"first": 1, "seq": 0, "reason": "epoch_changed"}, "[the stream has restarted]"),
+        ({"first": 1, "seq": 4, "reason": "epoch_changed"}, "[the stream has restarted: its events 1–4 are gone]"),
     ],
 )
 def test_a_gap_is_said_on_a_line_of_its_own(fields: dict[str, Any], words: str) -> None:
