@@ -32,13 +32,13 @@ class Listed(NamedTuple):
 
 COMMANDS: Final = {
     "serve": Listed("serve", "Run a gateway until SIGTERM or SIGINT (Ctrl-C), then drain it."),
-    "publish": Listed("publish", "Publish standard input, or what COMMAND prints, to STREAM."),
+    "publish": Listed("publish", "Publish standard input, or the output of COMMAND, to STREAM."),
     "tail": Listed("tail", "Follow STREAM until it ends."),
     "streams": Listed("streams", "List, inspect, create and close streams."),
     "check-config": Listed(
         "check_config", "Check all settings, and print them as a TOML file that says where each value comes from."
     ),
-    "token": Listed("token", "Print a token, or make a key for some."),
+    "token": Listed("token", "Print a token, or make a key that signs tokens."),
     "completion": Listed("completion", "Print a script that lets a shell complete commands, options and values."),
 }
 
