@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-_UNSAFE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
-"""Control characters but newline and tab, and the marks that reorder a line (Unicode UAX #9)."""
+_UNSAFE = re.compile(r"\r\n|[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+"""Control characters but newline and tab, and the marks that reorder a line (Unicode UAX #9); a CRLF is one piece."""
 
 _DIRECTIONS = re.compile(r"[\u061c\u200e\u200f]")
 """Marks without a width that turn what is beside them, which text in Arabic or Hebrew may need."""
@@ -15,8 +15,8 @@ _UNSAFE_IN_JSON = re.compile(r"[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\
 
 
 def make_printable(text: str) -> str:
-    """Text with what could drive a terminal made visible: ESC becomes ␛."""
-    return _UNSAFE.sub(lambda match: _picture(ord(match[0])), text)
+    """Text with what could drive a terminal made visible: ESC becomes ␛, and a CR ␍ unless an LF follows it."""
+    return _UNSAFE.sub(lambda match: "\n" if match[0] == "\r\n" else _picture(ord(match[0])), text)
 
 
 def make_line(text: str) -> str:
