@@ -36,6 +36,11 @@ class Child:
         self.output = output
         self._process = process
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether it runs no more; what it has started may."""
+        return self._process.returncode is not None
+
     async def wait(self) -> int:
         """Its exit status, once it has ended: 128 + n where signal n ended it, as shells have it."""
         status = await self._process.wait()

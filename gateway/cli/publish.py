@@ -61,6 +61,14 @@ from deltawire.protocol.providers import TRANSLATORS
     metavar="SECONDS",
     help="Cancel when nobody has followed the stream for so long; counts only once somebody has.",
 )
+@click.option(
+    "--idle-timeout",
+    type=FiniteRange(0),
+    default=0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Give the input up when it has brought no byte for so long; 0 never does.",
+)
 @url_option
 @tls_options
 @token_options
@@ -75,6 +83,7 @@ def command(  # noqa: PLR0913 - one argument an option
     generation: int | None,
     on_full: OnFull,
     until_alone: float | None,
+    idle_timeout: float,
     url: str,
     tls: SSLContext | None,
     token: GivenToken,
@@ -92,6 +101,10 @@ def command(  # noqa: PLR0913 - one argument an option
     output open for longer: half a second later, what they print is read no more. Its exit status is that of publish,
     128 + n if signal n ended it; if it failed, readers get an `error` event, and an unfinished message ends with the
     stop reason `error`.
+
+    Input is UTF-8; a byte order mark at its beginning is skipped. With --idle-timeout, input that brings no byte for so
+    long is read no further: readers get an `error` with the code `stalled`, an unfinished message ends with that as its
+    stop reason, COMMAND is made to end, and the exit status is 1. Comments and pings of a provider are bytes too.
 
     A gateway that restarts has lost the stream: what it had not acknowledged is sent again, the rest can't be. How many
     events are lost is said on standard error, and the exit status is then 1.
@@ -117,7 +130,12 @@ def command(  # noqa: PLR0913 - one argument an option
         async with publisher:
             patience.is_connected = True
             publication = PublishRun(
-                publisher, form, Pace(pace), is_judged_at_once=on_full == "reject", until_alone=until_alone
+                publisher,
+                form,
+                Pace(pace),
+                is_judged_at_once=on_full == "reject",
+                until_alone=until_alone,
+                idle_timeout=idle_timeout,
             )
             status = await (publication.publish_output(command) if command else publication.publish_stdin())
             if close:
