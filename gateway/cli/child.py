@@ -36,6 +36,11 @@ class Child:
         self.output = output
         self._process = process
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether it runs no more; what it has started may."""
+        return self._process.returncode is not None
+
     async def wait(self) -> int:
         """Wait until it has ended; return its exit status, which is 128 + n if signal n ended it, as in shells."""
         status = await self._process.wait()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-_UNSAFE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
-"""Control characters except newline and tab, and the characters that reorder a line (Unicode UAX #9)."""
+_UNSAFE = re.compile(r"\r\n|[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+"""Control characters except newline and tab, and the characters that reorder a line (Unicode UAX #9); CRLF is one."""
 
 _DIRECTIONS = re.compile(r"[\u061c\u200e\u200f]")
 """Zero-width direction marks, which change the direction of adjacent text; Arabic or Hebrew text may need them."""
@@ -15,8 +15,8 @@ _UNSAFE_IN_JSON = re.compile(r"[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\
 
 
 def make_printable(text: str) -> str:
-    """Replace characters that control a terminal by visible ones: ESC becomes ␛."""
-    return _UNSAFE.sub(lambda match: _picture(ord(match[0])), text)
+    """Replace characters that control a terminal by visible ones: ESC becomes ␛, CR becomes ␍, CRLF a newline."""
+    return _UNSAFE.sub(lambda match: "\n" if match[0] == "\r\n" else _picture(ord(match[0])), text)
 
 
 def make_line(text: str) -> str:

@@ -61,6 +61,14 @@ from deltawire.protocol.providers import TRANSLATORS
     metavar="SECONDS",
     help="Cancel when the stream has had no reader for this long; starts when the last reader leaves.",
 )
+@click.option(
+    "--idle-timeout",
+    type=FiniteRange(0),
+    default=0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Give the input up when it has brought no byte for so long; 0 never does.",
+)
 @url_option
 @tls_options
 @token_options
@@ -75,6 +83,7 @@ def command(  # noqa: PLR0913 - one argument an option
     generation: int | None,
     on_full: OnFull,
     until_alone: float | None,
+    idle_timeout: float,
     url: str,
     tls: SSLContext | None,
     token: GivenToken,
@@ -93,6 +102,10 @@ def command(  # noqa: PLR0913 - one argument an option
     When COMMAND ends, the answer ends. Programs that COMMAND started may keep its output open; publish stops reading it
     half a second later. The exit status is that of COMMAND, or 128 + n if signal n ended it. If COMMAND failed, readers
     get an `error` event, and an unfinished message ends with the stop reason `error`.
+
+    Input is UTF-8; a byte order mark at its beginning is skipped. With --idle-timeout, publish stops reading when the
+    input has brought no byte for that long: readers get an `error` with the code `stalled`, an unfinished message ends
+    with that stop reason, COMMAND is stopped, and the exit status is 1. Comments and pings of a provider count as bytes.
 
     A gateway that restarts loses the stream. Unacknowledged events are sent again, acknowledged ones are lost; their
     number is printed on standard error, and the exit status is 1.
@@ -118,7 +131,12 @@ def command(  # noqa: PLR0913 - one argument an option
         async with publisher:
             patience.is_connected = True
             publication = PublishRun(
-                publisher, form, Pace(pace), is_judged_at_once=on_full == "reject", until_alone=until_alone
+                publisher,
+                form,
+                Pace(pace),
+                is_judged_at_once=on_full == "reject",
+                until_alone=until_alone,
+                idle_timeout=idle_timeout,
             )
             status = await (publication.publish_output(command) if command else publication.publish_stdin())
             if close:

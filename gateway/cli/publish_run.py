@@ -13,12 +13,14 @@ from msgspec import UNSET
 
 from deltawire.gateway.cli.alongside import run_alongside
 from deltawire.gateway.cli.child import Child, run_child
+from deltawire.gateway.cli.encoding import NotUtf8Error, Utf8Source
 from deltawire.gateway.cli.ending import Status, say
 from deltawire.gateway.cli.pace import Pace
-from deltawire.gateway.cli.sources import CANCELLED, FAILED, open_source, with_error
+from deltawire.gateway.cli.sources import CANCELLED, FAILED, open_source
 from deltawire.gateway.cli.stdio import Input
-from deltawire.gateway.client import EventRefused, Publisher
-from deltawire.protocol.events import DELTA_TYPES, Data, Error, Event
+from deltawire.gateway.client import EventRefused, Publisher, SourceStalled, iterate_with_idle_timeout
+from deltawire.gateway.client.upstream import STALLED, with_error
+from deltawire.protocol.events import DELTA_TYPES, Data, Error, Event, MessageStop
 
 CHUNK = 8192
 """Maximum bytes of one read and so of one `text_delta`: fits 64 KiB even if JSON escapes it to six times its size."""
@@ -33,19 +35,29 @@ class PublishRun:
         pace: the schedule of deltas.
         is_judged_at_once: whether a refusal is always about the event just sent.
         until_alone: seconds without a consumer after which the input is cancelled; None means never.
+        idle_timeout: seconds without a byte of input after which reading stops; 0 means never.
     """
 
-    def __init__(
-        self, publisher: Publisher, form: str, pace: Pace, *, is_judged_at_once: bool, until_alone: float | None
+    def __init__(  # noqa: PLR0913 - what a run can be told
+        self,
+        publisher: Publisher,
+        form: str,
+        pace: Pace,
+        *,
+        is_judged_at_once: bool,
+        until_alone: float | None,
+        idle_timeout: float,
     ) -> None:
         self.sent = 0
         self.refused = 0
         self.lost = 0
         self._publisher = publisher
-        self._source = open_source(form, refuse=self.refuse, warn=say)
+        self._source = Utf8Source(open_source(form, refuse=self.refuse, warn=say))
         self._pace = pace
         self._is_judged_at_once = is_judged_at_once
         self._until_alone = until_alone
+        self._idle_timeout = idle_timeout
+        self._is_after_stop = False  # the last event was a `message_stop`
         self._cancelled = asyncio.Event()
 
     async def publish_stdin(self) -> Status:
@@ -62,8 +74,12 @@ class PublishRun:
             stdin.stop()
 
         async with self._heeding(stop):
-            await self._read(stdin)
-            await self._end()
+            try:
+                await self._read(stdin, self._cancelled.is_set)
+                await self._end()
+            except (SourceStalled, NotUtf8Error) as fault:
+                await self._break_off(fault)
+                return Status.FAILED
         return Status.DONE
 
     async def publish_output(self, command: Sequence[str]) -> int:
@@ -73,7 +89,7 @@ class PublishRun:
             command: the program and its arguments.
 
         Returns:
-            Its exit status.
+            Its exit status; that of a failure where its output could not be read to the end.
 
         Raises:
             Failure: the command can't be run.
@@ -81,11 +97,15 @@ class PublishRun:
         """
         async with run_child(command, CHUNK) as child, self._heeding(child.stop), run_alongside(child.end_output()):
             with self._taking_interrupts(child):
-                await self._read(child.output)
-                if child.output.is_cut and not self._cancelled.is_set():
-                    say("the command has ended; processes that it started hold its output open, but are no longer read")
-                status = await child.wait()  # before the message ends: Ctrl-C may reach the child before us
-                await self._end(status)
+                try:
+                    await self._read(child.output, lambda: self._cancelled.is_set() or child.has_ended)
+                    if child.output.is_cut and not self._cancelled.is_set():
+                        say("the command has ended; what it has started still holds its output, and is read no further")
+                    status = await child.wait()  # before the message ends: Ctrl-C may have ended the child before us
+                    await self._end(status)
+                except (SourceStalled, NotUtf8Error) as fault:  # readers are told before the command takes its time
+                    await self._break_off(fault)
+                    return Status.FAILED
         return status
 
     def refuse(self, reason: str) -> None:
@@ -156,9 +176,43 @@ class PublishRun:
 
     # Output
 
-    async def _read(self, source: Input) -> None:
-        async for chunk in source.chunks():
-            await self._send_all(self._source.feed(chunk))
+    async def _read(self, source: Input, is_ending: Callable[[], bool]) -> None:
+        """Publish an input until it ends.
+
+        Args:
+            source: the input.
+            is_ending: whether it ends anyhow, and may be silent until then.
+
+        Raises:
+            SourceStalled: it brought nothing for too long.
+            NotUtf8Error: it can't be read.
+        """
+        while True:
+            try:
+                async for chunk in iterate_with_idle_timeout(source.chunks(), self._idle_timeout):
+                    await self._send_all(self._source.feed(chunk))
+            except SourceStalled:
+                if not (is_ending() or source.is_ready):  # it is where this process was stopped, and goes on
+                    raise
+            else:
+                return
+
+    async def _break_off(self, fault: SourceStalled | NotUtf8Error) -> None:
+        """Say why the input is read no further, end for readers what it leaves unfinished, and wait for the acks.
+
+        Readers are told of silence too where there was no answer at all. They are not where the answer was whole: then
+        it is only the input that did not end.
+        """
+        if isinstance(fault, SourceStalled):
+            say(f"error: {fault} (--idle-timeout)")
+            error, rest = fault.error, list(self._source.cut_short(STALLED))
+            is_whole = STALLED not in reasons if (reasons := _stop_reasons(rest)) else self._is_after_stop
+        else:
+            say(f"error: {fault}")
+            error, rest = Error(str(fault), "invalid_input", retryable=False), list(self._source.cut_short(FAILED))
+            is_whole = not rest
+        await self._send_all(rest if is_whole else with_error(error, rest))
+        await self._flush()
 
     async def _end(self, status: int = 0) -> None:
         """Publish the rest at the end of the input, and wait for the acks.
@@ -181,6 +235,7 @@ class PublishRun:
             if data.type in DELTA_TYPES:
                 await self._pace.wait_due(self._cancelled)
             await self._send(item)
+            self._is_after_stop = isinstance(data, MessageStop)
 
     async def _send(self, item: Data | Event) -> None:
         """Send one event; go on if this or an earlier event is refused."""
@@ -206,3 +261,8 @@ class PublishRun:
             except EventRefused as error:
                 self.refuse(str(error))
                 self.sent -= 1
+
+
+def _stop_reasons(items: Iterable[Data | Event]) -> list[str]:
+    data = (item.data if isinstance(item, Event) else item for item in items)
+    return [it.stop_reason for it in data if isinstance(it, MessageStop)]

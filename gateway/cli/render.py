@@ -143,6 +143,7 @@ class Screen:
     def __init__(self, *, colour: bool) -> None:
         self._style = click.style if colour else _plain
         self._flow: tuple[Any, ...] = ()
+        self._held = ""  # a CR at the end of the flow: what comes next says whether it ends a line
         self._is_line_open = False
         self._is_message_open = True  # until a stop is seen: the reader may have missed the start
         self._usage: Usage | None = None
@@ -200,7 +201,9 @@ class Screen:
                 start += self._style(f"[choice {choice}] ", dim=True)
         if text:
             self._is_line_open = not text.endswith("\n")
-        printable = make_printable(text)
+            text = self._held + text
+            self._held = "\r" if text.endswith("\r") else ""
+        printable = make_printable(text.removesuffix("\r"))
         return start + (self._style(printable, **style) if style else printable)
 
     def _note(self, text: str, **style: Any) -> str:
@@ -209,8 +212,9 @@ class Screen:
         return f"{self._break()}{line}\n"
 
     def _break(self) -> str:
-        """End the open line, if there is one."""
+        """End the open line, if there is one, with a CR that was held."""
         self._flow = ()
+        self._held = ""
         newline = "\n" if self._is_line_open else ""
         self._is_line_open = False
         return newline

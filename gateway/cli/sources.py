@@ -19,7 +19,7 @@ from deltawire.gateway.config import MIB
 from deltawire.protocol.codec import JSON
 from deltawire.protocol.codes import ProblemCode
 from deltawire.protocol.errors import WireError
-from deltawire.protocol.events import Data, Error, Event, MessageStart, MessageStop, TextDelta, make_event
+from deltawire.protocol.events import Data, Event, MessageStart, MessageStop, TextDelta, make_event
 from deltawire.protocol.messages import Message
 from deltawire.protocol.providers import TRANSLATORS, Translator
 
@@ -70,7 +70,28 @@ def open_source(form: str, refuse: Callable[[str], None], warn: Callable[[str], 
         case "text":
             return TextSource(warn)
         case _:
-            return ProviderSource(TRANSLATORS[form](), refuse)
+            return ProviderSource(TRANSLATORS[form](), refuse, warn)
+
+
+class Utf8:
+    """Text that comes in pieces; a character cut in two waits for its other half.
+
+    Args:
+        warn: told once if it is not UTF-8; U+FFFD stands for each byte that is not.
+    """
+
+    def __init__(self, warn: Callable[[str], None]) -> None:
+        self._warn = warn
+        self._decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
+        self._has_warned = False
+
+    def decode(self, chunk: bytes, *, final: bool = False) -> str:
+        """The characters that are complete with this chunk."""
+        valid, count = _UNDECODED.subn("\N{REPLACEMENT CHARACTER}", self._decoder.decode(chunk, final=final))
+        if count and not self._has_warned:
+            self._has_warned = True
+            self._warn("input is not all UTF-8: what is not is replaced by U+FFFD")
+        return valid
 
 
 class ProviderSource:
@@ -83,16 +104,19 @@ class ProviderSource:
 
     place = ""
 
-    def __init__(self, translator: Translator, refuse: Callable[[str], None]) -> None:
+    def __init__(self, translator: Translator, refuse: Callable[[str], None], warn: Callable[[str], None]) -> None:
         self._translator = translator
         self._refuse = refuse
+        self._text = Utf8(warn)
 
     def feed(self, chunk: bytes) -> Iterable[Data]:
-        """The events that this chunk completes."""
+        """What this chunk completes."""
+        self._text.decode(chunk)  # translators replace what is no UTF-8 without a word
         return self._translator.feed(chunk)
 
     def finish(self) -> Iterator[Data]:
         """The end of the message, if the body lacks it."""
+        self._text.decode(b"", final=True)
         yield from self._translator.finish()
         self._tell_unparsed()
 
@@ -123,15 +147,13 @@ class TextSource:
     place = ""
 
     def __init__(self, warn: Callable[[str], None]) -> None:
-        self._warn = warn
-        self._decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
+        self._text = Utf8(warn)
         self._message_id = f"msg_{uuid4().hex}"
         self._has_started = False
-        self._has_warned = False
 
     def feed(self, chunk: bytes) -> Iterator[Data]:
-        """The chunk as a delta; an incomplete character waits for the next chunk."""
-        return self._deltas(self._decoder.decode(chunk))
+        """The chunk as a delta; a character cut in two waits for its other half."""
+        return self._deltas(self._text.decode(chunk))
 
     def finish(self) -> Iterator[Data]:
         """The end of the answer, if it has begun."""
@@ -142,7 +164,7 @@ class TextSource:
         return self._end(stop_reason)
 
     def _end(self, stop_reason: str) -> Iterator[Data]:
-        yield from self._deltas(self._decoder.decode(b"", final=True))
+        yield from self._deltas(self._text.decode(b"", final=True))
         if self._has_started:
             yield MessageStop(message_id=self._message_id, stop_reason=stop_reason)
 
@@ -152,11 +174,7 @@ class TextSource:
         if not self._has_started:
             self._has_started = True
             yield MessageStart(message_id=self._message_id)
-        valid, count = _UNDECODED.subn("\N{REPLACEMENT CHARACTER}", text)
-        if count and not self._has_warned:
-            self._has_warned = True
-            self._warn("input is not all UTF-8: each wrong byte is replaced by U+FFFD")
-        yield TextDelta(text=valid)
+        yield TextDelta(text=text)
 
 
 class EventsSource:
@@ -198,7 +216,7 @@ class EventsSource:
     def cut_short(self, stop_reason: str) -> Iterator[Event]:
         """The event of a last line, if it is complete, and the ends of the messages in progress."""
         with suppress(WireError):
-            if (event := parse_line(self._rest)) is not None:
+            if (event := parse_line(self._rest.removeprefix(codecs.BOM_UTF8))) is not None:
                 self._note(event)
                 yield event
         for message_id in self._open:
@@ -213,6 +231,7 @@ class EventsSource:
 
     def _events(self, line: bytes) -> Iterator[Event]:
         self._line += 1
+        line = line.removeprefix(codecs.BOM_UTF8)  # of each recording, where several were put together
         if self._is_overlong:
             self._is_overlong = False
             self._refuse(f"{self.place}longer than {MAX_LINE} bytes")
@@ -225,19 +244,6 @@ class EventsSource:
                 if event is not None:
                     self._note(event)
                     yield event
-
-
-def with_error(error: Error, items: Iterable[Data | Event]) -> Iterator[Data | Event]:
-    """The end of an input with an error event added: before the first `message_stop`, or else at the end."""
-    is_told = False
-    for item in items:
-        data = item.data if isinstance(item, Event) else item
-        if isinstance(data, MessageStop) and not is_told:
-            is_told = True
-            yield error
-        yield item
-    if not is_told:
-        yield error
 
 
 def _without_gateways_part(event: Event) -> Event:

@@ -41,6 +41,11 @@ class Input:
         """Whether reading stopped before the end of the input."""
         return not self._has_ended
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether there is something to read at this moment, be it the end."""
+        return bool(select.select([self._fd], [], [], 0)[0])
+
     def stop_when_empty(self) -> None:
         """Read what the pipe holds now, then stop."""
         held = array("i", (0,))
@@ -54,9 +59,12 @@ class Input:
         self._woken.set()
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        """Yield every chunk as soon as it arrives, until the end of the input or `stop`."""
+        """Yield every chunk as soon as it arrives, until the end of the input or `stop`.
+
+        Waiting can be cancelled, and begun again by another call: nothing is lost.
+        """
         while not self._is_stopped:
-            is_ready = bool(select.select([self._fd], [], [], 0)[0])
+            is_ready = self.is_ready
             if is_ready:
                 await asyncio.sleep(0)  # an input that is always ready must not starve signals and pings
             elif self._left is None:
