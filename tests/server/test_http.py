@@ -15,6 +15,7 @@ from websockets.typing import Subprotocol
 
 from deltawire import protocol
 from deltawire.gateway.server import Gateway
+from deltawire.protocol.codes import CloseCode, ProblemCode
 from deltawire.protocol.errors import StreamError
 from deltawire.protocol.events import TextDelta
 from tests.server.conftest import StartGateway
@@ -362,6 +363,7 @@ async def test_a_stream_created_with_a_policy_gives_it_to_consumers_that_name_no
         assert (subscribed["policy"], subscribed["buffer"]) == ("block", 9)
 
 
+@pytest.mark.hears(ProblemCode.FORBIDDEN, CloseCode.FORBIDDEN)
 async def test_block_can_be_forbidden(start_gateway: StartGateway) -> None:
     gateway = await start_gateway(allow_block=False)
     assert_problem(await ask(gateway, "PUT", "/v1/streams/demo?policy=block"), 403)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
+from deltawire.protocol.codes import CloseCode, ProblemCode
 from tests.server.conftest import StartGateway
 from tests.server.peers import consumer, producer, publish, text_delta
 from tests.server.waiting import eventually
@@ -12,6 +15,7 @@ HOUR = 3600.0
 MOMENT = 0.001
 
 
+@pytest.mark.hears(ProblemCode.IDLE, CloseCode.IDLE)
 async def test_an_unused_connection_ends_with_idle_and_where_to_resume(start_gateway: StartGateway) -> None:
     gateway = await start_gateway(idle_timeout=HOUR)
     async with producer(gateway) as writing, consumer(gateway) as reading:

@@ -22,6 +22,7 @@ from deltawire.gateway.config import Settings
 from deltawire.gateway.hub import Hub
 from deltawire.gateway.server import Gateway
 from deltawire.gateway.server.connection.progress import look
+from deltawire.protocol.codes import CloseCode, ProblemCode
 from deltawire.protocol.events import TextDelta
 from tests.server.conftest import StartGateway
 from tests.server.peers import consumer, producer, publish, ranges_of, text_delta, text_of, types_of
@@ -40,6 +41,7 @@ UPGRADE = {
 # Drain
 
 
+@pytest.mark.hears(ProblemCode.SHUTTING_DOWN, CloseCode.SHUTTING_DOWN)
 async def test_a_drain_delivers_what_is_left_and_closes_1001_with_where_to_resume(start_gateway: StartGateway) -> None:
     gateway = await start_gateway(drain_timeout=DEADLINE)
     async with consumer(gateway) as live, consumer(gateway, "interval=100") as calm, producer(gateway) as writing:

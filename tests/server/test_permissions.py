@@ -14,6 +14,7 @@ from websockets.exceptions import InvalidStatus
 
 from deltawire.gateway.server import Gateway
 from deltawire.gateway.streams.stream import Stream
+from deltawire.protocol.codes import ProblemCode
 from deltawire.protocol.messages import Policy
 from tests.server.conftest import StartGateway
 from tests.server.minting import bearer, everything, token, write_secret
@@ -149,6 +150,7 @@ async def test_a_bad_stream_id_is_still_explained_to_who_may_use_all(guarded: Ga
         assert [message.get("code") for message in await reading.read_all()] == ["bad_request"]
 
 
+@pytest.mark.hears(ProblemCode.NOT_PERMITTED)
 async def test_a_signal_is_judged_each_time_and_refusing_it_ends_nothing(guarded: Gateway) -> None:
     async with consumer(guarded, token=token(subscribe=["demo"])) as reading:
         await reading.read_until("caught_up")
