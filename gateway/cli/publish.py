@@ -105,7 +105,7 @@ def command(  # noqa: PLR0913 - one argument an option
 
     Input is UTF-8; a byte order mark at its beginning is skipped. With --idle-timeout, publish stops reading when the
     input has brought no byte for that long: readers get an `error` with the code `stalled`, an unfinished message ends
-    with that stop reason, COMMAND is stopped, and the exit status is 1. Comments and pings of a provider count as bytes.
+    with that stop reason, COMMAND is stopped, and the exit status is 1. Comments and pings of a provider count.
 
     A gateway that restarts loses the stream. Unacknowledged events are sent again, acknowledged ones are lost; their
     number is printed on standard error, and the exit status is 1.
