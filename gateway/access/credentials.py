@@ -33,7 +33,7 @@ def find_token(
         BadToken: there is more than one token, or it is in a place that is not accepted.
     """
     if queried and not may_query:
-        raise BadToken("a token in the query string ends up in logs and is not taken (auth_query_token): send a header")
+        raise BadToken("a token in the query string ends up in logs and is refused (auth_query_token): send a header")
     tokens = [_read_authorization(value) for value in authorizations]
     tokens += [name.removeprefix(BEARER_SUBPROTOCOL) for name in subprotocols if is_bearer(name)]
     tokens += queried

@@ -56,7 +56,7 @@ def parse_streams(entries: Iterable[str]) -> Streams:
     prefixes: list[str] = []
     for entry in entries:
         if _ENTRY.fullmatch(entry) is None:
-            raise ValueError("expected stream ids, or beginnings of them with * after")
+            raise ValueError("expected stream ids, or prefixes followed by *")
         if entry.endswith("*"):
             prefixes.append(entry[:-1])
         else:

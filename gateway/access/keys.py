@@ -75,7 +75,7 @@ def algorithms_of(material: Any) -> tuple[str, ...]:
     """
     match material:
         case bytes() if (found := find_key_material(material)) is not None:
-            raise BadKey(f"this seems to be {found}, and no secret: {_REMEDY}")
+            raise BadKey(f"this seems to be {found}, not a secret: {_REMEDY}")
         case bytes() if len(material) < MIN_SECRET:
             raise BadKey(f"a secret of {len(material)} bytes is too short: {MIN_SECRET} at least")
         case bytes():
@@ -223,7 +223,7 @@ def _parse_jwk(entry: bytes, *, may_hold_secrets: bool) -> Key:
     if jwk.use not in (None, "sig") or (jwk.key_ops is not None and "verify" not in jwk.key_ops):
         raise BadKey("a key is not for signatures")
     if jwk.kty == "oct" and not may_hold_secrets:
-        raise BadKey("a symmetric key is published, and so no secret")
+        raise BadKey("a symmetric key is published and therefore not secret")
     if jwk.d is not None:
         raise BadKey("a key is private: give the gateway the public one")
     return Key(material, jwk.kid, jwk.alg)

@@ -137,7 +137,7 @@ def _read_header(token: str) -> Header:
     except ValueError as error:
         raise BadToken(f"the token's header can't be read: {error}") from None
     if header.crit is not UNSET or header.b64 is not UNSET:
-        raise BadToken("the token's header wants an extension (crit) that the gateway does not know")
+        raise BadToken("the token's header requires an extension (crit) that the gateway does not support")
     return header
 
 
@@ -182,21 +182,21 @@ def _check_times(claims: Claims, expected: Expected, now: float) -> None:
     if claims.exp <= now:
         raise BadToken("the token has expired")
     if claims.exp > now + expected.max_lifetime:
-        raise BadToken(f"the token is good for longer than auth_max_lifetime ({expected.max_lifetime:g} s)")
+        raise BadToken(f"the token is valid for longer than auth_max_lifetime ({expected.max_lifetime:g} s)")
     if claims.nbf is not UNSET and claims.nbf > now + CLOCK_SKEW:
-        raise BadToken("the token is not good yet (nbf)")
+        raise BadToken("the token is not valid yet (nbf)")
     if claims.iat is not UNSET and claims.iat > now + CLOCK_SKEW:
         raise BadToken("the token was made in the future (iat): compare the clocks")
 
 
 def _check_parties(claims: Claims, expected: Expected) -> None:
     if expected.issuer and claims.iss != expected.issuer:
-        raise BadToken("the token is not of the issuer that the gateway trusts (iss)")
+        raise BadToken("the token's issuer is not the one that the gateway trusts (iss)")
     audience = [] if claims.aud is UNSET else [claims.aud] if isinstance(claims.aud, str) else claims.aud
     if expected.audience and expected.audience not in audience:
         raise BadToken("the token is not for this gateway (aud)")
     if audience and not expected.audience:  # RFC 7519 §4.1.3: a recipient that is not named must refuse it
-        raise BadToken("the token is for somebody (aud), and the gateway has no auth_audience to be that")
+        raise BadToken("the token has an audience (aud), but the gateway has no auth_audience")
 
 
 def _make_grant(claims: Claims, token: str) -> Grant:

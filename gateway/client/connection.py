@@ -183,7 +183,7 @@ class Connector:
             self._was_open = True
             if connection.subprotocol != self._codec.subprotocol:
                 await connection.close()
-                raise ProtocolFault(f"what answers at {self._url} does not speak {self._codec.subprotocol}")
+                raise ProtocolFault(f"the server at {self._url} does not speak {self._codec.subprotocol}")
             return connection
 
     def _judge_attempt(self, error: OSError | WebSocketException) -> str | ClientError:
@@ -319,7 +319,7 @@ def judge_attempt(error: OSError | WebSocketException, hint: str = "") -> str | 
                 text += f"; {fault}"
             return f"HTTP {status}: {text}" if status in _RETRIED_STATUS else refusal(status, text)
         case _:
-            return ProtocolFault(f"what answers is not a gateway: {error}")
+            return ProtocolFault(f"the server is not a gateway: {error}")
 
 
 def _judge_tls(error: ssl.SSLError) -> ProtocolFault:
@@ -327,7 +327,7 @@ def _judge_tls(error: ssl.SSLError) -> ProtocolFault:
         return ProtocolFault(f"the gateway's certificate is not trusted: {error.verify_message}")
     why = (error.reason or "failed").replace("_", " ").lower()
     other = "; an address without TLS begins with ws://" if error.reason in _NOT_TLS else ""
-    return ProtocolFault(f"no TLS with what answers there: {why}{other}")
+    return ProtocolFault(f"the TLS handshake failed: {why}{other}")
 
 
 def retry_after(error: Exception) -> float:

@@ -214,7 +214,7 @@ class PublisherSession:
                 return "the stream is closed, as asked"
             return judge_close(error, problem)
         except WireError as error:
-            return ProtocolFault(f"the gateway sent what is no message: {error.message}")
+            return ProtocolFault(f"the gateway sent an invalid message: {error.message}")
         except ProtocolFault as error:
             return error
 

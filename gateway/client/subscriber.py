@@ -307,7 +307,7 @@ class Subscriber:
         try:
             target = subscribe_url(self._url, self._stream, request)
         except ValueError as error:  # the arguments of the program were validated in __init__
-            raise ProtocolFault(f"the gateway named an epoch that can't be asked for: {error}") from None
+            raise ProtocolFault(f"the gateway sent an epoch that is not valid in a request: {error}") from None
         return await self._connector.open(target)
 
     def _take(self, payload: bytes) -> bool:
@@ -315,7 +315,7 @@ class Subscriber:
         try:
             message = self._codec.decode_to_consumer(payload)
         except WireError as error:
-            raise ProtocolFault(f"the gateway sent what is no message: {error.message}") from None
+            raise ProtocolFault(f"the gateway sent an invalid message: {error.message}") from None
         if not self._tracker.accept(message):
             return False
         try:
