@@ -46,13 +46,20 @@ def payload_start(frame_bytes: bytes) -> int:
     return 2 if length < 126 else 4 if length == 126 else 10
 
 
-def payloads(frames: bytes) -> Iterator[bytes]:
-    """The payloads of whole frames made here, standing one after another."""
+def split_frames(frames: bytes) -> list[bytes]:
+    """Whole frames made here, standing one after another, each by itself."""
+    split = []
     at = 0
     while at < len(frames):
         length = frames[at + 1]
         start = at + payload_start(frames[at : at + 2])
         if length >= 126:
             length = int.from_bytes(frames[at + 2 : start])
+        split.append(frames[at : start + length])
         at = start + length
-        yield frames[start:at]
+    return split
+
+
+def payloads(frames: bytes) -> Iterator[bytes]:
+    """The payloads of whole frames made here, standing one after another."""
+    return (frame[payload_start(frame) :] for frame in split_frames(frames))

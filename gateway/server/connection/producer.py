@@ -29,7 +29,7 @@ from deltawire.protocol.addresses import OnFull, PublishRequest
 from deltawire.protocol.codes import CloseCode, ProblemCode
 from deltawire.protocol.errors import StreamError, WireError, is_closed
 from deltawire.protocol.events import Event, EventType
-from deltawire.protocol.messages import Audience, CloseStream, Message, Ping, Pong, Ready, Signal, Token
+from deltawire.protocol.messages import Ack, Audience, CloseStream, Message, Ping, Pong, Ready, Signal, Token
 
 EVENT_COST = 256
 """Bytes an event that waits for room costs, about: they are short, and one of a producer waits at most."""
@@ -327,6 +327,16 @@ class Producer:
         """Tell the producer what was appended so far."""
         self._hub.tally.acks += 1
         self._connection.tell(self._publication.take_ack())
+
+    def take_ack(self) -> Ack:
+        """Return the ack of everything accepted so far, to be sent when it is committed."""
+        return self._publication.take_ack()
+
+    @contained
+    def send_ack(self, ack: Ack) -> None:
+        """Tell the producer what is committed."""
+        self._hub.tally.acks += 1
+        self._connection.tell(ack)
 
     def signal(self, signal: Signal) -> bool:
         """Pass a consumer's signal on, past whatever waits here; not to a producer that reads nothing."""
