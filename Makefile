@@ -33,8 +33,8 @@ soak: SECONDS := $(or $(SECONDS),180)
 soak: setup  ## look for broken promises for long: SECONDS=180 of faults, SEED=… to see the same again
 	@echo "seed $(SEED)"
 	HYPOTHESIS_PROFILE=long $(BIN)/pytest --timeout=0 --hypothesis-seed=$(SEED) tests/streams tests/contract
-	$(BIN)/python scripts/chaos.py --seed $(SEED) --seconds $(SECONDS)
-	$(BIN)/python scripts/soak.py
+	$(BIN)/python -m scripts.chaos --seed $(SEED) --seconds $(SECONDS)
+	$(BIN)/python -m scripts.soak
 
 bench: .venv/.bench  ## measure beside other systems: QUICK=1, SCENARIOS=A,C, PEERS=NATS, BASE=revision to compare with
 	$(BIN)/python -m scripts.bench $(if $(QUICK),--quick) $(if $(AUTH),--auth) \

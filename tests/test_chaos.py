@@ -30,7 +30,7 @@ ROUNDS_A_KILL = 40
 
 
 async def test_nothing_is_lost_doubled_or_misordered_under_random_faults() -> None:
-    output = await run_script("scripts/chaos.py", "--seconds", "4", "--streams", "1", "--seed", str(SEED))
+    output = await run_script("-m", "scripts.chaos", "--seconds", "4", "--streams", "1", "--seed", str(SEED))
     table = {line[:24].strip(): line[24:].strip() for line in output.splitlines()}
     assert f"seed {SEED}" in output
     assert (table["lost"], table["doubled"], table["misordered"], table["altered"]) == ("0", "0", "0", "0")

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from http import HTTPStatus
 from ipaddress import ip_address
 from typing import Final, Self
 from urllib.parse import urlsplit
 
-import httpx
-
 from deltawire.gateway.access.keys import BadKey, KeySet, parse_jwks
 from deltawire.gateway.config import ConfigError
+from deltawire.gateway.http_client import NoAnswer, fetch
 from deltawire.gateway.logs import get_logger
 
 FETCH_TIMEOUT: Final = 5.0
@@ -97,7 +97,7 @@ class RemoteKeys:
     async def _update(self) -> None:
         try:
             self.keys = parse_jwks(await self._fetch(self._url), may_hold_secrets=False)
-        except (OSError, ValueError, BadKey, httpx.HTTPError) as error:
+        except (OSError, ValueError, BadKey, NoAnswer) as error:
             log.warning("jwks.fetch_failed", url=self._url, why=str(error) or type(error).__name__)
 
 
@@ -133,17 +133,16 @@ async def fetch_document(url: str) -> bytes:
     Raises:
         OSError: no answer in time.
         ValueError: another answer.
-        httpx.HTTPError: as httpx puts it.
+        NoAnswer: none at all.
     """
     async with asyncio.timeout(FETCH_TIMEOUT):
-        # The certificates of authorities take long to read. A proxy is none of a loopback address's business.
-        client = await asyncio.to_thread(httpx.AsyncClient, trust_env=url.startswith("https:"), timeout=FETCH_TIMEOUT)
         headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
-        async with client, client.stream("GET", url, headers=headers) as response:
-            if response.status_code != httpx.codes.OK or "content-encoding" in response.headers:
-                raise ValueError(f"expected a plain HTTP 200, got {response.status_code}")
+        is_direct = not url.startswith("https:")  # a proxy is none of a loopback address's business
+        async with fetch(url, headers=headers, timeout=FETCH_TIMEOUT, is_direct=is_direct) as answer:
+            if answer.status != HTTPStatus.OK or "content-encoding" in answer.headers:
+                raise ValueError(f"expected a plain HTTP 200, got {answer.status}")
             document = b""
-            async for chunk in response.aiter_raw():
+            async for chunk in answer.pieces:
                 document += chunk
                 if len(document) > MAX_DOCUMENT:
                     raise ValueError(f"the document has over {MAX_DOCUMENT} bytes")

@@ -22,6 +22,8 @@ With sockets:
 - `subscriber` — `Subscriber`
 - `session` — the connection side of a publisher
 - `publisher` — `Publisher`
+
+Beside them, `upstream`: what feeds a publisher, and how an answer ends whose source falls silent.
 """
 
 from deltawire.gateway.client.errors import (
@@ -42,6 +44,7 @@ from deltawire.gateway.client.errors import (
 from deltawire.gateway.client.publisher import Publisher
 from deltawire.gateway.client.subscriber import Frame, Subscriber
 from deltawire.gateway.client.tokens import TokenProvider
+from deltawire.gateway.client.upstream import SourceStalled, iterate_with_idle_timeout
 
 __all__ = [
     "ClientError",
@@ -54,6 +57,7 @@ __all__ = [
     "ProtocolFault",
     "Publisher",
     "Refused",
+    "SourceStalled",
     "StreamClosed",
     "StreamFull",
     "StreamNotFound",
@@ -61,4 +65,5 @@ __all__ = [
     "TextMismatch",
     "TokenProvider",
     "TokenUnavailable",
+    "iterate_with_idle_timeout",
 ]

@@ -13,13 +13,15 @@ import re
 import ssl
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 from msgspec import Struct
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConcurrencyError, ConnectionClosed, InvalidMessage, InvalidStatus, WebSocketException
+from websockets.frames import DATA_OPCODES, Frame
 from websockets.http11 import Response
+from websockets.protocol import Event
 from websockets.typing import Subprotocol
 
 from deltawire.gateway.client.backoff import Backoff, Retries
@@ -50,6 +52,10 @@ MAX_UNSENT: Final = 4 * 1024 * 1024
 """Bytes that may wait to be sent: a message is at most 1 MiB, and waits for those before it. More are answers to pings
 that the gateway does not read."""
 
+MAX_FRAGMENTS: Final = 1024
+"""Fragments of one message. A gateway sends none, a proxy in between cuts at its buffers; websockets has had a limit of
+its own since 17, four times this, and before that would collect empty ones for ever."""
+
 HUNG_UP: Final = "the connection was closed during the handshake"
 """Why there is no connection where nothing more is known."""
 
@@ -71,13 +77,38 @@ OnReconnect = Callable[[str, float], None]
 
 
 class BoundedConnection(ClientConnection):
-    """A connection whose answers to pings do not pile up where the gateway doesn't read them."""
+    """A connection on which neither answers to pings that the gateway doesn't read pile up, nor fragments without end.
+
+    Args:
+        args: as the library gives them.
+        kwargs: likewise.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._fragments = 0  # of the message that is not whole yet
 
     def data_received(self, data: bytes) -> None:
         """Bytes came, which are answered at once where they are pings."""
         super().data_received(data)
         if self.transport.get_write_buffer_size() > MAX_UNSENT:
             self.transport.abort()
+
+    def process_event(self, event: Event) -> None:
+        """Take a frame, but for those of a message in too many pieces: it ends the connection."""
+        if isinstance(event, Frame) and event.opcode in DATA_OPCODES:
+            if self._fragments >= MAX_FRAGMENTS:
+                self._refuse_fragments()
+                return
+            self._fragments = 0 if event.fin else self._fragments + 1
+        super().process_event(event)
+
+    def _refuse_fragments(self) -> None:
+        if self.transport.is_closing():  # what was read along with the one too many
+            return
+        self.protocol.fail(CloseCode.MESSAGE_TOO_BIG, "too many fragments")
+        self.send_data()
+        self.transport.abort()
 
 
 class DirectConnect(connect):

@@ -187,7 +187,7 @@ class Hub:
     def call_from_thread(self, function: Callable[[], Awaitable[T]], timeout: float | None = None) -> T:
         """Run an async function on the hub's loop from another thread, and return its result.
 
-        Other threads must use nothing else: `hub.call_from_thread(lambda: stream.send(event))`.
+        This is the only method that other threads may call: `hub.call_from_thread(lambda: stream.send(event))`.
 
         Args:
             function: called on the loop, where its result is awaited.

@@ -4,7 +4,8 @@ Invariants:
 
 - `floor … head` are held, each once; `floor == head + 1` when none is. Both only grow.
 - `bytes` is what the held events cost, updated as they come and go; it is never recounted.
-- Appending, trimming and measuring a lag are O(1) in the number of events held; reading is O(events read).
+- Appending, trimming and the size of a range are O(1) in the number of events held, finding how far a size reaches is
+  O(log n), and reading is O(events read).
 """
 
 from __future__ import annotations

@@ -135,7 +135,7 @@ async def test_a_lost_gateway_is_said_and_what_the_next_one_has_is_read(serve: S
     assert process.returncode == 0
     assert output == b"\x1b[2Janew"
     assert b"reconnected; goes on after event 0" in errors
-    assert b"the stream began anew" in errors
+    assert b"the stream has restarted" in errors
 
 
 async def test_a_drained_gateway_that_comes_back_is_followed(serve: Serve, start: Start, run: Run) -> None:
