@@ -29,8 +29,8 @@ import msgspec
 
 from deltawire.gateway.engines.engine import EngineError, StoredStream
 from deltawire.gateway.engines.schema import APPLICATION_ID, TABLES, VERSION
-from deltawire.gateway.streams.settings import StreamSettings
 from deltawire.gateway.streams.producers import ProducerState
+from deltawire.gateway.streams.settings import StreamSettings
 from deltawire.gateway.streams.staging import Commit, StoredState
 from deltawire.protocol.framing import split_frames
 from deltawire.protocol.messages import EndReason

@@ -1,15 +1,16 @@
 """Dispatching where an engine commits events before anyone sees them.
 
-    append ──► staged ──► end of the turn: one commit a stream ──► engine ──► log ──► flush ──► acks of that commit
+append ──► staged ──► end of the turn: one commit a stream ──► engine ──► log ──► flush ──► acks of that commit
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
-from deltawire.gateway.config import Settings
-from deltawire.gateway.engines.engine import Engine
+from deltawire.gateway.config import ConfigError, Settings
+from deltawire.gateway.engines.engine import Engine, EngineError
 from deltawire.gateway.hub.channel import Channel, Inlet
 from deltawire.gateway.hub.clock import Clock
 from deltawire.gateway.hub.dispatch import Dispatcher
@@ -53,9 +54,7 @@ class CommittingDispatcher(Dispatcher):
         engine: where events are committed.
     """
 
-    def __init__(
-        self, settings: Settings, manager: StreamManager, tally: Tally, clock: Clock, engine: Engine
-    ) -> None:
+    def __init__(self, settings: Settings, manager: StreamManager, tally: Tally, clock: Clock, engine: Engine) -> None:
         super().__init__(settings, manager, tally, clock)
         self._engine = engine
         self._queue: dict[Channel, None] = {}  # to be committed
@@ -65,6 +64,43 @@ class CommittingDispatcher(Dispatcher):
         self.touch = self._touch
         self.flush = self._flush
 
+    def open(self) -> None:
+        """Open the engine, and take over the streams that it has.
+
+        Raises:
+            ConfigError: it can't be used.
+        """
+        try:
+            found = self._engine.open(self._loop.call_soon_threadsafe)
+        except EngineError as error:
+            raise ConfigError(str(error)) from None
+        now = self._clock.now()
+        self._manager.store = self
+        for stored in found:
+            stream = self._manager.make_stored(stored.id, stored.epoch, stored.settings, now)
+            state = stored.state
+            read = partial(self._engine.read, stored.id, stored.epoch, state.floor, state.head)
+            stream.restore(state, read, now, self._lease)
+            stream.created_at = self._clock.monotonic(stored.created_at)
+            stream.last_active_at = now
+            self._manager.restore(stream)
+            if stream.leases.is_running:
+                self._leased[stream] = None
+
+    def stop(self) -> None:
+        """Commit and deliver what is left, and close the engine."""
+        super().stop()
+        self._engine.close()
+        self._scheduler.flush()
+
+    def created(self, stream: Stream) -> None:
+        """Store a new stream."""
+        self._engine.create(stream.id, stream.epoch, stream.settings)
+
+    def forgotten(self, stream: Stream) -> None:
+        """Delete a stream from the store."""
+        self._engine.forget(stream.id, stream.epoch)
+
     def append(self, stream: Stream, data: Data, timestamp: str | None = None, writer: Writer | None = None) -> int:
         """As `Dispatcher.append`; nothing is taken while the engine can't commit."""
         if self._engine.failure is not None:
@@ -72,19 +108,15 @@ class CommittingDispatcher(Dispatcher):
         return super().append(stream, data, timestamp, writer)
 
     def _deliver(self, channel: Channel) -> None:
-        if channel.acking or not self._is_settled(channel.stream):
+        if channel.acking or not channel.stream.is_settled:
             self._commit_soon(channel)
         else:
             self._scheduler.deliver(channel)
 
     def _touch(self, channel: Channel) -> None:
-        if channel.acking or not self._is_settled(channel.stream):
+        if channel.acking or not channel.stream.is_settled:
             self._commit_soon(channel)
         self._scheduler.touch(channel)
-
-    @staticmethod
-    def _is_settled(stream: Stream) -> bool:
-        return stream.staging is None or stream.staging.is_settled
 
     def acknowledge_late(self, inlet: Inlet) -> None:
         """Send a producer's ack with the next commit: a commit is shared by all that comes meanwhile as it is."""

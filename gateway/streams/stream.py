@@ -61,6 +61,7 @@ class Stream:
         "_digest",
         "_extra",
         "_idle",
+        "_stored",
         "_subscriptions",
         "_views",
         "blocking",
@@ -79,7 +80,6 @@ class Stream:
         "producers",
         "publishing",
         "settings",
-        "_stored",
         "staging",
         "trimmed",
         "watcher",
@@ -115,7 +115,9 @@ class Stream:
         self.closed_as: EndReason | None = None  # for producers
         self.end_reason: EndReason | None = None  # for consumers, once everything before is committed
         self.trimmed = 1  # floor of what the engine holds
-        self._stored: Callable[[], list[bytes]] | None = None  # reads what was stored before a restart, when it is needed
+        self._stored: Callable[[], list[bytes]] | None = (
+            None  # reads what was stored before a restart, when it is needed
+        )
         self.staging: Staging | None = None  # where an engine has to commit events before they are in the log
         self._subscriptions: dict[Subscription, None] = {}
         self.blocking = Blocking(self.log)
@@ -309,6 +311,9 @@ class Stream:
 
     def clear(self) -> None:
         """Drop the events of a closed stream that nobody can find, and stop counting the rest of it."""
+        if self._stored is not None:
+            self.log.restore(self.log.head + 1, self.log.head)
+            self._stored = None
         self.log.clear()
         self.log.ledger.bytes -= self._extra  # the rest still fences connections, and is freed with the last
         self._extra = 0
@@ -366,6 +371,7 @@ class Stream:
             WireError: `position_ahead`; `forbidden`, policy `block` where it is not allowed; `bad_request`, an
                 interval where the policy folds nothing; `overloaded`, there are `max_consumers`.
         """
+        self.load(now)
         limit = self.settings.max_consumers
         if self.consumers >= limit:
             raise _crowded(f"this stream has {limit} consumers (max_consumers)")

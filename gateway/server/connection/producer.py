@@ -288,6 +288,11 @@ class Producer:
             self._refuse_closed()
             return
         self._hub.end(self.stream)
+        self._hub.dispatcher.when_committed(self.channel, self._finish)
+
+    @contained
+    def _finish(self) -> None:
+        """Close, as the stream has ended."""
         self.answer_rest()
         self._connection.finish(CloseCode.STREAM_ENDED, "stream ended")
 
@@ -310,7 +315,7 @@ class Producer:
     @contained
     def answer_rest(self) -> None:
         """Acknowledge what was appended, before the connection ends; it is delivered in this turn."""
-        if self.channel.forget_ack(self) or self._publication.owes_ack:
+        if self.stream.is_settled and (self.channel.forget_ack(self) or self._publication.owes_ack):
             self.acknowledge()
             self._hub.dispatcher.touch(self.channel)
 
