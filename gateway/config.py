@@ -256,9 +256,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     data_dir: Annotated[
         str,
-        Meta(
-            description="Folder that streams are stored in, so that they survive a restart; empty keeps them in memory"
-        ),
+        Meta(description="Folder to store streams in, so that they survive a restart; empty keeps them in memory"),
     ] = ""
     sync: Annotated[
         Literal["always", "interval", "off"],
@@ -302,9 +300,9 @@ def make_settings(values: dict[str, Any]) -> Settings:
     """
     settings = _convert(values)
     if settings.drain_delay and settings.drain_delay >= settings.drain_timeout:
-        raise ConfigError("drain_delay is a part of drain_timeout: it must be the smaller one")
+        raise ConfigError("drain_delay is a part of drain_timeout and must be smaller")
     if settings.policy is Policy.BLOCK and not settings.allow_block:
-        raise ConfigError("policy `block` is the default of a deployment that forbids it: see allow_block")
+        raise ConfigError("policy: `block` can't be the default while allow_block is off")
     return settings
 
 

@@ -1,7 +1,7 @@
-"""Which pages may connect: pure (RFC 6454 §6.2, RFC 6455 §10.2).
+"""Which web pages may connect: pure (RFC 6454 §6.2, RFC 6455 §10.2).
 
-A browser lets a page of any site open a WebSocket to any address, also one that only the browser's machine can reach,
-and names the page's origin. Programs that are no browsers name none.
+A browser lets a page of any site open a WebSocket to any address, even to one that only the browser's machine can
+reach, and sends the page's origin. Other programs send no origin.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ _DEFAULT_PORTS = (("http://", ":80"), ("https://", ":443"))
 
 
 def parse_origins(text: str) -> frozenset[str]:
-    """The setting `allowed_origins`.
+    """Parse the setting `allowed_origins`.
 
     Args:
-        text: origins as browsers write them, separated by commas; none is empty.
+        text: origins as browsers write them, separated by commas; may be empty.
 
     Raises:
-        ConfigError: something that no browser writes, and which therefore would allow nobody.
+        ConfigError: an entry that no browser sends, and that would therefore allow nothing.
     """
     origins = frozenset(filter(None, map(str.strip, text.split(","))))
     for origin in origins:
@@ -63,10 +63,10 @@ def cors_headers(named: Sequence[str], allowed: frozenset[str]) -> dict[str, str
 
 
 def is_allowed(named: Sequence[str], allowed: frozenset[str]) -> bool:
-    """Whether a request may go on.
+    """Whether the origin of a request is allowed.
 
     Args:
-        named: the values of every header `Origin`.
-        allowed: those that may.
+        named: the values of all `Origin` headers.
+        allowed: the allowed origins.
     """
     return not named or (len(named) == 1 and named[0] in allowed)

@@ -32,7 +32,7 @@ READ_TIMEOUT = 30.0
 MAX_ANSWER = 4 * 1024 * 1024
 """Maximum bytes of an answer; a page of 1000 streams has less than half of 1 MiB."""
 
-NO_GATEWAY = "what answers there is not a gateway"
+NO_GATEWAY = "the server there is not a gateway"
 
 COLUMNS = ("id", "head", "events", "bytes", "consumers", "producers", "closed", "last_active_at")
 """The fields of a stream's info that `list` shows; `info` and `--json` show all."""
@@ -153,7 +153,7 @@ def _ask(  # noqa: PLR0913, PLR0917 - the parts of a request
         with open_answer(method, address, params=params, headers=headers, timeout=TIMEOUT, tls=trusted) as answer:
             body = _read(answer.pieces)
     except UnicodeError:
-        raise Failure("the token has a character that no token has") from None
+        raise Failure("the token has a character that is not allowed in tokens") from None
     except NoAnswer as error:
         raise Failure(_explain(error, url, tls)) from None
     if not answer.is_success:

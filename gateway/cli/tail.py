@@ -191,7 +191,7 @@ class Tail:
     async def _show(self, frame: Frame) -> None:
         if isinstance(frame.message, Subscribed):
             if self._patience.is_connected:
-                _say_beside(self._view, f"reconnected; goes on after event {frame.message.after}")
+                _say_beside(self._view, f"reconnected; continues after event {frame.message.after}")
             self._patience.is_connected = True
         await self._output.write(self._view.show(frame).encode())
 

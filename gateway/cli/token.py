@@ -93,7 +93,7 @@ def command(*, new_key: Path | None, key: Path | None, lifetime: int, **said: An
     """
     if new_key is not None:
         _write_secret(new_key)
-        say(f"a secret is in {new_key}: start the gateway with --auth-key {new_key}, make tokens with --key {new_key}")
+        say(f"secret is in {new_key}: start the gateway with --auth-key {new_key}, make tokens with --key {new_key}")
         return
     if key is None:
         raise click.UsageError("--key is needed to sign with; --new-key FILE makes one")
@@ -110,7 +110,7 @@ def _warn(allowed: dict[str, Any], lifetime: int) -> None:
     longest = Settings().auth_max_lifetime
     if lifetime > longest:
         say(
-            f"warning: a gateway refuses a token that is good for longer than its auth_max_lifetime, by default "
+            f"warning: a gateway refuses a token that is valid for longer than its auth_max_lifetime, by default "
             f"{longest:g} seconds"
         )
 

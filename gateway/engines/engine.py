@@ -35,7 +35,7 @@ class StoredStream(NamedTuple):
 
 
 class Engine(Protocol):
-    """Where committed events live. Its methods are called on the event loop and return at once, unless they say otherwise."""
+    """Where committed events live. Its methods are called on the event loop, and return at once unless they "block"."""
 
     @property
     def failure(self) -> str | None:

@@ -1,11 +1,11 @@
 """The SQLite engine: one database in a folder, one thread that writes and reads it, group commits.
 
-Everything handed over while a commit runs goes into the next one, so that a slow disk makes commits larger and not rarer.
-There is one connection: SQLite before 3.51.3 can lose a WAL that two of them reset.
+Everything that arrives while a commit runs goes into the next one: a slow disk makes commits larger. There is one
+connection, as SQLite before 3.51.3 can lose a WAL when two connections reset it.
 
-When the disk is full, or the file system fails, nothing is committed and `failure` says why; the same operations are tried
-again until they succeed. A failed fsync is never tried again, as the kernel may have dropped what was not written
-(https://www.sqlite.org/lockingv3.html): the engine fails for good, and its gateway has to be started anew.
+While the disk is full or the file system fails, nothing is committed and `failure` says why; the same operations are
+tried again until they succeed. A failed fsync is not tried again, as the kernel may have dropped what it could not
+write: the engine stays broken until its gateway is restarted.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from deltawire.protocol.framing import split_frames
 from deltawire.protocol.messages import EndReason
 
 Sync: TypeAlias = Literal["always", "interval", "off"]
-"""When commits are on the disk: each one before it is acked, all of them every `sync_interval`, or when the system likes."""
+"""When commits are on the disk: before their events are acked, every `sync_interval`, or when the system writes them."""
 
 FILE: Final = "deltawire.sqlite"
 """The database, in the folder."""
@@ -146,7 +146,7 @@ class SqliteEngine:
     def _open_database(self) -> list[StoredStream]:
         path = self._folder / FILE
         self._database = database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-        os.chmod(path, 0o600)
+        path.chmod(0o600)
         version, *_ = database.execute("PRAGMA user_version").fetchone()
         if version > VERSION:
             raise EngineError(
@@ -176,9 +176,8 @@ class SqliteEngine:
         for stream, *state in execute("SELECT stream, id, generation, last, seq FROM producers"):
             producers.setdefault(stream, []).append(ProducerState(*state))
         streams = []
-        for id_, name, epoch, settings, floor, messages, end_reason, created_at, changed_at in execute(
-            "SELECT id, name, epoch, settings, floor, messages, end_reason, created_at, changed_at FROM streams ORDER BY id"
-        ):
+        for row in execute("SELECT * FROM streams ORDER BY id"):
+            id_, name, epoch, settings, floor, messages, end_reason, created_at, changed_at = row
             self._next_stream = id_ + 1
             self._rows[name, epoch] = by_id.get(id_) or _Rows(id_)
             streams.append(
@@ -324,7 +323,7 @@ class SqliteEngine:
             begin, end, checksum, data = found
             if zlib.crc32(data) != checksum:
                 raise EngineError(f"stream {stream!r}: events {begin} to {end} are corrupt (row {row})")
-            split = split_frames(data)
+            split = list(split_frames(data))
             frames += split[max(0, first - begin) : last - begin + 1]
         return frames
 

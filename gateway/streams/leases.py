@@ -145,7 +145,7 @@ class Leases:
             self.waiting[owner or nobody] = deadline
 
     def owners(self) -> list[tuple[str, str | None]]:
-        """The messages in progress, and the producer ids they belong to; None for those of connections without an id."""
+        """The messages in progress, with the producer ids they belong to; None for connections without an id."""
         return [(message_id, owner if isinstance(owner, str) else None) for message_id, owner in self._open.items()]
 
     @property

@@ -115,9 +115,7 @@ class Stream:
         self.closed_as: EndReason | None = None  # for producers
         self.end_reason: EndReason | None = None  # for consumers, once everything before is committed
         self.trimmed = 1  # floor of what the engine holds
-        self._stored: Callable[[], list[bytes]] | None = (
-            None  # reads what was stored before a restart, when it is needed
-        )
+        self._stored: Callable[[], list[bytes]] | None = None  # reads what was stored before a restart
         self.staging: Staging | None = None  # where an engine has to commit events before they are in the log
         self._subscriptions: dict[Subscription, None] = {}
         self.blocking = Blocking(self.log)

@@ -3,27 +3,28 @@
 | on the wire | events |
 |---|---|
 | `message_start` | `message_start`, `usage` |
-| `content_block_start` | `content_start` with the block's type as kind; text, thinking or input it brings, as deltas |
+| `content_block_start` | `content_start` with the block's type as kind; initial text, thinking or input as deltas |
 | `content_block_delta` | `text_delta`, `thinking` or `tool_delta` |
 | `content_block_stop` | `content_end` |
-| `message_delta` | `usage`; its stop reason waits for `message_stop` |
-| `message_stop` | `content_end` of blocks still open, `message_stop` |
-| `error` | `error`; a body that ends after it gets `message_stop` with reason `error` |
-| end of the body or another `message_start` before that | `content_end`, `message_stop` with reason `incomplete` |
+| `message_delta` | `usage`; its stop reason is kept for `message_stop` |
+| `message_stop` | `content_end` of open blocks, `message_stop` |
+| `error` | `error`; if the body ends after it, `message_stop` with reason `error` |
+| end of the body, or another `message_start`, before a stop | `content_end`, `message_stop` with reason `incomplete` |
 
-Everything else becomes an extension that holds the provider's JSON without what the events above say. Its name is the
-innermost type: `signature_delta`, `citations_delta`, `redacted_thinking`, `web_search_tool_result`, an event type
-nobody knows. `message_start`, `message_delta` and `message_stop` name what is left of those (`stop_sequence`,
-`stop_details`, …; also a stop reason whose message never stopped). `usage` is the whole usage object, where it says
-more than the counts: cache writes, service tier, server tools.
+Everything else becomes an extension that contains the provider's JSON without the fields that the events above cover.
+Its name is the innermost type: `signature_delta`, `citations_delta`, `redacted_thinking`, `web_search_tool_result`, or
+an unknown event type. Extensions named `message_start`, `message_delta` and `message_stop` contain the remaining fields
+of these (`stop_sequence`, `stop_details`, …; also a stop reason whose message never stopped). `usage` contains the
+whole usage object, if it has more than the counts: cache writes, service tier, server tools.
 
 Usage is cumulative, field by field: prompt = input + cache creation + cache read, and total = prompt + completion.
 
-Dropped, because they say nothing: `ping`; null and empty fields and deltas; `type: message` and `role: assistant`; the
-stop of a block or message that is not open; usage that repeats the last one; an event's name beside its type.
+Dropped, because they carry no information: `ping`; null and empty fields and deltas; `type: message` and
+`role: assistant`; the stop of a block or message that is not open; usage that repeats the last one; the name of an
+event that also has a type.
 
-Where the stream itself is broken: a block or message whose start is missing is started (the message as `anthropic-1`,
-by its number in the stream); a stop without any reason has the reason `unknown`.
+If the stream is broken, a block or message without a start is started (the message as `anthropic-1`, by its number in
+the stream); a stop without any reason gets the reason `unknown`.
 """
 
 from __future__ import annotations
@@ -47,9 +48,9 @@ class _Message(Struct):
 
     Attributes:
         id: its id.
-        blocks: the indices of the blocks that are open, in order of opening.
-        stop_reason: the provider's, once it is known.
-        counts: the last of each token count, by the provider's name.
+        blocks: the indices of the open blocks, in order of opening.
+        stop_reason: the provider's stop reason, once it is known.
+        counts: the latest value of each token count, by the provider's name.
     """
 
     id: str
@@ -88,7 +89,7 @@ class AnthropicMessages(SseTranslator):
         if rest := payload.left():
             self._extend(name, rest)
 
-    # What the events of the provider do. Each returns the name for what is left of it.
+    # Handlers of the provider's events. Each returns a name for the extension with the remaining fields.
 
     def _start_message(self, payload: Fields) -> str:
         self._close()
@@ -106,7 +107,7 @@ class AnthropicMessages(SseTranslator):
             return "content_block_start"
         block = payload.object("content_block")
         kind = block.label("type")
-        self._end_block(index)  # started twice: the first one is over
+        self._end_block(index)  # started twice: end the first one
         self._open_block(index, kind, block.label("id"), block.label("name"))
         if kind in self._CONTENT:
             name, make = self._CONTENT[kind]
@@ -173,19 +174,19 @@ class AnthropicMessages(SseTranslator):
         "text": ("text", make_text),
         "thinking": ("thinking", make_thinking),
     }
-    """By type of block: the field that may bring content at its start, and what that becomes."""
+    """By type of block: the field with its initial content, and the function that makes events of it."""
 
     _DELTAS: ClassVar[dict[str, tuple[str, str, Callable[[str, int], Sequence[Data]]]]] = {
         "text_delta": ("text", "text", make_text),
         "thinking_delta": ("thinking", "thinking", make_thinking),
         "input_json_delta": ("partial_json", "tool_use", make_arguments),
     }
-    """By type of delta: its field, the kind of block it belongs to, and what it becomes."""
+    """By type of delta: its field, the kind of its block, and the function that makes events of it."""
 
     # The message and its blocks
 
     def _open(self, message_id: str | None = None, model: str | None = None) -> _Message:
-        """The message that is open, started now if none is."""
+        """The open message; start one if none is open."""
         if self._message is None:
             self._messages += 1
             self._message = _Message(message_id or f"{self.provider}-{self._messages}")
@@ -208,7 +209,7 @@ class AnthropicMessages(SseTranslator):
             if count is not None:
                 message.counts[name] = count
         if usage.source.get("cache_creation_input_tokens"):
-            usage.keep("cache_creation_input_tokens")  # within the prompt's count it can't be told from the input
+            usage.keep("cache_creation_input_tokens")  # the prompt count alone does not show it
         self._emit_usage(_make_usage(message.counts), usage)
 
     def _stop(self, message: _Message, stop_reason: str) -> None:
@@ -227,7 +228,7 @@ class AnthropicMessages(SseTranslator):
 
 
 def _make_usage(counts: Mapping[str, int]) -> Usage | None:
-    """Usage of the provider's counts, None if there are none."""
+    """Usage from the provider's counts; None if there are none."""
     if not counts:
         return None
     *prompt, completion = (counts.get(name, 0) for name in _COUNTS)

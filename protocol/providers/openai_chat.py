@@ -1,38 +1,38 @@
-"""OpenAI Chat Completions, streamed, as OpenAI and those who speak its format send it.
+"""OpenAI Chat Completions, streamed, from OpenAI and from other servers with this format.
 
 | on the wire | events |
 |---|---|
 | first chunk with an id or a choice | `message_start` |
 | `delta.content` | `text_delta` in a block of kind `text` |
 | `delta.reasoning_content` or `delta.reasoning` | `thinking` in a block of kind `thinking` |
-| `delta.refusal` | `text_delta` in a block of kind `refusal`: terminals show it, programs can tell it apart |
+| `delta.refusal` | `text_delta` in a block of kind `refusal`: terminals show it, programs can distinguish it |
 | `delta.tool_calls[]`, `delta.function_call` | `tool_delta` in a block of kind `tool_use`, one for each call |
-| `finish_reason` | `content_end` of the choice's open blocks; the reason waits for the end of the message |
+| `finish_reason` | `content_end` of the choice's open blocks; the reason is kept for the end of the message |
 | `usage`, on any chunk | `usage` |
 | `error` in a chunk, or `event: error` | `error` |
 | `[DONE]` or the end of the body | for every choice `content_end` of open blocks, `message_stop` |
 
-*Blocks.* The format has none, so they are made, for each choice by itself, numbered from 0 in order of opening. Text,
-thinking and refusal take turns: the one ends where another, or a tool call, begins. Tool calls run in parallel: they
-are told apart by their `index` (where that is missing by id, else the last one goes on) and end with their choice. A
-new id under an old index is a new call: some servers number every call 0.
+*Blocks.* The format has no blocks, so the translator makes them, separately for each choice, numbered from 0 in order
+of opening. Text, thinking and refusal alternate: one block ends where another, or a tool call, begins. Tool calls run
+in parallel: they are identified by `index` (if it is missing, by id, otherwise the last call continues) and end with
+their choice. A new id with an old index is a new call: some servers number every call 0.
 
-*Choices.* `choice` is set where it is over 0; an event without it belongs to choice 0.
+*Choices.* `choice` is set if it is greater than 0; an event without it belongs to choice 0.
 
-*Stops.* `message_stop` comes last, after usage and errors, which arrive after the finish reason: hence the wait. A
-choice without a finish reason stops with `error` after an error, with `incomplete` otherwise. After `[DONE]` another
-message may begin. A message without an id is called `openai-CREATED`, by its number in the body where `created` is
-missing too.
+*Stops.* `message_stop` comes last, after usage and errors. These arrive after the finish reason, which is therefore
+kept. A choice without a finish reason stops with `error` after an error, otherwise with `incomplete`. After `[DONE]`,
+another message may begin. A message without an id is called `openai-CREATED`, or, if `created` is missing too, is named
+by its number in the body.
 
-*Extensions* hold the provider's JSON without what the events above say, one for each field and named after it:
-`logprobs`, `audio`, `annotations`, `service_tier`, `x_groq`; those of a choice have its `index`. `usage` is the whole
-usage object, where it says more than the counts. What is constant in a stream but repeated (`created`,
-`system_fingerprint`, `service_tier`, `provider`; `event`, an event's name; `id` and `model` beyond `message_start`;
-`role` and `channel` of a delta) is told when it changes.
+*Extensions* contain the provider's JSON without the fields that the events above cover, one extension per field and
+named after it: `logprobs`, `audio`, `annotations`, `service_tier`, `x_groq`; those of a choice have its `index`.
+`usage` contains the whole usage object, if it has more than the counts. Fields that every chunk repeats (`created`,
+`system_fingerprint`, `service_tier`, `provider`; `event`, an event's name; `id` and `model` after `message_start`;
+`role` and `channel` of a delta) are sent only when they change.
 
-Dropped, because they say nothing: null and empty fields and deltas; `object: chat.completion.chunk`;
-`obfuscation` (padding against traffic analysis); `role: assistant`; `type: function`; the id or name of a tool
-call, a `reasoning` or a finish reason that repeats what was said; SSE comments.
+Dropped, because they carry no information: null and empty fields and deltas; `object: chat.completion.chunk`;
+`obfuscation` (padding against traffic analysis); `role: assistant`; `type: function`; a repeated id or name of a tool
+call, a repeated `reasoning` or finish reason; SSE comments.
 """
 
 from __future__ import annotations
@@ -48,12 +48,12 @@ from deltawire.protocol.providers.fields import Fields
 from deltawire.protocol.providers.translator import SseTranslator
 
 _REPEATED = frozenset({"id", "model", "created", "system_fingerprint", "service_tier", "provider", "event"})
-_NAMES = frozenset({"", "message", "error"})  # what chunks are called, on their `event:` line if they have one
+_NAMES = frozenset({"", "message", "error"})  # usual names of chunks, if they have an `event:` line
 _REPEATED_IN_DELTA = frozenset({"role", "channel"})
 
 
 class _ToolCall(NamedTuple):
-    """A call's block, and what identified it."""
+    """The block of a tool call, and its id and name."""
 
     block: int
     id: str | None
@@ -65,14 +65,14 @@ class _Choice(Struct):
 
     Attributes:
         number: its index on the wire.
-        blocks: how many were opened.
-        open: the indices of those open now, in order of opening.
-        kind: kind of the text, thinking or refusal block that is open; it is the last one opened but for tool calls.
+        blocks: number of blocks opened so far.
+        open: the indices of the open blocks, in order of opening.
+        kind: kind of the open text, thinking or refusal block, if there is one.
         current: index of that block.
-        calls: tool calls by what tells them apart.
-        last_call: key of the one spoken of last.
-        repeated: last values of fields that are told when they change.
-        finish_reason: the provider's, once it is known.
+        calls: tool calls by index, id or other key.
+        last_call: key of the call that the last chunk was about.
+        repeated: last values of fields that are sent only when they change.
+        finish_reason: the provider's finish reason, once it is known.
     """
 
     number: int
@@ -87,7 +87,7 @@ class _Choice(Struct):
 
     @property
     def choice(self) -> int | UnsetType:
-        """The `choice` of its events."""
+        """The `choice` field of its events."""
         return self.number or UNSET
 
 
@@ -143,7 +143,7 @@ class OpenAIChat(SseTranslator):
                 self._extend(name, {name: value})
 
     def _open(self, payload: Fields) -> None:
-        """Start the message, unless it has started."""
+        """Start the message if none is open."""
         if self._message_id is not None:
             return
         self._messages += 1
@@ -222,13 +222,13 @@ class OpenAIChat(SseTranslator):
         self._emit(*make_arguments(function.text("arguments"), call.block, choice.choice))
 
     def _extend_choice(self, choice: _Choice, fields: Fields, delta: Fields) -> None:
-        """Tell what is left of a choice, field by field."""
+        """Make extensions of the remaining fields of a choice."""
         delta.drop("role", "assistant")
         for name, value in delta.left().items():
             if _is_new(name, value, _REPEATED_IN_DELTA, choice.repeated):
                 self._extend(name, {"index": choice.number, "delta": {name: value}})
         delta.drop_all()
-        fields.object("logprobs")  # so that one whose lists are all empty leaves nothing
+        fields.object("logprobs")  # if all its lists are empty, nothing is left
         for name, value in fields.left().items():
             if name != "index" or value != choice.number:
                 self._extend(name, {"index": choice.number, name: value})
@@ -236,7 +236,7 @@ class OpenAIChat(SseTranslator):
     # Blocks, and the end
 
     def _turn_to(self, choice: _Choice, kind: str) -> int:
-        """The index of the block that text of this kind belongs to; another kind's block ends."""
+        """The index of the open block of this kind; end a block of another kind, and open one if necessary."""
         if choice.kind != kind:
             self._end_turn(choice)
             choice.current = self._open_block(choice, kind)
@@ -274,7 +274,7 @@ class OpenAIChat(SseTranslator):
 
 
 def _is_new(name: str, value: Any, repeated: frozenset[str], told: dict[str, Any]) -> bool:
-    """Whether a field is to be told: always, unless it is one of those repeated, and was told with this value."""
+    """Whether to send a field: always, except if it is a repeated one that was last sent with the same value."""
     if name not in repeated:
         return True
     is_new: bool = told.get(name) != value

@@ -1,4 +1,4 @@
-"""What the translators of server-sent events have in common: from bytes to JSON objects, from values to events."""
+"""The common part of the translators of server-sent events: from bytes to JSON objects, from values to events."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from deltawire.protocol.providers.fields import Fields, parse_object
 from deltawire.protocol.providers.sse import EventStreamDecoder, EventTooLargeError, ServerSentEvent
 
 DONE = "[DONE]"
-"""Data of the event that ends a stream, for providers that have one."""
+"""The data of the event that ends a stream, for providers that send one."""
 
 
 class SseTranslator(ABC):
-    """One body of server-sent events, translated as it comes.
+    """Translates one body of server-sent events as it arrives.
 
-    An event whose data is no JSON object, or one that cannot travel (over 64 levels, a number over 64 bits), becomes
-    an extension `unparsed` with `event` and `text`. An event over the decoder's limit becomes an `error`; it ends the
-    translation, and the rest of the body is ignored.
+    An event becomes an extension `unparsed` with `event` and `text` if its data is not a JSON object, or is one that
+    can't be sent (over 64 levels, a number over 64 bits). An event over the decoder's limit becomes an `error`; it ends
+    the translation, and the rest of the body is ignored.
     """
 
     provider: ClassVar[str]
     retryable: ClassVar[Mapping[str, bool]]
-    """Which error codes are worth another try; of a code that is not here, the event doesn't say."""
+    """Whether an error with this code is retryable; for other codes, the event has no `retryable`."""
 
     def __init__(self) -> None:
         self.unparsed = 0
@@ -48,7 +48,7 @@ class SseTranslator(ABC):
         return self._flush()
 
     def finish(self) -> list[Data]:
-        """What is left to say when the body has ended, cleanly or not; nothing the second time."""
+        """The remaining events at the end of the body, clean or not; none on the second call."""
         if not self._ended:
             self._read(self._decoder.finish())
             self._end()
@@ -65,7 +65,7 @@ class SseTranslator(ABC):
 
     @abstractmethod
     def _close(self) -> None:
-        """End the message that is open, if there is one: the provider says no more about it."""
+        """End the open message, if there is one: the provider sends nothing more about it."""
 
     def _read(self, events: Iterable[ServerSentEvent]) -> None:
         try:
@@ -92,7 +92,7 @@ class SseTranslator(ABC):
         self._close()
 
     def _forget_message(self) -> None:
-        """Be ready for the next message."""
+        """Reset the state for the next message."""
         self._failed = False
         self._usage: Usage | None = None
         self._usage_details: dict[str, Any] = {}
@@ -108,11 +108,11 @@ class SseTranslator(ABC):
         self._emit(MessageStart(message_id, UNSET if model is None else model, self.provider))
 
     def _emit_usage(self, usage: Usage | None, details: Fields) -> None:
-        """Tell the counts where they have changed, and the provider's own object where it says more than they do.
+        """Emit the counts if they changed, and the provider's own object if it contains more than the counts.
 
         Args:
-            usage: the counts so far; None if none is known.
-            details: the provider's object, with what the counts are made of taken.
+            usage: the counts so far; None if none are known.
+            details: the provider's object, from which the counts were taken.
         """
         if usage is not None and usage != self._usage:
             self._usage = usage

@@ -134,7 +134,7 @@ async def test_a_lost_gateway_is_said_and_what_the_next_one_has_is_read(serve: S
     output, errors = await process.communicate()
     assert process.returncode == 0
     assert output == b"\x1b[2Janew"
-    assert b"reconnected; goes on after event 0" in errors
+    assert b"reconnected; continues after event 0" in errors
     assert b"the stream has restarted" in errors
 
 
