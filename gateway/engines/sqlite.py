@@ -36,7 +36,7 @@ from deltawire.protocol.framing import split_frames
 from deltawire.protocol.messages import EndReason
 
 Sync: TypeAlias = Literal["always", "interval", "off"]
-"""When commits are on the disk: before their events are acked, every `sync_interval`, or when the system writes them."""
+"""When commits are on the disk: before their events are acked, every `sync_interval`, or when the system likes."""
 
 FILE: Final = "deltawire.sqlite"
 """The database, in the folder."""

@@ -31,13 +31,13 @@ class _InFlight(NamedTuple):
     """A commit that the engine has not answered.
 
     Attributes:
-        channel: of its stream.
+        stream: of the events.
         commit: the events; None if there are acks alone.
         acks: to be sent when it is committed and delivered.
         then: called afterwards.
     """
 
-    channel: Channel
+    stream: Stream
     commit: Commit | None
     acks: list[tuple[Inlet, Ack]]
     then: list[Callable[[], None]]
@@ -140,7 +140,7 @@ class CommittingDispatcher(Dispatcher):
         flights = []
         for channel in queue:
             commit = channel.stream.take_commit()
-            flight = _InFlight(channel, commit, channel.take_acks(), self._then.pop(channel, []))
+            flight = _InFlight(channel.stream, commit, channel.take_acks(), self._then.pop(channel, []))
             if commit is not None or flight.acks or flight.then:
                 flights.append(flight)
         if flights:
@@ -149,8 +149,8 @@ class CommittingDispatcher(Dispatcher):
 
     def _committed(self, flights: list[_InFlight]) -> None:
         now = self._clock.now()
-        for channel, commit, acks, then in flights:
-            stream = channel.stream
+        for stream, commit, acks, then in flights:
+            channel = self.channel(stream)  # it may have another than when the commit was taken
             if commit is not None:
                 stream.commit(commit, now)
                 if stream.log.floor - stream.trimmed > TRIM_AFTER:

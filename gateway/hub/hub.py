@@ -91,6 +91,11 @@ class Hub:
         self.dispatcher.stop()
         self.deadlines.stop()
 
+    @property
+    def storage_failure(self) -> str | None:
+        """Why events can't be stored now; None if they can, or need not be."""
+        return None if self._engine is None else self._engine.failure
+
     def now(self) -> float:
         """Monotonic seconds."""
         return self.clock.now()

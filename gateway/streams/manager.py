@@ -153,7 +153,7 @@ class StreamManager:
         Raises:
             StreamError: invalid, the id is malformed.
         """
-        return self._streams.get(stream_id) or self._make(stream_id, now, self.settings)
+        return self._loaded(stream_id, now) or self._make(stream_id, now, self.settings)
 
     def keep(self, stream: Stream, now: float) -> None:
         """Register a stream returned by `open`, so that it is found by its id.
@@ -188,7 +188,14 @@ class StreamManager:
         Raises:
             StreamError: as `create`.
         """
-        return self._streams.get(stream_id) or self.create(stream_id, now)
+        return self._loaded(stream_id, now) or self.create(stream_id, now)
+
+    def _loaded(self, stream_id: str, now: float) -> Stream | None:
+        """Return the stream with this id, with what was stored of it before a restart; None if there is none."""
+        stream = self._streams.get(stream_id)
+        if stream is not None:
+            stream.load(now)
+        return stream
 
     def close(self, stream_id: str, now: float, reason: EndReason = "closed") -> Stream:
         """End a stream; its events can be read until its retention ends. Closing twice changes nothing.
