@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
+from deltawire.gateway.metrics.histogram import Histogram
 from deltawire.gateway.streams.settings import StreamSettings
 from deltawire.gateway.streams.staging import Commit, StoredState
 from deltawire.protocol.errors import DeltawireError
@@ -34,12 +35,31 @@ class StoredStream(NamedTuple):
     changed_at: float
 
 
+class EngineMetrics(NamedTuple):
+    """Counts of an engine, since it was opened.
+
+    Attributes:
+        commits: transactions.
+        failures: transactions that failed.
+        events: in a transaction.
+        stored_bytes: of its files, now.
+    """
+
+    commits: int
+    failures: int
+    events: Histogram
+    stored_bytes: int
+
+
 class Engine(Protocol):
     """Where committed events live. Its methods are called on the event loop, and return at once unless they "block"."""
 
     @property
     def failure(self) -> str | None:
         """Why nothing can be committed now; None if it can. What was handed over is tried again."""
+
+    def metrics(self) -> EngineMetrics:
+        """Return its counts."""
 
     def open(self, call_soon: Callable[[Callable[[], None]], object]) -> list[StoredStream]:
         """Begin; blocks until the streams are listed.

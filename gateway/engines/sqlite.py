@@ -27,8 +27,9 @@ from typing import Final, Literal, NamedTuple, TypeAlias, cast
 
 import msgspec
 
-from deltawire.gateway.engines.engine import EngineError, StoredStream
+from deltawire.gateway.engines.engine import EngineError, EngineMetrics, StoredStream
 from deltawire.gateway.engines.schema import APPLICATION_ID, TABLES, VERSION
+from deltawire.gateway.metrics.histogram import Histogram
 from deltawire.gateway.streams.producers import ProducerState
 from deltawire.gateway.streams.settings import StreamSettings
 from deltawire.gateway.streams.staging import Commit, StoredState
@@ -43,6 +44,9 @@ FILE: Final = "deltawire.sqlite"
 
 LOCK: Final = "deltawire.lock"
 """Locked by the process that uses the folder."""
+
+EVENTS: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
+"""Buckets of the number of events in a transaction."""
 
 RETRY: Final = 0.5
 """Seconds between two tries of a commit that fails."""
@@ -59,10 +63,12 @@ class _Job(NamedTuple):
     Attributes:
         write: what changes the database; may be done again after a rollback.
         done: called on the event loop when it is committed.
+        events: that it stores.
     """
 
     write: Operation
     done: Callable[[], None] | None
+    events: int = 0
 
 
 class _Rows:
@@ -102,6 +108,8 @@ class SqliteEngine:
         self._sync_interval = sync_interval
         self.failure: str | None = None
         self.is_broken = False
+        self._commits = self._failures = 0
+        self._events = Histogram(*EVENTS)
         self._writes: list[_Job] = []
         self._reads: list[Operation] = []
         self._is_closing = False
@@ -111,6 +119,12 @@ class SqliteEngine:
         self._rows: dict[tuple[str, str], _Rows] = {}
         self._next_row = 1
         self._next_stream = 1
+
+    def metrics(self) -> EngineMetrics:
+        """Return its counts."""
+        names = (FILE, f"{FILE}-wal")
+        size = sum(path.stat().st_size for name in names if (path := self._folder / name).exists())
+        return EngineMetrics(self._commits, self._failures, self._events, size)
 
     def open(self, call_soon: Callable[[Callable[[], None]], object]) -> list[StoredStream]:
         """Begin; blocks until the streams are listed.
@@ -228,7 +242,7 @@ class SqliteEngine:
             for it in writes:
                 it()
 
-        self._hand_over(_Job(write, done))
+        self._hand_over(_Job(write, done, sum(len(commit.frames) for commit in commits)))
 
     def _prepare(self, commit: Commit) -> Operation:
         rows = self._rows[commit.stream, commit.epoch]
@@ -384,8 +398,11 @@ class SqliteEngine:
                 self._database.execute("ROLLBACK")
             self.is_broken = getattr(error, "sqlite_errorname", "").startswith(_FATAL)
             self.failure = f"data_dir {self._folder}: {error}"
+            self._failures += 1
             return False
         self.failure = None
+        self._commits += 1
+        self._events.observe(sum(job.events for job in jobs))
         if self._sync == "interval" and self._unsynced_since is None:
             self._unsynced_since = time.monotonic()
         if done := [job.done for job in jobs if job.done is not None]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from time import monotonic
 from typing import NamedTuple
 
 from deltawire.gateway.config import ConfigError, Settings
@@ -57,6 +58,7 @@ class CommittingDispatcher(Dispatcher):
     def __init__(self, settings: Settings, manager: StreamManager, tally: Tally, clock: Clock, engine: Engine) -> None:
         super().__init__(settings, manager, tally, clock)
         self._engine = engine
+        self._tally = tally
         self._queue: dict[Channel, None] = {}  # to be committed
         self._then: dict[Channel, list[Callable[[], None]]] = {}
         self._is_committing_soon = False
@@ -145,13 +147,16 @@ class CommittingDispatcher(Dispatcher):
                 flights.append(flight)
         if flights:
             commits = [flight.commit for flight in flights if flight.commit is not None]
-            self._engine.commit(commits, lambda: self._committed(flights))
+            self._engine.commit(commits, partial(self._committed, flights, monotonic()))
 
-    def _committed(self, flights: list[_InFlight]) -> None:
+    def _committed(self, flights: list[_InFlight], began: float) -> None:
         now = self._clock.now()
+        seconds = monotonic() - began
         for stream, commit, acks, then in flights:
             channel = self.channel(stream)  # it may have another than when the commit was taken
             if commit is not None:
+                self._tally.commit_seconds.observe(seconds, len(commit.frames))
+                self._tally.committed_bytes += sum(map(len, commit.frames))
                 stream.commit(commit, now)
                 if stream.log.floor - stream.trimmed > TRIM_AFTER:
                     stream.trimmed = stream.log.floor

@@ -14,14 +14,15 @@ from secrets import token_hex
 from typing import Self, TypeVar
 
 from deltawire.gateway.config import Settings
-from deltawire.gateway.engines.engine import Engine
-from deltawire.gateway.engines.sqlite import SqliteEngine
+from deltawire.gateway.engines.engine import Engine, EngineMetrics
+from deltawire.gateway.engines.sqlite import EVENTS, SqliteEngine
 from deltawire.gateway.hub.clock import Clock
 from deltawire.gateway.hub.committing import CommittingDispatcher
 from deltawire.gateway.hub.deadlines import Deadlines
 from deltawire.gateway.hub.dispatch import Dispatcher
 from deltawire.gateway.hub.local import LocalStream
 from deltawire.gateway.logs import get_logger
+from deltawire.gateway.metrics.histogram import Histogram
 from deltawire.gateway.metrics.tally import Tally
 from deltawire.gateway.streams.info import StreamInfo
 from deltawire.gateway.streams.log import Retention
@@ -90,6 +91,10 @@ class Hub:
             self.close_all("shutdown")
         self.dispatcher.stop()
         self.deadlines.stop()
+
+    def storage_metrics(self) -> EngineMetrics:
+        """Return the counts of the engine; all are 0 where there is none."""
+        return EngineMetrics(0, 0, Histogram(*EVENTS), 0) if self._engine is None else self._engine.metrics()
 
     @property
     def storage_failure(self) -> str | None:

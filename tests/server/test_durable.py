@@ -157,6 +157,12 @@ async def test_while_nothing_can_be_stored_nothing_is_acked_and_readers_go_on(re
             stored = (await reading.read_until("text_delta"))[-1]
             assert stored["seq"] == 2, "it was kept, and stored when there was room"
         assert (await client.get("/readyz")).status_code == 200
+        metrics = gateway.hub.storage_metrics()
+        assert metrics.commits >= 2
+        assert metrics.failures >= 1
+        assert metrics.events.sum >= 2
+        assert metrics.stored_bytes > 60_000
+        assert gateway.hub.tally.committed_bytes > 60_000
         async with Publisher(gateway.url, "demo", producer="q") as publisher:
             await publisher.send(TextDelta("again"))
         async with Subscriber(gateway.url, "demo") as events:
