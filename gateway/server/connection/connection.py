@@ -34,6 +34,9 @@ from deltawire.protocol.errors import WireError
 OPCODE = 0x0F
 """Mask of the opcode in a frame's first byte (RFC 6455 §5.2)."""
 
+TLS_HANDSHAKE = b"\x16"
+"""What the hello of a client begins with that takes this for a port of TLS (RFC 8446 §5.1), and no line of HTTP may."""
+
 MAX_AGENT = 100
 """Characters of a peer's `User-Agent` that are logged."""
 
@@ -226,6 +229,8 @@ class GatewayConnection(ReplyingConnection):
         if self.phase is Phase.DEAF:
             return
         data = self._splitter.take_rest() + data
+        if self.request is None and data.startswith(TLS_HANDSHAKE):
+            data = TLS_HANDSHAKE + b"\r\n"  # a hello need not have a line: refuse it as one that can't be read
         while self.request is None and self.protocol.handshake_exc is None and data:
             line, newline, data = data.partition(b"\n")  # by lines: the parser would take the rest for frames
             super().data_received(line + newline)

@@ -205,7 +205,8 @@ class SendingConnection(ServerConnection):
         failure = self.protocol.handshake_exc
         if self.request is None and failure is not None and self.protocol.writes:
             refusal = respond_unreadable(failure)
-            self.tally.refuse(refusal.status_code)
+            if not self.protocol.reader.eof:  # who has left, as load balancers do who only connect, is not refused
+                self.tally.refuse(refusal.status_code)
             self.protocol.writes = [refusal.serialize(), SEND_EOF]
         if isinstance(self.protocol.parser_exc, PayloadTooBig) and not self.is_finished:
             code = ProblemCode.MESSAGE_TOO_BIG
