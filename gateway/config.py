@@ -27,6 +27,7 @@ GROUPS: Final = {
     "policy": "Consumers",
     "block_timeout": "Timeouts, in seconds",
     "closed_retention": "Lifetime of streams, in seconds",
+    "data_dir": "Storage",
     "log_level": "Logs",
 }
 """The heading of each group of settings, by the first setting of the group."""
@@ -250,6 +251,23 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         ),
     ] = 86_400.0
     cleanup_interval: Annotated[float, Meta(gt=0, description="Seconds between checks for inactive streams")] = 3600.0
+
+    # Storage
+
+    data_dir: Annotated[
+        str,
+        Meta(description="Folder to store streams in, so that they survive a restart; empty keeps them in memory"),
+    ] = ""
+    sync: Annotated[
+        Literal["always", "interval", "off"],
+        Meta(
+            description="When stored events are on the disk: before they are acked (always), every sync_interval, "
+            "or when the operating system writes them (off)"
+        ),
+    ] = "always"
+    sync_interval: Annotated[
+        float, Meta(gt=0, description="Seconds of acked events that sync=interval may lose with the machine")
+    ] = 1.0
 
     # Logs
 

@@ -317,6 +317,18 @@ _ENVELOPES = _relayed("seq")
 _FOLDED_ENVELOPES = _relayed("first", "seq")
 
 
+def decode_event(payload: bytes) -> Data:
+    """The data of an event as `encode_event` made it.
+
+    Raises:
+        WireError: it did not.
+    """
+    message = JSON.decode_to_consumer(payload)
+    if not isinstance(message, Event):
+        raise WireError(ProblemCode.INVALID_EVENT, "this is no event")
+    return cast("Data", message.data)
+
+
 def encode_event(data: Data, seq: int, timestamp: str, first: int | None = None) -> bytes:
     """Encode an event as the gateway relays it, in JSON.
 

@@ -46,13 +46,18 @@ def payload_start(frame_bytes: bytes) -> int:
     return 2 if length < 126 else 4 if length == 126 else 10
 
 
-def payloads(frames: bytes) -> Iterator[bytes]:
-    """The payloads of a sequence of whole frames made here."""
+def split_frames(frames: bytes) -> Iterator[bytes]:
+    """Split a sequence of whole frames made here."""
     at = 0
     while at < len(frames):
         length = frames[at + 1]
         start = at + payload_start(frames[at : at + 2])
         if length >= 126:
             length = int.from_bytes(frames[at + 2 : start])
+        yield frames[at : start + length]
         at = start + length
-        yield frames[start:at]
+
+
+def payloads(frames: bytes) -> Iterator[bytes]:
+    """The payloads of a sequence of whole frames made here."""
+    return (frame[payload_start(frame) :] for frame in split_frames(frames))

@@ -1,4 +1,4 @@
-"""What the first bytes of an input say of its encoding: programs of Windows mark UTF-8, or write UTF-16."""
+"""Detect the encoding of an input by its first bytes: Windows programs add a mark to UTF-8, or write UTF-16."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from deltawire.protocol.errors import DeltawireError
 from deltawire.protocol.events import Data, Event
 
 SAMPLE: Final = 64
-"""Bytes looked at: in JSON lines and event streams, more than enough of them are ASCII, whatever the language."""
+"""Bytes to examine: in JSON lines and event streams, enough of them are ASCII in any language."""
 
 ENOUGH: Final = 8
-"""Bytes with a NUL among them that are waited for before they are judged."""
+"""Bytes to wait for before a decision, if there is a NUL among them."""
 
-_MARKS: Final = {  # those of UTF-32 first, as one of them begins like one of UTF-16
+_MARKS: Final = {  # UTF-32 first: one of its marks begins with one of UTF-16
     codecs.BOM_UTF32_LE: "UTF-32",
     codecs.BOM_UTF32_BE: "UTF-32",
     codecs.BOM_UTF16_LE: "UTF-16",
@@ -25,7 +25,7 @@ _MARKS: Final = {  # those of UTF-32 first, as one of them begins like one of UT
 
 
 class _Form(NamedTuple):
-    """How a wide encoding writes ASCII: in units of so many bytes, all NUL but one."""
+    """How a wide encoding represents ASCII: in units of `width` bytes, of which all but one are NUL."""
 
     name: str
     width: int
@@ -39,7 +39,7 @@ class NotUtf8Error(DeltawireError):
     """An input is in another encoding.
 
     Args:
-        encoding: its name, as iconv has it.
+        encoding: its name for iconv.
     """
 
     def __init__(self, encoding: str) -> None:
@@ -54,10 +54,10 @@ class NotUtf8Error(DeltawireError):
 
 
 def recognise_wide(sample: bytes) -> str | None:
-    """The name of the wide encoding that an input is in; None where it may well be UTF-8.
+    """The name of the wide encoding of an input; None if the input may be UTF-8.
 
     Args:
-        sample: its first bytes; two units at least are needed to tell without a byte order mark.
+        sample: its first bytes; without a byte order mark, at least two units are needed.
     """
     for mark, name in _MARKS.items():
         if sample.startswith(mark):
@@ -73,8 +73,8 @@ def recognise_wide(sample: bytes) -> str | None:
 class Preamble:
     """The beginning of an input, without its byte order mark.
 
-    Bytes are held back only while they may be part of a mark, or have a NUL among them: the rest of what comes slowly
-    goes on at once.
+    Bytes are held back only while they may be part of a mark, or while there is a NUL among them. All other input is
+    passed on at once, however slowly it arrives.
     """
 
     def __init__(self) -> None:
@@ -83,10 +83,10 @@ class Preamble:
         self._is_over = False
 
     def feed(self, chunk: bytes) -> bytes:
-        """What of the input is now known to be text.
+        """The input that is now known to be text.
 
         Raises:
-            NotUtf8Error: it is in another encoding.
+            NotUtf8Error: the input is in another encoding.
         """
         if self._is_over:
             return chunk
@@ -97,15 +97,15 @@ class Preamble:
         return self._judge(is_over=len(self._sample) == SAMPLE)
 
     def finish(self) -> bytes:
-        """What was still held at the end of the input.
+        """The bytes held back at the end of the input.
 
         Raises:
-            NotUtf8Error: as `feed`.
+            NotUtf8Error: like `feed`.
         """
         return b"" if self._is_over else self._judge(is_over=True)
 
     def give_up(self) -> bytes:
-        """What was still held, where the input is cut short."""
+        """The bytes held back, if the input is cut short."""
         rest, self._held, self._is_over = self._held, b"", True
         return rest
 
@@ -126,10 +126,10 @@ class Preamble:
 class Utf8Source:
     """A source whose input may begin with a byte order mark.
 
-    What it gives may raise `NotUtf8Error`; then nothing of the input is left but what ends a message that has begun.
+    Iterating over its events may raise `NotUtf8Error`; after that, only the events that end an open message remain.
 
     Args:
-        source: what the text is for.
+        source: the source that gets the text.
     """
 
     def __init__(self, source: Source) -> None:
@@ -138,19 +138,19 @@ class Utf8Source:
 
     @property
     def place(self) -> str:
-        """As the source says."""
+        """The place in the source."""
         return self._source.place
 
     def feed(self, chunk: bytes) -> Iterable[Data | Event]:
-        """What this chunk completes."""
+        """The events that this chunk completes."""
         return self._source.feed(self._preamble.feed(chunk))
 
     def finish(self) -> Iterator[Data | Event]:
-        """What is left at the end of the input."""
+        """The remaining events at the end of the input."""
         yield from self._source.feed(self._preamble.finish())
         yield from self._source.finish()
 
     def cut_short(self, stop_reason: str) -> Iterator[Data | Event]:
-        """What is left where the input was ended before its end."""
+        """The remaining events if the input was cut short."""
         yield from self._source.feed(self._preamble.give_up())
         yield from self._source.cut_short(stop_reason)

@@ -38,7 +38,7 @@ class PublishRun:
         idle_timeout: seconds without a byte of input after which reading stops; 0 means never.
     """
 
-    def __init__(  # noqa: PLR0913 - what a run can be told
+    def __init__(  # noqa: PLR0913 - the options of a run
         self,
         publisher: Publisher,
         form: str,
@@ -89,7 +89,7 @@ class PublishRun:
             command: the program and its arguments.
 
         Returns:
-            Its exit status; that of a failure where its output could not be read to the end.
+            Its exit status, or `Status.FAILED` if its output could not be read to the end.
 
         Raises:
             Failure: the command can't be run.
@@ -100,10 +100,10 @@ class PublishRun:
                 try:
                     await self._read(child.output, lambda: self._cancelled.is_set() or child.has_ended)
                     if child.output.is_cut and not self._cancelled.is_set():
-                        say("the command has ended; what it has started still holds its output, and is read no further")
-                    status = await child.wait()  # before the message ends: Ctrl-C may have ended the child before us
+                        say("the command has ended; programs that it started hold its output open and are ignored")
+                    status = await child.wait()  # before the message ends: Ctrl-C may reach the child before us
                     await self._end(status)
-                except (SourceStalled, NotUtf8Error) as fault:  # readers are told before the command takes its time
+                except (SourceStalled, NotUtf8Error) as fault:  # readers need not wait for the command's end
                     await self._break_off(fault)
                     return Status.FAILED
         return status
@@ -181,27 +181,27 @@ class PublishRun:
 
         Args:
             source: the input.
-            is_ending: whether it ends anyhow, and may be silent until then.
+            is_ending: whether the input is about to end, and may be silent until then.
 
         Raises:
-            SourceStalled: it brought nothing for too long.
-            NotUtf8Error: it can't be read.
+            SourceStalled: the input was silent for too long.
+            NotUtf8Error: the input is in another encoding.
         """
         while True:
             try:
                 async for chunk in iterate_with_idle_timeout(source.chunks(), self._idle_timeout):
                     await self._send_all(self._source.feed(chunk))
             except SourceStalled:
-                if not (is_ending() or source.is_ready):  # it is where this process was stopped, and goes on
+                if not (is_ending() or source.is_ready):  # data is ready: this process was stopped and continues
                     raise
             else:
                 return
 
     async def _break_off(self, fault: SourceStalled | NotUtf8Error) -> None:
-        """Say why the input is read no further, end for readers what it leaves unfinished, and wait for the acks.
+        """Report why reading stops, end the unfinished messages for readers, and wait for the acks.
 
-        Readers are told of silence too where there was no answer at all. They are not where the answer was whole: then
-        it is only the input that did not end.
+        If the source was silent, readers get an `error` event even if no answer has begun. They get none if the answer
+        is complete: then only the input did not end.
         """
         if isinstance(fault, SourceStalled):
             say(f"error: {fault} (--idle-timeout)")

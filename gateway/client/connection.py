@@ -53,8 +53,8 @@ MAX_UNSENT: Final = 4 * 1024 * 1024
 limit consists of pongs that the gateway does not read."""
 
 MAX_FRAGMENTS: Final = 1024
-"""Fragments of one message. A gateway sends none, a proxy in between cuts at its buffers; websockets has had a limit of
-its own since 17, four times this, and before that would collect empty ones for ever."""
+"""Maximum fragments of one message. A gateway sends none; a proxy in between may split messages at its buffer size.
+websockets has its own limit, four times this one, since 17; older versions collect empty fragments without end."""
 
 HUNG_UP: Final = "the connection was closed during the handshake"
 """The reason for a failed connection if nothing more specific is known."""
@@ -95,7 +95,7 @@ class BoundedConnection(ClientConnection):
             self.transport.abort()
 
     def process_event(self, event: Event) -> None:
-        """Take a frame, but for those of a message in too many pieces: it ends the connection."""
+        """Process a frame; end the connection if a message has too many fragments."""
         if isinstance(event, Frame) and event.opcode in DATA_OPCODES:
             if self._fragments >= MAX_FRAGMENTS:
                 self._refuse_fragments()
@@ -104,7 +104,7 @@ class BoundedConnection(ClientConnection):
         super().process_event(event)
 
     def _refuse_fragments(self) -> None:
-        if self.transport.is_closing():  # what was read along with the one too many
+        if self.transport.is_closing():  # frames that arrived with the fragment above the limit
             return
         self.protocol.fail(CloseCode.MESSAGE_TOO_BIG, "too many fragments")
         self.send_data()

@@ -76,7 +76,7 @@ class StreamClosed(Refused):
 
 
 class StreamNotFound(Refused):
-    """There is no such stream (any more), and the subscriber asked not to create one."""
+    """The stream does not exist, or no longer, and the subscriber asked not to create it."""
 
 
 class ProtocolFault(ClientError):

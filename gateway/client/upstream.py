@@ -1,4 +1,4 @@
-"""What feeds a publisher: a source that falls silent, and how an answer ends whose source has failed."""
+"""Sources of a publisher: detect a silent source, and end the answer of a source that failed."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ T = TypeVar("T")
 Item = TypeVar("Item", Data, Event, Data | Event)
 
 STALLED: Final = "stalled"
-"""Code of the error that readers get when a source falls silent, and the stop reason of what it leaves unfinished."""
+"""Code of the error event for a silent source, and stop reason of its unfinished messages."""
 
 INCOMPLETE: Final = "incomplete"
-"""Stop reason that translators give a message whose body ended before it."""
+"""Stop reason that translators use if the body ends before the message."""
 
 
-class SourceStalled(DeltawireError):  # noqa: N818 - it says what happened, as the names in `errors` do
-    """A source brought nothing for too long.
+class SourceStalled(DeltawireError):  # noqa: N818 - says what happened, like the names in `errors`
+    """A source was silent for too long.
 
     Args:
-        seconds: how long that was.
+        seconds: the time without data.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -38,15 +38,16 @@ class SourceStalled(DeltawireError):  # noqa: N818 - it says what happened, as t
 
     @property
     def error(self) -> Error:
-        """What readers are to be told."""
+        """The error event for readers."""
         return Error(error=str(self), code=STALLED, retryable=True)
 
     def end(self, rest: Iterable[Data]) -> list[Data]:
-        """The end of an answer that is given up for this, for its readers.
+        """The events that end an answer after its source fell silent.
 
         Args:
-            rest: what the translator's `finish()` gives. What would stop as `incomplete` stops as `stalled`, after the
-                error. Where the provider has said why it stops, the answer is whole, and there is no error to tell.
+            rest: the result of the translator's `finish()`. Messages with the stop reason `incomplete` get `stalled`
+                instead, after the error. If the provider has sent a stop reason, the answer is complete, and there is
+                no error.
         """
         rest = list(rest)
         reasons = [data.stop_reason for data in rest if isinstance(data, MessageStop)]
@@ -56,10 +57,11 @@ class SourceStalled(DeltawireError):  # noqa: N818 - it says what happened, as t
 
 
 def iterate_with_idle_timeout(source: AsyncIterable[T], seconds: float | None) -> AsyncIterator[T]:
-    """What a source brings, until it ends or is silent for too long, as a provider may be whose connection stays open.
+    """Iterate over a source until it ends or is silent for too long, as a stalled provider with an open connection is.
 
-    Wrap the bytes of a response, not the events made of them: a provider that still thinks sends comments or pings,
-    which are bytes and no events. Only waiting for the source counts, not what is done between two items.
+    Wrap the bytes of a response, not the events made from them: a provider that is still thinking sends comments or
+    pings, which are bytes but not events. Only the time spent waiting for the source counts, not the time between
+    items.
 
         try:
             async for chunk in iterate_with_idle_timeout(response.aiter_raw(), 30):
@@ -72,12 +74,12 @@ def iterate_with_idle_timeout(source: AsyncIterable[T], seconds: float | None) -
             await publisher.send(data)
 
     Args:
-        source: what is waited for; waiting is cancelled when the time is over.
-        seconds: how long it may be silent, before its first item too; None or 0 is for ever.
+        source: the source; waiting for it is cancelled after `seconds`.
+        seconds: maximum silence, also before the first item; None or 0 means no limit.
 
     Raises:
         ValueError: the seconds are negative or not finite.
-        SourceStalled: while iterating, the source was silent for so long.
+        SourceStalled: while iterating, the source was silent for that long.
     """
     if seconds is not None and not (isfinite(seconds) and seconds >= 0):
         raise ValueError(f"seconds: expected a finite number from 0, or None, got {seconds!r}")
@@ -85,7 +87,7 @@ def iterate_with_idle_timeout(source: AsyncIterable[T], seconds: float | None) -
 
 
 class _Watched(AsyncIterator[T]):
-    """An iterator whose items must not take too long to come."""
+    """An iterator with a time limit for each item."""
 
     def __init__(self, source: AsyncIterator[T], seconds: float) -> None:
         self._source = source
@@ -97,7 +99,7 @@ class _Watched(AsyncIterator[T]):
                 return await anext(self._source)
         except TimeoutError:
             if not silence.expired():
-                raise  # the source's own
+                raise  # raised by the source itself
             raise SourceStalled(self._seconds) from None
 
 
@@ -108,7 +110,7 @@ def _as_stalled(data: Data) -> Data:
 
 
 def with_error(error: Error, items: Iterable[Item]) -> Iterator[Item | Error]:
-    """The end of an input with an error in it: before the first message that stops, else after everything."""
+    """The end of an input with an error event added: before the first `message_stop`, or else at the end."""
     is_told = False
     for item in items:
         data = item.data if isinstance(item, Event) else item

@@ -11,6 +11,7 @@ A consumer is in one of three places:
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from heapq import heapify, heappop, heappush
 from itertools import chain, count
 from math import inf
@@ -22,7 +23,7 @@ from deltawire.gateway.hub.latency import LatencyMeter
 from deltawire.gateway.streams.stream import Stream
 from deltawire.gateway.streams.view import View
 from deltawire.protocol.codes import ProblemCode
-from deltawire.protocol.messages import Signal
+from deltawire.protocol.messages import Ack, Signal
 
 
 class RoomWaiter(Protocol):
@@ -46,6 +47,16 @@ class Inlet(RoomWaiter, Protocol):
     def acknowledge(self) -> None:
         """Acknowledge what was appended: it is delivered to every socket that accepts."""
 
+    def take_ack(self) -> Ack:
+        """Return the ack of everything accepted so far, to be sent later."""
+
+    def send_ack(self, ack: Ack) -> None:
+        """Tell the producer what is committed and delivered."""
+
+    @property
+    def channel(self) -> Channel:
+        """Where it publishes."""
+
     def acknowledge_if_due(self, now: float) -> bool:
         """Send an ack that was withheld, if it has waited long enough; return whether none is left to send."""
 
@@ -63,7 +74,6 @@ class Channel:
     """One stream's consumers and producers on the event loop."""
 
     __slots__ = (
-        "_acking",
         "_cohorts",
         "_pumped",
         "_readers",
@@ -71,6 +81,8 @@ class Channel:
         "_trips",
         "_turn",
         "_waiting",
+        "acking",
+        "acks",
         "attached",
         "audience",
         "audience_told_at",
@@ -82,6 +94,7 @@ class Channel:
         "rest_until",
         "spent",
         "stream",
+        "then",
         "touched_at",
     )
 
@@ -103,7 +116,9 @@ class Channel:
         self._pumped: dict[Outlet, None] = {}
         self._readers: tuple[Cohort | Outlet, ...] | None = ()  # all cohorts and pumped; None when it must be rebuilt
         self._waiting: dict[RoomWaiter, None] = {}
-        self._acking: dict[Inlet, None] = {}
+        self.acking: dict[Inlet, None] = {}  # to be acked when their events are delivered
+        self.acks: list[tuple[Inlet, Ack]] = []  # of committed events, to be sent when these are delivered
+        self.then: list[Callable[[], None]] = []  # to be called after that
         self._trips: list[tuple[int, int, Outlet]] = []  # heap of (head at which the limit is exceeded, …)
         self._turn = count()
 
@@ -178,13 +193,13 @@ class Channel:
 
     def acknowledge_later(self, inlet: Inlet) -> None:
         """Call `acknowledge` at the end of the flush."""
-        self._acking[inlet] = None
+        self.acking[inlet] = None
 
     def forget_ack(self, inlet: Inlet) -> bool:
         """Cancel `acknowledge_later`; return whether an ack was due."""
-        if inlet not in self._acking:
+        if inlet not in self.acking:
             return False
-        del self._acking[inlet]
+        del self.acking[inlet]
         return True
 
     def remove_inlet(self, inlet: Inlet) -> None:
@@ -207,13 +222,29 @@ class Channel:
         try:
             is_complete = self.deliver(until)
         finally:  # what was appended stays so, even if a delivery failed
-            if self._acking:
-                acking, self._acking = self._acking, {}
+            if self.acking and self.stream.staging is None:
+                acking, self.acking = self.acking, {}
                 for inlet in acking:
                     inlet.acknowledge()
+            if self.acks or self.then:
+                self._conclude_commits()
         if self._waiting and is_complete:
             self.release_waiting()
         return is_complete
+
+    def take_acks(self) -> list[tuple[Inlet, Ack]]:
+        """Return the acks that are due, for the commit of the events they are about."""
+        acking, self.acking = self.acking, {}
+        return [(inlet, inlet.take_ack()) for inlet in acking]
+
+    def _conclude_commits(self) -> None:
+        acks, self.acks = self.acks, []
+        then, self.then = self.then, []
+        for inlet, ack in acks:
+            if inlet in self.inlets:
+                inlet.send_ack(ack)
+        for call in then:
+            call()
 
     def deliver(self, until: float = inf) -> bool:
         """Give every consumer that accepts as much as it accepts; arguments and result as for `flush`."""

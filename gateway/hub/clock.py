@@ -17,6 +17,10 @@ class Clock:
         self.now = self._loop.time  # monotonic seconds
         self._offset = time.time() - self.now()  # from monotonic seconds to seconds since 1970
 
+    def monotonic(self, at: float) -> float:
+        """Convert seconds since 1970."""
+        return at - self._offset
+
     def format(self, at: float) -> str:
         """Format monotonic seconds as RFC 3339. The offset is from the hub's start, so that results stay the same."""
         return format_timestamp(self._offset + at)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 
 from deltawire.gateway.config import Settings
 from deltawire.gateway.hub.channel import Channel, Inlet
@@ -128,6 +129,10 @@ class Dispatcher:
             self._stamped_at = now
             self._stamp = format_timestamp(time.time())
         return self._stamp
+
+    def when_committed(self, channel: Channel, then: Callable[[], None]) -> None:  # noqa: ARG002 - others need it
+        """Call a function when everything appended so far is committed and delivered; here, that is now."""
+        then()
 
     # What producers are told
 

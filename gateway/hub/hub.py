@@ -9,15 +9,20 @@ from __future__ import annotations
 import asyncio
 import builtins
 from collections.abc import Awaitable, Callable, Collection
+from pathlib import Path
 from secrets import token_hex
 from typing import Self, TypeVar
 
 from deltawire.gateway.config import Settings
+from deltawire.gateway.engines.engine import Engine, EngineMetrics
+from deltawire.gateway.engines.sqlite import EVENTS, SqliteEngine
 from deltawire.gateway.hub.clock import Clock
+from deltawire.gateway.hub.committing import CommittingDispatcher
 from deltawire.gateway.hub.deadlines import Deadlines
 from deltawire.gateway.hub.dispatch import Dispatcher
 from deltawire.gateway.hub.local import LocalStream
 from deltawire.gateway.logs import get_logger
+from deltawire.gateway.metrics.histogram import Histogram
 from deltawire.gateway.metrics.tally import Tally
 from deltawire.gateway.streams.info import StreamInfo
 from deltawire.gateway.streams.log import Retention
@@ -57,7 +62,12 @@ class Hub:
         )
         self.tally = Tally()
         self.clock = Clock()
-        self.dispatcher = Dispatcher(self.settings, self.manager, self.tally, self.clock)
+        self._engine = open_engine(self.settings)
+        self.dispatcher = (
+            Dispatcher(self.settings, self.manager, self.tally, self.clock)
+            if self._engine is None
+            else CommittingDispatcher(self.settings, self.manager, self.tally, self.clock, self._engine)
+        )
         limits = self.settings
         timeouts = (limits.send_timeout, limits.block_timeout, limits.lease, limits.ping_timeout)
         self.deadlines = Deadlines(timeouts, self.tally, self._tidy)
@@ -68,6 +78,8 @@ class Hub:
         self._loop = asyncio.get_running_loop()
         self.clock.start()
         self.dispatcher.start()
+        if isinstance(self.dispatcher, CommittingDispatcher):
+            self.dispatcher.open()
         self.deadlines.start()
         self._is_running = True
         self._next_cleanup = self.now() + self.settings.cleanup_interval
@@ -75,9 +87,19 @@ class Hub:
 
     async def __aexit__(self, *_: object) -> None:
         self._is_running = False
-        self.close_all("shutdown")
+        if self._engine is None:
+            self.close_all("shutdown")
         self.dispatcher.stop()
         self.deadlines.stop()
+
+    def storage_metrics(self) -> EngineMetrics:
+        """Return the counts of the engine; all are 0 where there is none."""
+        return EngineMetrics(0, 0, Histogram(*EVENTS), 0) if self._engine is None else self._engine.metrics()
+
+    @property
+    def storage_failure(self) -> str | None:
+        """Why events can't be stored now; None if they can, or need not be."""
+        return None if self._engine is None else self._engine.failure
 
     def now(self) -> float:
         """Monotonic seconds."""
@@ -215,6 +237,13 @@ class Hub:
         except TimeoutError:
             future.cancel()
             raise
+
+
+def open_engine(settings: Settings) -> Engine | None:
+    """Return the engine that the settings choose; None where events are in memory alone."""
+    if not settings.data_dir:
+        return None
+    return SqliteEngine(Path(settings.data_dir), settings.sync, settings.sync_interval)
 
 
 def stream_settings(settings: Settings) -> StreamSettings:

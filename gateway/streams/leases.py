@@ -15,6 +15,7 @@ return, even if the old one has not closed. Lost messages of connections without
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from math import inf, isfinite
 from typing import TypeAlias
 
@@ -129,6 +130,23 @@ class Leases:
         for message_id in ended:
             self.end(message_id)
         return ended
+
+    def restore(self, messages: Iterable[tuple[str, str | None]], deadline: float) -> None:
+        """Take over messages in progress before a restart; their producers have until a deadline to return.
+
+        Args:
+            messages: with the producer ids they belong to.
+            deadline: monotonic seconds.
+        """
+        nobody = Writer(None, 0)  # stands for the lost connections without an id
+        for message_id, owner in messages:
+            self._open[message_id] = owner or nobody
+            self.bytes += _cost(message_id)
+            self.waiting[owner or nobody] = deadline
+
+    def owners(self) -> list[tuple[str, str | None]]:
+        """The messages in progress, with the producer ids they belong to; None for connections without an id."""
+        return [(message_id, owner if isinstance(owner, str) else None) for message_id, owner in self._open.items()]
 
     @property
     def is_running(self) -> bool:

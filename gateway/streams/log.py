@@ -121,6 +121,12 @@ class Log:
         self._folds: dict[int, list[Run]] = {}
         self._marks: deque[tuple[float, int]] = deque()  # (end of a 64th of the age, head then)
 
+    def restore(self, floor: int, head: int) -> None:
+        """Begin with these numbers and no events, as they are elsewhere; only before anything was appended."""
+        assert not self._frames, "it has no events yet"
+        self.floor, self.head = floor, head
+        self._base = head + 1
+
     def append(self, kind: Kind, frame: bytes, now: float) -> int:
         """Add an event and trim to the retention.
 

@@ -6,12 +6,14 @@ import builtins
 from collections import deque
 from collections.abc import Callable, Collection
 from itertools import islice
+from typing import Protocol
 
 from deltawire.gateway.streams.eviction import IdleStreams
 from deltawire.gateway.streams.info import StreamInfo
 from deltawire.gateway.streams.log import Ledger
 from deltawire.gateway.streams.settings import StreamSettings
 from deltawire.gateway.streams.sorted_ids import SortedIds
+from deltawire.gateway.streams.staging import Staging
 from deltawire.gateway.streams.stream import MessageWatcher, Stream
 from deltawire.protocol.addresses import check_stream_id
 from deltawire.protocol.errors import ErrorKind, StreamError
@@ -20,6 +22,16 @@ from deltawire.protocol.messages import EndReason
 STREAM_OVERHEAD = 3136
 """Bytes a stream in use costs beside its events: 10 000 streams of one event each make CPython 3.11 allocate 33 MB, and
 take 36 MB resident."""
+
+
+class StreamStore(Protocol):
+    """Is told of streams, to keep them elsewhere."""
+
+    def created(self, stream: Stream) -> None:
+        """A stream is found by its id from now on."""
+
+    def forgotten(self, stream: Stream) -> None:
+        """A stream is not found any more."""
 
 
 class StreamManager:
@@ -53,6 +65,7 @@ class StreamManager:
         self._closed: deque[Stream] = deque()  # in the order they were closed
         self._idle = IdleStreams()
         self.ledger = Ledger()
+        self.store: StreamStore | None = None  # told of streams that come and go
         self.watcher: MessageWatcher | None = None  # given to the streams created from now on
         self._elsewhere = 0
         self.events_limit = memory_limit  # bytes on the ledger above which room has to be made
@@ -110,7 +123,27 @@ class StreamManager:
             raise StreamError(ErrorKind.INVALID, "create", stream_id, str(error)) from None
         stream = Stream(stream_id, self._make_epoch(), settings, now, self.ledger, self._idle)
         stream.watcher = self.watcher
+        if self.store is not None:
+            stream.staging = Staging(0)
         return stream
+
+    def make_stored(self, stream_id: str, epoch: str, settings: StreamSettings, now: float) -> Stream:
+        """Return a stream from before a restart, to be filled and given to `restore`."""
+        stream = Stream(stream_id, epoch, settings, now, self.ledger, self._idle)
+        stream.watcher = self.watcher
+        return stream
+
+    def restore(self, stored: Stream) -> None:
+        """Register a stream from before a restart."""
+        self._streams[stored.id] = stored
+        self._names.add(stored.id)
+        if stored.settings.retention.age:
+            self._aging[stored] = None
+        self._measure()
+        if stored.is_closed:
+            self._closed.append(stored)
+        else:
+            self._idle.add(stored)
 
     def open(self, stream_id: str, now: float) -> Stream:
         """Return the stream with this id, or a new one that nobody else finds before `keep`.
@@ -120,7 +153,7 @@ class StreamManager:
         Raises:
             StreamError: invalid, the id is malformed.
         """
-        return self._streams.get(stream_id) or self._make(stream_id, now, self.settings)
+        return self._loaded(stream_id, now) or self._make(stream_id, now, self.settings)
 
     def keep(self, stream: Stream, now: float) -> None:
         """Register a stream returned by `open`, so that it is found by its id.
@@ -138,6 +171,8 @@ class StreamManager:
             self._aging[stream] = None
         self._measure()
         self._idle.add(stream)
+        if self.store is not None:
+            self.store.created(stream)
 
     def get(self, stream_id: str) -> Stream:
         """Return an existing stream, open or closed.
@@ -153,7 +188,14 @@ class StreamManager:
         Raises:
             StreamError: as `create`.
         """
-        return self._streams.get(stream_id) or self.create(stream_id, now)
+        return self._loaded(stream_id, now) or self.create(stream_id, now)
+
+    def _loaded(self, stream_id: str, now: float) -> Stream | None:
+        """Return the stream with this id, with what was stored of it before a restart; None if there is none."""
+        stream = self._streams.get(stream_id)
+        if stream is not None:
+            stream.load(now)
+        return stream
 
     def close(self, stream_id: str, now: float, reason: EndReason = "closed") -> Stream:
         """End a stream; its events can be read until its retention ends. Closing twice changes nothing.
@@ -275,4 +317,6 @@ class StreamManager:
             self.ledger.appended += stream.log.head
             del self._streams[stream.id]
             self._names.remove(stream.id)
+            if self.store is not None:
+                self.store.forgotten(stream)
             self._measure()

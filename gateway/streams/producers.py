@@ -14,6 +14,9 @@ numbers decide what happens to an event:
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import NamedTuple
+
 from deltawire.protocol.codes import ProblemCode
 from deltawire.protocol.errors import WireError
 
@@ -22,6 +25,22 @@ MAX_REMEMBERED = 1024
 
 REMEMBERED_COST = 384
 """Bytes that one remembered id costs at most, with 64 characters (CPython 3.11)."""
+
+
+class ProducerState(NamedTuple):
+    """What is remembered of a producer id.
+
+    Attributes:
+        id: of the producer.
+        generation: the newest one.
+        last: the last producer_seq accepted in it.
+        seq: the seq of that event.
+    """
+
+    id: str
+    generation: int
+    last: int
+    seq: int
 
 
 class Writer:
@@ -83,6 +102,13 @@ class Producers:
         if len(self._known) > MAX_REMEMBERED:
             del self._known[next(iter(self._known))]
         return opened
+
+    def restore(self, states: Iterable[ProducerState]) -> None:
+        """Remember producers from before a restart, those seen longest ago first."""
+        for state in states:
+            writer = Writer(state.id, state.generation)
+            writer.last, writer.seq = state.last, state.seq
+            self._known[state.id] = writer
 
     def is_current(self, writer: Writer) -> bool:
         """Whether no newer generation of its id has connected."""

@@ -18,15 +18,16 @@ from deltawire.gateway.streams.leases import Leases
 from deltawire.gateway.streams.log import Ledger, Log
 from deltawire.gateway.streams.producers import Producers, Writer
 from deltawire.gateway.streams.settings import StreamSettings
+from deltawire.gateway.streams.staging import Commit, Staging, StoredState
 from deltawire.gateway.streams.subscription import Subscription
 from deltawire.gateway.streams.view import View
 from deltawire.protocol.addresses import SubscribeRequest
-from deltawire.protocol.codec import JSON, Codec, encode_event
+from deltawire.protocol.codec import JSON, Codec, decode_event, encode_event
 from deltawire.protocol.codes import ProblemCode
 from deltawire.protocol.digest import MessageDigest
 from deltawire.protocol.errors import ErrorKind, StreamError, WireError
 from deltawire.protocol.events import MAX_SEQ, Data, Error, EventType, MessageStart, MessageStop, TextDelta
-from deltawire.protocol.framing import TEXT, header
+from deltawire.protocol.framing import TEXT, header, payload_start
 from deltawire.protocol.messages import EndReason, Policy
 
 LOST = "the producer was lost and did not come back within {lease:g} s"
@@ -60,10 +61,12 @@ class Stream:
         "_digest",
         "_extra",
         "_idle",
+        "_stored",
         "_subscriptions",
         "_views",
         "blocking",
         "boundaries",
+        "closed_as",
         "closed_at",
         "consumers",
         "counters",
@@ -77,6 +80,8 @@ class Stream:
         "producers",
         "publishing",
         "settings",
+        "staging",
+        "trimmed",
         "watcher",
     )
 
@@ -107,7 +112,11 @@ class Stream:
         self.created_at = now
         self.last_active_at = now
         self.closed_at = 0.0
-        self.end_reason: EndReason | None = None
+        self.closed_as: EndReason | None = None  # for producers
+        self.end_reason: EndReason | None = None  # for consumers, once everything before is committed
+        self.trimmed = 1  # floor of what the engine holds
+        self._stored: Callable[[], list[bytes]] | None = None  # reads what was stored before a restart
+        self.staging: Staging | None = None  # where an engine has to commit events before they are in the log
         self._subscriptions: dict[Subscription, None] = {}
         self.blocking = Blocking(self.log)
         self._views: dict[tuple[Codec, frozenset[EventType] | None], View] = {}
@@ -115,7 +124,63 @@ class Stream:
     @property
     def is_closed(self) -> bool:
         """Whether it no longer takes events."""
-        return self.end_reason is not None
+        return self.closed_as is not None
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether everything appended is committed."""
+        return self.staging is None or self.staging.is_settled
+
+    def restore(self, stored: StoredState, read: Callable[[], list[bytes]], now: float, lease: float) -> None:
+        """Take over what an engine has stored before a restart. Events are read when somebody needs them.
+
+        Args:
+            stored: everything but the events.
+            read: returns the frames of the events from the floor to the head.
+            now: monotonic seconds.
+            lease: seconds that the producers of messages in progress have to return.
+        """
+        self.staging = Staging(stored.head)
+        self.trimmed = stored.floor
+        self._stored = read if stored.head >= stored.floor else None
+        self.log.restore(stored.floor, stored.head)
+        self.producers.restore(stored.producers)
+        self.leases.restore(stored.messages, now + lease)
+        self.closed_as = self.end_reason = stored.end_reason
+        self.closed_at = now
+        self._count_extra()
+
+    def load(self, now: float) -> None:
+        """Read the events stored before a restart into the log; once.
+
+        Raises:
+            DeltawireError: they can't be read.
+        """
+        if self._stored is None:
+            return
+        frames = self._stored()
+        self._stored = None
+        log = self.log
+        log.restore(log.floor, log.floor - 1)
+        in_progress = 0
+        for frame in frames:
+            data = decode_event(frame[payload_start(frame) :])
+            if isinstance(data, TextDelta):
+                self._digest.add(data.choice, data.text)
+            elif isinstance(data, MessageStart):
+                self._digest.begin(log.head + 1)
+                log.begin_message()
+                in_progress += 1
+                self._alone = hash(data.message_id) if in_progress == 1 else None
+            elif isinstance(data, MessageStop):
+                in_progress -= 1
+            log.append(kind_of(data), frame, now)
+        self._count_extra()
+
+    @property
+    def head(self) -> int:
+        """Seq of the newest event, committed or not."""
+        return self.log.head if self.staging is None else self.staging.head
 
     @property
     def is_idle(self) -> bool:
@@ -137,10 +202,10 @@ class Stream:
         Raises:
             StreamError: closed.
         """
-        if self.end_reason is not None:
+        if self.closed_as is not None:
             raise StreamError(ErrorKind.CLOSED, "send", self.id)
-        log = self.log
-        seq = log.head + 1
+        log, staging = self.log, self.staging
+        seq = (log.head if staging is None else staging.head) + 1
         assert seq <= MAX_SEQ, "2^53 events take three centuries at a million a second"
         self.last_active_at = now
         if isinstance(data, TextDelta):
@@ -149,7 +214,8 @@ class Stream:
         elif isinstance(data, MessageStart):
             self.boundaries += 1
             self._digest.begin(seq)
-            log.begin_message()
+            if staging is None:
+                log.begin_message()
             is_alone = self.leases.begin(data.message_id, writer)
             self._alone = hash(data.message_id) if is_alone else None  # a hash, as an id may be as long as a message
             self._count_extra()
@@ -164,7 +230,37 @@ class Stream:
             if self.watcher is not None:
                 self.watcher.ended(self, data, seq)
         payload = encode_event(data, seq, timestamp)
-        return log.append(kind_of(data), header(TEXT, len(payload)) + payload, now)
+        frame = header(TEXT, len(payload)) + payload
+        return log.append(kind_of(data), frame, now) if staging is None else self._stage(data, frame, writer)
+
+    def _stage(self, data: Data, frame: bytes, writer: Writer | None) -> int:
+        assert self.staging is not None, "events are committed by an engine"
+        before = self.staging.bytes
+        if isinstance(data, MessageStart | MessageStop):
+            self.staging.has_new_messages = True
+        seq = self.staging.add(kind_of(data), frame, writer)
+        self.log.ledger.bytes += self.staging.bytes - before
+        return seq
+
+    def take_commit(self) -> Commit | None:
+        """Return what is staged, for the engine; None if there is nothing."""
+        if self.staging is None:
+            return None
+        return self.staging.take(self.id, self.epoch, self.leases.owners())
+
+    def commit(self, commit: Commit, now: float) -> None:
+        """Move a commit that the engine has into the log, where consumers read it."""
+        assert self.staging is not None, "it was taken from there"
+        self.load(now)
+        log, before = self.log, self.staging.bytes
+        self.staging.committed(commit)
+        log.ledger.bytes += self.staging.bytes - before
+        for kind, frame in zip(commit.kinds, commit.frames, strict=True):
+            if kind.type is EventType.MESSAGE_START:
+                log.begin_message()
+            log.append(kind, frame, now)
+        if commit.end_reason is not None:
+            self.end_reason = commit.end_reason
 
     def end_lost(self, timestamp: str, now: float, lease: float) -> list[str]:
         """End the messages whose producers were lost and did not come back in time.
@@ -213,6 +309,9 @@ class Stream:
 
     def clear(self) -> None:
         """Drop the events of a closed stream that nobody can find, and stop counting the rest of it."""
+        if self._stored is not None:
+            self.log.restore(self.log.head + 1, self.log.head)
+            self._stored = None
         self.log.clear()
         self.log.ledger.bytes -= self._extra  # the rest still fences connections, and is freed with the last
         self._extra = 0
@@ -254,7 +353,9 @@ class Stream:
     @property
     def has_room(self) -> bool:
         """Whether producers may continue: no `block` consumer's buffer is full, by events or by bytes."""
-        return not self.blocking.subscriptions or self.blocking.has_room(self.settings.buffer_bytes)
+        if self.blocking.subscriptions and not self.blocking.has_room(self.settings.buffer_bytes):
+            return False
+        return self.staging is None or self.staging.has_room
 
     def subscribe(self, request: SubscribeRequest, codec: Codec = JSON, *, now: float) -> Subscription:
         """Attach a consumer.
@@ -268,6 +369,7 @@ class Stream:
             WireError: `position_ahead`; `forbidden`, policy `block` where it is not allowed; `bad_request`, an
                 interval where the policy folds nothing; `overloaded`, there are `max_consumers`.
         """
+        self.load(now)
         limit = self.settings.max_consumers
         if self.consumers >= limit:
             raise _crowded(f"this stream has {limit} consumers (max_consumers)")
@@ -315,9 +417,13 @@ class Stream:
 
     def close(self, reason: EndReason, now: float) -> None:
         """End the stream; its events can still be read. Closing twice changes nothing."""
-        if self.end_reason is None:
-            self.end_reason = reason
+        if self.closed_as is None:
+            self.closed_as = reason
             self.closed_at = now
+            if self.staging is None:
+                self.end_reason = reason
+            else:
+                self.staging.end(reason)
 
     def info(self, format_time: Callable[[float], str]) -> StreamInfo:
         """Describe the stream at this moment.

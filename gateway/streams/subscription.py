@@ -92,7 +92,7 @@ class Subscription:
             policy=self.policy,
             buffer=self.buffer,
             recovered=plan.recovered,
-            closed=stream.is_closed,
+            closed=stream.end_reason is not None,
         )
         opening = self.view.frame(subscribed)
         return opening + self._frame_gap(plan.gap) if plan.gap else opening

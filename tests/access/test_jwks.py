@@ -6,7 +6,7 @@ import asyncio
 import json
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import jwt
 import pytest
@@ -163,17 +163,29 @@ Answer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 async def serving(answer: bytes | Answer) -> AsyncIterator[str]:
     """A server that gives one answer to everything; its URL."""
 
+    handling: set[asyncio.Task[None]] = set()
+
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        if isinstance(answer, bytes):
-            writer.write(answer)
-        else:
-            await answer(reader, writer)
-        writer.close()
+        task = asyncio.current_task()
+        assert task is not None, "a connection is handled by a task"
+        handling.add(task)
+        try:
+            await reader.readuntil(b"\r\n\r\n")
+            if isinstance(answer, bytes):
+                writer.write(answer)
+            else:
+                await answer(reader, writer)
+        finally:
+            writer.close()
+            with suppress(OSError):  # the client may have hung up
+                await writer.wait_closed()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     async with server:
         yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/jwks"
+        for task in handling:
+            task.cancel()
+        await asyncio.gather(*handling, return_exceptions=True)  # none may be left to the garbage collector
 
 
 def response(status: str, body: bytes = b"", *headers: str) -> bytes:

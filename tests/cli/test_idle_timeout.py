@@ -168,7 +168,7 @@ async def test_a_command_that_has_ended_has_not_stalled(run_process: Run, gatewa
     script = f"cat <{fifo} 2>/dev/null & echo hi"
     arguments = ("publish", "demo", "--format=text", "--idle-timeout=0.3", f"--url={gateway}")
     done = await run_process(*arguments, "--", "sh", "-c", script)
-    assert (done.status, "still holds its output" in done.errors) == (0, True)
+    assert (done.status, "hold its output open" in done.errors) == (0, True)
     assert (await events_of(run_process, gateway))[-1]["data"]["stop_reason"] == "end_turn"
 
 

@@ -134,6 +134,8 @@ class Admission:
         """Why no new work should be sent here; None if it may be."""
         if self.is_leaving or self.is_draining:
             return _GOING
+        if (failure := self._hub.storage_failure) is not None:
+            return f"nothing can be stored: {failure}"
         manager = self._hub.manager
         if not manager.make_room(self._hub.now()):  # the next event would make room as well
             return f"memory_limit ({manager.memory_limit} bytes) is reached and every stream is in use"

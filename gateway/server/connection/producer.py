@@ -29,7 +29,7 @@ from deltawire.protocol.addresses import OnFull, PublishRequest
 from deltawire.protocol.codes import CloseCode, ProblemCode
 from deltawire.protocol.errors import StreamError, WireError, is_closed
 from deltawire.protocol.events import Event, EventType
-from deltawire.protocol.messages import Audience, CloseStream, Message, Ping, Pong, Ready, Signal, Token
+from deltawire.protocol.messages import Ack, Audience, CloseStream, Message, Ping, Pong, Ready, Signal, Token
 
 EVENT_COST = 256
 """Bytes, about, that an event costs while it waits for room: events are short, and at most one per producer waits."""
@@ -288,6 +288,11 @@ class Producer:
             self._refuse_closed()
             return
         self._hub.end(self.stream)
+        self._hub.dispatcher.when_committed(self.channel, self._finish)
+
+    @contained
+    def _finish(self) -> None:
+        """Close, as the stream has ended."""
         self.answer_rest()
         self._connection.finish(CloseCode.STREAM_ENDED, "stream ended")
 
@@ -310,7 +315,7 @@ class Producer:
     @contained
     def answer_rest(self) -> None:
         """Acknowledge what was appended, before the connection ends; it is delivered in this turn."""
-        if self.channel.forget_ack(self) or self._publication.owes_ack:
+        if self.stream.is_settled and (self.channel.forget_ack(self) or self._publication.owes_ack):
             self.acknowledge()
             self._hub.dispatcher.touch(self.channel)
 
@@ -327,6 +332,16 @@ class Producer:
         """Tell the producer what was appended so far."""
         self._hub.tally.acks += 1
         self._connection.tell(self._publication.take_ack())
+
+    def take_ack(self) -> Ack:
+        """Return the ack of everything accepted so far, to be sent when it is committed."""
+        return self._publication.take_ack()
+
+    @contained
+    def send_ack(self, ack: Ack) -> None:
+        """Tell the producer what is committed."""
+        self._hub.tally.acks += 1
+        self._connection.tell(ack)
 
     def signal(self, signal: Signal) -> bool:
         """Pass a consumer's signal on, ahead of whatever waits here; not to a producer that reads nothing."""

@@ -65,7 +65,13 @@ class _GatewayCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Yield every metric of the catalogue."""
-        readings = self._read_peers() | self._read_streams() | self._read_delays() | self._read_process()
+        readings = (
+            self._read_peers()
+            | self._read_streams()
+            | self._read_delays()
+            | self._read_storage()
+            | self._read_process()
+        )
         for metric in catalogue.METRICS:
             yield _family(metric, readings[metric.name])
 
@@ -114,6 +120,18 @@ class _GatewayCollector(Collector):
             "deltawire_first_token_seconds": tally.first_token,
             "deltawire_inter_token_seconds": tally.inter_token,
             "deltawire_loop_lag_seconds": tally.loop_lag,
+        }
+
+    def _read_storage(self) -> dict[str, Reading]:
+        tally, storage = self._hub.tally, self._hub.storage_metrics()
+        return {
+            "deltawire_commits_total": storage.commits,
+            "deltawire_commit_failures_total": storage.failures,
+            "deltawire_commit_events": storage.events,
+            "deltawire_commit_seconds": tally.commit_seconds,
+            "deltawire_committed_bytes_total": tally.committed_bytes,
+            "deltawire_stored_bytes": storage.stored_bytes,
+            "deltawire_storage_failing": int(self._hub.storage_failure is not None),
         }
 
     def _read_process(self) -> dict[str, Reading]:

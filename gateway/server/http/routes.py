@@ -134,7 +134,9 @@ def _close(site: Site, target: Target) -> Response:
 
 def _events(site: Site, target: Target) -> Response:
     request = parse_events(target.query)
-    pieces = _page(site.hub.manager.get(target.stream_id).log, request.after, request.limit)
+    stream = site.hub.manager.get(target.stream_id)
+    stream.load(site.hub.now())
+    pieces = _page(stream.log, request.after, request.limit)
     first, second = next(pieces, b""), next(pieces, b"")
     if not second:
         return respond(HTTPStatus.OK, first, NDJSON_TYPE)
