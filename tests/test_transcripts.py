@@ -103,7 +103,10 @@ async def publish_and_read(path: Path) -> dict[str, list[Data]]:
         assert process.stdin is not None
         process.stdin.close()
         _, errors = await process.communicate()
-        assert (process.returncode, errors) == (0, b"")
+        told = told_by_transcript(path).errors
+        said = "".join(f"deltawire: error: the provider failed: {error}" for error in told)
+        assert (process.returncode, errors.decode()[: len(said)]) == (int(bool(told)), said)
+        assert len(errors.splitlines()) == len(told)
         return {"live": (await live)[0], "late": (await late)[0], "resumed": seen + (await resumed)[0]}
 
 

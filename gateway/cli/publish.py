@@ -40,6 +40,11 @@ from deltawire.protocol.providers import TRANSLATORS
     help="Format of the input: one JSON event per line, plain text, or a provider's response body.",
 )
 @click.option(
+    "--inline-thinking",
+    is_flag=True,
+    help="Tell <think>…</think> within the text of a provider's body apart, as thinking; in code it stays text.",
+)
+@click.option(
     "--pace",
     type=FiniteRange(0, min_open=True),
     metavar="N",
@@ -78,6 +83,7 @@ def command(  # noqa: PLR0913 - one argument an option
     form: str,
     pace: float | None,
     *,
+    inline_thinking: bool,
     close: bool,
     producer: str | None,
     generation: int | None,
@@ -93,7 +99,8 @@ def command(  # noqa: PLR0913 - one argument an option
     With --format events, each line is one event. An invalid line is reported, the rest is published, and the exit
     status is 1. Output of `deltawire tail --json` is valid input: a recorded stream can be published again. With
     --format text, the input is one answer: message_start, a text_delta for each chunk as it arrives, message_stop. With
-    a provider's format, parts of the body that can't be read are published as an `extension`, and the exit status is 1.
+    a provider's format, parts of the body that can't be read are published as an `extension`; if the provider failed,
+    or its body is no event stream, readers get an `error` event. In these cases the exit status is 1.
 
     When a reader cancels, publish stops reading the input and sends SIGTERM to COMMAND (and SIGKILL if it still runs
     5 seconds later). It publishes what COMMAND printed and ends the message with the stop reason `cancelled`. With a
@@ -114,6 +121,8 @@ def command(  # noqa: PLR0913 - one argument an option
     """
     if generation is not None and producer is None:
         raise click.UsageError("--generation needs --producer: generations belong to a producer id")
+    if inline_thinking and form not in TRANSLATORS:
+        raise click.UsageError(f"--inline-thinking needs a provider's --format: {', '.join(TRANSLATORS)}")
     patience = Patience(url, say)
     with wrong_arguments_told():
         publisher = Publisher(
@@ -137,6 +146,7 @@ def command(  # noqa: PLR0913 - one argument an option
                 is_judged_at_once=on_full == "reject",
                 until_alone=until_alone,
                 idle_timeout=idle_timeout,
+                inline_thinking=inline_thinking,
             )
             status = await (publication.publish_output(command) if command else publication.publish_stdin())
             if close:

@@ -34,6 +34,7 @@ class PublishRun:
         form: the format of the input, as `--format` names it.
         pace: the schedule of deltas.
         is_judged_at_once: whether a refusal is always about the event just sent.
+        inline_thinking: whether `<think>…</think>` within the text of a provider's body is thinking.
         until_alone: seconds without a consumer after which the input is cancelled; None means never.
         idle_timeout: seconds without a byte of input after which reading stops; 0 means never.
     """
@@ -47,12 +48,14 @@ class PublishRun:
         is_judged_at_once: bool,
         until_alone: float | None,
         idle_timeout: float,
+        inline_thinking: bool = False,
     ) -> None:
         self.sent = 0
         self.refused = 0
         self.lost = 0
         self._publisher = publisher
-        self._source = Utf8Source(open_source(form, refuse=self.refuse, warn=say))
+        source = open_source(form, refuse=self.refuse, warn=say, inline_thinking=inline_thinking)
+        self._source = Utf8Source(source)
         self._pace = pace
         self._is_judged_at_once = is_judged_at_once
         self._until_alone = until_alone

@@ -19,7 +19,7 @@ from deltawire.gateway.config import MIB
 from deltawire.protocol.codec import JSON
 from deltawire.protocol.codes import ProblemCode
 from deltawire.protocol.errors import WireError
-from deltawire.protocol.events import Data, Event, MessageStart, MessageStop, TextDelta, make_event
+from deltawire.protocol.events import Data, Error, Event, MessageStart, MessageStop, TextDelta, make_event
 from deltawire.protocol.messages import Message
 from deltawire.protocol.providers import TRANSLATORS, Translator
 
@@ -56,13 +56,17 @@ class Source(Protocol):
         ...
 
 
-def open_source(form: str, refuse: Callable[[str], None], warn: Callable[[str], None]) -> Source:
+def open_source(
+    form: str, refuse: Callable[[str], None], warn: Callable[[str], None], *, inline_thinking: bool = False
+) -> Source:
     """The source for a format.
 
     Args:
         form: `events`, `text`, or the name of a translator.
-        refuse: called for each invalid line of events, and at the end if parts of a provider's body were unreadable.
+        refuse: called for each invalid line of events, for a provider's failure, and at the end if parts of its body
+            were unreadable.
         warn: called for text that is not UTF-8.
+        inline_thinking: whether `<think>…</think>` within the text of a provider is thinking.
     """
     match form:
         case "events":
@@ -70,14 +74,15 @@ def open_source(form: str, refuse: Callable[[str], None], warn: Callable[[str], 
         case "text":
             return TextSource(warn)
         case _:
-            return ProviderSource(TRANSLATORS[form](), refuse, warn)
+            translator = TRANSLATORS[form](body=uuid4().hex, inline_thinking=inline_thinking)
+            return ProviderSource(translator, refuse, warn)
 
 
 class Utf8:
     """Text that comes in pieces; a character cut in two waits for its other half.
 
     Args:
-        warn: told once if it is not UTF-8; U+FFFD stands for each byte that is not.
+        warn: called once if it is not UTF-8; U+FFFD replaces each invalid byte.
     """
 
     def __init__(self, warn: Callable[[str], None]) -> None:
@@ -90,7 +95,7 @@ class Utf8:
         valid, count = _UNDECODED.subn("\N{REPLACEMENT CHARACTER}", self._decoder.decode(chunk, final=final))
         if count and not self._has_warned:
             self._has_warned = True
-            self._warn("input is not all UTF-8: what is not is replaced by U+FFFD")
+            self._warn("input is not all UTF-8: U+FFFD replaces what can't be read")
         return valid
 
 
@@ -99,7 +104,9 @@ class ProviderSource:
 
     Args:
         translator: reads bodies of this provider.
-        refuse: called at the end if parts of the body were unreadable.
+        refuse: called for the first failure that the provider reports, and at the end with the number of others and of
+            unreadable parts.
+        warn: called once if the body is not UTF-8.
     """
 
     place = ""
@@ -108,16 +115,18 @@ class ProviderSource:
         self._translator = translator
         self._refuse = refuse
         self._text = Utf8(warn)
+        self._failures = 0
 
-    def feed(self, chunk: bytes) -> Iterable[Data]:
+    def feed(self, chunk: bytes) -> Iterator[Data]:
         """What this chunk completes."""
-        self._text.decode(chunk)  # translators replace what is no UTF-8 without a word
-        return self._translator.feed(chunk)
+        self._text.decode(chunk)  # translators replace invalid bytes silently
+        return self._heed(self._translator.feed(chunk))
 
     def finish(self) -> Iterator[Data]:
         """The end of the message, if the body lacks it."""
         self._text.decode(b"", final=True)
-        yield from self._translator.finish()
+        yield from self._heed(self._translator.finish())
+        self._tell_failures()
         self._tell_unparsed()
 
     def cut_short(self, stop_reason: str) -> Iterator[Data]:
@@ -128,6 +137,19 @@ class ProviderSource:
                 yield structs.replace(item, stop_reason=stop_reason)
             else:
                 yield item
+        self._tell_failures()
+
+    def _heed(self, items: Iterable[Data]) -> Iterator[Data]:
+        for item in items:
+            if isinstance(item, Error):
+                self._failures += 1
+                if self._failures == 1:
+                    self._refuse(f"the provider failed: {item.error}{f' ({item.code})' if item.code else ''}")
+            yield item
+
+    def _tell_failures(self) -> None:
+        if (more := self._failures - 1) > 0:
+            self._refuse(f"the provider told of {more} more {'failure' if more == 1 else 'failures'}")
 
     def _tell_unparsed(self) -> None:
         if count := self._translator.unparsed:

@@ -44,10 +44,11 @@ class Leases:
             not shown yet whether it continues its messages.
     """
 
-    __slots__ = ("_open", "bytes", "waiting")
+    __slots__ = ("_open", "_over", "bytes", "waiting")
 
     def __init__(self) -> None:
-        self._open: dict[str, Owner] = {}
+        self._open: dict[tuple[str, Owner], None] = {}  # two owners may have messages with one id
+        self._over: tuple[str, ...] = ()  # ids of messages that were ended here, and whose stops are still to come
         self.waiting: dict[Owner, float] = {}
         self.bytes = 0
 
@@ -57,20 +58,41 @@ class Leases:
         Returns:
             Whether it is the only one in progress.
         """
-        self.end(message_id)
-        self._open[message_id] = _owner(writer)
+        key = (message_id, _owner(writer))
+        self._forget(key)
+        self._open[key] = None
         self.bytes += _cost(message_id)
         while len(self._open) > MAX_OPEN or self.bytes > MAX_OPEN_BYTES:
-            self.end(next(iter(self._open)))
+            self._forget(next(iter(self._open)))
         return len(self._open) == 1
 
-    def end(self, message_id: str) -> None:
-        """Record that a message has ended, whoever ended it."""
-        if message_id in self._open:
-            owner = self._open.pop(message_id)
-            self.bytes -= _cost(message_id)
-            if owner in self.waiting and owner not in self._open.values():
-                del self.waiting[owner]
+    def end(self, message_id: str, writer: Writer | None = None) -> None:
+        """Record that a message has ended: that of the writer, or else the first one with this id.
+
+        Args:
+            message_id: its id.
+            writer: of the connection that ended it; None for the gateway, which ends expired and abandoned messages.
+        """
+        if writer is None and message_id in self._over:
+            place = self._over.index(message_id)
+            self._over = self._over[:place] + self._over[place + 1 :]
+            return
+        key = (message_id, _owner(writer))
+        if key not in self._open:
+            key = next((other for other in self._open if other[0] == message_id), key)
+        self._forget(key)
+
+    def _forget(self, key: tuple[str, Owner]) -> None:
+        if key not in self._open:
+            return
+        del self._open[key]
+        message_id, owner = key
+        self.bytes -= _cost(message_id)
+        if owner in self.waiting and owner not in self._owners():
+            del self.waiting[owner]
+
+    def _owners(self) -> set[Owner]:
+        return {owner for _, owner in self._open}
 
     def lost(self, writer: Writer, deadline: float) -> bool:
         """Record that the last connection of a producer is gone.
@@ -83,7 +105,7 @@ class Leases:
             Whether it left a message in progress, so that a lease runs.
         """
         owner = _owner(writer)
-        if owner not in self._open.values():
+        if owner not in self._owners():
             return False
         self.waiting[owner] = min(deadline, self.waiting.get(owner, inf))  # being lost again extends no lease
         return True
@@ -95,12 +117,16 @@ class Leases:
         """
         owner = _owner(writer)
         if writer.id is None:
-            for message_id, other in self._open.items():
-                if not isinstance(other, str) and isfinite(self.waiting.get(other, inf)):
-                    self._open[message_id] = owner
-            self.waiting = {other: until for other, until in self.waiting.items() if other in self._open.values()}
-        if owner in self._open.values():
+            self._open = {(message_id, self._heir(other, owner)): None for message_id, other in self._open}
+            self.bytes = sum(_cost(message_id) for message_id, _ in self._open)  # two with one id are one now
+            owners = self._owners()
+            self.waiting = {other: until for other, until in self.waiting.items() if other in owners}
+        if owner in self._owners():
             self.waiting[owner] = inf
+
+    def _heir(self, owner: Owner, new: Owner) -> Owner:
+        """Return the owner of an owner's messages after a connection without an id has come."""
+        return new if not isinstance(owner, str) and isfinite(self.waiting.get(owner, inf)) else owner
 
     def resume(self, writer: Writer, data: Data) -> list[str]:
         """Note what a producer that came back writes: it shows whether it continues its messages or abandons them.
@@ -126,10 +152,11 @@ class Leases:
         return self._end_of([owner for owner, deadline in self.waiting.items() if deadline <= now])
 
     def _end_of(self, owners: list[Owner], but: str = "") -> list[str]:
-        ended = [message_id for message_id, owner in self._open.items() if owner in owners and message_id != but]
-        for message_id in ended:
-            self.end(message_id)
-        return ended
+        ended = [(message_id, owner) for message_id, owner in self._open if owner in owners and message_id != but]
+        for key in ended:
+            self._forget(key)
+        self._over = tuple(message_id for message_id, _ in ended)
+        return list(self._over)
 
     def restore(self, messages: Iterable[tuple[str, str | None]], deadline: float) -> None:
         """Take over messages in progress before a restart; their producers have until a deadline to return.
@@ -140,13 +167,13 @@ class Leases:
         """
         nobody = Writer(None, 0)  # stands for the lost connections without an id
         for message_id, owner in messages:
-            self._open[message_id] = owner or nobody
+            self._open[message_id, owner or nobody] = None
             self.bytes += _cost(message_id)
             self.waiting[owner or nobody] = deadline
 
     def owners(self) -> list[tuple[str, str | None]]:
         """The messages in progress, with the producer ids they belong to; None for connections without an id."""
-        return [(message_id, owner if isinstance(owner, str) else None) for message_id, owner in self._open.items()]
+        return [(message_id, owner if isinstance(owner, str) else None) for message_id, owner in self._open]
 
     @property
     def is_running(self) -> bool:

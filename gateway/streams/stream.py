@@ -223,7 +223,7 @@ class Stream:
                 self.watcher.began(self, data, seq)
         elif isinstance(data, MessageStop):
             self.boundaries += 1
-            self.leases.end(data.message_id)
+            self.leases.end(data.message_id, writer)
             self._count_extra()
             digest = self._digest.of(data.choice) if hash(data.message_id) == self._alone else UNSET
             data = replace(data, digest=digest)

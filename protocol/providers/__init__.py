@@ -1,12 +1,14 @@
 """Provider streams translated into events.
 
 A translator is a pure state machine: bytes of a response body in, split anywhere, event data out. It holds what it
-must (an unfinished line, open blocks), reads no clock and mints nothing random, so equal bodies give equal events.
+must (an unfinished line, open blocks), reads no clock and mints nothing random, so equal bodies give equal events,
+but for what is injected to make ids unique.
 
 What holds for every translator:
 
 1. Nothing is lost: what a provider says is in an event, else in an `extension`, else in its list of what is dropped.
-2. Nothing raises: a body that is broken or hostile gives `extension` and `error` events.
+2. Nothing raises: a body that is broken or hostile gives `extension` and `error` events. What is wrong in it costs
+   itself, and no text beside it; no normal stop reason vouches for an answer of which a part can't be read.
 3. However the bytes are split, the events are the same.
 4. Every event is valid (`codec.Codec.decode_from_producer`) and fits a message of 64 KiB.
 5. Every message that starts stops, every block that starts ends, and nothing of a message comes after its stop.
@@ -14,16 +16,22 @@ What holds for every translator:
 Tour, from the bottom up:
 
 - `sse` — bytes to server-sent events
+- `halves` — characters that come in halves
+- `tolerant` — JSON that strict readers refuse
+- `parts` — text in every shape that servers give it
 - `fields` — reading a JSON object nobody vouches for
 - `bounds` — events small enough for one message
+- `not_a_stream` — what failed upstream, in whatever form
+- `inline_thinking` — thinking that stands within the text of an answer
+- `speech` — what is said in one place, piece by piece
 - `translator` — what translators of server-sent events have in common
 - `anthropic` — Anthropic Messages
-- `openai_chat` — OpenAI Chat Completions and its dialects
+- `openai_chat` — OpenAI Chat Completions and its dialects; `openai_choice`, `openai_delta`, `choice_numbers`, `blocks`
+  and `tool_calls` are its parts
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Final, Protocol
 
 from deltawire.protocol.events import Data
@@ -49,7 +57,20 @@ class Translator(Protocol):
         """What is left to say when the body has ended, cleanly or not; nothing the second time."""
 
 
-TRANSLATORS: Final[dict[str, Callable[[], Translator]]] = {
+class MakeTranslator(Protocol):
+    """Makes the translator of one body."""
+
+    def __call__(self, *, body: str = "", inline_thinking: bool = False) -> Translator:
+        """A translator.
+
+        Args:
+            body: what makes ids that have to be made unique among all bodies; equal bodies give equal ids without it.
+            inline_thinking: `<think>…</think>` within the answer's text is thinking.
+        """
+        ...
+
+
+TRANSLATORS: Final[dict[str, MakeTranslator]] = {
     "anthropic-sse": AnthropicMessages,
     "openai-chat-sse": OpenAIChat,
 }

@@ -6,10 +6,13 @@
 | `content_block_start` | `content_start` with the block's type as kind; initial text, thinking or input as deltas |
 | `content_block_delta` | `text_delta`, `thinking` or `tool_delta` |
 | `content_block_stop` | `content_end` |
-| `message_delta` | `usage`; its stop reason is kept for `message_stop` |
-| `message_stop` | `content_end` of open blocks, `message_stop` |
-| `error` | `error`; if the body ends after it, `message_stop` with reason `error` |
-| end of the body, or another `message_start`, before a stop | `content_end`, `message_stop` with reason `incomplete` |
+| `message_delta` | `usage`; its stop reason waits for `message_stop` |
+| `message_stop` | `content_end` of blocks still open, `message_stop` |
+| `error`, or what else tells a failure (`not_a_stream`) | `error`; a body that ends after it gets `message_stop` with \
+reason `error` |
+| end of the body or the `message_start` of another message before that | `content_end`, `message_stop` with reason \
+`incomplete` |
+| `message`, whole, in place of a stream | as if it came in events |
 
 Everything else becomes an extension that contains the provider's JSON without the fields that the events above cover.
 Its name is the innermost type: `signature_delta`, `citations_delta`, `redacted_thinking`, `web_search_tool_result`, or
@@ -23,20 +26,27 @@ Dropped, because they carry no information: `ping`; null and empty fields and de
 `role: assistant`; the stop of a block or message that is not open; usage that repeats the last one; the name of an
 event that also has a type.
 
-If the stream is broken, a block or message without a start is started (the message as `anthropic-1`, by its number in
-the stream); a stop without any reason gets the reason `unknown`.
+Where the stream itself is broken: a block or message whose start is missing is started (the message as
+`anthropic-BODY-NUMBER`, by what makes ids unique, if that is given, and its number in the body); a stop without any
+reason has the reason `unknown`; a message of which a part was torn stops with `error`. A `message_start` amid a message
+is of that message when it comes before any block or has its id, and otherwise when the next event goes on with a block
+or the end of that message: what it says beyond usage is an extension, as the message has its id already.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import ClassVar
 
-from msgspec import UNSET, Struct, field, json
+from msgspec import UNSET, Struct, field
 
 from deltawire.protocol.events import ContentEnd, ContentStart, Data, MessageStop, Usage
 from deltawire.protocol.providers.bounds import make_arguments, make_text, make_thinking
 from deltawire.protocol.providers.fields import Fields
+from deltawire.protocol.providers.halves import encode_json
+from deltawire.protocol.providers.not_a_stream import is_failure
+from deltawire.protocol.providers.speech import Speech
 from deltawire.protocol.providers.translator import SseTranslator
 
 _COUNTS = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens", "output_tokens")
@@ -48,13 +58,19 @@ class _Message(Struct):
 
     Attributes:
         id: its id.
-        blocks: the indices of the open blocks, in order of opening.
-        stop_reason: the provider's stop reason, once it is known.
-        counts: the latest value of each token count, by the provider's name.
+        model: the model that was told with it.
+        has_started: whether its start has come, and was not made.
+        blocks: what the blocks that are open say, by their indices, in order of opening.
+        seen: the indices of all its blocks.
+        stop_reason: the provider's, once it is known.
+        counts: the last of each token count, by the provider's name.
     """
 
     id: str
-    blocks: dict[int, None] = field(default_factory=dict)
+    model: str | None = None
+    has_started: bool = False
+    blocks: dict[int, Speech] = field(default_factory=dict)
+    seen: set[int] = field(default_factory=set)
     stop_reason: str | None = None
     counts: dict[str, int] = field(default_factory=dict)
 
@@ -76,30 +92,105 @@ class AnthropicMessages(SseTranslator):
         "request_too_large": False,
     }
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, *, body: str = "", inline_thinking: bool = False) -> None:
+        super().__init__(body=body, inline_thinking=inline_thinking)
         self._message: _Message | None = None
+        self._second: Fields | None = None  # a start amid a message: what comes next tells whose it is
+        self._stopped: str | None = None  # id of the message that has stopped last
 
     def _take(self, event: str, payload: Fields) -> None:
         kind = "error" if event == "error" else payload.peek("type") or event
+        if kind not in self._HANDLERS and self._tells_failure(kind, payload):
+            kind = "error"
+        if self._second is not None:
+            self._settle_second(kind, payload)
         name = kind
         if handler := self._HANDLERS.get(kind):
             payload.drop("type", kind)
             name = handler(self, payload)
+        else:
+            self._fail_stray(payload)
         if rest := payload.left():
             self._extend(name, rest)
 
-    # Handlers of the provider's events. Each returns a name for the extension with the remaining fields.
+    def _tells_failure(self, kind: str, payload: Fields) -> bool:
+        is_untold = kind == "" or kind.endswith("error") or "error" in payload.source
+        return is_untold and is_failure(payload.source)
+
+    # What the events of the provider do. Each returns the name for what is left of it.
 
     def _start_message(self, payload: Fields) -> str:
-        self._close()
+        message = self._message
+        if message is None:
+            self._begin(payload)
+        elif not message.seen or payload.object("message").peek("id") in (None, message.id):
+            self._begin_again(message, payload)
+        else:
+            self._second = Fields(payload.source)
+            payload.drop_all()
+        return "message_start"
+
+    def _begin(self, payload: Fields) -> None:
+        """A message starts."""
         fields = payload.object("message")
+        self._take_start(self._open(fields.label("id"), fields.label("model")), fields)
+
+    def _begin_again(self, message: _Message, payload: Fields) -> None:
+        """The start of a message comes late, or another time; what it says that was not told is left."""
+        fields = payload.object("message")
+        fields.drop("id", message.id)
+        fields.drop("model", message.model)
+        self._take_start(message, fields)
+
+    def _take_start(self, message: _Message, fields: Fields) -> None:
         fields.drop("type", "message")
         fields.drop("role", "assistant")
-        message = self._open(fields.label("id"), fields.label("model"))
-        message.stop_reason = fields.label("stop_reason")
+        message.has_started = True
+        message.stop_reason = fields.label("stop_reason") or message.stop_reason
         self._take_usage(message, fields.object("usage"))
-        return "message_start"
+
+    def _settle_second(self, kind: str, payload: Fields) -> None:
+        """Decide whether the start that waits is of the message that is open, by the event that follows it."""
+        message, second, index = self._message, self._second, payload.source.get("index")
+        if second is None or message is None or kind not in self._HANDLERS or kind == "ping":
+            return
+        self._second = None
+        if kind == "content_block_start":
+            is_same = index not in message.seen
+        elif kind in ("content_block_delta", "content_block_stop"):
+            is_same = index in message.blocks
+        else:
+            is_same = kind != "message_start"
+        self._take_second(message, second, is_same=is_same)
+
+    def _take_second(self, message: _Message, second: Fields, *, is_same: bool) -> None:
+        second.drop("type", "message_start")
+        if is_same:
+            self._begin_again(message, second)
+        else:
+            self._close()
+            self._begin(second)
+        if rest := second.left():
+            self._extend("message_start", rest)
+
+    def _take_whole(self, payload: Fields) -> str:
+        """A message that comes whole, as if it came in events."""
+        source = payload.source
+        match source:
+            case {"content": [*content]} if source.get("id") is None or source["id"] != self._stopped:
+                payload.drop_all()
+            case _:
+                return "message"
+        later = {"stop_reason", "stop_sequence"} & source.keys()
+        start = {name: value for name, value in source.items() if name not in later | {"content", "usage"}}
+        self._take("", Fields({"type": "message_start", "message": start}))
+        for index, block in enumerate(content):
+            self._take("", Fields({"type": "content_block_start", "index": index, "content_block": block}))
+            self._take("", Fields({"type": "content_block_stop", "index": index}))
+        delta = {name: source[name] for name in later}
+        self._take("", Fields({"type": "message_delta", "delta": delta, "usage": source.get("usage")}))
+        self._take("", Fields({"type": "message_stop"}))
+        return "message"
 
     def _start_block(self, payload: Fields) -> str:
         index = payload.count("index")
@@ -110,13 +201,9 @@ class AnthropicMessages(SseTranslator):
         self._end_block(index)  # started twice: end the first one
         self._open_block(index, kind, block.label("id"), block.label("name"))
         if kind in self._CONTENT:
-            name, make = self._CONTENT[kind]
-            self._emit(*make(block.text(name), index))
+            self._say(index, kind, block.text(kind))
         elif kind is not None and kind.endswith("tool_use"):
-            arguments = block.object("input")
-            if arguments.source:
-                self._emit(*make_arguments(json.encode(arguments.source).decode(), index))
-            arguments.drop_all()
+            self._say(index, "arguments", _read_json(block, "input"))
         return kind or "content_block_start"
 
     def _take_delta(self, payload: Fields) -> str:
@@ -125,11 +212,11 @@ class AnthropicMessages(SseTranslator):
         name = delta.peek("type") or "content_block_delta"
         if index is not None and name in self._DELTAS:
             delta.label("type")
-            text_name, kind, make = self._DELTAS[name]
-            if text := delta.text(text_name):
+            text_name, kind, said = self._DELTAS[name]
+            if text := _read_json(delta, text_name) if said == "arguments" else delta.text(text_name):
                 if index not in self._open().blocks:
                     self._open_block(index, kind)
-                self._emit(*make(text, index))
+                self._say(index, said, text)
         return name
 
     def _stop_block(self, payload: Fields) -> str:
@@ -148,7 +235,9 @@ class AnthropicMessages(SseTranslator):
         if rest := payload.left():
             self._extend("message_stop", rest)
             payload.drop_all()
-        if self._message is not None:
+        if self._is_torn:
+            self._close()
+        elif self._message is not None:
             self._stop(self._message, self._message.stop_reason or ("error" if self._failed else "unknown"))
         return "message_stop"
 
@@ -166,22 +255,27 @@ class AnthropicMessages(SseTranslator):
         "content_block_stop": _stop_block,
         "message_delta": _take_message_delta,
         "message_stop": _stop_message,
+        "message": _take_whole,
         "error": _fail_message,
         "ping": _drop,
     }
 
-    _CONTENT: ClassVar[dict[str, tuple[str, Callable[[str, int], Sequence[Data]]]]] = {
-        "text": ("text", make_text),
-        "thinking": ("thinking", make_thinking),
-    }
-    """By type of block: the field with its initial content, and the function that makes events of it."""
+    _CONTENT = frozenset({"text", "thinking"})
+    """Types of blocks that may bring content at their start, in the field of that name."""
 
-    _DELTAS: ClassVar[dict[str, tuple[str, str, Callable[[str, int], Sequence[Data]]]]] = {
-        "text_delta": ("text", "text", make_text),
-        "thinking_delta": ("thinking", "thinking", make_thinking),
-        "input_json_delta": ("partial_json", "tool_use", make_arguments),
+    _DELTAS: ClassVar[dict[str, tuple[str, str, str]]] = {
+        "text_delta": ("text", "text", "text"),
+        "thinking_delta": ("thinking", "thinking", "thinking"),
+        "input_json_delta": ("partial_json", "tool_use", "arguments"),
     }
-    """By type of delta: its field, the kind of its block, and the function that makes events of it."""
+    """By type of delta: its field, the kind of block it belongs to, and what it says."""
+
+    _MAKERS: ClassVar[dict[str, Callable[[str, int], Sequence[Data]]]] = {
+        "text": make_text,
+        "thinking": make_thinking,
+        "arguments": make_arguments,
+    }
+    """By what a delta says: what that becomes."""
 
     # The message and its blocks
 
@@ -189,23 +283,33 @@ class AnthropicMessages(SseTranslator):
         """The open message; start one if none is open."""
         if self._message is None:
             self._messages += 1
-            self._message = _Message(message_id or f"{self.provider}-{self._messages}")
+            self._message = _Message(message_id or self._make_id(), model)
             self._emit_start(self._message.id, model)
         return self._message
 
     def _open_block(self, index: int, kind: str | None, block_id: str | None = None, name: str | None = None) -> None:
-        self._open().blocks[index] = None
+        message = self._open()
+        message.seen.add(index)
+        message.blocks[index] = Speech(partial(self._write, index), inline_thinking=self._splits_thinking)
         self._emit(ContentStart(index, kind or UNSET, block_id or UNSET, name or UNSET))
 
     def _end_block(self, index: int) -> None:
         if self._message is not None and index in self._message.blocks:
-            del self._message.blocks[index]
+            self._message.blocks.pop(index).hush()
             self._emit(ContentEnd(index))
+
+    def _say(self, index: int, said: str, text: str) -> None:
+        """More of what a block says."""
+        if text:
+            self._open().blocks[index].say(said, text)
+
+    def _write(self, index: int, said: str, text: str) -> None:
+        self._emit(*self._MAKERS[said](text, index))
 
     def _take_usage(self, message: _Message, usage: Fields) -> None:
         details = usage.object("output_tokens_details")
         for name, fields in (*((name, usage) for name in _COUNTS), (_THINKING_COUNT, details)):
-            count = fields.count(name)
+            count = fields.amount(name)
             if count is not None:
                 message.counts[name] = count
         if usage.source.get("cache_creation_input_tokens"):
@@ -216,15 +320,29 @@ class AnthropicMessages(SseTranslator):
         for index in tuple(message.blocks):
             self._end_block(index)
         self._emit(MessageStop(message.id, stop_reason))
-        self._message = None
+        self._message, self._stopped = None, message.id
         self._forget_message()
 
     def _close(self) -> None:
         if self._message is None:
             return
+        if self._second is not None:
+            second, self._second = self._second, None
+            self._take_second(self._message, second, is_same=not self._message.has_started)
+            self._close()
+            return
         if self._message.stop_reason is not None:
             self._extend("message_delta", {"delta": {"stop_reason": self._message.stop_reason}})
         self._stop(self._message, "error" if self._failed else "incomplete")
+
+
+def _read_json(fields: Fields, name: str) -> str:
+    """Arguments as text, which may be an object in its place; an empty one says nothing."""
+    value = fields.source.get(name)
+    if isinstance(value, dict):
+        fields.drop(name)
+        return encode_json(value) if value else ""
+    return fields.text(name) if name != "input" or str(value).lstrip().startswith("{") else ""
 
 
 def _make_usage(counts: Mapping[str, int]) -> Usage | None:

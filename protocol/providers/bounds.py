@@ -15,6 +15,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from deltawire.protocol.events import Extension, TextDelta, Thinking, ToolDelta
+from deltawire.protocol.providers.halves import mend, mend_all
 
 MAX_TEXT = 10_000
 """Maximum code points in one delta."""
@@ -53,12 +54,16 @@ def make_extensions(provider: str, name: str, data: dict[str, Any]) -> list[Exte
     """An extension event, or its parts if it is too large for one message.
 
     Args:
-        provider: the name of the provider.
-        name: the name of the extension; cut if it is too long.
-        data: JSON that both encodings of the wire can carry.
+        provider: whose word it is.
+        name: what it is; cut when it is too long.
+        data: JSON that both encodings of the wire can carry; halves of characters in it are mended.
     """
-    name = name[:MAX_NAME] or "unnamed"
-    encoded = msgspec.json.encode(data)
+    name = mend(name)[:MAX_NAME] or "unnamed"
+    try:
+        encoded = msgspec.json.encode(data)
+    except UnicodeEncodeError:
+        data = mend_all(data)
+        encoded = msgspec.json.encode(data)
     if len(encoded) <= MAX_EXTENSION:
         return [Extension(provider, name, data)]
     parts = split_text(encoded.decode())

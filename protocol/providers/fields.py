@@ -6,6 +6,7 @@ wrong type, become an extension. So no field is lost, and no input raises.
 
 from __future__ import annotations
 
+from math import ceil
 from typing import Any
 
 import msgspec
@@ -13,6 +14,10 @@ import msgspec
 from deltawire.protocol.codec import check_json
 from deltawire.protocol.codes import ProblemCode
 from deltawire.protocol.errors import WireError
+from deltawire.protocol.events import MAX_NESTING
+from deltawire.protocol.providers.halves import mend
+from deltawire.protocol.providers.parts import Pieces, read_parts
+from deltawire.protocol.providers.tolerant import read_documents
 
 MAX_LABEL = 1000
 """Maximum code points of an id, a name or a reason: longer ones are not taken, so that every event fits one message."""
@@ -20,17 +25,25 @@ MAX_LABEL = 1000
 MAX_COUNT = 2**50
 """Largest number accepted as a count: sums of a few of them are still exact for every reader (`MAX_SEQ`)."""
 
+_encode = msgspec.msgpack.Encoder().encode
+_LONGEST_AMOUNT = 32
 _ADDRESS = frozenset({"index", "type"})
 _EMPTY: tuple[Any, ...] = (None, "", [], {})
 
 
 def parse_object(text: str) -> dict[str, Any] | None:
-    """Parse a JSON object that can be sent unchanged, whole or in part; None for any other text."""
+    """A JSON object that can travel but for halves of characters, any part of it too; None for every other text."""
     try:
         value = msgspec.json.decode(text)
-        check_json(value, "$", ProblemCode.INVALID_EVENT)
-    except (ValueError, RecursionError, WireError):
-        return None
+        _encode(value)  # which refuses integers over 64 bits, as decoding does floats that overflow
+        if text.count("{") + text.count("[") > MAX_NESTING:
+            check_json(value, "$", ProblemCode.INVALID_EVENT)
+    except (ValueError, OverflowError, RecursionError, WireError):
+        match read_documents(text):
+            case [dict(value)]:
+                return value
+            case _:
+                return None
     return value if isinstance(value, dict) else None
 
 
@@ -45,11 +58,12 @@ class Fields:
         self.source = source
         self._taken: set[str] = set()
         self._objects: dict[str, Fields] = {}
+        self._rests: dict[str, Any] = {}
 
     def peek(self, name: str, longest: int = MAX_LABEL) -> str | None:
         """A short, non-empty text, without taking it; None if the field is anything else."""
         value = self.source.get(name)
-        return value if isinstance(value, str) and 0 < len(value) <= longest else None
+        return mend(value) if isinstance(value, str) and 0 < len(value) <= longest else None
 
     def label(self, name: str, longest: int = MAX_LABEL) -> str | None:
         """Take a short, non-empty text; None if the field is anything else."""
@@ -59,7 +73,7 @@ class Fields:
         return value
 
     def text(self, name: str) -> str:
-        """Take a text of any length; empty if the field is anything else."""
+        """A text of any length, which may have halves of characters; empty if the field is something else."""
         value = self.source.get(name)
         if not isinstance(value, str):
             return ""
@@ -74,12 +88,39 @@ class Fields:
         self._taken.add(name)
         return value
 
+    def amount(self, name: str) -> int | None:
+        """A count that may be written as a float, which is rounded up, or as text; None if the field is neither."""
+        value = self.source.get(name)
+        if value is None or type(value) is int:
+            return self.count(name)
+        try:
+            number = float(value) if isinstance(value, (str, float)) and len(str(value)) <= _LONGEST_AMOUNT else -1.0
+        except ValueError:
+            return None
+        if not 0 <= number <= MAX_COUNT:  # NaN is neither
+            return None
+        if number.is_integer():
+            self._taken.add(name)
+        return ceil(number)
+
     def object(self, name: str) -> Fields:
         """A nested object, whose fields are taken one by one; an empty one if the field is anything else."""
         value = self.source.get(name)
         if not isinstance(value, dict):
             return Fields({})
         return self._objects.setdefault(name, Fields(value))
+
+    def parts(self, name: str, kind: str) -> Pieces:
+        """The text of a field that may be in parts (`parts.read_parts`)."""
+        value = self.source.get(name)
+        if value is None or name in self._taken:
+            return []
+        pieces, rest = read_parts(value, kind)
+        if rest is None:
+            self._taken.add(name)
+        elif pieces:
+            self._rests[name] = rest
+        return pieces
 
     def objects(self, name: str) -> list[Fields]:
         """The objects in an array. An array that also contains other values does not count as taken."""
@@ -112,7 +153,7 @@ class Fields:
         place.
         """
         left = {}
-        for name, value in self.source.items():
+        for name, value in (self.source | self._rests if self._rests else self.source).items():
             if name in self._objects:
                 value = self._objects[name].left()  # noqa: PLW2901 - replaces the whole object
             if value not in _EMPTY and (name not in self._taken or name in _ADDRESS):

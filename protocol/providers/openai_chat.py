@@ -3,92 +3,67 @@
 | on the wire | events |
 |---|---|
 | first chunk with an id or a choice | `message_start` |
-| `delta.content` | `text_delta` in a block of kind `text` |
-| `delta.reasoning_content` or `delta.reasoning` | `thinking` in a block of kind `thinking` |
-| `delta.refusal` | `text_delta` in a block of kind `refusal`: terminals show it, programs can distinguish it |
+| `delta.content`, `text` of the old completions | `text_delta` in a block of kind `text` |
+| `delta.reasoning_content`, `reasoning`, `reasoning_text`, `thinking` or `reasoning_details`, the first there is | \
+`thinking` in a block of kind `thinking` |
+| `delta.refusal` | `text_delta` in a block of kind `refusal`: terminals show it, programs can tell it apart |
+| any of these in parts: a list, an object with its text, one within another | as if each part came by itself |
 | `delta.tool_calls[]`, `delta.function_call` | `tool_delta` in a block of kind `tool_use`, one for each call |
-| `finish_reason` | `content_end` of the choice's open blocks; the reason is kept for the end of the message |
-| `usage`, on any chunk | `usage` |
-| `error` in a chunk, or `event: error` | `error` |
+| `message` in place of `delta` | as if it were that; what of it was told before is told once |
+| `finish_reason` | `content_end` of the choice's open blocks, if the next chunk doesn't go on; the reason waits |
+| `usage`, on any chunk or choice, in integers, floats or text | `usage` |
+| `error` in a chunk or a choice, `event: error`, or what else tells a failure (`not_a_stream`) | `error` |
 | `[DONE]` or the end of the body | for every choice `content_end` of open blocks, `message_stop` |
 
-*Blocks.* The format has no blocks, so the translator makes them, separately for each choice, numbered from 0 in order
-of opening. Text, thinking and refusal alternate: one block ends where another, or a tool call, begins. Tool calls run
-in parallel: they are identified by `index` (if it is missing, by id, otherwise the last call continues) and end with
-their choice. A new id with an old index is a new call: some servers number every call 0.
+*Blocks.* The format has none, so they are made, for each choice by itself, numbered from 0. Text, thinking and refusal
+take turns: the one ends where another, or a tool call, begins. Tool calls run in parallel and end with their choice;
+`tool_calls` says which piece is of which call, and when a call's block starts.
 
-*Choices.* `choice` is set if it is greater than 0; an event without it belongs to choice 0.
+*Choices.* `choice` is set where it is over 0; an event without it belongs to choice 0. Indices that only count up are
+one choice (`choice_numbers`).
 
-*Stops.* `message_stop` comes last, after usage and errors. These arrive after the finish reason, which is therefore
-kept. A choice without a finish reason stops with `error` after an error, otherwise with `incomplete`. After `[DONE]`,
-another message may begin. A message without an id is called `openai-CREATED`, or, if `created` is missing too, is named
-by its number in the body.
+*Stops.* `message_stop` comes last, after usage and errors, which arrive after the finish reason: hence the wait. A
+choice without a finish reason stops with `error` after an error, with `incomplete` otherwise. So it does when its
+finish reason came in a chunk with text, as some servers give it to each chunk, and then an error came or the body was
+cut off within an event, or text came and no `[DONE]`; and when a part of the answer was torn, it stops with `error`.
+After `[DONE]` another message may begin, and after all choices have finished with a chunk that has another id and a
+role. A message without an id is called `openai-BODY-NUMBER`, by what makes ids unique (if that is given) and its
+number in the body.
 
-*Extensions* contain the provider's JSON without the fields that the events above cover, one extension per field and
-named after it: `logprobs`, `audio`, `annotations`, `service_tier`, `x_groq`; those of a choice have its `index`.
-`usage` contains the whole usage object, if it has more than the counts. Fields that every chunk repeats (`created`,
-`system_fingerprint`, `service_tier`, `provider`; `event`, an event's name; `id` and `model` after `message_start`;
-`role` and `channel` of a delta) are sent only when they change.
+*Extensions* hold the provider's JSON without what the events above say, one for each field and named after it:
+`logprobs`, `audio`, `annotations`, `service_tier`, `x_groq`; those of a choice have its `index`. `usage` is the whole
+usage object, where it says more than the counts; `finish_reason` one that doesn't stand. What is constant in a stream
+but repeated (`created`, `system_fingerprint`, `service_tier`, `provider`; `event`, an event's name; `id` and `model`
+beyond `message_start`; `role`, `channel` and `reasoning_details` of a delta; flags and numbers) is told when it
+changes; an id that changes ever again, or with the index, is told no more.
 
-Dropped, because they carry no information: null and empty fields and deltas; `object: chat.completion.chunk`;
-`obfuscation` (padding against traffic analysis); `role: assistant`; `type: function`; a repeated id or name of a tool
-call, a repeated `reasoning` or finish reason; SSE comments.
+Dropped, because they say nothing: null and empty fields and deltas; `object` where it names the format;
+`obfuscation` (padding against traffic analysis); `role: assistant`; `type: function`; the id or name of a tool
+call, a `reasoning` or a finish reason that repeats what was said; SSE comments.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
-from msgspec import UNSET, Struct, UnsetType, field
+from msgspec import UNSET
 
-from deltawire.protocol.events import ContentEnd, ContentStart, MessageStop, Usage
-from deltawire.protocol.providers.bounds import make_arguments, make_text, make_thinking
+from deltawire.protocol.events import Data, MessageStop, Usage
+from deltawire.protocol.providers.choice_numbers import ChoiceNumbers
 from deltawire.protocol.providers.fields import Fields
+from deltawire.protocol.providers.not_a_stream import is_failure
+from deltawire.protocol.providers.openai_choice import Choice
+from deltawire.protocol.providers.openai_delta import read_calls, read_texts, without_repeats
+from deltawire.protocol.providers.parts import Pieces
 from deltawire.protocol.providers.translator import SseTranslator
 
 _REPEATED = frozenset({"id", "model", "created", "system_fingerprint", "service_tier", "provider", "event"})
-_NAMES = frozenset({"", "message", "error"})  # usual names of chunks, if they have an `event:` line
-_REPEATED_IN_DELTA = frozenset({"role", "channel"})
-
-
-class _ToolCall(NamedTuple):
-    """The block of a tool call, and its id and name."""
-
-    block: int
-    id: str | None
-    name: str | None
-
-
-class _Choice(Struct):
-    """One of the answers of a message.
-
-    Attributes:
-        number: its index on the wire.
-        blocks: number of blocks opened so far.
-        open: the indices of the open blocks, in order of opening.
-        kind: kind of the open text, thinking or refusal block, if there is one.
-        current: index of that block.
-        calls: tool calls by index, id or other key.
-        last_call: key of the call that the last chunk was about.
-        repeated: last values of fields that are sent only when they change.
-        finish_reason: the provider's finish reason, once it is known.
-    """
-
-    number: int
-    blocks: int = 0
-    open: dict[int, None] = field(default_factory=dict)
-    kind: str | None = None
-    current: int = 0
-    calls: dict[int | str, _ToolCall] = field(default_factory=dict)
-    last_call: int | str = 0
-    repeated: dict[str, Any] = field(default_factory=dict)
-    finish_reason: str | None = None
-
-    @property
-    def choice(self) -> int | UnsetType:
-        """The `choice` field of its events."""
-        return self.number or UNSET
+_NAMES = frozenset({"", "message", "error"})  # what chunks are called, on their `event:` line if they have one
+_REPEATED_IN_DELTA = frozenset({"role", "channel", "reasoning_details"})
+_OBJECTS = ("chat.completion.chunk", "chat.completion", "text_completion", "error")
+_MAX_IDS = 4
+"""Changes of the id that are told: some servers give each chunk its own."""
 
 
 class OpenAIChat(SseTranslator):
@@ -120,43 +95,100 @@ class OpenAIChat(SseTranslator):
         "404": False,
     }
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, *, body: str = "", inline_thinking: bool = False) -> None:
+        super().__init__(body=body, inline_thinking=inline_thinking)
         self._message_id: str | None = None
-        self._choices: dict[int, _Choice] = {}
+        self._choices: dict[int, Choice] = {}
+        self._numbers = ChoiceNumbers()
+        self._waiting: tuple[str, Fields] | None = None  # a chunk whose index is understood with the next one
+        self._tail: list[Data] = []  # what came with a finish reason, told after the ends of the blocks
         self._repeated: dict[str, Any] = {}
+        self._ids = 0  # how often the id has changed
 
     def _take(self, event: str, payload: Fields) -> None:
         choices = payload.objects("choices")
-        if payload.peek("id") or choices:
+        chunk_id = payload.peek("id")
+        indices = [fields.amount("index") or 0 for fields in choices]
+        if self._waiting is not None:
+            if choices:
+                self._numbers.settle(indices, chunk_id)
+            self._take_waiting()
+        if choices:
+            if self._begins_another(chunk_id, choices):
+                self._close()
+            if len(indices) == 1 and self._numbers.must_wait(indices[0], chunk_id):
+                self._waiting = (event, payload)
+                return
+        self._take_chunk(event, payload, choices, indices)
+
+    def _take_waiting(self) -> None:
+        """Take the chunk that waited for the next one."""
+        if self._waiting is not None:
+            (event, payload), self._waiting = self._waiting, None
+            self._numbers.settle_alone(is_open=all(choice.finish_reason is None for choice in self._choices.values()))
+            choices = payload.objects("choices")
+            self._take_chunk(event, payload, choices, [fields.amount("index") or 0 for fields in choices])
+
+    def _take_chunk(self, event: str, payload: Fields, choices: list[Fields], indices: list[int]) -> None:
+        chunk_id = payload.peek("id")
+        if chunk_id or choices:
             self._open(payload)
-        for fields in choices:
-            self._take_choice(fields)
-        payload.drop("object", "chat.completion.chunk")
+        numbers = [self._numbers.number_of(index, chunk_id) for index in indices]
+        self._end_finished(but=numbers)
+        for number, fields in zip(numbers, choices, strict=True):
+            if number not in self._choices:
+                self._choices[number] = Choice(number, self._emit, inline_thinking=self._splits_thinking)
+            self._take_choice(self._choices[number], fields)
+        has_failed = event == "error" or is_failure(payload.source)
+        if has_failed:
+            self._end_finished()
+        start = len(self._out)
+        payload.drop("object", *_OBJECTS)
         payload.drop("obfuscation")
-        self._take_usage(payload.object("usage"))
-        if event == "error" or payload.source.get("error"):
+        if payload.source.get("usage"):
+            self._take_usage(payload.object("usage"))
+        if has_failed:
             self._take_error(payload)
+        self._extend_chunk(event, payload)
+        if any(choice.is_ending for choice in self._choices.values()):
+            self._tail = self._out[start:]
+            del self._out[start:]
+
+    def _extend_chunk(self, event: str, payload: Fields) -> None:
+        """Tell what is left of a chunk, field by field."""
+        self._fail_stray(payload)
         named = {} if event in _NAMES else {"event": event}
         for name, value in (named | payload.left()).items():
-            if _is_new(name, value, _REPEATED, self._repeated):
+            if not _is_new(name, value, _REPEATED, self._repeated):
+                continue
+            if name == "id":
+                self._ids += 1
+            if name != "id" or not (self._numbers.is_counting or self._ids > _MAX_IDS):
                 self._extend(name, {name: value})
+
+    def _begins_another(self, chunk_id: str | None, choices: list[Fields]) -> bool:
+        """Whether a chunk is of another message: after the end of all choices, with another id and a role."""
+        return (
+            chunk_id not in (None, self._message_id, self._repeated.get("id"))
+            and bool(self._choices)
+            and all(choice.is_finished for choice in self._choices.values())
+            and any(fields.object("delta").peek("role") for fields in choices)
+        )
 
     def _open(self, payload: Fields) -> None:
         """Start the message if none is open."""
         if self._message_id is not None:
             return
         self._messages += 1
-        self._message_id = payload.label("id") or f"{self.provider}-{payload.count('created') or self._messages}"
-        payload.keep("created")
+        self._message_id = payload.label("id") or self._make_id()
         model = payload.label("model")
         self._repeated = {"id": self._message_id, "model": model}
         self._emit_start(self._message_id, model)
 
     def _take_usage(self, usage: Fields) -> None:
-        prompt, completion, total = (usage.count(f"{name}_tokens") for name in ("prompt", "completion", "total"))
-        cached = usage.object("prompt_tokens_details").count("cached_tokens")
-        reasoning = usage.object("completion_tokens_details").count("reasoning_tokens")
+        prompt, completion, total = (usage.amount(f"{name}_tokens") for name in ("prompt", "completion", "total"))
+        cached = usage.object("prompt_tokens_details").amount("cached_tokens")
+        reasoning = usage.object("completion_tokens_details").amount("reasoning_tokens")
         counts = None
         if (prompt, completion, total) != (None, None, None):
             prompt, completion = prompt or 0, completion or 0
@@ -171,111 +203,111 @@ class OpenAIChat(SseTranslator):
 
     # One choice of a chunk
 
-    def _take_choice(self, fields: Fields) -> None:
-        number = fields.count("index") or 0
-        choice = self._choices.setdefault(number, _Choice(number))
-        delta = fields.object("delta")
-        self._take_thinking(choice, delta)
-        for name, kind in (("content", "text"), ("refusal", "refusal")):
-            if text := delta.text(name):
-                self._emit(*make_text(text, self._turn_to(choice, kind), choice.choice))
-        self._take_tool_calls(choice, delta)
+    def _take_choice(self, choice: Choice, fields: Fields) -> None:
+        fields = without_repeats(fields)
+        delta, message = fields.object("delta"), fields.object("message")
+        said = {"delta": delta}
+        had_calls = bool(choice.calls)
+        has_said = self._say(choice, read_texts(delta) or fields.parts("text", "text"))
+        has_said |= self._take_calls(choice, "delta", delta)
+        if message.source:
+            said["message"] = message
+            rest = choice.rest_of(read_texts(Fields(message.source)))
+            if rest is not None:
+                read_texts(message)
+                has_said |= self._say(choice, rest)
+            has_said |= self._take_calls(choice, "message", message, are_told=had_calls)
+        self._take_finish(choice, fields, has_said=has_said)
+        if isinstance(fields.source.get("usage"), dict):
+            self._take_usage(fields.object("usage"))
+        if fields.source.get("error"):
+            self._take_error(fields)
+        self._extend_choice(choice, fields, said)
+
+    def _say(self, choice: Choice, texts: Pieces) -> bool:
+        for kind, text in texts:
+            choice.say(kind, text)
+        return bool(texts)
+
+    def _take_calls(self, choice: Choice, name: str, said: Fields, *, are_told: bool = False) -> bool:
+        """Take the calls of a delta or message, but for those that are told."""
+        calls, function = read_calls(said)
+        if are_told:
+            calls = [call for call in calls if not choice.calls.has(call)]
+        choice.calls.take_all(calls)
+        if function is not None:
+            choice.calls.take_function(function)
+        for call in calls:
+            if rest := call.left():
+                self._extend("tool_calls", {"index": choice.number, name: {"tool_calls": [rest]}})
+        return bool(calls or function)
+
+    def _take_finish(self, choice: Choice, fields: Fields, *, has_said: bool) -> None:
         reason = fields.peek("finish_reason")
-        choice.finish_reason = choice.finish_reason or reason
+        if reason in (None, "null"):
+            fields.drop("finish_reason", "null")
+            choice.go_on(has_said=has_said)
+            return
+        if other := choice.finish(reason, has_said=has_said):
+            self._extend("finish_reason", {"index": choice.number, "finish_reason": other})
         fields.drop("finish_reason", choice.finish_reason)
-        self._extend_choice(choice, fields, delta)
-        if reason:
-            self._end_blocks(choice)
 
-    def _take_thinking(self, choice: _Choice, delta: Fields) -> None:
-        text = delta.text("reasoning_content")
-        if text:
-            delta.drop("reasoning", text)  # some servers send both
-        else:
-            text = delta.text("reasoning")
-        if text:
-            self._emit(*make_thinking(text, self._turn_to(choice, "thinking"), choice.choice))
-
-    def _take_tool_calls(self, choice: _Choice, delta: Fields) -> None:
-        for fields in delta.objects("tool_calls"):
-            key: int | str | None = fields.count("index")
-            if key is None:
-                key = fields.peek("id") or choice.last_call
-            self._take_call(choice, key, fields, fields.object("function"))
-            if rest := fields.left():
-                self._extend("tool_calls", {"index": choice.number, "delta": {"tool_calls": [rest]}})
-        legacy = delta.object("function_call")
-        if legacy.source:
-            self._take_call(choice, "function_call", legacy, legacy)
-
-    def _take_call(self, choice: _Choice, key: int | str, fields: Fields, function: Fields) -> None:
-        call_id, name = fields.peek("id"), function.peek("name")
-        call = choice.calls.get(key)
-        if call is None or (call_id and call.id and call_id != call.id):
-            self._end_turn(choice)
-            call = _ToolCall(self._open_block(choice, "tool_use", call_id, name), call_id, name)
-            choice.calls[key] = call
-        choice.last_call = key
-        fields.drop("type", "function")
-        fields.drop("id", call.id)
-        function.drop("name", call.name)
-        self._emit(*make_arguments(function.text("arguments"), call.block, choice.choice))
-
-    def _extend_choice(self, choice: _Choice, fields: Fields, delta: Fields) -> None:
-        """Make extensions of the remaining fields of a choice."""
-        delta.drop("role", "assistant")
-        for name, value in delta.left().items():
-            if _is_new(name, value, _REPEATED_IN_DELTA, choice.repeated):
-                self._extend(name, {"index": choice.number, "delta": {name: value}})
-        delta.drop_all()
-        fields.object("logprobs")  # if all its lists are empty, nothing is left
+    def _extend_choice(self, choice: Choice, fields: Fields, said: Mapping[str, Fields]) -> None:
+        """Tell what is left of a choice, field by field."""
+        for place, items in said.items():
+            items.drop("role", "assistant")
+            for name, value in items.left().items():
+                if _is_new(name, value, _REPEATED_IN_DELTA, choice.repeated):
+                    self._extend(name, {"index": choice.number, place: {name: value}})
+            items.drop_all()
+        fields.object("logprobs")  # so that one whose lists are all empty leaves nothing
         for name, value in fields.left().items():
-            if name != "index" or value != choice.number:
+            if (name != "index" or fields.amount(name) is None) and _is_new(name, value, frozenset(), choice.repeated):
                 self._extend(name, {"index": choice.number, name: value})
 
-    # Blocks, and the end
+    # The end
 
-    def _turn_to(self, choice: _Choice, kind: str) -> int:
-        """The index of the open block of this kind; end a block of another kind, and open one if necessary."""
-        if choice.kind != kind:
-            self._end_turn(choice)
-            choice.current = self._open_block(choice, kind)
-            choice.kind = kind
-        return choice.current
+    def _end_finished(self, but: Sequence[int] = ()) -> None:
+        """End the choices that have their finish reason, as a chunk came that doesn't go on with them."""
+        for choice in self._choices.values():
+            if choice.is_ending and choice.number not in but:
+                choice.end()
+        self._emit(*self._tail)
+        self._tail = []
 
-    def _end_turn(self, choice: _Choice) -> None:
-        if choice.kind is not None:
-            choice.kind = None
-            del choice.open[choice.current]
-            self._emit(ContentEnd(choice.current, choice.choice))
-
-    def _open_block(self, choice: _Choice, kind: str, call_id: str | None = None, name: str | None = None) -> int:
-        index = choice.blocks
-        choice.blocks += 1
-        choice.open[index] = None
-        self._emit(ContentStart(index, kind, call_id or UNSET, name or UNSET, choice.choice))
-        return index
-
-    def _end_blocks(self, choice: _Choice) -> None:
-        self._emit(*(ContentEnd(index, choice.choice) for index in choice.open))
-        choice.open.clear()
-        choice.calls.clear()
-        choice.kind = None
+    def _settle(self) -> None:
+        self._take_waiting()
+        self._end_finished()
 
     def _close(self) -> None:
+        self._take_waiting()
         if self._message_id is None:
             return
-        for choice in (self._choices or {0: _Choice(0)}).values():
-            self._end_blocks(choice)
-            reason = choice.finish_reason or ("error" if self._failed else "incomplete")
-            self._emit(MessageStop(self._message_id, reason, choice.choice))
-        self._message_id, self._choices = None, {}
+        choices = list(self._choices.values()) or [Choice(0, self._emit, inline_thinking=False)]
+        for choice in choices:
+            choice.end()
+        self._end_finished()
+        for choice in choices:
+            reason = self._stop_reason(choice)
+            if choice.finish_reason not in (None, reason):
+                self._extend("finish_reason", {"index": choice.number, "finish_reason": choice.finish_reason})
+        self._emit(*(MessageStop(self._message_id, self._stop_reason(choice), choice.choice) for choice in choices))
+        self._message_id, self._choices, self._numbers, self._ids = None, {}, ChoiceNumbers(), 0
         self._forget_message()
+
+    def _stop_reason(self, choice: Choice) -> str:
+        """The finish reason, unless something says that text is missing; one amid the text proves little."""
+        reason = choice.finish_reason
+        is_open = choice.has_said_more and not self._is_done
+        is_void = is_open or (choice.is_amid and (self._failed or self._is_cut))
+        if reason is not None and not (self._is_torn or is_void):
+            return reason
+        return "error" if self._failed else "incomplete"
 
 
 def _is_new(name: str, value: Any, repeated: frozenset[str], told: dict[str, Any]) -> bool:
-    """Whether to send a field: always, except if it is a repeated one that was last sent with the same value."""
-    if name not in repeated:
+    """Whether a field is to be told: always, but for those repeated, flags and numbers: these when they change."""
+    if name not in repeated and not isinstance(value, (bool, int, float)):
         return True
     is_new: bool = told.get(name) != value
     told[name] = value

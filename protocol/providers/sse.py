@@ -5,17 +5,19 @@ UTF-8 decoder between instances.
 
 It differs from WHATWG where WHATWG discards data:
 
-- `finish` dispatches an event that is cut off by the end of the body before its blank line;
-- an event with a name but no data is dispatched with empty data;
-- lines that are not fields (in practice: a JSON error body instead of a stream) are dispatched as the data of an
-  unnamed event.
+- an event that the end of the body cuts off before its blank line is dispatched by `finish`;
+- an event with a name and no data is dispatched with empty data;
+- lines that are no field at all (in practice: a JSON error body where a stream was expected) are dispatched as the
+  data of an unnamed event, `Stray`; a page of HTML as one, whatever blank lines it has;
+- an event ends with its line of data where whoever reads it says that this is whole: some servers send no blank line;
+- bytes that are no UTF-8 are kept, as lone surrogates (PEP 383): the next event may have the rest of the character.
 
 Comments are dropped, and so are the fields `id` and `retry`, which control how browsers reconnect.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from deltawire.protocol.errors import DeltawireError
@@ -32,6 +34,12 @@ class ServerSentEvent(NamedTuple):
 
     event: str
     data: str
+
+
+class Stray(ServerSentEvent):
+    """Lines that are no part of an event stream."""
+
+    __slots__ = ()
 
 
 class EventTooLargeError(DeltawireError):
@@ -52,15 +60,18 @@ class EventTooLargeError(DeltawireError):
 class EventStreamDecoder:
     """Decodes one body, however it is split, in time linear in its bytes.
 
-    Complete lines are decoded from UTF-8. CR and LF are never part of a longer sequence, so the result is the same as
-    for decoding the whole body at once: U+FFFD for invalid bytes.
+    Lines are decoded from UTF-8 when they are whole. CR and LF are never part of a longer sequence, so this gives what
+    decoding the body at once would give.
 
     Args:
-        max_event: maximum bytes of one event.
+        max_event: bytes one event may hold.
+        is_whole: whether one line is all of an event's data, which then ends without a blank line; asked for the first
+            line of data, and for the first of lines that are no field.
     """
 
-    def __init__(self, max_event: int = MAX_EVENT) -> None:
+    def __init__(self, max_event: int = MAX_EVENT, *, is_whole: Callable[[str], bool] = lambda _: False) -> None:
         self._max_event = max_event
+        self._is_whole = is_whole
         self._line = bytearray()
         self._after_cr = False
         self._at_start = True
@@ -68,6 +79,8 @@ class EventStreamDecoder:
         self._event = ""
         self._data: list[str] = []
         self._stray: list[str] = []
+        self._is_after_whole = False  # whether a whole event was given before its blank line
+        self._is_dense = False  # whether no blank line comes
 
     def feed(self, chunk: bytes) -> Iterator[ServerSentEvent]:
         """The events that end within these bytes; iterate to the end before the next call.
@@ -95,34 +108,81 @@ class EventStreamDecoder:
         """The last event, if the body ended before its blank line."""
         if self._line:
             yield from self._end_line()
-        yield from self._dispatch()
+        yield from self._dispatch(is_end=True)
 
     def _end_line(self) -> list[ServerSentEvent]:
         if self._at_start:
             self._line = self._line.removeprefix(_BOM)
             self._at_start = False
         size = len(self._line)
-        line = self._line.decode("utf-8", "replace")
+        line = self._line.decode("utf-8", "surrogateescape")
         self._line.clear()
         if not line:
+            self._is_after_whole = False
             return self._dispatch()
         name, _, value = line.partition(":")
         value = value.removeprefix(" ")
         if name == "event":
+            self._note_density()
+            events = self._dispatch() if self._is_dense and self._data else []
             self._event = value
-        elif name == "data":
-            self._data.append(value)
+            return events
+        if name == "data":
+            return self._take_data(value, size)
+        if name not in _DROPPED_FIELDS:
             self._held += size
-        elif name not in _DROPPED_FIELDS:
             self._stray.append(line)
-            self._held += size
+            if (len(self._stray) == 1 and self._is_whole(line)) or _ends_page(line):
+                return self._dispatch()
         return []
 
-    def _dispatch(self) -> list[ServerSentEvent]:
-        events = []
-        if self._event or self._data:
-            events.append(ServerSentEvent(self._event, "\n".join(self._data)))
-        if self._stray:
-            events.append(ServerSentEvent("", "\n".join(self._stray)))
-        self._event, self._data, self._stray, self._held = "", [], [], 0
+    def _take_data(self, value: str, size: int) -> list[ServerSentEvent]:
+        self._note_density()
+        events: list[ServerSentEvent] = []
+        if self._stray and not self._data:
+            events.append(self._take_stray())
+        if self._data and self._data[-1].endswith("}") and value.startswith("{"):  # never so within one JSON value
+            events += self._dispatch()
+            self._is_dense = True
+        is_whole = (self._is_dense or not self._data) and self._is_whole(value)
+        if is_whole and self._data:
+            events += self._dispatch()
+        self._data.append(value)
+        self._held += size
+        if is_whole:
+            events += self._dispatch()
+            self._is_after_whole = True
         return events
+
+    def _note_density(self) -> None:
+        """A line of another event comes where no blank line has ended the last one: so it may be with all of them."""
+        self._is_dense |= self._is_after_whole
+        self._is_after_whole = False
+
+    def _dispatch(self, *, is_end: bool = False) -> list[ServerSentEvent]:
+        events: list[ServerSentEvent] = []
+        if not self._data and not is_end and self._is_in_page():
+            self._stray.append("")
+            self._held += 1
+            return events
+        if self._data or (self._event and not self._stray):
+            events.append(ServerSentEvent(self._event, "\n".join(self._data)))
+            self._event = ""
+        if self._stray:
+            events.append(self._take_stray(self._event))
+        self._event, self._data, self._held = "", [], 0
+        return events
+
+    def _take_stray(self, event: str = "") -> Stray:
+        stray = Stray(event, "\n".join(self._stray))
+        self._stray, self._held = [], 0
+        return stray
+
+    def _is_in_page(self) -> bool:
+        """Whether a page of HTML has begun and not ended, blank lines or not."""
+        stray = self._stray
+        return bool(stray) and stray[0].lstrip().startswith("<") and not _ends_page(stray[-1])
+
+
+def _ends_page(line: str) -> bool:
+    return line.rstrip()[-7:].lower() == "</html>"

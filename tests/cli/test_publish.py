@@ -71,12 +71,52 @@ async def test_a_bad_line_is_reported_and_the_rest_published(run: Run, gateway: 
     assert [event["data"]["text"] for event in events] == ["one", "two", "three"]
 
 
-async def test_a_body_that_is_none_of_the_provider_is_told_once(run: Run, gateway: str) -> None:
+async def test_a_body_that_is_no_event_stream_is_an_error_for_readers_and_in_the_status(run: Run, gateway: str) -> None:
     body = b"<html>\n\n<p>bad gateway</p>\n\n"
     done = await run("publish", "demo", "--format=anthropic-sse", f"--url={gateway}", stdin=body)
-    assert (done.status, len(done.errors.splitlines())) == (1, 1)
-    assert "2 parts of the input could not be read as --format says" in done.errors
-    assert [event["data"]["name"] for event in await events_of(run, "demo", gateway)] == ["unparsed", "unparsed"]
+    assert (done.status, len(done.errors.splitlines())) == (1, 2)
+    assert "error: the provider failed: the provider's answer is no event stream: bad gateway (not_a_st" in done.errors
+    assert "1 part of the input could not be read as --format says" in done.errors
+    error, rest = await events_of(run, "demo", gateway)
+    assert (error["type"], error["data"]["code"]) == ("error", "not_a_stream")
+    assert rest["data"]["data"]["text"] == body.decode().rstrip("\n") + "\n"
+
+
+async def test_a_failure_of_the_provider_is_in_the_status_and_said_once(run: Run, gateway: str) -> None:
+    body = b'data: {"error": {"message": "Quota", "code": 429}}\n\n' * 3
+    done = await run("publish", "demo", "--format=openai-chat-sse", f"--url={gateway}", stdin=body)
+    assert done.status == 1
+    assert [line.partition("error: ")[2] for line in done.errors.splitlines()] == [
+        "the provider failed: Quota (429)",
+        "the provider told of 2 more failures",
+    ]
+    assert [event["data"]["error"] for event in await events_of(run, "demo", gateway)] == ["Quota"] * 3
+
+
+async def test_bodies_without_ids_are_messages_of_their_own(run: Run, gateway: str) -> None:
+    body = b'data: {"choices":[{"index":0,"delta":{"content":"Same."},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
+    for _ in range(2):
+        done = await run("publish", "demo", "--format=openai-chat-sse", f"--url={gateway}", stdin=body)
+        assert done == (0, "", "")
+    events = await events_of(run, "demo", gateway)
+    started = [event["data"]["message_id"] for event in events if event["type"] == "message_start"]
+    stops = [event["data"] for event in events if event["type"] == "message_stop"]
+    assert len(set(started)) == 2
+    assert started == [stop["message_id"] for stop in stops]
+    assert [stop["digest"]["characters"] for stop in stops] == [5, 5]
+
+
+async def test_thinking_within_text_is_told_apart_on_request(run: Run, gateway: str) -> None:
+    body = b'data: {"choices":[{"index":0,"delta":{"content":"<think>Hm</think>Yes"},"finish_reason":"stop"}]}\n\n'
+    arguments = ("publish", "demo", "--format=openai-chat-sse", f"--url={gateway}")
+    await run(*arguments, stdin=body)
+    await run(*arguments, "--inline-thinking", stdin=body)
+    events = await events_of(run, "demo", gateway)
+    said = [event["data"] for event in events if event["type"] in ("text_delta", "thinking")]
+    assert [data.get("text", data.get("thinking")) for data in said] == ["<think>Hm</think>Yes", "Hm", "Yes"]
+    done = await run("publish", "demo", "--format=text", "--inline-thinking", f"--url={gateway}")
+    assert done.status == 2
+    assert "--inline-thinking needs a provider's --format" in done.errors
 
 
 async def test_a_recorded_stream_can_be_published_again(run: Run, gateway: str) -> None:

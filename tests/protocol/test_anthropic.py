@@ -198,11 +198,17 @@ def test_the_whole_usage_survives_where_it_says_more_than_the_counts() -> None:
     ) == [Usage(6, 2, 8), extension("usage", usage), extension("usage", tier)]
 
 
-@pytest.mark.parametrize("count", [-1, 2**60, True, "7", 1.5])
+@pytest.mark.parametrize("count", [-1, 2**60, True, "seven", [7]])
 def test_a_count_that_cannot_be_one_is_kept_but_not_counted(count: object) -> None:
     usage = {"input_tokens": count, "output_tokens": 3}
     assert inside(message_delta(None, usage=usage)) == [Usage(0, 3, 3), extension("usage", usage)]
     assert inside(message_delta(None, usage={"input_tokens": count})) == [extension("usage", {"input_tokens": count})]
+
+
+@pytest.mark.parametrize("count", ["7", 7.0, "7.0"])
+def test_a_count_may_be_written_as_a_float_or_as_text(count: object) -> None:
+    assert inside(message_delta(None, usage={"input_tokens": count})) == [Usage(7, 0, 7)]
+    assert inside(message_delta(None, usage={"input_tokens": 6.5}))[0] == Usage(7, 0, 7)
 
 
 @pytest.mark.parametrize(
@@ -273,6 +279,138 @@ def test_a_second_message_start_ends_the_first_message() -> None:
         ContentStart(0, "text"),
         ContentEnd(0),
         MessageStop("msg_2", "unknown"),
+    ]
+
+
+def test_a_start_that_comes_late_begins_no_other_message() -> None:
+    usage = {"input_tokens": 3}
+    late = {"type": "message_start", "message": {**START["message"], "usage": usage}}  # type: ignore[dict-item]
+    begun = (block(0, type="text", text=""), delta(0, "text_delta", text="a"))
+    rest = (delta(0, "text_delta", text="b"), end(0), message_delta("end_turn"), STOP)
+    told = extension(
+        "message_start", {"type": "message_start", "message": {"type": "message", "id": "msg_1", "model": "m-1"}}
+    )
+    assert translate(*begun, late, *rest) == [
+        MessageStart("anthropic-1", provider="anthropic"),
+        ContentStart(0, "text"),
+        TextDelta("a", 0),
+        Usage(3, 0, 3),
+        told,
+        TextDelta("b", 0),
+        ContentEnd(0),
+        MessageStop("anthropic-1", "end_turn"),
+    ]
+    for place in range(1, 6):
+        events = [*begun, *rest]
+        out = translate(*events[:place], late, *events[place:])
+        assert [type(data) for data in (out[0], out[-1])] == [MessageStart, MessageStop], place
+        assert sum(isinstance(data, MessageStart) for data in out) == 1, place
+        assert out[-1] == MessageStop("anthropic-1", "end_turn")
+
+
+@pytest.mark.parametrize("second", [START, {"type": "message_start"}])
+def test_a_start_that_comes_twice_begins_no_other_message(second: dict[str, Any]) -> None:
+    text = (block(0, type="text", text="a"), end(0))
+    assert translate(START, *text, second, block(1, type="text", text="b"), message_delta("end_turn"), STOP) == [
+        STARTED,
+        ContentStart(0, "text"),
+        TextDelta("a", 0),
+        ContentEnd(0),
+        ContentStart(1, "text"),
+        TextDelta("b", 1),
+        ContentEnd(1),
+        MessageStop("msg_1", "end_turn"),
+    ]
+
+
+def test_a_start_with_another_id_is_of_the_message_if_that_goes_on_after_it() -> None:
+    other = {"type": "message_start", "message": {"id": "msg_2"}}
+    told = extension("message_start", {"type": "message_start", "message": {"id": "msg_2"}})
+    first = block(0, type="text", text="a")
+    goes_on = [
+        (START, other, first),
+        (START, first, other, delta(0, "text_delta", text="b")),
+        (START, first, other, {"type": "ping"}, end(0)),
+        (START, first, other, block(1, type="text")),
+        (START, first, end(0), other, message_delta("end_turn")),
+    ]
+    for payloads in goes_on:
+        out = translate(*payloads, message_delta("end_turn"), STOP)
+        assert (out[0], out[-1]) == (STARTED, MessageStop("msg_1", "end_turn"))
+        assert told in out
+    for payloads in [(START, first, other), (START, first, end(0), other, first), (START, first, other, START)]:
+        out = translate(*payloads)
+        assert MessageStop("msg_1", "incomplete") in out
+        assert MessageStart("msg_2", provider="anthropic") in out
+
+
+def test_a_message_that_comes_whole_is_told_as_if_it_came_in_events() -> None:
+    content = [
+        {"type": "thinking", "thinking": "Hm", "signature": "c2ln"},
+        {"type": "text", "text": "Hello"},
+        {"type": "tool_use", "id": "t", "name": "n", "input": {"a": 1}},
+    ]
+    whole = {**START["message"], "content": content, "stop_reason": "tool_use", "usage": {"output_tokens": 5}}  # type: ignore[dict-item]
+    expected = [
+        STARTED,
+        ContentStart(0, "thinking"),
+        Thinking("Hm", 0),
+        extension("thinking", block(0, type="thinking", signature="c2ln")),
+        ContentEnd(0),
+        ContentStart(1, "text"),
+        TextDelta("Hello", 1),
+        ContentEnd(1),
+        ContentStart(2, "tool_use", "t", "n"),
+        ToolDelta(2, '{"a":1}'),
+        ContentEnd(2),
+        Usage(0, 5, 5),
+        MessageStop("msg_1", "tool_use"),
+    ]
+    assert translate(json.dumps(whole, indent=2).encode()) == expected
+    assert translate(f"data: {json.dumps(whole)}\n\n".encode()) == expected
+
+
+def test_halves_of_a_character_in_two_deltas_of_a_block_are_joined() -> None:
+    body = sse(
+        START, block(0, type="text"), delta(0, "text_delta", text="a\ud83c"), delta(0, "text_delta", text="\udf0d")
+    )
+    raw = b'data: {"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"\xe2\x82"}}\n\n'
+    assert [data.text for data in translate(body, raw, raw) if isinstance(data, TextDelta)] == [
+        "a",
+        "🌍",
+        "\ufffd",
+        "\ufffd",
+    ]
+
+
+def test_a_message_of_which_a_part_is_torn_stops_with_error_whatever_it_says() -> None:
+    torn = b'data: {"type":"content_block_delta","index":0,"delta":{"type":"te}\n\n'
+    out = translate(START, torn, message_delta("end_turn"), STOP)
+    assert out[1] == Error(
+        'a part of the provider\'s answer can\'t be read: {"type":"content_block_delta","index":0,"delta":{"type":"te}',
+        "unreadable",
+    )
+    assert out[-2:] == [
+        extension("message_delta", {"delta": {"stop_reason": "end_turn"}}),
+        MessageStop("msg_1", "error"),
+    ]
+
+
+def test_arguments_may_be_an_object() -> None:
+    out = inside(block(0, type="tool_use", id="t", name="n"), delta(0, "input_json_delta", partial_json={"a": 1}))
+    assert out[1] == ToolDelta(0, '{"a":1}')
+    assert inside(block(0, type="tool_use", input='{"a":1}'))[1] == ToolDelta(0, '{"a":1}')
+
+
+def test_thinking_within_text_is_told_apart_on_request() -> None:
+    translator = AnthropicMessages(inline_thinking=True)
+    body = sse(START, block(0, type="text", text="<thi"), delta(0, "text_delta", text="nk>Hm</think>Hello<"), end(0))
+    assert translator.feed(body)[1:] == [
+        ContentStart(0, "text"),
+        Thinking("Hm", 0),
+        TextDelta("Hello", 0),
+        TextDelta("<", 0),
+        ContentEnd(0),
     ]
 
 

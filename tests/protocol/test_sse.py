@@ -35,7 +35,7 @@ def one_by_one(body: bytes) -> list[bytes]:
         (b"\xef\xbb\xbfdata: a\n\n", [("", "a")]),
         (b"data: \xef\xbb\xbfa\n\n", [("", "\ufeffa")]),
         (b"data: gr\xc3\xbc\xc3\x9fe \xf0\x9f\x8c\x8d\n\n", [("", "grüße 🌍")]),
-        (b"data: \xff\xe2\x82\n\n", [("", "\ufffd\ufffd")]),
+        (b"data: \xff\xe2\x82\n\n", [("", "\udcff\udce2\udc82")]),
         (b": comment\n\n:\n\ndata: a\n\n", [("", "a")]),
         (b"id: 7\nretry: 100\n\n", []),
         (b"\n\n\n", []),
@@ -66,6 +66,40 @@ def test_a_name_without_data_is_an_event_with_empty_data() -> None:
 def test_lines_that_are_no_field_are_the_data_of_an_unnamed_event() -> None:
     assert decode(b'{\n "error": 1\n}') == [("", '{\n "error": 1\n}')]
     assert decode(b"data: a\nwhat: b\n\n") == [("", "a"), ("", "what: b")]
+
+
+def test_lines_that_are_no_field_come_before_data_that_follows_them() -> None:
+    assert decode(b"event: x\nwhat: b\ndata: a\n\n") == [("", "what: b"), ("x", "a")]
+    assert decode(b"event: x\nwhat: b\n\n") == [("x", "what: b")]
+
+
+def test_a_page_is_one_event_however_many_blank_lines_it_has() -> None:
+    page = "<html>\n\n<p>Bad\n\ngateway</p>\n</html>"
+    assert decode(f"{page}\n\nrest\n\n".encode()) == [("", page), ("", "rest")]
+    assert decode(f"<p>\n\nx\n\ndata: {page[:6]}\n\n".encode()) == [("", "<p>\n\nx\n"), ("", "<html>")]
+
+
+def whole(*chunks: bytes) -> list[ServerSentEvent]:
+    """Decoded by one who knows whole events: those that end with a full stop."""
+    decoder = EventStreamDecoder(is_whole=lambda line: line.endswith("."))
+    return [event for chunk in chunks for event in decoder.feed(chunk)]
+
+
+def test_a_whole_line_is_an_event_without_its_blank_line() -> None:
+    assert whole(b"data: a.\n") == [("", "a.")]
+    assert whole(b"data: a.\n\n", b"event: x\ndata: b.\n") == [("", "a."), ("x", "b.")]
+    assert whole(b"data: a.\ndata: b.\nevent: x\ndata: c.\n") == [("", "a."), ("", "b."), ("x", "c.")]
+    assert whole(b"a.\nb.\n") == [("", "a."), ("", "b.")]
+
+
+def test_where_no_blank_lines_come_a_line_that_is_not_whole_ends_with_the_next_that_is() -> None:
+    assert whole(b"data: a.\ndata: b\ndata: c.\n") == [("", "a."), ("", "b"), ("", "c.")]
+    assert whole(b"data: a.\nevent: x\ndata: b\nevent: y\ndata: c.\n") == [("", "a."), ("x", "b"), ("y", "c.")]
+    assert whole(b"data: a.\n\ndata: b\ndata: c.\n\n") == [("", "a."), ("", "b\nc.")], "here blank lines come"
+
+
+def test_an_object_that_follows_an_object_begins_another_event() -> None:
+    assert decode(b'data: {"a"\ndata: :1}\ndata: {"b":2}\n\n') == [("", '{"a"\n:1}'), ("", '{"b":2}')]
 
 
 def test_an_event_over_the_limit_raises_after_those_before_it_were_given() -> None:

@@ -262,20 +262,40 @@ def test_a_second_message_begins_with_neither_the_failure_nor_the_usage_of_the_f
     "text",
     [
         "[" * 100 + "]" * 100,
-        '{"a":' * 100 + "1" + "}" * 100,
         "[" * 100_000,
-        '{"a":123456789012345678901234567890}',
-        '{"a":1e999}',
-        '{"a":"\\ud83d"}',
         "[]",
         "nonsense",
+        "two words",
+        '{"a":',
     ],
 )
-def test_what_cannot_travel_as_json_is_kept_as_text(name: str, text: str) -> None:
+def test_what_is_no_object_is_kept_as_text(name: str, text: str) -> None:
     out = translate(name, f"event: x\ndata: {text}\n\n".encode())
     check(out)
     if len(text) < 10_000:
         assert [data.data for data in out if isinstance(data, Extension)] == [{"event": "x", "text": text}]
+
+
+@formats
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ('{"a":123456789012345678901234567890}', "123456789012345678901234567890"),
+        ('{"a":1e999}', "1e999"),
+        ('{"a":-Infinity}', "-Infinity"),
+        ('{"a":NaN}', "NaN"),
+        ('{"a":"x\\ud83d"}', "x\ufffd"),
+        ('{"a":"tab\there"}', "tab\there"),
+        ('{"a":' * 61 + '"deep"' + "}" * 61, None),
+    ],
+)
+def test_what_cannot_travel_as_json_costs_only_itself(name: str, text: str, told: object) -> None:
+    out = translate(name, f"data: {text}\n\n".encode())
+    check(out)
+    [data] = [data.data for data in out if isinstance(data, Extension)]
+    assert told is None or data == {"a": told}
+    assert told is not None or "deep" in json.dumps(data)
+    assert not any(isinstance(data, Error) for data in out)
 
 
 @formats
@@ -288,6 +308,107 @@ def test_an_event_over_the_limit_ends_the_message_with_an_error(name: str, monke
     assert isinstance(out[-1], MessageStop)
     assert out[-1].stop_reason == "error"
     assert (translator.feed(BODIES[name]), translator.finish()) == ([], [])
+
+
+PAGE = b"<!DOCTYPE html>\r\n<html>\r\n<title>504 Gateway &amp; Time-out</title>\r\n\r\n<p>x</p>\r\n</html>\r\n"
+
+
+@formats
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (PAGE, Error("the provider's answer is no event stream: 504 Gateway & Time-out", "not_a_stream")),
+        (b"<p>no\n\n<b>title", Error("the provider's answer is no event stream: no", "not_a_stream")),
+        (b"no route", Error("the provider's answer is no event stream: no route", "not_a_stream")),
+        (b"Unauthorized\n", Error("the provider's answer is no event stream: Unauthorized", "not_a_stream")),
+        (b'"quoted"', Error('the provider\'s answer is no event stream: "quoted"', "not_a_stream")),
+        (b'{"novel": 1}', Error('the provider\'s answer is no event stream: {"novel":1}', "not_a_stream")),
+        (b'{"error": {"mess', Error('the provider\'s answer is no event stream: {"error": {"mess', "not_a_stream")),
+        (b'[{"error": {"message": "No", "code": 1}}]\n', Error("No", "1")),
+        (b'[\n{"error":\n{"message": "No"}}\n]', Error("No")),
+        (b'data: [{"error": {"message": "No"}}]\n\n', Error("No")),
+        (b'data: {"error": [{"message": "No", "code": "c"}]}\n\n', Error("No", "c")),
+        (b'{"errors": [{"message": "No"}]}', Error("No")),
+        (b'{"detail": "Not Found"}', Error("Not Found")),
+        (b'{"detail": [{"loc": ["body"], "msg": "field required"}]}', Error("field required")),
+        (b'{"object": "error", "message": "No", "code": 400}', None),
+        (b'{"error": {"message": {"text": "?", "detail": "No"}}}', Error("No")),
+        (b'{"error": true, "message": "No"}', Error("No")),
+        (b'{"message": "Forbidden"}', Error("Forbidden")),
+        (b'event: error\n{"message": "No"}\n', Error("No")),
+    ],
+)  # fmt: skip
+def test_a_failure_in_place_of_a_stream_is_an_error_and_nothing_of_it_is_lost(
+    name: str, body: bytes, expected: Error | None
+) -> None:
+    out = translate(name, body)
+    check(out)
+    [error] = [data for data in out if isinstance(data, Error)]
+    assert error.error == "No" if expected is None else error == expected
+    assert translate(name, *(body[i : i + 1] for i in range(len(body)))) == out
+
+
+@formats
+@pytest.mark.parametrize(
+    "failure",
+    [
+        PAGE,
+        b"upstream connect error\n\n",
+        b'{"error": {"message": "No"}}\n',
+        b'[{"error": {"message": "No"}}]\n\n',
+        b'data: {"id": "c-1", "type": "message_del{"error": {"message": "No"}}\n\n',
+        b'data: {"id": "c-1", "type": "message_del\n{"error": {"message": "No"}}\n\n',
+        b'data: {"id": "c-1", "type": "message_del\ndata: {"error": {"message": "No"}}\n\n',
+    ],
+)
+def test_a_failure_amid_an_answer_is_an_error_and_its_stop_reason(name: str, failure: bytes) -> None:
+    body = BODIES[name].partition(b"event: error")[0].replace(b'"finish_reason":"stop"', b"").replace(b"{},}", b"{}}")
+    out = translate(name, body + failure)
+    check(out)
+    assert any(isinstance(data, Error) for data in out)
+    assert {data.stop_reason for data in out if isinstance(data, MessageStop)} == {"error"}
+
+
+@formats
+@pytest.mark.parametrize(
+    "noise", [b"data: ping\n\n", b": keep alive\n\n", b"data: 7\n\n", b"event: ping\n\n", b"OK\n\n"]
+)
+def test_a_single_word_amid_an_answer_is_no_failure(name: str, noise: bytes) -> None:
+    body = BODIES[name].replace(b"\n\n", b"\n\n" + noise + b"\n\n")
+    assert [data for data in translate(name, body) if not isinstance(data, Extension)] == [
+        data for data in translate(name, BODIES[name]) if not isinstance(data, Extension)
+    ]
+
+
+@formats
+def test_events_split_by_one_newline_are_told_as_they_come(name: str) -> None:
+    translator: Translator = TRANSLATORS[name]()
+    out = []
+    for line in BODIES[name].replace(b"\n\n", b"\n").splitlines(keepends=True):
+        new = translator.feed(line)
+        assert new or not line.startswith(b"data: {") or b"finish_reason" in line or b"message_delta" in line
+        out += new
+    assert out + translator.finish() == translate(name, BODIES[name])
+
+
+@formats
+@pytest.mark.parametrize("glue", [b"", b" ", b"data: "])
+def test_events_without_any_newline_between_them_are_told(name: str, glue: bytes) -> None:
+    payloads = [line[6:] for line in BODIES[name].splitlines() if line.startswith(b"data: {")]
+    expected = translate(name, *(b"data: %b\n\n" % payload for payload in payloads))
+    assert translate(name, b"data: " + glue.join(payloads) + b"\n\n") == expected
+
+
+@formats
+def test_ids_that_are_made_are_unique_among_bodies(name: str) -> None:
+    delta = {"anthropic-sse": anthropic_delta, "openai-chat-sse": openai_delta}[name]("x")
+    ids = []
+    for body in ("", "a7", "b8"):
+        translator = TRANSLATORS[name](body=body)
+        out = translator.feed(delta + b"data: [DONE]\n\n" + delta) + translator.finish()
+        ids += [data.message_id for data in out if isinstance(data, MessageStart)]
+    provider = name.partition("-")[0]
+    assert ids == [f"{provider}-{rest}" for rest in ("1", "2", "a7-1", "a7-2", "b8-1", "b8-2")]
 
 
 @formats

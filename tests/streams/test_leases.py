@@ -202,8 +202,33 @@ def test_an_id_longer_than_all_may_be_together_is_not_kept() -> None:
 def test_a_message_begun_twice_is_counted_once() -> None:
     leases = leases_with(m=P)
     once = leases.bytes
-    leases.begin("m", Q)
+    assert leases.begin("m", P_AGAIN)
     assert leases.bytes == once
     leases.end("m")
     leases.end("m")
     assert leases.bytes == 0
+
+
+def test_messages_of_two_producers_with_one_id_are_two() -> None:
+    leases = leases_with(m=P)
+    once = leases.bytes
+    assert not leases.begin("m", Q)
+    assert leases.bytes == 2 * once
+    leases.end("m", Q)
+    assert not leases.begin("n", Q), "the first one goes on"
+    leases.end("n", Q)
+    assert leases.lost(P, deadline=110.0)
+    assert not leases.lost(Q, deadline=110.0)
+    assert leases.expire(110.0) == ["m"]
+    assert leases.bytes == 0
+
+
+def test_of_two_lost_ones_without_an_id_that_have_a_message_of_one_id_the_next_one_has_one() -> None:
+    leases = leases_with(m=SOMEBODY)
+    once = leases.bytes
+    leases.begin("m", OTHER)
+    leases.lost(SOMEBODY, deadline=110.0)
+    leases.lost(OTHER, deadline=110.0)
+    leases.returned(NEXT)
+    assert leases.bytes == once
+    assert leases.resume(NEXT, MessageStart("n")) == ["m"]

@@ -12,6 +12,7 @@ from deltawire import protocol
 from deltawire.gateway.config import Settings
 from deltawire.gateway.streams.coalesce import RARE_KIND_COST
 from deltawire.gateway.streams.log import Retention
+from deltawire.gateway.streams.producers import Writer
 from deltawire.gateway.streams.settings import StreamSettings
 from deltawire.gateway.streams.stream import ABANDONED, LOST, Stream
 from deltawire.protocol.codec import JSON, MSGPACK
@@ -110,6 +111,37 @@ def test_messages_that_overlap_have_no_digest_and_the_next_one_has() -> None:
     both = (MessageStart("m"), MessageStart("n"), TextDelta("whose?"), stop("m"), stop("n"))
     after = (MessageStart("o"), TextDelta("mine"), stop("o"))
     assert digests(make_stream(), *both, *after) == [UNSET, UNSET, digest_of(6, "mine")]
+
+
+def test_messages_of_two_producers_with_one_id_overlap_as_others_do() -> None:
+    stream, one, two = make_stream(), Writer(None, 0), Writer(None, 0)
+    for data, writer in [
+        (MessageStart("m"), one),
+        (TextDelta("first"), one),
+        (MessageStart("m"), two),
+        (TextDelta("second"), two),
+        (stop("m"), one),
+        (MessageStart("n"), one),
+        (TextDelta("third"), one),
+        (stop("n"), one),
+        (stop("m"), two),
+        (MessageStart("m"), two),
+        (TextDelta("fourth"), two),
+        (stop("m"), two),
+    ]:
+        stream.append(data, STAMP, 0.0, writer)
+    assert digests(stream) == [UNSET, UNSET, UNSET, digest_of(10, "fourth")]
+
+
+def test_a_lost_message_is_ended_and_not_another_one_of_its_id() -> None:
+    stream, one, two = make_stream(), Writer("one", 0), Writer("two", 0)
+    stream.append(MessageStart("m"), STAMP, 0.0, one)
+    stream.append(MessageStart("m"), STAMP, 0.0, two)
+    stream.leases.lost(one, deadline=1.0)
+    assert stream.end_lost(STAMP, 1.0, lease=1.0) == ["m"]
+    stream.leases.lost(two, deadline=2.0)
+    assert stream.end_lost(STAMP, 2.0, lease=1.0) == ["m"]
+    assert digests(stream) == [UNSET, UNSET]
 
 
 def test_the_stop_of_a_message_that_has_ended_before_has_no_digest_of_the_next_one() -> None:
