@@ -27,9 +27,10 @@ GROUPS: Final = {
     "policy": "Consumers",
     "block_timeout": "Timeouts, in seconds",
     "closed_retention": "Lifetime of streams, in seconds",
+    "data_dir": "Storage",
     "log_level": "Logs",
 }
-"""The headings of groups of settings, by the setting each begins with."""
+"""The heading of each group of settings, by the first setting of the group."""
 
 ForwardedHeader: TypeAlias = Literal["x-forwarded-for", "forwarded"]
 
@@ -39,49 +40,52 @@ class ConfigError(DeltawireError):
 
 
 class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """All settings with their defaults. Numbers that were measured or weighed have their reasons beside them."""
+    """All settings with their defaults. Defaults that need a reason have it in a comment."""
 
     # Listening
 
     host: Annotated[str, Meta(min_length=1, description="Address to listen on")] = "127.0.0.1"
-    port: Annotated[int, Meta(ge=0, le=65535, description="Port to listen on; 0 takes a free one")] = 8765
+    port: Annotated[int, Meta(ge=0, le=65535, description="Port to listen on; 0 picks a free one")] = 8765
     insecure_no_auth: Annotated[
         bool,
-        Meta(
-            description="Whether to listen off loopback without authentication: who reaches the port may do everything"
-        ),
+        Meta(description="Listen off loopback without authentication: anyone who reaches the port can do everything"),
     ] = False
 
     # TLS
 
     tls_cert: Annotated[
-        str, Meta(description="PEM file of the certificate and its chain; makes the gateway speak wss")
+        str, Meta(description="PEM file with the certificate and its chain; makes the gateway speak wss")
     ] = ""
-    tls_key: Annotated[str, Meta(description="PEM file of the certificate's private key, unencrypted")] = ""
+    tls_key: Annotated[str, Meta(description="PEM file with the certificate's private key, unencrypted")] = ""
     tls_client_ca: Annotated[
-        str, Meta(description="PEM file of authorities; clients must have a certificate of one of them")
+        str, Meta(description="PEM file with CA certificates; clients must present a certificate issued by one of them")
     ] = ""
 
     # Access
 
     auth_key: Annotated[
-        str, Meta(description="File with the key of tokens: a PEM public key, a secret, or a JWKS; empty asks for none")
+        str,
+        Meta(
+            description="File with the key that verifies tokens: a PEM public key, a secret, or a JWKS; "
+            "empty requires no tokens"
+        ),
     ] = ""
     auth_jwks_url: Annotated[
-        str, Meta(description="Where to fetch the keys of tokens, in place of auth_key; https, or http on loopback")
+        str,
+        Meta(description="URL of the keys that verify tokens (JWKS), instead of auth_key; https, or http on loopback"),
     ] = ""
-    auth_issuer: Annotated[str, Meta(description="The `iss` tokens must have; empty takes any")] = ""
+    auth_issuer: Annotated[str, Meta(description="Required `iss` of tokens; empty accepts any")] = ""
     auth_audience: Annotated[
-        str, Meta(description="What must be among the `aud` of tokens; empty wants tokens without one")
+        str, Meta(description="Audience that the `aud` of tokens must include; empty accepts only tokens without `aud`")
     ] = ""
     auth_max_lifetime: Annotated[
-        float, Meta(gt=0, le=31_536_000, description="Seconds until a token's `exp`, at most")
+        float, Meta(gt=0, le=31_536_000, description="Maximum seconds until a token's `exp`")
     ] = 86_400.0
     auth_query_token: Annotated[
-        bool, Meta(description="Whether a token may come as `access_token` in the query string, which is logged widely")
+        bool, Meta(description="Accept a token as `access_token` in the query string, which is often logged")
     ] = False
     allowed_origins: Annotated[
-        str, Meta(description="Origins of pages that may connect (`https://app.example.org`), separated by commas")
+        str, Meta(description="Origins of web pages that may connect (`https://app.example.org`), separated by commas")
     ] = ""
 
     # Limits
@@ -89,113 +93,148 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     max_message: Annotated[int, Meta(ge=1024, le=MIB, description="Largest message a peer may send, in bytes")] = (
         64 * KIB
     )
-    retention_events: Annotated[int, Meta(ge=1, description="Events a stream keeps; the oldest go first")] = 50_000
+    retention_events: Annotated[int, Meta(ge=1, description="Events kept per stream; the oldest are evicted first")] = (
+        50_000
+    )
     retention_bytes: Annotated[
-        int, Meta(ge=KIB, description="Bytes a stream keeps, bookkeeping included; the oldest events go first")
+        int, Meta(ge=KIB, description="Bytes kept per stream, overhead included; the oldest events are evicted first")
     ] = 8 * MIB
-    retention_age: Annotated[
-        float, Meta(ge=0, description="Seconds an event is kept; 0 keeps it until another limit is reached")
-    ] = 0.0
+    retention_age: Annotated[float, Meta(ge=0, description="Seconds an event is kept; 0 means no age limit")] = 0.0
     memory_limit: Annotated[
         int,
         Meta(
             ge=MIB,
-            description="Bytes of all streams and connections together; closed, then idle streams are evicted first",
+            description="Bytes for all streams and connections together; closed streams are evicted "
+            "first, then idle ones",
         ),
     ] = 512 * MIB
     max_streams: Annotated[
         int,
-        Meta(ge=1, description="Streams there may be; unused ones without an event, closed, then idle ones go first"),
-    ] = 50_000  # empty they take 145 MiB; more than connections, so that readers of made-up ids evict nothing written
+        Meta(
+            ge=1,
+            description="Maximum number of streams; unused ones without events are freed first, then "
+            "closed, then idle ones",
+        ),
+    ] = 50_000  # 145 MiB when empty; above max_connections, so that readers of unknown ids evict no written stream
     max_connections: Annotated[
-        int, Meta(ge=1, description="Connections there may be, half-open ones and plain HTTP included")
-    ] = 20_000  # idle they take 300 MiB, with TLS 800 MiB: memory_limit refuses some before
+        int, Meta(ge=1, description="Maximum number of connections, half-open ones and plain HTTP included")
+    ] = 20_000  # idle, they take 300 MiB, with TLS 800 MiB: memory_limit refuses some earlier
     max_connections_per_address: Annotated[
-        int, Meta(ge=1, description="Connections one IPv4 address or IPv6 /64 network may have")
-    ] = 10_000  # generous, as offices and proxies are one address; half of all, so that nobody takes every place
+        int, Meta(ge=1, description="Maximum connections from one IPv4 address or IPv6 /64 network")
+    ] = 10_000  # generous, as an office or a proxy is one address; half of all, so that no address takes all
     max_connections_per_token: Annotated[
-        int, Meta(ge=1, description="Connections the holder of one token may have")
+        int, Meta(ge=1, description="Maximum connections of the holder of one token")
     ] = 10_000  # as for an address
     connection_rate: Annotated[
-        float, Meta(ge=0, description="Connections a second that one address may open in the long run; 0 is no limit")
+        float,
+        Meta(ge=0, description="Average rate, per second, at which one address may open connections; 0 means no limit"),
     ] = 100.0  # a tenth of what one core can admit
     connection_burst: Annotated[
-        int, Meta(ge=1, description="Connections that one address may open at once, before connection_rate holds")
-    ] = 10_000  # all that one address may have, when they reconnect together
+        int, Meta(ge=1, description="Connections that one address may open at once before connection_rate applies")
+    ] = 10_000  # an address may reconnect all its connections together
     max_handshakes: Annotated[
-        int, Meta(ge=1, description="Sockets that may have asked for nothing yet; for one more, the oldest is dropped")
+        int,
+        Meta(
+            ge=1,
+            description="Maximum number of sockets that have not sent a request yet; the oldest is "
+            "dropped when another arrives",
+        ),
     ] = 1_000
     trusted_proxies: Annotated[
         str,
-        Meta(description="Addresses and networks of reverse proxies whose word for the peer's address is taken"),
+        Meta(description="Addresses and networks of reverse proxies that are trusted to report the client's address"),
     ] = ""
-    forwarded_header: Annotated[ForwardedHeader, Meta(description="The header in which they give it")] = (
-        "x-forwarded-for"
-    )
-    max_consumers: Annotated[int, Meta(ge=1, description="Consumers a stream may have")] = 10_000
-    max_producers: Annotated[int, Meta(ge=1, description="Producers a stream may have")] = 1_000
+    forwarded_header: Annotated[
+        ForwardedHeader, Meta(description="Header in which trusted proxies report the client's address")
+    ] = "x-forwarded-for"
+    max_consumers: Annotated[int, Meta(ge=1, description="Maximum consumers of one stream")] = 10_000
+    max_producers: Annotated[int, Meta(ge=1, description="Maximum producers of one stream")] = 1_000
     buffer_bytes: Annotated[
-        int, Meta(ge=KIB, description="Bytes a consumer may lag behind before its policy acts, whatever its events")
+        int,
+        Meta(
+            ge=KIB, description="Bytes a consumer may lag behind before its policy acts, whatever the number of events"
+        ),
     ] = MIB
 
     # Consumers
 
-    policy: Annotated[Policy, Meta(description="What happens to a consumer that falls behind, unless it says")] = (
+    policy: Annotated[Policy, Meta(description="Policy for consumers that fall behind, unless they choose another")] = (
         Policy.COALESCE
     )
     buffer: Annotated[
         int,
-        Meta(ge=1, le=10_000, description="Events a consumer may lag behind before its policy acts, unless it says"),
+        Meta(
+            ge=1,
+            le=10_000,
+            description="Events a consumer may lag behind before its policy acts, unless it chooses another limit",
+        ),
     ] = 100
 
-    allow_block: Annotated[bool, Meta(description="Whether consumers may choose `block`, which holds producers up")] = (
-        True
-    )
+    allow_block: Annotated[
+        bool, Meta(description="Allow consumers to choose `block`, which can make producers wait")
+    ] = True
 
     signal_rate: Annotated[
-        float, Meta(gt=0, description="Messages a second a consumer may send, signals above all; twice as many at once")
+        float,
+        Meta(
+            gt=0,
+            description="Messages per second that a consumer may send, mostly signals; bursts up to two seconds' worth",
+        ),
     ] = 10.0
 
     message_rate: Annotated[
         float,
         Meta(
             ge=0,
-            description="Messages and batch items a second a producer may send, as many more at once; 0 is no limit",
+            description="Messages and batch items per second that a producer may send; bursts up to one "
+            "second's worth; 0 means no limit",
         ),
-    ] = 200_000.0  # twice what the fastest producer needs: only a flood of what is no event gets there
+    ] = 200_000.0  # twice what the fastest producer needs: only a flood of invalid messages reaches it
     control_rate: Annotated[
         float,
-        Meta(gt=0, description="Pings, pongs and scraps of messages a second a peer may send; twice as many at once"),
-    ] = 100.0  # a ping a second is a lively peer; each costs as much as an event and says nothing
+        Meta(
+            gt=0,
+            description="Pings, pongs and small fragments per second that a peer may send; bursts up to "
+            "two seconds' worth",
+        ),
+    ] = 100.0  # one ping a second is already a lot; each costs as much as an event
 
     # Timeouts, in seconds
 
     block_timeout: Annotated[
-        float, Meta(gt=0, description="Seconds a `block` consumer may hold producers up without taking anything")
+        float, Meta(gt=0, description="Seconds a `block` consumer may make producers wait while it takes nothing")
     ] = 10.0
     send_timeout: Annotated[
-        float, Meta(gt=0, description="Seconds a socket may accept no byte before it is aborted")
+        float, Meta(gt=0, description="Seconds a socket may accept no data before it is aborted")
     ] = 10.0
     lease: Annotated[
-        float, Meta(gt=0, description="Seconds a producer lost inside a message has to come back and finish it")
+        float,
+        Meta(gt=0, description="Seconds a producer that was lost during a message has to reconnect and finish it"),
     ] = 10.0
-    handshake_timeout: Annotated[float, Meta(gt=0, description="Seconds a peer has for TLS and its HTTP request")] = (
-        10.0
-    )
+    handshake_timeout: Annotated[
+        float, Meta(gt=0, description="Seconds a peer has for the TLS handshake and the HTTP request")
+    ] = 10.0
     ping_interval: Annotated[float, Meta(gt=0, description="Seconds between pings to a peer")] = 20.0
     ping_timeout: Annotated[float, Meta(gt=0, description="Seconds a peer has to answer a ping")] = 20.0
     idle_timeout: Annotated[
         float,
-        Meta(ge=0, description="Seconds a connection may go unused, its stream too, before it ends; 0 is for ever"),
+        Meta(
+            ge=0,
+            description="Seconds after which a connection ends if both it and its stream are unused; 0 means never",
+        ),
     ] = 0.0
     drain_timeout: Annotated[
-        float, Meta(ge=0, description="Seconds from the signal to stop to the end; consumers take what is left in them")
+        float,
+        Meta(
+            ge=0,
+            description="Maximum seconds from the stop signal to the exit; consumers receive pending events meanwhile",
+        ),
     ] = 30.0
     drain_delay: Annotated[
         float,
         Meta(
             ge=0,
-            description="Seconds of these in which /readyz says no but everything goes on, for load balancers to see",
+            description="First seconds of drain_timeout, in which only /readyz reports the shutdown, to load balancers",
         ),
     ] = 0.0
 
@@ -206,26 +245,45 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         float,
         Meta(
             gt=0,
-            description="Seconds without an event, and without a peer coming or going, after which an open stream "
+            description="Seconds without an event or a peer joining or leaving, after which an open "
+            "stream is closed"
             "is closed",
         ),
     ] = 86_400.0
-    cleanup_interval: Annotated[float, Meta(gt=0, description="Seconds between clean-ups of inactive streams")] = 3600.0
+    cleanup_interval: Annotated[float, Meta(gt=0, description="Seconds between checks for inactive streams")] = 3600.0
+
+    # Storage
+
+    data_dir: Annotated[
+        str,
+        Meta(description="Folder to store streams in, so that they survive a restart; empty keeps them in memory"),
+    ] = ""
+    sync: Annotated[
+        Literal["always", "interval", "off"],
+        Meta(
+            description="When stored events are on the disk: before they are acked (always), every sync_interval, "
+            "or when the operating system writes them (off)"
+        ),
+    ] = "always"
+    sync_interval: Annotated[
+        float, Meta(gt=0, description="Seconds of acked events that sync=interval may lose with the machine")
+    ] = 1.0
 
     # Logs
 
-    log_level: Annotated[Literal["debug", "info", "warning", "error"], Meta(description="Least severity logged")] = (
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], Meta(description="Lowest severity logged")] = (
         "info"
     )
     log_format: Annotated[
-        Literal["auto", "json", "console"], Meta(description="Log lines; auto is console on a terminal, JSON elsewhere")
+        Literal["auto", "json", "console"],
+        Meta(description="Format of log lines; auto means console on a terminal, JSON elsewhere"),
     ] = "auto"
 
     # Traces
 
     otel: Annotated[
         bool,
-        Meta(description="Whether each message is a span of OpenTelemetry; `OTEL_…` variables say where spans go"),
+        Meta(description="Make each message an OpenTelemetry span; `OTEL_…` variables say where spans are sent"),
     ] = False
 
     @property
@@ -235,21 +293,21 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 def make_settings(values: dict[str, Any]) -> Settings:
-    """Settings of names and values; text is read as a number where a number is wanted.
+    """Make settings from names and values; text is converted to a number where one is expected.
 
     Raises:
-        ConfigError: an unknown name, or a value out of its bounds.
+        ConfigError: a name is unknown, or a value is out of bounds.
     """
     settings = _convert(values)
     if settings.drain_delay and settings.drain_delay >= settings.drain_timeout:
-        raise ConfigError("drain_delay is a part of drain_timeout: it must be the smaller one")
+        raise ConfigError("drain_delay is a part of drain_timeout and must be smaller")
     if settings.policy is Policy.BLOCK and not settings.allow_block:
-        raise ConfigError("policy `block` is the default of a deployment that forbids it: see allow_block")
+        raise ConfigError("policy: `block` can't be the default while allow_block is off")
     return settings
 
 
 def _convert(values: dict[str, Any]) -> Settings:
-    """Settings each good by itself."""
+    """Settings that are each valid on their own."""
     try:
         return msgspec.convert(values, Settings, strict=False)
     except msgspec.ValidationError as error:
@@ -257,7 +315,7 @@ def _convert(values: dict[str, Any]) -> Settings:
 
 
 def grouped_settings() -> dict[str, list[str]]:
-    """The names of all settings by the heading of their group, in order."""
+    """The names of all settings, in order, by group heading."""
     groups: dict[str, list[str]] = {}
     names: list[str] = []
     for name in Settings.__struct_fields__:
@@ -268,10 +326,10 @@ def grouped_settings() -> dict[str, list[str]]:
 
 
 def read_config_file(path: Path) -> dict[str, Any]:
-    """The names and values of a TOML file, checked to be settings.
+    """Read names and values from a TOML file and check that they are settings.
 
     Raises:
-        ConfigError: the file can't be read, is not TOML, or holds what is not a setting.
+        ConfigError: the file can't be read, is not TOML, or has an unknown or invalid setting.
     """
     try:
         values = msgspec.toml.decode(read_file(path))
@@ -280,7 +338,7 @@ def read_config_file(path: Path) -> dict[str, Any]:
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"config file {path}: not valid TOML: {error}") from None
     try:
-        settings = _convert(values)  # what they need beside them may be said by a flag
+        settings = _convert(values)  # each alone: a flag may supply the settings they depend on
     except ConfigError as error:
         raise ConfigError(f"config file {path}: {error}") from None
     return {name: getattr(settings, name) for name in values}

@@ -1,39 +1,39 @@
-"""Logs: what the gateway did, one line each on standard error.
+"""Logs: one line on standard error for each thing the gateway did.
 
-An event's name is a dotted fact in the past tense (`consumer.closed`), its circumstances are keys beside it
-(`code=4000`). Off a terminal a line is a JSON object, on one it is coloured text. Records of the standard `logging`
-module (websockets, asyncio) take the same way, so that nothing else ever writes to standard error.
+The name of a log event is a dotted fact in the past tense (`consumer.closed`); its details are keys and values
+(`code=4000`). On a terminal, a line is coloured text, elsewhere a JSON object. Records of the standard `logging` module
+(websockets, asyncio) are written the same way, so that nothing else writes to standard error.
 
-Nothing is logged per event, and never what an event says, nor a token. Every line about a connection has `connection`
-(a short id), `remote` and `stream`. Where nobody reads the log, lines are lost; the next one that is not says how many
-(`lines_lost`).
+Nothing is logged per stream event; the content of events and tokens are never logged. Every line about a connection has
+`connection` (a short id), `remote` and `stream`. If nobody reads the log, lines are lost; the next line that can be
+written says how many (`lines_lost`).
 
-| fact | level | what it says beside its name |
+| fact | level | keys, and what it means |
 |---|---|---|
 | `gateway.started` | info | `url`, `host`, `port`, `pid` |
-| `descriptors.limited` | info | `max_connections` there are file descriptors for, fewer than were `asked` for |
+| `descriptors.limited` | info | `max_connections` that the file descriptors allow, fewer than `asked` |
 | `gateway.reloaded` | info | certificates and keys were read again |
-| `gateway.reload_failed` | error | `reason`; what was there before stays |
+| `gateway.reload_failed` | error | `reason`; the previous certificates and keys stay |
 | `gateway.drain_started` | info | `signal` |
-| `gateway.killed` | warning | a second `signal` came |
+| `gateway.killed` | warning | a second `signal` arrived |
 | `gateway.stopped` | info | |
-| `loop.blocked` | warning | `seconds` for which nobody was served |
+| `loop.blocked` | warning | `seconds` for which the event loop served nobody |
 | `drain.timed_out` | warning | `connections` that were dropped |
 | `consumer.connected` | info | `policy`, `buffer`, `after`, `head`, `agent` |
 | `consumer.ended` | info | `code`, `by` (`gateway` or `peer`), `why`, `events`, `bytes`, `seconds` |
 | `producer.connected` | info | `producer`, `generation`, `agent` |
 | `producer.ended` | info | `code`, `by`, `why`, `events`, `seconds` |
-| `producer.lost` | info | `stream`, `producer`, `lease`: it left a message unfinished |
+| `producer.lost` | info | `stream`, `producer`, `lease`: the producer left a message unfinished |
 | `stream.closed` | info | `stream`, `reason`, `head` |
 | `token.expired` | info | `subject`, `stream` |
-| `jwks.fetch_failed` | warning | `url`, `why`; the keys that are known stay |
-| `connection.shed` | warning | `held` bytes, `limit`: the memory limit is reached, and it is ended |
-| `handshakes.dropped` | warning | `dropped`, `max_handshakes`: so many sockets waited that the oldest went |
-| `connection.failed` | error | a fault of the gateway, with its traceback; the connection ends with 1011 |
-| `channel.flush_failed` | error | likewise, of a `stream`: its consumers end |
-| `admission.failed` | error | likewise, of a request: it is answered 500 |
-| `trace.failed` | error | likewise, of a span, on a `stream`; its event is appended |
-| `sweep.failed` | error | likewise, of a deadline of a `peer` |
+| `jwks.fetch_failed` | warning | `url`, `why`; the known keys stay |
+| `connection.shed` | warning | `held` bytes, `limit`: closed because the memory limit is reached |
+| `handshakes.dropped` | warning | `dropped`, `max_handshakes`: too many sockets waited, and the oldest were dropped |
+| `connection.failed` | error | an internal fault, with its traceback; the connection ends with 1011 |
+| `channel.flush_failed` | error | likewise, in a `stream`: its consumers are closed |
+| `admission.failed` | error | likewise, in a request: the answer is 500 |
+| `trace.failed` | error | likewise, in a span of a `stream`; its event is still appended |
+| `sweep.failed` | error | likewise, in a deadline of a `peer` |
 """
 
 from __future__ import annotations
@@ -57,36 +57,35 @@ from deltawire.gateway.config import Settings
 
 
 def get_logger() -> Any:
-    """A logger of structlog.
+    """A structlog logger.
 
-    Where a program that embeds the gateway has not configured structlog, it hears warnings only, on standard error:
-    structlog by itself would print everything on standard output, which is the program's own.
+    If a program that embeds the gateway has not configured structlog, only warnings are logged, on standard error:
+    structlog's default would print everything on standard output, which belongs to the program.
     """
     return structlog.wrap_logger(None, wrapper_class=cast("Any", _bind))
 
 
 def _bind(logger: WrappedLogger, processors: Iterable[Processor], context: dict[str, Any]) -> Any:
-    """What a logger does when it is used, by the configuration there is then."""
+    """Bind a logger when it is used, by the configuration at that time."""
     if structlog.is_configured():
         return structlog.get_config()["wrapper_class"](logger, processors, context)
     return _WARNINGS_ONLY(structlog.PrintLogger(sys.stderr), processors, context)
 
 
 LAST_LINES: Final = 1.0
-"""Seconds a process waits at its end for a terminal to take the last lines, where a thread writes them: a terminal that
-is read takes them at once."""
+"""Seconds to wait at exit until the thread that writes to a terminal has written the last lines; a terminal that is
+read takes them at once."""
 
 _WARNINGS_ONLY: Any = structlog.make_filtering_bound_logger(logging.WARNING)
 
 
 class LogFile:
-    """A descriptor that takes lines, written at once.
+    """A descriptor to which lines are written without buffering.
 
-    Its failures stop nobody: a gateway whose log has no reader or no room goes on serving. A pipe or a terminal that
-    nobody empties would block whoever writes to it, and with it everybody served: lines there is no room for are lost,
-    and counted. That there is room is not to be relied on: terminals say so and block all the same, and another program
-    may take what a pipe had. So both are opened once more, not to block, which leaves the shell's own descriptor as it
-    is.
+    A gateway keeps serving if its log has no reader or no room. Writing to a full pipe or terminal would block the
+    gateway and all its clients; lines for which there is no room are therefore lost and counted. `poll` is not reliable
+    here: terminals report room and block nevertheless, and another program may fill a pipe first. Pipes and terminals
+    are therefore opened again in non-blocking mode, which does not affect the shell's own descriptor.
 
     Args:
         fd: the descriptor.
@@ -98,8 +97,8 @@ class LogFile:
         self._room = poll()
         self._room.register(self._fd, POLLOUT)
         self._lost = 0
-        self._told = 0  # of these, what the line that is being written says
-        self._is_cut = False  # the last line was written in part
+        self._told = 0  # how many of these the current line reports
+        self._is_cut = False  # the last line was written only in part
 
     def write(self, text: str) -> None:
         """Write a line, if there is room for it."""
@@ -117,34 +116,34 @@ class LogFile:
             self._is_cut = written < len(data)
 
     def tell_lost(self, _logger: WrappedLogger, _method: str, event_dict: EventDict) -> EventDict:
-        """Have the first line there is room for say how many there was none for. A processor of structlog."""
+        """Add the number of lost lines to the first line that has room; a structlog processor."""
         if self._lost and self._has_room():
             event_dict["lines_lost"] = self._told = self._lost
         return event_dict
 
     def _has_room(self) -> bool:
-        """Whether a pipe takes `PIPE_BUF` bytes at once; files always do, and terminals often say so wrongly."""
+        """Whether a pipe accepts `PIPE_BUF` bytes now; files always do, and terminals often report it wrongly."""
         return bool(self._room.poll(0))
 
     def flush(self) -> None:
-        """Nothing is kept."""
+        """Do nothing: lines are not buffered."""
 
     def isatty(self) -> bool:
-        """Whether a person reads it."""
+        """Whether it is a terminal."""
         return self._is_terminal
 
 
 def _never_blocking(fd: int) -> int:
-    """A descriptor of the same terminal or pipe that never blocks; the one given where it is neither.
+    """A descriptor of the same terminal or pipe that never blocks; `fd` itself if it is neither.
 
-    Who runs as another user than the one logged in may not open the terminal: a thread writes to it then. A pipe that
-    can't be opened stays as it is: what it says of its room holds as long as nobody else writes to it.
+    A process of a different user than the one logged in may not open the terminal: then a thread writes to it. A pipe
+    that can't be opened is used as it is: its poll result is reliable as long as no other program writes to it.
     """
     is_terminal = os.isatty(fd)
     names: list[str] = []
     with suppress(OSError):
         if is_terminal or S_ISFIFO(os.fstat(fd).st_mode):
-            names.append(f"/proc/self/fd/{fd}")  # a container's terminal may have no other name in it
+            names.append(f"/proc/self/fd/{fd}")  # the only name that a terminal may have inside a container
             names.append(os.ttyname(fd))
     for name in names:
         with suppress(OSError):
@@ -153,7 +152,7 @@ def _never_blocking(fd: int) -> int:
 
 
 def _relay_to(fd: int) -> int:
-    """The writing end of a pipe that a thread empties into a descriptor that may block."""
+    """The write end of a pipe; a thread copies from it to a descriptor that may block."""
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     thread = Thread(target=_carry, args=(reader, os.dup(fd)), name="log", daemon=True)
@@ -170,19 +169,19 @@ def _carry(reader: int, fd: int) -> None:
 
 
 def _end_relay(writer: int, thread: Thread) -> None:
-    """Leave the last lines some time to be written."""
+    """Give the last lines some time to be written."""
     null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, writer, inheritable=False)  # which ends the pipe, and takes what is still logged
+    os.dup2(null, writer, inheritable=False)  # ends the pipe, and discards later log lines
     os.close(null)
     thread.join(LAST_LINES)
 
 
 def configure_logs(settings: Settings, fd: int = 2) -> None:
-    """Send the process's logs to one place in one form; the last call stands.
+    """Send all logs of the process to one descriptor in one format; the last call wins.
 
     Args:
-        settings: `log_level` is the least severity written, `log_format` the form of a line.
-        fd: the descriptor lines go to, standard error; `auto` looks whether it is a terminal.
+        settings: `log_level` is the lowest severity to write, `log_format` the format of a line.
+        fd: the descriptor to write to; `auto` checks whether it is a terminal.
     """
     file = LogFile(fd)
     stream = cast("TextIO", file)
@@ -213,7 +212,7 @@ def _json_lines() -> list[Processor]:
 
 
 def _console(stream: TextIO) -> list[Processor]:
-    # repr() of every value keeps control characters of a peer's words away from the terminal.
+    # repr() of every value keeps control characters in a peer's text away from the terminal.
     return [
         structlog.dev.ConsoleRenderer(
             colors=stream.isatty() and not os.environ.get("NO_COLOR"),
@@ -225,20 +224,20 @@ def _console(stream: TextIO) -> list[Processor]:
 
 
 def _indent_traceback(sio: TextIO, exc_info: ExcInfo) -> None:
-    """A traceback under its line, indented: a word of a peer in it neither looks like a line nor drives a terminal."""
+    """Print a traceback, indented and escaped: a peer's text in it can neither fake a line nor control a terminal."""
     for line in "".join(format_exception(*exc_info)).rstrip("\n").split("\n"):
         shown = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in line)
         print(f"\n    {shown}", end="", file=sio)
 
 
 def _put_name_first(_logger: WrappedLogger, _method: str, event_dict: EventDict) -> EventDict:
-    """Begin every line alike, for the person who reads JSON."""
+    """Begin every line with the same keys, for people who read JSON."""
     head = {key: event_dict.pop(key) for key in ("timestamp", "level", "event")}
     return {**head, **event_dict}
 
 
 def _name_foreign(_logger: WrappedLogger, _method: str, event_dict: EventDict) -> EventDict:
-    """Give a record of a library a name of our form; what it said becomes a value."""
+    """Give a record of a library a name in our form; its message becomes a value."""
     record: logging.LogRecord = event_dict["_record"]
     event_dict["message"] = event_dict["event"]
     event_dict["event"] = f"{record.name}.logged"
@@ -255,5 +254,5 @@ def _adopt_standard_logging(level: int, before: list[Processor], rendering: list
     )
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    # Libraries tell of every connection at `info`, which here the gateway's own events do.
+    # Libraries log every connection at `info`; the gateway's own log events cover that.
     root.setLevel(level if level == logging.DEBUG else max(level, logging.WARNING))

@@ -1,7 +1,7 @@
-"""What a URL says: stream ids, paths and query parameters (SPEC §2, §5.1, §7.1).
+"""The content of URLs: stream ids, paths and query parameters (SPEC §2, §5.1, §7.1).
 
-The query string says everything a subscription or a publication needs, so that wscat, a browser and curl need no
-first message.
+The query string has all parameters of a subscription or a publication, so that wscat, a browser and curl need not send
+a first message.
 """
 
 from __future__ import annotations
@@ -24,9 +24,10 @@ MAX_PRODUCER_ID = 64
 MAX_BUFFER = 10_000
 DEFAULT_BUFFER = 100
 MAX_INTERVAL_MS = 1000
+MAX_HEARTBEAT = 300
 MAX_LISTED = 1000
 MAX_PARAMETERS = 32
-"""Parameters of a query string that are looked at, several times as many as there are."""
+"""Maximum parameters in a query string; several times as many as exist."""
 
 PREFIX: Final = "/v1/streams"
 
@@ -49,33 +50,35 @@ def _check_name(what: str, text: str, longest: int) -> str:
 
 
 def check_stream_id(text: str) -> str:
-    """A stream id, as it came.
+    """Validate a stream id and return it.
 
     Raises:
-        ValueError: not 1 to 128 of the alphabet, or `.` or `..`.
+        ValueError: it is not 1 to 128 characters of the alphabet, or is `.` or `..`.
     """
     return _check_name("stream id", text, MAX_STREAM_ID)
 
 
 def check_producer_id(text: str) -> str:
-    """A producer id, as it came.
+    """Validate a producer id and return it.
 
     Raises:
-        ValueError: not 1 to 64 of the alphabet, or `.` or `..`.
+        ValueError: it is not 1 to 64 characters of the alphabet, or is `.` or `..`.
     """
     return _check_name("producer", text, MAX_PRODUCER_ID)
 
 
 class SubscribeRequest(Struct, frozen=True, kw_only=True):
-    """What a consumer asks for.
+    """The parameters of a subscription.
 
     Attributes:
-        start: where to begin without a position: the oldest event held, or only what comes next.
-        position: resume after this; wins over `start`.
-        policy: what happens when this consumer falls behind; None leaves it to the stream.
+        start: where to begin without a position: at the oldest event held, or only with new events.
+        position: resume after this position; overrides `start`.
+        policy: policy for when this consumer falls behind; None leaves it to the stream.
         buffer: lag limit in events, 1 to 10 000; None leaves it to the stream.
-        types: event types wanted; None means all.
+        types: event types to receive; None means all.
         interval: milliseconds between writes, 0 to 1000; deltas in between are folded.
+        heartbeat: seconds between `heartbeat` messages, 1 to 300; 0 sends none.
+        create: whether a stream that does not exist is created; otherwise the subscription is refused.
     """
 
     start: Start = "start"
@@ -84,15 +87,17 @@ class SubscribeRequest(Struct, frozen=True, kw_only=True):
     buffer: int | None = None
     types: frozenset[EventType] | None = None
     interval: int = 0
+    heartbeat: int = 0
+    create: bool = True
 
 
 class PublishRequest(Struct, frozen=True, kw_only=True):
-    """What a producer asks for.
+    """The parameters of a publication.
 
     Attributes:
-        producer: its id, for retries without doubles and for fencing; None publishes without one.
-        generation: the newest one of a producer id owns the stream's pen.
-        on_full: wait for slow `block` consumers, or be told `stream_full` at once.
+        producer: its id, for retries without duplicates and for fencing; None publishes without an id.
+        generation: among producers with the same id, only the highest generation may write.
+        on_full: wait for slow `block` consumers, or get `stream_full` at once.
     """
 
     producer: str | None = None
@@ -101,21 +106,21 @@ class PublishRequest(Struct, frozen=True, kw_only=True):
 
 
 class EventsRequest(Struct, frozen=True, kw_only=True):
-    """What a page of `GET …/events` holds: at most `limit` events after `after`."""
+    """The parameters of `GET …/events`: a page has at most `limit` events after `after`."""
 
     after: int = 0
     limit: int = 1000
 
 
 class ListRequest(Struct, frozen=True, kw_only=True):
-    """What a page of `GET /v1/streams` holds: at most `limit` streams whose ids follow `after`, in that order."""
+    """The parameters of `GET /v1/streams`: a page has at most `limit` streams, by id, after the id `after`."""
 
     after: str = ""
     limit: int = MAX_LISTED
 
 
 class CreateRequest(Struct, frozen=True, kw_only=True):
-    """What consumers of a new stream get that don't choose; None leaves it to the deployment."""
+    """The defaults of a new stream, for consumers that choose none; None uses the gateway's settings."""
 
     policy: Policy | None = None
     buffer: int | None = None
@@ -148,6 +153,12 @@ def _parse_on_full(text: str) -> OnFull:
     raise ValueError(f"expected wait or reject, got {text!r}")
 
 
+def _parse_boolean(text: str) -> bool:
+    if text in ("true", "false"):
+        return text == "true"
+    raise ValueError(f"expected true or false, got {text!r}")
+
+
 def _parse_epoch(text: str) -> str:
     return _check_name("epoch", text, MAX_PRODUCER_ID)
 
@@ -157,7 +168,7 @@ def _parse_buffer(text: str) -> int:
 
 
 class _Query:
-    """The parameters of one query string, each taken once."""
+    """The parameters of one query string; each may occur only once."""
 
     def __init__(self, query: str, known: tuple[str, ...]) -> None:
         try:
@@ -199,7 +210,7 @@ def _bad_request(message: str) -> WireError:
     return WireError(ProblemCode.BAD_REQUEST, message)
 
 
-SUBSCRIBE_PARAMETERS = ("from", "after", "epoch", "policy", "buffer", "types", "interval")
+SUBSCRIBE_PARAMETERS = ("from", "after", "epoch", "policy", "buffer", "types", "interval", "heartbeat", "create")
 PUBLISH_PARAMETERS = ("producer", "generation", "on_full")
 EVENTS_PARAMETERS = ("after", "limit")
 LIST_PARAMETERS = ("after", "limit")
@@ -207,7 +218,7 @@ CREATE_PARAMETERS = ("policy", "buffer")
 
 
 def parse_subscribe(query: str) -> SubscribeRequest:
-    """What the query string of `…/subscribe` asks for.
+    """Parse the query string of `…/subscribe`.
 
     Raises:
         WireError: `bad_request`, naming the parameter and what is expected.
@@ -228,11 +239,13 @@ def parse_subscribe(query: str) -> SubscribeRequest:
         buffer=params.take("buffer", _parse_buffer, None),
         types=params.take("types", _parse_types, None),
         interval=interval,
+        heartbeat=params.take("heartbeat", lambda text: parse_integer(text, 0, MAX_HEARTBEAT), 0),
+        create=params.take("create", _parse_boolean, True),
     )
 
 
 def parse_publish(query: str) -> PublishRequest:
-    """What the query string of `…/publish` asks for.
+    """Parse the query string of `…/publish`.
 
     Raises:
         WireError: `bad_request`, naming the parameter and what is expected.
@@ -248,7 +261,7 @@ def parse_publish(query: str) -> PublishRequest:
 
 
 def parse_events(query: str, max_limit: int = 10_000) -> EventsRequest:
-    """What the query string of `GET …/events` asks for.
+    """Parse the query string of `GET …/events`.
 
     Raises:
         WireError: `bad_request`, naming the parameter and what is expected.
@@ -261,7 +274,7 @@ def parse_events(query: str, max_limit: int = 10_000) -> EventsRequest:
 
 
 def parse_list(query: str) -> ListRequest:
-    """What the query string of `GET /v1/streams` asks for.
+    """Parse the query string of `GET /v1/streams`.
 
     Raises:
         WireError: `bad_request`, naming the parameter and what is expected.
@@ -274,7 +287,7 @@ def parse_list(query: str) -> ListRequest:
 
 
 def parse_nothing(query: str) -> None:
-    """Hold a query string to asking for nothing, where there is nothing to ask for.
+    """Check that a query string is empty, for paths without parameters.
 
     Raises:
         WireError: `bad_request`, naming a parameter.
@@ -283,7 +296,7 @@ def parse_nothing(query: str) -> None:
 
 
 def parse_create(query: str) -> CreateRequest:
-    """What the query string of `PUT /v1/streams/{id}` asks for.
+    """Parse the query string of `PUT /v1/streams/{id}`.
 
     Raises:
         WireError: `bad_request`, naming the parameter and what is expected.

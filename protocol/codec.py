@@ -1,7 +1,7 @@
 """The two encodings of the wire, JSON and MessagePack, chosen by subprotocol (SPEC §2.2, §3).
 
-Decoding is strict for what peers send to the gateway, lenient for what the gateway sends to them. Whatever goes on to
-other peers was decoded and is encoded anew here: no byte of a producer reaches a consumer unread.
+Decoding is strict for messages that peers send to the gateway, and lenient for messages that the gateway sends to them.
+Relayed events are decoded and encoded again: no byte of a producer reaches a consumer unchecked.
 """
 
 from __future__ import annotations
@@ -37,18 +37,18 @@ MSGPACK_SUBPROTOCOL: Final = "deltawire.v1.msgpack"
 FromProducer: TypeAlias = Event | Message
 Decode: TypeAlias = Callable[[bytes | Raw], Any]
 
-_MIN_INT, _MAX_INT = -(2**63), 2**64 - 1  # what MessagePack can carry
+_MIN_INT, _MAX_INT = -(2**63), 2**64 - 1  # the integers that MessagePack can carry
 _JSON_SPACE = b" \t\r\n"
 
 
 class _Tagged(Struct):
-    """Any message, of which only the type is wanted."""
+    """Any message, to decode only its type."""
 
     type: str
 
 
 class _Numbered(Struct):
-    """Any event, of which only the producer's number is wanted."""
+    """Any event, to decode only its `producer_seq`."""
 
     producer_seq: Seq | UnsetType = UNSET
 
@@ -74,10 +74,10 @@ class Codec:
     """One encoding of the wire: how messages become frames, and back.
 
     Args:
-        subprotocol: the name clients offer it by.
-        first_byte: `framing.TEXT` or `framing.BINARY`, the kind of frame it travels in.
-        encode: a value to its payload.
-        make_decoder: a type to a function from payload to a value of it.
+        subprotocol: the subprotocol that clients offer.
+        first_byte: the kind of its frames, `framing.TEXT` or `framing.BINARY`.
+        encode: encodes a value as a payload.
+        make_decoder: returns a function that decodes a payload to a value of the given type.
     """
 
     def __init__(
@@ -111,15 +111,15 @@ class Codec:
         return bool(payload) and (payload[0] & 0xF0 == 0x90 or payload[0] in (0xDC, 0xDD))
 
     def split_batch(self, payload: bytes) -> list[Raw]:
-        """The items of a producer's array, each to be decoded by itself.
+        """Split a producer's array into its items, which are decoded separately.
 
         Raises:
-            WireError: `invalid_event`, the payload is not a well-formed array.
+            WireError: `invalid_event`: the payload is not a well-formed array.
         """
         return cast("list[Raw]", self._decode(self._batch, payload, ProblemCode.INVALID_EVENT))
 
     def decode_from_producer(self, payload: bytes | Raw) -> FromProducer:
-        """One event or control message of a producer.
+        """Decode an event or control message of a producer.
 
         Raises:
             WireError: `invalid_event`, naming the field and the reason.
@@ -136,24 +136,24 @@ class Codec:
         raise WireError(ProblemCode.INVALID_EVENT, reason)
 
     def producer_seq_of(self, payload: bytes | Raw) -> int | UnsetType:
-        """The number of an event that was refused, where it can be read, so that the problem can name it."""
+        """The `producer_seq` of a refused event, for the problem message; UNSET if it can't be read."""
         try:
             return cast("int | UnsetType", self._numbered(payload).producer_seq)
         except DECODE_ERRORS:
             return UNSET
 
     def check_event(self, event: Event) -> bytes:
-        """Hold an event made in Python to the rules of the wire, which its constructors don't check.
+        """Validate an event made in Python by the rules of the wire, which constructors don't check.
 
         Returns:
-            Its payload, as a producer would send it.
+            The payload that a producer would send.
 
         Raises:
             WireError: `invalid_event`, naming the field and the reason.
         """
         try:
             payload = self.encode(event)
-            if isinstance(event.data, Extension):  # the encoder makes null of what is not finite
+            if isinstance(event.data, Extension):  # the encoder turns numbers that are not finite into null
                 check_json(msgspec.to_builtins(event.data.data), "$.data.data", ProblemCode.INVALID_EVENT)
         except (TypeError, ValueError, OverflowError, RecursionError) as error:
             raise WireError(ProblemCode.INVALID_EVENT, f"can't be encoded: {error}") from None
@@ -161,7 +161,7 @@ class Codec:
         return payload
 
     def decode_from_consumer(self, payload: bytes) -> Signal | Token:
-        """What a consumer says to the gateway.
+        """Decode a message from a consumer to the gateway.
 
         Raises:
             WireError: `unknown_message`, naming the field and the reason.
@@ -172,7 +172,7 @@ class Codec:
         return message
 
     def decode_to_consumer(self, payload: bytes) -> Event | Message | None:
-        """What the gateway says to a consumer; None for a type not known there.
+        """Decode a message from the gateway to a consumer; None for an unknown type.
 
         Raises:
             WireError: the payload is not a message of this protocol.
@@ -180,7 +180,7 @@ class Codec:
         return cast("Event | Message | None", self._lenient(self._to_consumer, _KNOWN_TO_CONSUMER, payload))
 
     def decode_to_producer(self, payload: bytes) -> Message | None:
-        """What the gateway says to a producer; None for a type not known there.
+        """Decode a message from the gateway to a producer; None for an unknown type.
 
         Raises:
             WireError: the payload is not a message of this protocol.
@@ -198,7 +198,7 @@ class Codec:
         return self._decode(decode, payload, ProblemCode.UNKNOWN_MESSAGE)
 
     def _decode(self, decode: Decode, payload: bytes | Raw, code: ProblemCode) -> Any:
-        """Decode, with every way it can fail turned into a `WireError` that says what was wrong."""
+        """Decode; turn every failure into a `WireError` that says what was wrong."""
         try:
             return decode(payload)
         except DECODE_ERRORS as error:
@@ -211,7 +211,7 @@ _CHECKED_FURTHER = frozenset({EventType.EXTENSION, EventType.MESSAGE_STOP})
 
 
 def _check_event(event: Event) -> None:
-    """Hold an event of a producer to what its fields' types don't say."""
+    """Check the rules for a producer's event that its types don't express."""
     if event.seq is not UNSET or event.first is not UNSET:
         raise _invalid("fields `seq` and `first` are given by the gateway: leave them out")
     if event.data.type not in _CHECKED_FURTHER:
@@ -227,11 +227,11 @@ def _invalid(message: str) -> WireError:
 
 
 def check_json(value: Any, path: str, code: ProblemCode) -> None:
-    """Refuse what JSON and MessagePack can't both carry, or what nests too deep.
+    """Refuse a value that JSON and MessagePack can't both carry, or that is nested too deeply.
 
     Args:
         value: a decoded value of any kind.
-        path: where it stands, for the error.
+        path: its path in the message, for the error.
         code: the problem code of the error.
 
     Raises:
@@ -251,13 +251,13 @@ def check_json(value: Any, path: str, code: ProblemCode) -> None:
 
 
 MANY: Final = 64
-"""Values from which on it is faster to look at those of one kind together: a message can hold 30,000 harmless ones."""
+"""Number of values from which checking them by type is faster: a message can hold 30,000 harmless ones."""
 
 _HARMLESS = frozenset({str, bool, type(None), list})
 
 
 def _suspects(level: Sequence[Any]) -> Iterator[Any]:
-    """The values that may be at fault, of many."""
+    """The values among many that may be invalid."""
     for kind in set(map(type, level)) - _HARMLESS:
         items: list[Any] = [item for item in level if type(item) is kind]
         if kind is int:
@@ -271,7 +271,7 @@ def _suspects(level: Sequence[Any]) -> Iterator[Any]:
 
 
 def _fault_of(item: Any) -> str:
-    """What keeps one value from travelling in both encodings, or an empty string; its children are not looked at."""
+    """Why a value can't be sent in both encodings, or an empty string; ignores its children."""
     match item:
         case dict():
             return "" if all(isinstance(key, str) for key in item) else "a key that is not a string"
@@ -305,7 +305,7 @@ CODECS: Final = {codec.subprotocol: codec for codec in (JSON, MSGPACK)}
 
 
 def _relayed(*positions: str) -> dict[EventType, Callable[..., Struct]]:
-    """Per event type, its envelope as it is relayed: encoded whole, its timestamp text already."""
+    """The envelope in which each event type is relayed; its timestamp is text already."""
     fields = [*((position, int) for position in positions), ("timestamp", str), ("data", Data)]
     return {
         event_type: defstruct("Relayed", fields, tag_field="type", tag=str(event_type), frozen=True)
@@ -317,14 +317,26 @@ _ENVELOPES = _relayed("seq")
 _FOLDED_ENVELOPES = _relayed("first", "seq")
 
 
+def decode_event(payload: bytes) -> Data:
+    """The data of an event as `encode_event` made it.
+
+    Raises:
+        WireError: it did not.
+    """
+    message = JSON.decode_to_consumer(payload)
+    if not isinstance(message, Event):
+        raise WireError(ProblemCode.INVALID_EVENT, "this is no event")
+    return cast("Data", message.data)
+
+
 def encode_event(data: Data, seq: int, timestamp: str, first: int | None = None) -> bytes:
-    """An event as the gateway relays it, in JSON.
+    """Encode an event as the gateway relays it, in JSON.
 
     Args:
-        data: what the event says.
-        seq: its position.
-        timestamp: RFC 3339 with a zone, already text.
-        first: on a folded event, the first seq it stands for.
+        data: the data of the event.
+        seq: its seq.
+        timestamp: RFC 3339 text with a zone.
+        first: for a folded event, the first seq that it represents.
     """
     if first is None:
         return _json_encoder.encode(_ENVELOPES[data.type](seq, timestamp, data))
@@ -332,5 +344,5 @@ def encode_event(data: Data, seq: int, timestamp: str, first: int | None = None)
 
 
 def to_msgpack(payload: bytes) -> bytes:
-    """A JSON payload of this gateway in MessagePack: the same names, values and order."""
+    """Convert a JSON payload of this gateway to MessagePack, with the same names, values and order."""
     return _msgpack_encoder.encode(msgspec.json.decode(payload))

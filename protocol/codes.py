@@ -1,11 +1,11 @@
 """Close codes, problem codes, and which of them may be retried (SPEC §8).
 
-| close code | who should reconnect |
+| close code | reconnect? |
 |---|---|
-| 1000 | nobody: the stream ended |
-| 1001 | everybody: the gateway is going away |
-| 4000–4499 | the client, resuming where it was |
-| 4500–4999 | nobody: the same request would fail again |
+| 1000 | no: the stream ended |
+| 1001 | yes: the gateway is shutting down |
+| 4000–4499 | yes, and resume at the same position |
+| 4500–4999 | no: the same request would fail again |
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from __future__ import annotations
 from enum import IntEnum, StrEnum
 
 MAX_CLOSE_REASON = 123
-"""Bytes of UTF-8 in a close reason: a control frame carries 125, two of them are the code (RFC 6455 §5.5)."""
+"""Maximum bytes of UTF-8 in a close reason: a control frame has 125 bytes, two are the code (RFC 6455 §5.5)."""
 
 
 class CloseCode(IntEnum):
-    """Every code the gateway closes a WebSocket with, beside those RFC 6455 §7.4.1 gives the library."""
+    """Every code with which the gateway closes a WebSocket, besides those that the library sends (RFC 6455 §7.4.1)."""
 
     STREAM_ENDED = 1000
     SHUTTING_DOWN = 1001
@@ -35,6 +35,7 @@ class CloseCode(IntEnum):
     BAD_REQUEST = 4502
     FORBIDDEN = 4503
     POSITION_AHEAD = 4504
+    NOT_FOUND = 4505
 
 
 class ProblemCode(StrEnum):
@@ -61,6 +62,7 @@ class ProblemCode(StrEnum):
     BAD_REQUEST = "bad_request"
     FORBIDDEN = "forbidden"
     POSITION_AHEAD = "position_ahead"
+    NOT_FOUND = "not_found"
 
 
 STAYS_OPEN = frozenset(
@@ -73,7 +75,7 @@ STAYS_OPEN = frozenset(
         ProblemCode.INVALID_TOKEN,
     }
 )
-"""Problems about one message; every other one is followed by a close."""
+"""Problems about one message; a close follows every other problem."""
 
 
 def close_code(problem: ProblemCode) -> CloseCode:
@@ -90,8 +92,8 @@ def close_code(problem: ProblemCode) -> CloseCode:
 def is_retryable(code: int) -> bool:
     """Whether a client should reconnect and resume after a close with this code.
 
-    No close frame at all (1006), a going-away server and the 4000 range are retried; a finished stream, a protocol
-    violation and the 4500 range are not.
+    Clients retry after a missing close frame (1006), a shutdown of the server and the 4000 range. They do not retry
+    after the end of the stream, a protocol violation and the 4500 range.
     """
     return code in (1001, 1005, 1006, 1011, 1012, 1013, 1014) or 4000 <= code <= 4499
 

@@ -1,7 +1,7 @@
-"""The digest of a message's text, by which a reader proves that it has all of it (SPEC §4.4).
+"""The digest of a message's text, with which a reader verifies that it has the whole text (SPEC §4.4).
 
-The gateway keeps one while it relays and puts it into `message_stop`; a client keeps one over what it was given. Both
-count from the latest `message_start`, each choice by itself.
+The gateway computes it while it relays a message, and puts it into `message_stop`; a client computes it from the text
+it received. Both start at the latest `message_start`, separately for each choice.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from msgspec import UNSET, UnsetType
 from deltawire.protocol.events import Digest
 
 PIECES = 16
-"""Deltas hashed at a time: hashing token by token would cost a tenth of relaying them, 16 at a time a hundredth."""
+"""Deltas hashed at a time: hashing each token costs a tenth of relaying it, hashing 16 at a time a hundredth."""
 
 LONG = 256
-"""Characters that are hashed at once, however few the deltas: what waits to be hashed is kept for every choice."""
+"""Pending characters that trigger hashing, however few the deltas: every choice keeps its pending text."""
 
 CHOICE_COST = 2048
-"""Bytes a choice costs: the state of its hash (350), its place (200) and what waits to be hashed, at most 16 texts (80
-each) of 255 characters together (four bytes each)."""
+"""Bytes a choice costs: the state of its hash (350), its dictionary entry (200) and its pending text, at most 16 texts
+(80 each) of 255 characters in total (four bytes each)."""
 
 MAX_CHOICES = 128
-"""Choices of one message kept count of: as many as any provider offers."""
+"""Maximum tracked choices of one message: as many as any provider offers."""
 
 
 class TextDigest:
@@ -35,7 +35,7 @@ class TextDigest:
         self.characters = 0
         self._hash = hashlib.sha256()
         self._pending: list[str] = []
-        self._waiting = 0  # characters of them
+        self._waiting = 0  # characters in `_pending`
 
     def add(self, text: str) -> None:
         """Append to the text."""
@@ -72,19 +72,19 @@ class MessageDigest:
 
     @property
     def bytes(self) -> int:
-        """What the choices cost beside the first one, which every stream has."""
+        """The cost of the choices except the first, which every stream has."""
         return max(0, len(self._texts) - 1) * CHOICE_COST
 
     def begin(self, seq: int) -> None:
-        """A message starts with this seq."""
+        """Begin a message whose `message_start` has this seq."""
         self.first = seq
         self._texts.clear()
 
     def add(self, choice: int | UnsetType, text: str) -> bool:
-        """A delta of the answer's text.
+        """Add a delta of the answer's text.
 
         Returns:
-            Whether it costs more from now on, as the choice is new.
+            Whether `bytes` grew, because the choice is new.
         """
         digest = self._texts.get(choice)
         if digest is not None:
@@ -97,11 +97,11 @@ class MessageDigest:
         return True
 
     def of(self, choice: int | UnsetType) -> Digest | UnsetType:
-        """The digest of a choice's text so far; none when there are more choices than are kept count of."""
+        """The digest of a choice's text so far; UNSET if the message has too many choices to track."""
         digest = self._texts.get(choice)
         if digest is None:
             if len(self._texts) >= MAX_CHOICES:
                 return UNSET
             digest = TextDigest()
-        sha256 = digest.sha256()  # counts what was not hashed yet
+        sha256 = digest.sha256()  # updates `characters` too
         return Digest(first=self.first, characters=digest.characters, sha256=sha256)

@@ -1,10 +1,10 @@
 """The exceptions of the protocol and of streams.
 
 DeltawireError
-├── StreamError       a stream operation could not be done; `kind` says why
-└── WireError         a peer sent or asked for something wrong; becomes a `problem`
+├── StreamError       a stream operation failed; `kind` says why
+└── WireError         a peer sent something wrong; becomes a `problem`
 
-`StreamError` is what Python programs catch; `is_closed`, `is_not_found`, `is_full` and `is_invalid` tell its kinds.
+Python programs catch `StreamError`; `is_closed`, `is_not_found`, `is_full` and `is_invalid` test its kind.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from deltawire.protocol.codes import ProblemCode
 
 
 class DeltawireError(Exception):
-    """Base of everything this project raises on purpose."""
+    """Base of all exceptions that this project raises on purpose."""
 
 
 class ErrorKind(StrEnum):
-    """Why a stream operation could not be done."""
+    """Why a stream operation failed."""
 
     CLOSED = "closed"
     NOT_FOUND = "not found"
@@ -28,13 +28,13 @@ class ErrorKind(StrEnum):
 
 
 class StreamError(DeltawireError):
-    """A stream operation could not be done.
+    """A stream operation failed.
 
     Args:
-        kind: why.
-        operation: what was tried, e.g. `"send"`.
-        stream_id: on which stream.
-        detail: what was wrong and what to do, where the kind alone does not say it.
+        kind: the reason.
+        operation: the name of the operation, e.g. `"send"`.
+        stream_id: the stream's id.
+        detail: what was wrong and what to do, if the kind alone does not say it.
     """
 
     def __init__(self, kind: ErrorKind, operation: str, stream_id: str, detail: str = "") -> None:
@@ -46,7 +46,7 @@ class StreamError(DeltawireError):
 
     def __str__(self) -> str:
         text = f"{self.operation} {self.stream_id!r}"
-        if self.detail and self.kind is ErrorKind.INVALID:  # it is not the stream that is
+        if self.detail and self.kind is ErrorKind.INVALID:  # the argument is invalid, not the stream
             return f"{text}: {self.detail}"
         return f"{text}: stream {self.kind}" + (f": {self.detail}" if self.detail else "")
 
@@ -62,7 +62,7 @@ def is_not_found(error: BaseException) -> bool:
 
 
 def is_full(error: BaseException) -> bool:
-    """Whether an error says that there is no room now."""
+    """Whether an error says that the stream has no room now."""
     return isinstance(error, StreamError) and error.kind is ErrorKind.FULL
 
 
@@ -72,11 +72,11 @@ def is_invalid(error: BaseException) -> bool:
 
 
 class WireError(DeltawireError):
-    """A peer sent or asked for something wrong.
+    """A peer sent something wrong.
 
     Args:
-        code: the problem code it is answered with.
-        message: what was wrong and what to do, naming field and reason.
+        code: the problem code of the answer.
+        message: what was wrong and what to do; names the field and the reason.
     """
 
     def __init__(self, code: ProblemCode, message: str) -> None:

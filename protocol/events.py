@@ -1,8 +1,8 @@
-"""The event types a stream is made of, as values (SPEC §4).
+"""The event types of a stream, as values (SPEC §4).
 
-Two shapes per type: the *data* (`TextDelta`), which a producer sends, and the *event* (`TextDeltaEvent`), which is
-the data in its envelope with the `seq` the gateway gave it. The classes here are lenient, as a client must be:
-fields they don't know are ignored. What a producer sends is decoded by the strict twins that `strict_events` derives.
+Each type has two classes: the *data* (`TextDelta`), which a producer sends, and the *event* (`TextDeltaEvent`), which
+is the data in its envelope, with the `seq` from the gateway. These classes are lenient, as a client must be: they
+ignore unknown fields. The gateway decodes a producer's events with the strict subclasses from `strict_events`.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from typing import Annotated, Any, ClassVar, TypeAlias, TypeVar, cast
 from msgspec import UNSET, Meta, Struct, UnsetType, defstruct
 
 MAX_SEQ = 2**53 - 1
-"""Largest `seq`: the largest integer every JSON reader keeps exact (RFC 8259 §6)."""
+"""Largest `seq`: the largest integer that every JSON parser represents exactly (RFC 8259 §6)."""
 
 MAX_NESTING = 64
-"""Deepest nesting of an extension's data: readers in other languages give up at depths they don't agree on."""
+"""Maximum nesting of an extension's data: parsers in other languages have different limits."""
 
 Count: TypeAlias = Annotated[int, Meta(ge=0, le=MAX_SEQ)]
 Seq: TypeAlias = Annotated[int, Meta(ge=1, le=MAX_SEQ)]
@@ -27,9 +27,9 @@ Timestamp: TypeAlias = Annotated[datetime, Meta(tz=True)]
 
 
 class EventType(StrEnum):
-    """The ten event types; the first eight are the contract every client knows."""
+    """The ten event types; every client knows the first eight."""
 
-    __hash__ = str.__hash__  # an enumeration's own is written in Python, and is called for every event
+    __hash__ = str.__hash__  # Enum.__hash__ is written in Python, and is called for every event
 
     TEXT_DELTA = "text_delta"
     THINKING = "thinking"
@@ -44,11 +44,11 @@ class EventType(StrEnum):
 
 
 DELTA_TYPES = frozenset({EventType.TEXT_DELTA, EventType.THINKING, EventType.TOOL_DELTA})
-"""The types that may be folded or dropped; all others always arrive."""
+"""The types that may be folded or dropped; events of all other types are always delivered."""
 
 
 class Data(Struct, frozen=True):
-    """What an event says, without its envelope."""
+    """The data of an event, without its envelope."""
 
     type: ClassVar[EventType]
 
@@ -72,7 +72,7 @@ class Thinking(Data, frozen=True):
 
 
 class ContentStart(Data, frozen=True):
-    """A content block opens: text, thinking, tool_use or what the provider calls it."""
+    """A content block begins: text, thinking, tool_use or another name from the provider."""
 
     type: ClassVar[EventType] = EventType.CONTENT_START
     index: Count
@@ -101,12 +101,12 @@ class MessageStart(Data, frozen=True):
 
 
 class Digest(Struct, frozen=True, kw_only=True):
-    """What proves that a reader has the whole text of a message.
+    """A digest with which a reader verifies that it has the whole text of a message.
 
     Attributes:
-        first: seq of the message's first event; from there to the stop is the message.
-        characters: of its text, in Unicode code points.
-        sha256: of its text in UTF-8, in hexadecimal.
+        first: seq of the message's first event; the message extends from there to its stop.
+        characters: length of its text, in Unicode code points.
+        sha256: SHA-256 of its text in UTF-8, in hexadecimal.
     """
 
     first: Seq
@@ -115,7 +115,7 @@ class Digest(Struct, frozen=True, kw_only=True):
 
 
 class MessageStop(Data, frozen=True):
-    """An answer ends; `stop_reason` is an open string. The gateway adds the digest of its choice's text."""
+    """An answer ends; `stop_reason` is an open list. The gateway adds the digest of the choice's text."""
 
     type: ClassVar[EventType] = EventType.MESSAGE_STOP
     message_id: Name
@@ -125,7 +125,7 @@ class MessageStop(Data, frozen=True):
 
 
 class Usage(Data, frozen=True):
-    """Token counts so far. Cumulative: the last one of a message stands."""
+    """The token counts so far. They are cumulative: the last ones of a message are final."""
 
     type: ClassVar[EventType] = EventType.USAGE
     prompt_tokens: Count
@@ -136,7 +136,7 @@ class Usage(Data, frozen=True):
 
 
 class Error(Data, frozen=True):
-    """Something went wrong upstream. An event like any other: it ends nothing by itself."""
+    """A failure upstream. Like any other event, it ends neither the message nor the stream."""
 
     type: ClassVar[EventType] = EventType.ERROR
     error: str
@@ -154,7 +154,7 @@ class ToolDelta(Data, frozen=True):
 
 
 class Extension(Data, frozen=True):
-    """What a provider sent that has no event of its own, so that nothing is lost."""
+    """Provider data that has no event type of its own; it is passed on so that nothing is lost."""
 
     type: ClassVar[EventType] = EventType.EXTENSION
     provider: Name
@@ -166,11 +166,11 @@ class Event(Struct, kw_only=True, tag_field="type"):
     """An event in its envelope.
 
     Attributes:
-        seq: position in the stream's epoch, 1, 2, 3 …; given by the gateway, absent on the way in.
-        first: on a folded event, the first seq it stands for (`first … seq`, both inclusive).
-        timestamp: the producer's if it sent one, otherwise the gateway's; always with a zone.
-        producer_seq: the producer's own number for retries; only on the way in.
-        data: what the event says; narrowed by each subclass.
+        seq: number in the stream's epoch, 1, 2, 3 …; set by the gateway, absent in a producer's event.
+        first: in a folded event, the first seq that it represents (`first … seq`, both included).
+        timestamp: the producer's if it sent one, otherwise the gateway's; always has a zone.
+        producer_seq: the producer's own number, for retries; only in a producer's event.
+        data: the data of the event; each subclass has its own type.
     """
 
     seq: Seq | UnsetType = UNSET
@@ -252,7 +252,7 @@ EVENT_CLASSES: dict[type[Data], type[Event]] = {
     ToolDelta: ToolDeltaEvent,
     Extension: ExtensionEvent,
 }
-"""Which envelope goes round which data."""
+"""The envelope class of each data class."""
 
 _BY_TYPE = {data_class.type: event_class for data_class, event_class in EVENT_CLASSES.items()}
 
@@ -260,14 +260,14 @@ S = TypeVar("S", bound=Struct)
 
 
 def strict(base: type[S], **narrowed: Any) -> type[S]:
-    """A subclass of a lenient struct that refuses unknown fields, with some fields narrowed."""
+    """A subclass of a lenient struct that refuses unknown fields; `narrowed` gives some fields other types."""
     fields = list(narrowed.items())
     twin = defstruct(base.__name__, fields, bases=(base,), forbid_unknown_fields=True, kw_only=True)
     return cast("type[S]", twin)
 
 
 def strict_events() -> list[type[Event]]:
-    """The event classes as a gateway decodes them: unknown fields are refused, in the envelope and in the data."""
+    """The event classes with which a gateway decodes: they refuse unknown fields, in the envelope and in the data."""
     return [strict(event, data=strict(data)) for data, event in EVENT_CLASSES.items()]
 
 
@@ -275,9 +275,9 @@ def make_event(data: Data, *, timestamp: datetime | None = None, producer_seq: i
     """Put data into its envelope, ready to send.
 
     Args:
-        data: what the event says.
-        timestamp: when it happened, with a zone; the gateway stamps what has none.
-        producer_seq: the producer's own number, contiguous from 1, for retries without doubles.
+        data: the data of the event.
+        timestamp: when it happened, with a zone; if None, the gateway sets it.
+        producer_seq: the producer's own number, contiguous from 1, for retries without duplicates.
 
     Raises:
         ValueError: the timestamp has no zone.
@@ -300,7 +300,7 @@ def parse_event_type(name: str) -> EventType:
     """The event type with this name on the wire.
 
     Raises:
-        ValueError: there is no such type; the message lists those there are.
+        ValueError: there is no such type; the message lists the existing ones.
     """
     try:
         return EventType(name)
@@ -309,7 +309,7 @@ def parse_event_type(name: str) -> EventType:
 
 
 def format_timestamp(seconds: float) -> str:
-    """RFC 3339 in UTC with microseconds, of seconds since the Unix epoch."""
+    """Format seconds since the Unix epoch as RFC 3339 in UTC, with microseconds."""
     microseconds = round(seconds * 1_000_000)
     return f"{_format_second(microseconds // 1_000_000)}.{microseconds % 1_000_000:06d}Z"
 

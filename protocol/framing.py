@@ -1,4 +1,4 @@
-"""RFC 6455 frames from server to client: unfragmented and unmasked, so the same bytes serve every reader (§5.2)."""
+"""RFC 6455 frames from server to client: unfragmented and unmasked, so all readers get the same bytes (§5.2)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ BINARY = 0x82
 """First byte of an unfragmented binary frame: FIN and opcode 2."""
 
 COMMON_LENGTH = 1024
-"""Payload bytes up to which headers are made once, ahead: nearly every delta's."""
+"""Payload length below which headers are precomputed; nearly all deltas are shorter."""
 
 
 def header(first: int, length: int) -> bytes:
@@ -41,18 +41,23 @@ def frame(first: int, payload: bytes) -> bytes:
 
 
 def payload_start(frame_bytes: bytes) -> int:
-    """Where the payload begins in a frame made here: 2, 4 or 10 bytes in."""
+    """The offset of the payload in a frame made here: 2, 4 or 10."""
     length = frame_bytes[1]
     return 2 if length < 126 else 4 if length == 126 else 10
 
 
-def payloads(frames: bytes) -> Iterator[bytes]:
-    """The payloads of whole frames made here, standing one after another."""
+def split_frames(frames: bytes) -> Iterator[bytes]:
+    """Split a sequence of whole frames made here."""
     at = 0
     while at < len(frames):
         length = frames[at + 1]
         start = at + payload_start(frames[at : at + 2])
         if length >= 126:
             length = int.from_bytes(frames[at + 2 : start])
+        yield frames[at : start + length]
         at = start + length
-        yield frames[start:at]
+
+
+def payloads(frames: bytes) -> Iterator[bytes]:
+    """The payloads of a sequence of whole frames made here."""
+    return (frame[payload_start(frame) :] for frame in split_frames(frames))

@@ -1,4 +1,4 @@
-"""Control messages in both directions: everything on the wire that is not an event (SPEC §5, §7)."""
+"""Control messages in both directions: all messages that are not events (SPEC §5, §7)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Policy(StrEnum):
 
     @classmethod
     def _missing_(cls, value: object) -> Policy | None:
-        return cls.DROP_NEWEST if value == "drop" else None  # the alias of SPEC §5.1, wherever a policy is named
+        return cls.DROP_NEWEST if value == "drop" else None  # the alias of SPEC §5.1, for every use of a policy
 
 
 GapReason: TypeAlias = Literal["dropped", "evicted", "epoch_changed"]
@@ -33,18 +33,18 @@ class Message(Struct, frozen=True, kw_only=True, tag_field="type"):
 
 
 class Subscribed(Message, frozen=True, kw_only=True, tag="subscribed"):
-    """First message to a consumer: what it reads and from where.
+    """The first message to a consumer: what it reads, and from which position.
 
     Attributes:
         stream: the stream id.
-        epoch: the log's epoch; a client that resumes sends it back.
-        floor: oldest seq still held (head + 1 when none is).
+        epoch: the log's epoch; a client sends it back to resume.
+        floor: oldest seq still held (head + 1 if none is).
         head: newest seq.
-        after: the position reading continues from: all after it is delivered or named in a gap.
-        policy: what happens when this consumer falls behind.
+        after: the position from which reading continues: everything after it is delivered or named in a gap.
+        policy: the policy of this consumer.
         buffer: its lag limit, in events.
-        recovered: a resume was asked for and nothing was missed.
-        closed: the stream has ended already.
+        recovered: whether the client resumed and missed nothing.
+        closed: whether the stream has already ended.
     """
 
     stream: str
@@ -59,15 +59,15 @@ class Subscribed(Message, frozen=True, kw_only=True, tag="subscribed"):
 
 
 class CaughtUp(Message, frozen=True, kw_only=True, tag="caught_up"):
-    """The replay is complete: what follows is live. Sent once."""
+    """The replay is complete: live events follow. Sent once."""
 
     seq: Count
 
 
 class Gap(Message, frozen=True, kw_only=True, tag="gap"):
-    """Stands in place of `first … seq`, which this consumer does not get.
+    """Replaces `first … seq`, which this consumer does not get.
 
-    With reason `epoch_changed` the numbers are of the new epoch; nothing of it was missed when `seq` is `first - 1`.
+    With reason `epoch_changed`, the numbers belong to the new epoch; nothing of it is missing if `seq` is `first - 1`.
     """
 
     first: Seq
@@ -76,22 +76,22 @@ class Gap(Message, frozen=True, kw_only=True, tag="gap"):
 
 
 class StreamEnd(Message, frozen=True, kw_only=True, tag="stream_end"):
-    """The stream has ended and all of it was delivered; close 1000 follows."""
+    """The stream has ended and has been delivered completely; close 1000 follows."""
 
     seq: Count
     reason: EndReason
 
 
 class Problem(Message, frozen=True, kw_only=True, tag="problem"):
-    """Something was wrong; comes before every abnormal close.
+    """Something was wrong; precedes every abnormal close.
 
     Attributes:
         code: one of `ProblemCode`.
         message: what was wrong and what to do.
         retryable: whether the same request can succeed later.
-        resume_after: the seq to resume after, where reconnecting makes sense.
-        producer_seq: the event a producer's problem is about, where it carried one.
-        expected: with `sequence_gap`, the `producer_seq` the gateway waits for.
+        resume_after: the seq to resume after, if reconnecting makes sense.
+        producer_seq: that of the event that the problem is about, if it has one.
+        expected: with `sequence_gap`, the `producer_seq` that the gateway expects.
     """
 
     code: str
@@ -103,7 +103,7 @@ class Problem(Message, frozen=True, kw_only=True, tag="problem"):
 
 
 class Signal(Message, frozen=True, kw_only=True, tag="signal"):
-    """A reader's word to the stream's producers, `cancel` first of all."""
+    """A message from a reader to the stream's producers, above all `cancel`."""
 
     name: Name
     data: Any = UNSET
@@ -111,20 +111,20 @@ class Signal(Message, frozen=True, kw_only=True, tag="signal"):
 
 
 class SignalResult(Message, frozen=True, kw_only=True, tag="signal_result"):
-    """How many producers a signal reached."""
+    """The number of producers that a signal reached."""
 
     delivered: Count
     id: str | UnsetType = UNSET
 
 
 class Ready(Message, frozen=True, kw_only=True, tag="ready"):
-    """First message to a producer.
+    """The first message to a producer.
 
     Attributes:
         stream: the stream id.
         epoch: the log's epoch.
         head: newest seq.
-        generation: the generation this producer publishes with.
+        generation: the producer's generation.
         producer_seq: the last one accepted from this producer and generation, 0 if none.
     """
 
@@ -136,11 +136,11 @@ class Ready(Message, frozen=True, kw_only=True, tag="ready"):
 
 
 class Ack(Message, frozen=True, kw_only=True, tag="ack"):
-    """Everything up to here is accepted; cumulative.
+    """All events up to this one are accepted; cumulative.
 
     Attributes:
-        seq: the last one appended from this connection.
-        producer_seq: the last one accepted from this producer, where it numbers its events.
+        seq: that of the last event appended from this connection.
+        producer_seq: the last one accepted from this producer, if it numbers its events.
     """
 
     seq: Count
@@ -148,35 +148,67 @@ class Ack(Message, frozen=True, kw_only=True, tag="ack"):
 
 
 class Audience(Message, frozen=True, kw_only=True, tag="audience"):
-    """How many consumers follow the stream now."""
+    """The number of consumers that follow the stream now."""
 
     consumers: Count
 
 
 class CloseStream(Message, frozen=True, kw_only=True, tag="close_stream"):
-    """From a producer: the stream ends here."""
+    """From a producer: end the stream here."""
 
 
 class Token(Message, frozen=True, kw_only=True, tag="token"):
-    """From either peer: go on with this token, in place of the one this connection was made with."""
+    """From either peer: use this token from now on, instead of the one with which the connection was opened."""
 
     token: Name
 
     def __repr__(self) -> str:
-        return "Token()"  # a secret must not get into a log by way of an error
+        return "Token()"  # an error must not carry the secret into a log
 
 
 class TokenAccepted(Message, frozen=True, kw_only=True, tag="token_accepted"):
-    """The answer to a token that is good.
+    """The answer to a valid token.
 
     Attributes:
-        expires_in: seconds until it ends; absent where the gateway asks for no tokens.
+        expires_in: seconds until it expires; absent if the gateway requires no tokens.
     """
 
     expires_in: Count | UnsetType = UNSET
 
 
-TO_CONSUMER: tuple[type[Message], ...] = (Subscribed, CaughtUp, Gap, StreamEnd, Problem, SignalResult, TokenAccepted)
-FROM_CONSUMER: tuple[type[Message], ...] = (Signal, Token)
-TO_PRODUCER: tuple[type[Message], ...] = (Ready, Ack, Problem, Signal, Audience, TokenAccepted)
-FROM_PRODUCER: tuple[type[Message], ...] = (CloseStream, Token)
+class Heartbeat(Message, frozen=True, kw_only=True, tag="heartbeat"):
+    """A sign of life for a consumer that asked for it: a page can't see the WebSocket's own pings.
+
+    Attributes:
+        head: newest seq of the stream.
+    """
+
+    head: Count
+
+
+class Ping(Message, frozen=True, kw_only=True, tag="ping"):
+    """From either peer: answer with a `pong`, for programs that can't send the WebSocket's own pings."""
+
+    id: str | UnsetType = UNSET
+
+
+class Pong(Message, frozen=True, kw_only=True, tag="pong"):
+    """The answer to a `ping`, with its `id` if it had one."""
+
+    id: str | UnsetType = UNSET
+
+
+TO_CONSUMER: tuple[type[Message], ...] = (
+    Subscribed,
+    CaughtUp,
+    Gap,
+    StreamEnd,
+    Problem,
+    SignalResult,
+    TokenAccepted,
+    Heartbeat,
+    Pong,
+)
+FROM_CONSUMER: tuple[type[Message], ...] = (Signal, Token, Ping)
+TO_PRODUCER: tuple[type[Message], ...] = (Ready, Ack, Problem, Signal, Audience, TokenAccepted, Pong)
+FROM_PRODUCER: tuple[type[Message], ...] = (CloseStream, Token, Ping)

@@ -1,6 +1,6 @@
-"""Where a reader stands in a stream: an epoch and a seq (SPEC §3.2).
+"""A reader's position in a stream: an epoch and a seq (SPEC §3.2).
 
-A stream's epoch is an opaque string made when its log begins. A seq means something only within its epoch.
+A stream's epoch is an opaque string that is created when its log begins. A seq has meaning only within its epoch.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ class Position(NamedTuple):
 
 
 def parse_integer(text: str, low: int, high: int) -> int:
-    """A decimal integer within `low … high`, digits only.
+    """Parse a decimal integer within `low … high`, digits only.
 
     Raises:
-        ValueError: it is something else; the message says what is expected.
+        ValueError: the text is anything else; the message says what is expected.
     """
     if _DIGITS.fullmatch(text) is None or not low <= int(text) <= high:
         raise ValueError(f"expected an integer from {low} to {high}, got {text!r}")
@@ -32,9 +32,9 @@ def parse_integer(text: str, low: int, high: int) -> int:
 
 
 def parse_seq(text: str) -> int:
-    """A seq from a URL; 0 stands before the first event.
+    """Parse a seq from a URL; 0 is the position before the first event.
 
     Raises:
-        ValueError: not an integer from 0 to 2^53-1.
+        ValueError: the text is not an integer from 0 to 2^53-1.
     """
     return parse_integer(text, 0, MAX_SEQ)

@@ -12,11 +12,11 @@ from msgspec import Raw
 from deltawire.protocol.events import MAX_NESTING
 
 DECODE_ERRORS: Final = (msgspec.MsgspecError, ValueError, OverflowError, RecursionError)
-"""Every way msgspec refuses a payload. Some come from Python's own constructors: `UnicodeDecodeError` for text that is
-not UTF-8, `ValueError` for a MessagePack timestamp past the year 9999."""
+"""All exceptions with which msgspec refuses a payload. Some come from Python's constructors: `UnicodeDecodeError` for
+text that is not UTF-8, `ValueError` for a MessagePack timestamp after the year 9999."""
 
 _NAMED_LEVELS = 3
-"""How deep fields have names of this protocol: `$.data.data` is the deepest path."""
+"""Number of levels with field names of this protocol: `$.data.data` is the deepest path."""
 
 _AT_BYTE = re.compile(r"\(byte ([0-9]+)\)$", re.ASCII)
 _VALUE = re.compile(r"'(.*)'", re.DOTALL)
@@ -25,11 +25,11 @@ _JSON_NAME = re.compile(rb'"([^"\\]*)"\s*:')
 
 
 class Explainer:
-    """Turns the errors of one encoding's decoder into reasons.
+    """Turns the decoding errors of one encoding into reasons.
 
     Args:
         is_text: whether the encoding is JSON.
-        make_decoder: a type to a function from payload to a value of it.
+        make_decoder: returns a function that decodes a payload to a value of the given type.
     """
 
     def __init__(self, *, is_text: bool, make_decoder: Callable[[Any], Callable[[bytes | Raw], Any]]) -> None:
@@ -38,12 +38,12 @@ class Explainer:
         self._any = make_decoder(Any)
 
     def explain(self, error: Exception, payload: bytes, known: str) -> str:
-        """What was wrong with a payload.
+        """Say what was wrong with a payload.
 
         Args:
             error: one of `DECODE_ERRORS`.
-            payload: what could not be decoded.
-            known: the message types that would have been.
+            payload: the payload that could not be decoded.
+            known: the valid message types.
         """
         if not payload.strip():
             return "empty message"
@@ -59,7 +59,7 @@ class Explainer:
         return reason
 
     def _locate(self, payload: bytes | Raw) -> str:
-        """The path of the deepest named value that holds what is wrong."""
+        """The path of the deepest named value that contains the fault."""
         path = "$"
         for _ in range(_NAMED_LEVELS):
             try:
@@ -81,25 +81,25 @@ class Explainer:
 
 
 def _explain_value(error: Exception) -> str:
-    """A reason about a value that Python has no object for."""
+    """The reason for a value that Python can't represent."""
     if isinstance(error, UnicodeDecodeError):
         return f"invalid UTF-8: {error.reason} at byte {error.start} of a string"
     return f"invalid value: {error}"
 
 
 def _explain_type(reason: str, known: str) -> str:
-    """A reason about a type that is none, or is not the one before it."""
+    """The reason for an unknown type, or for two types that differ."""
     if (value := _VALUE.search(reason)) and value[1] in known.split(", "):
         return f"two types that differ: {value[1]!r} after another one - at `$.type`"
     return f"unknown type: {reason}; the types are {known}"
 
 
 def _explain_malformed(reason: str, payload: bytes) -> str:
-    """A reason about malformed JSON, with the last name before the fault."""
+    """The reason for malformed JSON, with the last name before the fault."""
     end = len(payload)
     if place := _AT_BYTE.search(reason):
         end = int(place[1])
-    elif surrogate := _LONE_SURROGATE.search(payload):  # msgspec calls one at the end of a string truncated input
+    elif surrogate := _LONE_SURROGATE.search(payload):  # at the end of a string, msgspec reports truncated input
         reason, end = "JSON is malformed: a \\u escape of a lone surrogate", surrogate.start()
     names = _JSON_NAME.findall(payload, 0, end)
     return f"{reason}, after `{names[-1].decode(errors='replace')}`" if names else reason

@@ -1,4 +1,4 @@
-"""JSON Schema of the wire, made from the types (`GET /v1/schema.json`)."""
+"""The JSON Schema of all messages, made from the types (`GET /v1/schema.json`)."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ ID = "https://json-schema.org/draft/2020-12/schema"
 
 
 def json_schema() -> dict[str, Any]:
-    """The schema of everything that travels, with one definition per direction.
+    """The schema of all messages, with one definition per direction.
 
     Returns:
-        A JSON Schema 2020-12 document: `$defs` has each type by name, and `to_consumer`, `from_consumer`,
-        `to_producer` and `from_producer`, the unions a peer has to expect. The document itself accepts them all.
+        A JSON Schema 2020-12 document. `$defs` has each type by name, and the unions of all messages in one direction:
+        `to_consumer`, `from_consumer`, `to_producer` and `from_producer`. The document itself accepts all of them.
     """
     events = tuple(EVENT_CLASSES.values())
     directions = {

@@ -5,7 +5,7 @@ proxy. Cuts, truncates, half-closes and delays connections, kills and stops proc
 newer generations. Then lets all of them finish and compares what each consumer noted with what the producers were
 acked for and with what the stream held. Exits 1 if anything was lost, doubled, misordered or altered.
 
-    python scripts/chaos.py [--seconds 60] [--streams 2] [--seed N]
+    python -m scripts.chaos [--seconds 60] [--streams 2] [--seed N]
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ Publishes as many events a stream as an hour at 80 tokens a second brings, as fa
 consumer a stream reads along and proves what it gets; the others stop reading at once and stay. Exits 1 if memory
 outgrows what the settings allow or keeps growing, if a healthy consumer misses anything, or if anything is left open.
 
-    python scripts/soak.py [--hours 1] [--streams 2] [--stuck 50]
+    python -m scripts.soak [--hours 1] [--streams 2] [--stuck 50]
 """
 
 from __future__ import annotations

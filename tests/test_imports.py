@@ -17,12 +17,14 @@ LAYERS: dict[str, set[str]] = {
     "protocol": set(),
     "gateway": set(),
     "gateway.files": set(),
+    "gateway.http_client": set(),
+    "gateway.requirements": set(),
     "gateway.config": {"protocol", "gateway.files"},
     "gateway.logs": {"protocol", "gateway.config"},
     "gateway.metrics": {"protocol"},
-    "gateway.access": {"protocol", "gateway.config", "gateway.files", "gateway.logs"},
+    "gateway.access": {"protocol", "gateway.config", "gateway.files", "gateway.http_client", "gateway.logs"},
     "gateway.streams": {"protocol"},
-    "gateway.engines": {"protocol", "gateway.streams", "gateway.config"},
+    "gateway.engines": {"protocol", "gateway.streams", "gateway.config", "gateway.metrics"},
     "gateway.hub": {
         "protocol",
         "gateway.streams",
@@ -42,6 +44,7 @@ LAYERS: dict[str, set[str]] = {
         "gateway.files",
         "gateway.logs",
         "gateway.metrics",
+        "gateway.requirements",
     },
     "gateway.client": {"protocol"},
     "gateway.cli": {
@@ -51,9 +54,11 @@ LAYERS: dict[str, set[str]] = {
         "gateway.access",
         "gateway.config",
         "gateway.files",
+        "gateway.http_client",
         "gateway.logs",
         "gateway.streams",
         "gateway.tracing",
+        "gateway.requirements",
     },
 }
 OURS = "deltawire."
@@ -61,6 +66,7 @@ PURE = ("protocol", "gateway.metrics", "gateway.streams")
 IMPURE_MODULES = {"asyncio", "logging", "multiprocessing", "select", "selectors", "socket", "ssl", "threading", "time"}
 DOCUMENTED_PRIVATE = {"os._exit"}  # public in all but its name
 CLOCK_CALLS = {"now", "utcnow", "today"}
+HTTP_LIBRARIES = {"httpx", "httpx2", "httpcore", "httpcore2"}
 VAGUE_NAMES = {"utils", "util", "helpers", "common", "types", "base", "misc"}
 
 
@@ -192,6 +198,16 @@ def test_no_private_name_is_reached_across_modules() -> None:
 
 def test_no_module_has_a_name_that_says_nothing() -> None:
     assert not VAGUE_NAMES & {part for path in SOURCES for part in path.relative_to(ROOT).with_suffix("").parts}
+
+
+def test_one_module_knows_the_http_library() -> None:
+    knowing = {
+        _module(path)
+        for path in SOURCES
+        for imported in _imports(ast.parse(path.read_text(encoding="utf-8")), _module(path), is_package=False)
+        if imported.partition(".")[0] in HTTP_LIBRARIES
+    }
+    assert knowing == {"gateway.http_client"}
 
 
 @pytest.mark.parametrize("name", ["grant", "keys", "tokens", "credentials", "origins", "signing"])

@@ -11,7 +11,7 @@ from tests.running import run_script
 
 @pytest.mark.skipif(sys.platform != "linux", reason="what a process takes is read from /proc")
 async def test_memory_tasks_and_descriptors_stay_within_limits_past_stuck_consumers() -> None:
-    output = await run_script("scripts/soak.py", "--hours", "0.03", "--streams", "1", "--stuck", "20")
+    output = await run_script("-m", "scripts.soak", "--hours", "0.03", "--streams", "1", "--stuck", "20")
     rows = {line[:34].strip(): line[34:].split() for line in output.splitlines()[2:-1]}
     assert int(rows["events got by healthy consumers"][0]) >= 8640
     assert rows["events in gaps"] == ["0", "0"]

@@ -1,4 +1,4 @@
-"""Tokens judged with the keys a gateway is set up with, wherever those come from."""
+"""Verify tokens with the configured keys, from a file or a URL."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from deltawire.gateway.files import read_file
 from deltawire.protocol.errors import DeltawireError
 
 
-class NoKeys(DeltawireError):  # noqa: N818 - as the errors of the client
-    """The keys have not been fetched yet: nobody can be judged."""
+class NoKeys(DeltawireError):  # noqa: N818 - like the errors of the client
+    """The keys have not been fetched yet, so no token can be verified."""
 
 
 class Authenticator:
-    """Judges tokens. An async context manager, as keys may have to be fetched.
+    """Verifies tokens. An async context manager, because keys may have to be fetched.
 
     Args:
-        settings: where the keys are, what tokens must say.
+        settings: the source of the keys, and the required claims.
         clock: seconds since 1970.
-        remote: where keys are fetched; None takes the settings' own.
+        remote: the fetched keys; None makes them from the settings.
 
     Raises:
-        ConfigError: the keys can't be had, or are too weak.
+        ConfigError: the keys can't be read, or are too weak.
     """
 
     def __init__(
@@ -59,17 +59,17 @@ class Authenticator:
         """Read the file of keys again.
 
         Raises:
-            ConfigError: it can't be read, or holds no key that is good enough; the ones there were stay.
+            ConfigError: the file can't be read, or has no usable key; the previous keys stay.
         """
         if self._local is not None:
             self._local = read_key_file(self._path)
 
     def verify(self, token: str) -> Grant:
-        """What a token allows, by the keys there are.
+        """What a token allows, verified with the current keys.
 
         Raises:
-            BadToken: nothing; `UnknownKey` if fetching the keys may change that.
-            NoKeys: there are none yet.
+            BadToken: the token is refused; `UnknownKey` if fetching the keys may change that.
+            NoKeys: no keys have been fetched yet.
         """
         keys = self._local if self._remote is None else self._remote.keys
         if keys is None:
@@ -77,26 +77,26 @@ class Authenticator:
         return verify(token, keys, self._expected, self._clock())
 
     def refresh(self) -> asyncio.Future[None] | None:
-        """Have the keys fetched anew: what is done when they were; None if that can't help now."""
+        """Request a new fetch of the keys; return a future for its end, or None if a fetch can't help now."""
         return None if self._remote is None else self._remote.refresh()
 
     async def admit(self, token: str) -> Grant:
-        """What a token allows, if need be by keys fetched for it; errors as those of `verify`."""
+        """What a token allows; fetches keys for it if necessary. Errors are those of `verify`."""
         try:
             return self.verify(token)
         except (UnknownKey, NoKeys):
             fetched = self.refresh()
             if fetched is None:
                 raise
-        await asyncio.shield(fetched)  # others wait for it too
+        await asyncio.shield(fetched)  # other requests wait for it too
         return self.verify(token)
 
 
 def open_authenticator(settings: Settings, clock: Callable[[], float]) -> Authenticator | None:
-    """What judges tokens with these settings; None where nobody needs one.
+    """The authenticator for these settings; None if they require no tokens.
 
     Raises:
-        ConfigError: the settings contradict each other, or the keys can't be had or are too weak.
+        ConfigError: the settings contradict each other, or the keys can't be read or are too weak.
     """
     if settings.auth_key and settings.auth_jwks_url:
         raise ConfigError("auth_key and auth_jwks_url both say where the keys of tokens are: give one")
@@ -108,10 +108,10 @@ def open_authenticator(settings: Settings, clock: Callable[[], float]) -> Authen
 
 
 def read_key_file(path: Path) -> KeySet:
-    """The keys in a file.
+    """Read the keys in a file.
 
     Raises:
-        ConfigError: it can't be read, or holds no key that is good enough.
+        ConfigError: the file can't be read, or has no usable key.
     """
     try:
         return parse_key_file(read_file(path))

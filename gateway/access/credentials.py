@@ -1,7 +1,7 @@
-"""Where a request carries its token: pure.
+"""Find the token of a request: pure.
 
-In the header `Authorization`, as `Bearer` or as the password of `Basic`; in a subprotocol beside a real one, for
-browsers, which can set no header; or in the query string, where that is switched on (RFC 6750 §2, RFC 7617).
+The token is in the header `Authorization`, as `Bearer` or as the password of `Basic`; in a subprotocol next to a real
+one, for browsers, which can't set headers; or in the query string, if that is enabled (RFC 6750 §2, RFC 7617).
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ QUERY_PARAMETER: Final = "access_token"
 def find_token(
     authorizations: Sequence[str], subprotocols: Sequence[str], queried: Sequence[str], *, may_query: bool
 ) -> str | None:
-    """The one token of a request; None where there is none.
+    """The only token of a request; None if there is none.
 
     Args:
         authorizations: values of every header `Authorization`.
-        subprotocols: those offered.
+        subprotocols: the offered subprotocols.
         queried: values of every parameter `access_token`.
-        may_query: whether a token is taken from there.
+        may_query: whether tokens in the query string are accepted.
 
     Raises:
-        BadToken: there is more than one, or it is where it can't be taken from.
+        BadToken: there is more than one token, or it is in a place that is not accepted.
     """
     if queried and not may_query:
-        raise BadToken("a token in the query string ends up in logs and is not taken (auth_query_token): send a header")
+        raise BadToken("a token in the query string ends up in logs and is refused (auth_query_token): send a header")
     tokens = [_read_authorization(value) for value in authorizations]
     tokens += [name.removeprefix(BEARER_SUBPROTOCOL) for name in subprotocols if is_bearer(name)]
     tokens += queried
@@ -43,12 +43,12 @@ def find_token(
 
 
 def is_bearer(subprotocol: str) -> bool:
-    """Whether a subprotocol is none, but a token."""
+    """Whether an offered subprotocol is really a token."""
     return subprotocol.startswith(BEARER_SUBPROTOCOL)
 
 
 def split_query(query: str) -> tuple[list[str], str]:
-    """The tokens of a query string, and the query string without them, so that nobody can quote them."""
+    """The tokens of a query string, and the rest of it, which is safe to quote."""
     tokens: list[str] = []
     rest: list[str] = []
     for part in query.split("&"):

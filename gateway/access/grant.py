@@ -1,7 +1,7 @@
 """What a connection may do: pure.
 
-A grant says, for each action, on which streams: by exact ids and by prefixes. It is matched against a stream id that
-was decoded once, when the request's path was parsed, and that is the very text the stream is looked up by.
+For each action, a grant lists the streams on which it is allowed, by exact ids and by prefixes. It is matched against
+the stream id that was percent-decoded once from the request's path; the same text is used to look up the stream.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _ENTRY = re.compile(r"[A-Za-z0-9._:@-]{1,128}\*?|\*", re.ASCII)
 
 
 class Action(StrEnum):
-    """What can be done to a stream."""
+    """The actions on a stream."""
 
     PUBLISH = "publish"
     SUBSCRIBE = "subscribe"
@@ -32,8 +32,8 @@ class Streams(Struct, frozen=True):
     """A set of stream ids.
 
     Attributes:
-        exact: ids that are in it.
-        prefixes: beginnings of ids that are in it; the empty one is that of all.
+        exact: ids in the set.
+        prefixes: prefixes of ids in the set; the empty prefix matches all ids.
     """
 
     exact: frozenset[str] = frozenset()
@@ -44,10 +44,10 @@ class Streams(Struct, frozen=True):
 
 
 def parse_streams(entries: Iterable[str]) -> Streams:
-    """The streams that a list in a token names (SPEC §11.2).
+    """Parse a list of streams in a token (SPEC §11.2).
 
     Args:
-        entries: exact ids, or beginnings of ids with `*` after them.
+        entries: exact ids, or prefixes of ids followed by `*`.
 
     Raises:
         ValueError: an entry is neither.
@@ -56,7 +56,7 @@ def parse_streams(entries: Iterable[str]) -> Streams:
     prefixes: list[str] = []
     for entry in entries:
         if _ENTRY.fullmatch(entry) is None:
-            raise ValueError("expected stream ids, or beginnings of them with * after")
+            raise ValueError("expected stream ids, or prefixes followed by *")
         if entry.endswith("*"):
             prefixes.append(entry[:-1])
         else:
@@ -72,15 +72,15 @@ class Grant(Struct, frozen=True, kw_only=True):
     """What one token allows.
 
     Attributes:
-        subject: whom it was made for (`sub`), for logs; empty where it does not say.
-        key: tells holders apart for limits: the same for each use of a token, and no secret; empty without
+        subject: the subject of the token (`sub`), for logs; empty if it has none.
+        key: identifies the holder for limits: not secret, and the same for each use of a token; empty without
             authentication.
-        expires_at: seconds since 1970, on the wall's clock.
-        publish: streams that may be published to.
-        subscribe: streams that may be read.
-        signal: streams whose producers may be signalled.
-        admin: streams that may be created, closed and described.
-        policies: what a consumer may choose; None is all.
+        expires_at: seconds since 1970, by the wall clock.
+        publish: streams to which the holder may publish.
+        subscribe: streams that the holder may read.
+        signal: streams to whose producers the holder may send signals.
+        admin: streams that the holder may create, close and inspect.
+        policies: policies that a consumer may choose; None means all.
     """
 
     subject: str = ""
@@ -105,23 +105,23 @@ class Grant(Struct, frozen=True, kw_only=True):
                 return stream_id in self.admin
 
     def may_choose(self, policy: Policy | None) -> bool:
-        """Whether a consumer may have the policy it asks for; to ask for none is always allowed."""
+        """Whether a consumer may have the policy it asks for; asking for none is always allowed."""
         return policy is None or self.policies is None or policy in self.policies
 
     def may_see(self, stream_id: str) -> bool:
-        """Whether a stream's info may be known."""
+        """Whether the holder may see a stream's info."""
         return stream_id in self.subscribe or stream_id in self.admin
 
     @property
     def seen(self) -> Streams:
-        """The streams whose info may be known."""
+        """The streams whose info the holder may see."""
         return Streams(self.subscribe.exact | self.admin.exact, self.subscribe.prefixes + self.admin.prefixes)
 
     @property
     def may_administer_all(self) -> bool:
-        """Whether it is an operator's: for what is about the gateway and about no stream."""
+        """Whether this is an operator's grant, which includes requests about the gateway itself."""
         return "" in self.admin.prefixes
 
 
 EVERYTHING: Final = Grant(publish=ALL_STREAMS, subscribe=ALL_STREAMS, signal=ALL_STREAMS, admin=ALL_STREAMS)
-"""What everybody may do who reaches a gateway without authentication."""
+"""The grant of every peer of a gateway without authentication."""

@@ -1,34 +1,34 @@
-"""Keys fetched from a URL, and kept (RFC 7517 §5).
+"""Keys fetched from a URL and cached (RFC 7517 §5).
 
-One task fetches: now and then, so that a key that was withdrawn is forgotten, and when a token names a key that is not
-there, though never twice within `REST`. The last good set stays while fetching fails.
+One task fetches the keys: periodically, so that withdrawn keys are removed, and when a token names an unknown key, but
+never twice within `REST`. While fetching fails, the last good set stays.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from http import HTTPStatus
 from ipaddress import ip_address
 from typing import Final, Self
 from urllib.parse import urlsplit
 
-import httpx
-
 from deltawire.gateway.access.keys import BadKey, KeySet, parse_jwks
 from deltawire.gateway.config import ConfigError
+from deltawire.gateway.http_client import NoAnswer, fetch
 from deltawire.gateway.logs import get_logger
 
 FETCH_TIMEOUT: Final = 5.0
-"""Seconds for a whole fetch: half of a handshake's, as a peer may be waiting for it."""
+"""Seconds for a whole fetch: half of the handshake's timeout, because a peer may be waiting for it."""
 
 MAX_DOCUMENT: Final = 256 * 1024
-"""Bytes of a document; real ones have a few KiB."""
+"""Maximum bytes of a document; real ones have a few KiB."""
 
 REST: Final = 30.0
-"""Seconds after a fetch in which there is no other: tokens with invented key ids must not become load elsewhere."""
+"""Minimum seconds between two fetches: tokens with invented key ids must not cause load on the key server."""
 
 MAX_AGE: Final = 600.0
-"""Seconds after which a set is fetched anew although nobody asked."""
+"""Seconds after which the keys are fetched again without a request."""
 
 Fetch = Callable[[str], Awaitable[bytes]]
 
@@ -36,19 +36,19 @@ log = get_logger()
 
 
 class RemoteKeys:
-    """The keys at a URL. An async context manager; entering it fetches them once, and failing that goes on without.
+    """The keys at a URL. An async context manager; entering it fetches them once, and does not fail if that fails.
 
     Args:
-        url: of a JWKS document.
-        fetch: gets its bytes; raises OSError or ValueError.
-        rest: seconds between two fetches at least.
-        max_age: seconds between two fetches at most.
+        url: the URL of a JWKS document.
+        fetch: returns its bytes; raises OSError or ValueError.
+        rest: minimum seconds between two fetches.
+        max_age: maximum seconds between two fetches.
 
     Attributes:
-        keys: the last good set; None before there was one.
+        keys: the last good set; None before the first.
 
     Raises:
-        ConfigError: the URL is not one to trust keys from.
+        ConfigError: keys from this URL can't be trusted.
     """
 
     def __init__(self, url: str, fetch: Fetch | None = None, rest: float = REST, max_age: float = MAX_AGE) -> None:
@@ -59,7 +59,7 @@ class RemoteKeys:
         self._rest = rest
         self._max_age = max_age
         self._wanted = asyncio.Event()
-        self._fetched: asyncio.Future[None] | None = None  # while one may be asked for
+        self._fetched: asyncio.Future[None] | None = None  # exists while a fetch may be requested
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
@@ -75,7 +75,7 @@ class RemoteKeys:
             self._fetched.set_result(None)
 
     def refresh(self) -> asyncio.Future[None] | None:
-        """Have the keys fetched anew: what is done when they were; None if that was so lately that it won't help."""
+        """Request a new fetch; return a future for its end, or None if the last fetch was too recent."""
         if self._fetched is not None:
             self._wanted.set()
         return self._fetched
@@ -97,7 +97,7 @@ class RemoteKeys:
     async def _update(self) -> None:
         try:
             self.keys = parse_jwks(await self._fetch(self._url), may_hold_secrets=False)
-        except (OSError, ValueError, BadKey, httpx.HTTPError) as error:
+        except (OSError, ValueError, BadKey, NoAnswer) as error:
             log.warning("jwks.fetch_failed", url=self._url, why=str(error) or type(error).__name__)
 
 
@@ -105,7 +105,7 @@ def check_url(url: str) -> None:
     """Refuse a URL that keys can't be trusted from.
 
     Raises:
-        ConfigError: not https, nor http on loopback; or with a password, which logs would show.
+        ConfigError: neither https nor http on loopback; or has a password, which logs would show.
     """
     try:
         parts = urlsplit(url)
@@ -128,22 +128,21 @@ def _is_loopback(host: str) -> bool:
 
 
 async def fetch_document(url: str) -> bytes:
-    """The bytes at a URL: a plain 200, not redirected, not too long, not too slow.
+    """The bytes at a URL: from a plain 200, not redirected, not too long, not too slow.
 
     Raises:
         OSError: no answer in time.
         ValueError: another answer.
-        httpx.HTTPError: as httpx puts it.
+        NoAnswer: there was no answer at all.
     """
     async with asyncio.timeout(FETCH_TIMEOUT):
-        # The certificates of authorities take long to read. A proxy is none of a loopback address's business.
-        client = await asyncio.to_thread(httpx.AsyncClient, trust_env=url.startswith("https:"), timeout=FETCH_TIMEOUT)
         headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
-        async with client, client.stream("GET", url, headers=headers) as response:
-            if response.status_code != httpx.codes.OK or "content-encoding" in response.headers:
-                raise ValueError(f"expected a plain HTTP 200, got {response.status_code}")
+        is_direct = not url.startswith("https:")  # a proxy is none of a loopback address's business
+        async with fetch(url, headers=headers, timeout=FETCH_TIMEOUT, is_direct=is_direct) as answer:
+            if answer.status != HTTPStatus.OK or "content-encoding" in answer.headers:
+                raise ValueError(f"expected a plain HTTP 200, got {answer.status}")
             document = b""
-            async for chunk in response.aiter_raw():
+            async for chunk in answer.pieces:
                 document += chunk
                 if len(document) > MAX_DOCUMENT:
                     raise ValueError(f"the document has over {MAX_DOCUMENT} bytes")

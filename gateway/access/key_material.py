@@ -1,7 +1,8 @@
-"""What bytes that are to be a secret seem to be instead: pure.
+"""Detect other key material in bytes that should be a secret: pure.
 
-A public key taken for a secret lets everybody in who has it, which is everybody. So what a secret may be is looked at
-beneath the coatings keys travel in: base64 without its PEM armour, hexadecimal, a line of OpenSSH, JSON.
+If the gateway used a public key as a secret, anyone who has the public key could sign tokens. This module therefore
+recognises keys in the encodings in which they are passed around: base64 without PEM armour, hexadecimal, an OpenSSH
+line, JSON.
 """
 
 from __future__ import annotations
@@ -20,10 +21,10 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 
 MAX_COATINGS: Final = 3
-"""Coatings looked beneath: base64 of a PEM, in a Kubernetes secret that was encoded once too often."""
+"""Maximum layers of encoding to remove: for example base64 of a PEM, in a Kubernetes secret that was encoded twice."""
 
 _PEM = re.compile(rb"-----BEGIN [A-Z0-9 ]+-----")
-_SSH = re.compile(  # a name with its length (RFC 4253 §6.6), or a line of it with all that in base64
+_SSH = re.compile(  # a length-prefixed name (RFC 4253 §6.6), or a line with the name and the whole key in base64
     rb"\A\0\0\0.(?:ssh-|ecdsa-|sk-)|(?:ssh-|ecdsa-|sk-)\S{1,64}\s+AAAA", re.DOTALL
 )
 _OF_NO_CODE = re.compile(rb"""\\[nr]|["'\s]""")
@@ -38,11 +39,11 @@ _IN_DER: Final = re.compile(
     rb"|\A\x30(?:\x81.|\x82..)(?:\x02\x01\x00)?\x02[\x81\x82]",  # how an RSA key of PKCS#1 begins
     re.DOTALL,
 )
-"""What DER says of keys and certificates, also of those that can't be loaded: encrypted, cut short, of another kind."""
+"""Byte patterns of DER keys and certificates, also of those that can't be loaded: encrypted, cut off, other kinds."""
 
 
 def find_key_material(content: bytes) -> str | None:
-    """What a would-be secret seems to be, in words; None where it may be a secret."""
+    """A description of the key material that `content` seems to be; None if it may be a secret."""
     return _look(content, MAX_COATINGS) if content else None
 
 
@@ -67,7 +68,7 @@ def _recognise(content: bytes) -> str | None:
 
 
 def _recognise_by_library(content: bytes) -> str | None:
-    """What no token could be signed or verified with, whatever is thought of it here."""
+    """Content that PyJWT itself refuses as a secret, whatever the checks above say."""
     try:
         jwt.algorithms.HMACAlgorithm(jwt.algorithms.HMACAlgorithm.SHA256).prepare_key(content)
     except jwt.InvalidKeyError:
@@ -100,7 +101,7 @@ def _recognise_der(content: bytes) -> str | None:
 
 
 def _uncoat(content: bytes) -> Iterator[tuple[bytes, str]]:
-    """What may be inside: of all of it in one piece, as of lines, and of each word by itself."""
+    """Decode possible encodings: of the whole content with its lines joined, and of each word."""
     joined = _OF_NO_CODE.sub(b"", content)
     if _HEXADECIMAL.fullmatch(joined):
         with suppress(ValueError):

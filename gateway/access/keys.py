@@ -1,7 +1,7 @@
-"""The keys that tokens are verified with, from the bytes of a file or of a JWKS document: pure.
+"""The keys that verify tokens, from the bytes of a file or of a JWKS document: pure.
 
-A key's kind fixes the algorithms it verifies, whatever a token says of itself: a public key is never taken for a
-secret, however it is written, and there is no key for `none`.
+The kind of a key determines its algorithms, whatever the token says: a public key is never used as a secret, however it
+is encoded, and no key verifies `none`.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from deltawire.gateway.access.key_material import find_key_material
 from deltawire.protocol.errors import DeltawireError
 
 MIN_SECRET: Final = 32
-"""Bytes of an HMAC key: as many as the digest has (RFC 7518 §3.2)."""
+"""Minimum bytes of an HMAC key: the size of the digest (RFC 7518 §3.2)."""
 
 MIN_RSA: Final = 2048
-"""Bits of an RSA key (RFC 7518 §3.3)."""
+"""Minimum bits of an RSA key (RFC 7518 §3.3)."""
 
 MAX_KEYS: Final = 64
-"""Keys taken from one document: a token without a key id may have to be tried with each."""
+"""Maximum keys in a document: a token without a key id may have to be tried with each."""
 
 _PEM: Final = b"-----BEGIN "
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
@@ -41,19 +41,19 @@ PublicKey: TypeAlias = RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey 
 
 
 class BadKey(DeltawireError):  # noqa: N818 - as the errors of the client
-    """A key can't be used; the message says why, and nothing of the key."""
+    """A key can't be used; the message says why and does not quote the key."""
 
 
 class Key:
-    """One key. Not a struct, whose `repr` would show a secret.
+    """One key. Not a struct, because its `repr` would show a secret.
 
     Args:
         material: the public key, or the secret.
-        id: what tokens call it; None fits every token.
-        only: the one algorithm its owner wants it used with; None leaves that to its kind.
+        id: the key id in tokens; None matches every token.
+        only: the only algorithm that the key is for; None allows all algorithms of its kind.
 
     Raises:
-        BadKey: too short, of another kind, or not for that algorithm.
+        BadKey: the key is too short, of an unsupported kind, or not for that algorithm.
     """
 
     __slots__ = ("algorithms", "id", "material")
@@ -68,14 +68,14 @@ class Key:
 
 
 def algorithms_of(material: Any) -> tuple[str, ...]:
-    """The algorithms a key of this kind verifies, the usual one first.
+    """The algorithms that a key verifies, the usual one first.
 
     Raises:
-        BadKey: none: it is too short or of another kind, or seems to be a key that is no secret.
+        BadKey: the key is too short, of an unsupported kind, or a would-be secret seems to be another key.
     """
     match material:
         case bytes() if (found := find_key_material(material)) is not None:
-            raise BadKey(f"this seems to be {found}, and no secret: {_REMEDY}")
+            raise BadKey(f"this seems to be {found}, not a secret: {_REMEDY}")
         case bytes() if len(material) < MIN_SECRET:
             raise BadKey(f"a secret of {len(material)} bytes is too short: {MIN_SECRET} at least")
         case bytes():
@@ -95,10 +95,10 @@ def algorithms_of(material: Any) -> tuple[str, ...]:
 
 
 class KeySet:
-    """The keys that are good now.
+    """The keys that are valid now.
 
     Args:
-        keys: at least one.
+        keys: one key or more.
     """
 
     def __init__(self, keys: list[Key]) -> None:
@@ -108,10 +108,10 @@ class KeySet:
         return len(self._keys)
 
     def find(self, id: str | None) -> tuple[Key, ...]:
-        """The keys a token can have been signed with.
+        """The keys that may have signed a token.
 
         Args:
-            id: what the token calls its key; None says nothing.
+            id: the key id of the token; None if it has none.
         """
         if id is None:
             return self._keys
@@ -122,7 +122,7 @@ def parse_key_file(content: bytes) -> KeySet:
     """The keys of a file: a public key or certificate in PEM, a JWKS, or else a secret.
 
     Raises:
-        BadKey: none of these, or too short.
+        BadKey: the file has none of these, or a key that is too short.
     """
     text = bare_text(content)
     if text.startswith(b"{"):
@@ -133,12 +133,12 @@ def parse_key_file(content: bytes) -> KeySet:
 
 
 def bare_text(content: bytes) -> bytes:
-    """A file without what editors and `echo` put round its text: space, a newline, a byte order mark."""
+    """A file's content without what editors and `echo` add: white space, a newline, a byte order mark."""
     return content.removeprefix(_BYTE_ORDER_MARK).strip()
 
 
 def find_pem(text: bytes) -> bytes:
-    """The text from its first PEM on; tools put words before one (RFC 7468 §5.2). Empty if there is none."""
+    """The text from its first PEM block on (tools write text before it, RFC 7468 §5.2); empty if there is none."""
     return text[text.find(_PEM) :] if _PEM in text else b""
 
 
@@ -146,7 +146,7 @@ def check_secret(text: bytes) -> bytes:
     """A secret that a person or a program could have written as text.
 
     Raises:
-        BadKey: it is none, or seems to be something else.
+        BadKey: it is not such a secret, or seems to be another key.
     """
     algorithms_of(text)
     try:
@@ -176,7 +176,7 @@ class _Document(Struct):
 
 
 class _Jwk(Struct):
-    """What is read of a JWK beside its key (RFC 7517 §4)."""
+    """The fields of a JWK besides its key material (RFC 7517 §4)."""
 
     kty: str
     kid: str | None = None
@@ -187,14 +187,14 @@ class _Jwk(Struct):
 
 
 def parse_jwks(content: bytes, *, may_hold_secrets: bool) -> KeySet:
-    """The keys of a JWKS document that can verify tokens; others are passed over.
+    """The keys of a JWKS document that can verify tokens; other keys are ignored.
 
     Args:
         content: the document.
-        may_hold_secrets: whether a symmetric key is taken; one that anybody can fetch proves nothing.
+        may_hold_secrets: whether to accept symmetric keys; a symmetric key that anyone can fetch proves nothing.
 
     Raises:
-        BadKey: not a JWKS document, or no key of it can be used.
+        BadKey: this is not a JWKS document, or none of its keys can be used.
     """
     try:
         entries = msgspec.json.decode(content, type=_Document).keys
@@ -219,11 +219,11 @@ def _parse_jwk(entry: bytes, *, may_hold_secrets: bool) -> Key:
         jwk = msgspec.json.decode(entry, type=_Jwk)
         material = jwt.PyJWK(msgspec.json.decode(entry)).key
     except (msgspec.MsgspecError, jwt.PyJWTError, ValueError, TypeError, RecursionError):
-        raise BadKey("a key is malformed or of an unknown kind") from None  # the reason given would quote the key
+        raise BadKey("a key is malformed or of an unknown kind") from None  # the original reason would quote the key
     if jwk.use not in (None, "sig") or (jwk.key_ops is not None and "verify" not in jwk.key_ops):
         raise BadKey("a key is not for signatures")
     if jwk.kty == "oct" and not may_hold_secrets:
-        raise BadKey("a symmetric key is published, and so no secret")
+        raise BadKey("a symmetric key is published and therefore not secret")
     if jwk.d is not None:
         raise BadKey("a key is private: give the gateway the public one")
     return Key(material, jwk.kid, jwk.alg)

@@ -1,13 +1,14 @@
-"""Which pages may connect: pure (RFC 6454 §6.2, RFC 6455 §10.2).
+"""Which web pages may connect: pure (RFC 6454 §6.2, RFC 6455 §10.2).
 
-A browser lets a page of any site open a WebSocket to any address, also one that only the browser's machine can reach,
-and names the page's origin. Programs that are no browsers name none.
+A browser lets a page of any site open a WebSocket to any address, even to one that only the browser's machine can
+reach, and sends the page's origin. Other programs send no origin.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import Final
 
 from deltawire.gateway.config import ConfigError
 
@@ -16,13 +17,13 @@ _DEFAULT_PORTS = (("http://", ":80"), ("https://", ":443"))
 
 
 def parse_origins(text: str) -> frozenset[str]:
-    """The setting `allowed_origins`.
+    """Parse the setting `allowed_origins`.
 
     Args:
-        text: origins as browsers write them, separated by commas; none is empty.
+        text: origins as browsers write them, separated by commas; may be empty.
 
     Raises:
-        ConfigError: something that no browser writes, and which therefore would allow nobody.
+        ConfigError: an entry that no browser sends, and that would therefore allow nothing.
     """
     origins = frozenset(filter(None, map(str.strip, text.split(","))))
     for origin in origins:
@@ -35,11 +36,37 @@ def parse_origins(text: str) -> frozenset[str]:
     return origins
 
 
-def is_allowed(named: Sequence[str], allowed: frozenset[str]) -> bool:
-    """Whether a request may go on.
+PREFLIGHT: Final = {
+    "Access-Control-Allow-Methods": "GET, HEAD, PUT, DELETE",
+    "Access-Control-Allow-Headers": "Authorization",
+    "Access-Control-Max-Age": "600",
+}
+"""Headers of the response to a preflight request: what a page may send. Seconds are how long a browser remembers it."""
+
+
+def cors_headers(named: Sequence[str], allowed: frozenset[str]) -> dict[str, str]:
+    """Headers that let the page which sent a request read the response (Fetch standard, CORS protocol).
 
     Args:
-        named: the values of every header `Origin`.
-        allowed: those that may.
+        named: the values of every header `Origin` of the request.
+        allowed: origins that may connect.
+    """
+    if not allowed:
+        return {}
+    if not named or not is_allowed(named, allowed):
+        return {"Vary": "Origin"}
+    return {
+        "Vary": "Origin",
+        "Access-Control-Allow-Origin": named[0],
+        "Access-Control-Expose-Headers": "Retry-After",
+    }
+
+
+def is_allowed(named: Sequence[str], allowed: frozenset[str]) -> bool:
+    """Whether the origin of a request is allowed.
+
+    Args:
+        named: the values of all `Origin` headers.
+        allowed: the allowed origins.
     """
     return not named or (len(named) == 1 and named[0] in allowed)

@@ -1,4 +1,4 @@
-"""Making tokens, to try things out: pure. Who runs an identity provider lets that make them."""
+"""Make tokens for trying things out: pure. In production, an identity provider makes them."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _PRIVATE: Final = re.compile(rb"-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----")
 
 
 class SigningKey(NamedTuple):
-    """What signs tokens.
+    """A key that signs tokens.
 
     Attributes:
         material: a secret, or a private key.
-        algorithm: the usual one of its kind.
+        algorithm: the usual algorithm for this kind of key.
     """
 
     material: Any
@@ -29,10 +29,10 @@ class SigningKey(NamedTuple):
 
 
 def parse_signing_key(content: bytes) -> SigningKey:
-    """The key of a file: a private key in PEM, unencrypted, or else a secret as `auth_key` has it.
+    """The key in a file: an unencrypted private key in PEM, or a secret as for `auth_key`.
 
     Raises:
-        BadKey: neither, or too short.
+        BadKey: the file has neither, or the key is too short.
     """
     text = bare_text(content)
     pem = find_pem(text)
@@ -48,5 +48,5 @@ def parse_signing_key(content: bytes) -> SigningKey:
 
 
 def make_token(key: SigningKey, claims: dict[str, Any]) -> str:
-    """A token with these claims."""
+    """Sign a token with these claims."""
     return jwt.encode(claims, key.material, key.algorithm)

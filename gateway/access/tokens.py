@@ -1,7 +1,7 @@
-"""A token judged: from its text to a grant. Pure; the time is an argument.
+"""Verify a token: from its text to a grant. Pure; the time is an argument.
 
-PyJWT verifies the signature; what the header and the claims say is held to stricter rules than a library can have by
-default (RFC 8725): the key fixes the algorithm, no extension is critical, names are unique, a token ends, and soon.
+PyJWT verifies the signature. For header and claims, stricter rules apply than a library's defaults (RFC 8725): the key
+determines the algorithm, critical extensions are refused, names are unique, and every token expires soon.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from deltawire.protocol.errors import DeltawireError
 from deltawire.protocol.messages import Policy
 
 MAX_TOKEN: Final = 8000
-"""Characters of a token: with its scheme it still fits the longest header line that is read (8 KiB)."""
+"""Maximum characters of a token: with its scheme, it fits the longest accepted header line (8 KiB)."""
 
 CLOCK_SKEW: Final = 30
-"""Seconds by which the issuer's clock may be ahead of this one. A token's end has no such grace."""
+"""Seconds by which the issuer's clock may be ahead of this one. The expiry of a token has no such tolerance."""
 
 _COMPACT = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+){2}", re.ASCII)  # RFC 7515 §7.1, with a signature
 
@@ -32,20 +32,20 @@ _jws = jwt.PyJWS(options={"enforce_minimum_key_length": True})
 
 
 class BadToken(DeltawireError):  # noqa: N818 - as the errors of the client
-    """A token is refused; the message says why, and nothing of the token."""
+    """A token is refused; the message says why and does not quote the token."""
 
 
 class UnknownKey(BadToken):
-    """A token names a key that is not there; it may have been published meanwhile."""
+    """A token names an unknown key, which may have been published meanwhile."""
 
 
 class Expected(Struct, frozen=True, kw_only=True):
-    """What the gateway wants of a token.
+    """What the gateway requires of a token.
 
     Attributes:
-        issuer: its `iss`; empty takes any.
-        audience: among its `aud`; empty wants none.
-        max_lifetime: seconds from now until its `exp`, at most.
+        issuer: the required `iss`; empty accepts any.
+        audience: the value that `aud` must include; empty accepts only tokens without `aud`.
+        max_lifetime: maximum seconds from now until `exp`.
     """
 
     issuer: str = ""
@@ -54,7 +54,7 @@ class Expected(Struct, frozen=True, kw_only=True):
 
 
 class Header(Struct):
-    """What is read of a JOSE header (RFC 7515 §4)."""
+    """The fields used of a JOSE header (RFC 7515 §4)."""
 
     alg: str
     kid: str | None = None
@@ -63,7 +63,7 @@ class Header(Struct):
 
 
 class Permissions(Struct, kw_only=True, forbid_unknown_fields=True):
-    """The claim `deltawire` (SPEC §11.2). A list that is absent allows nothing, but `policies` then allows all."""
+    """The claim `deltawire` (SPEC §11.2). An absent list allows nothing, but absent `policies` allow all."""
 
     publish: list[str] = []
     subscribe: list[str] = []
@@ -73,7 +73,7 @@ class Permissions(Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 class Claims(Struct, kw_only=True):
-    """What is read of a token's claims (RFC 7519 §4.1)."""
+    """The claims used of a token (RFC 7519 §4.1)."""
 
     exp: int
     nbf: int | float | UnsetType = UNSET
@@ -89,13 +89,13 @@ def verify(token: str, keys: KeySet, expected: Expected, now: float) -> Grant:
     """What a token allows.
 
     Args:
-        token: as it came.
-        keys: those that may have signed it.
-        expected: what its claims have to say.
+        token: the token as received.
+        keys: the keys that may have signed it.
+        expected: the requirements for its claims.
         now: seconds since 1970.
 
     Raises:
-        BadToken: it is not to be trusted, or not any more.
+        BadToken: the token is not valid, or no longer valid.
     """
     if len(token) > MAX_TOKEN:
         raise BadToken(f"the token has {len(token)} characters: {MAX_TOKEN} at most")
@@ -108,7 +108,7 @@ def verify(token: str, keys: KeySet, expected: Expected, now: float) -> Grant:
 
 
 def _verify_signature(token: str, keys: KeySet) -> bytes:
-    """The payload of a token that one of the keys has signed."""
+    """The payload of a token, after verifying that one of the keys signed it."""
     header = _read_header(token)
     found = keys.find(header.kid)
     if not found:
@@ -137,7 +137,7 @@ def _read_header(token: str) -> Header:
     except ValueError as error:
         raise BadToken(f"the token's header can't be read: {error}") from None
     if header.crit is not UNSET or header.b64 is not UNSET:
-        raise BadToken("the token's header wants an extension (crit) that the gateway does not know")
+        raise BadToken("the token's header requires an extension (crit) that the gateway does not support")
     return header
 
 
@@ -149,10 +149,10 @@ def _read_claims(payload: bytes) -> Claims:
 
 
 def _read_object(data: bytes) -> dict[str, Any]:
-    """A JSON object whose names are unique: of two that are alike, each reader could take another one.
+    """Parse a JSON object with unique names: of two equal names, different readers might use different ones.
 
     Raises:
-        ValueError: anything else.
+        ValueError: the data is anything else.
     """
     try:
         value = json.loads(data.decode(), object_pairs_hook=_unique, parse_constant=_refuse_constant)
@@ -163,7 +163,7 @@ def _read_object(data: bytes) -> dict[str, Any]:
     except RecursionError:
         raise ValueError("nested too deep") from None
     if not isinstance(value, dict):
-        raise ValueError("expected an object")  # noqa: TRY004 - of the token, not of the program
+        raise ValueError("expected an object")  # noqa: TRY004 - the token is wrong, not the program
     return value
 
 
@@ -182,21 +182,21 @@ def _check_times(claims: Claims, expected: Expected, now: float) -> None:
     if claims.exp <= now:
         raise BadToken("the token has expired")
     if claims.exp > now + expected.max_lifetime:
-        raise BadToken(f"the token is good for longer than auth_max_lifetime ({expected.max_lifetime:g} s)")
+        raise BadToken(f"the token is valid for longer than auth_max_lifetime ({expected.max_lifetime:g} s)")
     if claims.nbf is not UNSET and claims.nbf > now + CLOCK_SKEW:
-        raise BadToken("the token is not good yet (nbf)")
+        raise BadToken("the token is not valid yet (nbf)")
     if claims.iat is not UNSET and claims.iat > now + CLOCK_SKEW:
         raise BadToken("the token was made in the future (iat): compare the clocks")
 
 
 def _check_parties(claims: Claims, expected: Expected) -> None:
     if expected.issuer and claims.iss != expected.issuer:
-        raise BadToken("the token is not of the issuer that the gateway trusts (iss)")
+        raise BadToken("the token's issuer is not the one that the gateway trusts (iss)")
     audience = [] if claims.aud is UNSET else [claims.aud] if isinstance(claims.aud, str) else claims.aud
     if expected.audience and expected.audience not in audience:
         raise BadToken("the token is not for this gateway (aud)")
-    if audience and not expected.audience:  # RFC 7519 §4.1.3: whoever is not named must refuse it
-        raise BadToken("the token is for somebody (aud), and the gateway has no auth_audience to be that")
+    if audience and not expected.audience:  # RFC 7519 §4.1.3: a recipient that is not named must refuse it
+        raise BadToken("the token has an audience (aud), but the gateway has no auth_audience")
 
 
 def _make_grant(claims: Claims, token: str) -> Grant:
@@ -217,9 +217,9 @@ def _make_grant(claims: Claims, token: str) -> Grant:
 
 
 def _key_of(claims: Claims, token: str) -> str:
-    """What tells this holder from others: by name where the token has one, otherwise by what was signed.
+    """An identifier of the holder: from its names if the token has any, otherwise from the signed part of the token.
 
-    The signature is left out: it can be written in several ways, each of which would be somebody else.
+    The signature is left out, because it can be encoded in several ways, which would count as different holders.
     """
     named = [str(claims.iss), claims.sub, claims.jti] if claims.sub or claims.jti else [token.rpartition(".")[0]]
     return sha256(json.dumps(named).encode()).hexdigest()[:32]

@@ -1,4 +1,4 @@
-"""Jobs that run while a command does its work."""
+"""Background jobs of a command."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any
 
 @asynccontextmanager
 async def run_alongside(*jobs: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    """Run jobs beside a block, and end them with it.
+    """Run jobs while the block runs, and cancel them when it ends.
 
-    What a job raises ends the block; it comes out as it is, not as a group: a command has one reason to end.
+    An exception in a job ends the block. It is raised as it is, not in a group: a command ends for one reason.
 
     Args:
-        jobs: coroutines; one that returns is just done.
+        jobs: coroutines; a job may return before the block ends.
     """
     try:
         async with asyncio.TaskGroup() as group:

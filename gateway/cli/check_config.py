@@ -1,4 +1,4 @@
-"""`deltawire check-config`: what a gateway would be started with, where it comes from, and whether it holds."""
+"""`deltawire check-config`: the settings of a gateway, where each comes from, and whether they are valid."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ORIGINS: Final = {
     ParameterSource.ENVIRONMENT: "environment",
     ParameterSource.DEFAULT_MAP: "file",
 }
-"""What each source of a value is called; any other is its default."""
+"""The name of each source of a value; a value from any other source is a default."""
 
 
 @click.command(
@@ -35,9 +35,9 @@ ORIGINS: Final = {
 def command(ctx: click.Context, /, **values: Any) -> None:
     """Check all settings, and print them as a TOML file that says where each value comes from.
 
-    Takes what `deltawire serve` takes, and reads the files that settings name; nothing is listened on. What is secret
-    in a URL is not printed. The exit status is 0 if `serve` could start with these settings. Otherwise it is 2, and
-    what is wrong is all that is said.
+    Takes the same options as `deltawire serve`, and reads the files that settings name, but does not listen. Secrets
+    in URLs are not printed. The exit status is 0 if `serve` could start with these settings. Otherwise it is 2, and
+    only the error is printed.
     """
     try:
         settings = make_settings(values)
@@ -56,7 +56,7 @@ def command(ctx: click.Context, /, **values: Any) -> None:
 
 
 async def _check(settings: Settings) -> None:
-    """Do what a start does before it listens."""
+    """Perform the steps of a start that come before listening."""
     Gateway(settings)
     await find_addresses(settings)
 
@@ -66,7 +66,7 @@ def _lines(ctx: click.Context, settings: Settings) -> Iterator[str]:
     for heading, names in grouped_settings().items():
         yield f"# {heading}"
         for name in names:
-            value = msgspec.json.encode(redact(values[name])).decode()  # the scalars of JSON are those of TOML
+            value = msgspec.json.encode(redact(values[name])).decode()  # JSON scalars are valid TOML
             yield f"{name} = {value}  # {_origin(ctx, name)}"
         yield ""
 
@@ -77,7 +77,7 @@ def _origin(ctx: click.Context, name: str) -> str:
 
 
 def redact(value: Any) -> Any:
-    """A value without what may be secret in it: whom a URL logs in as, and its query string."""
+    """A value without its possible secrets: the user and the query string of a URL."""
     if not isinstance(value, str) or "://" not in value:
         return value
     parts = urlsplit(value)

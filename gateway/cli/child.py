@@ -1,6 +1,6 @@
-"""The command that `publish … -- COMMAND` runs, and whose standard output it reads.
+"""The command that `publish … -- COMMAND` runs and whose standard output it reads.
 
-The child stays in our process group: it may read the keyboard, and Ctrl-C reaches it from the terminal.
+The child stays in our process group: it may read the keyboard, and Ctrl-C in the terminal reaches it.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from deltawire.gateway.cli.ending import Failure
 from deltawire.gateway.cli.stdio import Input
 
 GRACE = 5.0
-"""Seconds a command has to end after SIGTERM; what it prints in them is still published."""
+"""Seconds between SIGTERM and SIGKILL; output in this time is still published."""
 
 LINGER = 0.5
-"""Seconds after the command's end in which its output may end by itself: in `COMMAND > >(tee log)` the last lines come
-from tee, a moment after the shell has ended."""
+"""Seconds to wait for the end of the output after the command has ended: with `COMMAND > >(tee log)`, tee prints the
+last lines a moment after the shell has ended."""
 
 
 class Child:
@@ -29,33 +29,38 @@ class Child:
 
     Args:
         process: the command.
-        output: what it prints.
+        output: its standard output.
     """
 
     def __init__(self, process: Process, output: Input) -> None:
         self.output = output
         self._process = process
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether it runs no more; what it has started may."""
+        return self._process.returncode is not None
+
     async def wait(self) -> int:
-        """Its exit status, once it has ended: 128 + n where signal n ended it, as shells have it."""
+        """Wait until it has ended; return its exit status, which is 128 + n if signal n ended it, as in shells."""
         status = await self._process.wait()
         return status if status >= 0 else 128 - status
 
     async def end_output(self, linger: float = LINGER) -> None:
-        """Once it has ended, read all that it has printed, and not for long what others print that it has started.
+        """Wait until it has ended, then end the output: all that the command printed is still read.
 
         Args:
-            linger: seconds these have to end too.
+            linger: seconds in which output of processes that the command started is read too.
         """
         await self._process.wait()
         await asyncio.sleep(linger)
         self.output.stop_when_empty()
 
     async def stop(self, grace: float = GRACE) -> None:
-        """Make it end; returns when nothing more will be read of it.
+        """Make it end; return when no more of its output will be read.
 
-        The output ends with the command. It may be held open by what the command has started, and which got no signal;
-        therefore it is read no longer than the command may live.
+        The output normally ends with the command. Processes that the command started get no signal and may hold the
+        output open; therefore reading stops when the time of the command is over.
 
         Args:
             grace: seconds between SIGTERM and SIGKILL.
@@ -70,7 +75,7 @@ class Child:
         self._send(signal.SIGKILL)
 
     def _send(self, signum: signal.Signals) -> None:
-        # Not by the process's own method: that one asks for the exit status first, which is then lost to `wait`.
+        # Not `process.send_signal`: it polls for the exit status first, and `wait` then misses that status.
         if self._process.returncode is None:
             with suppress(ProcessLookupError):
                 os.kill(self._process.pid, signum)
@@ -78,11 +83,11 @@ class Child:
 
 @asynccontextmanager
 async def run_child(command: Sequence[str], chunk: int) -> AsyncIterator[Child]:
-    """Run a command while the block runs; when it is left early, the command is made to end.
+    """Run a command while the block runs; stop the command if the block ends early.
 
     Args:
         command: the program and its arguments.
-        chunk: most bytes one read of its output gives.
+        chunk: maximum bytes of one read of its output.
 
     Raises:
         Failure: the command can't be run.

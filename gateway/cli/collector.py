@@ -1,8 +1,8 @@
-"""The garbage collector of a process that does nothing but serve.
+"""Settings of the garbage collector for a process that only serves.
 
-A full collection looks at every object there is, and nobody is served meanwhile: with 10,000 connections 140 ms, at
-times 300, and while thousands connect at once one followed another. What a connection leaves is given back without it,
-by counting references; all that remains for it is what a rare failure ties into a knot.
+A full collection visits every object, and the gateway serves nobody meanwhile: 140 ms with 10,000 connections, at times
+300 ms, and one collection after another while thousands connect at once. Reference counting alone frees closed
+connections; the collector is needed only for reference cycles, which rare failures leave behind.
 """
 
 from __future__ import annotations
@@ -12,15 +12,16 @@ from contextlib import AsyncExitStack, ExitStack
 from typing import Final
 
 THRESHOLDS: Final = (2_000, 10, 1_000)
-"""Objects that are there more than before when the youngest are looked at; how often until those that survived it are,
-2 to 4 ms for 20,000; how often until all are: when there are 20 million more, which no crowd of connections is."""
+"""Thresholds of `gc.set_threshold`: new objects per collection of generation 0; collections of generation 0 per one of
+generation 1 (2 to 4 ms for 20,000 objects); collections of generation 1 per full one. A full collection thus needs 20
+million new objects, more than any number of connections makes."""
 
 
 def calm(stack: ExitStack | AsyncExitStack) -> None:
-    """Leave what is there by now out of every collection, and make full ones rare: it stays for good.
+    """Exclude all present objects from collections, as they live as long as the process, and make full ones rare.
 
     Args:
-        stack: undoes it when it closes.
+        stack: restores the defaults when it closes.
     """
     stack.callback(gc.set_threshold, *gc.get_threshold())
     stack.callback(gc.unfreeze)

@@ -1,4 +1,4 @@
-"""The command line: which commands there are, and the exit status of whatever goes wrong."""
+"""The command line: the list of commands, and the exit status of each kind of failure."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ import click
 from click.shell_completion import CompletionItem
 
 from deltawire import __version__
-from deltawire.gateway.cli.ending import Failure, Status, discard_output, explain, say
+from deltawire.gateway.cli.ending import Failure, StartFailure, Status, discard_output, explain, say
 from deltawire.gateway.cli.interrupts import ending_at_once
 from deltawire.gateway.cli.options import examples
+from deltawire.gateway.requirements import UnmetRequirementError
 from deltawire.protocol.errors import DeltawireError
 
 
@@ -31,13 +32,13 @@ class Listed(NamedTuple):
 
 COMMANDS: Final = {
     "serve": Listed("serve", "Run a gateway until SIGTERM or SIGINT (Ctrl-C), then drain it."),
-    "publish": Listed("publish", "Publish standard input, or what COMMAND prints, to STREAM."),
+    "publish": Listed("publish", "Publish standard input, or the output of COMMAND, to STREAM."),
     "tail": Listed("tail", "Follow STREAM until it ends."),
     "streams": Listed("streams", "List, inspect, create and close streams."),
     "check-config": Listed(
         "check_config", "Check all settings, and print them as a TOML file that says where each value comes from."
     ),
-    "token": Listed("token", "Print a token, or make a key for some."),
+    "token": Listed("token", "Print a token, or make a key that signs tokens."),
     "completion": Listed("completion", "Print a script that lets a shell complete commands, options and values."),
 }
 
@@ -46,17 +47,20 @@ class LazyGroup(click.Group):
     """A group that imports a command when it is used, and none to list them: a shell waits for that at each Tab."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """The commands, in the order they are met."""
+        """The names of the commands, in the order in which users need them."""
         del ctx
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command with this name, None if there is none."""
+        """The command with this name, None if there is none; one that lacks a requirement only says so."""
         del ctx
         if cmd_name not in COMMANDS:
             return None
-        with ending_at_once():
-            module = importlib.import_module(f".{COMMANDS[cmd_name].module}", __package__)
+        try:
+            with ending_at_once():
+                module = importlib.import_module(f".{COMMANDS[cmd_name].module}", __package__)
+        except UnmetRequirementError as error:
+            return _stand_in(cmd_name, str(error))
         command: click.Command = module.command
         return command
 
@@ -72,7 +76,7 @@ class LazyGroup(click.Group):
         return names + click.Command.shell_complete(self, ctx, incomplete)  # not `Group`'s, which imports them all
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command, with what can go wrong outside it turned into an exit status."""
+        """Run the command; turn failures from outside the program into an exit status."""
         try:
             return super().invoke(ctx)
         except BrokenPipeError:
@@ -80,6 +84,20 @@ class LazyGroup(click.Group):
             return Status.READER_GONE
         except DeltawireError as error:
             raise Failure(str(error)) from None
+
+
+def _stand_in(name: str, why: str) -> click.Command:
+    """A command in place of one that can't be imported, which says why."""
+
+    def fail() -> None:
+        raise StartFailure(why)
+
+    return click.Command(
+        name,
+        callback=fail,
+        add_help_option=False,
+        context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
+    )
 
 
 def _print_version(ctx: click.Context, _param: click.Parameter, wanted: bool) -> None:  # noqa: FBT001 - click's call
@@ -115,7 +133,7 @@ def run(arguments: list[str] | None) -> int:
     """Run the command line.
 
     Args:
-        arguments: what follows the command's name; None takes the process's own.
+        arguments: the arguments after the command's name; None uses those of the process.
 
     Returns:
         The exit status.
@@ -137,8 +155,8 @@ def run(arguments: list[str] | None) -> int:
 
 
 def _open_missing_streams() -> None:
-    """Put /dev/null where the caller closed a standard stream (`2>&-`), lest the first socket take its place."""
+    """Open /dev/null for each standard stream that the caller closed (`2>&-`), so that no socket takes its number."""
     for fd, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
         if getattr(sys, name) is None:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number
             setattr(sys, name, open(fd, mode, closefd=False))  # noqa: SIM115 - lives as long as the process

@@ -1,4 +1,4 @@
-"""`deltawire completion`: what a shell needs to complete the command line."""
+"""`deltawire completion`: print the script with which a shell completes the command line."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from deltawire.gateway.cli.options import examples
 SHELLS: Final = ("bash", "zsh", "fish")
 
 VARIABLE: Final = "_DELTAWIRE_COMPLETE"
-"""What a script sets when it asks for completions; click derives the same name from that of the command."""
+"""The variable that a script sets to request completions; click derives this name from that of the command."""
 
 
 @click.command(
@@ -27,7 +27,7 @@ VARIABLE: Final = "_DELTAWIRE_COMPLETE"
 def command(ctx: click.Context, /, shell: str) -> None:
     """Print a script that lets a shell complete commands, options and values.
 
-    To have it in every new shell:
+    To enable it in every new shell:
 
     \b
     bash  add to ~/.bashrc:
@@ -37,8 +37,8 @@ def command(ctx: click.Context, /, shell: str) -> None:
     fish  run once:
           deltawire completion fish > ~/.config/fish/completions/deltawire.fish
 
-    bash must be 4.4 or newer; that of macOS is not.
-    """  # noqa: D301 - \b is click's mark of lines to keep as they are
+    bash must be 4.4 or newer; the one in macOS is older.
+    """  # noqa: D301 - \b tells click to keep line breaks
     root = ctx.find_root()
     completing = get_completion_class(shell)
     assert completing is not None

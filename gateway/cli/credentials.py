@@ -1,4 +1,4 @@
-"""The token a command shows to the gateway: `--token`, `--token-file`, `DELTAWIRE_TOKEN`."""
+"""The token a command sends to the gateway: `--token`, `--token-file`, `DELTAWIRE_TOKEN`."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from click.core import ParameterSource
 from deltawire.gateway.files import read_file
 
 GivenToken: TypeAlias = str | Callable[[], str] | None
-"""A token, or what reads it from its file, as clients take it."""
+"""A token, or a function that reads it from its file, as clients accept it."""
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 def token_options(command: Command) -> Command:
-    """Give a command the options that say what its token is, as the one argument `token`, a `GivenToken`."""
+    """Add the token options to a command, which receives them as one argument `token`, a `GivenToken`."""
     given = click.option(
         "--token",
         "token_text",
         expose_value=False,
-        is_eager=True,  # known when the file is looked at
+        is_eager=True,  # parsed before --token-file
         envvar="DELTAWIRE_TOKEN",
         show_envvar=True,
         callback=_keep,
-        help="Token to show the gateway. It can be seen in the list of processes: rather use the variable or a file.",
+        help="Token to send to the gateway. The list of processes shows it: prefer the variable or a file.",
     )
     kept = click.option(
         "--token-file",
@@ -36,7 +36,7 @@ def token_options(command: Command) -> Command:
         type=click.Path(path_type=Path),
         callback=_choose,
         metavar="FILE",
-        help="File of the token; read again for each connection, and before the token expires.",
+        help="File with the token; read again for each connection and before the token expires.",
     )
     return given(kept(command))
 
@@ -61,5 +61,5 @@ def _choose(ctx: click.Context, param: click.Parameter, path: Path | None) -> Gi
 
 
 def read_token(path: Path) -> str:
-    """The token in a file, without the space round it."""
+    """The token in a file, without surrounding white space."""
     return read_file(path).decode("utf-8-sig").strip()

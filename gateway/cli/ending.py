@@ -1,4 +1,4 @@
-"""How a command ends: exit status, one line for a person, never a traceback."""
+"""The end of a command: an exit status and one line for a person, never a traceback."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class Status(IntEnum):
-    """Exit statuses; above 128 they are 128 + the signal a shell user would expect to see."""
+    """Exit statuses; a status above 128 is 128 + the signal that a shell user would expect."""
 
     DONE = 0
     FAILED = 1
@@ -29,20 +29,20 @@ class Status(IntEnum):
 
 
 class Failure(click.ClickException):
-    """The command could not do its work; the message is the one line that says why."""
+    """The command could not do its work; the message is one line that says why."""
 
     exit_code = Status.FAILED
 
 
 class StartFailure(click.ClickException):
-    """The gateway could not start; the message is the one line that says why."""
+    """The gateway could not start; the message is one line that says why."""
 
     exit_code = Status.MISUSED
 
 
 @contextmanager
 def wrong_arguments_told() -> Iterator[None]:
-    """Tell what a client was given wrongly as a wrong use of the command."""
+    """Report a wrong argument of a client as a usage error of the command."""
     try:
         yield
     except ValueError as error:
@@ -50,17 +50,17 @@ def wrong_arguments_told() -> Iterator[None]:
 
 
 def say(text: str) -> None:
-    """One line to the person at the keyboard, on standard error; what others said in it drives no terminal."""
+    """Print one line for the user on standard error; control characters in it are made harmless."""
     try:
         click.echo(f"deltawire: {make_line(text)}", err=True)
-    except OSError:  # nobody reads it: not a reason to stop
+    except OSError:  # nobody reads standard error: no reason to stop
         _discard(sys.stderr.fileno())
 
 
 def explain(error: OSError) -> str:
-    """Why the system did not do something, in words.
+    """Why a system call failed, in words.
 
-    Nothing but output grows here: what can't grow any more, and has no name, is standard output.
+    Commands write to nothing but standard output; a "full" error without a file name is therefore about that.
     """
     if error.errno in _FULL and error.filename is None:
         return f"standard output can't be written: {error.strerror}"
@@ -68,7 +68,7 @@ def explain(error: OSError) -> str:
 
 
 def discard_output() -> None:
-    """Let the interpreter flush what nobody reads any more without a word."""
+    """Redirect standard output to /dev/null, so that the interpreter's last flush can't fail."""
     _discard(sys.stdout.fileno())
 
 

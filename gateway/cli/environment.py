@@ -1,8 +1,8 @@
-"""Variables that begin with `DELTAWIRE_`: which there are, and which are none of ours. Pure.
+"""Known and unknown variables that begin with `DELTAWIRE_`. Pure.
 
-One that is misspelt would do nothing, and a limit that was meant not hold. Whoever runs a gateway is refused with it,
-as with an unknown key of the file. Commands that connect run where others keep variables of their own, so that they
-warn, and only of what looks misspelt.
+A misspelt variable would be ignored, and the limit it should set would not apply. `serve` therefore refuses unknown
+variables, like unknown keys of the file. Commands that connect may run where other programs have variables with this
+prefix; they only warn, and only of variables that look misspelt.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from deltawire.gateway.config import Settings
 PREFIX: Final = "DELTAWIRE_"
 
 BESIDE_SETTINGS: Final = ("CONFIG", "URL", "TOKEN", "TLS_CA", "TLS_CLIENT_CERT", "TLS_CLIENT_KEY")
-"""What commands read that is no setting of a gateway, without the prefix."""
+"""Variables that commands read besides the settings, without the prefix."""
 
 LIKENESS: Final = 0.75
-"""How like a known name one must be to be taken for it misspelt: one letter of four, or two of nine."""
+"""Similarity to a known name from which a name counts as misspelt: one wrong letter in four, or two in nine."""
 
 _SERVICE = re.compile(r"DELTAWIRE_(\w+_)?(SERVICE_(HOST|PORT(_\w+)?)|PORT_\d+_(TCP|UDP|SCTP)(_\w+)?)")
 _SERVICE_PORT = re.compile(r"(tcp|udp|sctp)://")
@@ -33,9 +33,9 @@ def known_variables() -> set[str]:
 
 
 def unknown_variables(environment: Mapping[str, str]) -> dict[str, str]:
-    """The variables that nobody reads, with the known one each is like; empty where there is none.
+    """The variables that no command reads, each with the known name it resembles, or an empty string.
 
-    Kubernetes makes some of a service named `deltawire`, and of `deltawire-…`: nobody meant these.
+    Variables that Kubernetes injects for services named `deltawire` or `deltawire-…` are left out.
     """
     known = known_variables()
     unknown = [name for name, value in environment.items() if name.startswith(PREFIX) and name not in known and value]

@@ -1,4 +1,4 @@
-"""Ctrl-C while nothing has begun that would have to be ended."""
+"""Ctrl-C before there is anything to clean up."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ INTERRUPTED: Final = 128 + signal.SIGINT
 
 @contextmanager
 def ending_at_once() -> Iterator[None]:
-    """A block in which Ctrl-C ends the process without a word.
+    """A block in which Ctrl-C ends the process silently.
 
-    An exception in the middle of an import is printed with its traceback, or becomes another one on its way out.
+    A KeyboardInterrupt during an import would print a traceback or turn into another exception.
     """
-    is_python_s = signal.getsignal(signal.SIGINT) is signal.default_int_handler  # neither ignored nor somebody else's
+    is_python_s = signal.getsignal(signal.SIGINT) is signal.default_int_handler  # neither ignored nor replaced
     if not is_python_s or threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -1,8 +1,8 @@
-"""Single keys of a terminal, while a command shows something there.
+"""Single key presses on the terminal where a command shows its output.
 
-The terminal is in cbreak mode for that: keys come at once and are not shown, while Ctrl-C and Ctrl-Z still work. It
-gets its own mode back however the command ends or stops. Only the job in the foreground touches it: a job in the
-background would be stopped for that.
+The terminal is in cbreak mode meanwhile: keys arrive at once and are not echoed; Ctrl-C and Ctrl-Z still work. Its
+previous mode is restored however the command ends or stops. Only a foreground job changes the mode: the system would
+stop a background job that tried.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from contextlib import contextmanager, suppress
 from deltawire.gateway.cli.stdio import Input
 
 _CHUNK = 64
-"""Keys taken at once; nobody types more."""
+"""Bytes per read; nobody types more at once."""
 
 _DEFAULTED = (signal.SIGTSTP, signal.SIGTERM, signal.SIGQUIT)
-"""Signals that stop or end a process without a word to it; SIGINT becomes an exception."""
+"""Signals whose default action stops or ends a process without notice; SIGINT raises an exception instead."""
 
 
 class Keyboard:
@@ -37,14 +37,14 @@ class Keyboard:
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Take the terminal to cbreak mode while the block runs, in an event loop."""
+        """Keep the terminal in cbreak mode while the block runs; needs a running event loop."""
         loop = asyncio.get_running_loop()
 
         def obey(signum: signal.Signals) -> None:
             self._leave()
-            loop.remove_signal_handler(signum)  # which brings its default back
+            loop.remove_signal_handler(signum)  # restores the default action
             signal.raise_signal(signum)
-            loop.add_signal_handler(signum, obey, signum)  # stopped, and now back in the foreground or not
+            loop.add_signal_handler(signum, obey, signum)  # we were stopped and continue, in the foreground or not
             self._enter()
 
         for signum in _DEFAULTED:
@@ -60,7 +60,7 @@ class Keyboard:
             signal.signal(signal.SIGTTIN, signal.SIG_DFL)
 
     async def keys(self) -> AsyncIterator[str]:
-        """Every key as it is pressed, until the terminal is gone or used by another job."""
+        """Yield every key as it is pressed, until the terminal is gone or another job uses it."""
         with suppress(OSError):
             async for chunk in Input(self._fd, _CHUNK).chunks():
                 for key in chunk.decode(errors="replace"):
@@ -76,7 +76,7 @@ class Keyboard:
 
 
 def is_foreground(fd: int) -> bool:
-    """Whether a terminal may be used by this process: it is not a job in the background there."""
+    """Whether this process may use a terminal: it is not a background job there."""
     try:
         return os.tcgetpgrp(fd) == os.getpgrp()
     except OSError:  # not our controlling terminal: no job control

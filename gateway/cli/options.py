@@ -1,6 +1,6 @@
-"""Command-line options: those of `serve` made from `Settings`, those that several commands share.
+"""Command-line options: those of `serve`, made from `Settings`, and those that several commands share.
 
-Each value is looked for in the same places, first found wins: flag, `DELTAWIRE_*` environment, TOML file, default.
+Every value comes from the first of these sources that has it: flag, `DELTAWIRE_*` environment, TOML file, default.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 class EnumChoice(click.Choice[str]):
-    """The values of an enum, and the aliases its lookup knows.
+    """A choice of the values of an enum, and of the aliases that its lookup accepts.
 
     Args:
-        enum: the enum; its values are text.
+        enum: an enum whose values are text.
     """
 
     def __init__(self, enum: type[Enum]) -> None:
@@ -50,7 +50,7 @@ class EnumChoice(click.Choice[str]):
 
 
 class WholeRange(click.IntRange):
-    """An integer within bounds, which what is none is told."""
+    """An integer within bounds; the error for other input names the bounds."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """The integer."""
@@ -62,7 +62,7 @@ class WholeRange(click.IntRange):
 
 
 class FiniteRange(click.FloatRange):
-    """A number within bounds; neither infinite nor "not a number", which no bound keeps out."""
+    """A finite number within bounds; bounds alone would let infinity and NaN through."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """The number."""
@@ -82,11 +82,11 @@ def _bounds(numbers: click.IntRange | click.FloatRange) -> str:
 
 
 class Parsed(click.ParamType[Any, Any]):
-    """Text as one of the wire contract's parsers reads it.
+    """Text that a parser of the wire contract converts.
 
     Args:
-        name: what it is, as help shows it.
-        parse: raises ValueError, saying what is expected.
+        name: the name of the type in help texts.
+        parse: the parser; raises ValueError with a message that says what is expected.
     """
 
     def __init__(self, name: str, parse: Callable[[str], Any]) -> None:
@@ -94,8 +94,8 @@ class Parsed(click.ParamType[Any, Any]):
         self._parse = parse
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """What the parser makes of the text."""
-        if not isinstance(value, str):  # a default, which needs no parsing
+        """The parsed value."""
+        if not isinstance(value, str):  # a default, which is parsed already
             return value
         try:
             return self._parse(value)
@@ -115,7 +115,7 @@ def _parse_url(text: str) -> str:
 
 
 def examples(*lines: str) -> str:
-    """Command lines as the end of a command's help, one each, unwrapped."""
+    """The examples at the end of a command's help, one unwrapped command line each."""
     return "\n  ".join(("\b\nExamples:", *lines))
 
 
@@ -149,7 +149,7 @@ url_option = click.option(
 
 
 def _use_config_file(ctx: click.Context, param: click.Parameter, path: Path | None) -> None:
-    """Make a TOML file the place click looks at after flags and environment."""
+    """Make click take values from a TOML file, after flags and environment."""
     if path is None:
         return
     try:
@@ -159,17 +159,17 @@ def _use_config_file(ctx: click.Context, param: click.Parameter, path: Path | No
 
 
 class SettingsCommand(click.Command):
-    """A command that takes all settings: its help shows them in their groups, and it refuses variables it can't use."""
+    """A command with all settings as options; its help groups them, and it refuses unknown `DELTAWIRE_` variables."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run it, unless there is a variable that looks like a setting and is none."""
+        """Run the command, unless the environment has an unknown setting."""
         if unknown := unknown_variables(os.environ):
             names = (f"`{name}`" + (f"; did you mean {known}?" if known else "") for name, known in unknown.items())
             raise StartFailure(f"environment: unknown setting {', '.join(names)}")
         return super().invoke(ctx)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the command's own options, then each group of settings."""
+        """Write the options of the command itself, then each group of settings."""
         records = {it.name: record for it in self.get_params(ctx) if (record := it.get_help_record(ctx)) is not None}
         groups = [(heading, [records.pop(name) for name in names]) for heading, names in grouped_settings().items()]
         for heading, rows in [("Options", list(records.values())), *groups]:
@@ -178,7 +178,7 @@ class SettingsCommand(click.Command):
 
 
 def settings_options(command: Command) -> Command:
-    """Give a command `--config` and one option for every setting."""
+    """Add `--config` and one option per setting to a command."""
     fields = inspect.type_info(Settings)
     assert isinstance(fields, inspect.StructType)
     for field in reversed(fields.fields):
@@ -186,12 +186,12 @@ def settings_options(command: Command) -> Command:
     return click.option(
         "--config",
         type=click.Path(path_type=Path),
-        is_eager=True,  # read before any option looks for its value there
+        is_eager=True,  # read before the other options, which may take their values from it
         expose_value=False,
         envvar="DELTAWIRE_CONFIG",
         show_envvar=True,
         callback=_use_config_file,
-        help="TOML file of settings, named as the options with _ for -; unknown names are refused.",
+        help="TOML file with settings, named like the options but with _ for -; unknown names are refused.",
     )(command)
 
 
@@ -212,7 +212,7 @@ def _option_of(field: inspect.Field) -> Callable[[Command], Command]:
 
 
 def _click_type(wanted: inspect.Type) -> click.ParamType[Any, Any]:
-    """How click reads, checks and describes a setting of this type."""
+    """The click type that parses, checks and describes a setting of this type."""
     match wanted:
         case inspect.IntType():
             return WholeRange(wanted.ge, wanted.le)

@@ -1,4 +1,4 @@
-"""How fast a recorded answer is played back."""
+"""The speed at which a recorded answer is replayed."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import asyncio
 from contextlib import suppress
 
 LATEST = 1.0
-"""Seconds a schedule may be behind and catch up; after a longer stall of the input it begins anew."""
+"""Seconds of delay that a schedule makes up for; after a longer stall of the input, it restarts."""
 
 
 class Pace:
-    """A schedule of so many deltas a second, without drift: each is due by the clock, not after the last.
+    """A schedule with a fixed rate of deltas, without drift: each is due by the clock, not relative to the last one.
 
     Args:
-        rate: deltas a second; None or 0 is as fast as possible.
+        rate: deltas per second; None or 0 means as fast as possible.
     """
 
     def __init__(self, rate: float | None) -> None:
@@ -21,7 +21,7 @@ class Pace:
         self._due = 0.0
 
     def delay(self, now: float) -> float:
-        """Seconds from `now` to when the next delta is due, which is thereby taken."""
+        """Take the next delta of the schedule; return the seconds from `now` until it is due."""
         if self._due < now - LATEST:
             self._due = now
         delay = max(0.0, self._due - now)
@@ -29,10 +29,10 @@ class Pace:
         return delay
 
     async def wait_due(self, hurry: asyncio.Event) -> None:
-        """Wait until the next delta is due, or there is no time for that any more.
+        """Wait until the next delta is due, or `hurry` is set.
 
         Args:
-            hurry: when set, nothing waits.
+            hurry: ends the wait.
         """
         if not self._gap:
             return

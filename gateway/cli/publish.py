@@ -1,4 +1,4 @@
-"""`deltawire publish`: standard input, or what a command prints, becomes a stream."""
+"""`deltawire publish`: publish standard input, or the output of a command, to a stream."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from deltawire.protocol.providers import TRANSLATORS
     type=click.Choice(["events", "text", *TRANSLATORS]),
     default="events",
     show_default=True,
-    help="What comes in: one JSON event a line, plain text, or a provider's response body.",
+    help="Format of the input: one JSON event per line, plain text, or a provider's response body.",
 )
 @click.option(
     "--inline-thinking",
@@ -48,23 +48,31 @@ from deltawire.protocol.providers import TRANSLATORS
     "--pace",
     type=FiniteRange(0, min_open=True),
     metavar="N",
-    help="Deltas (tokens) a second; without it, as fast as they come.",
+    help="Deltas (tokens) per second; default: as fast as they arrive.",
 )
 @click.option("--close/--keep-open", default=False, show_default=True, help="End the stream when the input ends.")
-@click.option("--producer", type=PRODUCER_ID, help="Publish as this producer; without it, as a new one each time.")
+@click.option("--producer", type=PRODUCER_ID, help="Publish with this producer id; default: a new one for each run.")
 @click.option("--generation", type=WholeRange(0), help="Generation of the producer; the highest wins.")
 @click.option(
     "--on-full",
     type=click.Choice(["wait", "reject"]),
     default="wait",
     show_default=True,
-    help="What to do while a slow consumer holds the stream up.",
+    help="What to do while a slow `block` consumer holds the stream up.",
 )
 @click.option(
     "--until-alone",
     type=FiniteRange(0),
     metavar="SECONDS",
-    help="Cancel when nobody has followed the stream for so long; counts only once somebody has.",
+    help="Cancel when the stream has had no reader for this long; starts when the last reader leaves.",
+)
+@click.option(
+    "--idle-timeout",
+    type=FiniteRange(0),
+    default=0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Give the input up when it has brought no byte for so long; 0 never does.",
 )
 @url_option
 @tls_options
@@ -81,27 +89,33 @@ def command(  # noqa: PLR0913 - one argument an option
     generation: int | None,
     on_full: OnFull,
     until_alone: float | None,
+    idle_timeout: float,
     url: str,
     tls: SSLContext | None,
     token: GivenToken,
 ) -> int:
-    """Publish standard input, or what COMMAND prints, to STREAM.
+    """Publish standard input, or the output of COMMAND, to STREAM.
 
-    With --format events, a line that is no event is reported and the rest is published; the exit status is then 1.
-    So it is where a provider's body has something that its translator can't read, which goes out as an `extension`; and
-    where the provider failed, or its body is no event stream, which readers get an `error` event of.
-    Lines that `deltawire tail --json` printed are events: a recorded stream can be published again. With --format
-    text, the input is one answer: message_start, a text_delta for each chunk as it comes, message_stop.
+    With --format events, each line is one event. An invalid line is reported, the rest is published, and the exit
+    status is 1. Output of `deltawire tail --json` is valid input: a recorded stream can be published again. With
+    --format text, the input is one answer: message_start, a text_delta for each chunk as it arrives, message_stop. With
+    a provider's format, parts of the body that can't be read are published as an `extension`; if the provider failed,
+    or its body is no event stream, readers get an `error` event. In these cases the exit status is 1.
 
-    A reader can cancel: the input is read no further, COMMAND gets SIGTERM (SIGKILL if it is still there 5 seconds
-    later), what it printed is published, and the message ends with the stop reason `cancelled`. So do Ctrl-C and
-    SIGTERM where there is a COMMAND. The answer ends with COMMAND, though programs that it has started may hold its
-    output open for longer: half a second later, what they print is read no more. Its exit status is that of publish,
-    128 + n if signal n ended it; if it failed, readers get an `error` event, and an unfinished message ends with the
-    stop reason `error`.
+    When a reader cancels, publish stops reading the input and sends SIGTERM to COMMAND (and SIGKILL if it still runs
+    5 seconds later). It publishes what COMMAND printed and ends the message with the stop reason `cancelled`. With a
+    COMMAND, Ctrl-C and SIGTERM do the same.
 
-    A gateway that restarts has lost the stream: what it had not acknowledged is sent again, the rest can't be. How many
-    events are lost is said on standard error, and the exit status is then 1.
+    When COMMAND ends, the answer ends. Programs that COMMAND started may keep its output open; publish stops reading it
+    half a second later. The exit status is that of COMMAND, or 128 + n if signal n ended it. If COMMAND failed, readers
+    get an `error` event, and an unfinished message ends with the stop reason `error`.
+
+    Input is UTF-8; a byte order mark at its beginning is skipped. With --idle-timeout, publish stops reading when the
+    input has brought no byte for that long: readers get an `error` with the code `stalled`, an unfinished message ends
+    with that stop reason, COMMAND is stopped, and the exit status is 1. Comments and pings of a provider count.
+
+    A gateway that restarts loses the stream. Unacknowledged events are sent again, acknowledged ones are lost; their
+    number is printed on standard error, and the exit status is 1.
 
     The stream stays open for the next answer unless --close is given.
     """
@@ -131,6 +145,7 @@ def command(  # noqa: PLR0913 - one argument an option
                 Pace(pace),
                 is_judged_at_once=on_full == "reject",
                 until_alone=until_alone,
+                idle_timeout=idle_timeout,
                 inline_thinking=inline_thinking,
             )
             status = await (publication.publish_output(command) if command else publication.publish_stdin())

@@ -1,4 +1,4 @@
-"""One run of `deltawire publish`: what comes in, what goes out, what ends it early."""
+"""One run of `deltawire publish`: its input, its output, and the reasons to end early."""
 
 from __future__ import annotations
 
@@ -13,30 +13,33 @@ from msgspec import UNSET
 
 from deltawire.gateway.cli.alongside import run_alongside
 from deltawire.gateway.cli.child import Child, run_child
+from deltawire.gateway.cli.encoding import NotUtf8Error, Utf8Source
 from deltawire.gateway.cli.ending import Status, say
 from deltawire.gateway.cli.pace import Pace
-from deltawire.gateway.cli.sources import CANCELLED, FAILED, open_source, with_error
+from deltawire.gateway.cli.sources import CANCELLED, FAILED, open_source
 from deltawire.gateway.cli.stdio import Input
-from deltawire.gateway.client import EventRefused, Publisher
-from deltawire.protocol.events import DELTA_TYPES, Data, Error, Event
+from deltawire.gateway.client import EventRefused, Publisher, SourceStalled, iterate_with_idle_timeout
+from deltawire.gateway.client.upstream import STALLED, with_error
+from deltawire.protocol.events import DELTA_TYPES, Data, Error, Event, MessageStop
 
 CHUNK = 8192
-"""Most bytes of one read, thus of one `text_delta`: six times as many when JSON escapes all still fit 64 KiB."""
+"""Maximum bytes of one read and so of one `text_delta`: fits 64 KiB even if JSON escapes it to six times its size."""
 
 
 class PublishRun:
-    """Publishes one input: counts what was published, refused and lost, and ends it when readers want that.
+    """Publishes one input; counts events published, refused and lost; ends early when readers cancel.
 
     Args:
-        publisher: where events go; connected already.
+        publisher: where events go; already connected.
         form: the format of the input, as `--format` names it.
-        pace: when each delta goes.
-        is_judged_at_once: a refusal is always about the event just sent.
-        inline_thinking: `<think>…</think>` within the text of a provider's body is thinking.
-        until_alone: seconds without a consumer after which the input is cancelled; None never does.
+        pace: the schedule of deltas.
+        is_judged_at_once: whether a refusal is always about the event just sent.
+        inline_thinking: whether `<think>…</think>` within the text of a provider's body is thinking.
+        until_alone: seconds without a consumer after which the input is cancelled; None means never.
+        idle_timeout: seconds without a byte of input after which reading stops; 0 means never.
     """
 
-    def __init__(  # noqa: PLR0913 - what the command was told
+    def __init__(  # noqa: PLR0913 - the options of a run
         self,
         publisher: Publisher,
         form: str,
@@ -44,23 +47,27 @@ class PublishRun:
         *,
         is_judged_at_once: bool,
         until_alone: float | None,
+        idle_timeout: float,
         inline_thinking: bool = False,
     ) -> None:
         self.sent = 0
         self.refused = 0
         self.lost = 0
         self._publisher = publisher
-        self._source = open_source(form, refuse=self.refuse, warn=say, inline_thinking=inline_thinking)
+        source = open_source(form, refuse=self.refuse, warn=say, inline_thinking=inline_thinking)
+        self._source = Utf8Source(source)
         self._pace = pace
         self._is_judged_at_once = is_judged_at_once
         self._until_alone = until_alone
+        self._idle_timeout = idle_timeout
+        self._is_after_stop = False  # the last event was a `message_stop`
         self._cancelled = asyncio.Event()
 
     async def publish_stdin(self) -> Status:
-        """Publish standard input; cancelled, it is read no further.
+        """Publish standard input; stop reading it when cancelled.
 
         Raises:
-            ClientError: nothing can be published any more.
+            ClientError: publishing is no longer possible.
         """
         if sys.stdin.isatty():
             say("reading from the keyboard; Ctrl-D on an empty line ends the input")
@@ -70,39 +77,47 @@ class PublishRun:
             stdin.stop()
 
         async with self._heeding(stop):
-            await self._read(stdin)
-            await self._end()
+            try:
+                await self._read(stdin, self._cancelled.is_set)
+                await self._end()
+            except (SourceStalled, NotUtf8Error) as fault:
+                await self._break_off(fault)
+                return Status.FAILED
         return Status.DONE
 
     async def publish_output(self, command: Sequence[str]) -> int:
-        """Publish what a command prints; cancelled, the command is made to end.
+        """Publish the output of a command; stop the command when cancelled.
 
         Args:
             command: the program and its arguments.
 
         Returns:
-            Its exit status.
+            Its exit status, or `Status.FAILED` if its output could not be read to the end.
 
         Raises:
             Failure: the command can't be run.
-            ClientError: nothing can be published any more.
+            ClientError: publishing is no longer possible.
         """
         async with run_child(command, CHUNK) as child, self._heeding(child.stop), run_alongside(child.end_output()):
             with self._taking_interrupts(child):
-                await self._read(child.output)
-                if child.output.is_cut and not self._cancelled.is_set():
-                    say("the command has ended; what it has started still holds its output, and is read no further")
-                status = await child.wait()  # before the message ends: Ctrl-C may have ended the child faster than us
-                await self._end(status)
+                try:
+                    await self._read(child.output, lambda: self._cancelled.is_set() or child.has_ended)
+                    if child.output.is_cut and not self._cancelled.is_set():
+                        say("the command has ended; programs that it started hold its output open and are ignored")
+                    status = await child.wait()  # before the message ends: Ctrl-C may reach the child before us
+                    await self._end(status)
+                except (SourceStalled, NotUtf8Error) as fault:  # readers need not wait for the command's end
+                    await self._break_off(fault)
+                    return Status.FAILED
         return status
 
     def refuse(self, reason: str) -> None:
-        """Count input that is not what it should be, and say why."""
+        """Count invalid input and report the reason."""
         self.refused += 1
         say(f"error: {reason}")
 
     def look_for_losses(self) -> None:
-        """Count and tell what the gateway had acknowledged and has lost since the last look."""
+        """Count and report acknowledged events that the gateway has lost since the last call."""
         if (more := self._publisher.lost - self.lost) > 0:
             self.lost += more
             say(
@@ -110,10 +125,10 @@ class PublishRun:
                 f"acknowledged; what comes now begins epoch {self._publisher.epoch}"
             )
 
-    # What ends it early
+    # Reasons to end early
 
     def _heeding(self, stop: Callable[[], Awaitable[None]]) -> AbstractAsyncContextManager[None]:
-        """A block in which readers are listened to.
+        """A block in which signals and the absence of readers are acted on.
 
         Args:
             stop: ends the input.
@@ -128,11 +143,11 @@ class PublishRun:
             if received.name == "cancel":
                 self._cancel("cancelled by a reader")
             else:
-                say(f"a reader signals '{received.name}', which is not acted on")
+                say(f"a reader sent the signal '{received.name}', which is ignored")
 
     async def _heed_absence(self, seconds: float) -> None:
         await self._publisher.wait_alone(seconds)
-        self._cancel("nobody follows the stream any more: cancelled")
+        self._cancel("nobody follows the stream any longer: cancelled")
 
     async def _stop_when_cancelled(self, stop: Callable[[], Awaitable[None]]) -> None:
         await self._cancelled.wait()
@@ -145,12 +160,12 @@ class PublishRun:
 
     @contextmanager
     def _taking_interrupts(self, child: Child) -> Iterator[None]:
-        """Make SIGINT (Ctrl-C) and SIGTERM a cancel, so that the message ends properly; a second one ends at once."""
+        """Treat SIGINT (Ctrl-C) and SIGTERM as a cancel, so that the message ends properly; exit on a second one."""
 
         def on_signal(signum: signal.Signals) -> None:
             if self._cancelled.is_set():
                 child.kill()
-                os._exit(128 + signum)  # whatever is still waited for, the person does not want to
+                os._exit(128 + signum)  # the user no longer wants to wait
             self._cancel(f"cancelled by {signum.name}")
 
         loop = asyncio.get_running_loop()
@@ -162,17 +177,51 @@ class PublishRun:
             for signum in (signal.SIGINT, signal.SIGTERM):
                 loop.remove_signal_handler(signum)
 
-    # What goes out
+    # Output
 
-    async def _read(self, source: Input) -> None:
-        async for chunk in source.chunks():
-            await self._send_all(self._source.feed(chunk))
-
-    async def _end(self, status: int = 0) -> None:
-        """Publish what is left at the end of the input, and wait for the acks.
+    async def _read(self, source: Input, is_ending: Callable[[], bool]) -> None:
+        """Publish an input until it ends.
 
         Args:
-            status: exit status of the command it came from; readers are told of one that failed.
+            source: the input.
+            is_ending: whether the input is about to end, and may be silent until then.
+
+        Raises:
+            SourceStalled: the input was silent for too long.
+            NotUtf8Error: the input is in another encoding.
+        """
+        while True:
+            try:
+                async for chunk in iterate_with_idle_timeout(source.chunks(), self._idle_timeout):
+                    await self._send_all(self._source.feed(chunk))
+            except SourceStalled:
+                if not (is_ending() or source.is_ready):  # data is ready: this process was stopped and continues
+                    raise
+            else:
+                return
+
+    async def _break_off(self, fault: SourceStalled | NotUtf8Error) -> None:
+        """Report why reading stops, end the unfinished messages for readers, and wait for the acks.
+
+        If the source was silent, readers get an `error` event even if no answer has begun. They get none if the answer
+        is complete: then only the input did not end.
+        """
+        if isinstance(fault, SourceStalled):
+            say(f"error: {fault} (--idle-timeout)")
+            error, rest = fault.error, list(self._source.cut_short(STALLED))
+            is_whole = STALLED not in reasons if (reasons := _stop_reasons(rest)) else self._is_after_stop
+        else:
+            say(f"error: {fault}")
+            error, rest = Error(str(fault), "invalid_input", retryable=False), list(self._source.cut_short(FAILED))
+            is_whole = not rest
+        await self._send_all(rest if is_whole else with_error(error, rest))
+        await self._flush()
+
+    async def _end(self, status: int = 0) -> None:
+        """Publish the rest at the end of the input, and wait for the acks.
+
+        Args:
+            status: exit status of the command; if it failed, readers get an `error` event.
         """
         if self._cancelled.is_set():
             await self._send_all(self._source.cut_short(CANCELLED))
@@ -189,9 +238,10 @@ class PublishRun:
             if data.type in DELTA_TYPES:
                 await self._pace.wait_due(self._cancelled)
             await self._send(item)
+            self._is_after_stop = isinstance(data, MessageStop)
 
     async def _send(self, item: Data | Event) -> None:
-        """Send one event; whether it or an earlier one is refused, the others go on."""
+        """Send one event; go on if this or an earlier event is refused."""
         while True:
             try:
                 await self._publisher.send(item)
@@ -201,16 +251,21 @@ class PublishRun:
                     self.refuse(f"{self._source.place}{error}")
                     return
                 self.refuse(str(error))
-                self.sent -= 1  # an earlier one, counted when it was sent; this one is still to go
+                self.sent -= 1  # an earlier event, already counted; this one is not sent yet
             else:
                 self.sent += 1
                 return
 
     async def _flush(self) -> None:
-        """Wait for the last acks, through what is still refused."""
+        """Wait for the last acks, and report refusals meanwhile."""
         while True:
             try:
                 return await self._publisher.flush()
             except EventRefused as error:
                 self.refuse(str(error))
                 self.sent -= 1
+
+
+def _stop_reasons(items: Iterable[Data | Event]) -> list[str]:
+    data = (item.data if isinstance(item, Event) else item for item in items)
+    return [it.stop_reason for it in data if isinstance(it, MessageStop)]

@@ -1,4 +1,4 @@
-"""What a person is told while a client looks for its gateway."""
+"""Messages to the user while a client reconnects to its gateway."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from deltawire.gateway.client import GatewayUnreachable
 
 
 class Patience:
-    """A client's `on_reconnect`: none for a gateway that was never there, a line for each wait afterwards.
+    """A client's `on_reconnect`: give up if the first connection fails, otherwise print a line for each wait.
 
-    An absent gateway is most often a wrong address: a person wants to know that now, not after the client's retries.
+    If the first connection fails, the address is probably wrong: the user wants to know at once, not after retries.
 
     Args:
         url: the gateway's address.
-        say: puts a line before the person.
+        say: prints a line for the user.
     """
 
     def __init__(self, url: str, say: Callable[[str], None]) -> None:
@@ -23,14 +23,14 @@ class Patience:
         self.is_connected = False
 
     def __call__(self, reason: str, delay: float) -> None:
-        """Say that the client waits.
+        """Report that the client waits.
 
         Args:
             reason: why there is no connection.
             delay: seconds until the next attempt.
 
         Raises:
-            GatewayUnreachable: there was no connection yet.
+            GatewayUnreachable: there has been no connection yet.
         """
         if not self.is_connected:
             raise GatewayUnreachable(self._url, reason)

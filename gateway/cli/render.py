@@ -1,13 +1,13 @@
-"""What `tail` shows of a stream: pure, from frames to text.
+"""How `tail` shows a stream: from frames to text. Pure.
 
 | view | for | shows |
 |---|---|---|
-| `Frames` | programs | each frame as it came, one a line |
-| `Text` | files and pipes | the answer's text and nothing else |
+| `Frames` | programs | each frame as received, one per line |
+| `Text` | files and pipes | only the answer's text |
 | `Screen` | a person | text, thinking dimmed, tool calls, usage, stop reasons, gaps, errors |
 
-No control character of a stream reaches a terminal: whoever publishes could otherwise drive it (move its cursor, set
-its title, type for the person).
+No control character of a stream reaches a terminal: a producer could otherwise control it (move the cursor, set the
+title, enter input for the user).
 """
 
 from __future__ import annotations
@@ -36,16 +36,16 @@ from deltawire.protocol.messages import Gap, StreamEnd
 
 
 def describe_gap(gap: Gap) -> str:
-    """What a gap says, in words."""
+    """A gap in words."""
     if gap.reason == "epoch_changed":
-        began = "the stream began anew"
-        return began if gap.seq < gap.first else f"{began}: events {gap.first}–{gap.seq} of it are gone"
+        began = "the stream has restarted"
+        return began if gap.seq < gap.first else f"{began}: its events {gap.first}–{gap.seq} are gone"
     what = "are no longer held" if gap.reason == "evicted" else "were dropped: this reader is too slow"
     return f"events {gap.first}–{gap.seq} {what}"
 
 
 def describe_error(error: Error) -> str:
-    """What an error event says, in one line."""
+    """An error event in one line."""
     code = f" ({error.code})" if error.code else ""
     return f"error: {error.error}{code}"
 
@@ -65,23 +65,23 @@ class View(Protocol):
     """One way to show a stream."""
 
     def show(self, frame: Frame) -> str:
-        """What the next frame adds."""
+        """The text that the next frame adds."""
         ...
 
     def interrupt(self) -> str:
-        """What has to be written before something else may write to the same terminal."""
+        """The text to write before something else writes to the same terminal."""
         ...
 
     def end(self, end: StreamEnd | None) -> str:
-        """What the end of the stream adds."""
+        """The text that the end of the stream adds."""
         ...
 
 
 class Frames:
-    """Every frame as it came, one a line.
+    """Every frame as received, one per line.
 
     Args:
-        on_terminal: escape what a terminal would obey; the JSON stays equal.
+        on_terminal: whether to escape terminal control characters; the JSON stays equal.
     """
 
     def __init__(self, *, on_terminal: bool) -> None:
@@ -106,7 +106,7 @@ class Text:
     """The answer's text, byte for byte.
 
     Args:
-        warn: told of gaps and errors, which the text can't show.
+        warn: called with gaps and errors, which the text can't show.
     """
 
     def __init__(self, warn: Callable[[str], None]) -> None:
@@ -124,7 +124,7 @@ class Text:
         return ""
 
     def interrupt(self) -> str:
-        """Nothing: standard error is elsewhere."""
+        """Nothing: messages go to standard error."""
         return ""
 
     def end(self, end: StreamEnd | None) -> str:
@@ -143,12 +143,13 @@ class Screen:
     def __init__(self, *, colour: bool) -> None:
         self._style = click.style if colour else _plain
         self._flow: tuple[Any, ...] = ()
+        self._held = ""  # a CR at the end of the flow: what comes next says whether it ends a line
         self._is_line_open = False
-        self._is_message_open = True  # unless a stop was seen: the start may have been missed
+        self._is_message_open = True  # until a stop is seen: the reader may have missed the start
         self._usage: Usage | None = None
 
     def show(self, frame: Frame) -> str:
-        """What the next event or gap adds to the screen."""
+        """The text that the next event or gap adds to the screen."""
         match frame.message:
             case Gap() as gap:
                 return self._note(describe_gap(gap), fg="yellow")
@@ -162,7 +163,7 @@ class Screen:
         return self._break()
 
     def end(self, end: StreamEnd | None) -> str:
-        """Token counts no stop came for, and why the stream ended."""
+        """Token counts that no stop followed, and the reason for the end of the stream."""
         rest = self._take_usage()
         return rest + (self._note(f"stream ended: {end.reason}", dim=True) if end else self._break())
 
@@ -191,7 +192,7 @@ class Screen:
                 return ""
 
     def _run(self, flow: tuple[str, int | UnsetType, int | UnsetType], text: str, **style: Any) -> str:
-        """A piece of running text; another block or choice begins on a line of its own."""
+        """A piece of running text; a different block or choice starts a new line."""
         start = ""
         if flow != self._flow:
             start = self._break()
@@ -200,7 +201,9 @@ class Screen:
                 start += self._style(f"[choice {choice}] ", dim=True)
         if text:
             self._is_line_open = not text.endswith("\n")
-        printable = make_printable(text)
+            text = self._held + text
+            self._held = "\r" if text.endswith("\r") else ""
+        printable = make_printable(text.removesuffix("\r"))
         return start + (self._style(printable, **style) if style else printable)
 
     def _note(self, text: str, **style: Any) -> str:
@@ -209,8 +212,9 @@ class Screen:
         return f"{self._break()}{line}\n"
 
     def _break(self) -> str:
-        """Whatever comes next begins a line."""
+        """End the open line, if there is one, with a CR that was held."""
         self._flow = ()
+        self._held = ""
         newline = "\n" if self._is_line_open else ""
         self._is_line_open = False
         return newline

@@ -30,7 +30,7 @@ from deltawire.protocol.addresses import PREFIX
 new_event_loop: Callable[[], asyncio.AbstractEventLoop]
 try:
     from uvloop import new_event_loop
-except ImportError:  # not made for this platform
+except ImportError:  # not available on this platform
     from asyncio import new_event_loop
 
 log = get_logger()
@@ -49,9 +49,9 @@ log = get_logger()
 def command(**values: Any) -> None:
     """Run a gateway until SIGTERM or SIGINT (Ctrl-C), then drain it.
 
-    Every option is also an environment variable and a key of the TOML file; the option wins, then the variable, then
-    the file. SIGHUP reads the files of certificates and keys again. With --port 0 the first log line
-    (`gateway.started`, JSON off a terminal) says which port it is.
+    Every option is also an environment variable and a key of the TOML file; the option takes precedence over the
+    variable, the variable over the file. SIGHUP makes the gateway read certificates and keys again. With --port 0, the
+    first log line (`gateway.started`; JSON unless on a terminal) has the port.
     """
     try:
         settings = make_settings(values)
@@ -64,11 +64,11 @@ def command(**values: Any) -> None:
 
 
 def _fit(settings: Settings, limit: int | None) -> Settings:
-    """Settings that allow no more connections than there are descriptors for.
+    """Settings with max_connections reduced to the number that the file descriptors allow.
 
     Args:
-        settings: as they were asked for.
-        limit: descriptors this process may have; None where there is no limit.
+        settings: the requested settings.
+        limit: file descriptors this process may have; None if there is no limit.
     """
     if limit is None or settings.max_connections <= connections_possible(limit):
         return settings
@@ -76,11 +76,11 @@ def _fit(settings: Settings, limit: int | None) -> Settings:
 
 
 async def _serve(settings: Settings, asked: Settings) -> None:
-    """Listen, say where, wait for a signal, drain.
+    """Listen, announce the address, wait for a signal, drain.
 
     Args:
-        settings: what holds.
-        asked: what was asked for.
+        settings: the effective settings.
+        asked: the requested settings.
     """
     notifier = Notifier(os.environ)
     async with AsyncExitStack() as stack:
@@ -107,20 +107,20 @@ async def _serve(settings: Settings, asked: Settings) -> None:
 
 
 def _trace(stack: AsyncExitStack) -> MessageWatcher:
-    """What makes spans of messages; the last of them are sent when the stack closes."""
+    """Start tracing; the last spans are sent when the stack closes."""
     try:
-        from deltawire.gateway.tracing import tracing  # noqa: PLC0415 - an extra
+        from deltawire.gateway.tracing import tracing  # noqa: PLC0415 - an optional extra
     except ImportError:
         raise StartFailure("setting `otel` needs the extra: pip install 'deltawire[otel]'") from None
     return stack.enter_context(tracing())
 
 
 def _await_signals(stack: AsyncExitStack, notifier: Notifier) -> asyncio.Future[None]:
-    """What the first SIGTERM or SIGINT completes; a second one ends the process at once.
+    """A future that the first SIGTERM or SIGINT completes; a second signal ends the process at once.
 
     Args:
-        stack: puts the handlers away when it closes.
-        notifier: told of the first one.
+        stack: removes the handlers when it closes.
+        notifier: told of the first signal.
     """
     loop = asyncio.get_running_loop()
     stopping: asyncio.Future[None] = loop.create_future()
@@ -128,7 +128,7 @@ def _await_signals(stack: AsyncExitStack, notifier: Notifier) -> asyncio.Future[
     def on_signal(signum: signal.Signals) -> None:
         if stopping.done():
             log.warning("gateway.killed", signal=signum.name)
-            os._exit(128 + signum)  # whatever the drain waits for, the person does not want to
+            os._exit(128 + signum)  # the operator no longer wants to wait for the drain
         log.info("gateway.drain_started", signal=signum.name)
         notifier.tell("STOPPING=1", "STATUS=Draining")
         stopping.set_result(None)
@@ -142,7 +142,7 @@ def _await_signals(stack: AsyncExitStack, notifier: Notifier) -> asyncio.Future[
 def _reload_on_hangup(
     stack: AsyncExitStack, stopping: asyncio.Future[None], gateway: Gateway, notifier: Notifier
 ) -> None:
-    """Make SIGHUP read files again; but where a terminal hung up, it ends the gateway, as it does other programs."""
+    """Make SIGHUP read files again. If the terminal hung up, SIGHUP ends the gateway, like any other program."""
     had_terminal = os.isatty(0)
 
     def on_hangup() -> None:
@@ -154,7 +154,7 @@ def _reload_on_hangup(
         try:
             gateway.reload()
         except ConfigError as error:
-            log.error("gateway.reload_failed", reason=str(error))  # noqa: TRY400 - the reason is known
+            log.error("gateway.reload_failed", reason=str(error))  # noqa: TRY400 - the reason is enough
         else:
             log.info("gateway.reloaded")
         notifier.tell("READY=1")
@@ -165,7 +165,7 @@ def _reload_on_hangup(
 
 
 def _announce(url: str) -> None:
-    """Say where the gateway listens: to programs in the log, to a person in words."""
+    """Announce where the gateway listens: in the log for programs, in words on a terminal."""
     parts = urlsplit(url)
     log.info("gateway.started", url=url, host=parts.hostname, port=parts.port, pid=os.getpid())
     if sys.stdout.isatty():
@@ -174,7 +174,7 @@ def _announce(url: str) -> None:
 
 
 def _reason(error: OSError | UnicodeError) -> str:
-    """Why an address can't be listened on, without the address, which the caller has said."""
+    """Why listening on an address failed; the caller adds the address."""
     if isinstance(error, UnicodeError):
         return "not a host name"
     if isinstance(error, socket.gaierror) or not error.errno:

@@ -1,7 +1,7 @@
-"""What `publish` makes of its input: bytes in chunks of any size in, events out.
+"""The input formats of `publish`: chunks of bytes of any size in, events out.
 
-A source has `feed(chunk)` and `finish()`, as the provider translators have; and `cut_short(stop_reason)`, which ends
-the message in progress with a reason of its own.
+A source has `feed(chunk)` and `finish()`, like the provider translators, and `cut_short(stop_reason)`, which ends the
+message in progress with the given reason.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from deltawire.protocol.messages import Message
 from deltawire.protocol.providers import TRANSLATORS, Translator
 
 MAX_LINE = MIB
-"""Longest line kept, in bytes: no gateway can be configured to take a larger message."""
+"""Maximum length of a line, in bytes: no gateway can be configured to accept a larger message."""
 
 CANCELLED = "cancelled"
-"""Stop reason of a message that a reader, or the lack of readers, has ended."""
+"""Stop reason of a message that was cancelled by a reader, a signal or the absence of readers."""
 
 FAILED = "error"
 """Stop reason of a message whose command failed."""
@@ -40,19 +40,19 @@ class Source(Protocol):
 
     @property
     def place(self) -> str:
-        """Where the event given last was, such as `line 7: `; empty in formats where that is not to be said."""
+        """The place of the last event in the input, such as `line 7: `; empty for formats without lines."""
         ...
 
     def feed(self, chunk: bytes) -> Iterable[Data | Event]:
-        """What this chunk completes."""
+        """The events that this chunk completes."""
         ...
 
     def finish(self) -> Iterable[Data | Event]:
-        """What is left at the end of the input."""
+        """The remaining events at the end of the input."""
         ...
 
     def cut_short(self, stop_reason: str) -> Iterable[Data | Event]:
-        """What is left where the input was ended before its end, `CANCELLED`, or came from a command that `FAILED`."""
+        """The remaining events if the input was cancelled (`CANCELLED`) or its command failed (`FAILED`)."""
         ...
 
 
@@ -63,10 +63,10 @@ def open_source(
 
     Args:
         form: `events`, `text`, or the name of a translator.
-        refuse: told of each line of events that is none; of a provider's failure; and at the end of what its body had
-            that is no event.
-        warn: told of text that is not UTF-8.
-        inline_thinking: `<think>…</think>` within the text of a provider is thinking.
+        refuse: called for each invalid line of events, for a provider's failure, and at the end if parts of its body
+            were unreadable.
+        warn: called for text that is not UTF-8.
+        inline_thinking: whether `<think>…</think>` within the text of a provider is thinking.
     """
     match form:
         case "events":
@@ -75,7 +75,28 @@ def open_source(
             return TextSource(warn)
         case _:
             translator = TRANSLATORS[form](body=uuid4().hex, inline_thinking=inline_thinking)
-            return ProviderSource(translator, refuse)
+            return ProviderSource(translator, refuse, warn)
+
+
+class Utf8:
+    """Text that comes in pieces; a character cut in two waits for its other half.
+
+    Args:
+        warn: called once if it is not UTF-8; U+FFFD replaces each invalid byte.
+    """
+
+    def __init__(self, warn: Callable[[str], None]) -> None:
+        self._warn = warn
+        self._decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
+        self._has_warned = False
+
+    def decode(self, chunk: bytes, *, final: bool = False) -> str:
+        """The characters that are complete with this chunk."""
+        valid, count = _UNDECODED.subn("\N{REPLACEMENT CHARACTER}", self._decoder.decode(chunk, final=final))
+        if count and not self._has_warned:
+            self._has_warned = True
+            self._warn("input is not all UTF-8: U+FFFD replaces what can't be read")
+        return valid
 
 
 class ProviderSource:
@@ -83,30 +104,34 @@ class ProviderSource:
 
     Args:
         translator: reads bodies of this provider.
-        refuse: told of the first failure that the provider tells, and at the end how many more there were, and how much
-            was no event of it.
+        refuse: called for the first failure that the provider reports, and at the end with the number of others and of
+            unreadable parts.
+        warn: called once if the body is not UTF-8.
     """
 
     place = ""
 
-    def __init__(self, translator: Translator, refuse: Callable[[str], None]) -> None:
+    def __init__(self, translator: Translator, refuse: Callable[[str], None], warn: Callable[[str], None]) -> None:
         self._translator = translator
         self._refuse = refuse
+        self._text = Utf8(warn)
         self._failures = 0
 
     def feed(self, chunk: bytes) -> Iterator[Data]:
         """What this chunk completes."""
+        self._text.decode(chunk)  # translators replace invalid bytes silently
         return self._heed(self._translator.feed(chunk))
 
     def finish(self) -> Iterator[Data]:
         """The end of the message, if the body lacks it."""
+        self._text.decode(b"", final=True)
         yield from self._heed(self._translator.finish())
         self._tell_failures()
         self._tell_unparsed()
 
     def cut_short(self, stop_reason: str) -> Iterator[Data]:
-        """The end of the message; if it is incomplete, with the reason for that."""
-        self._tell_unparsed()  # before the end of what comes now: that it was cut off is no fault of the provider's
+        """The end of the message; if the message is incomplete, with the given stop reason."""
+        self._tell_unparsed()  # before `finish`: parts that we cut off are not the provider's fault
         for item in self._translator.finish():
             if isinstance(item, MessageStop) and item.stop_reason == "incomplete":
                 yield structs.replace(item, stop_reason=stop_reason)
@@ -135,35 +160,33 @@ class ProviderSource:
 
 
 class TextSource:
-    """Plain text as one answer: each chunk a `text_delta` at once, between `message_start` and `message_stop`.
+    """Plain text as one answer: a `text_delta` per chunk, between `message_start` and `message_stop`.
 
     Args:
-        warn: told once if the text is not UTF-8; U+FFFD stands for what is not.
+        warn: called once if the text is not UTF-8; U+FFFD replaces each invalid byte.
     """
 
     place = ""
 
     def __init__(self, warn: Callable[[str], None]) -> None:
-        self._warn = warn
-        self._decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
+        self._text = Utf8(warn)
         self._message_id = f"msg_{uuid4().hex}"
         self._has_started = False
-        self._has_warned = False
 
     def feed(self, chunk: bytes) -> Iterator[Data]:
         """The chunk as a delta; a character cut in two waits for its other half."""
-        return self._deltas(self._decoder.decode(chunk))
+        return self._deltas(self._text.decode(chunk))
 
     def finish(self) -> Iterator[Data]:
-        """The end of the answer, if there was one."""
+        """The end of the answer, if it has begun."""
         return self._end("end_turn")
 
     def cut_short(self, stop_reason: str) -> Iterator[Data]:
-        """The end of the answer, if it had begun."""
+        """The end of the answer, if it has begun, with the given stop reason."""
         return self._end(stop_reason)
 
     def _end(self, stop_reason: str) -> Iterator[Data]:
-        yield from self._deltas(self._decoder.decode(b"", final=True))
+        yield from self._deltas(self._text.decode(b"", final=True))
         if self._has_started:
             yield MessageStop(message_id=self._message_id, stop_reason=stop_reason)
 
@@ -173,20 +196,17 @@ class TextSource:
         if not self._has_started:
             self._has_started = True
             yield MessageStart(message_id=self._message_id)
-        valid, count = _UNDECODED.subn("\N{REPLACEMENT CHARACTER}", text)
-        if count and not self._has_warned:
-            self._has_warned = True
-            self._warn("input is not all UTF-8: each wrong byte is replaced by U+FFFD")
-        yield TextDelta(text=valid)
+        yield TextDelta(text=text)
 
 
 class EventsSource:
-    """One JSON event a line, as producers send them or as `tail --json` prints them.
+    """One JSON event per line, as producers send them or as `tail --json` prints them.
 
-    Of a recording, control messages are skipped, and what the gateway had added is left to the next gateway.
+    Control messages of a recording are skipped, and fields that the gateway added are removed: the next gateway adds
+    its own.
 
     Args:
-        refuse: told of each line that is no event, with its number and the reason; the next line is read.
+        refuse: called for each invalid line, with its number and the reason; reading goes on with the next line.
     """
 
     def __init__(self, refuse: Callable[[str], None]) -> None:
@@ -198,11 +218,11 @@ class EventsSource:
 
     @property
     def place(self) -> str:
-        """The line of the event given last."""
+        """The line of the last event."""
         return f"line {self._line}: "
 
     def feed(self, chunk: bytes) -> Iterator[Event]:
-        """The events of the lines this chunk completes."""
+        """The events of the lines that this chunk completes."""
         *lines, self._rest = (self._rest + chunk).split(b"\n")
         for line in lines:
             yield from self._events(line)
@@ -211,14 +231,14 @@ class EventsSource:
             self._rest = b""
 
     def finish(self) -> Iterator[Event]:
-        """The event of a last line without its newline."""
+        """The event of a last line without a newline."""
         if self._rest or self._is_overlong:
             yield from self._events(self._rest)
 
     def cut_short(self, stop_reason: str) -> Iterator[Event]:
-        """The event of a last line, if it is whole, and the ends of the messages in progress."""
+        """The event of a last line, if it is complete, and the ends of the messages in progress."""
         with suppress(WireError):
-            if (event := parse_line(self._rest)) is not None:
+            if (event := parse_line(self._rest.removeprefix(codecs.BOM_UTF8))) is not None:
                 self._note(event)
                 yield event
         for message_id in self._open:
@@ -233,6 +253,7 @@ class EventsSource:
 
     def _events(self, line: bytes) -> Iterator[Event]:
         self._line += 1
+        line = line.removeprefix(codecs.BOM_UTF8)  # of each recording, where several were put together
         if self._is_overlong:
             self._is_overlong = False
             self._refuse(f"{self.place}longer than {MAX_LINE} bytes")
@@ -247,21 +268,8 @@ class EventsSource:
                     yield event
 
 
-def with_error(error: Error, items: Iterable[Data | Event]) -> Iterator[Data | Event]:
-    """The end of an input with an error in it: before the first message that stops, else after everything."""
-    is_told = False
-    for item in items:
-        data = item.data if isinstance(item, Event) else item
-        if isinstance(data, MessageStop) and not is_told:
-            is_told = True
-            yield error
-        yield item
-    if not is_told:
-        yield error
-
-
 def _without_gateways_part(event: Event) -> Event:
-    """A relayed event as its producer may have sent it: the next gateway adds its own numbers and digest."""
+    """A relayed event without the numbers and the digest of its gateway; the next gateway adds its own."""
     data = event.data
     if isinstance(data, MessageStop):
         data = structs.replace(data, digest=UNSET)
@@ -269,10 +277,10 @@ def _without_gateways_part(event: Event) -> Event:
 
 
 def parse_line(line: bytes) -> Event | None:
-    """The event on a line; None for a control message of a recording.
+    """The event in a line; None for a control message of a recording.
 
     Raises:
-        WireError: the line is neither.
+        WireError: the line is neither an event nor a control message.
     """
     try:
         message = JSON.decode_from_producer(line)

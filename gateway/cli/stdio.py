@@ -1,7 +1,7 @@
-"""Standard input and output of an asyncio program: waiting for either never holds the event loop up.
+"""Standard input and output of an asyncio program: waiting for either never blocks the event loop.
 
-asyncio's own pipe transports refuse regular files and set `O_NONBLOCK`, which on a terminal changes the shell's side
-too. Here a descriptor is asked whether it is ready, and waited for only when it is not: regular files always are.
+asyncio's own pipe transports refuse regular files and set `O_NONBLOCK`, which on a terminal also affects the shell.
+This module polls a descriptor instead, and waits only if it is not ready; regular files are always ready.
 """
 
 from __future__ import annotations
@@ -17,52 +17,60 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 PIPE_BUF = select.PIPE_BUF
-"""Bytes a pipe takes without blocking once it is writable (POSIX `write`)."""
+"""Bytes that a writable pipe accepts without blocking (POSIX `write`)."""
 
 
 class Input:
-    """A descriptor read in the chunks it comes in.
+    """A descriptor that is read chunk by chunk.
 
     Args:
         fd: the descriptor; 0 is standard input.
-        chunk: most bytes one read gives.
+        chunk: maximum bytes per read.
     """
 
     def __init__(self, fd: int, chunk: int) -> None:
         self._fd = fd
         self._chunk = chunk
         self._is_stopped = False
-        self._left: int | None = None  # bytes that are still wanted, once that is known
+        self._left: int | None = None  # bytes still to read, once `stop_when_empty` has set it
         self._has_ended = False
         self._woken = asyncio.Event()
 
     @property
     def is_cut(self) -> bool:
-        """Whether it was left before its end."""
+        """Whether reading stopped before the end of the input."""
         return not self._has_ended
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether there is something to read at this moment, be it the end."""
+        return bool(select.select([self._fd], [], [], 0)[0])
+
     def stop_when_empty(self) -> None:
-        """Read what a pipe holds at this moment, and no more."""
+        """Read what the pipe holds now, then stop."""
         held = array("i", (0,))
         fcntl.ioctl(self._fd, termios.FIONREAD, held)
         self._left = held[0]
         self._woken.set()
 
     def stop(self) -> None:
-        """Read no more, whatever is or will be there."""
+        """Stop reading at once."""
         self._is_stopped = True
         self._woken.set()
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        """Every chunk as soon as it is there, until the end of the input or `stop`."""
+        """Yield every chunk as soon as it arrives, until the end of the input or `stop`.
+
+        Waiting can be cancelled, and begun again by another call: nothing is lost.
+        """
         while not self._is_stopped:
-            is_ready = bool(select.select([self._fd], [], [], 0)[0])
+            is_ready = self.is_ready
             if is_ready:
-                await asyncio.sleep(0)  # an input that is always ready leaves room for signals and pings
+                await asyncio.sleep(0)  # an input that is always ready must not starve signals and pings
             elif self._left is None:
                 loop = asyncio.get_running_loop()
                 await _wait_ready(self._fd, loop.add_reader, loop.remove_reader, self._woken)
-                continue  # or somebody has said that it is to stop
+                continue  # ready, or told to stop
             if self._is_stopped:
                 return
             if self._left == 0:
@@ -78,7 +86,7 @@ class Input:
 
 
 class Output:
-    """A descriptor written whole, however slowly its reader takes it.
+    """A descriptor that is written completely, however slow its reader is.
 
     Args:
         fd: the descriptor; 1 is standard output.
@@ -88,7 +96,7 @@ class Output:
         self._fd = fd
 
     async def write(self, data: bytes) -> None:
-        """Write all of `data`, waiting for the reader where it must.
+        """Write all of `data`, waiting for the reader if necessary.
 
         Raises:
             BrokenPipeError: the reader is gone.
@@ -102,12 +110,12 @@ class Output:
 
     @asynccontextmanager
     async def watch_reader(self) -> AsyncIterator[None]:
-        """End the block when the reader of a pipe goes away, also while there is nothing to write.
+        """End the block when the reader closes the pipe, even while there is nothing to write.
 
-        `tail … | head -1` would otherwise linger until the stream's next event.
+        `tail … | head -1` would otherwise run until the stream's next event.
 
         Raises:
-            BrokenPipeError: the reader went away within the block.
+            BrokenPipeError: the reader closed the pipe within the block.
         """
         if not stat.S_ISFIFO(os.fstat(self._fd).st_mode):
             yield
@@ -123,7 +131,7 @@ class Output:
             loop.remove_reader(self._fd)
             task.cancel()
 
-        # The writing end of a pipe becomes "readable" only when its reading end is closed.
+        # The write end of a pipe becomes "readable" only when its read end is closed.
         loop.add_reader(self._fd, leave)
         try:
             yield
@@ -138,13 +146,13 @@ class Output:
 async def _wait_ready(
     fd: int, add: Callable[[int, Callable[[], None]], None], remove: Callable[[int], bool], woken: asyncio.Event
 ) -> None:
-    """Wait until the loop says that a descriptor is ready, or somebody else sets the event.
+    """Wait until the loop reports a descriptor as ready, or another task sets the event.
 
     Args:
         fd: the descriptor.
         add: the loop's `add_reader` or `add_writer`.
         remove: its counterpart.
-        woken: set when the wait is over.
+        woken: ends the wait when set.
     """
     woken.clear()
     add(fd, woken.set)

@@ -1,15 +1,15 @@
-"""`deltawire streams`: look after streams over HTTP (SPEC §9)."""
+"""`deltawire streams`: manage streams over HTTP (SPEC §9)."""
 
 from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterable
 from ssl import SSLContext, create_default_context
 from typing import Any, TypeAlias, TypeVar
 from urllib.parse import quote
 
 import click
-import httpx
 import msgspec
 
 from deltawire.gateway.cli.credentials import GivenToken, token_options
@@ -19,27 +19,28 @@ from deltawire.gateway.cli.printable import escape_json, make_line
 from deltawire.gateway.cli.trust import tls_options
 from deltawire.gateway.client import ClientError
 from deltawire.gateway.client.connection import HUNG_UP, hint_of, judge_attempt
+from deltawire.gateway.http_client import NoAnswer, open_answer
 from deltawire.protocol.addresses import MAX_BUFFER, MAX_LISTED, PREFIX
 from deltawire.protocol.reasons import DECODE_ERRORS
 
 TIMEOUT = 10.0
-"""Seconds the gateway has for an answer, as for a WebSocket handshake."""
+"""Seconds until the gateway has to answer, as for a WebSocket handshake."""
 
 READ_TIMEOUT = 30.0
-"""Seconds it has to send all of it."""
+"""Seconds in which the gateway has to send the whole answer."""
 
 MAX_ANSWER = 4 * 1024 * 1024
-"""Bytes of the longest answer taken: a page of 1000 streams has less than half of 1 MiB."""
+"""Maximum bytes of an answer; a page of 1000 streams has less than half of 1 MiB."""
 
-NO_GATEWAY = "what answers there is not a gateway"
+NO_GATEWAY = "the server there is not a gateway"
 
 COLUMNS = ("id", "head", "events", "bytes", "consumers", "producers", "closed", "last_active_at")
-"""What `list` shows of a stream's info; `info` and `--json` show all."""
+"""The fields of a stream's info that `list` shows; `info` and `--json` show all."""
 
 Info: TypeAlias = dict[str, Any]
 Answer = TypeVar("Answer", Info, list[Info])
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Print what the gateway answers, as JSON.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print the gateway's answer as JSON.")
 
 
 @click.group(
@@ -65,7 +66,7 @@ def list_streams(*, as_json: bool, url: str, token: GivenToken, tls: SSLContext 
         if len(page) != MAX_LISTED:
             break
         last = page[-1].get("id")
-        if not isinstance(last, str) or last <= asked.get("after", ""):  # it would never end
+        if not isinstance(last, str) or last <= asked.get("after", ""):  # the loop would never end
             raise Failure(NO_GATEWAY)
         asked["after"] = last
     if as_json:
@@ -82,7 +83,7 @@ def list_streams(*, as_json: bool, url: str, token: GivenToken, tls: SSLContext 
 @token_options
 @tls_options
 def show_info(*, stream: str, as_json: bool, url: str, token: GivenToken, tls: SSLContext | None) -> None:
-    """Show all the gateway knows of STREAM."""
+    """Show everything the gateway reports about STREAM."""
     _show(_ask("GET", url, stream, token, tls), as_json=as_json)
 
 
@@ -91,8 +92,8 @@ def show_info(*, stream: str, as_json: bool, url: str, token: GivenToken, tls: S
     epilog=examples("deltawire streams create demo", "deltawire streams create demo --policy block --buffer 500"),
 )
 @stream_argument
-@click.option("--policy", type=POLICY, help="What happens to consumers that fall behind, unless they say.")
-@click.option("--buffer", type=WholeRange(1, MAX_BUFFER), help="Events consumers may fall behind, unless they say.")
+@click.option("--policy", type=POLICY, help="Policy for consumers that choose none.")
+@click.option("--buffer", type=WholeRange(1, MAX_BUFFER), help="Lag limit, in events, for consumers that choose none.")
 @json_option
 @url_option
 @token_options
@@ -107,7 +108,7 @@ def create_stream(  # noqa: PLR0913 - one argument an option
     token: GivenToken,
     tls: SSLContext | None,
 ) -> None:
-    """Create STREAM; publishing to it would do so too, with the gateway's own policy and buffer."""
+    """Create STREAM. Publishing creates it too, but with the gateway's default policy and buffer."""
     asked = {name: str(value) for name, value in (("policy", policy), ("buffer", buffer)) if value is not None}
     _show(_ask("PUT", url, stream, token, tls, asked), as_json=as_json)
 
@@ -119,11 +120,11 @@ def create_stream(  # noqa: PLR0913 - one argument an option
 @token_options
 @tls_options
 def close_stream(*, stream: str, as_json: bool, url: str, token: GivenToken, tls: SSLContext | None) -> None:
-    """Close STREAM: its readers get what is left; it can be replayed until its retention ends."""
+    """Close STREAM: readers still get its remaining events; it can be replayed until its retention ends."""
     _show(_ask("DELETE", url, stream, token, tls), as_json=as_json)
 
 
-def _ask(  # noqa: PLR0913, PLR0917 - what a request is made of
+def _ask(  # noqa: PLR0913, PLR0917 - the parts of a request
     method: str,
     url: str,
     stream: str,
@@ -137,50 +138,47 @@ def _ask(  # noqa: PLR0913, PLR0917 - what a request is made of
         method: GET, PUT or DELETE.
         url: the gateway's WebSocket address; its HTTP side is on the same port.
         stream: the stream id; empty for all streams.
-        token: what the gateway wants to see.
-        tls: whom to trust; None trusts whom the system trusts.
-        params: of the query string.
+        token: the token to send.
+        tls: the TLS context; None trusts the system's CAs.
+        params: the parameters of the query string.
 
     Raises:
-        Failure: no answer, or a refusal.
+        Failure: the gateway did not answer, or refused.
     """
     address = f"http{url.removeprefix('ws')}{PREFIX}" + (f"/{quote(stream, safe='')}" if stream else "")
     text = token() if callable(token) else token
     headers = {"Accept-Encoding": "identity"} | ({} if text is None else {"Authorization": f"Bearer {text}"})
     try:
-        verify = tls or create_default_context()  # httpx would trust a list of its own
-        with httpx.stream(method, address, params=params, headers=headers, timeout=TIMEOUT, verify=verify) as response:
-            body = _read(response)
+        trusted = tls or create_default_context()
+        with open_answer(method, address, params=params, headers=headers, timeout=TIMEOUT, tls=trusted) as answer:
+            body = _read(answer.pieces)
     except UnicodeError:
-        raise Failure("the token has a character that no token has") from None
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise Failure("the token has a character that is not allowed in tokens") from None
+    except NoAnswer as error:
         raise Failure(_explain(error, url, tls)) from None
-    if not response.is_success:
-        raise Failure(f"{_problem(body) or response.reason_phrase} (HTTP {response.status_code})")
+    if not answer.is_success:
+        raise Failure(f"{_problem(body) or answer.reason} (HTTP {answer.status})")
     return body
 
 
-def _read(response: httpx.Response) -> bytes:
+def _read(pieces: Iterable[bytes]) -> bytes:
     """A body, as long and as slow as that of a gateway may be."""
     over_at = time.monotonic() + READ_TIMEOUT
     body = b""
-    for chunk in response.iter_raw():
-        body += chunk
+    for piece in pieces:
+        body += piece
         if len(body) > MAX_ANSWER or time.monotonic() > over_at:
             raise Failure(f"{NO_GATEWAY}: its answer does not end")
     return body
 
 
-def _explain(error: Exception, url: str, tls: SSLContext | None) -> str:
+def _explain(error: NoAnswer, url: str, tls: SSLContext | None) -> str:
     """Why there was no answer, in the words of the commands that follow streams."""
-    cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, OSError):
-        cause = cause.__cause__ or cause.__context__  # httpcore takes its cause away
-    if cause is not None:
-        verdict = judge_attempt(cause, hint_of(url, tls))
+    if error.system_error is not None:
+        verdict = judge_attempt(error.system_error, hint_of(url, tls))
         if isinstance(verdict, ClientError):
             return str(verdict)
-    elif isinstance(error, httpx.RemoteProtocolError):
+    elif error.hung_up:
         verdict = HUNG_UP + hint_of(url, tls)
     else:
         verdict = str(error).lower()
@@ -188,7 +186,7 @@ def _explain(error: Exception, url: str, tls: SSLContext | None) -> str:
 
 
 def _problem(body: bytes) -> str:
-    """What went wrong, in the gateway's words (RFC 9457); empty where it has none."""
+    """The gateway's own explanation of a refusal (RFC 9457); empty if there is none."""
     try:
         problem = _decode(body, Info)
     except Failure:

@@ -1,7 +1,7 @@
-"""What a service manager passes in and is told: sd_listen_fds(3) and sd_notify(3).
+"""The interface to a service manager: sd_listen_fds(3) and sd_notify(3).
 
-Both protocols are a few environment variables and one datagram; what wraps them for Python wants a C library or brings
-a log handler nobody here needs. Without the variables, nothing is passed and nobody told.
+Both protocols need only a few environment variables and one datagram; the Python packages for them need a C library or
+come with a log handler that is not needed here. Without the variables, this module does nothing.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from typing import Final
 from deltawire.gateway.config import ConfigError
 
 FIRST_FD: Final = 3
-"""SD_LISTEN_FDS_START: where the descriptors that are passed begin."""
+"""SD_LISTEN_FDS_START: the number of the first passed descriptor."""
 
 
 def take_sockets(environment: MutableMapping[str, str]) -> list[socket.socket]:
-    """The listening sockets that were passed to this process; the variables go, as children must not take them too.
+    """The listening sockets passed to this process; removes the variables, so that children don't use the sockets too.
 
     Args:
         environment: `LISTEN_PID`, `LISTEN_FDS`.
 
     Raises:
-        ConfigError: `LISTEN_FDS` is no number, or a descriptor that was passed is no socket, or does not listen.
+        ConfigError: `LISTEN_FDS` is not a number, or a passed descriptor is not a listening socket.
     """
     pid, count = environment.pop("LISTEN_PID", ""), environment.pop("LISTEN_FDS", "")
     environment.pop("LISTEN_FDNAMES", None)
@@ -51,10 +51,10 @@ def _take_socket(fd: int) -> socket.socket:
 
 
 def _listens(it: socket.socket) -> bool:
-    """Whether it was told to: what was not may be a connection that is broken already."""
+    """Whether `listen` was called on a socket; if not, it may be a connection, perhaps a broken one."""
     try:
         return bool(it.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
-    except OSError:  # of a family that knows nothing of it
+    except OSError:  # the address family does not support the option
         return False
 
 
@@ -67,7 +67,7 @@ def _is_connected(it: socket.socket) -> bool:
 
 
 class Notifier:
-    """Tells the service manager how the service is doing; a manager that is not there, or busy, is no error.
+    """Reports the state of the service to its manager; a missing or busy manager is not an error.
 
     Args:
         environment: `NOTIFY_SOCKET`, `WATCHDOG_USEC`, `WATCHDOG_PID`.
@@ -94,12 +94,12 @@ class Notifier:
             it.sendto("\n".join(assignments).encode(), self._address)
 
     def keep_watchdog(self) -> None:
-        """Tell twice in the time the manager allows that the loop still turns; to be called on the loop."""
+        """Report twice per watchdog interval that the event loop runs; call this on the loop."""
         if self._watchdog:
             self.tell("WATCHDOG=1")
             self._timer = asyncio.get_running_loop().call_later(self._watchdog / 2, self.keep_watchdog)
 
     def close(self) -> None:
-        """Tell nothing more by itself."""
+        """Stop the watchdog reports."""
         if self._timer is not None:
             self._timer.cancel()

@@ -27,8 +27,7 @@ from deltawire.protocol.messages import Policy, Subscribed
 from deltawire.protocol.position import Position
 
 CANCEL_PAUSE = 1.0
-"""Seconds after a cancel in which no other is sent: a key held down repeats, and would soon trip the
-gateway's `signal_rate`."""
+"""Minimum seconds between two cancels: a key held down repeats, and would soon exceed the gateway's `signal_rate`."""
 
 
 @click.command(
@@ -41,27 +40,28 @@ gateway's `signal_rate`."""
     ),
 )
 @stream_argument
-@click.option("--json", "as_json", is_flag=True, help="Print the frames as they come, one a line.")
+@click.option("--json", "as_json", is_flag=True, help="Print the frames as received, one per line.")
 @click.option(
     "--from",
     "start",
     type=click.Choice(["start", "now"]),
     default="start",
     show_default=True,
-    help="Begin with the oldest event held, or with the next one.",
+    help="Begin with the oldest event held, or only with new events.",
 )
 @click.option("--after", type=SEQ, help="Resume after this event.")
-@click.option("--epoch", help="The epoch --after belongs to; without it, the present one.")
-@click.option("--policy", type=POLICY, help="What happens when this reader falls behind; default: the gateway's.")
-@click.option("--buffer", type=WholeRange(1, MAX_BUFFER), help="Events it may lag behind; default: the gateway's.")
-@click.option("--types", type=EVENT_TYPES, metavar="TYPE,…", help="Event types wanted; default: all.")
+@click.option("--epoch", help="The epoch of --after; default: the current one.")
+@click.option("--policy", type=POLICY, help="Policy if this reader falls behind; default: the gateway's.")
+@click.option("--buffer", type=WholeRange(1, MAX_BUFFER), help="Lag limit in events; default: the gateway's.")
+@click.option("--types", type=EVENT_TYPES, metavar="TYPE,…", help="Event types to receive; default: all.")
 @click.option(
     "--interval",
     type=WholeRange(0, MAX_INTERVAL_MS),
     default=0,
     metavar="MS",
-    help="Milliseconds between updates; what comes in between is put together.",
+    help="Milliseconds between updates; deltas in between are folded.",
 )
+@click.option("--no-create", is_flag=True, help="Fail if there is no such stream; otherwise wait for it.")
 @url_option
 @tls_options
 @token_options
@@ -76,17 +76,18 @@ def command(  # noqa: PLR0913 - one argument an option
     buffer: int | None,
     types: frozenset[EventType] | None,
     interval: int,
+    no_create: bool,
     url: str,
     tls: SSLContext | None,
     token: GivenToken,
 ) -> int:
     """Follow STREAM until it ends.
 
-    On a terminal, shows the answer as it comes: text, thinking dimmed, tool calls, at the end usage and stop reason.
-    There, c asks the producers to cancel the answer, and q quits. Elsewhere, writes the text and nothing else.
+    On a terminal, shows the answer as it arrives: text, thinking (dimmed), tool calls, and at the end usage and stop
+    reason. There, c asks the producers to cancel the answer, and q quits. Elsewhere, writes only the text.
 
-    A lost connection is resumed where it was, and said on standard error; so is a message whose text is not what the
-    gateway sent, and the exit status is then 1.
+    After a lost connection, resumes at the same position and reports it on standard error. If the text of a message
+    differs from the text that the gateway sent, reports this too; the exit status is then 1.
     """
     if epoch is not None and after is None:
         raise click.UsageError("--epoch needs --after: the last seq seen in that epoch")
@@ -104,6 +105,7 @@ def command(  # noqa: PLR0913 - one argument an option
             buffer=buffer,
             types=types,
             interval=interval,
+            create=not no_create,
             on_reconnect=patience,
             tls=tls,
             token=token,
@@ -119,14 +121,14 @@ def _choose_view(*, as_json: bool) -> View:
 
 
 def _say_beside(view: View, text: str) -> None:
-    """Say something without breaking into a line the view has open on the same terminal."""
+    """Print a message without interrupting a line that the view has open on the same terminal."""
     if rest := view.interrupt():
         click.echo(rest, nl=False)
     say(text)
 
 
 class Cooldown:
-    """A pause after something was done, in which it is not done again. Pure; time is an argument.
+    """A minimum time between two runs of an action. Pure; time is an argument.
 
     Args:
         pause: seconds.
@@ -137,11 +139,11 @@ class Cooldown:
         self._ends_at = -math.inf
 
     def begin(self, now: float) -> None:
-        """It has been done."""
+        """Record that the action was done."""
         self._ends_at = now + self._pause
 
     def is_over(self, now: float) -> bool:
-        """Whether it may be done."""
+        """Whether the action may be done again."""
         return now >= self._ends_at
 
 
@@ -149,9 +151,9 @@ class Tail:
     """One run of `tail`.
 
     Args:
-        subscriber: what is read; not yet connected.
-        view: how it is shown.
-        patience: what the subscriber tells of its connection.
+        subscriber: the subscriber, not yet connected.
+        view: how to show the stream.
+        patience: the subscriber's `on_reconnect`.
     """
 
     def __init__(self, subscriber: Subscriber, view: View, patience: Patience) -> None:
@@ -162,7 +164,7 @@ class Tail:
         self._status = Status.DONE
 
     async def run(self) -> Status:
-        """Write what the stream holds until it ends, or a person has seen enough."""
+        """Write the stream until it ends or the user quits."""
         async with self._output.watch_reader(), self._subscriber:
             if not (sys.stdin.isatty() and sys.stdout.isatty() and is_foreground(sys.stdin.fileno())):
                 await self._follow()
@@ -189,18 +191,18 @@ class Tail:
     async def _show(self, frame: Frame) -> None:
         if isinstance(frame.message, Subscribed):
             if self._patience.is_connected:
-                _say_beside(self._view, f"reconnected; goes on after event {frame.message.after}")
+                _say_beside(self._view, f"reconnected; continues after event {frame.message.after}")
             self._patience.is_connected = True
         await self._output.write(self._view.show(frame).encode())
 
     async def _heed(self, keyboard: Keyboard) -> None:
-        """Do what the keys mean."""
+        """Act on the keys."""
         clock = asyncio.get_running_loop().time
         cooldown = Cooldown(CANCEL_PAUSE)
         async for key in keyboard.keys():
             if key == "c" and cooldown.is_over(clock()):
                 await self._cancel()
-                cooldown.begin(clock())  # what was pressed meanwhile is read from here on, and falls into it
+                cooldown.begin(clock())  # keys pressed during the cancel are read from here on, and ignored
             elif key == "q":
                 click.echo(self._view.interrupt(), nl=False)
                 raise click.exceptions.Exit(self._status)

@@ -1,4 +1,4 @@
-"""`deltawire token`: keys and tokens to try things out with."""
+"""`deltawire token`: make keys and tokens for trying things out."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from deltawire.protocol.messages import Policy
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 SECRET_BYTES = 32
-"""As many as the digest of HS256 has; more would add nothing (RFC 2104 §3)."""
+"""The size of the HS256 digest; a longer secret would add nothing (RFC 2104 §3)."""
 
 
 def _check_entry(ctx: click.Context, param: click.Parameter, entries: tuple[str, ...]) -> tuple[str, ...]:
@@ -53,36 +53,47 @@ def _streams_option(action: Action, meaning: str) -> Callable[[Command], Command
         "deltawire token --key key --subscribe 'chat-*' --signal 'chat-*' --lifetime 600",
     ),
 )
-@click.option("--new-key", type=click.Path(path_type=Path), metavar="FILE", help="Make a secret in a new file instead.")
+@click.option(
+    "--new-key",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write a new secret to this file instead; it must not exist.",
+)
 @click.option(
     "--key",
     type=click.Path(path_type=Path),
     envvar="DELTAWIRE_AUTH_KEY",
     show_envvar=True,
     metavar="FILE",
-    help="What signs the token: the gateway's secret, or the private key (PEM) of its public one.",
+    help="Key that signs the token: the gateway's secret, or the private key (PEM) for its public key.",
 )
 @_streams_option(Action.PUBLISH, "Streams to publish to")
 @_streams_option(Action.SUBSCRIBE, "Streams to read")
 @_streams_option(Action.SIGNAL, "Streams to send signals to")
 @_streams_option(Action.ADMIN, "Streams to create and close")
-@click.option("--all", "everything", is_flag=True, help="Everything on every stream.")
-@click.option("--policy", "policies", multiple=True, type=POLICY, help="Policies to choose from; default: all.")
-@click.option("--subject", help="Whom it is for (sub).")
-@click.option("--issuer", help="Who makes it (iss), where the gateway has auth_issuer.")
-@click.option("--audience", help="What it is for (aud), where the gateway has auth_audience.")
+@click.option("--all", "everything", is_flag=True, help="Allow everything on every stream.")
 @click.option(
-    "--lifetime", type=WholeRange(1), default=3600, show_default=True, metavar="SECONDS", help="Until it expires."
+    "--policy",
+    "policies",
+    multiple=True,
+    type=POLICY,
+    help="Policy that the holder may choose; may be repeated; default: all.",
+)
+@click.option("--subject", help="Subject of the token (sub).")
+@click.option("--issuer", help="Issuer of the token (iss), if the gateway has auth_issuer.")
+@click.option("--audience", help="Audience of the token (aud), if the gateway has auth_audience.")
+@click.option(
+    "--lifetime", type=WholeRange(1), default=3600, show_default=True, metavar="SECONDS", help="Time until it expires."
 )
 def command(*, new_key: Path | None, key: Path | None, lifetime: int, **said: Any) -> None:
-    """Print a token, or make a key for some.
+    """Print a token, or make a key that signs tokens.
 
-    A token allows what it names and nothing else. It goes to `publish`, `tail` and `streams` with --token-file or
-    DELTAWIRE_TOKEN, and to wscat with -H 'Authorization: Bearer …'.
+    A token allows only what it names. Pass it to `publish`, `tail` and `streams` with --token-file or DELTAWIRE_TOKEN,
+    and to wscat with -H 'Authorization: Bearer …'.
     """
     if new_key is not None:
         _write_secret(new_key)
-        say(f"a secret is in {new_key}: start the gateway with --auth-key {new_key}, make tokens with --key {new_key}")
+        say(f"secret is in {new_key}: start the gateway with --auth-key {new_key}, make tokens with --key {new_key}")
         return
     if key is None:
         raise click.UsageError("--key is needed to sign with; --new-key FILE makes one")
@@ -93,13 +104,13 @@ def command(*, new_key: Path | None, key: Path | None, lifetime: int, **said: An
 
 
 def _warn(allowed: dict[str, Any], lifetime: int) -> None:
-    """Tell what makes a token useless where it is shown."""
+    """Warn about a token that gateways will refuse or that allows nothing."""
     if not any(action in allowed for action in Action):
         say(f"warning: this token allows nothing: say what, with {', '.join(f'--{it}' for it in Action)} or --all")
     longest = Settings().auth_max_lifetime
     if lifetime > longest:
         say(
-            f"warning: a gateway refuses a token that is good for longer than its auth_max_lifetime, by default "
+            f"warning: a gateway refuses a token that is valid for longer than its auth_max_lifetime, by default "
             f"{longest:g} seconds"
         )
 
@@ -142,7 +153,7 @@ def _read_key(path: Path) -> SigningKey:
 
 
 def _write_secret(path: Path) -> None:
-    """A new file with a secret that only its owner can read; a file that is there may be somebody's key, and stays."""
+    """Write a secret to a new file that only its owner can read; never overwrite a file, which may hold a key."""
     try:
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(fd, "w") as file:

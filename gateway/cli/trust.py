@@ -1,4 +1,4 @@
-"""Whom a command trusts at a `wss` address, and what it shows there: options shared by all that connect."""
+"""TLS options that all connecting commands share: trusted CAs and the client certificate."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 def tls_options(command: Command) -> Command:
-    """Give a command the options of TLS, and what they amount to as its argument `tls`."""
+    """Add the TLS options to a command, which receives the resulting context as its argument `tls`."""
 
     @functools.wraps(command)
     def run(
@@ -26,22 +26,22 @@ def tls_options(command: Command) -> Command:
         return command(*args, tls=make_context(tls_ca, tls_client_cert, tls_client_key), **rest)
 
     for name, description in (
-        ("--tls-client-key", "PEM file of the private key of --tls-client-cert."),
-        ("--tls-client-cert", "PEM file of the certificate to show a wss gateway that asks for one."),
-        ("--tls-ca", "PEM file of the authorities to trust at a wss address, in place of the system's."),
+        ("--tls-client-key", "PEM file with the private key of --tls-client-cert."),
+        ("--tls-client-cert", "PEM file with the client certificate, for a wss gateway that requires one."),
+        ("--tls-ca", "PEM file with the CA certificates to trust for wss, instead of the system's."),
     ):
         variable = f"DELTAWIRE_{name[2:].replace('-', '_').upper()}"
         click.option(name, metavar="FILE", envvar=variable, show_envvar=True, help=description)(run)
-    return run  # type: ignore[return-value]  # it takes what the command takes, but for the options added
+    return run  # type: ignore[return-value]  # it has the parameters of the command and the added options
 
 
 def make_context(ca: str | None, certificate: str | None, key: str | None) -> ssl.SSLContext | None:
-    """A context of what was asked for; None where nothing was.
+    """A TLS context from the options; None if none was given.
 
     Args:
-        ca: file of the authorities to trust; None trusts those of the system, or of `SSL_CERT_FILE`.
-        certificate: file of what to show.
-        key: file of its key.
+        ca: file with the CA certificates to trust; None trusts those of the system, or of `SSL_CERT_FILE`.
+        certificate: file with the client certificate.
+        key: file with its private key.
 
     Raises:
         UsageError: a file can't be used.
@@ -64,7 +64,7 @@ def make_context(ca: str | None, certificate: str | None, key: str | None) -> ss
 
 
 def _readable_again(path: str | None, copies: ExitStack) -> str | None:
-    """A name that OpenSSL, which waits for pipes without end, can open."""
+    """A path that OpenSSL can open safely: it would wait for a pipe forever."""
     if path is None:
         return None
     try:

@@ -22,6 +22,8 @@ With sockets:
 - `subscriber` — `Subscriber`
 - `session` — the connection side of a publisher
 - `publisher` — `Publisher`
+
+Beside them, `upstream`: what feeds a publisher, and how an answer ends whose source falls silent.
 """
 
 from deltawire.gateway.client.errors import (
@@ -35,12 +37,14 @@ from deltawire.gateway.client.errors import (
     Refused,
     StreamClosed,
     StreamFull,
+    StreamNotFound,
     TextMismatch,
     TokenUnavailable,
 )
 from deltawire.gateway.client.publisher import Publisher
 from deltawire.gateway.client.subscriber import Frame, Subscriber
 from deltawire.gateway.client.tokens import TokenProvider
+from deltawire.gateway.client.upstream import SourceStalled, iterate_with_idle_timeout
 
 __all__ = [
     "ClientError",
@@ -53,10 +57,13 @@ __all__ = [
     "ProtocolFault",
     "Publisher",
     "Refused",
+    "SourceStalled",
     "StreamClosed",
     "StreamFull",
+    "StreamNotFound",
     "Subscriber",
     "TextMismatch",
     "TokenProvider",
     "TokenUnavailable",
+    "iterate_with_idle_timeout",
 ]

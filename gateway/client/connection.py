@@ -1,7 +1,7 @@
-"""One connection after another to an endpoint: open, judge how it failed, wait, open again.
+"""Successive connections to an endpoint: open, classify a failure, wait, open again.
 
-What can be retried: nobody answers, HTTP 429 and 5xx of overload, a lost connection, and every close that
-`protocol.codes.is_retryable` names. Everything else raises at once.
+Retried are: no answer, HTTP 429, the 5xx statuses of overload, a lost connection, and every close that
+`protocol.codes.is_retryable` names. Every other failure raises at once.
 """
 
 from __future__ import annotations
@@ -13,13 +13,15 @@ import re
 import ssl
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 from msgspec import Struct
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConcurrencyError, ConnectionClosed, InvalidMessage, InvalidStatus, WebSocketException
+from websockets.frames import DATA_OPCODES, Frame
 from websockets.http11 import Response
+from websockets.protocol import Event
 from websockets.typing import Subprotocol
 
 from deltawire.gateway.client.backoff import Backoff, Retries
@@ -31,77 +33,106 @@ from deltawire.protocol.messages import Problem, Token
 from deltawire.protocol.reasons import DECODE_ERRORS
 
 MAX_MESSAGE: Final = 4 * 1024 * 1024
-"""Bytes of the largest message taken: a folded event can carry 1 MiB of text, four times that when escaped."""
+"""Maximum bytes of a message: a folded event can carry 1 MiB of text, four times that when escaped."""
 
 CLOSE_TIMEOUT: Final = 1.0
-"""Seconds the gateway has to answer a close: leaving must be quick even when it is gone."""
+"""Seconds the gateway has to answer a close: leaving must be quick even if the gateway is gone."""
 
 OPEN_TIMEOUT: Final = 10.0
-"""Seconds for connecting and the handshake; as long as the gateway gives its side."""
+"""Seconds for connecting and the handshake; the same limit as in the gateway."""
 
 PING_INTERVAL: Final = 20.0
-"""Seconds between pings, and to answer one; a gateway that vanished without a word is noticed after both."""
+"""Seconds between pings, and for the answer to one; their sum is how long it takes to notice a vanished gateway."""
 
 SEND_TIMEOUT: Final = 2 * PING_INTERVAL
-"""Seconds a message may wait to be taken. Pings wait behind it, and so does their own deadline: with more unsent than
-the kernel buffers, nothing else would notice a gateway that stands still."""
+"""Seconds a message may wait to be sent. Pings, and so their deadline, wait behind it: with more unsent data than the
+kernel buffers, nothing else would detect a stalled gateway."""
 
 MAX_UNSENT: Final = 4 * 1024 * 1024
-"""Bytes that may wait to be sent: a message is at most 1 MiB, and waits for those before it. More are answers to pings
-that the gateway does not read."""
+"""Maximum bytes that wait to be sent. A message has at most 1 MiB and waits for the ones before it; anything above the
+limit consists of pongs that the gateway does not read."""
+
+MAX_FRAGMENTS: Final = 1024
+"""Maximum fragments of one message. A gateway sends none; a proxy in between may split messages at its buffer size.
+websockets has its own limit, four times this one, since 17; older versions collect empty fragments without end."""
 
 HUNG_UP: Final = "the connection was closed during the handshake"
-"""Why there is no connection where nothing more is known."""
+"""The reason for a failed connection if nothing more specific is known."""
 
 _NOT_TLS = (
     "WRONG_VERSION_NUMBER",
     "RECORD_LAYER_FAILURE",
-)  # what OpenSSL calls an answer in plain text, by its version
+)  # OpenSSL's names, by version, for an answer in plain text
 _RETRIED_STATUS = frozenset({429, 500, 502, 503, 504})
 _SECONDS = re.compile(r"[0-9]{1,6}", re.ASCII)
-_ERRNO = re.compile(r"\[Errno (\d+)\]")  # asyncio joins several attempts of one host name into one message
+_ERRNO = re.compile(r"\[Errno (\d+)\]")  # asyncio joins the errors of several addresses of a host into one message
 
 _PROXY_FAULTS: Final[dict[int, str]] = {
     HTTPStatus.UPGRADE_REQUIRED: "a proxy in between does not pass the header Upgrade on",
     HTTPStatus.HTTP_VERSION_NOT_SUPPORTED: "a proxy in between speaks HTTP/1.0",
 }
-"""What refusals mean that a client never earns, as it asks in HTTP/1.1 for an upgrade."""
+"""Explanations of statuses that only a proxy can cause: the client always requests an upgrade, in HTTP/1.1."""
 
 OnReconnect = Callable[[str, float], None]
 
 
 class BoundedConnection(ClientConnection):
-    """A connection whose answers to pings do not pile up where the gateway doesn't read them."""
+    """A connection that ends when unread pongs, or the fragments of one message, pile up.
+
+    Args:
+        args: the arguments from the library.
+        kwargs: likewise.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._fragments = 0  # of the incomplete message
 
     def data_received(self, data: bytes) -> None:
-        """Bytes came, which are answered at once where they are pings."""
+        """Process received bytes; pings among them are answered at once."""
         super().data_received(data)
         if self.transport.get_write_buffer_size() > MAX_UNSENT:
             self.transport.abort()
 
+    def process_event(self, event: Event) -> None:
+        """Process a frame; end the connection if a message has too many fragments."""
+        if isinstance(event, Frame) and event.opcode in DATA_OPCODES:
+            if self._fragments >= MAX_FRAGMENTS:
+                self._refuse_fragments()
+                return
+            self._fragments = 0 if event.fin else self._fragments + 1
+        super().process_event(event)
+
+    def _refuse_fragments(self) -> None:
+        if self.transport.is_closing():  # frames that arrived with the fragment above the limit
+            return
+        self.protocol.fail(CloseCode.MESSAGE_TOO_BIG, "too many fragments")
+        self.send_data()
+        self.transport.abort()
+
 
 class DirectConnect(connect):
-    """Connects to the address that was given and to no other: a token is for nobody else, and TLS is set up for it."""
+    """Connects only to the given address: the token is meant for it alone, and TLS is set up for it."""
 
     def process_redirect(self, exc: Exception) -> Exception | str:
-        """Take a redirect for the refusal it is."""
+        """Treat a redirect as a refusal."""
         return exc
 
 
 class Connector:
-    """Opens connections to one gateway, and knows what to do when they fail.
+    """Opens connections to one gateway, and decides what to do when they fail.
 
     Args:
         url: the gateway's address, for messages.
-        codec: how messages are encoded.
-        backoff: how long the waits between attempts are.
-        retry_for: seconds without progress after which to give up; None never does, 0 never retries.
-        on_reconnect: told the reason and the seconds of each wait, before it.
-        tokens: what each connection is made with.
-        tls: whom to trust where the address is `wss`, and what to show; None trusts whom the system trusts.
+        codec: the encoding of messages.
+        backoff: the lengths of the waits between attempts.
+        retry_for: seconds without progress after which to give up; None never gives up, 0 never retries.
+        on_reconnect: called before each wait with the reason and the seconds.
+        tokens: the tokens for the connections.
+        tls: the TLS context for a `wss` address; None trusts the system's CAs.
 
     Raises:
-        ValueError: TLS is set up for an address without it.
+        ValueError: a TLS context was given for an address without TLS.
     """
 
     def __init__(  # noqa: PLR0913, PLR0917 - each is one fact about the connections
@@ -128,16 +159,16 @@ class Connector:
         self._told = 0.0  # seconds the gateway asked for
 
     async def open(self, target: str) -> ClientConnection:
-        """A new connection, after as many attempts and waits as it takes.
+        """Open a new connection, with as many attempts and waits as necessary.
 
         Args:
             target: the whole URL.
 
         Raises:
             GatewayUnreachable: no attempt succeeded in time.
-            Refused: the gateway said no before the upgrade.
-            ProtocolFault: what answers there is no gateway.
-            TokenUnavailable: the function that gives tokens failed.
+            Refused: the gateway refused before the upgrade.
+            ProtocolFault: the answering program is not a gateway.
+            TokenUnavailable: the function that provides tokens failed.
         """
         while True:
             if self._failure is not None:
@@ -152,7 +183,7 @@ class Connector:
             self._was_open = True
             if connection.subprotocol != self._codec.subprotocol:
                 await connection.close()
-                raise ProtocolFault(f"what answers at {self._url} does not speak {self._codec.subprotocol}")
+                raise ProtocolFault(f"the server at {self._url} does not speak {self._codec.subprotocol}")
             return connection
 
     def _judge_attempt(self, error: OSError | WebSocketException) -> str | ClientError:
@@ -160,15 +191,15 @@ class Connector:
         failure = judge_attempt(error, hint)
         is_unauthorized = isinstance(failure, Refused) and failure.code == HTTPStatus.UNAUTHORIZED
         if is_unauthorized and self._was_open and self.tokens.note_refusal():
-            return str(failure)  # it ended on the way, or the function had kept it for too long
+            return str(failure)  # it expired meanwhile, or the function returned an old one
         return failure
 
     def lost(self, error: ConnectionClosed, problem: Problem | None) -> None:
-        """A connection ended: the next `open` waits first.
+        """Note that a connection ended: the next `open` waits first.
 
         Args:
             error: how it ended.
-            problem: the last `problem` that came on it.
+            problem: the last `problem` received on it.
 
         Raises:
             ClientError: the same request would fail again.
@@ -176,17 +207,17 @@ class Connector:
         self.note(judge_close(error, problem))
 
     def note(self, failure: str | ClientError) -> None:
-        """Keep the reason of a failure for the next wait, or raise it where waiting does not help."""
+        """Keep the reason of a failure for the next wait, or raise it if waiting does not help."""
         if isinstance(failure, ClientError):
             raise failure
         self._failure = failure
 
     def progressed(self) -> None:
-        """Something was delivered: the next failure starts with the shortest wait and all its time."""
+        """Note that something was delivered: the next failure begins a new run of retries."""
         self._retries.reset()
 
     async def renew_token(self, connection: ClientConnection) -> None:
-        """Send a fresh token on a connection, in place of the one it was made with.
+        """Send a fresh token on a connection, to replace the one it was opened with.
 
         Raises:
             ConnectionClosed: it can't be sent.
@@ -203,7 +234,7 @@ class Connector:
             additional_headers=None if token is None else {"Authorization": f"Bearer {token}"},
             subprotocols=[Subprotocol(self._codec.subprotocol)],
             compression=None,
-            ssl=self._tls or (target.startswith("wss:") or None),  # True trusts whom the system trusts
+            ssl=self._tls or (target.startswith("wss:") or None),  # True trusts the system's CAs
             open_timeout=OPEN_TIMEOUT,
             ping_interval=PING_INTERVAL,
             ping_timeout=PING_INTERVAL,
@@ -223,9 +254,9 @@ class Connector:
 
 
 async def close(connection: ClientConnection) -> None:
-    """Close a connection and take what is still on its way: unread frames would keep the answer from being read.
+    """Close a connection and read the data still in transit, which precedes the gateway's close frame.
 
-    The library's own deadline begins when the close frame is sent, which is never where the gateway takes nothing.
+    The library's own deadline begins when the close frame is sent, which never happens if the gateway reads nothing.
     """
     try:
         async with asyncio.timeout(2 * CLOSE_TIMEOUT), asyncio.TaskGroup() as tasks:
@@ -234,8 +265,8 @@ async def close(connection: ClientConnection) -> None:
                 while True:
                     await connection.recv(decode=False)
             except (ConnectionClosed, ConcurrencyError):
-                pass  # closed; or another task is reading, and finds out by itself
-            except AssertionError:  # websockets 17.4 takes the rest of a message it gave up on for a message
+                pass  # closed; or another task is reading, and will notice
+            except AssertionError:  # websockets 17.4 mistakes the rest of an abandoned message for a message
                 connection.transport.abort()
     except TimeoutError:
         connection.transport.abort()
@@ -243,7 +274,7 @@ async def close(connection: ClientConnection) -> None:
 
 
 async def send(connection: ClientConnection, payload: bytes, *, text: bool) -> None:
-    """Send a message; a gateway that takes nothing loses its connection.
+    """Send a message; abort the connection if the gateway does not take it in time.
 
     Raises:
         ConnectionClosed: it can't be sent.
@@ -257,11 +288,11 @@ async def send(connection: ClientConnection, payload: bytes, *, text: bool) -> N
 
 
 def hint_of(url: str, tls: ssl.SSLContext | None) -> str:
-    """Why a gateway that was never reached may hang up on a handshake, in words that follow others; often empty.
+    """A suffix for a failure message: why a gateway that was never reached may close a handshake; may be empty.
 
     Args:
         url: its address.
-        tls: whom to trust there and what to show, where that was said.
+        tls: the TLS context, if one was given.
     """
     if not url.startswith("wss:"):
         return "; if the gateway has TLS, its address begins with wss://"
@@ -269,11 +300,11 @@ def hint_of(url: str, tls: ssl.SSLContext | None) -> str:
 
 
 def judge_attempt(error: OSError | WebSocketException, hint: str = "") -> str | ClientError:
-    """Why connecting failed: the reason where it can be tried again, otherwise what to raise.
+    """Why connecting failed: the reason if a retry makes sense, otherwise the error to raise.
 
     Args:
-        error: what it failed with.
-        hint: what to say beside it where the gateway only hung up.
+        error: the exception.
+        hint: added to the reason if the gateway only closed the connection.
     """
     match error:
         case ssl.SSLEOFError() | ConnectionResetError() | InvalidMessage(__cause__=EOFError()):
@@ -288,7 +319,7 @@ def judge_attempt(error: OSError | WebSocketException, hint: str = "") -> str | 
                 text += f"; {fault}"
             return f"HTTP {status}: {text}" if status in _RETRIED_STATUS else refusal(status, text)
         case _:
-            return ProtocolFault(f"what answers is not a gateway: {error}")
+            return ProtocolFault(f"the server is not a gateway: {error}")
 
 
 def _judge_tls(error: ssl.SSLError) -> ProtocolFault:
@@ -296,11 +327,11 @@ def _judge_tls(error: ssl.SSLError) -> ProtocolFault:
         return ProtocolFault(f"the gateway's certificate is not trusted: {error.verify_message}")
     why = (error.reason or "failed").replace("_", " ").lower()
     other = "; an address without TLS begins with ws://" if error.reason in _NOT_TLS else ""
-    return ProtocolFault(f"no TLS with what answers there: {why}{other}")
+    return ProtocolFault(f"the TLS handshake failed: {why}{other}")
 
 
 def retry_after(error: Exception) -> float:
-    """Seconds a refusal asks to stay away (RFC 9110 §10.2.3); 0 where it doesn't, or names a date."""
+    """Seconds to wait as requested by a refusal (RFC 9110 §10.2.3); 0 if it requests none or gives a date."""
     if not isinstance(error, InvalidStatus):
         return 0.0
     told = error.response.headers.get("Retry-After", "")
@@ -308,9 +339,9 @@ def retry_after(error: Exception) -> float:
 
 
 def judge_close(error: ConnectionClosed, problem: Problem | None = None) -> str | ClientError:
-    """Why a connection ended: the reason where it can be resumed, otherwise what to raise."""
+    """Why a connection ended: the reason if it can be resumed, otherwise the error to raise."""
     if error.sent is not None and not error.rcvd_then_sent:
-        if error.sent.code != CloseCode.GATEWAY_FAULT:  # what websockets gives up on a silent peer with
+        if error.sent.code != CloseCode.GATEWAY_FAULT:  # which websockets sends to a silent peer
             return ProtocolFault(f"the gateway broke RFC 6455: {error.sent.reason or error.sent.code}")
         return "the gateway stopped answering"
     if error.rcvd is None:
@@ -319,13 +350,13 @@ def judge_close(error: ConnectionClosed, problem: Problem | None = None) -> str 
         problem = None
     text = error.rcvd.reason if problem is None else problem.message
     code = error.rcvd.code
-    if is_retryable(code) or code == CloseCode.STREAM_ENDED:  # without `stream_end` before it, nothing has ended
+    if is_retryable(code) or code == CloseCode.STREAM_ENDED:  # no `stream_end` came: the stream has not ended
         return f"closed with {code}: {text}" if text else f"closed with {code}"
     return refusal(code, text or "no reason given", problem)
 
 
 class _ProblemDetails(Struct):
-    """What is read of an `application/problem+json` body (RFC 9457)."""
+    """The fields used of an `application/problem+json` body (RFC 9457)."""
 
     title: str = ""
     detail: str = ""
@@ -345,7 +376,7 @@ def _body_text(response: Response) -> str:
 def _phrase(status: int) -> str:
     try:
         return HTTPStatus(status).phrase
-    except ValueError:  # of a proxy: nginx knows a 499, and sends a 599 without a phrase if told to
+    except ValueError:  # from a proxy: nginx has a 499, and can be configured to send a 599 without a phrase
         return "no reason given"
 
 

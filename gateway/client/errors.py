@@ -1,22 +1,23 @@
-"""What a client can fail with.
+"""The errors of the clients.
 
 ClientError
-├── GatewayUnreachable   nobody answered, or every answer was "not now", until the client gave up
-├── Refused              the gateway said no, and asking again would not help
+├── GatewayUnreachable   there was no answer, or only "not now", until the client gave up
+├── Refused              the gateway refused, and a retry would not help
 │   ├── Fenced           a newer generation of this producer took over
-│   └── StreamClosed     the stream has ended: nothing can be published to it
-├── ProtocolFault        the gateway broke the protocol: a defect of the gateway, or something else answers there
-│   └── TextMismatch     the text of a message is not what its digest says
+│   ├── StreamClosed     the stream has ended: nothing can be published to it
+│   └── StreamNotFound   the stream does not exist, and was not to be created
+├── ProtocolFault        the gateway broke the protocol, by a defect or because it is another program
+│   └── TextMismatch     the text of a message does not match its digest
 ├── EventRefused         one event was refused; the publisher stays usable
 │   └── StreamFull       a slow consumer holds the stream up and `on_full` is `reject`
 ├── NotPermitted         the token does not allow a signal; the subscriber stays usable
-├── TokenUnavailable     the function that gives tokens failed
-└── NotDelivered         what was sent was never confirmed: it may or may not have arrived
+├── TokenUnavailable     the function that provides tokens failed
+└── NotDelivered         sent data was never confirmed: it may or may not have arrived
 
-Every message is one line that can be shown to a person as it is. A wrong argument is none of these: it is a
-`ValueError` or a `TypeError`, raised where it was given.
+Every message is one line that can be shown to a user. Wrong arguments raise `ValueError` or `TypeError` instead, in the
+call that has them.
 """
-# ruff: noqa: N818 - the names say what happened, as those of websockets do
+# ruff: noqa: N818 - the names say what happened, like those of websockets
 
 from __future__ import annotations
 
@@ -26,15 +27,15 @@ from deltawire.protocol.messages import Problem
 
 
 class ClientError(DeltawireError):
-    """Base of everything a client raises about the gateway or the network."""
+    """Base of all errors that a client raises about the gateway or the network."""
 
 
 class GatewayUnreachable(ClientError):
-    """Nobody answered, or every answer was "not now", until the client gave up.
+    """There was no answer, or only "not now", until the client gave up.
 
     Args:
         url: the gateway's address.
-        reason: what the last attempt failed with, in plain words.
+        reason: why the last attempt failed, in plain words.
     """
 
     def __init__(self, url: str, reason: str) -> None:
@@ -47,12 +48,12 @@ class GatewayUnreachable(ClientError):
 
 
 class Refused(ClientError):
-    """The gateway said no, and asking again would not help.
+    """The gateway refused, and a retry would not help.
 
     Args:
-        code: close code, or HTTP status where it refused before the upgrade.
-        message: what was wrong, in the gateway's words.
-        problem: the gateway's `problem` message, where there was one.
+        code: the close code, or the HTTP status if it refused before the upgrade.
+        message: the reason in the gateway's words.
+        problem: the gateway's `problem` message, if there was one.
     """
 
     def __init__(self, code: int, message: str, problem: Problem | None = None) -> None:
@@ -74,16 +75,20 @@ class StreamClosed(Refused):
     """The stream has ended: nothing can be published to it."""
 
 
+class StreamNotFound(Refused):
+    """The stream does not exist, or no longer, and the subscriber asked not to create it."""
+
+
 class ProtocolFault(ClientError):
-    """The gateway broke the protocol: a defect of the gateway, or something else answers there."""
+    """The gateway broke the protocol, by a defect or because the address belongs to another program."""
 
 
 class TextMismatch(ProtocolFault):
-    """The text of a message is not what its digest says: something between the gateway and here changed or lost it.
+    """The text of a message does not match its digest: it was changed or lost on the way from the gateway.
 
     Args:
         first: seq of the message's first event.
-        last: seq of its stop.
+        last: seq of its `message_stop`.
     """
 
     def __init__(self, first: int, last: int) -> None:
@@ -99,7 +104,7 @@ class EventRefused(ClientError):
     """One event was refused and is in no stream; the publisher stays usable.
 
     Args:
-        problem: the gateway's `problem` message, or the one it would have sent.
+        problem: the gateway's `problem` message, or the one that it would have sent.
     """
 
     def __init__(self, problem: Problem) -> None:
@@ -111,7 +116,7 @@ class EventRefused(ClientError):
 
 
 class StreamFull(EventRefused):
-    """A slow consumer holds the stream up, and this publisher asked not to wait (`on_full="reject"`)."""
+    """A slow consumer holds the stream up, and this publisher does not wait (`on_full="reject"`)."""
 
 
 class NotPermitted(ClientError):
@@ -119,16 +124,20 @@ class NotPermitted(ClientError):
 
 
 class TokenUnavailable(ClientError):
-    """The function that gives tokens failed, or gave none; the cause is what it raised."""
+    """The function that provides tokens failed or returned no token; `__cause__` is what it raised."""
 
 
 class NotDelivered(ClientError):
-    """What was sent was never confirmed: it may or may not have arrived."""
+    """Sent data was never confirmed: it may or may not have arrived."""
 
 
 def refusal(code: int, message: str, problem: Problem | None = None) -> Refused:
-    """The error for a close code, or HTTP status, that must not be retried."""
-    kinds: dict[int, type[Refused]] = {CloseCode.FENCED: Fenced, CloseCode.STREAM_CLOSED: StreamClosed}
+    """The error for a close code or HTTP status that must not be retried."""
+    kinds: dict[int, type[Refused]] = {
+        CloseCode.FENCED: Fenced,
+        CloseCode.STREAM_CLOSED: StreamClosed,
+        CloseCode.NOT_FOUND: StreamNotFound,
+    }
     return kinds.get(code, Refused)(code, message, problem)
 
 

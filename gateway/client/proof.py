@@ -1,4 +1,4 @@
-"""Whether the text of a message arrived whole, by the digest in its `message_stop` (SPEC §4.4): pure."""
+"""Check by the digest in `message_stop` whether the text of a message is complete (SPEC §4.4): pure."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ from deltawire.protocol.events import Digest, Event, EventType, MessageStart, Me
 from deltawire.protocol.messages import Gap, Message, Subscribed
 
 NEEDED = frozenset({EventType.MESSAGE_START, EventType.TEXT_DELTA, EventType.MESSAGE_STOP})
-"""Types without which nothing can be proven."""
+"""Types without which nothing can be verified."""
 
 
 class Proof:
-    """Keeps count of one reader's text, through all its connections.
+    """Tracks the text that one reader received, over all its connections.
 
     Args:
         types: event types the reader asked for; None means all.
 
     Attributes:
-        whole: messages whose text was proven to have arrived whole.
+        whole: number of messages whose text was verified to be complete.
     """
 
     def __init__(self, types: Collection[EventType] | None) -> None:
         self.whole = 0
         self._can_prove = types is None or frozenset(types) >= NEEDED
-        self._complete_from: int | None = None  # from this seq on nothing is missing
+        self._complete_from: int | None = None  # no event from this seq on is missing
         self._digest = MessageDigest()
 
     def check(self, message: Event | Message | None) -> None:
-        """Take in what is news to the reader.
+        """Process a message that is new to the reader.
 
         Raises:
-            TextMismatch: a message ended, and its text is not what the gateway sent.
+            TextMismatch: a message ended whose text differs from what the gateway sent.
         """
         match message:
             case Subscribed() if self._complete_from is None:

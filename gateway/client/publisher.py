@@ -25,7 +25,7 @@ from deltawire.protocol.events import MAX_SEQ, Data, Event, Extension, make_even
 from deltawire.protocol.messages import Problem, Signal
 
 LEAVE_TIMEOUT: Final = 5.0
-"""Seconds without an ack after which leaving the context gives up on the rest."""
+"""Seconds without an ack after which leaving the context gives up on the unacked events."""
 
 
 class Publisher:
@@ -34,35 +34,35 @@ class Publisher:
         async with Publisher("ws://127.0.0.1:8765", "demo") as publisher:
             await publisher.send(TextDelta(text="Hello"))
 
-    Events are numbered, so that what is sent again after a lost connection is appended once. When the gateway
-    restarts without memory (another `epoch`), what was not acked is numbered anew and sent again; what was acked in
-    the old epoch is gone with it, and counted as `lost`. Leaving the context waits for the acks; leaving it by an
-    exception does not.
+    Events are numbered, so that an event that is resent after a lost connection is appended once. When the gateway
+    restarts without its memory (with another `epoch`), unacked events get new numbers and are resent; events acked in
+    the old epoch are lost and counted in `lost`. Leaving the context waits for the acks, unless an exception leaves it.
 
-    With `on_full="reject"` one event is on its way at a time, so that each `send` can tell the fate of its own event.
+    With `on_full="reject"`, only one event is in flight at a time, so that each `send` reports the outcome of its own
+    event.
 
     Args:
         url: the gateway's address, `ws://HOST:PORT`.
         stream: the stream's id.
-        producer: id of this producer; None makes a random one. With an id that was used before in the same
-            generation, numbers go on from there.
-        generation: the newest one of a producer id may publish, older ones are `Fenced`.
+        producer: id of this producer; None makes a random one. If the id was used before in the same generation,
+            numbering continues there.
+        generation: only the highest generation of a producer id may publish; older ones are `Fenced`.
         on_full: wait for slow `block` consumers, or raise `StreamFull`.
-        window: events that may be unacked, 1 or more; `send` waits beyond.
-        max_message: bytes of the largest event, as the gateway is configured (64 KiB by default).
-        retry_for: seconds without progress after which to give up; None never does, 0 never retries.
+        window: maximum number of unacked events, 1 or more; `send` waits above it.
+        max_message: maximum bytes of an event, as configured in the gateway (64 KiB by default).
+        retry_for: seconds without progress after which to give up; None never gives up, 0 never retries.
         codec: `JSON` or `MSGPACK`.
-        on_reconnect: told the reason and the seconds of each wait before a new attempt.
-        token: what the gateway wants to see: a token, or a function that gives one, for each connection and before one
-            expires; it may be asynchronous.
-        backoff: how long these waits are.
-        tls: whom to trust where the address is `wss`, and what to show; None trusts whom the system trusts.
+        on_reconnect: called before each wait with the reason and the seconds.
+        token: a token, or a function that returns one, which is called for each connection and before a token expires;
+            it may be asynchronous.
+        backoff: the lengths of these waits.
+        tls: the TLS context for a `wss` address; None trusts the system's CAs.
 
     Raises:
-        ValueError: an argument is wrong; it names which, and what is expected.
+        ValueError: an argument is wrong; the message says which, and what is expected.
     """
 
-    def __init__(  # noqa: PLR0913 - what a publication can ask for
+    def __init__(  # noqa: PLR0913 - the options of a publication
         self,
         url: str,
         stream: str,
@@ -92,46 +92,46 @@ class Publisher:
             window=1 if self._one_by_one else window,
             max_message=max_message,
         )
-        self._turn = asyncio.Lock()  # of `send`, one by one
+        self._turn = asyncio.Lock()  # serialises `send`
         self._task: asyncio.Task[None] | None = None
 
     @property
     def acked(self) -> int:
-        """The producer's own number of the last event the gateway acked, 0 before."""
+        """The `producer_seq` of the last event that the gateway acked; 0 before the first ack."""
         return self._session.window.acked
 
     @property
     def seq(self) -> int:
-        """The gateway's number of the last event it acked, 0 before."""
+        """The seq of the last event that the gateway acked; 0 before the first ack."""
         return self._session.seq
 
     @property
     def epoch(self) -> str:
-        """The epoch of the stream's log; it changes when the gateway lost its memory."""
+        """The epoch of the stream's log; it changes when the gateway loses its memory."""
         return self._session.window.epoch
 
     @property
     def lost(self) -> int:
-        """Events that the gateway had acked and has no more: those of epochs that ended when it lost its memory."""
+        """Number of acked events that the gateway lost together with their epochs."""
         return self._session.window.lost
 
     @property
     def consumers(self) -> int | None:
-        """How many follow the stream, as last told; None without a connection."""
+        """The last reported number of consumers of the stream; None without a connection."""
         return self._session.consumers
 
     async def send(self, item: Data | Event) -> None:
-        """Publish one event; waits while `window` events are unacked.
+        """Publish one event; wait while `window` events are unacked.
 
         Args:
-            item: data, or an event with a timestamp of its own; its `producer_seq` is replaced.
+            item: data, or an event, for example with its own timestamp; its `producer_seq` is replaced.
 
         Raises:
-            TypeError: this is no event.
-            EventRefused: this event is not valid, or too big; or the gateway refused an earlier one.
+            TypeError: `item` is not an event.
+            EventRefused: this event is not valid or too big, or the gateway refused an earlier one.
             StreamFull: the stream is full (with `on_full="reject"`); the event was dropped and may be sent again.
-            Refused: the gateway said no; `StreamClosed` and `Fenced` are kinds of it.
-            GatewayUnreachable: the connection was lost and did not come back in time.
+            Refused: the gateway refused; `StreamClosed` and `Fenced` are subclasses.
+            GatewayUnreachable: the connection was lost and could not be restored in time.
         """
         event, size = self._check(item)
         if self._one_by_one:
@@ -145,7 +145,7 @@ class Publisher:
         """Wait until everything sent is acked.
 
         Args:
-            timeout: seconds to wait; None waits as long as the connection lives or may come back.
+            timeout: seconds to wait; None waits as long as the connection exists or may be restored.
 
         Raises:
             TimeoutError: not everything was acked in time.
@@ -155,7 +155,7 @@ class Publisher:
             await self._session.flush()
 
     async def close_stream(self) -> None:
-        """End the stream: flush, then tell the gateway, and wait until it has confirmed.
+        """End the stream: flush, tell the gateway, and wait for its confirmation.
 
         Raises:
             ClientError: as `send`.
@@ -164,9 +164,9 @@ class Publisher:
         await self._session.close_stream()
 
     async def wait_ended(self) -> None:
-        """Wait until nothing can be sent any more: the stream was closed, or the publisher left or failed.
+        """Wait until publishing is over: the stream was closed, or the publisher was left or failed.
 
-        For programs that wait for something else meanwhile, and would learn of a failure only at their next `send`.
+        This is for programs that wait for other things and would otherwise notice a failure only at their next `send`.
 
         Raises:
             ClientError: it failed; as `send`.
@@ -174,14 +174,14 @@ class Publisher:
         await self._session.wait_ended()
 
     async def wait_alone(self, seconds: float) -> None:
-        """Wait until nobody has followed the stream for so long, so that a proxy can stop paying for the answer.
+        """Wait until the stream has had no consumers for some time, so that a proxy can stop paying for the answer.
 
-        The time begins when the last consumer leaves, never before the first one came: who publishes ahead of the
-        readers is not alone. It begins anew when somebody comes back, and when the connection was lost, as the
-        readers lost theirs too. Waiting also ends when the stream was closed or the publisher left.
+        The time starts when the last consumer leaves. It never starts before the first consumer has joined, so a
+        producer may publish ahead of its readers. It restarts when a consumer joins, and when the connection is lost,
+        because the readers lost theirs too. Waiting also ends when the stream is closed or the publisher is left.
 
         Args:
-            seconds: how long nobody followed; the gateway tells changes at most four times a second.
+            seconds: time without consumers; the gateway reports changes at most four times per second.
 
         Raises:
             ClientError: the publisher failed; as `send`.
@@ -189,7 +189,7 @@ class Publisher:
         await self._session.wait_alone(seconds)
 
     async def signals(self) -> AsyncIterator[Signal]:
-        """What readers signal to the producers, `cancel` first of all, until the publisher is left or fails."""
+        """Yield the signals of readers, above all `cancel`, until the publisher is left or fails."""
         while (signal := await self._session.next_signal()) is not None:
             yield signal
 
@@ -198,7 +198,7 @@ class Publisher:
 
         Raises:
             GatewayUnreachable: it did not answer in time.
-            Refused: it said no.
+            Refused: it refused.
         """
         self._task = asyncio.create_task(self._session.run(), name=f"publisher {self._stream}")
         try:
@@ -211,10 +211,10 @@ class Publisher:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Wait for the acks, unless left by an exception; then close.
+        """Wait for the acks, unless an exception leaves the context; then close.
 
         Raises:
-            NotDelivered: no ack came for some seconds; call `flush` before leaving to wait longer.
+            NotDelivered: no ack arrived for some seconds; to wait longer, call `flush` before leaving.
             ClientError: as `send`.
         """
         try:
@@ -237,10 +237,10 @@ class Publisher:
             self._task.cancel()
             await asyncio.wait([self._task])
             if not self._task.cancelled():
-                self._task.result()  # a defect of this module must be heard
+                self._task.result()  # a defect of this module must not pass unnoticed
 
     def _check(self, item: Data | Event) -> tuple[Event, int]:
-        """The event in its envelope, judged as the gateway would, with its size in bytes."""
+        """The event in its envelope, validated like in the gateway, and its size in bytes."""
         data = item.data if isinstance(item, Event) else item
         if not isinstance(data, Data):
             raise TypeError(f"expected data such as TextDelta, or an Event of it, got {type(data).__name__}")
@@ -252,7 +252,7 @@ class Publisher:
             self._codec.decode_from_producer(payload)
         except WireError as error:
             raise _event_refused(error.code, error.message) from None
-        except (TypeError, ValueError) as error:  # of no wire type, or half a surrogate pair
+        except (TypeError, ValueError) as error:  # not a wire type, or half a surrogate pair
             raise _event_refused(ProblemCode.INVALID_EVENT, str(error)) from None
         if len(payload) > self._max_message:
             reason = f"the event has {len(payload)} bytes, the limit is {self._max_message}"

@@ -1,8 +1,8 @@
-"""The connection side of a publisher: what is sent, what comes back, and what it means.
+"""The connection side of a publisher: sending events, and handling the gateway's messages.
 
-`run` is one task: it opens a connection, reads what comes, and has tasks beside it that write and renew the token.
-Everything shared with the program that publishes is guarded by one condition, so that cancelling a `send` never cuts a
-message in two.
+`run` is one task: it opens a connection and reads from it; two more tasks write to it and renew the token. One
+condition guards all state shared with the program that publishes, so that cancelling a `send` never leaves half a
+message.
 """
 
 from __future__ import annotations
@@ -28,30 +28,30 @@ from deltawire.protocol.events import Event
 from deltawire.protocol.messages import Ack, Audience, CloseStream, Message, Problem, Ready, Signal
 
 BATCH_EVENTS: Final = 64
-"""Events of one message: past this, an array saves nothing more per event."""
+"""Maximum events per message: a longer array would save nothing more per event."""
 
 BATCH_BYTES: Final = 48 * 1024
-"""Bytes of events in one message: larger arrays save no more, and hold up the ack of their first event."""
+"""Maximum bytes of events per message: larger arrays save nothing more, and delay the ack of their first event."""
 
 MAX_SIGNALS: Final = 256
-"""Signals kept for `Publisher.signals`; without a reader the oldest are forgotten."""
+"""Signals kept for `Publisher.signals`; if nobody reads them, the oldest are discarded."""
 
 
 class PublisherSession:
-    """One stream being published to, through all connections.
+    """The publication to one stream, over all connections.
 
     Args:
         stream: the stream's id, for messages.
         target: the whole URL.
         connector: opens the connections.
-        codec: how messages are encoded.
-        window: how many events may be unacked.
-        max_message: bytes of the largest message.
+        codec: the encoding of messages.
+        window: maximum number of unacked events.
+        max_message: maximum bytes of a message.
 
     Attributes:
         window: events sent and not yet acked.
-        seq: the gateway's number of the last event it acked.
-        consumers: how many follow the stream, as last told; None without a connection.
+        seq: the seq of the last event that the gateway acked.
+        consumers: the last reported number of consumers of the stream; None without a connection.
     """
 
     def __init__(  # noqa: PLR0913 - each is one fact about the publication
@@ -64,12 +64,12 @@ class PublisherSession:
         self._target = target
         self._connector = connector
         self._codec = codec
-        self._batch_bytes = min(BATCH_BYTES, max_message * 3 // 4)  # the rest is room for the array's own bytes
-        self._changed = asyncio.Condition()  # guards what is above and below
-        self._ready = False  # on the present connection
-        self._careful = False  # one event at a time, to find the one that is refused
+        self._batch_bytes = min(BATCH_BYTES, max_message * 3 // 4)  # the rest is reserved for the array's own bytes
+        self._changed = asyncio.Condition()  # guards all of this state
+        self._ready = False  # on the current connection
+        self._careful = False  # send one event at a time, to find the refused one
         self._closing = False  # the stream is to be closed
-        self._over = False  # there will be no connection any more
+        self._over = False  # no further connection will be opened
         self._failure: ClientError | None = None
         self._refusals: deque[EventRefused] = deque()
         self._signals: deque[Signal] = deque(maxlen=MAX_SIGNALS)
@@ -80,15 +80,15 @@ class PublisherSession:
         """Wait until the gateway is ready for events.
 
         Raises:
-            ClientError: it never will be.
+            ClientError: it will never be.
         """
         await self._wait_for(lambda: self._ready)
 
     async def append(self, event: Event, size: int) -> None:
-        """Take an event of so many bytes as soon as there is room.
+        """Accept an event of `size` bytes as soon as the window has room.
 
         Raises:
-            ClientError: an earlier event was refused, or this one can't be sent any more.
+            ClientError: an earlier event was refused, or this event can no longer be sent.
         """
         async with self._changed:
             await self._changed.wait_for(lambda: self.window.has_room or self._refusals or self._over)
@@ -102,7 +102,7 @@ class PublisherSession:
         """Wait until everything appended is acked.
 
         Raises:
-            ClientError: an event was refused, or what is left can't be sent any more.
+            ClientError: an event was refused, or the remaining events can no longer be sent.
         """
         async with self._changed:
             await self._changed.wait_for(lambda: not self.window or self._refusals or self._over)
@@ -111,10 +111,10 @@ class PublisherSession:
                 raise self._failure or self.not_delivered()
 
     async def close_stream(self) -> None:
-        """Tell the gateway to end the stream, everything appended being acked; wait until it has.
+        """Tell the gateway to end the stream and wait until it has; all events must be acked before.
 
         Raises:
-            ClientError: it can't be told any more.
+            ClientError: the gateway can no longer be told.
         """
         async with self._changed:
             self._closing = True
@@ -122,24 +122,24 @@ class PublisherSession:
         await self._wait_for(lambda: self._over)
 
     async def next_signal(self) -> Signal | None:
-        """The next signal of a reader; None when there will be none any more."""
+        """The next signal from a reader; None when the publication is over."""
         async with self._changed:
             await self._changed.wait_for(lambda: self._signals or self._over)
             return self._signals.popleft() if self._signals else None
 
     async def wait_ended(self) -> None:
-        """Wait until nothing can be sent any more.
+        """Wait until the publication is over.
 
         Raises:
-            ClientError: that is not because the program wanted it.
+            ClientError: it ended with an error.
         """
         await self._wait_for(lambda: self._over)
 
     async def wait_alone(self, seconds: float) -> None:
-        """Wait until, after somebody followed the stream, nobody has for so many seconds on end.
+        """Wait until the stream, after it has had a consumer, has had none for `seconds` without interruption.
 
         Raises:
-            ClientError: that can't be known any more.
+            ClientError: the publication failed.
         """
         await self._wait_for(lambda: bool(self.consumers))
         while not self._over:
@@ -151,7 +151,7 @@ class PublisherSession:
                 return
 
     def not_delivered(self) -> NotDelivered:
-        """The error for what is unacked."""
+        """The error for the unacked events."""
         return NotDelivered(f"stream {self._stream!r}: {len(self.window)} events were sent and never acked")
 
     async def _wait_for(self, condition: Callable[[], bool]) -> None:
@@ -167,7 +167,7 @@ class PublisherSession:
     # The gateway's side
 
     async def run(self) -> None:
-        """Publish until the stream is closed or nothing can be sent any more; the publisher owns this task."""
+        """Publish until the stream is closed or publishing fails for good; the publisher owns this task."""
         try:
             while not self._over:
                 connection = await self._connector.open(self._target)
@@ -184,7 +184,7 @@ class PublisherSession:
                 self._changed.notify_all()
 
     async def _converse(self, connection: ClientConnection) -> str | ClientError:
-        """Publish on one connection until it ends; how it ended."""
+        """Publish on one connection until it ends; return how it ended."""
         async with asyncio.TaskGroup() as tasks:
             helpers = [
                 tasks.create_task(self._write(connection)),
@@ -214,12 +214,12 @@ class PublisherSession:
                 return "the stream is closed, as asked"
             return judge_close(error, problem)
         except WireError as error:
-            return ProtocolFault(f"the gateway sent what is no message: {error.message}")
+            return ProtocolFault(f"the gateway sent an invalid message: {error.message}")
         except ProtocolFault as error:
             return error
 
     async def _take(self, message: Message | None) -> str | None:
-        """Act on one message; the reason to connect anew, if it is one."""
+        """Act on one message; return a reason to reconnect, or None."""
         reason: str | None = None
         async with self._changed:
             match message:
@@ -227,8 +227,8 @@ class PublisherSession:
                     before = len(self.window)
                     self.window.resume(message)
                     self._ready = True
-                    self.consumers = 0  # as the gateway counts from here: it tells what changes
-                    # An event may be what breaks the gateway: with some left, only that some were taken is progress.
+                    self.consumers = 0  # the gateway reports only changes from here on
+                    # An event may crash the gateway: while events are left, only accepted ones count as progress.
                     if not self.window or len(self.window) < before:
                         self._connector.progressed()
                 case Ack():
@@ -250,24 +250,24 @@ class PublisherSession:
         match problem.code:
             case ProblemCode.INVALID_EVENT | ProblemCode.STREAM_FULL:
                 if problem.producer_seq is UNSET and self.window.in_flight > 1:
-                    self._careful = True  # a whole array may have been refused for the sake of its length
+                    self._careful = True  # perhaps a whole array was refused because of its length
                     return f"an event was refused: {problem.message}"
                 number = problem.producer_seq if problem.producer_seq is not UNSET else self.window.acked + 1
                 leaves_holes = self.window.refuse(number)
                 self._refusals.append(event_refusal(structs.replace(problem, producer_seq=number)))
-                self._connector.progressed()  # the window is shorter by one: it will be empty some day
-                # What was under way behind it is refused for its numbers. A new connection sorts that out: the
-                # answers to the old numbers end with the old one.
+                self._connector.progressed()  # the window is shorter by one, so it will become empty
+                # Events already sent after it are refused for their numbers. A new connection resolves this: answers
+                # to the old numbers can arrive only on the old connection.
                 return f"event {number} was refused" if leaves_holes else None
             case ProblemCode.SEQUENCE_GAP:
                 return f"an event was missed: {problem.message}"
             case ProblemCode.UNKNOWN_MESSAGE:
                 raise ProtocolFault(f"the gateway does not know a message of this version: {problem.message}")
             case _:
-                return None  # a close follows, and is judged
+                return None  # a close follows and is handled there
 
     async def _write(self, connection: ClientConnection) -> None:
-        with suppress(ConnectionClosed):  # the reader learns of it too, and why
+        with suppress(ConnectionClosed):  # `_read` notices it too, with the reason
             while True:
                 async with self._changed:
                     await self._changed.wait_for(self._may_write)

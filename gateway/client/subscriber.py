@@ -1,7 +1,8 @@
-"""Reading a stream: each event once, through lost connections.
+"""Reading a stream: each event once, across lost connections.
 
-There is no task of its own: whoever waits for the next frame reads the socket, so a reader that stops asking is felt
-by the gateway, whose policy then decides. A lost connection is noticed, and resumed, at the next frame asked for.
+A subscriber has no task of its own: the task that waits for the next frame reads the socket. If the program stops
+reading, the gateway notices, and its policy applies. A lost connection is noticed and resumed when the program asks for
+the next frame.
 """
 
 from __future__ import annotations
@@ -45,21 +46,21 @@ from deltawire.protocol.messages import (
 from deltawire.protocol.position import Position
 
 MAX_KEPT: Final = 128 * 1024 * 1024
-"""Bytes, about, of what comes before the answer to a signal that are kept for the iteration: a whole log fits."""
+"""Approximate bytes kept for the iteration while `signal` waits for its answer: a whole log fits."""
 
 FRAME_COST: Final = 1024
-"""Bytes a message takes beside its payload, about."""
+"""Approximate bytes that a message takes besides its payload."""
 
 
 class Frame(NamedTuple):
-    """A payload as it came and what it says; None for a type this version doesn't know."""
+    """A payload as received, and its decoded message; None for a type that this version doesn't know."""
 
     payload: bytes
     message: Event | Message | None
 
 
 class _Frames:
-    """Frames one by one. Not a generator, which would be over once the wait for its next one is cancelled."""
+    """Iterates over frames. Not a generator: cancelling the wait for its next frame would end it."""
 
     def __init__(self, next_frame: Callable[[], Awaitable[Frame]]) -> None:
         self._next_frame = next_frame
@@ -75,39 +76,40 @@ class Subscriber:
     """Reads one stream; an async context manager and an async iterable.
 
         async with Subscriber("ws://127.0.0.1:8765", "demo") as events:
-            async for item in events: ...   # Event, or Gap in place of what can't be had
+            async for item in events: ...   # Event, or Gap in place of missing events
 
-    A lost connection, a restarted gateway and every close that says "come back" are resumed; each event is yielded
-    once. Iteration ends at the end of the stream; iterating again goes on where the last time stopped.
+    It resumes after a lost connection, a restart of the gateway and every retryable close; each event is yielded once.
+    Iteration ends at the end of the stream; a new iteration continues where the previous one stopped.
 
     Args:
         url: the gateway's address, `ws://HOST:PORT`.
         stream: the stream's id.
-        start: where to begin without a position: the oldest event held, or only what comes next.
-        position: resume after this; wins over `start`.
-        policy: what happens when this consumer falls behind; None leaves it to the gateway.
+        start: where to begin without a position: at the oldest event held, or only with new events.
+        position: resume after this position; overrides `start`.
+        policy: policy for when this consumer falls behind; None leaves it to the gateway.
         buffer: lag limit in events, 1 to 10 000; None leaves it to the gateway.
-        types: event types wanted; None means all.
+        types: event types to receive; None means all.
         interval: milliseconds between writes of the gateway, 0 to 1000; deltas in between are folded.
-        retry_for: seconds without progress after which to give up; None never does, 0 never retries.
+        create: whether to create a stream that does not exist; otherwise entering raises `StreamNotFound`.
+        retry_for: seconds without progress after which to give up; None never gives up, 0 never retries.
         codec: `JSON` or `MSGPACK`.
-        on_reconnect: told the reason and the seconds of each wait before a new attempt.
-        token: what the gateway wants to see: a token, or a function that gives one, for each connection and before one
-            expires; it may be asynchronous.
-        backoff: how long these waits are.
-        tls: whom to trust where the address is `wss`, and what to show; None trusts whom the system trusts.
+        on_reconnect: called before each wait with the reason and the seconds.
+        token: a token, or a function that returns one, which is called for each connection and before a token expires;
+            it may be asynchronous.
+        backoff: the lengths of these waits.
+        tls: the TLS context for a `wss` address; None trusts the system's CAs.
 
     Attributes:
-        position: epoch and last seq accounted for by what was yielded; None before the first `subscribed`.
-        subscribed: how the gateway answered, on the present connection.
-        caught_up: the replay is complete: what is yielded next is live.
-        ended: the end of the stream, once it was reached.
+        position: epoch and last seq covered by the yielded items; None before the first `subscribed`.
+        subscribed: the gateway's `subscribed` message on the current connection.
+        caught_up: whether the replay is complete, so that the next items are live.
+        ended: the `stream_end` message, once the end of the stream is reached.
 
     Raises:
-        ValueError: an argument is wrong; it names which, and what is expected.
+        ValueError: an argument is wrong; the message says which, and what is expected.
     """
 
-    def __init__(  # noqa: PLR0913 - what a subscription can ask for
+    def __init__(  # noqa: PLR0913 - the options of a subscription
         self,
         url: str,
         stream: str,
@@ -118,6 +120,7 @@ class Subscriber:
         buffer: int | None = None,
         types: Collection[EventType] | None = None,
         interval: int = 0,
+        create: bool = True,
         retry_for: float | None = 30.0,
         codec: Codec = JSON,
         on_reconnect: OnReconnect | None = None,
@@ -139,30 +142,31 @@ class Subscriber:
             buffer=buffer,
             types=None if types is None else frozenset(types),
             interval=interval,
+            create=create,
         )
-        subscribe_url(url, stream, self._request)  # a wrong argument is told here, where it was given
+        subscribe_url(url, stream, self._request)  # raises here for a wrong argument
         self._proof = Proof(types)
         self._tracker = Tracker(position, filtered=types is not None)
         self._connector = Connector(url, codec, backoff, retry_for, on_reconnect, Tokens(token), tls=tls)
         self._connection: ClientConnection | None = None
         self._problem: Problem | None = None
-        self._over = False  # the end was read, or the reader left: nothing more is read
-        self._reading = asyncio.Lock()  # one task reads, for all that wait
-        self._read: deque[tuple[Frame, Position | None] | TextMismatch] = deque()  # for `frames` to yield or raise
-        self._kept = 0  # bytes of these, about
+        self._over = False  # the end was read, or the context was left: stop reading
+        self._reading = asyncio.Lock()  # one task reads at a time, for all waiting tasks
+        self._read: deque[tuple[Frame, Position | None] | TextMismatch] = deque()  # what iteration will yield or raise
+        self._kept = 0  # their approximate bytes
         self._answers: dict[str, asyncio.Future[int]] = {}
 
     @property
     def proven(self) -> int:
-        """Messages whose text was proven to have arrived whole, by the digest in their `message_stop`."""
+        """Number of messages whose text was verified by the digest in their `message_stop`."""
         return self._proof.whole
 
     async def __aenter__(self) -> Self:
-        """Connect and wait until the gateway says where the stream stands.
+        """Connect and wait for the gateway's `subscribed`.
 
         Raises:
             GatewayUnreachable: it did not answer in time.
-            Refused: it said no.
+            Refused: it refused.
         """
         try:
             while self.subscribed is None:
@@ -175,21 +179,21 @@ class Subscriber:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Close the connection, wherever reading stopped."""
+        """Close the connection, wherever reading has stopped."""
         self._over = True
         await self._close()
 
     def __aiter__(self) -> Self:
-        """Every event, and every gap in place of events, until the stream ends."""
+        """Iterate over all events, and gaps in place of missing events, until the stream ends."""
         return self
 
     async def __anext__(self) -> Event | Gap:
-        """The next event or gap. Cancelling it, as a timeout does, loses nothing and ends nothing.
+        """The next event or gap. Cancelling this, for example by a timeout, neither loses an event nor ends iteration.
 
         Raises:
-            GatewayUnreachable: the connection was lost and did not come back in time.
-            Refused: the gateway said no.
-            TextMismatch: a message ended whose text is wrong; iterating again goes on with its `message_stop`.
+            GatewayUnreachable: the connection was lost and could not be restored in time.
+            Refused: the gateway refused.
+            TextMismatch: a message ended whose text is wrong; a new iteration continues with its `message_stop`.
             ProtocolFault: the gateway broke the protocol.
         """
         while True:
@@ -198,7 +202,7 @@ class Subscriber:
                 return message
 
     def frames(self) -> AsyncIterator[Frame]:
-        """Every payload as it comes, control messages too, until the stream ends; otherwise as iterating events."""
+        """Iterate over all payloads as received, control messages included; otherwise like iterating over events."""
         return _Frames(self._next_frame)
 
     async def _next_frame(self) -> Frame:
@@ -226,21 +230,21 @@ class Subscriber:
     async def signal(self, name: str, data: Any = UNSET, timeout: float = 10.0) -> int:
         """Send a signal to the stream's producers, e.g. `cancel`.
 
-        What arrives meanwhile is kept for the iteration; calling this inside of one is fine.
+        Messages that arrive meanwhile are kept for the iteration; this may be called inside an iteration.
 
         Args:
-            name: what is wanted.
-            data: any JSON value that goes with it.
+            name: the name of the signal.
+            data: any JSON value to send with it.
             timeout: seconds to wait for the gateway's answer.
 
         Returns:
-            How many producers it was delivered to.
+            The number of producers it was delivered to.
 
         Raises:
             ValueError: name or data can't be sent.
             TimeoutError: no answer in time; the signal may have been delivered.
             NotPermitted: the token does not allow it.
-            NotDelivered: the connection was lost, which the next frame asked for brings back, or the stream has ended.
+            NotDelivered: the stream has ended, or the connection was lost (reading the next frame restores it).
         """
         key = uuid4().hex
         payload = self._encode(Signal(name=name, data=data, id=key))
@@ -250,7 +254,7 @@ class Subscriber:
             async with asyncio.timeout(timeout):
                 await self._send(payload)
                 while not answer.done():
-                    async with self._reading:  # whoever iterates meanwhile may read the answer for us
+                    async with self._reading:  # a task that iterates meanwhile may read our answer
                         if self._kept > MAX_KEPT:
                             raise NotDelivered("too much came before the gateway answered the signal")
                         if not answer.done():
@@ -272,7 +276,7 @@ class Subscriber:
         return payload
 
     async def _read_ahead(self) -> None:
-        """Read one message that is news, or none when it is over."""
+        """Read until one new message is queued, or reading is over."""
         while not self._over:
             if self._connection is None:
                 self._connection = await self._open()
@@ -288,7 +292,7 @@ class Subscriber:
                 return
 
     async def _receive(self, connection: ClientConnection) -> bytes:
-        """The next payload; a fresh token is sent meanwhile when one is due."""
+        """The next payload; meanwhile, send a fresh token when one is due."""
         while (due := self._connector.tokens.renew_at) is not None:
             try:
                 async with asyncio.timeout_at(due):
@@ -302,16 +306,16 @@ class Subscriber:
         request = structs.replace(self._request, position=self._tracker.position)
         try:
             target = subscribe_url(self._url, self._stream, request)
-        except ValueError as error:  # what the program wants was judged at the beginning
-            raise ProtocolFault(f"the gateway named an epoch that can't be asked for: {error}") from None
+        except ValueError as error:  # the arguments of the program were validated in __init__
+            raise ProtocolFault(f"the gateway sent an epoch that is not valid in a request: {error}") from None
         return await self._connector.open(target)
 
     def _take(self, payload: bytes) -> bool:
-        """Act on one message; whether it is news."""
+        """Act on one message; return whether it is new to the reader."""
         try:
             message = self._codec.decode_to_consumer(payload)
         except WireError as error:
-            raise ProtocolFault(f"the gateway sent what is no message: {error.message}") from None
+            raise ProtocolFault(f"the gateway sent an invalid message: {error.message}") from None
         if not self._tracker.accept(message):
             return False
         try:
@@ -341,7 +345,7 @@ class Subscriber:
             answer.set_result(result.delivered)
 
     def _fail_signal(self, error: ClientError) -> None:
-        """The oldest signal that waits for an answer, as these come in order, gets an error for one."""
+        """Fail the oldest signal without an answer; answers arrive in order."""
         answer = next((answer for answer in self._answers.values() if not answer.done()), None)
         if answer is not None:
             answer.set_exception(error)

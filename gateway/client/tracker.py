@@ -1,9 +1,9 @@
-"""What a subscriber has accounted for, and which messages are news: pure.
+"""The position of a subscriber, and which messages are new to it: pure.
 
-The position moves with events and gaps, never with `subscribed`: a connection that is cut before its first event
-resumes exactly where the one before it would have. Two exceptions: the first `subscribed` of all fixes where a
-reader without a position starts, or a cut would move `from=now`; and `caught_up` and `stream_end` account for what
-the gateway filtered out by `types`.
+Events and gaps advance the position, `subscribed` does not: after a connection that is lost before its first event, the
+next one resumes at the same position. There are two exceptions. The very first `subscribed` sets the position of a
+reader that has none; otherwise a lost connection would move `from=now`. And `caught_up` and `stream_end` advance the
+position past events that the gateway filtered out by `types`.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from deltawire.protocol.position import Position
 
 
 class Tracker:
-    """Follows one reader through all its connections.
+    """Tracks one reader over all its connections.
 
     Args:
-        position: the last seq accounted for, and its epoch; None starts where the gateway says.
-        filtered: the gateway was asked for some types only, so that numbers may be missing.
+        position: the last known seq and its epoch; None starts where the gateway says.
+        filtered: whether the reader asked for some types only, so that numbers may be missing.
     """
 
     def __init__(self, position: Position | None, *, filtered: bool) -> None:
         self.position = position
         self._filtered = filtered
-        self._epoch = ""  # of the present connection
+        self._epoch = ""  # of the current connection
 
     def accept(self, message: Event | Message | None) -> bool:
-        """Whether a message is news to the application; the position moves past it.
+        """Whether a message is new to the application; advances the position.
 
         Raises:
-            ProtocolFault: an event is missing without a gap, or part of a frame was seen before.
+            ProtocolFault: an event is missing without a gap, or a frame repeats some of its events.
         """
         match message:
             case Subscribed():
@@ -53,7 +53,7 @@ class Tracker:
 
     @property
     def _is_new_epoch(self) -> bool:
-        """Whether the position is of another epoch than the connection, whose gap has not come yet."""
+        """Whether the position belongs to another epoch than the connection, and the gap has not arrived yet."""
         return self.position is not None and self.position.epoch != self._epoch
 
     def _start_connection(self, message: Subscribed) -> None:

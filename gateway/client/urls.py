@@ -1,4 +1,4 @@
-"""The URLs a client asks for: the inverse of `protocol.addresses`, which also judges them here, before any attempt."""
+"""The URLs that a client requests: the inverse of `protocol.addresses`, which also validates them here."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def subscribe_url(url: str, stream: str, request: SubscribeRequest) -> str:
     Args:
         url: the gateway's address, `ws://HOST:PORT`.
         stream: the stream's id.
-        request: what is asked for.
+        request: the parameters.
 
     Raises:
-        ValueError: the address, the stream id or a parameter is wrong; it names which, and what is expected.
+        ValueError: the address, the stream id or a parameter is wrong; the message says which, and what is expected.
     """
     parameters: dict[str, object] = {}
     if request.position is not None:
@@ -45,13 +45,17 @@ def subscribe_url(url: str, stream: str, request: SubscribeRequest) -> str:
         parameters["types"] = ",".join(sorted(request.types))
     if request.interval:
         parameters["interval"] = request.interval
+    if request.heartbeat:
+        parameters["heartbeat"] = request.heartbeat
+    if not request.create:
+        parameters["create"] = "false"
     query = urlencode(parameters)
     _judge(parse_subscribe, query)
     return _join(url, stream, "subscribe", query)
 
 
 def publish_url(url: str, stream: str, request: PublishRequest) -> str:
-    """The URL of a publication; arguments and errors as those of `subscribe_url`."""
+    """The URL of a publication; arguments and errors are those of `subscribe_url`."""
     parameters: dict[str, object] = {}
     if request.producer is not None:
         parameters["producer"] = request.producer

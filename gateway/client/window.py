@@ -1,15 +1,16 @@
-"""Events sent and not yet acked, in order, and the numbers they go by: pure.
+"""Events that are sent but not yet acked, in order, and their numbers: pure.
 
-The n-th event after the last acked one has number `acked + n`: to number anew is to change `acked`.
+The n-th event after the last acked one has number `acked + n`; changing `acked` therefore renumbers all events.
 
-- `ack` n forgets the events up to n.
-- A lost connection, then `ready` n of the same epoch: forgets up to n and sends the rest again under the same numbers.
-- `ready` n of another epoch, or below what was acked: the gateway lost its memory. All events are numbered anew from
-  n + 1 on and sent again. What was acked in the old epoch is gone with it, and counted as `lost`.
-- `ready` n of an epoch there was before: behind an address are several gateways, each with a memory of its own. What
-  this one has, acked or not, is not sent to it again, and no longer `lost`.
-- The first `ready` n of all: an earlier program with this producer id got as far as n. Numbers go on from n + 1.
-- A refused event n is forgotten; those after it move up, as the gateway still waits for number n.
+- `ack` n removes the events up to n.
+- `ready` n of the same epoch, after a lost connection: removes the events up to n; the rest are resent with the same
+  numbers.
+- `ready` n of another epoch, or n below the last ack: the gateway lost its memory. All events get new numbers from n +
+  1 on and are resent. Events that were acked in the old epoch are lost with it, and counted in `lost`.
+- `ready` n of an earlier epoch: several gateways, each with its own memory, share an address. Events that this gateway
+  has, acked or not, are not resent to it, and no longer count in `lost`.
+- The very first `ready` n: an earlier program with this producer id got as far as n. Numbering continues at n + 1.
+- A refused event n is removed; the events after it move up, because the gateway still expects number n.
 """
 
 from __future__ import annotations
@@ -24,16 +25,16 @@ from deltawire.protocol.events import Event
 from deltawire.protocol.messages import Ready
 
 EPOCHS: Final = 16
-"""Epochs remembered beside the present one: of more gateways behind one address, one is as new."""
+"""Epochs remembered besides the current one; with more gateways behind one address, an old one counts as new."""
 
 
 class _Left(NamedTuple):
-    """An epoch that another one followed. Events are counted from the first of the window there ever was.
+    """An earlier epoch. Event indices count from the first event that was ever in the window.
 
     Attributes:
-        offset: what an event's number is over its count.
-        sent: events that had gone out by then.
-        acked: events of these that were acked there.
+        offset: difference between an event's number and its index.
+        sent: number of events sent when the epoch was left.
+        acked: number of these events that were acked in the epoch.
     """
 
     offset: int
@@ -45,12 +46,12 @@ class Window:
     """At most `size` events sent and not yet acked.
 
     Args:
-        size: events.
+        size: maximum number of events.
 
     Attributes:
-        epoch: that of the last connection, empty before.
-        acked: the number of the last event acked.
-        lost: events acked in epochs that are gone.
+        epoch: the epoch of the last connection; empty before the first.
+        acked: the number of the last acked event.
+        lost: number of events acked in epochs that are lost.
     """
 
     def __init__(self, size: int) -> None:
@@ -60,11 +61,11 @@ class Window:
         self.epoch = ""
         self.acked = 0
         self.lost = 0
-        self._acked_here = 0  # events of this window that were acked in the present epoch
+        self._acked_here = 0  # events of this window that were acked in the current epoch
         self._events: deque[tuple[Event, int]] = deque()  # with their size in bytes
-        self._sent = 0  # how many of them went out on the present connection
-        self._ever_sent = 0  # how many of them went out on any
-        self._gone = 0  # how many were acked before them, in any epoch
+        self._sent = 0  # how many of them were sent on the current connection
+        self._ever_sent = 0  # how many of them were sent on any connection
+        self._gone = 0  # how many events before them were acked, in any epoch
         self._left: dict[str, _Left] = {}
 
     def __len__(self) -> int:
@@ -77,25 +78,25 @@ class Window:
 
     @property
     def has_unsent(self) -> bool:
-        """Whether an event waits to be sent on the present connection."""
+        """Whether an event waits to be sent on the current connection."""
         return self._sent < len(self._events)
 
     @property
     def in_flight(self) -> int:
-        """How many events went out on the present connection and are not acked."""
+        """Number of unacked events that were sent on the current connection."""
         return self._sent
 
     def append(self, event: Event, size: int) -> None:
-        """Take an event; it has to have room.
+        """Add an event; the window must have room.
 
         Args:
-            event: what is to be sent, without a number.
+            event: the event to send, without a number.
             size: its encoded size in bytes.
         """
         self._events.append((event, size))
 
     def take(self, max_events: int, max_bytes: int) -> list[Event]:
-        """The next events to send, numbered; one at least if there is one, whatever its size."""
+        """The next events to send, with numbers; at least one if any is unsent, whatever its size."""
         batch: list[Event] = []
         room = max_bytes
         while self.has_unsent and len(batch) < max_events:
@@ -109,7 +110,7 @@ class Window:
         return batch
 
     def ack(self, number: int) -> None:
-        """Forget the events up to a number, which may be one sent on an earlier connection.
+        """Remove the events up to a number, which may have been sent on an earlier connection.
 
         Raises:
             ProtocolFault: the gateway has more than was sent: another program publishes as this producer.
@@ -133,7 +134,7 @@ class Window:
         self._acked_here += count
 
     def resume(self, ready: Ready) -> None:
-        """Begin a new connection, with what the gateway says it has.
+        """Begin a new connection, given what the gateway has.
 
         Raises:
             ProtocolFault: the gateway has more than was sent: another program publishes as this producer.
@@ -161,19 +162,19 @@ class Window:
         self._forget(max(0, min(ready.producer_seq - back.offset, back.sent) - self._gone))
 
     def refuse(self, number: int) -> bool:
-        """Forget one event that the gateway refused.
+        """Remove one event that the gateway refused.
 
         Returns:
-            Whether events after it were on their way already: the gateway refuses them too, as it misses this number.
+            Whether events after it were sent already: the gateway refuses them too, because this number is missing.
 
         Raises:
-            ProtocolFault: it was never sent, or acked already.
+            ProtocolFault: it was never sent, or was acked already.
         """
         index = number - self.acked - 1
         if not 0 <= index < self._sent:
             raise ProtocolFault(f"the gateway refused event {number}, which is not one of those it was sent")
         del self._events[index]
-        self._left.clear()  # what follows has other numbers than those it was sent under elsewhere
+        self._left.clear()  # later events now have other numbers than when they were sent to other gateways
         self._sent -= 1
         self._ever_sent -= 1
         return self._sent > index

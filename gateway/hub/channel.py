@@ -2,15 +2,16 @@
 
 A consumer is in one of three places:
 
-- in a *cohort*: it stands at the head and its socket accepts; all members of a cohort get the same batch of bytes,
-  read once, and have one cursor between them
+- in a *cohort*: it is at the head and its socket accepts; all members of a cohort get the same batch of bytes, read
+  once, and share one cursor
 - among the *pumped*: it reads by itself (replaying, folding at an interval, `block`, or not on a socket)
-- in neither: its socket does not accept now; nothing is done for it until it does
+- in neither: its socket accepts nothing now; nothing is done for the consumer until it does
 """
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from heapq import heapify, heappop, heappush
 from itertools import chain, count
 from math import inf
@@ -22,11 +23,11 @@ from deltawire.gateway.hub.latency import LatencyMeter
 from deltawire.gateway.streams.stream import Stream
 from deltawire.gateway.streams.view import View
 from deltawire.protocol.codes import ProblemCode
-from deltawire.protocol.messages import Signal
+from deltawire.protocol.messages import Ack, Signal
 
 
 class RoomWaiter(Protocol):
-    """Something that waits for room."""
+    """Something that waits until the stream has room."""
 
     def on_room(self) -> None:
         """There is room again."""
@@ -44,26 +45,35 @@ class Inlet(RoomWaiter, Protocol):
         """How many consumers it was last told of."""
 
     def acknowledge(self) -> None:
-        """What was appended is delivered to the sockets that accept: tell the producer."""
+        """Acknowledge what was appended: it is delivered to every socket that accepts."""
+
+    def take_ack(self) -> Ack:
+        """Return the ack of everything accepted so far, to be sent later."""
+
+    def send_ack(self, ack: Ack) -> None:
+        """Tell the producer what is committed and delivered."""
+
+    @property
+    def channel(self) -> Channel:
+        """Where it publishes."""
 
     def acknowledge_if_due(self, now: float) -> bool:
-        """Send an ack that was withheld, if it has waited long enough; whether none is left to be sent."""
+        """Send an ack that was withheld, if it has waited long enough; return whether none is left to send."""
 
     def signal(self, signal: Signal) -> bool:
-        """A consumer has something to say; whether it is passed on."""
+        """Pass on a consumer's signal; return whether it was passed on."""
 
     def tell_audience(self, consumers: int) -> None:
-        """So many consumers follow the stream now."""
+        """Tell the producer how many consumers follow the stream now."""
 
     def fence_if_older(self) -> None:
-        """A producer came; if it is this one's newer generation, end."""
+        """End if a newer generation of this producer has connected."""
 
 
 class Channel:
     """One stream's consumers and producers on the event loop."""
 
     __slots__ = (
-        "_acking",
         "_cohorts",
         "_pumped",
         "_readers",
@@ -71,6 +81,8 @@ class Channel:
         "_trips",
         "_turn",
         "_waiting",
+        "acking",
+        "acks",
         "attached",
         "audience",
         "audience_told_at",
@@ -82,35 +94,38 @@ class Channel:
         "rest_until",
         "spent",
         "stream",
+        "then",
         "touched_at",
     )
 
     def __init__(self, stream: Stream, number: int = 0) -> None:
         self.stream = stream
         self.latency = LatencyMeter(stream, number)
-        self.is_dirty = False  # it has to be flushed
+        self.is_dirty = False  # it must be flushed
         self.is_served = False  # a round is under way, or interrupted
         self.touched_at = 0.0  # when it last became dirty
         self.spent = 0.0  # seconds on this round so far
         self.rest_until = 0.0  # no round before this
-        self.audience = 0  # consumers that all producers were told of; -1 when one has come since
+        self.audience = 0  # consumers, as all producers were told; -1 when a producer has come since
         self.audience_told_at = 0.0
         self.is_telling_later = False
-        self.attached: dict[object, None] = {}  # connections and readers that refer to it
+        self.attached: dict[object, None] = {}  # connections and readers that hold it
         self.inlets: dict[Inlet, None] = {}
         self._cohorts: dict[View, list[Cohort]] = {}
-        self._round: deque[Cohort | Outlet] = deque()  # who is yet to be served in this round
+        self._round: deque[Cohort | Outlet] = deque()  # yet to be served in this round
         self._pumped: dict[Outlet, None] = {}
-        self._readers: tuple[Cohort | Outlet, ...] | None = ()  # all of these; None when it has to be made anew
+        self._readers: tuple[Cohort | Outlet, ...] | None = ()  # all cohorts and pumped; None when it must be rebuilt
         self._waiting: dict[RoomWaiter, None] = {}
-        self._acking: dict[Inlet, None] = {}
+        self.acking: dict[Inlet, None] = {}  # to be acked when their events are delivered
+        self.acks: list[tuple[Inlet, Ack]] = []  # of committed events, to be sent when these are delivered
+        self.then: list[Callable[[], None]] = []  # to be called after that
         self._trips: list[tuple[int, int, Outlet]] = []  # heap of (head at which the limit is exceeded, …)
         self._turn = count()
 
     # Consumers
 
     def join(self, outlet: Outlet) -> Cohort | None:
-        """Move a consumer that stands at the head into a cohort of its view; None if that stands elsewhere."""
+        """Move a consumer that is at the head into a cohort of its view; None if the cohort is elsewhere."""
         subscription = outlet.subscription
         cohorts = self._cohorts.setdefault(subscription.view, [])
         cohort = next((cohort for cohort in cohorts if len(cohort) < COHORT_SIZE), None)
@@ -122,30 +137,30 @@ class Channel:
             cohort.position = subscription.cursor
         else:
             cohort.deliver()
-            if cohort.position != subscription.cursor:  # it was overrun and is about to be dissolved
+            if cohort.position != subscription.cursor:  # the cohort was overrun and is about to be dissolved
                 return None
         self.let_rest(outlet)
         cohort.add(outlet)
         return cohort
 
     def pump_each_time(self, outlet: Outlet) -> None:
-        """Have a consumer pumped whenever something is appended."""
+        """Pump a consumer whenever something is appended."""
         self._pumped[outlet] = None
         self._readers = None
 
     def let_rest(self, outlet: Outlet) -> None:
-        """Do nothing for a consumer until it says otherwise."""
+        """Stop pumping a consumer until it asks for it again."""
         if outlet in self._pumped:
             del self._pumped[outlet]
             self._readers = None
 
     def watch_lag(self, outlet: Outlet) -> None:
-        """Have `check_lag` called when a consumer at rest exceeds its buffer."""
+        """Call `check_lag` when a consumer at rest exceeds its buffer."""
         subscription = outlet.subscription
         heappush(self._trips, (subscription.cursor + subscription.buffer, next(self._turn), outlet))
 
     def leave(self, outlet: Outlet, now: float) -> None:
-        """Detach a consumer that is in no cohort any more; once is enough."""
+        """Detach a consumer that has left its cohort; doing it twice changes nothing."""
         self.let_rest(outlet)
         if self._trips:
             self._trips = [trip for trip in self._trips if trip[2] is not outlet]
@@ -157,34 +172,34 @@ class Channel:
             self._readers = None
 
     def record_deliveries(self) -> None:
-        """Have the ledger account for everything delivered so far."""
+        """Count everything delivered so far on the ledger."""
         for cohort in chain.from_iterable(self._cohorts.values()):
             cohort.record_deliveries()
 
     # Producers
 
     def add_inlet(self, inlet: Inlet) -> None:
-        """A producer came, which is to be told of the audience."""
+        """Add a producer; it is told of the audience after the next flush."""
         self.inlets[inlet] = None
         self.audience = -1
 
     def wait_for_room(self, waiting: RoomWaiter) -> None:
-        """Have `on_room` called when there is room."""
+        """Call `on_room` when there is room."""
         self._waiting[waiting] = None
 
     def stop_waiting(self, waiting: RoomWaiter) -> None:
-        """Have `on_room` called no more."""
+        """No longer call `on_room`."""
         self._waiting.pop(waiting, None)
 
     def acknowledge_later(self, inlet: Inlet) -> None:
-        """Have `acknowledge` called at the end of the turn."""
-        self._acking[inlet] = None
+        """Call `acknowledge` at the end of the flush."""
+        self.acking[inlet] = None
 
     def forget_ack(self, inlet: Inlet) -> bool:
-        """Have `acknowledge` not called at the end of the turn; whether it would have been."""
-        if inlet not in self._acking:
+        """Cancel `acknowledge_later`; return whether an ack was due."""
+        if inlet not in self.acking:
             return False
-        del self._acking[inlet]
+        del self.acking[inlet]
         return True
 
     def remove_inlet(self, inlet: Inlet) -> None:
@@ -193,30 +208,46 @@ class Channel:
         self.inlets.pop(inlet, None)
         self.forget_ack(inlet)
 
-    # The turn
+    # Flushing
 
     def flush(self, until: float = inf) -> bool:
-        """Deliver what was appended, then acknowledge it, then let waiting producers go on.
+        """Deliver what was appended, then acknowledge it, then let waiting producers continue.
 
         Args:
             until: monotonic seconds at which to leave the rest of the consumers to the next call.
 
         Returns:
-            Whether everybody was served.
+            Whether every consumer was served.
         """
         try:
             is_complete = self.deliver(until)
-        finally:  # what was appended is so, whoever could not be given it
-            if self._acking:
-                acking, self._acking = self._acking, {}
+        finally:  # what was appended stays so, even if a delivery failed
+            if self.acking and self.stream.staging is None:
+                acking, self.acking = self.acking, {}
                 for inlet in acking:
                     inlet.acknowledge()
+            if self.acks or self.then:
+                self._conclude_commits()
         if self._waiting and is_complete:
             self.release_waiting()
         return is_complete
 
+    def take_acks(self) -> list[tuple[Inlet, Ack]]:
+        """Return the acks that are due, for the commit of the events they are about."""
+        acking, self.acking = self.acking, {}
+        return [(inlet, inlet.take_ack()) for inlet in acking]
+
+    def _conclude_commits(self) -> None:
+        acks, self.acks = self.acks, []
+        then, self.then = self.then, []
+        for inlet, ack in acks:
+            if inlet in self.inlets:
+                inlet.send_ack(ack)
+        for call in then:
+            call()
+
     def deliver(self, until: float = inf) -> bool:
-        """Bring every consumer that accepts as far as it goes; arguments and result as for `flush`."""
+        """Give every consumer that accepts as much as it accepts; arguments and result as for `flush`."""
         round_ = self._round
         if not round_:
             round_.extend(self._readers if self._readers is not None else self._list_readers())
@@ -235,7 +266,7 @@ class Channel:
 
     def _list_readers(self) -> tuple[Cohort | Outlet, ...]:
         for view, cohorts in tuple(self._cohorts.items()):
-            if not all(cohorts):  # the members of some have left; whoever comes makes another
+            if not all(cohorts):  # drop empty cohorts; `join` makes new ones
                 cohorts[:] = filter(len, cohorts)
                 if not cohorts:
                     del self._cohorts[view]
@@ -243,13 +274,13 @@ class Channel:
         return self._readers
 
     def _dissolve(self, cohort: Cohort) -> None:
-        """Have the members of a cohort pumped one by one: each has something else to be told."""
+        """Pump the members of a cohort one by one: each must be told something different."""
         for outlet in cohort.dissolve():
             self.pump_each_time(outlet)
             self._round.append(outlet)
 
     def abandon(self) -> None:
-        """End who would be given again what could not be read: it would fail at every flush."""
+        """End the consumers in cohorts after a failed flush: they would read the same again, and fail every flush."""
         self._round.clear()
         for cohort in tuple(chain.from_iterable(self._cohorts.values())):
             for outlet in cohort.dissolve():
@@ -261,12 +292,12 @@ class Channel:
             heappop(self._trips)[2].check_lag()
 
     def make_room(self) -> bool:
-        """Whether there is room for an event, after consumers have been given what they accept."""
+        """Give consumers what they accept; return whether there is room for an event then."""
         self.deliver()
         return self.stream.has_room
 
     def release_waiting(self) -> None:
-        """Let producers go on while there is room, the one that waited longest first."""
+        """Let producers continue while there is room, the one that waited longest first."""
         while self._waiting and (self.stream.has_room or self.stream.is_closed):
             waiting = next(iter(self._waiting))
             del self._waiting[waiting]
@@ -274,5 +305,5 @@ class Channel:
 
     @property
     def is_unused(self) -> bool:
-        """Whether nobody is here, so that the channel can go."""
+        """Whether nobody uses the channel, so that it can be dropped."""
         return not self.attached and not self._waiting and not self.is_dirty

@@ -1,4 +1,4 @@
-"""A cohort: consumers of one view that stand at the head, and are given the same bytes."""
+"""A cohort: consumers of one view that are at the head and get the same bytes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from deltawire.gateway.streams.view import View
 from deltawire.protocol.codes import ProblemCode
 
 COHORT_SIZE = 256
-"""Consumers served in one go, a millisecond of writes: between cohorts other streams get their turn."""
+"""Consumers served without a break, a millisecond of writes: between cohorts other streams get their turn."""
 
 
 class Outlet(Protocol):
@@ -21,47 +21,47 @@ class Outlet(Protocol):
         """What it reads."""
 
     def pump(self) -> None:
-        """Take what there is, as far as it goes."""
+        """Read what there is and send it, as far as the socket accepts it."""
 
     @property
     def write(self) -> Callable[[bytes], object]:
-        """Accepts whole frames; its outlet may leave its cohort in doing so."""
+        """Accepts whole frames; the outlet may leave its cohort during the call."""
 
     def write_failed(self) -> None:
-        """`write` raised what is being handled."""
+        """`write` raised the exception that is being handled."""
 
     def check_lag(self) -> object:
-        """Its lag went over its limit while it accepted nothing."""
+        """Its lag exceeded its limit while it accepted nothing."""
 
     def end(self, code: ProblemCode, message: str) -> None:
-        """It can be served no more."""
+        """Say why, and close: it can no longer be served."""
 
 
 class Cohort:
-    """Consumers of one view that stand at the same position, the head of the last flush."""
+    """Consumers of one view at the same position, the head of the last flush."""
 
     __slots__ = ("_bytes", "_events", "_members", "_settled", "_writes", "position", "view")
 
     def __init__(self, view: View, position: int) -> None:
         self.view = view
         self.position = position
-        self._events = 0  # delivered to each member that was here from the first
+        self._events = 0  # delivered to each member that was here from the start
         self._bytes = 0
-        self._settled = (0, 0)  # of these, what the ledger has for all members
-        self._members: dict[Outlet, tuple[int, int]] = {}  # with what was delivered before they came
+        self._settled = (0, 0)  # events and bytes that the ledger has counted for all members
+        self._members: dict[Outlet, tuple[int, int]] = {}  # → events and bytes delivered before it joined
         self._writes: tuple[Callable[[bytes], object], ...] | None = None
 
     def __len__(self) -> int:
         return len(self._members)
 
     def add(self, outlet: Outlet) -> None:
-        """Take in a consumer that stands at the cohort's position."""
+        """Add a consumer that is at the cohort's position."""
         self.record_deliveries()
         self._members[outlet] = (self._events, self._bytes)
         self._writes = None
 
     def remove(self, outlet: Outlet) -> None:
-        """Let a consumer go, its cursor where the cohort stands."""
+        """Remove a consumer, and set its cursor to the cohort's position."""
         if outlet in self._members:
             self.record_deliveries()
             events, size = self._members.pop(outlet)
@@ -70,7 +70,7 @@ class Cohort:
             outlet.subscription.count_delivered(self._events - events, self._bytes - size)
 
     def record_deliveries(self) -> None:
-        """Have the ledger account for what was delivered while the members were these."""
+        """Count on the ledger what was delivered to the present members; called before they change."""
         events, size = self._settled
         ledger = self.view.log.ledger
         ledger.delivered += (self._events - events) * len(self._members)
@@ -81,7 +81,7 @@ class Cohort:
         """Bring every member to the head, a chunk at a time; members whose socket fills leave on the way.
 
         Returns:
-            Whether it could: not when more than the retention came in one turn.
+            Whether it could; False if more than the retention was appended in one turn.
         """
         log = self.view.log
         while self.position < log.head and self._members:
@@ -99,18 +99,18 @@ class Cohort:
             for write in self._writes:
                 try:
                     write(data)
-                except Exception:  # noqa: BLE001 - the others are to have it all the same
+                except Exception:  # noqa: BLE001 - the others must get it all the same
                     self._fail(write)
         return True
 
     def _fail(self, write: Callable[[bytes], object]) -> None:
-        """A member's socket did not accept: it has just failed, and nobody knows yet, or the gateway is at fault."""
+        """Tell a member that its write raised: its socket has just failed unnoticed, or the gateway is at fault."""
         for outlet in tuple(self._members):
             if outlet.write == write:
                 outlet.write_failed()
 
     def dissolve(self) -> list[Outlet]:
-        """Let everybody go."""
+        """Remove and return all members."""
         members = list(self._members)
         for outlet in members:
             self.remove(outlet)

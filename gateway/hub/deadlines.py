@@ -1,4 +1,4 @@
-"""Deadlines: what has some is looked at several times a second, and those that passed are acted on."""
+"""Check deadlines several times a second."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class Deadlines:
     """The deadlines of one hub.
 
     Args:
-        timeouts: the seconds after which something is over; the shortest says how often to look.
-        tally: where lateness is counted, and what fails.
-        tidy: called with monotonic seconds after everything was looked at.
+        timeouts: seconds; the shortest decides how often to check.
+        tally: counts lateness and failures.
+        tidy: called with monotonic seconds after each sweep.
     """
 
     def __init__(self, timeouts: Iterable[float], tally: Tally, tidy: Callable[[float], None]) -> None:
@@ -39,24 +39,24 @@ class Deadlines:
         self._swept: dict[Swept, None] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._due = 0.0
-        self._has_let_pass = False  # the last sweep
+        self._has_let_pass = False  # whether the last sweep was skipped
 
     def start(self) -> None:
-        """Look from now on, on the running loop."""
+        """Begin to sweep, on the running loop."""
         self._loop = asyncio.get_running_loop()
         self._sweep_later()
 
     def stop(self) -> None:
-        """Look no more."""
+        """Stop sweeping."""
         if self._timer is not None:
             self._timer.cancel()
 
     def add(self, swept: Swept) -> None:
-        """Have `sweep` called several times a second."""
+        """Call `sweep` several times a second."""
         self._swept[swept] = None
 
     def remove(self, swept: Swept) -> None:
-        """Have `sweep` called no more."""
+        """No longer call `sweep`."""
         self._swept.pop(swept, None)
 
     def _sweep_later(self) -> None:
@@ -64,9 +64,10 @@ class Deadlines:
         self._timer = self._loop.call_later(self._interval, self._sweep)
 
     def _is_too_late(self, lag: float) -> bool:
-        """Whether to let one sweep pass, as the loop was blocked: what peers sent meanwhile has not been read yet.
+        """Whether to skip one sweep, as the loop was blocked: what peers sent meanwhile has not been read yet.
 
-        Their time would seem to be over though they answered. Not twice in a row, lest nobody be judged any more.
+        Peers would seem to be late although they answered. Two sweeps in a row are never skipped; otherwise a loop that
+        is always late would never check a deadline.
         """
         self._has_let_pass = lag > self._interval and not self._has_let_pass
         if self._has_let_pass:

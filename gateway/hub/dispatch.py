@@ -1,4 +1,4 @@
-"""Events between producers and consumers: appended, delivered, acknowledged; and what producers are told.
+"""Events from producers to consumers: append, deliver, acknowledge; and messages to producers.
 
 append ──► stream log ──► flush: consumers, then acks ──► audience
 │
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 
 from deltawire.gateway.config import Settings
 from deltawire.gateway.hub.channel import Channel, Inlet
@@ -24,18 +25,18 @@ from deltawire.gateway.streams.stream import Stream
 from deltawire.protocol.events import Data, format_timestamp
 
 AUDIENCE_INTERVAL = 0.25
-"""Seconds between two `audience` messages to a producer: a storm of joins is one number, not a storm of messages."""
+"""Seconds between two `audience` messages to a producer: a storm of joins is told in one message."""
 
 log = get_logger()
 
 
 class Dispatcher:
-    """What a hub does with events.
+    """Appends, delivers and acknowledges the events of a hub.
 
     Args:
         settings: the seconds of a lease.
         manager: the streams.
-        tally: where latencies and faults are counted.
+        tally: counts latencies and faults.
         clock: of the hub.
     """
 
@@ -47,9 +48,9 @@ class Dispatcher:
         self._clock = clock
         self._channels: dict[Stream, Channel] = {}
         self._scheduler = FlushScheduler(tally, self._tell_audience, self._release)
-        self._late: dict[Inlet, None] = {}  # whose acks are withheld
+        self._late: dict[Inlet, None] = {}  # producers whose acks are withheld
         self._late_timer: asyncio.TimerHandle | None = None
-        self._leased: dict[Stream, None] = {}  # with leases running
+        self._leased: dict[Stream, None] = {}  # streams with running leases
         self.deliver = self._scheduler.deliver
         self.touch = self._scheduler.touch
         self.flush = self._scheduler.flush
@@ -60,7 +61,7 @@ class Dispatcher:
         self._scheduler.start()
 
     def stop(self) -> None:
-        """Deliver what is left, and run no timers."""
+        """Deliver what is left, and stop the timer."""
         self.flush()
         if self._late_timer is not None:
             self._late_timer.cancel()
@@ -68,30 +69,30 @@ class Dispatcher:
     # Channels
 
     def channel(self, stream: Stream) -> Channel:
-        """The channel of a stream."""
+        """Return the channel of a stream."""
         channel = self._channels.get(stream)
         if channel is None:
             channel = self._channels[stream] = Channel(stream, len(self._channels))
         return channel
 
     def attach(self, stream: Stream, holder: object) -> Channel:
-        """The channel of a stream, kept until its holder detaches, however long it is idle."""
+        """Return the channel of a stream, kept until its holder detaches, however long it is idle."""
         channel = self.channel(stream)
         channel.attached[holder] = None
         return channel
 
     def detach(self, channel: Channel, holder: object) -> None:
-        """A holder is gone."""
+        """Remove a holder from a channel."""
         channel.attached.pop(holder, None)
         self.touch(channel)
 
     def _release(self, channel: Channel) -> None:
-        """Forget a channel nobody holds. One forgotten before may be flushed late, and is not the stream's any more."""
+        """Forget a channel nobody holds, unless the stream has another by now: a forgotten one may still be flushed."""
         if channel.is_unused and self._channels.get(channel.stream) is channel:
             del self._channels[channel.stream]
 
     def record_deliveries(self) -> Ledger:
-        """The ledger of all streams, up to date with what was delivered."""
+        """Return the ledger of all streams, up to date with what was delivered."""
         for channel in self._channels.values():
             channel.record_deliveries()
         return self._manager.ledger
@@ -99,7 +100,7 @@ class Dispatcher:
     # Events
 
     def publish(self, channel: Channel, data: Data, timestamp: str | None = None, writer: Writer | None = None) -> int:
-        """Append an event, to be delivered in this loop turn. The caller asks before whether there is room.
+        """Append an event, to be delivered in this loop turn. The caller has checked that there is room.
 
         Returns:
             Its seq.
@@ -112,7 +113,7 @@ class Dispatcher:
         return seq
 
     def append(self, stream: Stream, data: Data, timestamp: str | None = None, writer: Writer | None = None) -> int:
-        """As `publish`, for a caller that calls `deliver` or `touch` after a batch."""
+        """Like `publish`, for a caller that calls `deliver` or `touch` after a batch."""
         manager = self._manager
         now = self._clock.now()
         if manager.ledger.bytes > manager.events_limit and not manager.make_room(now):
@@ -122,17 +123,21 @@ class Dispatcher:
         return stream.append(data, timestamp or self.timestamp(), now, writer)
 
     def timestamp(self) -> str:
-        """The time now, RFC 3339; events of one millisecond share it."""
+        """Return the time now as RFC 3339; events of one millisecond share it."""
         now = self._clock.now() // 0.001
         if now != self._stamped_at:
             self._stamped_at = now
             self._stamp = format_timestamp(time.time())
         return self._stamp
 
+    def when_committed(self, channel: Channel, then: Callable[[], None]) -> None:  # noqa: ARG002 - others need it
+        """Call a function when everything appended so far is committed and delivered; here, that is now."""
+        then()
+
     # What producers are told
 
     def acknowledge_late(self, inlet: Inlet) -> None:
-        """Have a producer's ack sent a little later, with that of what it sends meanwhile."""
+        """Send a producer's ack a little later, together with the ack of what it sends meanwhile."""
         self._late[inlet] = None
         if self._late_timer is None:
             self._late_timer = self._loop.call_later(WITHHELD_FOR, self._acknowledge_late)
@@ -145,7 +150,7 @@ class Dispatcher:
             self._late_timer = self._loop.call_later(WITHHELD_FOR, self._acknowledge_late)
 
     def _tell_audience(self, channel: Channel) -> None:
-        """Tell producers how many follow, at most once in `AUDIENCE_INTERVAL`; changes meanwhile are told then."""
+        """Tell producers how many consumers follow, at most once per `AUDIENCE_INTERVAL`; changes meanwhile wait."""
         consumers = channel.stream.consumers
         stale = [inlet for inlet in channel.inlets if inlet.audience != consumers]
         wait = channel.audience_told_at + AUDIENCE_INTERVAL - self._clock.now() if stale else 0.0
@@ -161,13 +166,13 @@ class Dispatcher:
 
     def _end_silence(self, channel: Channel) -> None:
         channel.is_telling_later = False
-        channel.audience_told_at = 0.0  # asyncio's timers come up to their resolution early: it is not measured again
+        channel.audience_told_at = 0.0  # don't compare again: asyncio's timers may be early by the clock's resolution
         self.touch(channel)
 
     # Leases
 
     def lease(self, channel: Channel, writer: Writer) -> None:
-        """The last connection of a producer is gone: if it left a message in progress, its lease begins."""
+        """Begin a lease after the last connection of a producer is gone, if it left a message in progress."""
         if channel.stream.leases.lost(writer, self._clock.now() + self._lease):
             log.info("producer.lost", stream=channel.stream.id, producer=writer.id, lease=self._lease)
             self._leased[channel.stream] = None

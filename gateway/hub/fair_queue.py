@@ -1,7 +1,7 @@
-"""A fair queue: steps that many ask for at once are done in order, a slice of a turn at a time.
+"""A fair queue: runs many short steps in order, and only for a slice of each loop turn.
 
-When a network fails, thousands of connections end in one turn of the event loop. All of that at once held everybody
-else up for 230 ms with 5,000 of them. 32 consumers that replayed a long log at once did so for 350 ms.
+When a network fails, thousands of connections end in one turn of the event loop. Ending 5,000 of them at once held up
+everybody else for 230 ms; 32 consumers that replayed a long log at once did so for 350 ms.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from time import monotonic
 from typing import Final
 
 STEP_SLICE: Final = 0.002
-"""Seconds of steps in one turn of the loop: one more of 60 µs when a connection ends, or of a chunk that is read."""
+"""Seconds of steps in one loop turn. The last step may exceed it, by 60 µs (the end of a connection) or one read."""
 
 
 class FairQueue:
-    """Does steps in the order in which they came, for no longer than `STEP_SLICE` in a turn.
+    """Runs steps in the order in which they came, for no longer than `STEP_SLICE` in a turn.
 
     Args:
-        next_turn: has a function called in the next turn of the loop, as `call_soon` does.
+        next_turn: calls a function in the next turn of the loop, as `call_soon` does.
         now: monotonic seconds.
     """
 
@@ -36,11 +36,11 @@ class FairQueue:
 
     @property
     def is_over(self) -> bool:
-        """Whether the slice is, as it always is between turns: a step that can be put off should be."""
+        """Whether the slice is used up, so that a step that can wait should; always true between turns."""
         return self._now() >= self._until
 
     def enter(self, step: Callable[[], None]) -> None:
-        """Have a step done when its turn comes; it deals with its own failures."""
+        """Run a step when its turn comes; it must handle its own exceptions."""
         self._steps.append(step)
         if not self._is_turning:
             self._is_turning = True

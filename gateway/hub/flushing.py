@@ -1,4 +1,4 @@
-"""Turns: which channels are flushed in which turn of the event loop, and for how long.
+"""Which channels are flushed in which turn of the event loop, and for how long.
 
     touched ──► for a few consumers, by a read that is over? ──yes──► flushed at once
                   │ no
@@ -11,7 +11,7 @@
             turn  ▼ │ `FLUSH_SLICE` is over
                 flushed
 
-A flush serves every consumer of a channel; one that is interrupted goes on where it stopped.
+A flush serves every consumer of a channel; an interrupted flush continues where it stopped.
 """
 
 from __future__ import annotations
@@ -27,32 +27,32 @@ from deltawire.gateway.logs import get_logger
 from deltawire.gateway.metrics.tally import Tally
 
 FLUSH_SLICE = 0.004
-"""Seconds of flushing in one turn of the loop: what a flood of one stream may add to the latency of another."""
+"""Seconds of flushing in one turn of the loop: a flood of one stream adds this much to the latency of another."""
 
 FEW = 16
-"""Consumers that are served without waiting for the end of the turn: most streams have one or two, and putting a
-flush off costs as much as it."""
+"""Up to this many consumers are served without waiting for the end of the turn: most streams have one or two, and
+deferring a flush costs as much as the flush."""
 
 LONG_FLUSH = 0.001
-"""Seconds from which on a flush is long: hundreds of consumers of one stream."""
+"""Seconds above which a flush is long: hundreds of consumers of one stream."""
 
 REST = 0.5
-"""How long a stream rests after a long flush, as a multiple of it: a fan-out may take two thirds of the core before its
-events begin to share writes. Measured with 500 consumers: less pressure than that is no reason to keep an event."""
+"""How long a stream rests after a long flush, as a multiple of its time: a fan-out may take two thirds of the core
+before its events begin to share writes. Measured with 500 consumers: a lower load is no reason to delay an event."""
 
 MAX_REST = 0.008
-"""Seconds a stream rests at most, so that an event waits for hardly more than 10 ms under any pressure."""
+"""Most seconds a stream rests, so that an event hardly waits for more than 10 ms at any load."""
 
 log = get_logger()
 
 
 class FlushScheduler:
-    """The turns of one hub.
+    """Flushes the channels of one hub.
 
     Args:
-        tally: where the pace of channels is counted, and what fails.
-        tell_audience: called after a flush in which the number of a channel's consumers is another.
-        release: called after a flush of a channel nobody holds.
+        tally: counts the latency of channels, and failures.
+        tell_audience: called after a flush if the number of the channel's consumers has changed.
+        release: called after the flush of a channel that nobody holds.
     """
 
     def __init__(
@@ -66,11 +66,11 @@ class FlushScheduler:
         self._is_flushing_soon = False
 
     def start(self) -> None:
-        """Take turns on the running loop."""
+        """Begin, on the running loop."""
         self._loop = asyncio.get_running_loop()
 
     def deliver(self, channel: Channel) -> None:
-        """Flush a channel now if that is a matter of a few writes, otherwise at the end of this loop turn."""
+        """Flush a channel now if that takes only a few writes, otherwise at the end of this loop turn."""
         if channel.is_dirty or channel.is_served or channel.rest_until or channel.stream.consumers > FEW:
             self.touch(channel)
         else:
@@ -79,7 +79,7 @@ class FlushScheduler:
             self._conclude(channel, monotonic())
 
     def touch(self, channel: Channel) -> None:
-        """Have a channel flushed at the end of this loop turn, or a little later if its last flush was a long one."""
+        """Flush a channel at the end of this loop turn, or a little later if its last flush was a long one."""
         if channel.is_dirty:
             return
         channel.is_dirty = True
@@ -137,7 +137,7 @@ class FlushScheduler:
             self._conclude(channel, monotonic())
 
     def _serve(self, channel: Channel, until: float) -> bool:
-        """Flush a channel, or go on with that where it was interrupted; whether everybody was served."""
+        """Flush a channel, or continue an interrupted flush; return whether every consumer was served."""
         if not channel.is_served:
             channel.is_served = True
             channel.is_dirty = False
@@ -153,7 +153,7 @@ class FlushScheduler:
         return is_complete
 
     def _conclude(self, channel: Channel, now: float) -> None:
-        """Do what follows a whole flush."""
+        """Finish a complete flush: rest, measure, tell the audience, release."""
         if channel.spent > LONG_FLUSH:
             channel.rest_until = now + min(channel.spent * REST, MAX_REST)
         channel.spent = 0.0

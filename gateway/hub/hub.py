@@ -1,7 +1,7 @@
 """The hub: the streams of a process on its event loop.
 
 Events go through `dispatch`: consumers are served once per loop turn, however many events came in it. Coroutines and
-callbacks of the loop may use a hub freely; other threads only through `call_from_thread`.
+callbacks of the loop may use a hub freely; other threads must use `call_from_thread`.
 """
 
 from __future__ import annotations
@@ -9,15 +9,20 @@ from __future__ import annotations
 import asyncio
 import builtins
 from collections.abc import Awaitable, Callable, Collection
+from pathlib import Path
 from secrets import token_hex
 from typing import Self, TypeVar
 
 from deltawire.gateway.config import Settings
+from deltawire.gateway.engines.engine import Engine, EngineMetrics
+from deltawire.gateway.engines.sqlite import EVENTS, SqliteEngine
 from deltawire.gateway.hub.clock import Clock
+from deltawire.gateway.hub.committing import CommittingDispatcher
 from deltawire.gateway.hub.deadlines import Deadlines
 from deltawire.gateway.hub.dispatch import Dispatcher
 from deltawire.gateway.hub.local import LocalStream
 from deltawire.gateway.logs import get_logger
+from deltawire.gateway.metrics.histogram import Histogram
 from deltawire.gateway.metrics.tally import Tally
 from deltawire.gateway.streams.info import StreamInfo
 from deltawire.gateway.streams.log import Retention
@@ -40,8 +45,8 @@ class Hub:
 
     Attributes:
         manager: the streams themselves.
-        dispatcher: what happens to events, for the server.
-        deadlines: what is checked several times a second.
+        dispatcher: appends and delivers events, for the server.
+        deadlines: checked several times a second.
         clock: the time.
         tally: counts for the metrics.
     """
@@ -57,7 +62,12 @@ class Hub:
         )
         self.tally = Tally()
         self.clock = Clock()
-        self.dispatcher = Dispatcher(self.settings, self.manager, self.tally, self.clock)
+        self._engine = open_engine(self.settings)
+        self.dispatcher = (
+            Dispatcher(self.settings, self.manager, self.tally, self.clock)
+            if self._engine is None
+            else CommittingDispatcher(self.settings, self.manager, self.tally, self.clock, self._engine)
+        )
         limits = self.settings
         timeouts = (limits.send_timeout, limits.block_timeout, limits.lease, limits.ping_timeout)
         self.deadlines = Deadlines(timeouts, self.tally, self._tidy)
@@ -68,6 +78,8 @@ class Hub:
         self._loop = asyncio.get_running_loop()
         self.clock.start()
         self.dispatcher.start()
+        if isinstance(self.dispatcher, CommittingDispatcher):
+            self.dispatcher.open()
         self.deadlines.start()
         self._is_running = True
         self._next_cleanup = self.now() + self.settings.cleanup_interval
@@ -75,9 +87,19 @@ class Hub:
 
     async def __aexit__(self, *_: object) -> None:
         self._is_running = False
-        self.close_all("shutdown")
+        if self._engine is None:
+            self.close_all("shutdown")
         self.dispatcher.stop()
         self.deadlines.stop()
+
+    def storage_metrics(self) -> EngineMetrics:
+        """Return the counts of the engine; all are 0 where there is none."""
+        return EngineMetrics(0, 0, Histogram(*EVENTS), 0) if self._engine is None else self._engine.metrics()
+
+    @property
+    def storage_failure(self) -> str | None:
+        """Why events can't be stored now; None if they can, or need not be."""
+        return None if self._engine is None else self._engine.failure
 
     def now(self) -> float:
         """Monotonic seconds."""
@@ -86,7 +108,7 @@ class Hub:
     # Streams
 
     def create(self, stream_id: str, settings: StreamSettings | None = None) -> LocalStream:
-        """A new stream.
+        """Create a stream.
 
         Args:
             stream_id: its id.
@@ -98,7 +120,7 @@ class Hub:
         return LocalStream(self, self.manager.create(stream_id, self.now(), settings))
 
     def get(self, stream_id: str) -> LocalStream:
-        """An existing stream.
+        """Return an existing stream.
 
         Raises:
             StreamError: not found.
@@ -106,7 +128,7 @@ class Hub:
         return LocalStream(self, self.manager.get(stream_id))
 
     def get_or_create(self, stream_id: str) -> LocalStream:
-        """The stream with this id, made if there is none.
+        """Return the stream with this id; create it if there is none.
 
         Raises:
             StreamError: as `create`.
@@ -114,7 +136,7 @@ class Hub:
         return LocalStream(self, self.manager.get_or_create(stream_id, self.now()))
 
     def close(self, stream_id: str, reason: EndReason = "closed") -> None:
-        """End a stream: consumers get what is left, and what it holds can be read until its retention ends.
+        """End a stream: consumers get what is left, and its events can be read until its retention ends.
 
         Raises:
             StreamError: not found.
@@ -122,32 +144,32 @@ class Hub:
         self._wake(self.manager.close(stream_id, self.now(), reason))
 
     def end(self, stream: Stream) -> None:
-        """As `close`, for whoever has the stream itself: its id may be another stream's by now."""
+        """Like `close`, for a caller that has the stream itself: its id may belong to another stream by now."""
         self.manager.end(stream, self.now())
         self._wake(stream)
 
     def describe(self, stream: Stream) -> StreamInfo:
-        """As `info`, for whoever has the stream itself."""
+        """Like `info`, for a caller that has the stream itself."""
         return stream.info(self.clock.format)
 
     def list(self) -> list[LocalStream]:
-        """All streams, oldest first, the closed ones that can still be read included."""
+        """All streams, oldest first, including closed ones that can still be read."""
         return [LocalStream(self, stream) for stream in self.manager.list()]
 
     def count(self) -> int:
-        """How many streams there are."""
+        """Number of streams in `list`."""
         return self.manager.count()
 
     def close_all(self, reason: EndReason = "closed") -> int:
-        """End every open stream; returns how many were."""
+        """End every open stream; return how many."""
         return self._wake(*self.manager.close_all(self.now(), reason))
 
     def cleanup_inactive(self, threshold: float) -> int:
-        """End every open stream that was inactive for so many seconds; returns how many were."""
+        """End every open stream that was inactive for `threshold` seconds; return how many."""
         return self._wake(*self.manager.cleanup_inactive(threshold, self.now()))
 
     def info(self, stream_id: str) -> StreamInfo:
-        """One stream at this moment.
+        """Describe one stream at this moment.
 
         Raises:
             StreamError: not found.
@@ -155,13 +177,13 @@ class Hub:
         return self.manager.info(stream_id, self.clock.format)
 
     def list_info(self) -> builtins.list[StreamInfo]:
-        """All streams at this moment."""
+        """Describe all streams at this moment."""
         return self.manager.list_info(self.clock.format)
 
     def page(
         self, exact: Collection[str], prefixes: Collection[str], after: str, limit: int
     ) -> builtins.list[StreamInfo]:
-        """Some streams at this moment, in the order of their ids; arguments as for `StreamManager.page`."""
+        """Describe some streams at this moment, in the order of their ids; arguments as for `StreamManager.page`."""
         return [stream.info(self.clock.format) for stream in self.manager.page(exact, prefixes, after, limit)]
 
     def _wake(self, *streams: Stream) -> int:
@@ -185,17 +207,17 @@ class Hub:
     # Other threads
 
     def call_from_thread(self, function: Callable[[], Awaitable[T]], timeout: float | None = None) -> T:
-        """Run an async function on the hub's loop from another thread, and wait for what it returns.
+        """Run an async function on the hub's loop from another thread, and return its result.
 
-        The only way in for other threads: `hub.call_from_thread(lambda: stream.send(event))`.
+        This is the only method that other threads may call: `hub.call_from_thread(lambda: stream.send(event))`.
 
         Args:
-            function: called on the loop, its result awaited there.
-            timeout: seconds to wait; what was started is cancelled then.
+            function: called on the loop, where its result is awaited.
+            timeout: seconds to wait; after that the function is cancelled.
 
         Raises:
             TimeoutError: it took longer.
-            DeltawireError: called on the loop's own thread, where it would wait for itself; the hub is not running.
+            DeltawireError: the hub is not running; or this is the loop's own thread, which would wait for itself.
         """
         if not self._is_running:
             raise DeltawireError("the hub is not running: call between its entry and its exit")
@@ -217,8 +239,15 @@ class Hub:
             raise
 
 
+def open_engine(settings: Settings) -> Engine | None:
+    """Return the engine that the settings choose; None where events are in memory alone."""
+    if not settings.data_dir:
+        return None
+    return SqliteEngine(Path(settings.data_dir), settings.sync, settings.sync_interval)
+
+
 def stream_settings(settings: Settings) -> StreamSettings:
-    """What the gateway's settings say of every stream."""
+    """Extract the settings of streams from the settings of the gateway."""
     return StreamSettings(
         retention=Retention(
             events=settings.retention_events, bytes=settings.retention_bytes, age=settings.retention_age

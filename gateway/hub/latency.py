@@ -1,8 +1,8 @@
-"""The pace of a channel: how long events take through it, and what lies between the tokens of an answer.
+"""The latency of a channel: how long events take through it, and the time between the tokens of an answer.
 
-Measured after a flush, however many events and consumers it had, and not more than once in `INTERVAL`: what is
-measured stands for the events since the last time. Where there are many streams, most are looked at only when a message
-begins or ends: one in eight of them says as much about the gateway, and measuring is a part of what a token costs.
+It is measured after a flush, however many events and consumers the flush had, and at most once per `INTERVAL`: a
+measurement stands for all events since the previous one. With many streams, most are measured only when a message
+begins or ends: one stream in eight says as much about the gateway, and measuring adds to the cost of every token.
 """
 
 from __future__ import annotations
@@ -14,26 +14,26 @@ from deltawire.gateway.streams.stream import Stream
 from deltawire.protocol.events import EventType
 
 INTERVAL = 0.001
-"""Seconds between two measurements of a stream: finer than any reader can tell, and a stream of thousands of events a
-second pays for one in many."""
+"""Seconds between two measurements of a stream: finer than any reader can notice, and at thousands of events a second
+only one in many is measured."""
 
 FEW_STREAMS = 64
 """Streams up to which all are measured in full."""
 
 SAMPLED = 8
-"""Of more streams than that, one in so many is."""
+"""Beyond `FEW_STREAMS`, one stream in this many is measured in full."""
 
 
 class LatencyMeter:
-    """What was measured of one stream so far.
+    """Measures the latency of one stream.
 
     Args:
-        stream: what is measured.
-        number: of streams followed when this one came.
+        stream: the stream to measure.
+        number: number of channels when this one was made.
 
     Attributes:
-        due_at: monotonic seconds; a flush of what came from then on is to be measured.
-        boundaries: those of the stream when it was last measured; it is to be measured when they are others.
+        due_at: monotonic seconds; a flush of events that came from then on is to be measured.
+        boundaries: `Stream.boundaries` at the last measurement; a flush is also to be measured when it has changed.
     """
 
     __slots__ = ("_asked_at", "_head", "_interval", "_stream", "_token_at", "boundaries", "due_at")
@@ -41,19 +41,19 @@ class LatencyMeter:
     def __init__(self, stream: Stream, number: int = 0) -> None:
         self._stream = stream
         self._interval = INTERVAL if number <= FEW_STREAMS or number % SAMPLED == 0 else inf
-        self._head = stream.log.head  # when it was last measured
-        self.boundaries = -1  # of messages, likewise: the first flush is measured whole
+        self._head = stream.log.head  # at the last measurement
+        self.boundaries = -1  # no real count, so that the first flush is measured event by event
         self.due_at = 0.0  # monotonic seconds
-        self._asked_at: float | None = None  # when the message began whose first token is yet to come
+        self._asked_at: float | None = None  # when a message began that has no token yet
         self._token_at: float | None = None  # when the last token of the message in progress was written
 
     def measure(self, tally: Tally, began: float, now: float) -> None:
         """Measure a flush.
 
         Args:
-            tally: where it is counted, if anybody follows the stream.
-            began: monotonic seconds when the first of its events can have come.
-            now: monotonic seconds, after it.
+            tally: counts the measurement, if anybody follows the stream.
+            began: earliest time at which the first of its events can have come, in monotonic seconds.
+            now: monotonic seconds, after the flush.
         """
         stream = self._stream
         before, self._head = self._head, stream.log.head

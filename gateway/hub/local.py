@@ -1,7 +1,7 @@
 """Streams for Python programs, without sockets: `send` and `async for` in the process of the hub.
 
 A local subscription is a consumer like any other: it reads the same frames by the same path, one at a time, so that
-its lag is exactly what it has not asked for yet.
+its lag is exactly the events it has not asked for yet.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class LocalSubscription:
         self._subscription = subscription
         self._taken: deque[bytes] = deque()
         self._is_closed = False
-        self._has_left_out = False  # events its filter holds back: there may be more behind them
+        self._has_left_out = False  # its filter left many events out: there may be more behind them
         self._wakeup: asyncio.Future[None] | None = None
         self._channel.pump_each_time(self)
         hub.dispatcher.touch(self._channel)  # producers learn of it
@@ -55,7 +55,7 @@ class LocalSubscription:
 
     @property
     def policy(self) -> Policy:
-        """What happens when it falls behind."""
+        """Its policy, which decides what happens when it falls behind."""
         return self._subscription.policy
 
     @property
@@ -64,7 +64,7 @@ class LocalSubscription:
         return self._subscription.buffer
 
     def __len__(self) -> int:
-        """Events appended that it has not been given yet."""
+        """Events appended that it has not got yet."""
         return self._subscription.lag
 
     def __bool__(self) -> bool:
@@ -80,11 +80,11 @@ class LocalSubscription:
         return self
 
     async def __anext__(self) -> Event | Gap:
-        """The next event or gap.
+        """Wait for the next event or gap.
 
         Raises:
             StreamError: full, this reader was too slow for its policy.
-            RuntimeError: another task is waiting for the next one; each reader needs a subscription of its own.
+            RuntimeError: another task is waiting for it; each reader needs a subscription of its own.
         """
         if self._wakeup is not None:
             raise RuntimeError("another task already reads this subscription: subscribe once for each")
@@ -108,7 +108,7 @@ class LocalSubscription:
                 self._wakeup = None
 
     def _next(self) -> Event | Gap | None:
-        """The next event or gap that is there, or None."""
+        """Return the next event or gap that is available, or None."""
         while not self._is_closed:
             while self._taken:
                 message = JSON.decode_to_consumer(self._taken.popleft())
@@ -140,7 +140,7 @@ class LocalSubscription:
     # The channel's side
 
     def pump(self) -> None:
-        """Something was appended: wake the reader."""
+        """Wake the reader, as something was appended."""
         if self._wakeup is not None and not self._wakeup.done():
             self._wakeup.set_result(None)
 
@@ -153,7 +153,7 @@ class LocalSubscription:
         raise NotImplementedError
 
     def sweep(self, now: float) -> None:
-        """Give up on a reader that holds producers up and takes nothing."""
+        """End a reader that holds producers up and reads nothing."""
         timeout = self._hub.settings.block_timeout
         subscription = self._subscription
         if subscription.cursor != self._moved_to or not subscription.is_full:
@@ -198,7 +198,7 @@ class LocalStream:
 
     @property
     def is_closed(self) -> bool:
-        """Whether it takes no more events."""
+        """Whether it no longer takes events."""
         return self._stream.is_closed
 
     def __len__(self) -> int:
@@ -209,7 +209,7 @@ class LocalStream:
         return True
 
     def statistics(self) -> StreamInfo:
-        """The stream at this moment."""
+        """Describe the stream at this moment."""
         return self._hub.describe(self._stream)
 
     def send_nowait(self, data: Data) -> int:
@@ -219,7 +219,7 @@ class LocalStream:
             Its seq.
 
         Raises:
-            StreamError: full, a `block` consumer's buffer or the memory limit; closed; invalid, not valid data.
+            StreamError: full, a `block` consumer's buffer or the memory limit; closed; invalid, the data breaks a rule.
         """
         _check(data, self.id)
         channel = self._hub.dispatcher.channel(self._stream)
@@ -231,7 +231,7 @@ class LocalStream:
         """Append an event, waiting for `block` consumers while their buffer is full.
 
         Args:
-            data: what to say.
+            data: of the event.
             timeout: seconds to wait; None waits for ever.
 
         Returns:
@@ -264,7 +264,7 @@ class LocalStream:
         """Follow the stream.
 
         Args:
-            request: where to begin, with which policy and buffer; None is from the start with the stream's own.
+            request: position, policy and buffer; None means from the start, with the stream's policy and buffer.
 
         Raises:
             StreamError: invalid, the position is ahead of the head; full, there are `max_consumers`.
@@ -283,7 +283,7 @@ class LocalStream:
 
 
 def _check(data: Data, stream_id: str) -> None:
-    """Hold data made in this process to the rules of the wire: what is relayed must be decodable by everyone."""
+    """Check data made in this process against the rules of the wire: every consumer must be able to decode it."""
     try:
         JSON.check_event(make_event(data))
     except WireError as error:

@@ -64,6 +64,14 @@ METRICS = (
     Metric(
         "deltawire_loop_lag_seconds", "histogram", "How late the event loop runs what is due; several times a second"
     ),
+    # Storage
+    Metric("deltawire_commits_total", "counter", "Transactions of the store"),
+    Metric("deltawire_commit_failures_total", "counter", "Transactions that failed; each is tried again"),
+    Metric("deltawire_commit_events", "histogram", "Events in a transaction of the store"),
+    Metric("deltawire_commit_seconds", "histogram", "From the end of the turn in which events came to their commit"),
+    Metric("deltawire_committed_bytes_total", "counter", "Bytes of events committed, framing included"),
+    Metric("deltawire_stored_bytes", "gauge", "Bytes of the files of the store"),
+    Metric("deltawire_storage_failing", "gauge", "1 while nothing can be stored, otherwise 0"),
     # The process
     Metric("deltawire_memory_bytes", "gauge", "Memory by what it is for", ("kind",)),
     Metric("deltawire_memory_limit_bytes", "gauge", "Setting memory_limit, under which the kind streams is held"),

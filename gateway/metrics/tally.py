@@ -27,6 +27,8 @@ class Tally:
     __slots__ = (
         "acks",
         "closes",
+        "commit_seconds",
+        "committed_bytes",
         "connections",
         "faults",
         "first_token",
@@ -52,6 +54,8 @@ class Tally:
         self.write_delay = Histogram(*milliseconds)
         self.inter_token = Histogram(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
         self.first_token = Histogram(0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+        self.committed_bytes = 0
+        self.commit_seconds = Histogram(*milliseconds)
         self.loop_lag = Histogram(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
 
     def closed(self, code: int, *, by_gateway: bool) -> None:

@@ -14,6 +14,10 @@ A connection's path: `accepting` (socket, TLS, complete request) → `admission`
 - `allocator` — free memory is returned to the operating system
 """
 
-from deltawire.gateway.server.gateway import Gateway
+from deltawire.gateway.requirements import check_server_requirements
+
+check_server_requirements()
+
+from deltawire.gateway.server.gateway import Gateway  # noqa: E402 - without them its own imports would fail, unexplained
 
 __all__ = ["Gateway"]

@@ -1,7 +1,7 @@
 """Returning free memory to the operating system.
 
-The C library keeps what is freed between blocks in use. `PYTHONMALLOC=malloc` has Python's small objects there too; its
-own allocator keeps a whole MiB for as long as a single object in it lives, and can't be asked to return the rest.
+The C library keeps freed memory that lies between blocks in use. With `PYTHONMALLOC=malloc` Python's small objects are
+there too; Python's own allocator keeps a whole MiB while a single object in it lives, and can't return the rest.
 """
 
 from __future__ import annotations
@@ -23,6 +23,6 @@ _TRIM = _find_trim()
 
 
 def return_free_memory() -> None:
-    """Return what the C library keeps free, where it can be asked: milliseconds for 100 MB."""
+    """Return the free memory of the C library, if it can be asked to; takes milliseconds for 100 MB."""
     if _TRIM is not None:
         _TRIM(0)

@@ -1,4 +1,4 @@
-"""How a gateway goes away: in which batches its peers are sent home. Pure."""
+"""Draining: in which batches a gateway that shuts down tells its peers to leave. Pure."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from typing import Final, TypeVar
 T = TypeVar("T")
 
 CLOSES_A_SECOND: Final = 1000
-"""Peers told to leave in a second. They reconnect as fast, here or at another gateway, and one core takes about as many
-handshakes with TLS. Spreading the closes works with every client, even one that would ignore a delay it was told."""
+"""Peers told to leave per second. They reconnect as fast, here or at another gateway, and one core takes about as many
+TLS handshakes. Spreading the closes works with every client, even one that would ignore a delay it was told."""
 
 TICK: Final = 0.02
 """Seconds between two batches."""
 
 SPREAD_SHARE: Final = 0.5
-"""Part of the time there is in which the last peer is sent home: what is left, it has for taking what is left."""
+"""Share of the drain time after which the last peer is told to leave; then it has the rest to read what it lacks."""
 
 
 def batches(peers: Sequence[T], seconds: float) -> Iterator[tuple[float, Sequence[T]]]:
-    """Peers in the batches in which they are sent home.
+    """Yield the batches in which peers are told to leave.
 
     Args:
-        peers: all of them.
+        peers: all peers.
         seconds: how long the whole drain may take.
 
     Yields:
-        Seconds to wait after the batch, and the batch. A single one, without a wait, is the rule for a few peers.
+        Seconds to wait after the batch, and the batch. Few peers usually make a single batch, without a wait.
     """
     spread = min(len(peers) / CLOSES_A_SECOND, seconds * SPREAD_SHARE)
     count = max(1, math.floor(spread / TICK))

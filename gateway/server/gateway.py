@@ -1,4 +1,4 @@
-"""The gateway: serving, drain (SPEC §2, §8, §10)."""
+"""The gateway: start, serve, drain (SPEC §2, §8, §10)."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ from deltawire.gateway.server.http.target import Target
 from deltawire.protocol.addresses import check_stream_id, parse_publish, parse_subscribe
 from deltawire.protocol.codec import CODECS, JSON
 from deltawire.protocol.codes import ProblemCode
-from deltawire.protocol.errors import StreamError, WireError
+from deltawire.protocol.errors import StreamError, WireError, is_not_found
 from deltawire.protocol.messages import Policy
 
 WRITE_LIMIT = 32 * 1024
-"""Bytes in a connection's own write buffer at which it stops accepting, so that a lag shows in the cursor."""
+"""Bytes in a connection's own write buffer at which it stops accepting, so that a lag stays in the cursor."""
 
 LEAVE_TIMEOUT = 1.0
-"""Seconds for what was aborted to be gone."""
+"""Seconds to wait for aborted connections to close."""
 
 log = get_logger()
 
@@ -56,13 +56,13 @@ class Gateway:
     Args:
         settings: address, limits and timeouts.
         hub: the streams it serves; None makes its own, which ends with it.
-        sockets: where to listen, bound by somebody else; none listens on the host and port of the settings.
+        sockets: bound sockets to listen on; if there are none, it listens on the host and port of the settings.
         clock: seconds since 1970, by which tokens expire.
 
     Raises:
-        ConfigError: settings contradict each other, or what they name can't be used; or, on entry, it would be open to
-            a network without authentication.
-        OSError: on entry, the address can't be listened on.
+        ConfigError: settings contradict each other, or a file or key they name can't be used; or, on entry, the gateway
+            would be open to a network without authentication.
+        OSError: on entry, it can't listen on the address.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class Gateway:
         self._sockets = sockets
         self._owns_hub = hub is None
         self.hub = hub or Hub(self.settings)
-        self._accepted: WeakSet[GatewayConnection] = WeakSet()  # every one let in, from before its request on
+        self._accepted: WeakSet[GatewayConnection] = WeakSet()  # every connection let in, even before its request
         self._connections: set[GatewayConnection] = set()
         self._access = AccessControl(self.settings, clock)
         self._limits = Limits(self.settings)
@@ -87,7 +87,7 @@ class Gateway:
         capacity = CapacityChecks(self.hub, self._limits, self._proxies)
         self._housekeeping = Housekeeping(self.settings, self.hub, self._access, self._handshakes, self._accepted)
         self._admission = Admission(self._access, self.hub, self._exposition.render, self._handshakes, capacity)
-        self._changed = asyncio.Event()  # a connection is gone
+        self._changed = asyncio.Event()  # set when a connection is gone
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
@@ -115,7 +115,7 @@ class Gateway:
             process_response=self._admission.conclude,
             compression=None,  # deltas are too short to gain, and it would cost every consumer its own bytes
             server_header=None,
-            open_timeout=None,  # `Handshakes` has its own timeout, as to everything before a request is there
+            open_timeout=None,  # `Handshakes` has its own timeout for everything before the request is complete
             ping_interval=None,  # `Housekeeping` keeps alive without a task per connection
             close_timeout=CLOSE_TIMEOUT,
             max_size=HARD_MESSAGE_LIMIT,
@@ -131,7 +131,7 @@ class Gateway:
         )
 
     def reload(self) -> None:
-        """Read the certificates and the file of keys again: they hold from here on, nobody is dropped.
+        """Read the certificates and the key file again: they hold for new connections, and no connection is dropped.
 
         Raises:
             ConfigError: a file can't be used; everything stays as it is.
@@ -154,13 +154,13 @@ class Gateway:
 
     @property
     def connections(self) -> int:
-        """Connections there are, from before their request on."""
+        """Number of connections, including those whose request is not complete."""
         return self._limits.connections
 
     # Connections
 
     async def _handle(self, connection: ServerConnection) -> None:
-        """Serve one connection until it is gone. Its work is done in callbacks; this only keeps it."""
+        """Serve one connection until it is gone. Callbacks do the work; this only waits."""
         assert isinstance(connection, GatewayConnection), "the factory makes nothing else"
         connection.codec = CODECS.get(str(connection.subprotocol), JSON)
         connection.admitted()
@@ -170,7 +170,7 @@ class Gateway:
         )
         self._connections.add(connection)
         try:
-            if self._admission.is_draining:  # since it was admitted
+            if self._admission.is_draining:  # draining began since it was admitted
                 connection.close_with_problem(
                     ProblemCode.SHUTTING_DOWN, "the gateway is shutting down: connect elsewhere"
                 )
@@ -190,7 +190,10 @@ class Gateway:
         except WireError as error:
             connection.close_with_problem(error.code, error.message)
         except StreamError as error:
-            connection.close_with_problem(ProblemCode.OVERLOADED, error.detail)
+            if is_not_found(error):
+                connection.close_with_problem(ProblemCode.NOT_FOUND, f"there is no stream {error.stream_id!r} now")
+            else:
+                connection.close_with_problem(ProblemCode.OVERLOADED, error.detail)
         except Exception:  # noqa: BLE001 - whatever it is, it is this connection's alone
             connection.fail()
         finally:
@@ -199,15 +202,16 @@ class Gateway:
     def _start_consumer(self, connection: GatewayConnection, target: Target) -> None:
         request = parse_subscribe(target.query)
         manager, now = self.hub.manager, self.hub.now()
-        stream = manager.open(_check_id(target), now)
+        stream_id = _check_id(target)
+        stream = manager.open(stream_id, now) if request.create else manager.get(stream_id)
         chosen = request.policy or (Policy.BLOCK if stream.settings.policy is Policy.BLOCK else None)
-        if not connection.grant.may_choose(chosen):  # `block` is over others, and must be allowed as a default too
+        if not connection.grant.may_choose(chosen):  # `block` holds others up: a token must allow it as a default too
             raise WireError(ProblemCode.FORBIDDEN, f"the token does not allow policy {chosen}: ask for another one")
         subscription = stream.subscribe(request, connection.codec, now=now)
         manager.keep(stream, now)
         consumer = Consumer(self.hub, connection, subscription, self._reading, chosen)
         connection.peer = consumer
-        consumer.start()
+        consumer.start(request.heartbeat)
 
     def _start_producer(self, connection: GatewayConnection, target: Target) -> None:
         request = parse_publish(target.query)
@@ -220,10 +224,10 @@ class Gateway:
     # The end
 
     async def drain(self) -> None:
-        """Go away: not ready, then nobody new; peers take what is left and are closed with 1001, spread over time.
+        """Shut down: report not ready, then refuse new peers; send peers the rest and close with 1001, spread in time.
 
-        HTTP is answered until the last peer is gone, so that a probe gets its 503. What is left after `drain_timeout`
-        is aborted.
+        HTTP is answered until the last peer is gone, so that a probe gets its 503. Connections that are left after
+        `drain_timeout` are aborted.
         """
         if self._admission.is_leaving:
             return
@@ -245,7 +249,7 @@ class Gateway:
             await self._close()
 
     async def _send_home(self, seconds: float) -> None:
-        """Tell every peer to go when it has what is left: producers first, so that there is an end to that."""
+        """Tell every peer to leave once it has got the rest: producers first, so that no new events come."""
         peers = [it.peer for it in self._connections if it.peer is not None]
         peers.sort(key=lambda peer: isinstance(peer, Consumer))
         for pause, batch in batches(peers, seconds):
@@ -256,18 +260,18 @@ class Gateway:
                 await asyncio.sleep(pause)
 
     async def _close(self) -> None:
-        """Listen no more and drop who is left, those too who have yet to ask for something."""
+        """Stop listening, and abort the remaining connections, including those without a request."""
         self._admission.is_draining = True
         for server in self._servers:
             server.close(close_connections=False)
         self.abort()
-        with suppress(TimeoutError):  # whoever is left must not hold the end up
+        with suppress(TimeoutError):  # a remaining connection must not delay the end
             async with asyncio.timeout(LEAVE_TIMEOUT):
                 for server in self._servers:
                     await server.wait_closed()
 
     def abort(self) -> None:
-        """Drop every connection at once."""
+        """Abort every connection at once."""
         self._handshakes.abort()
         for connection in tuple(self._accepted):
             connection.abort("still there when the gateway went away")
@@ -281,7 +285,7 @@ def _check_id(target: Target) -> str:
 
 
 def _quiet_logger() -> logging.Logger:
-    """The library's own log: what peers do wrong is not the operator's concern, what fails inside is."""
+    """Make the library log only errors: faults of peers don't concern the operator, faults inside do."""
     logger = logging.getLogger("deltawire.websockets")
     logger.setLevel(logging.ERROR)
     return logger

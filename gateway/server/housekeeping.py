@@ -1,7 +1,7 @@
 """Housekeeping, twice a second: dead connections, expired tokens, idle peers, and the memory all connections hold.
 
-A look at one takes 3 µs. At ten thousand that would be a pause of 30 ms in everybody's stream, so a round is made a
-slice at a time, and others get their turn in between.
+Checking one connection takes 3 µs. Ten thousand would pause every stream for 30 ms, so a round runs a slice at a time,
+and others get their turn in between.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from deltawire.gateway.server.connection.connection import GatewayConnection
 from deltawire.gateway.server.connection.memory import HEADROOM, choose
 
 PER_TURN: Final = 256
-"""Connections looked at in one turn of the loop: a millisecond."""
+"""Connections checked in one turn of the loop: a millisecond."""
 
 
 class Housekeeping:
@@ -31,8 +31,8 @@ class Housekeeping:
         settings: timeouts.
         hub: its streams, and their memory.
         access: knows the time by which tokens expire.
-        handshakes: where those wait that are no connections yet.
-        connections: those there are, as they come and go.
+        handshakes: sockets whose request is not complete.
+        connections: the present connections, as they come and go.
     """
 
     def __init__(
@@ -49,8 +49,8 @@ class Housekeeping:
         self._handshakes = handshakes
         self._connections = connections
         self._queue = FairQueue(lambda turn: asyncio.get_running_loop().call_soon(turn))
-        self._left: list[GatewayConnection] = []  # of this round
-        self._kept: int | None = None  # bytes counted when free memory was returned; None while there are connections
+        self._left: list[GatewayConnection] = []  # connections left to check in this round
+        self._kept: int | None = None  # bytes held when free memory was last returned; None while there are connections
 
     def sweep(self, now: float) -> None:
         """Begin a round, unless one is under way."""
@@ -71,12 +71,12 @@ class Housekeeping:
             self._return_free_memory()
 
     def _look_at(self, connection: GatewayConnection, now: float) -> None:
-        """Keep a quiet connection alive, give up on a dead one and, where that is asked for, on an unused one."""
+        """Ping a quiet connection, abort a dead one and, if `idle_timeout` is set, end an unused one."""
         settings = self._settings
         connection.count(connection.held_bytes)
         try:
             if has_expired(connection, self._access.now):
-                self._hub.flush()  # what came while the token was good is acknowledged
+                self._hub.flush()  # acknowledge what came while the token was valid
                 end_expired(connection)
             connection.abort_stalled_reply(now, settings.send_timeout)
             is_alive = connection.keep_alive(now, settings.ping_interval, settings.ping_timeout)
@@ -86,7 +86,7 @@ class Housekeeping:
             connection.fail()
 
     def _return_free_memory(self) -> None:
-        """Give the system back what a crowd has left free, when all have gone and nobody waits for it."""
+        """Return free memory to the system once the last connection has gone: nobody waits for it then."""
         if self._connections:
             self._kept = None
         elif self._kept is None or self._hub.manager.bytes < self._kept:
@@ -94,7 +94,7 @@ class Housekeeping:
             return_free_memory()
 
     def _shed(self, now: float) -> None:
-        """Keep what connections hold within the memory limit: end those that hold most, before the kernel ends all."""
+        """Keep connections within the memory limit: end those that hold most, before the kernel kills the process."""
         manager = self._hub.manager
         headroom = int(manager.memory_limit * HEADROOM)
         if manager.make_room(now, headroom):

@@ -16,10 +16,10 @@ JSON_TYPE: Final = "application/json"
 PROBLEM_TYPE: Final = "application/problem+json"
 
 PIECE: Final = 16 * 1024
-"""Bytes of a body that are made and sent at a time, about: of an answer that nobody reads, a few of them are held."""
+"""Bytes, about, of a body that are made and sent at a time: a response that nobody reads holds only a few pieces."""
 
 RETRY_AFTER: Final = (1, 5)
-"""Seconds after which to ask again, the least and the most, told to who comes while the gateway goes away."""
+"""Seconds after which to ask again, least and most, for clients that are refused without a known wait."""
 
 _PARSE_STATUS: Final[dict[type[Exception], HTTPStatus]] = {
     RequestLineTooLong: HTTPStatus.REQUEST_URI_TOO_LONG,
@@ -32,9 +32,9 @@ class Refusal(NamedTuple):
     """Why a connection is one too many.
 
     Attributes:
-        status: what it is answered.
+        status: of the response.
         detail: what is full, in words that name the setting.
-        retry_after: whole seconds after which to ask again; 0 where nothing says when there will be a place.
+        retry_after: whole seconds after which to ask again; 0 if it is not known when there will be room.
     """
 
     status: HTTPStatus
@@ -43,13 +43,19 @@ class Refusal(NamedTuple):
 
 
 def respond(status: HTTPStatus, body: bytes, content_type: str, **headers: str) -> Response:
-    """A whole answer; the connection ends with it."""
+    """Build a complete response; the connection ends with it."""
     fields = Headers({"Content-Type": content_type, "Content-Length": str(len(body)), "Connection": "close"} | headers)
     return Response(status.value, status.phrase, fields, body)
 
 
+def respond_nothing(**headers: str) -> Response:
+    """A response without content (RFC 9110 §15.3.5); the connection ends with it."""
+    status = HTTPStatus.NO_CONTENT
+    return Response(status.value, status.phrase, Headers({"Connection": "close"} | headers))
+
+
 class LongResponse(Response):
-    """A whole answer whose body is made while it is sent.
+    """A response whose body is made while it is sent.
 
     Args:
         content_type: of the body.
@@ -63,11 +69,11 @@ class LongResponse(Response):
 
 
 def pieces_of(response: Response, protocol: str) -> tuple[Iterator[bytes], bool]:
-    """The body of an answer, to be sent a piece at a time, and whether each is to be sent as a chunk.
+    """Return the pieces of a response's body, and whether to send each as a chunk.
 
     Args:
-        response: the answer, whose headers are made to say how its body ends.
-        protocol: the version of HTTP it was asked for in; what is older than chunks ends with the connection.
+        response: the response; if its body is sent in chunks, its headers are changed to say so.
+        protocol: the HTTP version of the request; HTTP/1.0 has no chunks, so the end of the connection ends the body.
     """
     if not isinstance(response, LongResponse):
         body = bytes(response.body)
@@ -79,47 +85,48 @@ def pieces_of(response: Response, protocol: str) -> tuple[Iterator[bytes], bool]
 
 
 def leave_out_body(response: Response) -> Response:
-    """The answer to HEAD: that to GET, its `Content-Length` too, but for the body (RFC 9110 §9.3.2)."""
-    if isinstance(response, LongResponse):  # whose length nobody knows
+    """Turn a response to GET into that to HEAD: without its body, with its `Content-Length` (RFC 9110 §9.3.2)."""
+    if isinstance(response, LongResponse):  # its length is not known
         return Response(response.status_code, response.reason_phrase, response.headers)
     response.body = b""
     return response
 
 
 def respond_json(value: Any, status: HTTPStatus = HTTPStatus.OK) -> Response:
-    """A value as JSON, with a newline so that curl's prompt stands on its own line."""
+    """Respond with a value as JSON, and a newline so that the prompt after curl stands on its own line."""
     return respond(status, msgspec.json.encode(value) + b"\n", JSON_TYPE)
 
 
 def respond_problem(status: HTTPStatus, detail: str, **headers: str) -> Response:
-    """A refusal (RFC 9457)."""
+    """Respond with a problem (RFC 9457)."""
     body = {"type": "about:blank", "title": status.phrase, "status": status.value, "detail": detail}
     return respond(status, msgspec.json.encode(body) + b"\n", PROBLEM_TYPE, **headers)
 
 
 def respond_unreadable(failure: Exception) -> Response:
-    """A refusal of a request that could not be parsed.
+    """Refuse a request that could not be parsed.
 
     Args:
-        failure: what the library's parser made of it.
+        failure: the exception of the library's parser.
     """
     status = _PARSE_STATUS.get(type(failure), HTTPStatus.BAD_REQUEST)
-    why = str(failure.__cause__ or failure).partition(": ")[0]  # what follows quotes the line, which may hold a token
+    why = str(failure.__cause__ or failure).partition(": ")[0]  # the rest quotes the line, which may hold a token
     return respond_problem(status, f"the request can't be read: {why}")
 
 
 def respond_later(status: HTTPStatus, detail: str, seconds: int = 0) -> Response:
-    """A refusal that says when to ask again.
+    """Respond with a problem that says when to ask again.
 
     Args:
         status: 429 or 503.
         detail: why.
-        seconds: from now; 0 draws them from `RETRY_AFTER`, so that those refused together don't come back together.
+        seconds: from now; 0 draws a random number from `RETRY_AFTER`, so that clients refused together don't return
+            together.
     """
-    later = seconds or random.randint(*RETRY_AFTER)  # noqa: S311 - it spreads clients, and hides nothing
+    later = seconds or random.randint(*RETRY_AFTER)  # noqa: S311 - it spreads clients, and keeps no secret
     return respond_problem(status, detail, **{"Retry-After": str(later)})
 
 
 def respond_refusal(refusal: Refusal) -> Response:
-    """The response to a connection that exceeds a limit."""
+    """Respond to a connection that exceeds a limit."""
     return respond_later(refusal.status, f"{refusal.detail}: try again later", refusal.retry_after)

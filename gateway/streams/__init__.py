@@ -28,7 +28,7 @@ Tour, from the bottom up:
 - `publication` — what one connection publishes, and which ack it is owed
 - `leases` — messages in progress, and lost producers coming back to them
 - `eviction` — which idle stream goes first when room is needed
-- `settings`, `info` — what a stream is made with, and what is told of it
+- `settings`, `info` — a stream's settings, and its description
 - `stream` — a log with its readers and writers
 - `sorted_ids` — the ids of streams in order, for lists
 - `manager` — the streams of a process

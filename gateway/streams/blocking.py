@@ -8,13 +8,13 @@ from deltawire.protocol.events import MAX_SEQ
 
 
 class Blocking:
-    """The `block` consumers of one stream, and the room they leave. Those that still replay are not waited for.
+    """The `block` consumers of one stream, and whether their buffers have room. Replaying ones are not waited for.
 
     Args:
-        log: what they read.
+        log: the log they read.
 
     Attributes:
-        subscriptions: who they are.
+        subscriptions: these consumers.
     """
 
     __slots__ = ("_full_at", "_log", "_slowest", "subscriptions")
@@ -22,28 +22,28 @@ class Blocking:
     def __init__(self, log: Log) -> None:
         self.subscriptions: dict[Subscription, None] = {}
         self._log = log
-        self._slowest: int | None = None  # their least cursor; None when it has to be looked for
-        self._full_at = MAX_SEQ  # the head at which the first of their buffers is full
+        self._slowest: int | None = None  # their lowest cursor; None when it must be recomputed
+        self._full_at = MAX_SEQ  # the head at which the first of their buffers becomes full
 
     def add(self, subscription: Subscription) -> None:
-        """Wait for one more."""
+        """Make producers wait for a consumer."""
         self.subscriptions[subscription] = None
         self.progressed()
 
     def remove(self, subscription: Subscription) -> None:
-        """Wait for one no more, if it was waited for."""
+        """Stop waiting for a consumer, if producers wait for it."""
         self.subscriptions.pop(subscription, None)
         self.progressed()
 
     def progressed(self) -> None:
-        """One of them moved: the room is measured anew when it is next asked for."""
+        """Note that a consumer moved; the next `has_room` measures again."""
         self._slowest = None
 
     def has_room(self, limit: int) -> bool:
         """Whether no buffer is full.
 
         Args:
-            limit: bytes a buffer may hold; how many events it may, the subscriptions know.
+            limit: bytes a buffer may hold; its limit in events is the subscription's `buffer`.
         """
         if self._slowest is None:
             waited_for = [sub for sub in self.subscriptions if not sub.is_replaying]

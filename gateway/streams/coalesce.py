@@ -1,7 +1,7 @@
 """Folding: adjacent deltas of one block become one frame that stands for all of them (SPEC §5.4).
 
-Lossless by construction: the text of a run is the concatenation of its deltas' texts. What may join a run is decided
-by the `Kind` alone, so that run boundaries are found without decoding anything.
+Lossless by construction: the text of a run is the concatenation of its deltas' texts. The `Kind` alone decides what
+joins a run, so run boundaries are found without decoding anything.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ MAX_FOLDED_TEXT = 64 * 1024
 
 
 COMMON = 8
-"""Blocks, and choices, whose kinds are few enough to be remembered together (3 x 9 x 9): events share them."""
+"""Block and choice numbers below this are common: their kinds are few (3 x 9 x 9), cached, and shared by events."""
 
 REMEMBERED_KINDS = 256
-"""Kinds remembered: all common ones. Thousands, of all times, would keep the memory round them from being freed."""
+"""Kinds cached: all common ones. Thousands, of different ages, would keep the memory around them from being freed."""
 
 RARE_KIND_COST = 192
-"""Bytes a kind costs that may be one event's alone: itself, two numbers, and its place among those remembered."""
+"""Bytes a rare kind costs, which may belong to one event alone: the tuple, two numbers, and a place in the cache."""
 
 
 class Kind(NamedTuple):
-    """What decides whether two adjacent events fold: equal kinds of a delta type do."""
+    """Decides whether two adjacent events fold: they do if their kinds are equal and of a delta type."""
 
     type: EventType
     block: int | UnsetType  # `index` on the wire; a tuple has a method of that name
@@ -46,7 +46,7 @@ class Kind(NamedTuple):
 
 @lru_cache(maxsize=REMEMBERED_KINDS)
 def _kind(event_type: EventType, block: int | UnsetType, choice: int | UnsetType) -> Kind:
-    """One object for equal kinds, so that a log of a million deltas holds a handful of them."""
+    """Return one object for equal kinds, so that a log of a million deltas holds a handful of them."""
     return Kind(event_type, block, choice)
 
 
@@ -59,7 +59,7 @@ def kind_of(data: Data) -> Kind:
 
 
 def kind_cost(kind: Kind) -> int:
-    """Bytes an event of this kind costs for it: nothing where it is one of the few that all answers are made of."""
+    """Bytes that an event costs for its kind: 0 for a common kind, which events share."""
     return RARE_KIND_COST if _is_rare(kind.block) or _is_rare(kind.choice) else 0
 
 
@@ -71,12 +71,12 @@ class Run(NamedTuple):
     """Adjacent events that travel as one frame.
 
     Attributes:
-        kind: of all of them.
+        kind: of every event in it.
         first: seq of the first.
         last: seq of the last.
-        text: of all of them, concatenated; None for what is not a delta.
-        timestamp: of the last one, as it was relayed.
-        payload: the event itself, in JSON, when it is alone.
+        text: of all events, concatenated; None if they are not deltas.
+        timestamp: of the last event, as it was relayed.
+        payload: the event in JSON, if there is only one.
     """
 
     kind: Kind
@@ -87,7 +87,7 @@ class Run(NamedTuple):
     payload: bytes | None
 
     def encode(self) -> bytes:
-        """The JSON payload that stands for this run."""
+        """Return the JSON payload that stands for this run."""
         if self.payload is not None:
             return self.payload
         assert self.text is not None, "only deltas make a run of several"
@@ -120,12 +120,12 @@ def _delta(kind: Kind, text: str) -> Data:
 
 
 def runs_of(kinds: Sequence[Kind], payloads: Sequence[bytes], first: int) -> Iterator[Run]:
-    """Logged events as runs, neighbours of equal kind joined already unless they exceed `MAX_FOLDED_TEXT`.
+    """Yield logged events as runs; neighbours of equal kind are joined unless they exceed `MAX_FOLDED_TEXT`.
 
     Args:
         kinds: of the events, in order.
         payloads: their JSON, without frame headers.
-        first: seq of the first of them.
+        first: seq of the first event.
     """
     start = 0
     for kind, equal in groupby(kinds):

@@ -1,11 +1,11 @@
-"""Where a subscription starts: what was asked + what the log holds → a plan (SPEC §5.5).
+"""Where a subscription starts: the request + the state of the log → a plan (SPEC §5.5).
 
-| asked | plan |
+| request | plan |
 |---|---|
-| `from=start` | after 0; what is trimmed is a gap |
+| `from=start` | after 0; trimmed events are a gap |
 | `from=now` | after the head |
-| `after` within what is held | after it; recovered |
-| `after` before what can be read | after it; what is trimmed is a gap |
+| `after` is still readable | after it; recovered |
+| `after` is before the oldest readable event | after it; trimmed events are a gap |
 | `after` beyond the head | refused: position_ahead |
 | another epoch | after 0, a gap says `epoch_changed` |
 """
@@ -23,12 +23,12 @@ from deltawire.protocol.position import Position
 
 
 class LogState(NamedTuple):
-    """What a plan needs to know of a log.
+    """The state of a log that a plan depends on.
 
     Attributes:
         epoch: of the log.
         head: newest seq.
-        readable_after: a position to the nearest one, at or after it, from which reading can go on.
+        readable_after: maps a position to the nearest one, at or after it, from which reading can continue.
     """
 
     epoch: str
@@ -41,9 +41,9 @@ class Plan(NamedTuple):
 
     Attributes:
         after: the position it reads from; everything after it is delivered, folded, filtered or in a gap.
-        cursor: where reading really begins, once the gap is told.
-        gap: what is told first, if anything is missing.
-        recovered: a resume was asked for and nothing is missing.
+        cursor: where reading actually begins, after the gap.
+        gap: sent first if anything is missing.
+        recovered: whether the consumer resumes and nothing is missing.
     """
 
     after: int
@@ -56,7 +56,7 @@ def plan_subscription(request: SubscribeRequest, log: LogState) -> Plan:
     """Decide where a subscription starts.
 
     Raises:
-        WireError: `position_ahead`, the position asked for does not exist yet in this epoch.
+        WireError: `position_ahead`, the requested position does not exist yet in this epoch.
     """
     if request.position is None:
         return _plan_start(request.start, log)

@@ -1,8 +1,7 @@
-"""Which stream goes first when room is needed: of those nobody uses, without looking at all of them.
+"""Which idle stream to evict first when room is needed, found without looking at all of them.
 
-A stream enters when nobody uses it any more and leaves when it is taken; what happens to it in between is noticed when
-it comes to the front. Both of what it is ordered by only grow, so whoever is at the front with what it has now is the
-least of all.
+A stream is added when its last user leaves. Whatever happens to it afterwards is noticed when it reaches the front of
+the heap. Both parts of its rank only grow, so a stream at the front whose rank is up to date has the lowest of all.
 """
 
 from __future__ import annotations
@@ -17,11 +16,11 @@ if TYPE_CHECKING:
 _Rank: TypeAlias = tuple[bool, float]
 
 SLACK = 64
-"""Entries of streams that have gone which are left where they are; with more, and more than half, all are dropped."""
+"""Stale heap entries, of discarded streams, that are tolerated beyond one per stream; with more, all are dropped."""
 
 
 class IdleStreams:
-    """The open streams nobody uses: those that never had an event first, then those unused longest."""
+    """Open streams that nobody uses: first those that never had an event, then those unused longest."""
 
     __slots__ = ("_entered", "_heap", "_turn")
 
@@ -31,26 +30,26 @@ class IdleStreams:
         self._turn = count()
 
     def __len__(self) -> int:
-        """Streams that have entered; some may be used again by now."""
+        """Streams added; some may be in use again by now."""
         return len(self._entered)
 
     def add(self, stream: Stream) -> None:
-        """Take in a stream that nobody uses now; twice changes nothing."""
+        """Add a stream that nobody uses now; adding it twice changes nothing."""
         if stream not in self._entered:
             self._entered[stream] = None
             heappush(self._heap, (_rank(stream), next(self._turn), stream))
 
     def discard(self, stream: Stream) -> None:
-        """Let go of a stream, if it is here."""
+        """Remove a stream, if it is here."""
         self._entered.pop(stream, None)
         if len(self._heap) > 2 * len(self._entered) + SLACK:
             self._heap = [entry for entry in self._heap if entry[2] in self._entered]
             heapify(self._heap)
 
     def first(self) -> Stream | None:
-        """The stream to evict first; None when every one is in use.
+        """Return the stream to evict first; None if all are in use.
 
-        Streams that are used, or closed, are let go of on the way: `add` them when they are idle again.
+        Streams in use and closed streams are removed on the way: `add` them when they are idle again.
         """
         while self._heap:
             rank, turn, stream = self._heap[0]

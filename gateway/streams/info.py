@@ -1,4 +1,4 @@
-"""What is told of a stream."""
+"""The description of a stream that clients and programs get."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class StreamInfo(Struct, frozen=True, kw_only=True):
         epoch: of its log.
         head: newest seq.
         floor: oldest seq held.
-        events: how many are held.
-        bytes: what they cost.
+        events: number of events held.
+        bytes: what the held events cost.
         consumers: subscriptions now.
         producers: publishing connections now.
-        closed: it has ended.
+        closed: whether it has ended.
         created_at: RFC 3339.
         last_active_at: of the last event, consumer or producer; RFC 3339.
         counters: what the policies did.

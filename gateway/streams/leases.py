@@ -1,4 +1,4 @@
-"""Messages in progress, and how long a lost producer has to come back and finish them (SPEC §7.5).
+"""Messages in progress, and how long a lost producer has to return and finish them (SPEC §7.5).
 
     message_start ──► open ──► message_stop
                       │  ▲
@@ -9,12 +9,13 @@
                       ▼        ▼
                   expired    abandoned: the gateway ends the message itself
 
-A message belongs to a producer id, or to one connection where that has none. A connection that comes is its producer
-come back, whether the one before was seen to go or not. Lost messages of connections without an id are the next one's.
+A message belongs to a producer id, or to its connection if that has no id. A new connection counts as the producer's
+return, even if the old one has not closed. Lost messages of connections without an id go to the next such connection.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from math import inf, isfinite
 from typing import TypeAlias
 
@@ -22,10 +23,10 @@ from deltawire.gateway.streams.producers import Writer
 from deltawire.protocol.events import Data, MessageStart, MessageStop
 
 MAX_OPEN = 64
-"""Messages a stream may have in progress; the one begun first is forgotten, as nobody interleaves that many."""
+"""Messages a stream may have in progress; beyond that the oldest is forgotten, as nobody interleaves that many."""
 
 MAX_OPEN_BYTES = 16 * 1024
-"""Bytes their ids may have together: 64 of 256 characters, where a message's id could be as long as a message."""
+"""Bytes their ids may take together: 64 ids of 256 characters. Otherwise an id could be as long as a wire message."""
 
 OPEN_COST = 128
 """Bytes a message in progress costs beside its id's characters (CPython 3.11)."""
@@ -35,12 +36,12 @@ Owner: TypeAlias = str | Writer | None
 
 
 class Leases:
-    """The messages in progress on one stream, by whom they belong to.
+    """The messages in progress on one stream, by owner.
 
     Attributes:
         bytes: what they cost.
-        waiting: owners of messages that are waited for → when their lease is over, in monotonic seconds; `inf` for one
-            that is back and has yet to show whether it goes on with them.
+        waiting: lost owners → when their lease is over, in monotonic seconds; `inf` for an owner that is back but has
+            not shown yet whether it continues its messages.
     """
 
     __slots__ = ("_open", "_over", "bytes", "waiting")
@@ -52,7 +53,7 @@ class Leases:
         self.bytes = 0
 
     def begin(self, message_id: str, writer: Writer | None) -> bool:
-        """A message begins; those begun first are forgotten where it is one too many, or too long.
+        """Record that a message begins; forget the oldest ones if there are too many, or their ids too long.
 
         Returns:
             Whether it is the only one in progress.
@@ -66,11 +67,11 @@ class Leases:
         return len(self._open) == 1
 
     def end(self, message_id: str, writer: Writer | None = None) -> None:
-        """A message has ended: that of the one who says so, else that of whoever began it first.
+        """Record that a message has ended: that of the writer, or else the first one with this id.
 
         Args:
             message_id: its id.
-            writer: what the one who says so writes with; the gateway says so of what has expired or was abandoned.
+            writer: of the connection that ended it; None for the gateway, which ends expired and abandoned messages.
         """
         if writer is None and message_id in self._over:
             place = self._over.index(message_id)
@@ -94,23 +95,26 @@ class Leases:
         return {owner for _, owner in self._open}
 
     def lost(self, writer: Writer, deadline: float) -> bool:
-        """The last connection of a producer is gone.
+        """Record that the last connection of a producer is gone.
 
         Args:
-            writer: what it wrote with.
+            writer: of that connection.
             deadline: monotonic seconds when its lease is over.
 
         Returns:
-            Whether it left a message in progress, so that there is a lease.
+            Whether it left a message in progress, so that a lease runs.
         """
         owner = _owner(writer)
         if owner not in self._owners():
             return False
-        self.waiting[owner] = min(deadline, self.waiting.get(owner, inf))  # one that was lost before gains nothing
+        self.waiting[owner] = min(deadline, self.waiting.get(owner, inf))  # being lost again extends no lease
         return True
 
     def returned(self, writer: Writer) -> None:
-        """A producer connected: what its id, or those lost without one, left in progress is its own."""
+        """Record that a producer connected, and give it its messages in progress.
+
+        These are the messages of its producer id; without an id, those of lost connections that had none either.
+        """
         owner = _owner(writer)
         if writer.id is None:
             self._open = {(message_id, self._heir(other, owner)): None for message_id, other in self._open}
@@ -121,19 +125,19 @@ class Leases:
             self.waiting[owner] = inf
 
     def _heir(self, owner: Owner, new: Owner) -> Owner:
-        """Who has the messages of an owner when a connection without an id comes."""
+        """Return the owner of an owner's messages after a connection without an id has come."""
         return new if not isinstance(owner, str) and isfinite(self.waiting.get(owner, inf)) else owner
 
     def resume(self, writer: Writer, data: Data) -> list[str]:
-        """A producer writes, and shows thereby what it does about the messages it came back to.
+        """Note what a producer that came back writes: it shows whether it continues its messages or abandons them.
 
         Args:
-            writer: what it writes with.
-            data: what it is about to say. A `message_stop` names its message and says nothing of others; a
-                `message_start` leaves all others behind; everything else may be of any of them.
+            writer: of its connection.
+            data: the event it is about to append. A `message_stop` names its message and says nothing about others;
+                a `message_start` abandons all others; any other event may belong to any of them.
 
         Returns:
-            Messages it has abandoned, which are in progress no more.
+            Messages it has abandoned; they are no longer in progress.
         """
         owner = _owner(writer)
         if self.waiting.get(owner) != inf or isinstance(data, MessageStop):
@@ -144,7 +148,7 @@ class Leases:
         return self._end_of([owner], but=data.message_id)
 
     def expire(self, now: float) -> list[str]:
-        """The messages whose lease is over, which nobody will finish any more."""
+        """End and return the messages whose lease is over; nobody will finish them."""
         return self._end_of([owner for owner, deadline in self.waiting.items() if deadline <= now])
 
     def _end_of(self, owners: list[Owner], but: str = "") -> list[str]:
@@ -153,6 +157,23 @@ class Leases:
             self._forget(key)
         self._over = tuple(message_id for message_id, _ in ended)
         return list(self._over)
+
+    def restore(self, messages: Iterable[tuple[str, str | None]], deadline: float) -> None:
+        """Take over messages in progress before a restart; their producers have until a deadline to return.
+
+        Args:
+            messages: with the producer ids they belong to.
+            deadline: monotonic seconds.
+        """
+        nobody = Writer(None, 0)  # stands for the lost connections without an id
+        for message_id, owner in messages:
+            self._open[message_id, owner or nobody] = None
+            self.bytes += _cost(message_id)
+            self.waiting[owner or nobody] = deadline
+
+    def owners(self) -> list[tuple[str, str | None]]:
+        """The messages in progress, with the producer ids they belong to; None for connections without an id."""
+        return [(message_id, owner if isinstance(owner, str) else None) for message_id, owner in self._open]
 
     @property
     def is_running(self) -> bool:

@@ -3,8 +3,9 @@
 Invariants:
 
 - `floor … head` are held, each once; `floor == head + 1` when none is. Both only grow.
-- `bytes` is what the held events cost, kept as they come and go; it never needs a recount.
-- Appending, trimming and asking for a lag are O(1) in what is held; reading is O(what is read).
+- `bytes` is what the held events cost, updated as they come and go; it is never recounted.
+- Appending, trimming and the size of a range are O(1) in the number of events held, finding how far a size reaches is
+  O(log n), and reading is O(events read).
 """
 
 from __future__ import annotations
@@ -29,22 +30,22 @@ EVENT_OVERHEAD = 64 + FOLD_SHARE
 """Bytes an event costs beside its frame: object header (33), three slots with growth (27), its share of a fold."""
 
 BLOCK = 256
-"""Events whose folding is remembered together; a late join costs one merge per block instead of a decode per event."""
+"""Events whose folding is cached together; a late join costs one merge per block instead of a decode per event."""
 
 AGE_MARKS = 64
 """Marks kept over `Retention.age`: events expire with a precision of a 64th of it, at O(1) memory per mark."""
 
 PREFIX_SHARE = 8
-"""The folded beginning of the message in progress may cost an eighth of the retention: by default a MiB."""
+"""The folded beginning of the message in progress may cost an eighth of the retention: by default 1 MiB."""
 
 
 class Retention(Struct, frozen=True, kw_only=True):
     """How much a log holds; the oldest events go first.
 
     Attributes:
-        events: at most so many.
-        bytes: at most so many bytes, `EVENT_OVERHEAD` per event included.
-        age: seconds an event is kept; 0 is for ever.
+        events: the most events held.
+        bytes: the most bytes held, including `EVENT_OVERHEAD` per event.
+        age: seconds an event is kept; 0 keeps it for ever.
     """
 
     events: int = 50_000
@@ -53,16 +54,16 @@ class Retention(Struct, frozen=True, kw_only=True):
 
 
 class Ledger:
-    """What several streams account for together.
+    """Totals of several streams.
 
     Attributes:
         bytes: held now.
-        appended: events, ever, of the streams that are forgotten by now.
-        delivered: events handed to consumers, ever, once for each consumer.
-        delivered_bytes: of their frames.
+        appended: events ever appended to streams that are forgotten by now.
+        delivered: events ever handed to consumers, counted once per consumer.
+        delivered_bytes: bytes of their frames.
         folded: deliveries that travelled inside a folded frame.
         dropped: events skipped for a consumer.
-        gaps: messages about what a consumer does not get, by reason.
+        gaps: `gap` messages, which tell a consumer what it does not get, by reason.
     """
 
     __slots__ = ("appended", "bytes", "delivered", "delivered_bytes", "dropped", "folded", "gaps")
@@ -82,7 +83,7 @@ class Log:
 
     Args:
         retention: its bounds.
-        ledger: where its bytes are counted beside those of other logs.
+        ledger: counts its bytes together with those of other logs.
     """
 
     __slots__ = (
@@ -120,6 +121,12 @@ class Log:
         self._folds: dict[int, list[Run]] = {}
         self._marks: deque[tuple[float, int]] = deque()  # (end of a 64th of the age, head then)
 
+    def restore(self, floor: int, head: int) -> None:
+        """Begin with these numbers and no events, as they are elsewhere; only before anything was appended."""
+        assert not self._frames, "it has no events yet"
+        self.floor, self.head = floor, head
+        self._base = head + 1
+
     def append(self, kind: Kind, frame: bytes, now: float) -> int:
         """Add an event and trim to the retention.
 
@@ -153,12 +160,12 @@ class Log:
         return head
 
     def trim_to(self, floor: int) -> None:
-        """Let go of everything before a seq."""
+        """Drop everything before a seq."""
         while self.floor < min(floor, self.head + 1):
             self._drop_oldest()
 
     def trim_by_age(self, now: float) -> None:
-        """Let go of what is older than the retention's age."""
+        """Drop events older than the retention's age."""
         expired = 0
         while self._marks and self._marks[0][0] <= now - self.retention.age:
             expired = self._marks.popleft()[1]
@@ -166,7 +173,7 @@ class Log:
             self.trim_to(expired + 1)
 
     def clear(self) -> None:
-        """Let go of everything; the head stays."""
+        """Drop everything; the head stays."""
         self._count(-self.prefix.bytes)
         self.prefix.clear()
         self.trim_to(self.head + 1)
@@ -198,14 +205,14 @@ class Log:
             self._base = self.floor
 
     def _save(self) -> None:
-        """Keep the oldest event, which is about to go, and some after it, folded."""
+        """Copy the oldest event, which is about to be dropped, and some after it to the prefix, folded."""
         before = self.prefix.bytes
         end = min(self.head, self.floor - 1 + BLOCK)
         self.prefix.extend(self._parts(self.floor - 1, end))
         self._count(self.prefix.bytes - before)
 
     def begin_message(self) -> None:
-        """The next event begins a message: what was kept of the one before goes."""
+        """Prepare for a message that begins with the next event: drop the prefix of the previous one."""
         self._count(-self.prefix.bytes)
         self.prefix.begin(self.head + 1)
 
@@ -214,11 +221,11 @@ class Log:
         self.ledger.bytes += cost
 
     def readable_after(self, cursor: int, *, folded: bool) -> int:
-        """The position nearest to a cursor, at or after it, from which reading can go on.
+        """Return the position nearest to a cursor, at or after it, from which reading can continue.
 
         Args:
             cursor: a position, perhaps before the floor.
-            folded: whether the reader takes the folded beginning of the message in progress.
+            folded: whether the reader accepts the folded beginning of the message in progress.
         """
         if cursor >= self.floor - 1:
             return cursor
@@ -226,7 +233,7 @@ class Log:
         return min(saved[0].first, self.floor) - 1 if saved else self.floor - 1
 
     def size(self, after: int, last: int) -> int:
-        """Bytes of the frames of `after + 1 … last`; what is trimmed counts for nothing."""
+        """Bytes of the frames of `after + 1 … last`; trimmed events count as 0."""
         after, last = max(after, self.floor - 1), max(last, self.floor - 1)
         return self._ends[last + 1 - self._base] - self._ends[after + 1 - self._base]
 
@@ -254,7 +261,7 @@ class Log:
         return self._kinds[after + 1 - self._base : last + 1 - self._base]
 
     def runs(self, after: int, last: int) -> Iterator[Run]:
-        """The events of `after + 1 … last`, all held, folded; lazily, so that a reader of a few pays for a few."""
+        """Yield `after + 1 … last`, all held, as folded runs; lazily, so that a reader of a few pays for a few."""
         return fold(self._parts(after, last))
 
     def _parts(self, after: int, last: int) -> Iterator[Run]:
@@ -262,7 +269,7 @@ class Log:
         while seq <= last:
             block = (seq - 1) // BLOCK
             start, end = block * BLOCK + 1, (block + 1) * BLOCK
-            near = min(last, self.furthest_within(seq - 1, MAX_FOLDED_TEXT))  # of big deltas, not a whole block
+            near = min(last, self.furthest_within(seq - 1, MAX_FOLDED_TEXT))  # big deltas: less than a whole block
             if seq == start and end <= near:
                 yield from self._folded_block(block)
             else:
@@ -283,6 +290,6 @@ class Log:
         return runs
 
     def _is_worth_keeping(self, runs: list[Run]) -> bool:
-        """Whether a folded block fits what its events set aside for it; big deltas are as cheap to decode again."""
+        """Whether a folded block fits its events' `FOLD_SHARE`; big deltas are as cheap to decode again."""
         own = (part for run in runs for part in (run, *run) if part is not run.kind)
         return getsizeof(runs) + sum(map(getsizeof, own)) <= BLOCK * FOLD_SHARE

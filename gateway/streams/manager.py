@@ -6,30 +6,42 @@ import builtins
 from collections import deque
 from collections.abc import Callable, Collection
 from itertools import islice
+from typing import Protocol
 
 from deltawire.gateway.streams.eviction import IdleStreams
 from deltawire.gateway.streams.info import StreamInfo
 from deltawire.gateway.streams.log import Ledger
 from deltawire.gateway.streams.settings import StreamSettings
 from deltawire.gateway.streams.sorted_ids import SortedIds
+from deltawire.gateway.streams.staging import Staging
 from deltawire.gateway.streams.stream import MessageWatcher, Stream
 from deltawire.protocol.addresses import check_stream_id
 from deltawire.protocol.errors import ErrorKind, StreamError
 from deltawire.protocol.messages import EndReason
 
 STREAM_OVERHEAD = 3136
-"""Bytes a stream in use costs beside its events: for 10 000 of one event each CPython 3.11 allocates 33 MB, which takes
-36 MB resident."""
+"""Bytes a stream in use costs beside its events: 10 000 streams of one event each make CPython 3.11 allocate 33 MB, and
+take 36 MB resident."""
+
+
+class StreamStore(Protocol):
+    """Is told of streams, to keep them elsewhere."""
+
+    def created(self, stream: Stream) -> None:
+        """A stream is found by its id from now on."""
+
+    def forgotten(self, stream: Stream) -> None:
+        """A stream is not found any more."""
 
 
 class StreamManager:
     """Creates, finds, closes and forgets streams.
 
     Args:
-        settings: what streams are made with, unless said otherwise.
-        make_epoch: gives each stream an epoch nobody else has.
-        memory_limit: bytes all streams may cost together, and what else is held in the process.
-        max_streams: how many there may be, the closed ones that can still be read included.
+        settings: defaults of new streams.
+        make_epoch: returns a unique epoch for each stream.
+        memory_limit: bytes that all streams and everything counted by `elsewhere` may cost together.
+        max_streams: the most streams, including closed ones that can still be read.
         closed_retention: seconds a closed stream can still be read.
     """
 
@@ -49,17 +61,18 @@ class StreamManager:
         self._make_epoch = make_epoch
         self._streams: dict[str, Stream] = {}
         self._names = SortedIds()
-        self._aging: dict[Stream, None] = {}  # whose events expire
+        self._aging: dict[Stream, None] = {}  # streams whose events expire
         self._closed: deque[Stream] = deque()  # in the order they were closed
         self._idle = IdleStreams()
         self.ledger = Ledger()
-        self.watcher: MessageWatcher | None = None  # of the streams created from now on
+        self.store: StreamStore | None = None  # told of streams that come and go
+        self.watcher: MessageWatcher | None = None  # given to the streams created from now on
         self._elsewhere = 0
-        self.events_limit = memory_limit  # bytes on the ledger from which on room has to be made
+        self.events_limit = memory_limit  # bytes on the ledger above which room has to be made
 
     @property
     def memory_limit(self) -> int:
-        """Bytes all streams may cost together, and what else is held in the process."""
+        """Bytes that all streams and everything counted by `elsewhere` may cost together."""
         return self._memory_limit
 
     @memory_limit.setter
@@ -69,30 +82,30 @@ class StreamManager:
 
     @property
     def elsewhere(self) -> int:
-        """Bytes the rest of the process holds, connections above all: they count too."""
+        """Bytes held beside streams, mostly by connections: they count towards the limit too."""
         return self._elsewhere
 
     @elsewhere.setter
     def elsewhere(self, held: int) -> None:
-        self._elsewhere = max(held, 0)  # who gives back may have been counted while it held more or less
+        self._elsewhere = max(held, 0)  # bytes may be given back that were counted as fewer or more
         self._measure()
 
     def _measure(self) -> None:
-        """What is held beside events has changed: `bytes` would have to be added up for every event otherwise."""
+        """Update `events_limit` after a change of anything but events, so that no append has to add up `bytes`."""
         self.events_limit = self._memory_limit - len(self._streams) * STREAM_OVERHEAD - self._elsewhere
 
     @property
     def bytes(self) -> int:
-        """What all streams cost together, and what else counts towards the limit."""
+        """Bytes that count towards the limit: of all streams, and `elsewhere`."""
         return self.ledger.bytes + len(self._streams) * STREAM_OVERHEAD + self._elsewhere
 
     @property
     def appended(self) -> int:
-        """Events, ever."""
+        """Events ever appended."""
         return self.ledger.appended + sum(stream.log.head for stream in self._streams.values())
 
     def create(self, stream_id: str, now: float, settings: StreamSettings | None = None) -> Stream:
-        """A new stream.
+        """Create a stream.
 
         Raises:
             StreamError: invalid, the id is malformed or taken; full, `memory_limit` or `max_streams` is reached.
@@ -110,18 +123,40 @@ class StreamManager:
             raise StreamError(ErrorKind.INVALID, "create", stream_id, str(error)) from None
         stream = Stream(stream_id, self._make_epoch(), settings, now, self.ledger, self._idle)
         stream.watcher = self.watcher
+        if self.store is not None:
+            stream.staging = Staging(0)
         return stream
 
+    def make_stored(self, stream_id: str, epoch: str, settings: StreamSettings, now: float) -> Stream:
+        """Return a stream from before a restart, to be filled and given to `restore`."""
+        stream = Stream(stream_id, epoch, settings, now, self.ledger, self._idle)
+        stream.watcher = self.watcher
+        return stream
+
+    def restore(self, stored: Stream) -> None:
+        """Register a stream from before a restart."""
+        self._streams[stored.id] = stored
+        self._names.add(stored.id)
+        if stored.settings.retention.age:
+            self._aging[stored] = None
+        self._measure()
+        if stored.is_closed:
+            self._closed.append(stored)
+        else:
+            self._idle.add(stored)
+
     def open(self, stream_id: str, now: float) -> Stream:
-        """The stream with this id, or a new one nobody else finds until it is kept: what is refused leaves nothing.
+        """Return the stream with this id, or a new one that nobody else finds before `keep`.
+
+        A request that is refused in between leaves no stream behind.
 
         Raises:
             StreamError: invalid, the id is malformed.
         """
-        return self._streams.get(stream_id) or self._make(stream_id, now, self.settings)
+        return self._loaded(stream_id, now) or self._make(stream_id, now, self.settings)
 
     def keep(self, stream: Stream, now: float) -> None:
-        """Have a stream that was opened found by its id from now on.
+        """Register a stream returned by `open`, so that it is found by its id.
 
         Raises:
             StreamError: full, `memory_limit` or `max_streams` is reached.
@@ -136,9 +171,11 @@ class StreamManager:
             self._aging[stream] = None
         self._measure()
         self._idle.add(stream)
+        if self.store is not None:
+            self.store.created(stream)
 
     def get(self, stream_id: str) -> Stream:
-        """An existing stream, open or closed.
+        """Return an existing stream, open or closed.
 
         Raises:
             StreamError: not found.
@@ -146,15 +183,22 @@ class StreamManager:
         return self._find("get", stream_id)
 
     def get_or_create(self, stream_id: str, now: float) -> Stream:
-        """The stream with this id, made if there is none.
+        """Return the stream with this id; create it if there is none.
 
         Raises:
             StreamError: as `create`.
         """
-        return self._streams.get(stream_id) or self.create(stream_id, now)
+        return self._loaded(stream_id, now) or self.create(stream_id, now)
+
+    def _loaded(self, stream_id: str, now: float) -> Stream | None:
+        """Return the stream with this id, with what was stored of it before a restart; None if there is none."""
+        stream = self._streams.get(stream_id)
+        if stream is not None:
+            stream.load(now)
+        return stream
 
     def close(self, stream_id: str, now: float, reason: EndReason = "closed") -> Stream:
-        """End a stream; what it holds can be read until its retention ends. Closing twice changes nothing.
+        """End a stream; its events can be read until its retention ends. Closing twice changes nothing.
 
         Raises:
             StreamError: not found.
@@ -164,7 +208,7 @@ class StreamManager:
         return stream
 
     def end(self, stream: Stream, now: float, reason: EndReason = "closed") -> None:
-        """As `close`, for whoever has the stream itself: its id may be another stream's by now."""
+        """Like `close`, for a caller that has the stream itself: its id may belong to another stream by now."""
         if not stream.is_closed:
             stream.close(reason, now)
             self._idle.discard(stream)
@@ -175,7 +219,7 @@ class StreamManager:
         return [self.close(stream.id, now, reason) for stream in self.list() if not stream.is_closed]
 
     def cleanup_inactive(self, threshold: float, now: float) -> list[Stream]:
-        """End every open stream that saw no event, consumer or producer come or go for `threshold` seconds."""
+        """End every open stream that saw no event, and no consumer or producer come or go, for `threshold` seconds."""
         return [
             self.close(stream.id, now, "inactive")
             for stream in self.list()
@@ -183,15 +227,15 @@ class StreamManager:
         ]
 
     def list(self) -> list[Stream]:
-        """All streams, oldest first, the closed ones that can still be read included."""
+        """All streams, oldest first, including closed ones that can still be read."""
         return list(self._streams.values())
 
     def count(self) -> int:
-        """How many streams `list` would give."""
+        """Number of streams in `list`."""
         return len(self._streams)
 
     def info(self, stream_id: str, format_time: Callable[[float], str]) -> StreamInfo:
-        """One stream at this moment; `format_time` as for `Stream.info`.
+        """Describe one stream at this moment; `format_time` as for `Stream.info`.
 
         Raises:
             StreamError: not found.
@@ -199,17 +243,17 @@ class StreamManager:
         return self._find("info", stream_id).info(format_time)
 
     def list_info(self, format_time: Callable[[float], str]) -> builtins.list[StreamInfo]:
-        """All streams at this moment; `format_time` as for `Stream.info`."""
+        """Describe all streams at this moment; `format_time` as for `Stream.info`."""
         return [stream.info(format_time) for stream in self._streams.values()]
 
     def page(self, exact: Collection[str], prefixes: Collection[str], after: str, limit: int) -> builtins.list[Stream]:
-        """Some streams in the order of their ids.
+        """Return some streams in the order of their ids.
 
         Args:
-            exact: ids of streams that are asked for, whether there are such streams or not.
-            prefixes: what the ids of others begin with that are asked for; the empty text is that of all.
-            after: only those whose ids follow this one; empty from the first on.
-            limit: at most so many.
+            exact: ids to include; those without a stream are skipped.
+            prefixes: include ids that begin with one of these; the empty prefix matches all.
+            after: only ids that follow this one; empty starts with the first.
+            limit: the most streams to return.
         """
         return [self._streams[name] for name in islice(self._names.matching(exact, prefixes, after), limit)]
 
@@ -221,9 +265,9 @@ class StreamManager:
             stream.log.trim_by_age(now)
 
     def make_room(self, now: float, needed: int = 0, streams: int = 0) -> bool:
-        """Get under the limits by forgetting streams: idle ones that never had an event, closed ones, other idle ones.
+        """Get under the limits by forgetting streams: idle ones without any event, closed ones, then other idle ones.
 
-        Of each kind the oldest goes first; what one of them costs to find does not grow with how many there are.
+        Of each kind the oldest goes first; the cost of finding it does not grow with the number of streams.
 
         Args:
             now: monotonic seconds.
@@ -240,7 +284,7 @@ class StreamManager:
             if stream.is_closed:
                 self._closed.popleft()
             else:
-                stream.close("inactive", now)  # whoever still holds it must not append to what nobody finds
+                stream.close("inactive", now)  # whoever still holds it must not append to a stream nobody can find
             self._forget(stream)
         return True
 
@@ -251,7 +295,7 @@ class StreamManager:
         return self._closed[0] if self._closed else idle
 
     def out_of_room(self, operation: str, stream_id: str) -> StreamError:
-        """The refusal when `make_room` did not help."""
+        """Return the error to raise when `make_room` has found no room."""
         if self.bytes > self.memory_limit - STREAM_OVERHEAD:
             reached = f"memory_limit ({self.memory_limit} bytes)"
         else:
@@ -273,4 +317,6 @@ class StreamManager:
             self.ledger.appended += stream.log.head
             del self._streams[stream.id]
             self._names.remove(stream.id)
+            if self.store is not None:
+                self.store.forgotten(stream)
             self._measure()

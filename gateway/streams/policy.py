@@ -1,7 +1,7 @@
 """What happens to a consumer that fell behind: its lag + its limits → a decision (SPEC §6).
 
-Asked when a consumer can take again after it could not, never while it replays. `block` needs no decision here: its
-consumers get everything, and `Stream.has_room` tells producers when to wait.
+A decision is made when a consumer could not take events for a while, never while it replays. `block` needs no decision
+here: its consumers get everything, and `Stream.has_room` tells producers when to wait.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from deltawire.protocol.messages import Policy
 
 
 class PolicyAction(Enum):
-    """What to do with what piled up."""
+    """What to do with a consumer's backlog."""
 
     SEND = auto()
     FOLD = auto()
@@ -27,11 +27,11 @@ class Lag(NamedTuple):
     Attributes:
         cursor: the last seq it got.
         head: the newest seq.
-        judged: the head when it was last judged; what came since is new to it.
-        waiting: events up to `judged` that it is still to get.
+        judged: the head at the last decision; events since then are new to it.
+        waiting: events up to `judged` that it has yet to get.
         buffer: its limit, in events.
-        fits_newest: the first seq from which all up to the head fits its byte limit.
-        fits_oldest: the last seq up to which all after the cursor, but for what is skipped, fits its byte limit.
+        fits_newest: the first seq from which everything up to the head fits its byte limit.
+        fits_oldest: the last seq up to which everything after the cursor fits its byte limit, skipped events aside.
     """
 
     cursor: int
@@ -49,7 +49,7 @@ class Lag(NamedTuple):
 
 
 class Decision(NamedTuple):
-    """An action; `SKIP` is about the deltas of `first … last`."""
+    """An action; `SKIP` skips the deltas of `first … last`."""
 
     action: PolicyAction
     first: int = 0
@@ -60,7 +60,7 @@ SEND = Decision(PolicyAction.SEND)
 
 
 def decide(policy: Policy, lag: Lag) -> Decision:
-    """What to do with what piled up for a consumer.
+    """Decide what to do with a consumer's backlog.
 
     Args:
         policy: the consumer's.

@@ -1,8 +1,8 @@
 """The folded beginning of the message in progress, kept when its raw events are trimmed (SPEC §5.4).
 
-An answer can be longer than what its stream retains. Whoever joins late and folds gets it whole all the same: what the
-log trims of the open message is kept here as runs, a hundredth of its size. Bounded: a message whose folded beginning
-is over the limit is given up, and what was trimmed of it becomes a gap.
+An answer can be longer than its stream's retention. A consumer that joins late and folds still gets all of it: events
+of the open message that the log trims are kept here as runs, at a hundredth of their size. The runs are bounded: if
+they exceed the limit, the message is given up, and its trimmed events become a gap.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ RUN_OVERHEAD = 200
 """Bytes a run costs beside its text or payload: the tuple, its numbers, its timestamp."""
 
 MERGED_TEXT = 4096
-"""Characters up to which neighbours are merged as they come: enough to make runs few, little enough to copy again."""
+"""Characters up to which neighbouring runs are merged: enough to keep runs few, few enough to copy again."""
 
 _last = attrgetter("last")
 
@@ -31,7 +31,7 @@ class Prefix:
 
     Attributes:
         start: seq of the message's first event.
-        is_kept: a message began, and it was not given up.
+        is_kept: whether a message began and was not given up.
         bytes: what the runs cost.
     """
 
@@ -43,16 +43,16 @@ class Prefix:
         self.bytes = 0
         self.is_kept = False
         self._runs: list[Run] = []
-        self._costs: list[int] = []  # of each run when it came: encoding a text makes Python keep a second copy of it
+        self._costs: list[int] = []  # of each run when added: encoding a text later makes Python keep a second copy
 
     def begin(self, seq: int) -> None:
-        """A message begins with this seq: what was kept of the one before goes."""
+        """Begin a message with this seq; drop what was kept of the previous one."""
         self.clear()
         self.start = seq
         self.is_kept = True
 
     def clear(self) -> None:
-        """Let go of everything, until the next message."""
+        """Drop everything; keep nothing until the next message begins."""
         self._runs.clear()
         self._costs.clear()
         self.bytes = 0
@@ -60,11 +60,11 @@ class Prefix:
 
     @property
     def last(self) -> int:
-        """The seq up to which the message is kept; one before its start when nothing is."""
+        """The seq up to which the message is kept; one before its start if nothing is kept."""
         return self._runs[-1].last if self._runs else self.start - 1
 
     def extend(self, runs: Iterable[Run]) -> None:
-        """Keep runs that follow on `last`."""
+        """Keep runs that directly follow `last`."""
         for run in runs:
             merged = self._merge(run)
             cost = RUN_OVERHEAD + kind_cost(merged.kind) + getsizeof(merged.text) + getsizeof(merged.payload)
@@ -75,7 +75,7 @@ class Prefix:
             self.clear()
 
     def _merge(self, run: Run) -> Run:
-        """The run, with the last one kept if they are one piece of text that is still short."""
+        """Return the run, merged with the last one kept if together they are one text that is still short."""
         if self._runs and len(self._runs[-1].text or "") + len(run.text or "") <= MERGED_TEXT:
             joined = list(fold((self._runs[-1], run)))
             if len(joined) == 1:
@@ -88,5 +88,5 @@ class Prefix:
         """The runs that begin after a position."""
         index = bisect_left(self._runs, cursor + 1, key=_last)
         if index < len(self._runs) and self._runs[index].first <= cursor:
-            index += 1  # it began before; the rest of it is not to be had by itself
+            index += 1  # it began before, and a run can't be read in part
         return self._runs[index:]

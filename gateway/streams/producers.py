@@ -1,12 +1,12 @@
 """Who publishes to a stream: idempotence and fencing (SPEC §7.3, §7.4).
 
-Per producer id the gateway remembers the newest generation and the last `producer_seq` accepted in it. From these two
-numbers follows what happens to an event:
+Per producer id the gateway remembers the newest generation and the last `producer_seq` accepted in it. These two
+numbers decide what happens to an event:
 
 | the event | verdict |
 |---|---|
 | of an older generation | fenced |
-| numbered, of a connection of this generation that is not the latest | fenced |
+| numbered, from a connection of this generation that is not the latest | fenced |
 | numbered last + 1, or not numbered | new |
 | numbered at most last | repeat: acked again, not appended again |
 | numbered beyond last + 1 | a hole: sequence_gap |
@@ -14,24 +14,43 @@ numbers follows what happens to an event:
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import NamedTuple
+
 from deltawire.protocol.codes import ProblemCode
 from deltawire.protocol.errors import WireError
 
 MAX_REMEMBERED = 1024
-"""Producer ids remembered per stream; the one that came longest ago is forgotten first."""
+"""Producer ids remembered per stream; the one that connected longest ago is forgotten first."""
 
 REMEMBERED_COST = 384
-"""Bytes one of them costs at most, with an id of 64 characters (CPython 3.11)."""
+"""Bytes that one remembered id costs at most, with 64 characters (CPython 3.11)."""
+
+
+class ProducerState(NamedTuple):
+    """What is remembered of a producer id.
+
+    Attributes:
+        id: of the producer.
+        generation: the newest one.
+        last: the last producer_seq accepted in it.
+        seq: the seq of that event.
+    """
+
+    id: str
+    generation: int
+    last: int
+    seq: int
 
 
 class Writer:
-    """Who writes on one connection, and which numbers it continues; `publication` judges by it.
+    """The producer on one connection, and the numbers it continues; `publication` judges its events by it.
 
     Attributes:
-        id: of its producer; None for one without.
+        id: the producer id; None for a producer without one.
         generation: of that id.
         last: the last producer_seq accepted.
-        seq: what that became.
+        seq: the seq that event got in the stream.
     """
 
     __slots__ = ("generation", "id", "last", "seq")
@@ -57,18 +76,18 @@ class Producers:
         return len(self._known) * REMEMBERED_COST
 
     def open(self, producer_id: str | None, generation: int) -> Writer:
-        """A producer connects.
+        """Return a writer for a producer that connects.
 
         Args:
-            producer_id: None for one without an id, which is remembered by nobody.
+            producer_id: None for a producer without an id, which is not remembered.
             generation: its generation.
 
         Returns:
-            What its events are judged by: the same generation goes on where it was and makes earlier connections
-            `is_latest` no more; a higher one starts anew and makes older ones `is_current` no more.
+            What its events are judged by. The same generation continues its numbers, and its earlier connections are no
+            longer `is_latest`; a higher generation starts from 0, and older ones are no longer `is_current`.
 
         Raises:
-            WireError: `fenced`, a newer generation was here before.
+            WireError: `fenced`, a newer generation has connected before.
         """
         if producer_id is None:
             return Writer(None, generation)
@@ -79,25 +98,33 @@ class Producers:
         opened = Writer(producer_id, generation)
         if known is not None and generation == known.generation:
             opened.last, opened.seq = known.last, known.seq
-        self._known[producer_id] = opened  # now the newest
+        self._known[producer_id] = opened  # last in the dict: the newest
         if len(self._known) > MAX_REMEMBERED:
             del self._known[next(iter(self._known))]
         return opened
 
+    def restore(self, states: Iterable[ProducerState]) -> None:
+        """Remember producers from before a restart, those seen longest ago first."""
+        for state in states:
+            writer = Writer(state.id, state.generation)
+            writer.last, writer.seq = state.last, state.seq
+            self._known[state.id] = writer
+
     def is_current(self, writer: Writer) -> bool:
-        """Whether no newer generation of its id has come."""
+        """Whether no newer generation of its id has connected."""
         return writer.id is None or self._known.get(writer.id, writer).generation <= writer.generation
 
     def is_latest(self, writer: Writer) -> bool:
-        """Whether its numbers may be taken: no other connection of its id has come since.
+        """Whether its numbered events may be accepted: no other connection of its id has come since.
 
-        What that one was told to go on from has to stand, whatever its predecessor had on the way.
+        A later connection was told which number to continue from. That must hold, whatever its predecessor still has
+        in flight.
         """
         return writer.id is None or self._known.get(writer.id, writer) is writer
 
 
 def fenced(producer_id: str, generation: int, newest: int) -> WireError:
-    """The refusal of an older generation."""
+    """Return the error for an older generation."""
     return WireError(
         ProblemCode.FENCED,
         f"producer {producer_id!r} now publishes with generation {newest}; generation {generation} is over",

@@ -6,12 +6,12 @@
                  └────────► refused: fenced, sequence_gap, invalid_event
 
 The events of a read share one ack. An ack is a write of its own and costs as much as a delivery to a consumer. A
-producer that keeps sending does as well with one ack for several reads; one that waits for its ack must have it at
-once. Withholding an ack shows which of the two it is: the first goes on sending meanwhile.
+producer that keeps sending does as well with one ack for several reads; a producer that waits for its ack must get it
+at once. Withholding an ack shows which of the two it is: the first keeps sending meanwhile.
 
-    at once ── so many reads later ──► withheld ── it went on sending ──► withheld
+    at once ── after N reads ────────► withheld ── it kept sending ─────► withheld
        ▲                                   │
-       └────── it stood still; next time after twice as many reads ──────┘
+       └────── it waited for the ack; next time after 2 N reads ─────────┘
 """
 
 from __future__ import annotations
@@ -25,30 +25,30 @@ from deltawire.protocol.errors import WireError
 from deltawire.protocol.messages import Ack
 
 WITHHELD_FOR = 0.025
-"""Seconds an ack is withheld at least before it is sent late; the timer that sends them doubles it at most."""
+"""Least seconds for which an ack is withheld; the timer that sends late acks can at most double it."""
 
 STEADY = WITHHELD_FOR / 2
-"""Seconds between the first and the last read of a withheld ack that show that the producer went on: a window of
+"""Seconds between the first and the last read of a withheld ack that show that the producer kept sending: a window of
 several messages that is sent at once takes far less."""
 
 MAX_WITHHELD = 64
-"""Events one ack may keep waiting: far fewer than any producer's window has."""
+"""Events that may wait for one ack: far fewer than the window of any producer."""
 
 FIRST_READS = 16
 """Reads acknowledged at once before an ack is withheld for the first time."""
 
 MAX_READS = 4096
-"""The same after it did not work out again and again: a trial every few thousand reads costs nothing."""
+"""The same, at most, after withholding has failed repeatedly: a trial every few thousand reads costs nothing."""
 
 
 class AckPacer:
-    """Decides about the acks of one producer's connection."""
+    """Decides which acks of one producer's connection to withhold."""
 
     __slots__ = ("_events", "_first_at", "_last_at", "_reads", "_reads_left")
 
     def __init__(self) -> None:
         self._reads = FIRST_READS
-        self._reads_left = FIRST_READS  # that are acknowledged at once
+        self._reads_left = FIRST_READS  # to acknowledge at once before the next trial
         self._events = 0  # withheld
         self._first_at = 0.0
         self._last_at = 0.0
@@ -59,14 +59,14 @@ class AckPacer:
         return self._events > 0
 
     def withholds(self, events: int, now: float) -> bool:
-        """So many events came in one read.
+        """Decide about the ack of the events of one read.
 
         Args:
-            events: appended, at least one.
+            events: how many were appended, at least one.
             now: monotonic seconds.
 
         Returns:
-            Whether their ack can wait; not when it is to be sent with this read.
+            Whether the ack can wait; False if it is to be sent with this read.
         """
         if self._reads_left:
             self._reads_left -= 1
@@ -82,7 +82,7 @@ class AckPacer:
         return now - self._first_at >= WITHHELD_FOR
 
     def sent(self) -> None:
-        """An ack was sent, which settles everything withheld."""
+        """Record that an ack was sent; it covers everything withheld."""
         if not self._events:
             return
         if self._events >= MAX_WITHHELD or self._last_at - self._first_at >= STEADY:
@@ -102,10 +102,10 @@ class Publication:
 
     Attributes:
         writer: likewise.
-        appended: events, from this connection.
-        unacked: events accepted in this read, about whose ack is yet to be decided.
+        appended: events appended from this connection.
+        unacked: events accepted in this read whose ack has not been decided yet.
         is_urgent: the next ack can't wait, as a message is complete and its producer wants to know.
-        pacer: which acks wait.
+        pacer: decides which acks wait.
     """
 
     __slots__ = ("_numbered", "_producers", "_seq", "appended", "is_urgent", "pacer", "unacked", "writer")
@@ -117,11 +117,11 @@ class Publication:
         self.is_urgent = False
         self.pacer = AckPacer()
         self._producers = stream.producers
-        self._seq = 0  # the last one appended from this connection
+        self._seq = 0  # the highest seq accepted from this connection
         self._numbered: int | UnsetType = UNSET  # the last producer_seq accepted from this connection
 
     def is_repeat(self, number: int) -> bool:
-        """Whether a numbered event was appended before, so that it is only acked again.
+        """Whether a numbered event was appended before and is only to be acked again.
 
         Args:
             number: its producer_seq.
@@ -145,7 +145,7 @@ class Publication:
         return False
 
     def accepted(self, number: int | UnsetType, seq: int) -> None:
-        """An event is in the log, since now or from before: it is to be acked.
+        """Record that an event is in the log, newly or from before, and is to be acked.
 
         Args:
             number: its producer_seq.
@@ -162,7 +162,7 @@ class Publication:
     # Acks
 
     def is_ack_due(self, now: float) -> bool:
-        """Whether the events of the read that is over are to be acked with what is delivered of them, and not late.
+        """Whether the read that is over is to be acked together with its delivery, not late.
 
         Args:
             now: monotonic seconds.
@@ -172,11 +172,11 @@ class Publication:
 
     @property
     def owes_ack(self) -> bool:
-        """Whether events are not acked yet, but for an ack that the channel sends."""
+        """Whether accepted events are unacked, apart from those whose ack the channel is about to send."""
         return self.unacked > 0 or self.pacer.is_withholding
 
     def take_ack(self) -> Ack:
-        """The ack of everything accepted so far, to be sent now."""
+        """Return the ack of everything accepted so far; the caller must send it now."""
         self.unacked = 0
         self.is_urgent = False
         self.pacer.sent()

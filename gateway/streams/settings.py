@@ -1,4 +1,4 @@
-"""What a stream is made with."""
+"""The settings of a stream."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from deltawire.protocol.messages import Policy
 
 
 class StreamSettings(Struct, frozen=True, kw_only=True):
-    """What a stream is made with.
+    """The settings of a stream.
 
     Attributes:
-        retention: what its log holds.
+        retention: how much its log holds.
         policy: of consumers that don't choose one.
         buffer: lag limit, in events, of consumers that don't choose one.
         buffer_bytes: lag limit, in bytes, of every consumer.

@@ -18,15 +18,16 @@ from deltawire.gateway.streams.leases import Leases
 from deltawire.gateway.streams.log import Ledger, Log
 from deltawire.gateway.streams.producers import Producers, Writer
 from deltawire.gateway.streams.settings import StreamSettings
+from deltawire.gateway.streams.staging import Commit, Staging, StoredState
 from deltawire.gateway.streams.subscription import Subscription
 from deltawire.gateway.streams.view import View
 from deltawire.protocol.addresses import SubscribeRequest
-from deltawire.protocol.codec import JSON, Codec, encode_event
+from deltawire.protocol.codec import JSON, Codec, decode_event, encode_event
 from deltawire.protocol.codes import ProblemCode
 from deltawire.protocol.digest import MessageDigest
 from deltawire.protocol.errors import ErrorKind, StreamError, WireError
 from deltawire.protocol.events import MAX_SEQ, Data, Error, EventType, MessageStart, MessageStop, TextDelta
-from deltawire.protocol.framing import TEXT, header
+from deltawire.protocol.framing import TEXT, header, payload_start
 from deltawire.protocol.messages import EndReason, Policy
 
 LOST = "the producer was lost and did not come back within {lease:g} s"
@@ -34,13 +35,13 @@ ABANDONED = "the producer connected again and began another message without fini
 
 
 class MessageWatcher(Protocol):
-    """Who is told when a message begins and ends, before that is appended."""
+    """Is told when a message begins and ends, before the event is appended."""
 
     def began(self, stream: Stream, start: MessageStart, seq: int) -> None:
         """A message begins."""
 
     def ended(self, stream: Stream, stop: MessageStop, seq: int) -> None:
-        """A message ends; its digest is there."""
+        """A message ends; `stop` contains its digest."""
 
 
 class Stream:
@@ -49,10 +50,10 @@ class Stream:
     Args:
         stream_id: its id.
         epoch: of its log.
-        settings: what it is made with.
+        settings: its settings.
         now: monotonic seconds.
-        ledger: where its bytes are counted beside those of other streams.
-        idle: where it enters itself when the last one who used it has gone.
+        ledger: counts its bytes together with those of other streams.
+        idle: where it adds itself when its last user has gone.
     """
 
     __slots__ = (
@@ -60,10 +61,12 @@ class Stream:
         "_digest",
         "_extra",
         "_idle",
+        "_stored",
         "_subscriptions",
         "_views",
         "blocking",
         "boundaries",
+        "closed_as",
         "closed_at",
         "consumers",
         "counters",
@@ -77,6 +80,8 @@ class Stream:
         "producers",
         "publishing",
         "settings",
+        "staging",
+        "trimmed",
         "watcher",
     )
 
@@ -96,26 +101,86 @@ class Stream:
         self.producers = Producers()
         self.leases = Leases()
         self._digest = MessageDigest()
-        self._alone: int | None = None  # hash of the message begun last, where all text since then is its own
+        self._alone: int | None = None  # hash of the id of the last message, if all text since it began is its own
         self._idle = idle
         self._extra = 0  # bytes of producers, leases and the digest, as last counted
         self.watcher: MessageWatcher | None = None
-        self.publishing = 0  # connections
+        self.publishing = 0  # publishing connections
         self.consumers = 0  # that follow it
         self.boundaries = 0  # how often a message began or ended
         self.counters = Counters()
         self.created_at = now
         self.last_active_at = now
         self.closed_at = 0.0
-        self.end_reason: EndReason | None = None
+        self.closed_as: EndReason | None = None  # for producers
+        self.end_reason: EndReason | None = None  # for consumers, once everything before is committed
+        self.trimmed = 1  # floor of what the engine holds
+        self._stored: Callable[[], list[bytes]] | None = None  # reads what was stored before a restart
+        self.staging: Staging | None = None  # where an engine has to commit events before they are in the log
         self._subscriptions: dict[Subscription, None] = {}
         self.blocking = Blocking(self.log)
         self._views: dict[tuple[Codec, frozenset[EventType] | None], View] = {}
 
     @property
     def is_closed(self) -> bool:
-        """Whether it takes no more events."""
-        return self.end_reason is not None
+        """Whether it no longer takes events."""
+        return self.closed_as is not None
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether everything appended is committed."""
+        return self.staging is None or self.staging.is_settled
+
+    def restore(self, stored: StoredState, read: Callable[[], list[bytes]], now: float, lease: float) -> None:
+        """Take over what an engine has stored before a restart. Events are read when somebody needs them.
+
+        Args:
+            stored: everything but the events.
+            read: returns the frames of the events from the floor to the head.
+            now: monotonic seconds.
+            lease: seconds that the producers of messages in progress have to return.
+        """
+        self.staging = Staging(stored.head)
+        self.trimmed = stored.floor
+        self._stored = read if stored.head >= stored.floor else None
+        self.log.restore(stored.floor, stored.head)
+        self.producers.restore(stored.producers)
+        self.leases.restore(stored.messages, now + lease)
+        self.closed_as = self.end_reason = stored.end_reason
+        self.closed_at = now
+        self._count_extra()
+
+    def load(self, now: float) -> None:
+        """Read the events stored before a restart into the log; once.
+
+        Raises:
+            DeltawireError: they can't be read.
+        """
+        if self._stored is None:
+            return
+        frames = self._stored()
+        self._stored = None
+        log = self.log
+        log.restore(log.floor, log.floor - 1)
+        in_progress = 0
+        for frame in frames:
+            data = decode_event(frame[payload_start(frame) :])
+            if isinstance(data, TextDelta):
+                self._digest.add(data.choice, data.text)
+            elif isinstance(data, MessageStart):
+                self._digest.begin(log.head + 1)
+                log.begin_message()
+                in_progress += 1
+                self._alone = hash(data.message_id) if in_progress == 1 else None
+            elif isinstance(data, MessageStop):
+                in_progress -= 1
+            log.append(kind_of(data), frame, now)
+        self._count_extra()
+
+    @property
+    def head(self) -> int:
+        """Seq of the newest event, committed or not."""
+        return self.log.head if self.staging is None else self.staging.head
 
     @property
     def is_idle(self) -> bool:
@@ -123,10 +188,10 @@ class Stream:
         return not self._subscriptions and not self.publishing
 
     def append(self, data: Data, timestamp: str, now: float, writer: Writer | None = None) -> int:
-        """Add an event; `resume` comes before while `leases.waiting`.
+        """Append an event; while `leases.waiting`, `resume` has to be called before.
 
         Args:
-            data: what it says.
+            data: of the event.
             timestamp: RFC 3339 with a zone.
             now: monotonic seconds.
             writer: of the connection it came from, if it came from one.
@@ -137,10 +202,10 @@ class Stream:
         Raises:
             StreamError: closed.
         """
-        if self.end_reason is not None:
+        if self.closed_as is not None:
             raise StreamError(ErrorKind.CLOSED, "send", self.id)
-        log = self.log
-        seq = log.head + 1
+        log, staging = self.log, self.staging
+        seq = (log.head if staging is None else staging.head) + 1
         assert seq <= MAX_SEQ, "2^53 events take three centuries at a million a second"
         self.last_active_at = now
         if isinstance(data, TextDelta):
@@ -149,9 +214,10 @@ class Stream:
         elif isinstance(data, MessageStart):
             self.boundaries += 1
             self._digest.begin(seq)
-            log.begin_message()
+            if staging is None:
+                log.begin_message()
             is_alone = self.leases.begin(data.message_id, writer)
-            self._alone = hash(data.message_id) if is_alone else None  # which may be as long as a message
+            self._alone = hash(data.message_id) if is_alone else None  # a hash, as an id may be as long as a message
             self._count_extra()
             if self.watcher is not None:
                 self.watcher.began(self, data, seq)
@@ -164,7 +230,37 @@ class Stream:
             if self.watcher is not None:
                 self.watcher.ended(self, data, seq)
         payload = encode_event(data, seq, timestamp)
-        return log.append(kind_of(data), header(TEXT, len(payload)) + payload, now)
+        frame = header(TEXT, len(payload)) + payload
+        return log.append(kind_of(data), frame, now) if staging is None else self._stage(data, frame, writer)
+
+    def _stage(self, data: Data, frame: bytes, writer: Writer | None) -> int:
+        assert self.staging is not None, "events are committed by an engine"
+        before = self.staging.bytes
+        if isinstance(data, MessageStart | MessageStop):
+            self.staging.has_new_messages = True
+        seq = self.staging.add(kind_of(data), frame, writer)
+        self.log.ledger.bytes += self.staging.bytes - before
+        return seq
+
+    def take_commit(self) -> Commit | None:
+        """Return what is staged, for the engine; None if there is nothing."""
+        if self.staging is None:
+            return None
+        return self.staging.take(self.id, self.epoch, self.leases.owners())
+
+    def commit(self, commit: Commit, now: float) -> None:
+        """Move a commit that the engine has into the log, where consumers read it."""
+        assert self.staging is not None, "it was taken from there"
+        self.load(now)
+        log, before = self.log, self.staging.bytes
+        self.staging.committed(commit)
+        log.ledger.bytes += self.staging.bytes - before
+        for kind, frame in zip(commit.kinds, commit.frames, strict=True):
+            if kind.type is EventType.MESSAGE_START:
+                log.begin_message()
+            log.append(kind, frame, now)
+        if commit.end_reason is not None:
+            self.end_reason = commit.end_reason
 
     def end_lost(self, timestamp: str, now: float, lease: float) -> list[str]:
         """End the messages whose producers were lost and did not come back in time.
@@ -184,12 +280,12 @@ class Stream:
         return lost
 
     def resume(self, data: Data, writer: Writer, timestamp: str, now: float) -> None:
-        """End the messages that a producer which came back abandons with what it is about to append.
+        """End the messages that a returned producer abandons with the event it is about to append.
 
         Args:
-            data: what that is.
+            data: of that event.
             writer: of its connection.
-            timestamp: RFC 3339 with a zone, of the events that end them.
+            timestamp: RFC 3339 with a zone, of the events that end these messages.
             now: monotonic seconds.
         """
         if not self.is_closed:
@@ -203,7 +299,7 @@ class Stream:
 
     @property
     def bytes(self) -> int:
-        """What it costs beside what every stream costs: its log, producers, and the message in progress."""
+        """What it costs beyond the fixed cost of a stream: its log, its producers, and the messages in progress."""
         return self.log.bytes + self._extra
 
     def _count_extra(self) -> None:
@@ -212,13 +308,16 @@ class Stream:
         self._extra = extra
 
     def clear(self) -> None:
-        """Let go of a closed stream's events, as nobody can find it any more, and count the rest of it no longer."""
+        """Drop the events of a closed stream that nobody can find, and stop counting the rest of it."""
+        if self._stored is not None:
+            self.log.restore(self.log.head + 1, self.log.head)
+            self._stored = None
         self.log.clear()
-        self.log.ledger.bytes -= self._extra  # it goes with the last connection, which it still fences
+        self.log.ledger.bytes -= self._extra  # the rest still fences connections, and is freed with the last
         self._extra = 0
 
     def open_producer(self, producer_id: str | None, generation: int) -> Writer:
-        """A producer wants to publish; `producer_came` follows, and `producer_left` when its connection is gone.
+        """Let a producer publish; `producer_came` follows, and `producer_left` when its connection is gone.
 
         Args:
             producer_id: None for one without an id.
@@ -228,7 +327,7 @@ class Stream:
             What its events are judged by, as `Producers.open`.
 
         Raises:
-            WireError: `fenced`, a newer generation was here before; `overloaded`, there are `max_producers`.
+            WireError: `fenced`, a newer generation has connected before; `overloaded`, there are `max_producers`.
         """
         limit = self.settings.max_producers
         if self.publishing >= limit:
@@ -238,11 +337,11 @@ class Stream:
         return writer
 
     def producer_came(self) -> None:
-        """A connection publishes from now on."""
+        """Record that a connection publishes from now on."""
         self.publishing += 1
 
     def producer_left(self, now: float) -> None:
-        """A connection that published is gone."""
+        """Record that a connection that published is gone."""
         self.publishing -= 1
         self._left(now)
 
@@ -253,14 +352,16 @@ class Stream:
 
     @property
     def has_room(self) -> bool:
-        """Whether producers may go on: no `block` consumer's buffer is full, by events or by bytes."""
-        return not self.blocking.subscriptions or self.blocking.has_room(self.settings.buffer_bytes)
+        """Whether producers may continue: no `block` consumer's buffer is full, by events or by bytes."""
+        if self.blocking.subscriptions and not self.blocking.has_room(self.settings.buffer_bytes):
+            return False
+        return self.staging is None or self.staging.has_room
 
     def subscribe(self, request: SubscribeRequest, codec: Codec = JSON, *, now: float) -> Subscription:
         """Attach a consumer.
 
         Args:
-            request: what it asks for; what it leaves open the stream's settings decide.
+            request: its request; the stream's settings decide what it leaves open.
             codec: its encoding.
             now: monotonic seconds.
 
@@ -268,6 +369,7 @@ class Stream:
             WireError: `position_ahead`; `forbidden`, policy `block` where it is not allowed; `bad_request`, an
                 interval where the policy folds nothing; `overloaded`, there are `max_consumers`.
         """
+        self.load(now)
         limit = self.settings.max_consumers
         if self.consumers >= limit:
             raise _crowded(f"this stream has {limit} consumers (max_consumers)")
@@ -301,7 +403,7 @@ class Stream:
         return subscription
 
     def unsubscribe(self, subscription: Subscription, now: float) -> None:
-        """Detach a consumer; once is enough."""
+        """Detach a consumer; doing it twice changes nothing."""
         if subscription not in self._subscriptions:
             return
         del self._subscriptions[subscription]
@@ -314,16 +416,20 @@ class Stream:
         self._left(now)
 
     def close(self, reason: EndReason, now: float) -> None:
-        """End the stream: what it holds can still be read. Closing twice changes nothing."""
-        if self.end_reason is None:
-            self.end_reason = reason
+        """End the stream; its events can still be read. Closing twice changes nothing."""
+        if self.closed_as is None:
+            self.closed_as = reason
             self.closed_at = now
+            if self.staging is None:
+                self.end_reason = reason
+            else:
+                self.staging.end(reason)
 
     def info(self, format_time: Callable[[float], str]) -> StreamInfo:
-        """The stream at this moment.
+        """Describe the stream at this moment.
 
         Args:
-            format_time: monotonic seconds as the RFC 3339 time it was then.
+            format_time: converts monotonic seconds to RFC 3339.
         """
         log = self.log
         return StreamInfo(

@@ -1,9 +1,9 @@
-"""A subscription: one consumer's cursor on a log, and what it is to be sent next (SPEC §5).
+"""A subscription: one consumer's cursor on a log, and what to send it next (SPEC §5).
 
     opening ──► replay ──► caught up ──► live ──► ended
 
-Whoever owns the socket asks `take` for bytes as long as the socket accepts them, and `judge` first when it had to
-wait. Nothing is queued here: the cursor, and what the drop policies decided to skip, is all there is.
+The owner of the socket calls `take` for bytes as long as the socket accepts them, and `judge` first if it had to wait.
+Nothing is queued here: the state is a cursor, and the ranges that the drop policies decided to skip.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Subscription:
 
     Args:
         stream: what it reads.
-        view: in which encoding, through which filter.
+        view: its encoding and its filter.
         plan: where it starts.
         policy: what happens when it falls behind.
         buffer: its lag limit in events.
@@ -92,14 +92,14 @@ class Subscription:
             policy=self.policy,
             buffer=self.buffer,
             recovered=plan.recovered,
-            closed=stream.is_closed,
+            closed=stream.end_reason is not None,
         )
         opening = self.view.frame(subscribed)
         return opening + self._frame_gap(plan.gap) if plan.gap else opening
 
     @property
     def is_replaying(self) -> bool:
-        """Whether it reads what was there when it came, which no policy touches; never when nothing was."""
+        """Whether it still reads events that were there when it subscribed; policies leave these alone."""
         return self._is_replaying
 
     @property
@@ -117,18 +117,18 @@ class Subscription:
 
     @property
     def is_live(self) -> bool:
-        """Whether it stands at the head and only waits for what comes next."""
+        """Whether it is at the head and only waits for the next event."""
         return self._is_caught_up and not self.lag and not self.ended
 
     def take(self, size: int = CHUNK) -> bytes | None:
-        """The next bytes for this consumer, whole frames.
+        """Return the next bytes for this consumer, in whole frames.
 
         Args:
-            size: about how many bytes at most; one frame is always given.
+            size: the most bytes, about; at least one frame is returned.
 
         Returns:
-            Empty when it has to wait for an event; None when it should be asked again, once others had their turn:
-            it went over many events of which its filter let none through.
+            Empty if it has to wait for an event. None if its filter let none of many events through: call again, after
+            others had their turn.
         """
         if self._opening:
             opening, self._opening = self._opening, b""
@@ -158,7 +158,7 @@ class Subscription:
                 return self._end()
 
     def judge(self) -> bool:
-        """Apply the policy to what piled up while the consumer could not take.
+        """Apply the policy to the backlog of a consumer that could not take events.
 
         Returns:
             False when the policy is to disconnect it.
@@ -199,14 +199,14 @@ class Subscription:
         first = decision.first
         if self.policy is Policy.DROP_OLDEST:
             self._skips.clear()  # the new range begins where the old one did
-        elif self._skips and self._skips[-1][1] == first - 1:  # so that ranges are as few as what is kept between
+        elif self._skips and self._skips[-1][1] == first - 1:  # joined: no more ranges than kept stretches
             first = self._skips.pop()[0]
         self._skips.append((first, decision.last))
 
     def _end_replay(self, head: int) -> None:
         if self._is_replaying:
             self._is_replaying = False
-            self._judged = head  # what piled up during the replay is not held against it
+            self._judged = head  # the backlog of the replay does not count against it
             self.stream.blocking.progressed()
 
     def _evicted(self, upto: int) -> bytes:
@@ -239,7 +239,7 @@ class Subscription:
         return self.view.raw(self.cursor, upto, size)
 
     def count_delivered(self, events: int, size: int) -> None:
-        """So many events, of so many bytes, were handed to this consumer."""
+        """Count events handed to this consumer, and their bytes."""
         self.delivered += events
         self.delivered_bytes += size
 

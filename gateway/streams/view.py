@@ -1,7 +1,7 @@
-"""A view: what a log looks like in one encoding and through one filter.
+"""A view: a log in one encoding, through one filter.
 
-Consumers that want the same share one view, and with it the batches read through it: what one of them has had encoded
-or joined, the others at the same position get as the same bytes.
+Consumers with the same encoding and filter share one view, and with it the batches read through it: bytes that were
+encoded or joined for one of them are sent to the others at the same position.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from deltawire.protocol.events import EventType
 from deltawire.protocol.messages import Gap, Message
 
 CHUNK = 64 * 1024
-"""Bytes read at a time: what a socket takes in one go, so that the lag stays in the cursor and not in buffers."""
+"""Bytes read at a time: as many as a socket takes at once, so that a lag stays in the cursor and not in buffers."""
 
 READ_EVENTS = 8 * BLOCK
-"""Events gone over in one read, a millisecond of folding: what a filter holds back adds no bytes, and a log of it would
-be read in one go. Whole blocks, so that the next read finds the folding of its first one remembered."""
+"""Events examined in one read, a millisecond of folding: filtered events add no bytes, so a log full of them would be
+read at once. Whole blocks, so that the next read finds the folding of its first block in the cache."""
 
 
 class Batch(NamedTuple):
@@ -31,10 +31,10 @@ class Batch(NamedTuple):
     Attributes:
         data: whole frames, joined; empty when the filter let nothing through.
         last: the seq up to which everything is accounted for.
-        events: how many are delivered with it, those inside of folded frames included.
-        folded: those of them that travel inside a folded frame.
-        dropped: events named in `dropped` gaps.
-        gaps: these gaps.
+        events: number of events delivered with it, including those inside folded frames.
+        folded: number of those inside folded frames.
+        dropped: number of events in `dropped` gaps.
+        gaps: number of these gaps.
     """
 
     data: bytes
@@ -49,7 +49,7 @@ class View:
     """A log in one encoding, through one filter.
 
     Args:
-        log: what is looked at.
+        log: the log.
         codec: the encoding.
         types: event types let through; None lets all through.
 
@@ -91,7 +91,7 @@ class View:
         return Batch(frames[0] if len(frames) == 1 else b"".join(frames), last, len(frames))
 
     def folded(self, after: int, upto: int, size: int = CHUNK) -> Batch:
-        """Events with adjacent deltas folded; arguments as for `raw`.
+        """Events with adjacent deltas folded.
 
         Args:
             after: the position to read from, not below the floor.
@@ -103,7 +103,7 @@ class View:
         return self._pack(runs, upto, size)
 
     def _wanted_runs(self, after: int, upto: int) -> Iterator[Run]:
-        """The runs of the events that the filter lets through; the others are not even decoded."""
+        """Yield the runs of the events that the filter lets through; the others are not even decoded."""
         for is_wanted, stretch in groupby(self.log.kinds(after, upto), self._lets_through):
             last = after + sum(1 for _ in stretch)
             if is_wanted:
@@ -111,7 +111,7 @@ class View:
             after = last
 
     def saved(self, after: int, size: int = CHUNK) -> Batch:
-        """What is kept, folded, of a message whose events are trimmed.
+        """The folded beginning, kept in the prefix, of a message whose events are trimmed.
 
         Args:
             after: the position to read from, where a run begins.
@@ -121,7 +121,7 @@ class View:
         return self._pack(fold(runs), runs[-1].last, size)
 
     def _pack(self, runs: Iterable[Run], upto: int, size: int) -> Batch:
-        """Frames of the runs that are let through, up to where the runs end or the size is reached."""
+        """Join the frames of the runs that the filter lets through, until the runs end or the size is reached."""
         parts: list[bytes] = []
         length = events = folded = 0
         for run in runs:
@@ -137,7 +137,7 @@ class View:
         return Batch(b"".join(parts), upto, events, folded)
 
     def skipping(self, after: int, upto: int, size: int = CHUNK) -> Batch:
-        """Events without their deltas: gaps stand in place of those; arguments as for `folded`."""
+        """Events with gaps in place of their deltas; arguments as for `folded`."""
         upto = min(upto, after + READ_EVENTS)
         parts: list[bytes] = []
         length = dropped = gaps = 0
@@ -155,7 +155,7 @@ class View:
         return Batch(b"".join(parts), upto, len(parts) - gaps, dropped=dropped, gaps=gaps)
 
     def _stretches(self, after: int, upto: int) -> Iterator[tuple[int, int]]:
-        """Wanted events: each that is no delta alone, neighbouring deltas together."""
+        """Yield ranges of wanted events: neighbouring deltas together, every other event by itself."""
         start = 0
         for seq, kind in enumerate(self.log.kinds(after, upto), after + 1):
             is_dropped = kind.is_delta and self._lets_through(kind)

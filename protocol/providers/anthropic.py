@@ -3,7 +3,7 @@
 | on the wire | events |
 |---|---|
 | `message_start` | `message_start`, `usage` |
-| `content_block_start` | `content_start` with the block's type as kind; text, thinking or input it brings, as deltas |
+| `content_block_start` | `content_start` with the block's type as kind; initial text, thinking or input as deltas |
 | `content_block_delta` | `text_delta`, `thinking` or `tool_delta` |
 | `content_block_stop` | `content_end` |
 | `message_delta` | `usage`; its stop reason waits for `message_stop` |
@@ -14,16 +14,17 @@ reason `error` |
 `incomplete` |
 | `message`, whole, in place of a stream | as if it came in events |
 
-Everything else becomes an extension that holds the provider's JSON without what the events above say. Its name is the
-innermost type: `signature_delta`, `citations_delta`, `redacted_thinking`, `web_search_tool_result`, an event type
-nobody knows. `message_start`, `message_delta` and `message_stop` name what is left of those (`stop_sequence`,
-`stop_details`, …; also a stop reason whose message never stopped). `usage` is the whole usage object, where it says
-more than the counts: cache writes, service tier, server tools.
+Everything else becomes an extension that contains the provider's JSON without the fields that the events above cover.
+Its name is the innermost type: `signature_delta`, `citations_delta`, `redacted_thinking`, `web_search_tool_result`, or
+an unknown event type. Extensions named `message_start`, `message_delta` and `message_stop` contain the remaining fields
+of these (`stop_sequence`, `stop_details`, …; also a stop reason whose message never stopped). `usage` contains the
+whole usage object, if it has more than the counts: cache writes, service tier, server tools.
 
 Usage is cumulative, field by field: prompt = input + cache creation + cache read, and total = prompt + completion.
 
-Dropped, because they say nothing: `ping`; null and empty fields and deltas; `type: message` and `role: assistant`; the
-stop of a block or message that is not open; usage that repeats the last one; an event's name beside its type.
+Dropped, because they carry no information: `ping`; null and empty fields and deltas; `type: message` and
+`role: assistant`; the stop of a block or message that is not open; usage that repeats the last one; the name of an
+event that also has a type.
 
 Where the stream itself is broken: a block or message whose start is missing is started (the message as
 `anthropic-BODY-NUMBER`, by what makes ids unique, if that is given, and its number in the body); a stop without any
@@ -191,7 +192,7 @@ class AnthropicMessages(SseTranslator):
             return "content_block_start"
         block = payload.object("content_block")
         kind = block.label("type")
-        self._end_block(index)  # started twice: the first one is over
+        self._end_block(index)  # started twice: end the first one
         self._open_block(index, kind, block.label("id"), block.label("name"))
         if kind in self._CONTENT:
             self._say(index, kind, block.text(kind))
@@ -273,7 +274,7 @@ class AnthropicMessages(SseTranslator):
     # The message and its blocks
 
     def _open(self, message_id: str | None = None, model: str | None = None) -> _Message:
-        """The message that is open, started now if none is."""
+        """The open message; start one if none is open."""
         if self._message is None:
             self._messages += 1
             self._message = _Message(message_id or self._make_id(), model)
@@ -307,7 +308,7 @@ class AnthropicMessages(SseTranslator):
             if count is not None:
                 message.counts[name] = count
         if usage.source.get("cache_creation_input_tokens"):
-            usage.keep("cache_creation_input_tokens")  # within the prompt's count it can't be told from the input
+            usage.keep("cache_creation_input_tokens")  # the prompt count alone does not show it
         self._emit_usage(_make_usage(message.counts), usage)
 
     def _stop(self, message: _Message, stop_reason: str) -> None:
@@ -339,7 +340,7 @@ def _read_json(fields: Fields, name: str) -> str:
 
 
 def _make_usage(counts: Mapping[str, int]) -> Usage | None:
-    """Usage of the provider's counts, None if there are none."""
+    """Usage from the provider's counts; None if there are none."""
     if not counts:
         return None
     *prompt, completion = (counts.get(name, 0) for name in _COUNTS)

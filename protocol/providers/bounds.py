@@ -1,10 +1,10 @@
 """Events small enough for one message: long text in several deltas, long JSON in several parts.
 
-A message may have 64 KiB (SPEC §10). A code point takes at most 6 bytes in JSON (a control character, escaped), so
-10 000 of them fit whatever they are, with room for the envelope.
+A message may have 64 KiB (SPEC §10). A code point takes at most 6 bytes in JSON (an escaped control character), so any
+10 000 code points fit, with room for the envelope.
 
-An extension that is larger travels as its JSON text: as many extensions as needed, named `NAME_part`, with the data
-`{"part": 1, "parts": 3, "json": "…"}`. Joined in order, the `json` of all parts is the text of the whole data.
+A larger extension is sent as its JSON text in several extensions named `NAME_part`, with the data
+`{"part": 1, "parts": 3, "json": "…"}`. The `json` of all parts, joined in order, is the text of the whole data.
 """
 
 from __future__ import annotations
@@ -18,40 +18,40 @@ from deltawire.protocol.events import Extension, TextDelta, Thinking, ToolDelta
 from deltawire.protocol.providers.halves import mend, mend_all
 
 MAX_TEXT = 10_000
-"""Code points in one delta."""
+"""Maximum code points in one delta."""
 
 MAX_ERROR = 5_000
-"""Code points in the message of an error, which a code of `fields.MAX_LABEL` may go with."""
+"""Maximum code points in the message of an error, which may also have a code of `fields.MAX_LABEL`."""
 
 MAX_EXTENSION = 60_000
-"""Bytes of JSON in the data of one extension."""
+"""Maximum bytes of JSON in the data of one extension."""
 
 MAX_NAME = 64
-"""Code points of an extension's name; names can come from upstream, and the data holds them whole."""
+"""Maximum code points of an extension's name; longer names from upstream are cut, but complete in the data."""
 
 
 def split_text(text: str) -> list[str]:
-    """The text in pieces of at most `MAX_TEXT` code points; none for empty text."""
+    """Split text into pieces of at most `MAX_TEXT` code points; no pieces for empty text."""
     return [text[start : start + MAX_TEXT] for start in range(0, len(text), MAX_TEXT)]
 
 
 def make_text(text: str, index: int, choice: int | UnsetType = UNSET) -> list[TextDelta]:
-    """Text of a block, in as many deltas as it takes."""
+    """The text of a block, in as many deltas as necessary."""
     return [TextDelta(piece, index, choice) for piece in split_text(text)]
 
 
 def make_thinking(text: str, index: int, choice: int | UnsetType = UNSET) -> list[Thinking]:
-    """Thinking of a block, in as many deltas as it takes."""
+    """The thinking of a block, in as many deltas as necessary."""
     return [Thinking(piece, index, choice) for piece in split_text(text)]
 
 
 def make_arguments(text: str, index: int, choice: int | UnsetType = UNSET) -> list[ToolDelta]:
-    """Arguments of a tool call's block, in as many deltas as it takes."""
+    """The arguments of a tool call's block, in as many deltas as necessary."""
     return [ToolDelta(index, piece, choice) for piece in split_text(text)]
 
 
 def make_extensions(provider: str, name: str, data: dict[str, Any]) -> list[Extension]:
-    """An extension event, or its parts when it is too large for one message.
+    """An extension event, or its parts if it is too large for one message.
 
     Args:
         provider: whose word it is.

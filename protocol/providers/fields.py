@@ -1,7 +1,7 @@
-"""Reading a JSON object nobody vouches for: take what is understood, and know what is left.
+"""Read an untrusted JSON object: take the known fields, and keep track of the rest.
 
-A translator takes the fields it has events for. What is left when it is done, a field it doesn't know or one whose
-value has the wrong type, becomes an extension: so nothing can be forgotten, and nothing can raise.
+A translator takes the fields for which it has events. The remaining fields, which are unknown or have values of the
+wrong type, become an extension. So no field is lost, and no input raises.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from deltawire.protocol.providers.parts import Pieces, read_parts
 from deltawire.protocol.providers.tolerant import read_documents
 
 MAX_LABEL = 1000
-"""Code points of an id, a name or a reason: longer ones are left over, so that every event fits one message."""
+"""Maximum code points of an id, a name or a reason: longer ones are not taken, so that every event fits one message."""
 
 MAX_COUNT = 2**50
-"""Largest number taken as a count: sums of a few of them are still exact for every reader (`MAX_SEQ`)."""
+"""Largest number accepted as a count: sums of a few of them are still exact for every reader (`MAX_SEQ`)."""
 
 _encode = msgspec.msgpack.Encoder().encode
 _LONGEST_AMOUNT = 32
@@ -61,12 +61,12 @@ class Fields:
         self._rests: dict[str, Any] = {}
 
     def peek(self, name: str, longest: int = MAX_LABEL) -> str | None:
-        """A short, non-empty text, not taken; None if the field is something else."""
+        """A short, non-empty text, without taking it; None if the field is anything else."""
         value = self.source.get(name)
         return mend(value) if isinstance(value, str) and 0 < len(value) <= longest else None
 
     def label(self, name: str, longest: int = MAX_LABEL) -> str | None:
-        """A short, non-empty text; None if the field is something else."""
+        """Take a short, non-empty text; None if the field is anything else."""
         value = self.peek(name, longest)
         if value is not None:
             self._taken.add(name)
@@ -81,9 +81,9 @@ class Fields:
         return value
 
     def count(self, name: str) -> int | None:
-        """An integer from 0 to `MAX_COUNT`; None if the field is something else."""
+        """Take an integer from 0 to `MAX_COUNT`; None if the field is anything else."""
         value = self.source.get(name)
-        if type(value) is not int or not 0 <= value <= MAX_COUNT:  # bool is an int to isinstance
+        if type(value) is not int or not 0 <= value <= MAX_COUNT:  # isinstance accepts a bool as an int
             return None
         self._taken.add(name)
         return value
@@ -104,7 +104,7 @@ class Fields:
         return ceil(number)
 
     def object(self, name: str) -> Fields:
-        """A nested object, to be taken field by field; one without fields if the field is something else."""
+        """A nested object, whose fields are taken one by one; an empty one if the field is anything else."""
         value = self.source.get(name)
         if not isinstance(value, dict):
             return Fields({})
@@ -123,7 +123,7 @@ class Fields:
         return pieces
 
     def objects(self, name: str) -> list[Fields]:
-        """The objects of an array. An array that holds anything else too counts as not taken."""
+        """The objects in an array. An array that also contains other values does not count as taken."""
         value = self.source.get(name)
         if not isinstance(value, list):
             return []
@@ -133,28 +133,29 @@ class Fields:
         return objects
 
     def drop(self, name: str, *values: Any) -> None:
-        """Take a field that says nothing, or nothing new, when it has one of these values; whatever it has, if none."""
+        """Take a field that carries no new information if it has one of these values; without values, in any case."""
         if not values or self.source.get(name) in values:
             self._taken.add(name)
 
     def keep(self, name: str) -> None:
-        """Leave a field that was taken: what was made of it doesn't say all it says."""
+        """Undo taking a field: the event made from it does not contain all its information."""
         self._taken.discard(name)
 
     def drop_all(self) -> None:
-        """Take everything: it has been dealt with as a whole."""
+        """Take all fields: the object was handled as a whole."""
         self._taken.update(self.source)
         self._objects.clear()
 
     def left(self) -> dict[str, Any]:
-        """What was not taken, nested as it was; empty if there is nothing.
+        """The fields that were not taken, with their nesting; empty if there are none.
 
-        Null and empty fields don't count. `index` and `type` travel along with what is left, to say where it stood.
+        Null and empty fields don't count. If other fields are left, `index` and `type` are included, to show their
+        place.
         """
         left = {}
         for name, value in (self.source | self._rests if self._rests else self.source).items():
             if name in self._objects:
-                value = self._objects[name].left()  # noqa: PLW2901 - in place of the whole
+                value = self._objects[name].left()  # noqa: PLW2901 - replaces the whole object
             if value not in _EMPTY and (name not in self._taken or name in _ADDRESS):
                 left[name] = value
         return left if left.keys() - (self._taken & _ADDRESS) else {}

@@ -1,4 +1,4 @@
-"""OpenAI Chat Completions, streamed, as OpenAI and those who speak its format send it.
+"""OpenAI Chat Completions, streamed, from OpenAI and from other servers with this format.
 
 | on the wire | events |
 |---|---|
@@ -181,7 +181,7 @@ class OpenAIChat(SseTranslator):
         )
 
     def _open(self, payload: Fields) -> None:
-        """Start the message, unless it has started."""
+        """Start the message if none is open."""
         if self._message_id is not None:
             return
         self._messages += 1

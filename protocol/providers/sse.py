@@ -1,9 +1,9 @@
 """An incremental decoder of event streams: bytes in, events out (WHATWG HTML §9.2.6, server-sent events).
 
-Written here because no push-style library fits: httpx-sse's decoder is private and tied to httpx, and assel shares the
-state of its UTF-8 decoder between instances.
+No existing push-style library fits: httpx-sse's decoder is private and tied to httpx, and assel shares the state of its
+UTF-8 decoder between instances.
 
-It departs from WHATWG where WHATWG throws away what a stream said:
+It differs from WHATWG where WHATWG discards data:
 
 - an event that the end of the body cuts off before its blank line is dispatched by `finish`;
 - an event with a name and no data is dispatched with empty data;
@@ -12,7 +12,7 @@ It departs from WHATWG where WHATWG throws away what a stream said:
 - an event ends with its line of data where whoever reads it says that this is whole: some servers send no blank line;
 - bytes that are no UTF-8 are kept, as lone surrogates (PEP 383): the next event may have the rest of the character.
 
-Dropped are comments, and the fields `id` and `retry`, which steer a browser's reconnecting.
+Comments are dropped, and so are the fields `id` and `retry`, which control how browsers reconnect.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import NamedTuple
 from deltawire.protocol.errors import DeltawireError
 
 MAX_EVENT = 8 * 1024 * 1024
-"""Bytes one event may hold: a hundred times the largest seen, and small enough for a hostile body to do no harm."""
+"""Maximum bytes of one event: a hundred times the largest seen, and small enough to be harmless in a hostile body."""
 
 _MAX_TRIES = 16
 _BOM = b"\xef\xbb\xbf"
@@ -31,7 +31,7 @@ _DROPPED_FIELDS = frozenset({"", "id", "retry"})  # the empty name is a comment'
 
 
 class ServerSentEvent(NamedTuple):
-    """One event of a stream; an event without a name has the empty one."""
+    """One event of a stream; `event` is empty if it has no name."""
 
     event: str
     data: str
@@ -44,10 +44,10 @@ class Stray(ServerSentEvent):
 
 
 class EventTooLargeError(DeltawireError):
-    """One event holds more bytes than the decoder keeps.
+    """One event has more bytes than the decoder keeps.
 
     Args:
-        limit: the bytes it may hold.
+        limit: the maximum bytes of an event.
     """
 
     def __init__(self, limit: int) -> None:
@@ -59,7 +59,7 @@ class EventTooLargeError(DeltawireError):
 
 
 class EventStreamDecoder:
-    """Decodes one body, however it is split; the time taken is linear in its bytes.
+    """Decodes one body, however it is split, in time linear in its bytes.
 
     Lines are decoded from UTF-8 when they are whole. CR and LF are never part of a longer sequence, so this gives what
     decoding the body at once would give.
@@ -85,18 +85,18 @@ class EventStreamDecoder:
         self._is_dense = False  # whether no blank line comes
 
     def feed(self, chunk: bytes) -> Iterator[ServerSentEvent]:
-        """The events that end within these bytes; to be iterated to its end before anything else is fed.
+        """The events that end within these bytes; iterate to the end before the next call.
 
         Args:
             chunk: the next bytes of the body, split anywhere.
 
         Raises:
-            EventTooLargeError: an event is over the limit; those before it have been given. The decoder is done for.
+            EventTooLargeError: an event exceeds the limit. Earlier events were yielded; the decoder is unusable.
         """
         if not chunk:
             return
         if self._after_cr:
-            chunk = chunk.removeprefix(b"\n")  # the other half of a CRLF, which has ended its line already
+            chunk = chunk.removeprefix(b"\n")  # the second half of a CRLF, whose line has already ended
         self._after_cr = chunk.endswith(b"\r")
         for piece in chunk.splitlines(keepends=True):
             text = piece.rstrip(b"\r\n")
@@ -107,7 +107,7 @@ class EventStreamDecoder:
                 yield from self._end_line()
 
     def finish(self) -> Iterator[ServerSentEvent]:
-        """What the end of the body cut off: the last event, if no blank line ended it."""
+        """The last event, if the body ended before its blank line."""
         if self._line:
             yield from self._end_line()
         yield from self._dispatch(is_end=True)

@@ -1,4 +1,4 @@
-"""What the translators of server-sent events have in common: from bytes to JSON objects, from values to events."""
+"""The common part of the translators of server-sent events: from bytes to JSON objects, from values to events."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from deltawire.protocol.providers.tolerant import read_documents, read_objects
 _FIELDS = ("data:", "event:", "retry:")
 
 DONE = "[DONE]"
-"""Data of the event that ends a stream, for providers that have one."""
+"""The data of the event that ends a stream, for providers that send one."""
 
 
 class SseTranslator(ABC):
-    """One body of server-sent events, translated as it comes.
+    """Translates one body of server-sent events as it arrives.
 
     JSON that is not as it should be is read as well as can be (`tolerant`): only what is wrong in it is lost. Several
     objects in one event, or in an array, are taken one after the other. What is no JSON becomes an extension `unparsed`
@@ -40,7 +40,7 @@ class SseTranslator(ABC):
 
     provider: ClassVar[str]
     retryable: ClassVar[Mapping[str, bool]]
-    """Which error codes are worth another try; of a code that is not here, the event doesn't say."""
+    """Whether an error with this code is retryable; for other codes, the event has no `retryable`."""
 
     def __init__(self, *, body: str = "", inline_thinking: bool = False) -> None:
         self.unparsed = 0
@@ -67,7 +67,7 @@ class SseTranslator(ABC):
         return self._flush()
 
     def finish(self) -> list[Data]:
-        """What is left to say when the body has ended, cleanly or not; nothing the second time."""
+        """The remaining events at the end of the body, clean or not; none on the second call."""
         if not self._ended:
             self._is_at_end = True
             self._read(self._decoder.finish())
@@ -85,7 +85,7 @@ class SseTranslator(ABC):
 
     @abstractmethod
     def _close(self) -> None:
-        """End the message that is open, if there is one: the provider says no more about it."""
+        """End the open message, if there is one: the provider sends nothing more about it."""
 
     def _settle(self) -> None:  # noqa: B027 - for most, nothing waits
         """Tell what waits for the next event: it is one that can't be read."""
@@ -178,7 +178,7 @@ class SseTranslator(ABC):
         self._close()
 
     def _forget_message(self) -> None:
-        """Be ready for the next message."""
+        """Reset the state for the next message."""
         self._failed = False
         self._is_torn = False  # a part of it couldn't be read
         self._torn: set[str] = set()  # the errors that were told of that
@@ -201,11 +201,11 @@ class SseTranslator(ABC):
         self._emit(MessageStart(message_id, UNSET if model is None else model, self.provider))
 
     def _emit_usage(self, usage: Usage | None, details: Fields) -> None:
-        """Tell the counts where they have changed, and the provider's own object where it says more than they do.
+        """Emit the counts if they changed, and the provider's own object if it contains more than the counts.
 
         Args:
-            usage: the counts so far; None if none is known.
-            details: the provider's object, with what the counts are made of taken.
+            usage: the counts so far; None if none are known.
+            details: the provider's object, from which the counts were taken.
         """
         if usage is not None and usage != self._usage:
             self._usage = usage

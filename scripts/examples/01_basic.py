@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import asyncio
 
-from deltawire.gateway.hub import Hub, LocalStream
-from deltawire.protocol.events import MessageStart, MessageStop, TextDelta, TextDeltaEvent
+from deltawire import Hub, LocalStream, MessageStart, MessageStop, TextDelta, TextDeltaEvent
 
 
 async def read(name: str, stream: LocalStream) -> None:

@@ -8,9 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from deltawire.gateway.hub import Hub
-from deltawire.protocol.errors import StreamError
-from deltawire.protocol.events import TextDelta, TextDeltaEvent
+from deltawire import Hub, StreamError, TextDelta, TextDeltaEvent
 
 SESSIONS = 1000
 IDLE = 0.2

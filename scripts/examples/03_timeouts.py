@@ -7,11 +7,7 @@ from __future__ import annotations
 
 import asyncio
 
-from deltawire.gateway.hub import Hub, LocalStream, LocalSubscription
-from deltawire.protocol.addresses import SubscribeRequest
-from deltawire.protocol.errors import StreamError, is_full
-from deltawire.protocol.events import TextDelta
-from deltawire.protocol.messages import Policy
+from deltawire import Hub, LocalStream, LocalSubscription, Policy, StreamError, SubscribeRequest, TextDelta, is_full
 
 
 async def send(stream: LocalStream, text: str) -> bool:

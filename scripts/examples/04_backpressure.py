@@ -8,11 +8,8 @@ from __future__ import annotations
 
 import asyncio
 
-from deltawire.gateway.hub import Hub, LocalStream
+from deltawire import Data, Gap, Hub, LocalStream, MessageStop, Policy, StreamError, TextDelta, TextDeltaEvent, is_full
 from deltawire.gateway.streams.settings import StreamSettings
-from deltawire.protocol.errors import StreamError, is_full
-from deltawire.protocol.events import Data, MessageStop, TextDelta, TextDeltaEvent
-from deltawire.protocol.messages import Gap, Policy
 
 TOKENS = 20
 BUFFER = 5

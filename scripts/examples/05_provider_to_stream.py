@@ -10,10 +10,8 @@ from collections.abc import Iterator
 
 from msgspec import json
 
-from deltawire.gateway.client import Publisher, Subscriber
-from deltawire.gateway.config import Settings
-from deltawire.gateway.server import Gateway
-from deltawire.protocol.events import DELTA_TYPES, Event
+from deltawire import Event, Gateway, Publisher, Settings, Subscriber
+from deltawire.protocol.events import DELTA_TYPES
 from deltawire.protocol.providers import AnthropicMessages
 
 RESPONSE = """\

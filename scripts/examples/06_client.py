@@ -7,11 +7,17 @@ from __future__ import annotations
 
 import asyncio
 
-from deltawire.gateway.client import Publisher, Subscriber
-from deltawire.gateway.config import Settings
-from deltawire.gateway.server import Gateway
-from deltawire.protocol.events import MessageStart, MessageStop, TextDelta, TextDeltaEvent
-from deltawire.protocol.position import Position
+from deltawire import (
+    Gateway,
+    MessageStart,
+    MessageStop,
+    Position,
+    Publisher,
+    Settings,
+    Subscriber,
+    TextDelta,
+    TextDeltaEvent,
+)
 
 STREAM = "poem"
 ANSWER = "So much depends upon a position kept in a safe place. "

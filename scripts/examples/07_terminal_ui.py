@@ -12,10 +12,7 @@ from rich.live import Live
 from rich.panel import Panel
 from rich.text import Text
 
-from deltawire.gateway.client import Publisher, Subscriber
-from deltawire.gateway.config import Settings
-from deltawire.gateway.server import Gateway
-from deltawire.protocol.events import MessageStop, TextDelta, TextDeltaEvent, Thinking, ThinkingEvent, Usage, UsageEvent
+from deltawire import Gateway, MessageStop, Publisher, Settings, Subscriber, TextDelta, Thinking, Usage, events
 
 STREAM = "screen"
 INTERVAL = 16
@@ -35,11 +32,11 @@ class Screen:
     def show(self, event: object) -> None:
         """Take in an event."""
         match event:
-            case ThinkingEvent():
+            case events.ThinkingEvent():
                 self._thinking.append(event.data.thinking)
-            case TextDeltaEvent():
+            case events.TextDeltaEvent():
                 self._answer.append(event.data.text)
-            case UsageEvent():
+            case events.UsageEvent():
                 self._footer = Text(f"{event.data.completion_tokens} tokens")
 
     def __rich__(self) -> Panel:
@@ -64,8 +61,8 @@ async def main() -> None:
     async with Gateway(Settings(port=0)) as gateway, asyncio.TaskGroup() as tasks:
         tasks.create_task(publish(gateway.url))
         with Live(screen, auto_refresh=False) as live:
-            async with Subscriber(gateway.url, STREAM, interval=INTERVAL) as events:
-                async for event in events:
+            async with Subscriber(gateway.url, STREAM, interval=INTERVAL) as subscriber:
+                async for event in subscriber:
                     screen.show(event)
                     live.refresh()
                     frames += 1

@@ -11,10 +11,7 @@ import httpx
 from rich.console import Console
 from rich.table import Table
 
-from deltawire.gateway.client import Publisher, Subscriber
-from deltawire.gateway.config import Settings
-from deltawire.gateway.server import Gateway
-from deltawire.protocol.events import TextDelta
+from deltawire import Gateway, Publisher, Settings, Subscriber, TextDelta
 
 STREAM = "watched"
 COLUMNS = ("head", "bytes", "producers", "consumers", "closed")

@@ -76,7 +76,7 @@ class Served(NamedTuple):
 
 
 @asynccontextmanager
-async def serving(children: Children, **settings: float) -> AsyncIterator[Served]:
+async def serving(children: Children, **settings: object) -> AsyncIterator[Served]:
     """A gateway on a free port, with settings by their names; it drains on leaving."""
     flags = [part for name, value in settings.items() for part in (f"--{name.replace('_', '-')}", str(value))]
     process = await children.start(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import json
 import secrets
 from collections.abc import Callable
@@ -171,6 +172,7 @@ def test_a_long_file_is_judged_soon() -> None:
         b"0" * 64,
         b"A" * 64,
     ],
+    ids=itertools.count(),  # the same in every process, which random secrets are not
 )
 def test_a_secret_stays_what_it_is(secret: bytes) -> None:
     (key,) = parse_key_file(b"  " + secret + b"\r\n").find(None)

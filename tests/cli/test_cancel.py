@@ -102,7 +102,7 @@ async def test_a_reader_that_cancels_ends_the_command_and_what_it_printed_is_pub
     assert (text_of(items), stop_reasons(items)) == ("bye\n", ["cancelled"])
     said = (await said_by(writer)).splitlines()
     assert said == [
-        "deltawire: a reader signals 'dance ␛', which is not acted on",
+        "deltawire: a reader sent the signal 'dance ␛', which is ignored",
         "deltawire: cancelled by a reader",
     ]
     assert writer.returncode == 3
@@ -147,7 +147,7 @@ async def test_when_the_last_reader_has_left_the_answer_is_cancelled(start: Star
     writer = await start("publish", "demo", *arguments, *python(POLITE))
     async with Subscriber(gateway, "demo") as subscriber:
         await read_until(subscriber, "hello\n")
-    assert await said_by(writer) == "deltawire: nobody follows the stream any more: cancelled\n"
+    assert await said_by(writer) == "deltawire: nobody follows the stream any longer: cancelled\n"
     assert writer.returncode == 3
     async with Subscriber(gateway, "demo") as subscriber:
         assert stop_reasons(await read_rest(subscriber)) == ["cancelled"]

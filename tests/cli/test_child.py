@@ -56,7 +56,7 @@ def fifo(tmp_path: Path) -> Iterator[Path]:
 
 
 async def test_output_held_open_by_others_is_read_no_longer_than_the_command_may_live(fifo: Path) -> None:
-    async with run_child(["sh", "-c", f"cat <{fifo} & echo here; wait"], 100) as child:
+    async with run_child(["sh", "-c", f"exec 3<{fifo}; cat <&3 & echo here; wait"], 100) as child:
         assert await anext(child.output.chunks()) == b"here\n"
         reading = asyncio.ensure_future(read_all(child))
         await child.stop(grace=0)
@@ -66,7 +66,7 @@ async def test_output_held_open_by_others_is_read_no_longer_than_the_command_may
 
 async def test_output_is_read_no_longer_than_the_command_runs(fifo: Path) -> None:
     """All that it printed itself, however much is held open by what it has started."""
-    script = f"cat <{fifo} & head -c 50000 /dev/zero"
+    script = f"exec 3<{fifo}; cat <&3 & head -c 50000 /dev/zero"
     async with run_child(["sh", "-c", script], 100) as child, run_alongside(child.end_output(linger=0)):
         assert len(await read_all(child)) == 50_000
         assert child.output.is_cut
@@ -74,12 +74,12 @@ async def test_output_is_read_no_longer_than_the_command_runs(fifo: Path) -> Non
 
 
 async def test_what_others_print_a_moment_after_the_command_has_ended_is_read(tmp_path: Path) -> None:
-    """As the last lines of `COMMAND > >(tee log)`."""
+    """As the last lines of `COMMAND > >(tee log)`. The shell opens the pipe: cat might do so when the test has left."""
     os.mkfifo(fifo := tmp_path / "fifo")
     held = os.open(fifo, os.O_RDWR)
     try:
         async with (
-            run_child(["sh", "-c", f"cat <{fifo} & echo one"], 100) as child,
+            run_child(["sh", "-c", f"exec 3<{fifo}; cat <&3 & echo one"], 100) as child,
             run_alongside(child.end_output(linger=600)),
         ):
             reading = asyncio.ensure_future(read_all(child))

@@ -6,6 +6,8 @@ import asyncio
 import os
 import shlex
 import socket
+import subprocess
+import sys
 from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import Iterator
 
@@ -15,6 +17,7 @@ import pytest
 from deltawire import __version__
 from deltawire.gateway.cli import main
 from deltawire.gateway.cli.command import COMMANDS, cli
+from deltawire.gateway.requirements import UnmetRequirementError, check_server_requirements
 from tests.cli.processes import COMMAND, ROOT, Run, Start
 
 
@@ -146,3 +149,42 @@ async def test_a_stream_the_caller_closed_is_never_taken_by_a_socket(redirection
     _, errors = await shell.communicate()
     assert b"Traceback" not in errors
     assert shell.returncode == 0
+
+
+BESIDE_AN_OLD_LIBRARY = """
+import sys, websockets.version
+websockets.version.version = "15.0.1"
+from deltawire.gateway.cli import main
+sys.exit(main())
+"""
+
+
+@pytest.mark.parametrize("line", ["serve --port 0", "serve --help", "check-config"])
+def test_a_gateway_that_can_not_run_here_says_in_one_line_what_it_needs(line: str) -> None:
+    done = subprocess.run(
+        (sys.executable, "-c", BESIDE_AN_OLD_LIBRARY, *line.split()), capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        "deltawire: error: a gateway needs websockets 17 or newer, and 15.0.1 is installed: "
+        "run it in an environment of its own\n"
+    )
+
+
+def test_help_is_there_even_where_no_gateway_can_run() -> None:
+    done = subprocess.run(
+        (sys.executable, "-c", BESIDE_AN_OLD_LIBRARY, "--help"), capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert all(name in done.stdout for name in COMMANDS)
+
+
+@pytest.mark.parametrize(
+    ("installed", "is_enough"), [("15.0.1", False), ("16.1.1", False), ("17.0", True), ("17.4", True), ("18.0", True)]
+)
+def test_the_server_stands_on_a_library_that_reads_whole_requests(installed: str, *, is_enough: bool) -> None:
+    if is_enough:
+        check_server_requirements(installed)
+    else:
+        with pytest.raises(UnmetRequirementError, match=installed):
+            check_server_requirements(installed)

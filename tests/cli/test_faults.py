@@ -16,7 +16,6 @@ from math import inf
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import httpx
 import pytest
 from websockets.asyncio.client import connect
 
@@ -26,6 +25,7 @@ from deltawire.protocol.events import Event, TextDelta
 from deltawire.protocol.messages import Gap, Policy
 from tests.cli.processes import Serve, Served, Start, passing, wait_logged
 from tests.running import complaints
+from tests.server.asking import http_client
 from tests.server.rawpeer import HANDSHAKE
 from tests.server.waiting import DEADLINE, eventually
 
@@ -87,7 +87,7 @@ async def test_sigterm_under_load_tells_who_reads_and_waits_for_who_does_not(ser
         served.process.terminate()
         await wait_logged(served.process, "gateway.drain_started")
         base = f"http://{urlsplit(served.url).netloc}"
-        async with httpx.AsyncClient(timeout=DEADLINE) as http:
+        async with http_client() as http:
             assert (await http.get(f"{base}/readyz")).status_code == 503
             assert (await http.get(f"{base}/livez")).status_code == 200
         with pytest.raises(ClientError, match="closed with 1001: the gateway is shutting down"):
@@ -165,7 +165,7 @@ async def test_who_comes_when_connections_are_used_up_is_told_so(start: Start) -
     address = (served.started["host"], served.started["port"])
     crowd = [socket.create_connection(address) for _ in range(40)]
     base = f"http://{address[0]}:{address[1]}"
-    async with httpx.AsyncClient(timeout=DEADLINE) as http:
+    async with http_client() as http:
         refused = await http.get(f"{base}/v1/streams")
         assert (refused.status_code, "max_connections" in refused.json()["detail"]) == (503, True)
         assert int(refused.headers["Retry-After"]) >= 1

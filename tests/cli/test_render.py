@@ -84,8 +84,8 @@ def test_usage_that_no_stop_came_for_is_shown_at_the_end() -> None:
     [
         ({"first": 3, "seq": 9, "reason": "dropped"}, "[events 3–9 were dropped: this reader is too slow]"),
         ({"first": 3, "seq": 9, "reason": "evicted"}, "[events 3–9 are no longer held]"),
-        ({"first": 1, "seq": 0, "reason": "epoch_changed"}, "[the stream began anew]"),
-        ({"first": 1, "seq": 4, "reason": "epoch_changed"}, "[the stream began anew: events 1–4 of it are gone]"),
+        ({"first": 1, "seq": 0, "reason": "epoch_changed"}, "[the stream has restarted]"),
+        ({"first": 1, "seq": 4, "reason": "epoch_changed"}, "[the stream has restarted: its events 1–4 are gone]"),
     ],
 )
 def test_a_gap_is_said_on_a_line_of_its_own(fields: dict[str, Any], words: str) -> None:
@@ -113,8 +113,57 @@ def test_no_control_character_reaches_the_terminal(character: str) -> None:
     assert character not in shown(frames)
 
 
+ESCAPES = [
+    "\x1b]52;c;aGk=\x07",
+    "\x1b[2J",
+    "\x1b]8;;http://x\x1b\\y",
+    "\x9b31m",
+    "\x9d0;title\x9c",
+    "\u202eabc",
+    "\x1bc",
+]
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+@pytest.mark.parametrize("kind", ["text_delta", "thinking", "tool_delta"])
+def test_an_escape_cut_between_deltas_drives_nothing(kind: str, size: int) -> None:
+    hostile = "see ".join(ESCAPES)
+    name = {"text_delta": "text", "thinking": "thinking", "tool_delta": "partial_json"}[kind]
+    pieces = [hostile[at : at + size] for at in range(0, len(hostile), size)]
+    text = shown([event(kind, index=0, **{name: piece}) for piece in pieces])
+    assert text.startswith("␛]52;c;aGk=␇see ␛[2Jsee ␛]8;;http://x␛\\ysee \ufffd31msee ")
+    assert text.replace("\n", "").isprintable()
+
+
 def test_newline_and_tab_are_text() -> None:
     assert make_printable("a\n\tb\x1b") == "a\n\tb␛"
+
+
+LINES = "one\r\n\r\ntwo\r\n"
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 20])
+def test_crlf_is_the_end_of_a_line_however_it_is_cut(size: int) -> None:
+    pieces = [LINES[at : at + size] for at in range(0, len(LINES), size)]
+    frames = [event("text_delta", text=piece) for piece in pieces]
+    assert shown(frames) == "one\n\ntwo\n[stream ended: closed]\n"
+
+
+@pytest.mark.parametrize("size", [1, 2, 20])
+def test_a_cr_alone_is_a_mark_and_overwrites_nothing(size: int) -> None:
+    text = "10%\r20%\r\rrm -rf"
+    frames = [event("thinking", thinking=text[at : at + size]) for at in range(0, len(text), size)]
+    assert shown(frames).startswith("10%␍20%␍␍rm -rf\n")
+
+
+def test_a_cr_at_the_end_of_a_block_is_part_of_the_end_of_its_line() -> None:
+    frames = [
+        event("thinking", thinking="hm\r"),
+        event("text_delta", text="\r"),
+        event("text_delta", text="yes\r"),
+        event("message_stop", message_id="m", stop_reason="stop\r\nreally"),
+    ]
+    assert shown(frames).startswith("hm\n␍yes\n[stop: stop really]\n")
 
 
 def test_what_is_not_an_event_or_gap_shows_nothing() -> None:

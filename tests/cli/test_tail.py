@@ -43,6 +43,14 @@ async def test_json_is_every_frame_on_its_line(run: Run, gateway: str) -> None:
     assert frames[-1] == {"type": "stream_end", "seq": 7, "reason": "closed"}
 
 
+async def test_a_stream_that_is_not_there_is_said_at_once_where_none_is_to_be_made(run: Run, gateway: str) -> None:
+    done = await run("tail", "demo", "--no-create", f"--url={gateway}")
+    assert (done.status, done.output) == (1, "")
+    assert done.errors == "deltawire: error: refused: there is no stream 'demo' now (close 4505)\n"
+    await publish(run, gateway, ANSWER, "--close")
+    assert (await run("tail", "demo", "--no-create", f"--url={gateway}")).output == "one two\x1b[2J"
+
+
 async def test_the_question_can_be_narrowed(run: Run, gateway: str) -> None:
     await publish(run, gateway, ANSWER, "--close")
     url = f"--url={gateway}"
@@ -126,8 +134,8 @@ async def test_a_lost_gateway_is_said_and_what_the_next_one_has_is_read(serve: S
     output, errors = await process.communicate()
     assert process.returncode == 0
     assert output == b"\x1b[2Janew"
-    assert b"reconnected; goes on after event 0" in errors
-    assert b"the stream began anew" in errors
+    assert b"reconnected; continues after event 0" in errors
+    assert b"the stream has restarted" in errors
 
 
 async def test_a_drained_gateway_that_comes_back_is_followed(serve: Serve, start: Start, run: Run) -> None:

@@ -63,7 +63,7 @@ async def test_an_address_of_the_wrong_kind_is_one_line_that_says_what_to_use(
         assert done == (1, "", f"deltawire: error: no gateway at {url}: {why}\n")
     done = await run(*command, f"--url={gateway.replace('ws:', 'wss:')}")
     assert (done.status, len(done.errors.splitlines())) == (1, 1)
-    assert done.errors.startswith("deltawire: error: no TLS with what answers there: ")
+    assert done.errors.startswith("deltawire: error: the TLS handshake failed: ")
     assert done.errors.endswith("; an address without TLS begins with ws://\n")
 
 

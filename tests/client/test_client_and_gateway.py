@@ -12,7 +12,16 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
-from deltawire.gateway.client import EventRefused, Fenced, Publisher, Refused, StreamClosed, StreamFull, Subscriber
+from deltawire.gateway.client import (
+    EventRefused,
+    Fenced,
+    Publisher,
+    Refused,
+    StreamClosed,
+    StreamFull,
+    StreamNotFound,
+    Subscriber,
+)
 from deltawire.gateway.config import Settings
 from deltawire.gateway.server import Gateway
 from deltawire.protocol.codec import JSON, MSGPACK, Codec
@@ -199,6 +208,13 @@ async def _send_until_refused(target: Publisher, text: str = "?") -> None:
     while True:
         await target.send(TextDelta(text))
         await target.flush()
+
+
+async def test_a_stream_that_is_not_there_is_not_made_where_none_is_to_be(gateway: Gateway) -> None:
+    with pytest.raises(StreamNotFound, match="no stream 'demo'"):
+        async with Subscriber(gateway.url, "demo", create=False):
+            pass
+    assert gateway.hub.count() == 0
 
 
 async def test_a_position_ahead_of_the_stream_is_refused(gateway: Gateway) -> None:

@@ -136,7 +136,7 @@ async def test_a_function_that_gives_no_token_is_told_without_what_it_said(gatew
         return given  # type: ignore[no-any-return]
 
     for connecting in (Publisher(gateway.url, "demo", token=give), Subscriber(gateway.url, "demo", token=give)):
-        with pytest.raises(TokenUnavailable, match="the token could not be had") as caught:
+        with pytest.raises(TokenUnavailable, match="the token function failed") as caught:
             await connecting.__aenter__()
         assert "secret" not in str(caught.value)
 

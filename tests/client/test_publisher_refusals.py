@@ -282,6 +282,6 @@ async def test_what_is_no_message_is_a_fault(payload: str) -> None:
         await peer.wait_closed()
 
     async with FakeGateway(play) as gateway:
-        with pytest.raises(ProtocolFault, match="no message"):
+        with pytest.raises(ProtocolFault, match="an invalid message"):
             async with publisher(gateway):
                 pass

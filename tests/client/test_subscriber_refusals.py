@@ -83,7 +83,7 @@ async def test_what_is_no_message_is_a_fault_of_the_gateway(payload: str) -> Non
         await peer.wait_closed()
 
     async with FakeGateway(play) as gateway, subscriber(gateway) as source:
-        with pytest.raises(ProtocolFault, match="no message"):
+        with pytest.raises(ProtocolFault, match="an invalid message"):
             await seqs(source)
 
 

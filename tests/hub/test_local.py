@@ -280,7 +280,7 @@ async def test_a_closed_stream_takes_nothing_and_says_so(stream: LocalStream) ->
         Extension(provider="p", name="n", data=float("nan")),
         Extension(provider="p", name="n", data=object()),
     ],
-    ids=repr,
+    ids=["lone surrogate", "negative usage", "no message id", "NaN", "no JSON"],
 )
 async def test_data_that_could_not_travel_is_invalid(stream: LocalStream, data: TextDelta) -> None:
     with pytest.raises(StreamError) as error:

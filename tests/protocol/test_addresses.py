@@ -82,6 +82,9 @@ def test_a_producer_id_is_shorter_than_a_stream_id() -> None:
         ("types=text_delta%2Cerror", SubscribeRequest(types=frozenset({EventType.TEXT_DELTA, EventType.ERROR}))),
         ("interval=1000", SubscribeRequest(interval=1000)),
         ("interval=16&policy=coalesce", SubscribeRequest(interval=16, policy=Policy.COALESCE)),
+        ("heartbeat=300", SubscribeRequest(heartbeat=300)),
+        ("heartbeat=0&create=true", SubscribeRequest()),
+        ("create=false", SubscribeRequest(create=False)),
         ("interval=0&policy=block", SubscribeRequest(policy=Policy.BLOCK)),
     ],
 )

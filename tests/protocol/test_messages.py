@@ -15,8 +15,11 @@ from deltawire.protocol.messages import (
     CaughtUp,
     CloseStream,
     Gap,
+    Heartbeat,
     Message,
+    Ping,
     Policy,
+    Pong,
     Problem,
     Ready,
     Signal,
@@ -71,6 +74,11 @@ ON_THE_WIRE = [
     (CloseStream(), '{"type":"close_stream"}'),
     (Token(token="a.b.c"), '{"type":"token","token":"a.b.c"}'),
     (TokenAccepted(), '{"type":"token_accepted"}'),
+    (Heartbeat(head=0), '{"type":"heartbeat","head":0}'),
+    (Ping(), '{"type":"ping"}'),
+    (Ping(id="1"), '{"type":"ping","id":"1"}'),
+    (Pong(), '{"type":"pong"}'),
+    (Pong(id="1"), '{"type":"pong","id":"1"}'),
     (TokenAccepted(expires_in=60), '{"type":"token_accepted","expires_in":60}'),
 ]
 

@@ -192,7 +192,7 @@ def test_a_refused_event_is_told_with_field_and_reason(codec: Codec, payload: by
     [
         (None, "`object`", "got `"),
         ([{"type": "signal", "name": "cancel"}], "`object`", "got `array`"),
-        (_delta(), "$.type", "the types are signal"),
+        (_delta(), "$.type", "the types are ping, signal, token"),
         ({"name": "cancel"}, "`type`", "missing required field"),
         ({"type": "signal"}, "`name`", "missing required field"),
         ({"type": "signal", "name": ""}, "$.name", "length >= 1"),

@@ -221,6 +221,8 @@ def test_the_defaults_of_parameters_are_those_of_the_code() -> None:
             str(settings.buffer),
             _or(subscribe.types, "all"),
             str(subscribe.interval),
+            str(subscribe.heartbeat),
+            str(subscribe.create).lower(),
         ],
         "publish": [_or(publish.producer, "—"), str(publish.generation), publish.on_full],
         "events": [str(events.after), str(events.limit)],

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack
-from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
@@ -14,6 +13,7 @@ import uvloop
 
 from deltawire.gateway.config import Settings
 from deltawire.gateway.server import Gateway
+from tests.server.heard import HEARD
 from tests.server.waiting import DEADLINE
 
 LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
@@ -28,15 +28,13 @@ def pytest_asyncio_loop_factories(item: pytest.Item) -> dict[str, Callable[[], a
     return LOOPS if item.path.stem in BOTH_LOOPS else {"uvloop": uvloop.new_event_loop}
 
 
-@pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """`test_every_code` looks back at all tests of this folder: it is the last one, and left out if any of them is."""
-    here = Path(__file__).parent
-    looking_back = [item for item in items if item.path.stem == "test_every_code"]
-    is_whole = {item.path for item in items} >= set(here.glob("test_*.py"))
-    is_picked = any("::" in argument for argument in config.args) or bool(config.option.keyword)
-    rest = [item for item in items if item not in looking_back]
-    items[:] = rest + looking_back if is_whole and not is_picked else rest
+@pytest.fixture(autouse=True)
+def _codes_it_promises(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A test marked with `hears` fails unless its clients got these codes: see `test_every_code`."""
+    HEARD.clear()
+    yield
+    for mark in request.node.iter_markers("hears"):
+        assert set(mark.args) - HEARD == set(), "these codes did not come"
 
 
 @pytest.fixture(autouse=True)

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
-import httpx
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from deltawire.gateway.server import Gateway
-from tests.server.waiting import DEADLINE
+from tests.server.asking import http_client
 
 Series: TypeAlias = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 
 async def scrape(gateway: Gateway) -> list[Metric]:
     """All metric families, parsed."""
-    async with httpx.AsyncClient(trust_env=False, timeout=DEADLINE) as client:
+    async with http_client() as client:
         answer = await client.get(f"http://127.0.0.1:{gateway.port}/metrics")
     assert answer.status_code == 200
     assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"

@@ -10,6 +10,7 @@ from deltawire.gateway.server import Gateway
 from deltawire.gateway.server.connection import sending
 from deltawire.gateway.server.connection.producer import Producer
 from deltawire.protocol.addresses import SubscribeRequest
+from deltawire.protocol.codes import CloseCode, ProblemCode
 from deltawire.protocol.events import TextDelta
 from deltawire.protocol.messages import Policy
 from tests.server.conftest import StartGateway
@@ -120,6 +121,7 @@ async def test_a_producer_held_by_a_slow_reader_still_takes_part_in_its_own_clos
                 assert (messages[-1]["code"], code) == ("fenced", 4500)
 
 
+@pytest.mark.hears(ProblemCode.GATEWAY_FAULT, CloseCode.GATEWAY_FAULT)
 async def test_a_fault_of_the_gateway_is_1011_for_that_peer_alone(
     gateway: Gateway, monkeypatch: pytest.MonkeyPatch, logs: list[dict[str, object]]
 ) -> None:

@@ -132,7 +132,7 @@ async def test_a_block_consumer_that_never_stalls_makes_room_as_it_goes(monkeypa
         connection = cast("GatewayConnection", EagerConnection())
         turnstile = FairQueue(connection.loop.call_soon)
         reader = Consumer(hub, connection, core.subscribe(request, now=hub.now()), turnstile)
-        reader.start()
+        reader.start(heartbeat=0)
         for _ in range(3):
             stream.send_nowait(TextDelta("y" * 30_000))
         while core.has_room:  # noqa: ASYNC110 - it is full between two turns only

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from deltawire.gateway.server import Gateway
+from deltawire.protocol.codes import CloseCode, ProblemCode
 from deltawire.protocol.events import ContentStart, Data, MessageStart, MessageStop, TextDelta, Thinking, Usage
 from deltawire.protocol.messages import Policy
 from tests.server.conftest import StartGateway
@@ -139,6 +140,26 @@ async def test_a_position_of_another_epoch_starts_over_and_says_so(gateway: Gate
     assert ranges_of(messages[2:]) == [("text_delta", 1, 2)]
 
 
+@pytest.mark.hears(ProblemCode.NOT_FOUND, CloseCode.NOT_FOUND)
+@pytest.mark.parametrize("query", ["create=false", "create=false&after=7&epoch=gone"])
+async def test_a_stream_that_is_not_there_is_not_made_where_none_is_to_be(gateway: Gateway, query: str) -> None:
+    async with consumer(gateway, query) as reading:
+        [problem] = await reading.read_all()
+    assert (problem["type"], problem["code"], problem["retryable"]) == ("problem", "not_found", False)
+    assert "'demo'" in problem["message"]
+    assert reading.code == 4505
+    assert gateway.hub.count() == 0
+
+
+async def test_a_stream_that_is_there_is_followed_where_none_is_to_be_made(gateway: Gateway) -> None:
+    fill(gateway, *ANSWER)
+    gateway.hub.close("demo")
+    async with consumer(gateway, "create=false") as reading:
+        assert text_of(await reading.read_all()) == "The quick fox"
+    assert reading.code == 1000
+
+
+@pytest.mark.hears(ProblemCode.POSITION_AHEAD, CloseCode.POSITION_AHEAD)
 async def test_a_position_ahead_of_the_head_is_refused_in_band(gateway: Gateway) -> None:
     fill(gateway, TextDelta("a"))
     async with consumer(gateway, "after=2") as ahead:
@@ -277,6 +298,7 @@ async def test_consumers_of_both_encodings_and_filters_get_the_same_live_text(ga
     assert texts == {"".join(f"{number} " for number in range(50))}
 
 
+@pytest.mark.hears(CloseCode.STREAM_ENDED)
 async def test_a_closed_stream_replays_and_ends(gateway: Gateway) -> None:
     fill(gateway, TextDelta("a"))
     gateway.hub.close("demo")
@@ -361,6 +383,7 @@ async def test_a_messagepack_signal_reaches_a_json_producer(gateway: Gateway) ->
         b"\x81\xa4type",
     ],
 )
+@pytest.mark.hears(ProblemCode.UNKNOWN_MESSAGE)
 async def test_anything_but_a_signal_is_a_problem_and_the_consumer_reads_on(
     gateway: Gateway, said: str | bytes
 ) -> None:

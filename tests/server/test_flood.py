@@ -8,6 +8,7 @@ import pytest
 
 from deltawire.gateway.server import Gateway
 from deltawire.gateway.server.accepting.flood import MIN_BURST, SCRAP, FloodGuard
+from deltawire.protocol.codes import CloseCode, ProblemCode
 from tests.server.conftest import StartGateway
 from tests.server.peers import consumer, producer, publish, text_delta
 from tests.server.rawpeer import PING, PONG, TEXT, RawPeer, frame, raw_peer, text
@@ -71,6 +72,7 @@ async def test_pongs_to_a_peer_that_does_not_read_do_not_pile_up(start_gateway: 
         flooding.cancel()
 
 
+@pytest.mark.hears(ProblemCode.RATE_LIMITED, CloseCode.RATE_LIMITED)
 async def test_more_messages_than_the_rate_end_the_producer_and_nobody_else(start_gateway: StartGateway) -> None:
     gateway = await start_gateway(message_rate=1.0)
     async with (

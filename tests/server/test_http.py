@@ -15,19 +15,19 @@ from websockets.typing import Subprotocol
 
 from deltawire import protocol
 from deltawire.gateway.server import Gateway
+from deltawire.protocol.codes import CloseCode, ProblemCode
 from deltawire.protocol.errors import StreamError
 from deltawire.protocol.events import TextDelta
+from tests.server.asking import http_client
 from tests.server.conftest import StartGateway
 from tests.server.peers import consumer, producer, publish, text_delta
 from tests.server.rawpeer import HANDSHAKE, TEXT, RawPeer, frame
-from tests.server.waiting import DEADLINE, eventually
+from tests.server.waiting import eventually
 
 
 async def ask(gateway: Gateway, method: str, path: str) -> httpx.Response:
     """One plain request; the answer."""
-    async with httpx.AsyncClient(
-        base_url=f"http://127.0.0.1:{gateway.port}", trust_env=False, timeout=DEADLINE
-    ) as client:
+    async with http_client(base_url=f"http://127.0.0.1:{gateway.port}") as client:
         return await client.request(method, path)
 
 
@@ -362,6 +362,7 @@ async def test_a_stream_created_with_a_policy_gives_it_to_consumers_that_name_no
         assert (subscribed["policy"], subscribed["buffer"]) == ("block", 9)
 
 
+@pytest.mark.hears(ProblemCode.FORBIDDEN, CloseCode.FORBIDDEN)
 async def test_block_can_be_forbidden(start_gateway: StartGateway) -> None:
     gateway = await start_gateway(allow_block=False)
     assert_problem(await ask(gateway, "PUT", "/v1/streams/demo?policy=block"), 403)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
+from deltawire.protocol.codes import CloseCode, ProblemCode
 from tests.server.conftest import StartGateway
 from tests.server.peers import consumer, producer, publish, text_delta
 from tests.server.waiting import eventually
@@ -12,10 +15,12 @@ HOUR = 3600.0
 MOMENT = 0.001
 
 
+@pytest.mark.hears(ProblemCode.IDLE, CloseCode.IDLE)
 async def test_an_unused_connection_ends_with_idle_and_where_to_resume(start_gateway: StartGateway) -> None:
     gateway = await start_gateway(idle_timeout=HOUR)
     async with producer(gateway) as writing, consumer(gateway) as reading:
         await publish(writing, text_delta("a"), text_delta("b"), upto=2)
+        await reading.read_until("text_delta", seq=2)
         gateway._housekeeping.sweep(gateway.hub.now() + HOUR + MOMENT)
         read, written = await asyncio.gather(reading.read_all(), writing.read_all())
     assert (read[-1]["code"], read[-1]["retryable"], read[-1]["resume_after"]) == ("idle", True, 2)

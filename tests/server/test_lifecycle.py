@@ -15,14 +15,15 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
 
-import httpx
 import pytest
 
 from deltawire.gateway.config import Settings
 from deltawire.gateway.hub import Hub
 from deltawire.gateway.server import Gateway
 from deltawire.gateway.server.connection.progress import look
+from deltawire.protocol.codes import CloseCode, ProblemCode
 from deltawire.protocol.events import TextDelta
+from tests.server.asking import http_client
 from tests.server.conftest import StartGateway
 from tests.server.peers import consumer, producer, publish, ranges_of, text_delta, text_of, types_of
 from tests.server.rawpeer import PING, PONG, RawPeer, frame, raw_peer
@@ -40,6 +41,7 @@ UPGRADE = {
 # Drain
 
 
+@pytest.mark.hears(ProblemCode.SHUTTING_DOWN, CloseCode.SHUTTING_DOWN)
 async def test_a_drain_delivers_what_is_left_and_closes_1001_with_where_to_resume(start_gateway: StartGateway) -> None:
     gateway = await start_gateway(drain_timeout=DEADLINE)
     async with consumer(gateway) as live, consumer(gateway, "interval=100") as calm, producer(gateway) as writing:
@@ -110,7 +112,7 @@ async def test_while_a_gateway_drains_probes_get_503_and_new_peers_are_told_when
 ) -> None:
     gateway = await start_gateway(drain_timeout=DEADLINE)
     stream = gateway.hub.create("demo")
-    async with stalled(gateway, "policy=block&buffer=10000") as slow, httpx.AsyncClient(timeout=DEADLINE) as http:
+    async with stalled(gateway, "policy=block&buffer=10000") as slow, http_client() as http:
         say(stream, 5000)
         base = f"http://127.0.0.1:{gateway.port}"
         draining = asyncio.ensure_future(gateway.drain())
@@ -135,7 +137,7 @@ async def test_before_it_drains_a_gateway_can_say_for_a_while_that_it_will(
         await over.wait()
 
     monkeypatch.setattr("deltawire.gateway.server.gateway.asyncio", Mock(wraps=asyncio, sleep=sleep))
-    async with consumer(gateway) as live, httpx.AsyncClient(timeout=DEADLINE) as http:
+    async with consumer(gateway) as live, http_client() as http:
         await live.read_until("caught_up")
         draining = asyncio.ensure_future(gateway.drain())
         await turn()

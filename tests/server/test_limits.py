@@ -16,6 +16,7 @@ from deltawire.gateway.config import Settings
 from deltawire.gateway.server import Gateway
 from deltawire.gateway.server.accepting.handshakes import GRACE, TICK
 from deltawire.gateway.server.accepting.limits import Counts, Limits
+from deltawire.protocol.codes import CloseCode, ProblemCode
 from tests.server.conftest import StartGateway
 from tests.server.minting import claims, sign, write_secret
 from tests.server.peers import consumer, peer, producer, publish, text_delta, types_of
@@ -213,6 +214,7 @@ async def test_a_request_without_an_end_to_a_full_gateway_is_refused(start_gatew
 
 
 @pytest.mark.parametrize("setting", ["max_consumers", "max_producers", "max_streams"])
+@pytest.mark.hears(ProblemCode.OVERLOADED, CloseCode.OVERLOADED)
 async def test_one_too_many_on_streams_is_a_problem_that_names_the_setting(
     start_gateway: StartGateway, setting: str
 ) -> None:

@@ -59,7 +59,7 @@ async def test_kinds_labels_and_help_are_those_of_the_catalogue(gateway: Gateway
 def test_names_follow_the_conventions(name: str, kind: str) -> None:
     assert re.fullmatch(r"deltawire(_[a-z]+)+", name)
     assert name.endswith("_total") is (kind == "counter")
-    assert kind != "histogram" or name.endswith("_seconds")
+    assert kind != "histogram" or name.endswith(("_seconds", "_events"))
     assert not re.search(r"_(ms|millis|kb|mb|count|sum|bucket)(_|$)", name)
 
 

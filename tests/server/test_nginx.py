@@ -11,7 +11,6 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-import httpx
 import pytest
 
 from deltawire.gateway.client import Publisher, Refused, Subscriber
@@ -19,6 +18,7 @@ from deltawire.gateway.config import Settings
 from deltawire.gateway.server import Gateway
 from deltawire.protocol.events import Event, TextDelta
 from tests.client.fakes import AT_ONCE
+from tests.server.asking import http_client
 from tests.server.waiting import eventually
 
 NGINX = shutil.which("nginx") or shutil.which("/usr/sbin/nginx")
@@ -133,7 +133,7 @@ async def test_a_long_page_is_the_same_through_http_1_0(front: Front) -> None:
     async with Publisher(front.gateway.url, "demo") as target:
         for number in range(500):
             await target.send(TextDelta(f"{number}" * 100))
-    async with httpx.AsyncClient(trust_env=False) as client:
+    async with http_client() as client:
         pages = [
             await client.get(f"http://127.0.0.1:{port}/v1/streams/demo/events")
             for port in (front.gateway.port, front.good, front.bare)

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import httpx
 import pytest
 
 from deltawire.gateway.config import ConfigError, Settings
 from deltawire.gateway.server import Gateway
+from deltawire.protocol.events import TextDelta
 from tests.server.conftest import StartGateway
+from tests.server.minting import write_secret
+from tests.server.peers import consumer
 from tests.server.rawpeer import RawPeer
 
 ALLOWED = "https://app.example.org, http://localhost:3000,https://[::1]:8443"
@@ -73,3 +79,69 @@ def test_an_origin_that_no_browser_sends_is_refused_at_the_start(origins: str) -
 def test_a_default_port_is_refused_at_the_start(origin: str) -> None:
     with pytest.raises(ConfigError, match="leave the default port out"):
         Gateway(Settings(allowed_origins=origin))
+
+
+ORIGIN = {"Origin": "https://app.example.org"}
+
+
+async def request(gateway: Gateway, method: str, path: str, **headers: str) -> httpx.Response:
+    async with httpx.AsyncClient(base_url=gateway.url.replace("ws:", "http:")) as client:
+        return await client.request(method, path, headers={name.replace("_", "-"): it for name, it in headers.items()})
+
+
+PREFLIGHT = {"Access_Control_Request_Method": "GET", "Access_Control_Request_Headers": "authorization"}
+
+
+@pytest.mark.parametrize("path", ["/v1/streams/demo/events", "/v1/streams/demo", "/v1/streams", "/v1/schema.json"])
+async def test_the_preflight_of_an_allowed_page_needs_no_token(
+    start_gateway: StartGateway, tmp_path: Path, path: str
+) -> None:
+    gateway = await start_gateway(allowed_origins=ALLOWED, auth_key=write_secret(tmp_path))
+    response = await request(gateway, "OPTIONS", path, **ORIGIN, **PREFLIGHT)
+    assert (response.status_code, response.content) == (204, b"")
+    assert response.headers["Access-Control-Allow-Origin"] == ORIGIN["Origin"]
+    assert "GET" in response.headers["Access-Control-Allow-Methods"]
+    assert "Authorization" in response.headers["Access-Control-Allow-Headers"]
+    assert "Content-Length" not in response.headers
+
+
+@pytest.mark.parametrize(
+    "path", ["/v1/streams/demo/events", "/v1/streams/none", "/nowhere", "/v1/streams?limit=x", "/readyz"]
+)
+async def test_an_allowed_page_may_read_every_response(start_gateway: StartGateway, path: str) -> None:
+    gateway = await start_gateway(allowed_origins=ALLOWED)
+    gateway.hub.create("demo").send_nowait(TextDelta("x" * 50_000))
+    response = await request(gateway, "GET", path, **ORIGIN)
+    assert response.headers["Access-Control-Allow-Origin"] == ORIGIN["Origin"]
+    assert response.headers["Vary"] == "Origin"
+
+
+async def test_an_allowed_page_may_read_that_it_has_no_token(start_gateway: StartGateway, tmp_path: Path) -> None:
+    gateway = await start_gateway(allowed_origins=ALLOWED, auth_key=write_secret(tmp_path))
+    response = await request(gateway, "GET", "/v1/streams/demo/events", **ORIGIN)
+    assert response.status_code == 401
+    assert response.headers["Access-Control-Allow-Origin"] == ORIGIN["Origin"]
+
+
+async def test_an_allowed_page_may_read_that_there_are_too_many(start_gateway: StartGateway) -> None:
+    gateway = await start_gateway(allowed_origins=ALLOWED, max_connections=1)
+    async with consumer(gateway):
+        response = await request(gateway, "GET", "/v1/streams", **ORIGIN)
+    assert response.status_code == 503
+    assert response.headers["Access-Control-Allow-Origin"] == ORIGIN["Origin"]
+    assert response.headers["Access-Control-Expose-Headers"] == "Retry-After"
+
+
+async def test_other_pages_may_read_nothing_and_have_no_preflight(start_gateway: StartGateway) -> None:
+    gateway = await start_gateway(allowed_origins=ALLOWED)
+    for method, headers in (("GET", {}), ("OPTIONS", PREFLIGHT)):
+        response = await request(gateway, method, "/v1/streams", Origin="https://evil.com", **headers)
+        assert response.status_code == 403
+        assert not [name for name in response.headers if name.lower().startswith("access-control")]
+
+
+async def test_without_allowed_origins_nothing_is_said_of_them(gateway: Gateway) -> None:
+    response = await request(gateway, "GET", "/v1/streams")
+    assert "Vary" not in response.headers
+    response = await request(gateway, "OPTIONS", "/v1/streams")
+    assert response.status_code == 405

@@ -14,12 +14,13 @@ from websockets.exceptions import InvalidStatus
 
 from deltawire.gateway.server import Gateway
 from deltawire.gateway.streams.stream import Stream
+from deltawire.protocol.codes import ProblemCode
 from deltawire.protocol.messages import Policy
+from tests.server.asking import http_client
 from tests.server.conftest import StartGateway
 from tests.server.minting import bearer, everything, token, write_secret
 from tests.server.peers import consumer, producer, publish, text_delta
 from tests.server.rawpeer import HANDSHAKE, RawPeer
-from tests.server.waiting import DEADLINE
 
 
 @pytest.fixture
@@ -33,9 +34,7 @@ async def guarded(start_gateway: StartGateway, tmp_path: Path) -> AsyncIterator[
 
 async def ask(gateway: Gateway, method: str, path: str, allowed: dict[str, Any] | None = None) -> httpx.Response:
     headers = {} if allowed is None else bearer(token(**allowed))
-    async with httpx.AsyncClient(
-        base_url=f"http://127.0.0.1:{gateway.port}", trust_env=False, timeout=DEADLINE
-    ) as client:
+    async with http_client(base_url=f"http://127.0.0.1:{gateway.port}") as client:
         return await client.request(method, path, headers=headers)
 
 
@@ -149,6 +148,7 @@ async def test_a_bad_stream_id_is_still_explained_to_who_may_use_all(guarded: Ga
         assert [message.get("code") for message in await reading.read_all()] == ["bad_request"]
 
 
+@pytest.mark.hears(ProblemCode.NOT_PERMITTED)
 async def test_a_signal_is_judged_each_time_and_refusing_it_ends_nothing(guarded: Gateway) -> None:
     async with consumer(guarded, token=token(subscribe=["demo"])) as reading:
         await reading.read_until("caught_up")
@@ -224,7 +224,7 @@ async def test_a_token_may_be_a_password_and_where_switched_on_in_the_query(
 ) -> None:
     guarded = await start_gateway(auth_key=write_secret(tmp_path), auth_query_token=True)
     address = f"http://127.0.0.1:{guarded.port}/v1/streams"
-    async with httpx.AsyncClient(trust_env=False, timeout=DEADLINE) as client:
+    async with http_client() as client:
         assert (await client.get(address, auth=("anybody", everything()))).status_code == 200
         assert (await client.get(address, params={"access_token": everything()})).status_code == 200
         assert (await client.get(address, params={"access_token": "bad"})).status_code == 401

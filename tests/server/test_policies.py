@@ -9,6 +9,7 @@ import pytest
 
 from deltawire.gateway.streams.view import READ_EVENTS
 from deltawire.protocol.addresses import SubscribeRequest
+from deltawire.protocol.codes import CloseCode, ProblemCode
 from deltawire.protocol.events import MessageStop, TextDelta, Usage
 from deltawire.protocol.messages import Policy
 from tests.server.conftest import StartGateway
@@ -96,6 +97,7 @@ async def test_a_filtered_drop_names_only_what_was_dropped_of_the_wanted(start_g
     assert_whole(messages, head)
 
 
+@pytest.mark.hears(ProblemCode.SLOW_CONSUMER, CloseCode.SLOW_CONSUMER)
 async def test_disconnect_closes_4000_and_says_where_to_resume(start_gateway: StartGateway) -> None:
     gateway = await start_gateway()
     stream = gateway.hub.create("demo")

@@ -18,6 +18,7 @@ from deltawire.gateway.streams.publication import FIRST_READS
 from deltawire.gateway.streams.view import View
 from deltawire.protocol.addresses import SubscribeRequest
 from deltawire.protocol.codec import Codec
+from deltawire.protocol.codes import CloseCode, ProblemCode
 from deltawire.protocol.messages import Policy
 from tests.server.conftest import StartGateway
 from tests.server.peers import (
@@ -180,6 +181,7 @@ REFUSED: dict[str, tuple[str | bytes, str]] = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
+@pytest.mark.hears(ProblemCode.INVALID_EVENT)
 async def test_a_bad_event_is_refused_with_its_reason_and_the_connection_lives_on(gateway: Gateway, case: str) -> None:
     said, named = REFUSED[case]
     async with producer(gateway) as writing:
@@ -225,6 +227,7 @@ async def test_a_repeat_is_acknowledged_again_and_not_appended_again(gateway: Ga
         assert text_of(await reading.read_until("caught_up")) == "abc"
 
 
+@pytest.mark.hears(ProblemCode.SEQUENCE_GAP)
 async def test_a_hole_is_a_sequence_gap_with_the_number_expected(gateway: Gateway) -> None:
     async with producer(gateway, "producer=p") as writing:
         await writing.say(text_delta("c", producer_seq=3))
@@ -247,6 +250,7 @@ async def test_close_stream_ends_it_for_everyone(gateway: Gateway) -> None:
     assert (reading.code, writing.code, other.code) == (1000, 1000, 4501)
 
 
+@pytest.mark.hears(ProblemCode.STREAM_CLOSED, CloseCode.STREAM_CLOSED)
 async def test_a_closed_stream_takes_no_new_producer(gateway: Gateway) -> None:
     gateway.hub.create("demo").close()
     async with peer(gateway, "demo/publish") as late:
@@ -255,6 +259,7 @@ async def test_a_closed_stream_takes_no_new_producer(gateway: Gateway) -> None:
     assert (messages[1]["code"], late.code) == ("stream_closed", 4501)
 
 
+@pytest.mark.hears(ProblemCode.FENCED, CloseCode.FENCED)
 async def test_a_newer_generation_fences_the_older(gateway: Gateway) -> None:
     async with producer(gateway, "producer=p&generation=1") as old, producer(gateway, "producer=q") as bystander:
         await publish(old, text_delta("a", producer_seq=1), upto=1)
@@ -295,6 +300,7 @@ async def test_the_latest_connection_of_a_generation_goes_on_with_its_numbering(
         ("policy=block", "policy"),
     ],
 )
+@pytest.mark.hears(ProblemCode.BAD_REQUEST, CloseCode.BAD_REQUEST)
 async def test_a_bad_parameter_is_named_in_place_of_ready(gateway: Gateway, query: str, named: str) -> None:
     async with peer(gateway, f"demo/publish?{query}") as refused:
         [problem] = await refused.read_all()
@@ -312,6 +318,7 @@ async def test_a_messagepack_producer_feeds_json_consumers(gateway: Gateway) -> 
         assert sorted(codes, key=str) == [None, "invalid_event", "invalid_event"]
 
 
+@pytest.mark.hears(ProblemCode.STREAM_FULL)
 async def test_on_full_reject_refuses_each_event_until_there_is_room(gateway: Gateway) -> None:
     stream = gateway.hub.create("demo")
     async with (

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from deltawire.gateway.config import Settings
 from deltawire.gateway.server import Gateway
+from deltawire.protocol.codes import CloseCode, ProblemCode
 from deltawire.protocol.events import TextDelta
 from tests.server.conftest import StartGateway
 from tests.server.peers import consumer, text_delta
@@ -78,8 +79,11 @@ BREAKS: dict[str, tuple[bytes, int]] = {
 }
 
 
+HEARS = {1002: pytest.mark.hears(CloseCode.PROTOCOL_ERROR), 1007: pytest.mark.hears(CloseCode.INVALID_UTF8)}
+
+
 @pytest.mark.parametrize("side", SIDES)
-@pytest.mark.parametrize("case", BREAKS)
+@pytest.mark.parametrize("case", [pytest.param(case, marks=HEARS.get(code, ())) for case, (_, code) in BREAKS.items()])
 async def test_a_broken_frame_is_closed_with_its_code(gateway: Gateway, side: str, case: str) -> None:
     data, expected = BREAKS[case]
     async with undisturbed(gateway), raw_peer(gateway.port, f"/v1/streams/demo/{side}") as it:
@@ -96,6 +100,7 @@ async def test_a_broken_frame_is_closed_with_its_code(gateway: Gateway, side: st
     [(frame(TEXT, b"x" * (MIB + 5)), MIB + 5), (half(TEXT, b"x" * MIB) + last(b"x" * 7), MIB + 7)],
     ids=["in one piece", "in fragments"],
 )
+@pytest.mark.hears(ProblemCode.MESSAGE_TOO_BIG, CloseCode.MESSAGE_TOO_BIG)
 async def test_a_message_too_big_is_told_its_size_and_the_limit(gateway: Gateway, data: bytes, size: int) -> None:
     async with raw_peer(gateway.port, "/v1/streams/demo/publish") as it:
         await it.read_until("ready")

@@ -8,7 +8,6 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
-import httpx
 import pytest
 
 from deltawire.gateway.server import Gateway
@@ -17,6 +16,7 @@ from deltawire.gateway.server.connection.replying import REPLY_COST, Reply
 from deltawire.gateway.server.http.routes import PAGE_BYTES
 from deltawire.gateway.server.responses import PIECE
 from deltawire.protocol.events import TextDelta
+from tests.server.asking import http_client
 from tests.server.conftest import StartGateway
 from tests.server.peers import consumer
 from tests.server.rawpeer import RawPeer
@@ -57,7 +57,7 @@ async def unread(gateway: Gateway, count: int = 1, request: bytes = REQUEST) -> 
 async def test_a_page_of_many_pieces_comes_whole(gateway: Gateway) -> None:
     fill(gateway)
     seqs: list[int] = []
-    async with httpx.AsyncClient(base_url=gateway.url.replace("ws", "http"), trust_env=False) as client:
+    async with http_client(base_url=gateway.url.replace("ws", "http")) as client:
         while body := (await client.get(PAGE, params={"after": seqs[-1] if seqs else 0, "limit": 10000})).text:
             assert len(body) <= PAGE_BYTES
             seqs += [json.loads(line)["seq"] for line in body.splitlines()]

@@ -153,7 +153,11 @@ async def test_a_reader_that_takes_a_byte_at_a_time_gets_what_its_policy_promise
 ) -> None:
     gateway = await start_gateway()
     async with reader(gateway, f"policy={policy}&buffer=20", 1) as slow, producer(gateway) as writing:
-        await publish(writing, *answer(), upto=EVENTS + 1)
-        gateway.hub.close("demo")
-        await slow.read_until(b"}\x88")
+
+        async def publish_and_close() -> None:
+            await publish(writing, *answer(), upto=EVENTS + 1)
+            gateway.hub.close("demo")
+
+        # A reader whose output nobody takes stops, and holds up whoever waits for it.
+        await asyncio.gather(publish_and_close(), slow.read_until(b"}\x88"))
         check(slow.messages(), policy)

@@ -12,6 +12,7 @@ import pytest
 
 from deltawire.gateway.config import Settings
 from deltawire.gateway.server import Gateway
+from deltawire.protocol.codes import CloseCode, ProblemCode
 from tests.server import minting
 from tests.server.conftest import StartGateway
 from tests.server.minting import everything, sign, token, write_secret
@@ -51,6 +52,7 @@ async def renew(it: Peer, held: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("connect", [consumer, producer], ids=["consumer", "producer"])
+@pytest.mark.hears(ProblemCode.TOKEN_EXPIRED, CloseCode.TOKEN_EXPIRED)
 async def test_a_connection_ends_with_its_token(guarded: Gateway, clock: Clock, connect: Callable[..., Any]) -> None:
     async with connect(guarded, token=token(lifetime=60, **STREAM)) as it:
         if connect is consumer:
@@ -91,6 +93,7 @@ async def test_a_fresh_token_lets_a_connection_outlive_the_first(
 
 
 @pytest.mark.parametrize("held", ["bad", "a.b.c", sign({"exp": 1}), sign({"exp": 10**30}), token(x=["*"])])
+@pytest.mark.hears(ProblemCode.INVALID_TOKEN)
 async def test_a_bad_token_changes_nothing(guarded: Gateway, held: str) -> None:
     async with consumer(guarded, token=token(**STREAM, signal=["demo"])) as reading:
         await reading.read_until("caught_up")

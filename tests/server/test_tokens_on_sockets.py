@@ -9,7 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import httpx
 import jwt
 import pytest
 from cryptography.hazmat.primitives import serialization
@@ -17,10 +16,10 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from deltawire.gateway.config import ConfigError, Settings
 from deltawire.gateway.server import Gateway
+from tests.server.asking import http_client
 from tests.server.conftest import StartGateway
 from tests.server.minting import SECRET, base64url, bearer, by_hand, claims, everything, sign, unsigned, write_secret
 from tests.server.rawpeer import RawPeer
-from tests.server.waiting import DEADLINE
 
 RSA = rsa.generate_private_key(65537, 2048)
 P256 = ec.generate_private_key(ec.SECP256R1())
@@ -274,9 +273,7 @@ async def test_a_jwks_file_gives_each_key_its_algorithm(start_gateway: StartGate
 
 
 async def test_health_and_schema_are_open_and_nothing_else(guarded: Gateway) -> None:
-    async with httpx.AsyncClient(
-        base_url=f"http://127.0.0.1:{guarded.port}", trust_env=False, timeout=DEADLINE
-    ) as client:
+    async with http_client(base_url=f"http://127.0.0.1:{guarded.port}") as client:
         for path in ("/livez", "/readyz", "/healthz", "/v1/schema.json"):
             assert (await client.get(path)).status_code == 200
             assert (await client.get(path, headers=bearer("bad"))).status_code == 200

@@ -1,10 +1,9 @@
 """File descriptors: as many as the system allows, and a reserve of them that no connection gets.
 
-A connection is a descriptor. Who comes when there are no more to give is refused like one over `max_connections`; the
-reserve is for files read again, keys fetched, and those who are being refused. Where it is used up too, libuv (under
-uvloop) accepts with one it keeps for this and closes at once: neither does the backlog grow nor the loop spin. The loop
-of asyncio stops accepting for a second, after `ACCEPTED_AT_ONCE` errors. Connections that are there are touched by
-neither.
+Each connection takes a descriptor. When they run out, a new connection is refused like one over `max_connections`; the
+reserve is for files read again, keys fetched, and connections being refused. If the reserve runs out too, libuv (under
+uvloop) accepts with a spare descriptor and closes at once: the backlog does not grow, and the loop does not spin. The
+loop of asyncio stops accepting for a second, after `ACCEPTED_AT_ONCE` errors. Neither touches existing connections.
 """
 
 from __future__ import annotations
@@ -16,14 +15,14 @@ if sys.platform != "win32":
     import resource
 
 RESERVE: Final = 128
-"""Descriptors that are no connections: about twenty the process begins with, the rest to spare."""
+"""Descriptors not used for connections: the process starts with about twenty, the rest is spare."""
 
 
 def raise_limit() -> int | None:
-    """Allow this process as many descriptors as it may allow itself.
+    """Raise the limit on descriptors as far as this process may.
 
     Returns:
-        How many those are; None where the system doesn't say, or sets no limit.
+        The new limit; None if the system doesn't say, or sets no limit.
     """
     if sys.platform == "win32":
         return None
@@ -34,17 +33,17 @@ def raise_limit() -> int | None:
     if soft != wanted:
         try:
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-        except (OSError, ValueError):  # a system may keep less than it says
+        except (OSError, ValueError):  # a system may grant less than it says
             wanted = soft
     return None if wanted == resource.RLIM_INFINITY else wanted
 
 
 _DARWIN_MAXIMUM = 10_240
-"""OPEN_MAX: macOS says there is no limit, and refuses more."""
+"""OPEN_MAX: macOS says there is no limit, but refuses more than this."""
 
 
 def connections_possible(limit: int) -> int:
-    """How many connections fit into a limit of descriptors; of a small one, half.
+    """How many connections fit into a limit on descriptors; half of a small limit.
 
     Args:
         limit: descriptors the process may have.

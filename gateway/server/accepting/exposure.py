@@ -1,4 +1,4 @@
-"""Who can reach a gateway: off loopback, nobody who was not asked who they are (SPEC §11). Pure."""
+"""Who can reach a gateway: without authentication, only peers on loopback (SPEC §11). Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from deltawire.gateway.config import ConfigError
 
 
 def is_loopback(address: str) -> bool:
-    """Whether only this machine can reach a numeric address; a scope (`%eth0`) says nothing about that."""
+    """Whether only this machine can reach a numeric address; a scope (`%eth0`) does not matter."""
     ip = ip_address(address.partition("%")[0])
     if isinstance(ip, IPv6Address) and ip.ipv4_mapped is not None:
         ip = ip.ipv4_mapped
@@ -20,9 +20,9 @@ def check_exposure(addresses: Iterable[str], *, is_authenticated: bool, is_accep
     """Refuse to be open to a network by accident.
 
     Args:
-        addresses: what is to be listened on, numeric: a name was resolved, so what it hides is seen.
+        addresses: where to listen, numeric: names are resolved before, as a name may stand for any address.
         is_authenticated: whether peers must prove who they are.
-        is_accepted: whether the operator said in so many words that they need not.
+        is_accepted: whether the operator said explicitly that they need not.
 
     Raises:
         ConfigError: an address is off loopback, and neither holds.

@@ -1,7 +1,7 @@
-"""Whose connection it is: the address that limits are counted by, behind a reverse proxy too. Pure.
+"""The client's address, by which limits count, behind reverse proxies too. Pure.
 
-A proxy appends the address it took a request from to what it was sent. So the entries of a header are to be believed
-from the last one on, as long as each was written by a proxy that is trusted; everything before is anybody's word.
+A proxy appends the address a request came from to the header it received. So entries can be trusted from the last one
+backwards, as long as a trusted proxy wrote each; everything before may be forged.
 """
 
 from __future__ import annotations
@@ -14,20 +14,21 @@ from typing import Final
 from deltawire.gateway.config import ConfigError, ForwardedHeader
 
 NETWORK_BITS: Final = 64
-"""Of an IPv6 address: a provider gives a customer at least so much (RFC 6177), who may use every address of it."""
+"""Bits of an IPv6 address that count: a provider assigns a customer at least a /64 (RFC 6177), every address of which
+the customer may use."""
 
 _FOR = re.compile(r'(?:^|;)\s*for\s*=\s*(?:"([^"\\]*)"|([^";,\s]+))\s*(?:;|$)', re.IGNORECASE)
 _HOST = re.compile(r"\[([0-9a-f:.]+)\](?::\d+)?|([0-9.]+)(?::\d+)?|([0-9a-f:.]+)", re.IGNORECASE)
 
 
 def limited_address(host: str) -> str:
-    """What limits are counted by: an IPv4 address, or the network of an IPv6 address.
+    """Return the address that limits count: an IPv4 address, or the network of an IPv6 address.
 
     Args:
         host: a numeric address; with a scope (`%eth0`) or without.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is no numeric address.
     """
     address = ip_address(host.partition("%")[0])
     if address.version == 4:
@@ -38,7 +39,7 @@ def limited_address(host: str) -> str:
 
 
 class Proxies:
-    """The reverse proxies that are believed.
+    """The trusted reverse proxies.
 
     Args:
         trusted: the setting `trusted_proxies`.
@@ -53,7 +54,7 @@ class Proxies:
         self.header = header
 
     def trusts(self, host: str) -> bool:
-        """Whether an address is one of a proxy."""
+        """Whether an address belongs to a trusted proxy."""
         if not self._networks:
             return False
         address = ip_address(host.partition("%")[0])
@@ -62,14 +63,14 @@ class Proxies:
         return any(address in network for network in self._networks)
 
     def client(self, host: str, values: Sequence[str]) -> str:
-        """The address a request came from: the last that no trusted proxy has.
+        """Return the address a request came from: the last one that belongs to no trusted proxy.
 
         Args:
-            host: of the connection.
+            host: address of the connection.
             values: of the header, in order.
 
         Returns:
-            It, numeric; that of the proxy nearest to it, where that one does not say.
+            The numeric address; that of the trusted proxy nearest to the client, if it does not name the client.
         """
         if not self.trusts(host):
             return host
@@ -91,7 +92,7 @@ def _network(text: str) -> IPv4Network | IPv6Network:
 
 
 def _entries(header: ForwardedHeader, values: Sequence[str]) -> Iterator[str]:
-    """What each proxy wrote, as it wrote it; empty where it named nobody (RFC 7239 §4)."""
+    """Yield the entry of each proxy, as written; empty if the proxy named nobody (RFC 7239 §4)."""
     for entry in ",".join(values).split(","):
         if header == "forwarded":
             found = _FOR.search(entry.strip())
@@ -101,7 +102,7 @@ def _entries(header: ForwardedHeader, values: Sequence[str]) -> Iterator[str]:
 
 
 def _address(entry: str) -> str | None:
-    """The numeric address of an entry, its port left out; None for a name, `unknown`, or nonsense."""
+    """Return the numeric address of an entry without its port; None for a name, `unknown`, or nonsense."""
     found = _HOST.fullmatch(entry)
     if found is None:
         return None

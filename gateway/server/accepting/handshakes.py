@@ -1,16 +1,16 @@
-"""Sockets from when they are accepted until their request is complete, and those that are refused at once.
+"""Sockets from accept to complete request, and sockets that are refused at once.
 
-    accepted ──► one too many? ──► [TLS] ──no──► request ──► admission
+    accepted ──► over a limit? ──► [TLS] ──no──► request ──► admission
                                      │yes
                                      ▼
                                   its request is read past, answered, and the socket closed
 
-A socket whose request is incomplete costs nearly as much as one that is served, and may come from anybody. There are
-at most `max_handshakes` of them. For one more, the one that has been silent longest is dropped; the new one is not
-refused, so that sockets which only send a byte now and then keep nobody out. A socket accepted less than `GRACE` ago is
-never dropped for another: when thousands reconnect at one moment, none of them has had time to send its request. That
-time is counted in ticks. A loop that is late makes fewer of them: thousands of handshakes keep it busy for seconds, in
-which it has not read what they sent.
+A socket whose request is incomplete costs nearly as much as one that is served, and anybody can open it. There are at
+most `max_handshakes` of them. Beyond that, the oldest is dropped, and a new one is not refused, so that sockets which
+only send a byte now and then keep nobody out. A socket accepted less than `GRACE` ago is never dropped for another:
+when thousands reconnect at one moment, none of them has had time to send its request. The grace is counted in ticks of
+a timer. A busy loop makes fewer ticks: thousands of handshakes keep it busy for seconds, in which it has not read what
+the sockets sent.
 """
 
 from __future__ import annotations
@@ -22,6 +22,9 @@ from functools import partial
 from http import HTTPStatus
 from typing import Final, NamedTuple, Protocol, cast
 
+from websockets.http11 import Response
+
+from deltawire.gateway.access.origins import cors_headers, parse_origins
 from deltawire.gateway.config import Settings
 from deltawire.gateway.hub import Hub
 from deltawire.gateway.logs import get_logger
@@ -32,41 +35,44 @@ from deltawire.gateway.server.accepting.unwrapping import Unwrapping
 from deltawire.gateway.server.responses import Refusal, leave_out_body, respond_refusal
 
 GRACE: Final = 1.0
-"""Seconds a socket has for its request, however many come: several times what one needs over a bad line."""
+"""Seconds a socket has for its request, however many come: several times what a request takes over a bad line."""
 
 TLS_GRACE: Final = 5.0
-"""The same where there is TLS: whoever comes back with thousands of connections has a millisecond's work for each."""
+"""The same with TLS: a client that returns with thousands of connections has a millisecond of work for each."""
 
 TICK: Final = 0.05
-"""Seconds between two ticks, as long as somebody waits; less than a turn of the loop that reads a thousand requests."""
+"""Seconds between two ticks while a socket waits; less than a loop turn that reads a thousand requests."""
 
 MAX_REQUEST: Final = 16 * 1024
-"""Bytes of a request that are read past before it is refused all the same."""
+"""Bytes of a request to read and discard before it is refused even though it is incomplete."""
 
 PROBES: Final = re.compile(rb"(?:GET|HEAD) (?:(?i:https?)://[^/ ]+)?/(?:livez|readyz|healthz|metrics)[ ?]")
-"""Requests that are answered when there are `max_connections` too: a supervisor must not kill a gateway for being
-busy, and whoever looks why must see."""
+"""Requests that are answered even at `max_connections`: a supervisor must not kill a gateway for being busy, and an
+operator must be able to see why it is."""
+
+ORIGIN: Final = re.compile(rb"\r\norigin:([^\r\n]*)", re.IGNORECASE)
+"""The header of a request that is not parsed."""
 
 log = get_logger()
 
 
 class Served(Protocol):
-    """Serves a socket, or refuses it."""
+    """A protocol that serves a socket, or refuses it."""
 
     def let_in(self, transport: asyncio.Transport) -> None:
-        """Serve it."""
+        """Serve or refuse the socket."""
 
     def data_received(self, data: bytes) -> None:
-        """Take what it sent."""
+        """Take bytes that it sent."""
 
 
 class Waiting(NamedTuple):
-    """A socket that has not asked for anything yet.
+    """A socket whose request is not complete.
 
     Attributes:
-        transport: its own, or that of TLS.
-        since: monotonic seconds at which it came.
-        tick: which it was then.
+        transport: of the socket, or of TLS on it.
+        since: monotonic seconds when it was accepted.
+        tick: number of the tick then.
     """
 
     transport: asyncio.Transport
@@ -79,10 +85,10 @@ class Handshakes:
 
     Args:
         settings: how many sockets may be in their handshake, and how long.
-        tls: the certificates, where there are any.
-        limits: who is one too many.
-        proxies: whose word is taken for where a request came from.
-        hub: its clock, and where refusals are counted.
+        tls: the certificates, if there are any.
+        limits: counts connections, in all and per address.
+        proxies: trusted to say where a request came from.
+        hub: its clock, and its tally, which counts refusals.
     """
 
     def __init__(self, settings: Settings, tls: ServerTls | None, limits: Limits, proxies: Proxies, hub: Hub) -> None:
@@ -93,24 +99,25 @@ class Handshakes:
         self._proxies = proxies
         self._now = hub.now
         self._tally = hub.tally
-        self._waiting: dict[Served, Waiting] = {}  # who has waited longest first
+        self._waiting: dict[Served, Waiting] = {}  # the longest waiting first
         self._tick = 0
         self._ticking: asyncio.TimerHandle | None = None
         self._dropped = 0  # since the last sweep
+        self._origins = parse_origins(settings.allowed_origins)
 
     def __len__(self) -> int:
-        """Sockets that have not asked for anything yet."""
+        """Sockets whose request is not complete."""
         return len(self._waiting)
 
     def __iter__(self) -> Iterator[Served]:
-        """Who serves or refuses these, once they ask."""
+        """Iterate over the protocols of these sockets, which serve or refuse them."""
         return iter(tuple(self._waiting))
 
     def receive(self, served: Served, transport: asyncio.Transport) -> None:
         """Let in a socket that was accepted, or refuse it.
 
         Args:
-            served: what serves it, and holds its places until `leave`.
+            served: the protocol that serves it; it counts towards the limits until `leave`.
             transport: its transport.
         """
         now = self._now()
@@ -131,13 +138,13 @@ class Handshakes:
             self._let_in(guest, transport)
 
     def admit_probe(self, refused: RefusedSocket, served: Served, request: bytes) -> None:
-        """Let in a socket that was refused, as what it asks is answered all the same."""
+        """Let in a socket that was refused, as its request is a probe, which is answered all the same."""
         self.leave(refused)
         self._wait(served, refused.transport, self._now())
         self._let_in(served, refused.transport, request)
 
     def _let_in(self, guest: Served, transport: asyncio.Transport, data: bytes = b"") -> None:
-        """Have a socket served, or refused, that another protocol was there for, and hand over what that heard."""
+        """Switch a socket to the protocol that serves or refuses it, and pass on bytes that came before."""
         waiting = self._waiting[guest]
         self._waiting[guest] = Waiting(transport, waiting.since, waiting.tick)
         transport.set_protocol(cast("asyncio.BaseProtocol", guest))
@@ -152,7 +159,7 @@ class Handshakes:
         self._drop_oldest()
 
     def _drop_oldest(self) -> None:
-        """Drop those that are too many, as far as their grace is over."""
+        """Drop the oldest sockets beyond `max_handshakes` whose grace is over."""
         while len(self._waiting) > self._settings.max_handshakes:
             guest, oldest = next(iter(self._waiting.items()))
             if (self._tick - oldest.tick) * TICK < self._grace:
@@ -170,20 +177,26 @@ class Handshakes:
         self._tick_later()
 
     def asked(self, guest: Served) -> None:
-        """The request of a socket is there."""
+        """Record that the request of a socket is complete."""
         self._waiting.pop(guest, None)
 
     def leave(self, guest: Served) -> None:
-        """A socket is gone, or will not be served: it takes up nothing any more. Twice changes nothing."""
+        """Release what a socket takes up, as it is gone or will not be served. Calling it twice changes nothing."""
         self._waiting.pop(guest, None)
         self._limits.leave(guest)
 
+    def allow_reading(self, request: bytes, response: Response) -> None:
+        """Let a page of an allowed origin read why it was refused."""
+        named = [value.decode("latin-1").strip() for value in ORIGIN.findall(request)]
+        for name, value in cors_headers(named, self._origins).items():
+            response.headers[name] = value
+
     def answered(self, status: int) -> None:
-        """A socket was refused."""
+        """Count a refused socket."""
         self._tally.refuse(status)
 
     def sweep(self, now: float) -> None:
-        """Drop who has not asked for anything within `handshake_timeout`."""
+        """Drop sockets whose request was not complete within `handshake_timeout`."""
         for guest, waiting in tuple(self._waiting.items()):
             if now - waiting.since < self._settings.handshake_timeout:
                 break
@@ -194,20 +207,20 @@ class Handshakes:
             self._dropped = 0
 
     def abort(self) -> None:
-        """Drop every socket that waits."""
+        """Drop every socket whose request is not complete."""
         for waiting in tuple(self._waiting.values()):
             waiting.transport.abort()
 
 
 class RefusedSocket(asyncio.Protocol):
-    """A socket that is refused: nothing is made for it, and nothing of what it sends is parsed.
+    """A socket that is refused: no connection is set up for it, and what it sends is not parsed.
 
-    The refusal waits for the request, since what is unread when a socket is closed destroys the answer on its way.
+    The refusal waits for the request: closing a socket with unread bytes would destroy the response on its way.
 
     Args:
         handshakes: where it waits.
-        refusal: why.
-        served: would serve it, and does where it asks for what is answered all the same.
+        refusal: the response.
+        served: the protocol that serves the socket after all if it turns out to be a probe.
     """
 
     transport: asyncio.Transport
@@ -220,11 +233,11 @@ class RefusedSocket(asyncio.Protocol):
         self._is_answered = False
 
     def let_in(self, transport: asyncio.Transport) -> None:
-        """Hear what it asks."""
+        """Begin to read its request."""
         self.transport = transport
 
     def data_received(self, data: bytes) -> None:
-        """A part of its request; what is asked matters for probes alone."""
+        """Read a part of its request; its content matters only for probes."""
         if self._is_answered:
             return
         self._request += data
@@ -233,6 +246,7 @@ class RefusedSocket(asyncio.Protocol):
         elif b"\r\n\r\n" in self._request[-len(data) - 3 :] or len(self._request) > MAX_REQUEST:
             self._is_answered = True
             response = respond_refusal(self._refusal)
+            self._handshakes.allow_reading(self._request, response)
             if self._request.startswith(b"HEAD "):
                 leave_out_body(response)
             self.transport.write(response.serialize())
@@ -245,9 +259,9 @@ class RefusedSocket(asyncio.Protocol):
 
 
 def host_of(transport: asyncio.BaseTransport) -> str:
-    """The numeric address at the other end; empty where there is none, because it is gone or is no socket of TCP."""
+    """The numeric address of the peer; empty if there is none, because the socket is gone or is no TCP socket."""
     try:
         name = transport.get_extra_info("peername")
-    except ValueError:  # uvloop's, of a socket that was lost in this turn
+    except ValueError:  # uvloop raises it for a socket that was lost in this turn
         return ""
     return str(name[0]) if isinstance(name, tuple) and name else ""

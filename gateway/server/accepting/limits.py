@@ -1,7 +1,7 @@
-"""How many connections there may be, in all and of one kind, and who is one too many. Pure.
+"""Limits on connections: in all, per address and per token. Pure.
 
-What a connection takes up is counted under keys: all connections, those of an address, those of a token. It is taken
-key by key, as each becomes known, and given back at once when the connection is gone, whatever became of it.
+A connection is counted under keys: all connections, its address, its token. It takes a place under each key as soon as
+that is known, and gives all places back when it is gone, whatever became of it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from deltawire.gateway.server.accepting.rate import RateTable
 from deltawire.gateway.server.responses import Refusal
 
 ADDRESSES_REMEMBERED: Final = 16_384
-"""Addresses whose rate is remembered: about 3 MiB, and more than a flooder can use up in the time a burst lasts."""
+"""Addresses whose rate is remembered: about 3 MiB, and more than a flooder can use up while a burst lasts."""
 
 _ALL: Final = "all"
 
@@ -33,11 +33,11 @@ class Counts:
         return self._counts.get(key, 0)
 
     def __len__(self) -> int:
-        """Keys held at all."""
+        """Number of keys held."""
         return len(self._counts)
 
     def take(self, holder: object, key: Hashable, limit: int) -> bool:
-        """Hold a key once more; False, and nothing changes, where it is held as often as it may."""
+        """Hold a key once more; return False, and change nothing, if it is held `limit` times already."""
         count = self._counts.get(key, 0)
         if count >= limit:
             return False
@@ -46,7 +46,7 @@ class Counts:
         return True
 
     def give_back(self, holder: object) -> None:
-        """Hold nothing any more; twice changes nothing."""
+        """Release every key of a holder; doing it twice changes nothing."""
         for key in self._held.pop(holder, ()):
             count = self._counts[key] - 1
             if count:
@@ -69,23 +69,23 @@ class Limits:
 
     @property
     def connections(self) -> int:
-        """Connections that hold a place."""
+        """Number of connections counted."""
         return self._counts[_ALL]
 
     @property
     def is_unused(self) -> bool:
-        """Whether nobody holds anything."""
+        """Whether nothing is counted."""
         return not len(self._counts)
 
     def come(self, holder: object) -> Refusal | None:
-        """A connection came: one of all there may be."""
+        """Count a new connection; return a refusal if there are too many in all."""
         limit = self._settings.max_connections
         if self._counts.take(holder, _ALL, limit):
             return None
         return Refusal(HTTPStatus.SERVICE_UNAVAILABLE, f"the gateway has {limit} connections (max_connections)")
 
     def identify(self, holder: object, address: str, now: float) -> Refusal | None:
-        """The address of a connection is known.
+        """Count a connection under its address; return a refusal if it exceeds a rate or a limit.
 
         Args:
             holder: the connection.
@@ -104,11 +104,11 @@ class Limits:
         return Refusal(HTTPStatus.TOO_MANY_REQUESTS, detail)
 
     def authenticate(self, holder: object, token: str) -> Refusal | None:
-        """The token of a connection is known.
+        """Count a connection under its token; return a refusal if it exceeds the limit.
 
         Args:
             holder: the connection.
-            token: what tells holders of tokens apart; empty without authentication.
+            token: tells token holders apart; empty without authentication.
         """
         limit = self._settings.max_connections_per_token
         if not token or self._counts.take(holder, ("token", token), limit):
@@ -117,5 +117,5 @@ class Limits:
         return Refusal(HTTPStatus.TOO_MANY_REQUESTS, detail)
 
     def leave(self, holder: object) -> None:
-        """A connection is gone; twice changes nothing."""
+        """Give back the places of a connection; doing it twice changes nothing."""
         self._counts.give_back(holder)

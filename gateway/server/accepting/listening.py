@@ -1,4 +1,4 @@
-"""Where a gateway accepts connections: addresses it resolves and judges itself, or sockets it was given."""
+"""Where a gateway accepts connections: addresses that it resolves and checks itself, or sockets it was given."""
 
 from __future__ import annotations
 
@@ -14,18 +14,19 @@ from deltawire.gateway.config import ConfigError, Settings
 from deltawire.gateway.server.accepting.exposure import check_exposure
 
 SEND_BUFFER: Final = 64 * 1024
-"""SO_SNDBUF asked for. Linux doubles it: 128 KiB, so that a lag shows in the cursor and not in the kernel."""
+"""Requested SO_SNDBUF. Linux doubles it: 128 KiB, so that a lag stays in the cursor and not in the kernel."""
 
 RECEIVE_BUFFER: Final = 64 * 1024
-"""SO_RCVBUF asked for: what one producer can have processed in one loop turn, about a thousand events. Without it
-libuv reads up to 8 MiB from one socket before any other is served, and consumers of the stream are overrun."""
+"""Requested SO_RCVBUF. It bounds what one producer can have processed in one loop turn to about a thousand events.
+Without it libuv reads up to 8 MiB from one socket before any other is served, and overruns the stream's consumers."""
 
 BACKLOG: Final = 4096
-"""Connections the kernel may hold before they are accepted: a reconnect storm comes all at once."""
+"""Connections the kernel may queue before they are accepted: a reconnect storm comes all at once."""
 
 ACCEPTED_AT_ONCE: Final = 16
-"""Connections the loop of asyncio accepts in one turn. It takes this from the backlog, and without descriptors it tries
-as often in a row, with an error each time: 4096 held everybody up for a second. uvloop accepts all there are."""
+"""Connections that the loop of asyncio accepts in one turn. It takes this number from the backlog it is given. Without
+descriptors it tries this often in a row, with an error each time: 4096 tries held everybody up for a second. uvloop
+accepts all that are queued."""
 
 OpenServer = Callable[..., Awaitable[Server]]
 
@@ -34,15 +35,15 @@ async def listen(settings: Settings, given: Sequence[socket.socket], open_server
     """Listen on the sockets given, otherwise on every address of the host.
 
     Args:
-        settings: host and port; whether being open to a network is meant.
-        given: sockets that somebody else has bound, such as systemd.
-        open_server: `serve` of websockets, with everything that doesn't concern the socket; called once for the host,
-            or once for each socket given.
+        settings: host and port; whether to be open to a network on purpose.
+        given: sockets that are already bound, by systemd for example.
+        open_server: `serve` of websockets, with every argument but the socket; called once for the host, or once for
+            each socket given.
 
     Raises:
         ConfigError: this would be open to a network without authentication.
-        OSError: the host can't be resolved, or not be listened on.
-        UnicodeError: the host is no host name.
+        OSError: the host can't be resolved, or it is not possible to listen on it.
+        UnicodeError: the host is no valid host name.
     """
     addresses = await find_addresses(settings, given)
     if given:
@@ -59,19 +60,19 @@ async def listen(settings: Settings, given: Sequence[socket.socket], open_server
 
 
 async def find_addresses(settings: Settings, given: Sequence[socket.socket] = ()) -> list[str]:
-    """The numeric addresses that would be listened on; arguments and errors as those of `listen`."""
+    """Return the numeric addresses that `listen` would use; arguments and errors as for `listen`."""
     addresses = [_address_of(it) for it in given] or await _resolve(settings.host, settings.port)
     check_exposure(addresses, is_authenticated=is_authenticated(settings), is_accepted=settings.insecure_no_auth)
     return addresses
 
 
 def is_authenticated(settings: Settings) -> bool:
-    """Whether every peer must prove who it is, by a token or be it by its certificate alone."""
+    """Whether every peer must prove who it is, by a token or by a certificate alone."""
     return settings.has_authentication or bool(settings.tls_client_ca)
 
 
 async def _resolve(host: str, port: int) -> list[str]:
-    """The numeric addresses of a host, which are then the ones listened on: nothing changes in between."""
+    """Resolve a host once: the gateway listens on these very addresses, so nothing changes after the check."""
     found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     return list(dict.fromkeys(_numeric(address) for *_, address in found))
 

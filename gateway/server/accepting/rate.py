@@ -1,11 +1,11 @@
-"""Rate limits: so many a second, some more at once. Pure; time is an argument."""
+"""Rate limits: a number per second, and a burst. Pure; time is an argument."""
 
 from __future__ import annotations
 
 from collections.abc import Hashable
 
 PURGED_AT_ONCE = 2
-"""Keys looked at on each new one: more than one, so that a table of keys nobody asks for any more empties."""
+"""Keys checked for removal with each accepted one: more than one, so that a table of unused keys empties."""
 
 
 class TokenBucket:
@@ -26,7 +26,7 @@ class TokenBucket:
         self._updated_at = now
 
     def take(self, now: float, tokens: int = 1) -> bool:
-        """Take tokens; False, and none is taken, when there are not as many."""
+        """Take tokens; return False, and take none, if there are too few."""
         self._tokens = min(self._burst, self._tokens + (now - self._updated_at) * self._rate)
         self._updated_at = now
         if self._tokens < tokens:
@@ -39,11 +39,11 @@ class RateTable:
     """A bucket for each of many keys, in bounded memory: one number a key, and none for a key whose bucket is full.
 
     Args:
-        rate: how many a second; 0 is no limit.
-        burst: how many at once.
-        capacity: keys remembered; past it, the one that came longest ago is forgotten and may come as if new.
+        rate: takes per second; 0 is no limit.
+        burst: takes at once.
+        capacity: keys remembered; beyond it, the key taken longest ago is forgotten and counts as new.
 
-    Source: the generic cell rate algorithm (ITU-T I.371): what is kept is when the bucket will be full again.
+    Source: the generic cell rate algorithm (ITU-T I.371), which keeps the time when the bucket will be full again.
     """
 
     __slots__ = ("_capacity", "_full_at", "_interval", "_tolerance")
@@ -52,23 +52,23 @@ class RateTable:
         self._interval = 1 / rate if rate else 0.0
         self._tolerance = burst * self._interval
         self._capacity = capacity
-        self._full_at: dict[Hashable, float] = {}  # the one that came longest ago first
+        self._full_at: dict[Hashable, float] = {}  # the key taken longest ago first
 
     def __len__(self) -> int:
         """Keys remembered."""
         return len(self._full_at)
 
     def take(self, key: Hashable, now: float) -> float:
-        """One more of a key.
+        """Take one token of a key's bucket.
 
         Returns:
-            0 if it may; otherwise the seconds after which one may, and nothing was taken.
+            0 if there was one; otherwise the seconds after which there will be one, and nothing was taken.
         """
         if not self._interval:
             return 0.0
         full_at = max(self._full_at.pop(key, now), now) + self._interval
         wait = full_at - self._tolerance - now
-        if wait > 1e-9:  # what adding up intervals leaves
+        if wait > 1e-9:  # tolerates the rounding of added intervals
             self._full_at[key] = full_at - self._interval
             return wait
         self._full_at[key] = full_at

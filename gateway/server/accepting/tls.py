@@ -1,8 +1,8 @@
-"""TLS of the listening side: certificates from files, exchanged while connections stay.
+"""TLS of the server: certificates from files, which can be replaced while connections stay open.
 
-A handshake begins with the context of the moment: connections keep theirs, and a bad file leaves the present one in
-place. Loading new files into a context in use would not do: a key that doesn't match is found when the
-certificate is in already, and authorities can only be added.
+A handshake uses the context that is current when it begins. Connections keep theirs, and a bad file leaves the current
+context in place. Loading new files into a context in use would not work: a key that doesn't match is noticed only
+after the certificate was replaced, and authorities can only be added.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ MINIMUM: Final = ssl.TLSVersion.TLSv1_2
 
 
 class ServerTls:
-    """The certificates a gateway shows, and asks for.
+    """The certificates that a gateway shows, and the authorities of those it requires.
 
     Args:
-        settings: they name the files.
+        settings: name the files.
 
     Raises:
         ConfigError: a file can't be used.
 
     Attributes:
-        context: what a handshake begins with now.
+        context: used by handshakes that begin now.
     """
 
     @classmethod
     def wanted(cls, settings: Settings) -> Self | None:
-        """The certificates, where the settings name any; raises as the class."""
+        """Return the certificates, or None if the settings name no files; raises like the class."""
         return cls(settings) if settings.tls_cert or settings.tls_key or settings.tls_client_ca else None
 
     def __init__(self, settings: Settings) -> None:
@@ -50,7 +50,7 @@ class ServerTls:
 
 
 def make_context(settings: Settings) -> ssl.SSLContext:
-    """A context of the files that the settings name.
+    """Make a context from the files that the settings name.
 
     Raises:
         ConfigError: a file is not named, missing, unreadable, not what it should be; the key is not the certificate's.
@@ -60,7 +60,7 @@ def make_context(settings: Settings) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = MINIMUM
     context.set_alpn_protocols(["http/1.1"])
-    context.num_tickets = 0  # streams live long; a resumed session would skip what a reload changed
+    context.num_tickets = 0  # streams live long; a resumed session would bypass a reload
     context.options |= ssl.OP_NO_TICKET
     _check_pem("tls_cert", settings.tls_cert, "CERTIFICATE")
     _check_pem("tls_key", settings.tls_key, "PRIVATE KEY")
@@ -76,12 +76,12 @@ def make_context(settings: Settings) -> ssl.SSLContext:
             raise ConfigError(f"tls_client_ca {settings.tls_client_ca}: {_reason(error)}") from None
         context.verify_mode = (
             ssl.CERT_OPTIONAL
-        )  # `AccessControl` refuses a peer without one, in words; a bad one ends it here
+        )  # `AccessControl` refuses a peer without one, in words; a bad one fails the handshake
     return context
 
 
 def _check_pem(setting: str, path: str, label: str) -> None:
-    """What OpenSSL does not say: which of the files it is about."""
+    """Check a PEM file, as errors of OpenSSL don't say which of the files they are about."""
     try:
         content = read_regular_file(Path(path))
     except OSError as error:

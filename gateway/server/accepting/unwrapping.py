@@ -1,7 +1,7 @@
-"""A socket's way through the handshake of TLS (RFC 8446 §4).
+"""The TLS handshake of an accepted socket (RFC 8446 §4).
 
-The event loop would do it by itself, and show a socket only when it is over. Until then nobody could count it or drop
-it, and thousands of sockets that never send a byte would be held by nothing but descriptors.
+The event loop can do the handshake itself, but hands over a socket only after it. Until then nobody could count or drop
+the socket, and only descriptors would limit thousands of sockets that never send a byte.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ from deltawire.gateway.config import Settings
 from deltawire.gateway.server.accepting.tls import ServerTls
 
 TLS_CLOSE_TIMEOUT: Final = 5.0
-"""Seconds a peer has for the farewell of TLS; nothing of the stream is left to take then."""
+"""Seconds a peer has for the closing alert of TLS; by then nothing of the stream is left to send."""
 
 
 class Unwrapping(asyncio.Protocol):
-    """One socket's handshake.
+    """The TLS handshake of one socket.
 
-    It begins at once: under uvloop a socket is read as soon as it was shown, and what came in between would be lost to
-    TLS. So the coroutine that does it is stepped here, where a task would begin a turn later.
+    It begins at once: uvloop reads a socket as soon as it is handed over, and TLS would miss bytes that come before it
+    begins. So the coroutine of the handshake is stepped here; a task would begin a turn later.
 
     Args:
-        transport: the socket's.
-        tls: the certificates of the moment.
+        transport: of the socket.
+        tls: the current certificates.
         settings: how long it may take.
-        done: called once it is over, with the transport of TLS and what came together with the end.
-        failed: called if it never is; twice changes nothing.
+        done: called after the handshake, with the transport of TLS and bytes that came together with its end.
+        failed: called if the handshake fails; may be called twice.
     """
 
     def __init__(
@@ -58,8 +58,8 @@ class Unwrapping(asyncio.Protocol):
             awaited = self._steps.send(None)
         except StopIteration as over:
             self._finish(over.value)
-        except OSError as error:  # the peer's doing, or that of who dropped it
-            error.__traceback__ = None  # it has this frame, that what was waited for, and that the error: a knot
+        except OSError as error:  # by the peer, or because the socket was dropped
+            error.__traceback__ = None  # breaks a cycle: traceback, this frame, the awaited future, the error
             self._failed()
         else:
             awaited.add_done_callback(self._go_on)
@@ -71,7 +71,7 @@ class Unwrapping(asyncio.Protocol):
             self._done(transport, self._early)
 
     def data_received(self, data: bytes) -> None:
-        """What the peer sent together with the end of its handshake."""
+        """Keep bytes that the peer sent together with the end of its handshake."""
         self._early += data
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the loop's signature

@@ -1,7 +1,7 @@
 """Who may connect, what they may do, and for how long (SPEC §11).
 
-Four steps of admission, and what happens to a token afterwards: it is replaced on the connection, or expires. What a
-grant allows is asked when a connection is made, when its token is replaced, and for each signal; never for an event.
+Four steps of admission, and the life of a token afterwards: it is replaced on the connection, or expires. A grant is
+checked when a connection is made, when its token is replaced, and for each signal; never for an event.
 """
 
 from __future__ import annotations
@@ -10,16 +10,16 @@ from collections.abc import Callable
 from http import HTTPStatus
 from typing import Self
 
-from websockets.http11 import Response
+from websockets.http11 import Request, Response
 
 from deltawire.gateway.access import Action, BadToken, Grant, NoKeys, UnknownKey, open_authenticator
 from deltawire.gateway.access.credentials import find_token
-from deltawire.gateway.access.origins import is_allowed, parse_origins
+from deltawire.gateway.access.origins import PREFLIGHT, cors_headers, is_allowed, parse_origins
 from deltawire.gateway.config import Settings
 from deltawire.gateway.logs import get_logger
 from deltawire.gateway.server.admission.request import AdmissionRequest, offered_subprotocols
 from deltawire.gateway.server.connection.connection import GatewayConnection
-from deltawire.gateway.server.responses import respond_later, respond_problem
+from deltawire.gateway.server.responses import respond_later, respond_nothing, respond_problem
 from deltawire.protocol.codes import ProblemCode
 from deltawire.protocol.messages import TokenAccepted
 
@@ -32,11 +32,11 @@ class AccessControl:
     """Who may connect, and what they may do. An async context manager, as keys may have to be fetched.
 
     Args:
-        settings: what tokens must be like, which origins are allowed.
+        settings: how tokens are verified, and which origins are allowed.
         clock: seconds since 1970, by which tokens expire.
 
     Raises:
-        ConfigError: keys or origins can't be had from the settings.
+        ConfigError: the keys or origins in the settings can't be used.
     """
 
     def __init__(self, settings: Settings, clock: Callable[[], float]) -> None:
@@ -56,7 +56,7 @@ class AccessControl:
             await self._authenticator.__aexit__()
 
     def reload(self) -> None:
-        """Read the file of keys again; connections there are keep their grants until these expire.
+        """Read the key file again; existing connections keep their grants until these expire.
 
         Raises:
             ConfigError: it can't be used; everything stays as it is.
@@ -67,7 +67,7 @@ class AccessControl:
     # Steps of admission
 
     def check_certificate(self, incoming: AdmissionRequest) -> Response | None:
-        """Refuse who has shown no certificate where one is asked for; a bad one did not survive the TLS handshake."""
+        """Refuse a peer without a certificate if one is required; a bad one has failed in the TLS handshake already."""
         if not self._wants_certificate or incoming.is_open:
             return None
         if incoming.connection.transport.get_extra_info("peercert"):
@@ -78,10 +78,24 @@ class AccessControl:
         )
 
     def check_origin(self, incoming: AdmissionRequest) -> Response | None:
-        """Refuse pages of sites that are not allowed."""
+        """Refuse web pages from origins that are not allowed."""
         if is_allowed(incoming.request.headers.get_all("Origin"), self._origins):
             return None
         return respond_problem(HTTPStatus.FORBIDDEN, "pages of this origin may not connect (allowed_origins)")
+
+    def answer_preflight(self, incoming: AdmissionRequest) -> Response | None:
+        """Tell a browser what a page of an allowed origin may send. It asks without a token."""
+        headers = incoming.request.headers
+        if incoming.request.method != "OPTIONS" or not headers.get_all("Origin"):
+            return None
+        if not headers.get_all("Access-Control-Request-Method"):
+            return None
+        return respond_nothing(**PREFLIGHT)
+
+    def allow_reading(self, request: Request, response: Response) -> None:
+        """Let a page of an allowed origin read the response."""
+        for name, value in cors_headers(request.headers.get_all("Origin"), self._origins).items():
+            response.headers[name] = value
 
     async def identify(self, incoming: AdmissionRequest) -> Response | None:
         """Give the connection the grant of its token, or refuse it."""
@@ -105,7 +119,7 @@ class AccessControl:
         return None
 
     def check_permission(self, incoming: AdmissionRequest) -> Response | None:
-        """Refuse to publish or subscribe where the grant does not allow it; the stream is not even looked for."""
+        """Refuse to publish or subscribe if the grant does not allow it; the stream is not even looked up."""
         if not incoming.target.is_endpoint:
             return None
         action = Action.SUBSCRIBE if incoming.target.tail == "/subscribe" else Action.PUBLISH
@@ -116,10 +130,10 @@ class AccessControl:
             f"the token does not allow to {action} to this stream: it needs `{action}` of it",
         )
 
-    # Later
+    # Tokens of open connections
 
     def renew(self, connection: GatewayConnection, token: str) -> None:
-        """Put a token in the place of a connection's; a bad one changes nothing."""
+        """Replace the token of a connection; a bad token changes nothing."""
         if self._authenticator is None:
             connection.tell(TokenAccepted())
             return
@@ -152,15 +166,15 @@ class AccessControl:
 
     @property
     def now(self) -> float:
-        """Seconds since 1970, as tokens count."""
+        """Seconds since 1970, the time by which tokens expire."""
         return self._clock()
 
 
 def has_expired(connection: GatewayConnection, now: float) -> bool:
-    """Whether a connection goes on with a token that is good no more.
+    """Whether an open connection has a token that has expired.
 
     Args:
-        connection: any.
+        connection: any connection.
         now: seconds since 1970.
     """
     return connection.grant.expires_at <= now and connection.peer is not None and not connection.is_finished

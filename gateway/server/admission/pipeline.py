@@ -1,7 +1,7 @@
-"""Admission: what a request is answered before its upgrade (SPEC §2.3).
+"""Admission: refuse, answer or upgrade a request (SPEC §2.3).
 
-Each step of one ordered list is a function of the request to a refusal (or, for plain HTTP, the answer), or to None,
-which leaves the request to the next step. What passes them all is upgraded.
+The steps are one ordered list of functions. A step returns a refusal (or, for plain HTTP, the response), or None, which
+leaves the request to the next step. A request that passes every step is upgraded.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from deltawire.protocol.codec import CODECS
 log = get_logger()
 
 _GOING = "the gateway is shutting down"
-_QUOTED = re.compile(r" at \d+ in .*")  # of a header that can't be parsed, all of it, in which there may be a token
+_QUOTED = re.compile(r" at \d+ in .*")  # quotes a whole header that can't be parsed, which may hold a token
 
 
 class Admission:
@@ -39,14 +39,14 @@ class Admission:
 
     Args:
         access: judges origins, tokens and permissions.
-        hub: whose streams plain HTTP is answered from.
-        render_metrics: what `/metrics` says.
-        handshakes: where sockets wait until they have asked for something.
-        capacity: judges who is one too many.
+        hub: its streams, which plain HTTP shows.
+        render_metrics: returns the response of `/metrics`.
+        handshakes: holds sockets until their request is complete.
+        capacity: checks limits on connections and memory.
 
     Attributes:
-        is_leaving: the gateway is going away, and says so to who asks whether it is ready.
-        is_draining: it takes nobody in any more.
+        is_leaving: the gateway shuts down, and `/readyz` says so.
+        is_draining: new peers are refused.
     """
 
     def __init__(
@@ -57,6 +57,7 @@ class Admission:
         handshakes: Handshakes,
         capacity: CapacityChecks,
     ) -> None:
+        self._access = access
         self._hub = hub
         self._handshakes = handshakes
         self._render_metrics = render_metrics
@@ -66,6 +67,7 @@ class Admission:
             capacity.check_address,
             access.check_certificate,
             access.check_origin,
+            access.answer_preflight,
             access.identify,
             capacity.check_token,
             access.check_permission,
@@ -79,7 +81,7 @@ class Admission:
         )
 
     async def judge(self, connection: ServerConnection, request: Request) -> Response | None:
-        """The answer to a request; None upgrades it. For `process_request` of `websockets`."""
+        """Return the response to a request, or None to upgrade it. For `process_request` of `websockets`."""
         try:
             return await self._judge(connection, request)
         except Exception:
@@ -105,9 +107,9 @@ class Admission:
         return None
 
     def conclude(self, connection: ServerConnection, request: Request, response: Response) -> Response | None:
-        """Say which subprotocol it is; count refused handshakes, and word them alike. For `process_response`.
+        """Add the selected subprotocol; count refused handshakes, and give them one form. For `process_response`.
 
-        The library's own way to select a subprotocol would tie every connection to itself.
+        The library's own way to select a subprotocol would make every connection refer to itself.
         """
         if response.status_code == HTTPStatus.SWITCHING_PROTOCOLS:
             name = select_subprotocol(offered_subprotocols(request.headers))
@@ -117,8 +119,9 @@ class Admission:
             return None
         if response.status_code >= HTTPStatus.BAD_REQUEST and parse_target(request.path).is_endpoint:
             self._hub.tally.refuse(response.status_code)
-        reworded = reword_refusal(response)
-        return leave_out_body(reworded or response) if request.method == "HEAD" else reworded
+        response = reword_refusal(response) or response
+        self._access.allow_reading(request, response)
+        return leave_out_body(response) if request.method == "HEAD" else response
 
     def _answer_http(self, incoming: AdmissionRequest) -> Response | None:
         """Answer plain HTTP; let requests for a stream's two endpoints pass."""
@@ -128,15 +131,17 @@ class Admission:
         return answer(site, incoming.request.method, incoming.target)
 
     def _not_ready(self) -> str | None:
-        """Why no new work should be sent here."""
+        """Why no new work should be sent here; None if it may be."""
         if self.is_leaving or self.is_draining:
             return _GOING
+        if (failure := self._hub.storage_failure) is not None:
+            return f"nothing can be stored: {failure}"
         manager = self._hub.manager
-        if not manager.make_room(self._hub.now()):  # which the next event would do as well
+        if not manager.make_room(self._hub.now()):  # the next event would make room as well
             return f"memory_limit ({manager.memory_limit} bytes) is reached and every stream is in use"
         return None
 
-    def _check_draining(self, _asked: AdmissionRequest) -> Response | None:
+    def _check_draining(self, _incoming: AdmissionRequest) -> Response | None:
         if not self.is_draining:
             return None
         return respond_later(HTTPStatus.SERVICE_UNAVAILABLE, f"{_GOING}: connect elsewhere, or later")
@@ -154,7 +159,7 @@ def check_method(incoming: AdmissionRequest) -> Response | None:
 
 
 def check_upgrade(incoming: AdmissionRequest) -> Response | None:
-    """Refuse what asks for no upgrade."""
+    """Refuse a request that asks for no upgrade."""
     if incoming.request.method == "GET" and is_upgrade(incoming.request.headers):
         return None
     return respond_problem(
@@ -163,7 +168,7 @@ def check_upgrade(incoming: AdmissionRequest) -> Response | None:
 
 
 def check_subprotocols(incoming: AdmissionRequest) -> Response | None:
-    """Refuse a client that offers subprotocols, tokens aside, of which nobody knows any here."""
+    """Refuse a client that offers subprotocols, tokens aside, but none that is known."""
     offered = [name for name in offered_subprotocols(incoming.request.headers) if not is_bearer(name)]
     if not offered or any(name in CODECS for name in offered):
         return None
@@ -173,12 +178,12 @@ def check_subprotocols(incoming: AdmissionRequest) -> Response | None:
 
 
 def select_subprotocol(offered: Sequence[str]) -> str | None:
-    """The first one offered that is known; none for a client that offers none, which gets JSON."""
+    """Return the first known subprotocol offered; None for a client that offers none, which gets JSON."""
     return next((name for name in offered if name in CODECS), None)
 
 
 def reword_refusal(response: Response) -> Response | None:
-    """Give what the library refuses the form of every other refusal; None for what has it."""
+    """Convert a refusal of the library to the form of all others; None if it has that form, or is no refusal."""
     is_plain = response.headers.get("Content-Type", "").startswith("text/plain")
     if response.status_code < HTTPStatus.BAD_REQUEST or not is_plain:
         return None

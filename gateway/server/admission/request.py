@@ -1,4 +1,4 @@
-"""A request that waits for its answer, and the steps that may give it (SPEC §2.3)."""
+"""A request that waits for its response, and the type of the steps that may give one (SPEC §2.3)."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from deltawire.gateway.server.connection.connection import GatewayConnection
 from deltawire.gateway.server.http.target import Target
 
 OPEN_PATHS: Final = frozenset({"/livez", "/readyz", "/healthz", "/v1/schema.json"})
-"""What anybody may ask for: whether the process is well, and what is in the documentation. Nothing of any stream."""
+"""Paths open to everybody: the health of the process, and what is documented anyway. They show nothing of a stream."""
 
 
 class AdmissionRequest(NamedTuple):
-    """A request that waits for its answer.
+    """A request that waits for its response.
 
     Attributes:
-        connection: where it came from; its socket's address is known, its peer is not there yet.
+        connection: where it came from; its socket's address is known, and its `peer` is still None.
         request: as the library parsed it; its path may hold a token.
         target: its path, in parts, without tokens.
         queried: the tokens in its query string.
@@ -32,15 +32,15 @@ class AdmissionRequest(NamedTuple):
 
     @property
     def is_open(self) -> bool:
-        """Whether anybody may ask for it."""
+        """Whether its path is open to everybody."""
         return not self.target.stream_id and self.target.tail in OPEN_PATHS
 
 
 Step: TypeAlias = Callable[[AdmissionRequest], Response | Awaitable[Response | None] | None]
-"""Gives a refusal (or, for plain HTTP, the answer), or None, which leaves the request to the next step."""
+"""Returns a refusal (or, for plain HTTP, the response), or None, which leaves the request to the next step."""
 
 
 def offered_subprotocols(headers: Headers) -> list[str]:
-    """The subprotocols a client offers, in its order; the header may come several times (RFC 6455 §11.3.4)."""
+    """Return the subprotocols a client offers, in its order; the header may come several times (RFC 6455 §11.3.4)."""
     offers = ",".join(headers.get_all("Sec-WebSocket-Protocol"))
     return [name for name in map(str.strip, offers.split(",")) if name]

@@ -1,4 +1,4 @@
-"""Steps of admission that refuse who is one too many: of an address behind a proxy, of a token, for the memory."""
+"""Steps of admission that check capacity: per address behind a proxy, per token, and for memory."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class CapacityChecks:
     """Limits that need the request; limits on sockets alone are in `accepting.handshakes`.
 
     Args:
-        hub: whose memory.
-        limits: who is one too many.
-        proxies: whose word is taken for where a request came from.
+        hub: its memory.
+        limits: counts connections, per address and per token.
+        proxies: trusted to say where a request came from.
     """
 
     def __init__(self, hub: Hub, limits: Limits, proxies: Proxies) -> None:
@@ -30,7 +30,7 @@ class CapacityChecks:
         self._proxies = proxies
 
     def check_address(self, incoming: AdmissionRequest) -> Response | None:
-        """Refuse a peer behind a proxy that connects too often, or has too many connections."""
+        """Refuse a client behind a proxy that connects too often, or has too many connections."""
         host = host_of(incoming.connection.transport)
         if not host or not self._proxies.trusts(host):
             return None
@@ -38,18 +38,18 @@ class CapacityChecks:
         return _respond(self._limits.identify(incoming.connection, limited_address(client), self._hub.now()))
 
     def check_token(self, incoming: AdmissionRequest) -> Response | None:
-        """Refuse the holder of a token who has too many connections."""
+        """Refuse a token that has too many connections."""
         return _respond(self._limits.authenticate(incoming.connection, incoming.connection.grant.key))
 
     def check_memory(self, incoming: AdmissionRequest) -> Response | None:
-        """Refuse everybody while there is no memory for one more."""
+        """Refuse every connection while there is no memory for another one."""
         cost = incoming.connection.cost_of(incoming.target)
         if (refusal := self._check_room(cost)) is None:
             incoming.connection.occupy(cost)
         return refusal
 
     def check_memory_for_answer(self, incoming: AdmissionRequest) -> Response | None:
-        """Refuse who asks for what may be long, while there is no memory for it."""
+        """Refuse a request whose response may be long, while there is no memory for it."""
         return self._check_room(REPLY_COST) if incoming.target.may_be_long else None
 
     def _check_room(self, needed: int) -> Response | None:

@@ -1,4 +1,4 @@
-"""The rest of a batch: items of a producer's array that are yet to be judged (SPEC §7.2). Pure."""
+"""The rest of a batch: items of a producer's array that have yet to be processed (SPEC §7.2). Pure."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ ITEM_COST: Final = 64
 """Bytes an item costs while it waits, beside its share of the payload (CPython 3.11)."""
 
 MAX_TOLD: Final = 64
-"""Items of a batch whose refusals are told one by one; the others are told together. As many as this project's clients
-put into a batch."""
+"""Refused items of a batch that are reported one by one; further ones are reported together. As many as this project's
+clients put into a batch."""
 
 
 class Batch:
     """A batch, taken item by item.
 
     Args:
-        items: all of it, in order.
+        items: all items, in order.
         size: bytes of its payload.
     """
 
@@ -41,16 +41,16 @@ class Batch:
         return self._size + len(self._items) * ITEM_COST if self._items else 0
 
     def take(self) -> tuple[int, Raw]:
-        """The next item, with its place, counted from 0."""
+        """Return the next item, and its index."""
         item = self._items.pop()
         return self._length - len(self._items) - 1, item
 
     def refused(self) -> bool:
-        """The item taken last was refused; whether that is to be told by itself."""
+        """Count the item taken last as refused; return whether to report it by itself."""
         self._refused += 1
         return self._refused <= MAX_TOLD
 
     @property
     def untold(self) -> int:
-        """Items refused that were not told by themselves."""
+        """Refused items that were not reported by themselves."""
         return max(0, self._refused - MAX_TOLD)

@@ -1,4 +1,4 @@
-"""How a connection ends: its phases, and what moves it from one to the next (RFC 6455 §7). Pure.
+"""How a connection ends: its phases, and the causes of each transition (RFC 6455 §7). Pure.
 
 | | a close was sent or received | its peer broke a limit | its socket is gone |
 |---|---|---|---|
@@ -10,14 +10,14 @@
 From CLOSING on nothing is sent, from DEAF on nothing is parsed, and in CLOSED nothing is counted. `CLOSE_TIMEOUT` runs
 from CLOSING until CLOSED.
 
-What moves it:
+The methods that start a transition:
 
 - `close_with_problem` sends a problem, then closes; `finish` sends a close frame
 - `await_close` waits for the peer's close frame, or for it to hang up
 - `stop_parsing` discards whatever else comes
 - `abort` drops the socket; `fail` closes after an exception in the gateway
 
-The peer object is told by `answer_rest` before a close, `on_finished` when CLOSING, `on_lost` when CLOSED.
+The peer object gets `answer_rest` before a close, `on_finished` when CLOSING, and `on_lost` when CLOSED.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ class Phase(Enum):
     """Where a connection is on its way to the end."""
 
     ACTIVE = auto()
-    """It serves its peer, or has yet to be asked."""
+    """It serves its peer, or waits for a request."""
 
     CLOSING = auto()
-    """Its last frame is written; it waits for the peer to close, or to take what is on its way."""
+    """Its last frame is written; it waits for the peer to close, or to receive what is in flight."""
 
     DEAF = auto()
-    """Likewise, and what the peer still sends is discarded."""
+    """Like CLOSING, and what the peer still sends is discarded."""
 
     CLOSED = auto()
     """Its socket is gone."""
 
 
 class Cause(Enum):
-    """What moves a connection towards its end."""
+    """The cause of a transition."""
 
     CLOSE = auto()
     """A close frame was sent or received, the peer hung up, or the last piece of a response is written."""
@@ -52,7 +52,7 @@ class Cause(Enum):
     """The peer sends more than it may."""
 
     SOCKET_LOST = auto()
-    """There is no socket any more."""
+    """The socket is gone."""
 
 
 _TABLE: Final[dict[tuple[Phase, Cause], Phase]] = {
@@ -71,9 +71,10 @@ _TABLE: Final[dict[tuple[Phase, Cause], Phase]] = {
 
 
 def after(phase: Phase, cause: Cause) -> Phase:
-    """The phase that follows.
+    """Return the phase that follows.
 
     Raises:
-        KeyError: what the table leaves out can't happen: a peer is told what it broke, and closed, before it is DEAF.
+        KeyError: the transition is not in the table and can't happen: a peer is told which limit it broke, and
+            closed, before it is DEAF.
     """
     return _TABLE[phase, cause]

@@ -1,7 +1,7 @@
-"""A WebSocket connection whose frames are taken without a task and without a queue.
+"""A WebSocket connection that handles frames without a task and without a queue.
 
-`websockets` does the handshake, the parsing and the closing; what it would queue for `recv()` goes straight to the
-peer's callbacks instead.
+`websockets` does the handshake, the parsing and the closing; messages that it would queue for `recv()` go straight to
+the peer's callbacks instead.
 """
 
 from __future__ import annotations
@@ -32,32 +32,35 @@ from deltawire.protocol.codes import ProblemCode
 from deltawire.protocol.errors import WireError
 
 OPCODE = 0x0F
-"""The part of a frame's first byte that says what it is (RFC 6455 §5.2)."""
+"""Mask of the opcode in a frame's first byte (RFC 6455 §5.2)."""
+
+TLS_HANDSHAKE = b"\x16"
+"""What the hello of a client begins with that takes this for a port of TLS (RFC 8446 §5.1), and no line of HTTP may."""
 
 MAX_AGENT = 100
 """Characters of a peer's `User-Agent` that are logged."""
 
 FRAME_COST = 120
-"""Bytes a message that was cut out of what the socket brought costs beside its payload (CPython 3.11)."""
+"""Bytes that a message split from the socket's bytes costs beside its payload (CPython 3.11)."""
 
 
 class GatewayConnection(ReplyingConnection):
     """One peer's connection.
 
     Args:
-        accepted: where it enters itself when its socket is let in, before its request.
-        hub: where what happens to it, and what it costs, is counted.
-        renewer: judges tokens that come on it.
-        handshakes: where its socket is let in, or refused.
-        leaving: where it waits to be taken leave of when its peer hangs up.
-        replying: where it waits for its turn when it has a long answer to send.
+        accepted: where it adds itself when its socket is let in, before its request.
+        hub: its tally counts what happens on the connection; its manager counts the memory it takes.
+        renewer: verifies tokens that come on it.
+        handshakes: lets its socket in, or refuses it.
+        leaving: fair queue in which it waits to be ended after its peer hangs up.
+        replying: fair queue in which it waits while it has a long response to send.
         args: as the library gives them.
         kwargs: likewise.
 
     Attributes:
-        target: what it asked for, once it is admitted.
-        flood_guard: judges what its peer sends, once it is admitted.
-        grant: what its peer may do; `grant.key` tells holders of tokens apart, and is empty without authentication.
+        target: of its request, once it is admitted.
+        flood_guard: limits what its peer sends, once it is admitted.
+        grant: what its peer may do; `grant.key` tells token holders apart, and is empty without authentication.
     """
 
     def __init__(  # noqa: PLR0913, PLR0917 - what a gateway has for its connections
@@ -79,15 +82,15 @@ class GatewayConnection(ReplyingConnection):
         self.target = Target("", "", "")
         self.grant = EVERYTHING
         self.flood_guard: FloodGuard | None = None
-        self._used_at = self.last_heard  # when a message came, or the connection
+        self._used_at = self.last_heard  # when the last message came, or the connection
         self._splitter = FrameSplitter(HARD_MESSAGE_LIMIT)
-        self._deferred: list[tuple[int, bytes]] = []  # frames that came while the peer was busy
-        self._has_hung_up = False  # while the peer was busy
+        self._deferred: list[tuple[int, bytes]] = []  # frames that came while the peer object was busy
+        self._has_hung_up = False  # the peer hung up while the peer object was busy
         self._fragments: bytearray | None = None
         self._is_text = True
 
     def admitted(self) -> None:
-        """Its handshake is over."""
+        """Begin the record of the connection: its handshake is over."""
         host, port, *_ = self.transport.get_extra_info("peername") or ("", 0)
         self.record.opened(
             "consumer" if self.target.tail == "/subscribe" else "producer",
@@ -98,34 +101,34 @@ class GatewayConnection(ReplyingConnection):
         )
 
     def cost_of(self, target: Target) -> int:
-        """Bytes it would take for what its peer asks for, before it holds anything."""
+        """Bytes the connection would take for the requested target, before it holds anything."""
         has_tls = self.transport.get_extra_info("sslcontext") is not None
         return connection_cost(has_tls=has_tls, sends=target.tail == "/publish")
 
     @property
     def agent(self) -> str | None:
-        """What the peer's program calls itself."""
+        """The `User-Agent` of the peer, shortened."""
         names = self.request.headers.get_all("User-Agent") if self.request is not None else []
         return names[0][:MAX_AGENT] if names else None
 
     def forget_handshake(self) -> None:
-        """Keep nothing of the request and its answer: together they take 3 KiB."""
+        """Drop the headers of the request and its response: together they take 3 KiB."""
         for message in (self.request, self.response):
             if message is not None:
                 message.headers.clear()
 
     def end_if_idle(self, now: float, timeout: float) -> None:
-        """End a connection that nobody has used for so many seconds: no message of its peer, nothing on its stream."""
+        """End a connection unused for `timeout` seconds: no message from its peer, and nothing on its stream."""
         if self.peer is not None and now - max(self._used_at, self.peer.stream.last_active_at) >= timeout:
             self.peer.end(ProblemCode.IDLE, f"nothing was sent or received for idle_timeout ({timeout:g} s)")
 
     @property
     def may_be_shed(self) -> bool:
-        """Whether ending it frees what it holds: it serves a peer, or has an answer to send."""
+        """Whether ending it frees what it holds: it serves a peer, or has a response to send."""
         return self.is_replying or (self.peer is not None and not self.is_finished)
 
     def shed(self, why: str) -> None:
-        """End it, as there is no memory for what it holds."""
+        """End the connection, as there is no memory for what it holds."""
         if self.peer is not None:
             self.peer.end(ProblemCode.OVERLOADED, f"{why}: try again later")
         else:
@@ -134,14 +137,14 @@ class GatewayConnection(ReplyingConnection):
     # Receiving
 
     def renew(self, token: str) -> None:
-        """A fresh token came; it is judged and answered, at once or when keys were fetched for it."""
+        """Verify and answer a fresh token, at once or when keys have been fetched for it."""
         self._renewer.renew(self, token)
 
     def check_frame(self, payload: bytes, code: ProblemCode, *, is_text: bool, limit: int) -> None:
-        """Refuse a message that is too long, or in the other encoding's kind of frame.
+        """Refuse a message that is too long, or in the wrong kind of frame for its encoding.
 
         Raises:
-            WireError: with the given code.
+            WireError: with `code`.
         """
         if len(payload) > limit:
             raise WireError(code, f"message of {len(payload)} bytes is over max_message ({limit})")
@@ -150,7 +153,7 @@ class GatewayConnection(ReplyingConnection):
             raise WireError(code, f"{self.codec.subprotocol} takes {expected} frames")
 
     def data_received(self, data: bytes) -> None:
-        """Bytes came: whoever sends is alive."""
+        """Handle bytes from the socket; they show that the peer is alive."""
         self.last_heard = self.loop.time()
         self.tally.received_bytes += len(data)
         try:
@@ -158,15 +161,15 @@ class GatewayConnection(ReplyingConnection):
                 self._receive_outside(data)
             else:
                 self._receive(data, self.peer)
-                if self.paused:  # it must not ask for more answers until it has taken these
+                if self.paused:  # the peer must read its answers before it asks for more
                     self.hold_reading(Hold.UNREAD_ANSWERS)
         except Exception:  # noqa: BLE001 - the loop would end the connection, though without a word
             self.fail()
 
     def _receive(self, data: bytes, peer: Peer) -> None:
         frames = self._splitter.feed(data)
-        access = self.flood_guard
-        if access is not None and (why := access.judge_messages(len(frames), self.last_heard)):
+        guard = self.flood_guard
+        if guard is not None and (why := guard.judge_messages(len(frames), self.last_heard)):
             peer.end(ProblemCode.RATE_LIMITED, why)
         elif self._deferred:
             self._deferred += frames
@@ -175,7 +178,7 @@ class GatewayConnection(ReplyingConnection):
             peer.received()
 
     def _take_frames(self, frames: list[tuple[int, bytes]], peer: Peer) -> None:
-        access = self.flood_guard
+        guard = self.flood_guard
         for at, (first, piece) in enumerate(frames):
             if peer.is_busy and not self.is_finished:
                 self._deferred = frames[at:]
@@ -184,7 +187,7 @@ class GatewayConnection(ReplyingConnection):
                 if not self.is_finished:
                     self._used_at = self.last_heard
                     peer.receive(piece, is_text=first == framing.TEXT)
-            elif access is not None and (why := access.judge_other(piece, self.last_heard)):
+            elif guard is not None and (why := guard.judge_other(piece, self.last_heard)):
                 peer.end(ProblemCode.RATE_LIMITED, why)
                 return
             else:
@@ -195,7 +198,7 @@ class GatewayConnection(ReplyingConnection):
                     self.await_close()
 
     def receive_deferred(self) -> None:
-        """Have the peer receive what came while it was busy, until it is busy again."""
+        """Pass frames to the peer that came while it was busy, until it is busy again."""
         peer = self.peer
         if peer is None or peer.is_busy:
             return
@@ -206,12 +209,12 @@ class GatewayConnection(ReplyingConnection):
             self._end_hung_up()
 
     def judge_events(self, count: int) -> str:
-        """So many more events came than there were messages: what is wrong about it; empty where nothing is."""
+        """Count events that came beyond the number of messages; return an error message, or an empty one."""
         return "" if self.flood_guard is None else self.flood_guard.judge_messages(count, self.loop.time())
 
     @property
     def held_bytes(self) -> int:
-        """What it costs now, with what it has yet to send and what it has not understood yet."""
+        """Bytes it costs now, including unsent bytes and incomplete or deferred input."""
         if self.is_replying:
             return self.cost + self.reserved
         held = self.cost + self.transport.get_write_buffer_size() + self._splitter.held_bytes
@@ -222,12 +225,14 @@ class GatewayConnection(ReplyingConnection):
         return held if self.peer is None else held + self.peer.held_bytes
 
     def _receive_outside(self, data: bytes) -> None:
-        """Bytes came before the connection was open, or after it was closed."""
+        """Handle bytes that came before the connection was open, or after it was closed."""
         if self.phase is Phase.DEAF:
             return
         data = self._splitter.take_rest() + data
+        if self.request is None and data.startswith(TLS_HANDSHAKE):
+            data = TLS_HANDSHAKE + b"\r\n"  # a hello need not have a line: refuse it as one that can't be read
         while self.request is None and self.protocol.handshake_exc is None and data:
-            line, newline, data = data.partition(b"\n")  # by lines, as the parser takes what follows for frames
+            line, newline, data = data.partition(b"\n")  # by lines: the parser would take the rest for frames
             super().data_received(line + newline)
         if self.request is None or self.protocol.state is not CONNECTING:
             super().data_received(data)
@@ -237,17 +242,17 @@ class GatewayConnection(ReplyingConnection):
             self.await_close()
 
     def stop_parsing(self) -> None:
-        """Nothing it still sends matters, nor what of it is not whole."""
+        """Stop parsing input, drop partial frames, half-close."""
         super().stop_parsing()
         self._splitter.take_rest()
         self._fragments = None
         self._deferred = []
 
     def eof_received(self) -> bool:  # type: ignore[override]  # the library keeps no socket
-        """The peer sends no more; it is taken leave of when its turn comes, as thousands may hang up at once.
+        """End the connection when its turn comes, as the peer has hung up: thousands may hang up at once.
 
         Returns:
-            Whether the socket stays until then, which with TLS it can't.
+            Whether the socket stays open until then, which is not possible with TLS.
         """
         if not self.transport.can_write_eof():
             self._end_hung_up()
@@ -257,12 +262,12 @@ class GatewayConnection(ReplyingConnection):
 
     @contained
     def _end_hung_up(self) -> None:
-        """End a connection whose peer has hung up: what it has yet to take must not keep its socket for ever."""
-        # Either its socket was lost meanwhile, or it still waits for its answer.
+        """End a connection whose peer has hung up: unsent bytes must not keep its socket open for ever."""
+        # Either its socket was lost meanwhile, or its peer still waits for a response.
         if self.protocol.state is CLOSED or self.half_closes():
             return
         if self.peer is not None and not self.is_finished:
-            if self.peer.is_busy:  # with what came before: that goes first
+            if self.peer.is_busy:  # with earlier messages, which go first
                 self._has_hung_up = True
                 return
             self.peer.answer_rest()
@@ -271,7 +276,7 @@ class GatewayConnection(ReplyingConnection):
         self.transport.close()
 
     def process_event(self, event: Event) -> None:
-        """Take a frame the library passed: the fragments of a message."""
+        """Handle a frame from the library's parser: a fragment of a message."""
         if not isinstance(event, Frame):
             super().process_event(event)
         elif event.opcode in DATA_OPCODES:
@@ -294,19 +299,19 @@ class GatewayConnection(ReplyingConnection):
     # Coming and going
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """The socket is there; nothing is made for it if it is one too many."""
+        """Pass the new socket to `Handshakes`; if it exceeds a limit, nothing is set up for it."""
         self._handshakes.receive(self, cast("asyncio.Transport", transport))
 
     def let_in(self, transport: asyncio.Transport) -> None:
-        """Serve the socket."""
+        """Begin to serve the socket."""
         super().connection_made(transport)
         self._accepted.add(self)
 
     @contained
     def connection_lost(self, exc: Exception | None) -> None:
-        """The socket is gone: nothing more is sent. What is left to do is done in its turn, as thousands may be lost.
+        """Stop sending, as the socket is gone. The rest is done when its turn comes, as thousands may be lost at once.
 
-        One that nobody serves yet is left at once: its handshake must not go on.
+        A connection without a peer object is ended at once: its handshake must not continue.
         """
         self._move(Cause.SOCKET_LOST)
         self.forget_reply()
@@ -318,7 +323,7 @@ class GatewayConnection(ReplyingConnection):
             self.peer.on_finished()
 
     def _end(self, exc: Exception | None) -> None:
-        """Leave nothing behind but a record."""
+        """Release everything, and write the record."""
         super().connection_lost(exc)
         self._accepted.discard(self)
         self.vacate()
@@ -329,20 +334,20 @@ class GatewayConnection(ReplyingConnection):
             if peer is not None:
                 peer.on_lost()
                 account = peer.account()
-        except Exception:  # noqa: BLE001 - there is nobody left to be told
+        except Exception:  # noqa: BLE001 - no peer is left to tell
             self.record.failed()
         self.record.ended(self.protocol, self.loop.time(), account)
         self._untie()
 
     def _untie(self) -> None:
-        """Leave nothing that refers to itself: it would be there until the garbage collector looks at everything."""
+        """Break reference cycles, which would stay until a full garbage collection."""
         self.protocol.parser.close()
         _forget_frames(self.protocol.parser_exc)
         _forget_frames(self.protocol.handshake_exc)
 
 
 def _forget_frames(failure: BaseException | None) -> None:
-    """Keep an exception and what it came from, without the frames they went through."""
+    """Drop the traceback of an exception, and those of its causes."""
     if failure is not None:
         failure.__traceback__ = None
         _forget_frames(failure.__cause__ or failure.__context__)

@@ -1,8 +1,8 @@
 """A consumer's connection: the send loop, its backpressure and its deadlines (SPEC §5, §6).
 
 The loop is a function, `pump`, called when there may be something to send: the subscription says what, the socket
-says when to stop, the channel says when to go on. A consumer whose socket accepts no more rests until it does; only
-its deadlines are looked at meanwhile.
+says when to stop, the channel says when to continue. A consumer whose socket is full rests until it accepts again; only
+its deadlines are checked meanwhile.
 """
 
 from __future__ import annotations
@@ -20,16 +20,19 @@ from deltawire.gateway.streams.stream import Stream
 from deltawire.gateway.streams.subscription import Subscription
 from deltawire.protocol.codes import CloseCode, ProblemCode
 from deltawire.protocol.errors import WireError
-from deltawire.protocol.messages import Policy, Signal, SignalResult, Token
+from deltawire.protocol.messages import Heartbeat, Ping, Policy, Pong, Signal, SignalResult, Token
 
 READS_IN_A_ROW = 4
-"""Reads of a consumer before others that have more to read get their turn: four chunks (of 64 KiB) at most."""
+"""Reads of one consumer before others with more to read get their turn: at most four chunks of 64 KiB."""
 
 FREE_READS = 2
-"""Of these, without a look at the clock: an event and the end of the log are all that most pumps read."""
+"""Of these, reads without checking the clock: most pumps only read one event and then the end of the log."""
+
+MAX_PING = 128
+"""Bytes of a message that may be a ping; a longer one counts towards `signal_rate` before it is even parsed."""
 
 CONSUMER_STATES = ("live", "replaying", "behind", "stalled")
-"""At the head; reading what was there when it came; behind the head; not accepting."""
+"""In order: at the head; reading events from before it subscribed; behind the head; its socket accepts nothing."""
 
 
 class Consumer:
@@ -37,10 +40,10 @@ class Consumer:
 
     Args:
         hub: the streams.
-        connection: where it is.
+        connection: its connection.
         subscription: what it reads.
-        reading: where it waits for its turn when it has much to read, as all consumers of its gateway do.
-        chosen: the policy its token must allow; None for one that the stream decided, and that is over nobody else.
+        reading: fair queue in which all consumers of a gateway wait for their turn while they have much to read.
+        chosen: the policy that its token must allow; None for the stream's default, if that holds up nobody else.
     """
 
     __slots__ = (
@@ -49,10 +52,13 @@ class Consumer:
         "_cohort",
         "_connection",
         "_draining",
+        "_heartbeat",
+        "_heartbeat_timer",
         "_hub",
         "_is_stalled",
         "_is_waiting",
         "_next_write",
+        "_pings",
         "_reading",
         "_timer",
         "channel",
@@ -74,15 +80,18 @@ class Consumer:
         self._connection = connection
         self.subscription = subscription
         self.channel = hub.dispatcher.attach(subscription.stream, self)
-        self.write = connection.transport.write  # a cohort's, whose members' connections are open
+        self.write = connection.transport.write  # a cohort calls it directly; connections of its members are open
         self._cohort: Cohort | None = None
         self._is_stalled = False
         self._is_waiting = False  # in the fair queue: nothing is read until its turn comes
         self._next_write = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._draining = False
+        self._heartbeat = 0
+        self._heartbeat_timer: asyncio.TimerHandle | None = None
         rate = hub.settings.signal_rate
         self._allowance = TokenBucket(rate, burst=max(2 * rate, 1), now=hub.now())
+        self._pings: TokenBucket | None = None
 
     @property
     def stream(self) -> Stream:
@@ -91,12 +100,12 @@ class Consumer:
 
     @property
     def lag(self) -> int:
-        """Events it is behind: none in a cohort, which has its cursor."""
+        """Events it is behind; 0 in a cohort, which keeps the cursor for it."""
         return 0 if self._cohort is not None else self.subscription.lag
 
     @property
     def state(self) -> str:
-        """How far it is: one of `CONSUMER_STATES`."""
+        """Its state, one of `CONSUMER_STATES`."""
         if self._is_stalled:
             return "stalled"
         if self._cohort is not None or not self.lag:
@@ -113,8 +122,13 @@ class Consumer:
         """Nothing: what it sends is answered at once."""
         return 0
 
-    def start(self) -> None:
-        """Begin to send."""
+    def start(self, heartbeat: int) -> None:
+        """Begin to send.
+
+        Args:
+            heartbeat: seconds between `heartbeat` messages; 0 sends none.
+        """
+        self._heartbeat = heartbeat
         subscription = self.subscription
         self._connection.record.log.info(
             "consumer.connected",
@@ -127,12 +141,13 @@ class Consumer:
         self.channel.pump_each_time(self)
         self._wait_for_turn()
         self._hub.dispatcher.touch(self.channel)  # producers learn of it
+        self._schedule_heartbeat()
 
     # Sending
 
     @contained
     def pump(self) -> None:
-        """Send what there is, as far as the socket accepts it."""
+        """Send what there is until the socket is full."""
         if self._is_stalled or self._is_waiting or self._timer is not None or self._connection.is_finished:
             return
         subscription = self.subscription
@@ -148,7 +163,7 @@ class Consumer:
             data = subscription.take()
             if data:
                 self._connection.write(data)
-            if data == b"" or subscription.ended:  # the close follows `stream_end` at once, though the socket is full
+            if data == b"" or subscription.ended:  # the close follows `stream_end` at once, even into a full socket
                 self._rest()
                 return
             if self._is_stalled:
@@ -156,7 +171,7 @@ class Consumer:
         self._wait_for_turn()
 
     def _rest(self) -> None:
-        """Everything is sent: end, or wait for more."""
+        """End or wait for more, as everything is sent."""
         subscription = self.subscription
         if subscription.ended:
             self._connection.finish(CloseCode.STREAM_ENDED, "stream ended")
@@ -166,7 +181,7 @@ class Consumer:
             self._cohort = self.channel.join(self)
 
     def _wait_for_turn(self) -> None:
-        """Go on reading when others that have much to read had their turn."""
+        """Continue to read after others with much to read had their turn."""
         if not self._is_waiting:
             self._is_waiting = True
             self._reading.enter(self._take_turn)
@@ -185,7 +200,7 @@ class Consumer:
         self._tell_of_room()
 
     def _tell_of_room(self) -> None:
-        """After a pump that nobody appended for: producers that wait for this consumer may have room now."""
+        """Let producers that wait for this consumer check for room, after a pump that no append caused."""
         if self.subscription.policy is Policy.BLOCK:
             self._hub.dispatcher.touch(self.channel)
 
@@ -199,37 +214,52 @@ class Consumer:
 
     @contained
     def end(self, code: ProblemCode, message: str) -> None:
-        """Say why, and where to resume, and close."""
+        """Tell the consumer why and where to resume, and close."""
         self._leave_cohort()
         self._connection.close_with_problem(code, message, resume_after=self.subscription.cursor)
 
     def fail(self) -> None:
-        """Something was raised that nobody expected: put it on record, and end the connection."""
+        """Record the unexpected exception being handled, and end the connection."""
         self._connection.fail()
 
     def account(self) -> dict[str, int]:
-        """What it was sent of its stream."""
+        """How much of its stream it was sent."""
         return {"events": self.subscription.delivered, "bytes": self.subscription.delivered_bytes}
 
     def received(self) -> None:
-        """Nothing to do: each of its messages is answered by itself."""
+        """Do nothing: each of its messages is answered by itself."""
 
     def answer_rest(self) -> None:
-        """Nothing to do, likewise."""
+        """Do nothing, for the same reason."""
 
     def on_finished(self) -> None:
-        """Nothing more is sent: whoever waits for this consumer need not any more."""
+        """Leave the stream, as nothing more is sent: producers no longer have to wait for this consumer."""
         self._detach()
 
     def write_failed(self) -> None:
-        """The socket did not accept what its cohort wrote."""
-        if not self._connection.transport.is_closing():  # else it failed a moment ago, and is about to be told
+        """Fail, unless the socket is known to be gone: the write of its cohort raised."""
+        if not self._connection.transport.is_closing():  # otherwise `connection_lost` follows
             self.fail()
+
+    # Signs of life
+
+    def _schedule_heartbeat(self) -> None:
+        if self._heartbeat:
+            self._heartbeat_timer = self._connection.loop.call_later(self._heartbeat, self._send_heartbeat)
+
+    @contained
+    def _send_heartbeat(self) -> None:
+        """Show the peer that the connection works; one whose socket accepts nothing learns nothing by more bytes."""
+        if self._connection.is_finished:
+            return
+        if not self._is_stalled:
+            self._connection.tell(Heartbeat(head=self.stream.log.head))
+        self._schedule_heartbeat()
 
     # Falling behind
 
     def pause(self) -> None:
-        """The socket accepts no more: rest."""
+        """Rest, as the socket is full."""
         self._is_stalled = True
         self._leave_cohort()
         self.channel.let_rest(self)
@@ -238,7 +268,7 @@ class Consumer:
             self.channel.watch_lag(self)
 
     def resume(self) -> None:
-        """The socket accepts again: the policy judges what piled up, and sending goes on."""
+        """Apply the policy to the backlog and continue to send, as the socket accepts again."""
         self.check_lag()
         self._is_stalled = False
         self._hub.deadlines.remove(self)
@@ -248,13 +278,13 @@ class Consumer:
 
     @contained
     def check_lag(self) -> None:
-        """Let the policy judge the lag, if this consumer can't take: of one that can, the cohort has the cursor."""
+        """Apply the policy to the lag, if the socket is full; otherwise a cohort may have the cursor."""
         if self._is_stalled and not self._connection.is_finished and not self.subscription.judge():
             self._disconnect("fell behind by more than its buffer")
 
     @contained
     def sweep(self, now: float) -> None:
-        """Act on the deadlines of a stalled socket."""
+        """Check the deadlines of a stalled socket."""
         settings = self._hub.settings
         stalled_for = self._connection.stalled_for(now)
         if (
@@ -276,11 +306,10 @@ class Consumer:
     # Receiving
 
     def receive(self, payload: bytes, *, is_text: bool) -> None:
-        """A message of the consumer: a signal to the producers, or a problem."""
+        """Handle a message of the consumer: a signal to the producers, or a token; report a problem with it."""
         connection = self._connection
-        rate = self._hub.settings.signal_rate
-        if not self._allowance.take(self._hub.now()):
-            self.end(ProblemCode.RATE_LIMITED, f"more than {rate:g} messages a second (signal_rate): send fewer")
+        may_be_ping = len(payload) <= MAX_PING
+        if not may_be_ping and not self._is_allowed(self._allowance):
             return
         try:
             connection.check_frame(
@@ -288,21 +317,42 @@ class Consumer:
             )
             message = connection.codec.decode_from_consumer(payload)
         except WireError as error:
-            connection.report(error.code, error.message)
+            if not may_be_ping or self._is_allowed(self._allowance):
+                connection.report(error.code, error.message)
             return
-        if isinstance(message, Token):
+        if isinstance(message, Ping):
+            self._pong(message)
+        elif may_be_ping and not self._is_allowed(self._allowance):
+            return
+        elif isinstance(message, Token):
             connection.renew(message.token)
         elif not connection.grant.may(Action.SIGNAL, self.stream.id):
             connection.report(ProblemCode.NOT_PERMITTED, "the token does not allow to signal to this stream")
         else:
             self._signal(message)
 
+    def _is_allowed(self, allowance: TokenBucket) -> bool:
+        """Whether another message may come now; the connection ends if not."""
+        if allowance.take(self._hub.now()):
+            return True
+        rate = self._hub.settings.signal_rate
+        self.end(ProblemCode.RATE_LIMITED, f"more than {rate:g} messages a second (signal_rate): send fewer")
+        return False
+
+    def _pong(self, ping: Ping) -> None:
+        """Answer a ping, which counts by itself: whoever asks whether the gateway lives may signal all the same."""
+        if self._pings is None:
+            rate = self._hub.settings.signal_rate
+            self._pings = TokenBucket(rate, burst=max(2 * rate, 1), now=self._hub.now())
+        if self._is_allowed(self._pings):
+            self._connection.tell(Pong(id=ping.id))
+
     def _signal(self, signal: Signal) -> None:
         delivered = sum(inlet.signal(signal) for inlet in tuple(self.channel.inlets))
         self._connection.tell(SignalResult(delivered=delivered, id=signal.id))
 
     def forbidden_by(self, grant: Grant) -> str:
-        """What it does that a grant does not allow: to read, or to read by this policy."""
+        """Which of its uses a grant does not allow: to subscribe, or to subscribe with its policy; empty if none."""
         if not grant.may(Action.SUBSCRIBE, self.stream.id):
             return "to subscribe to this stream"
         return "" if grant.may_choose(self._chosen) else f"policy {self._chosen}"
@@ -310,18 +360,19 @@ class Consumer:
     # The end
 
     def on_lost(self) -> None:
-        """The connection is gone."""
-        if self._timer is not None:
-            self._timer.cancel()
+        """Leave the stream and its channel, as the connection is gone."""
+        for timer in (self._timer, self._heartbeat_timer):
+            if timer is not None:
+                timer.cancel()
         self._detach()
         self._hub.dispatcher.detach(self.channel, self)
 
     def _detach(self) -> None:
-        """Leave the stream; safe to do twice."""
+        """Leave the stream; doing it twice changes nothing."""
         self._hub.deadlines.remove(self)
         self._leave_cohort()
         self.channel.leave(self, self._hub.now())
-        self._hub.dispatcher.touch(self.channel)  # producers that waited for this consumer need not any more
+        self._hub.dispatcher.touch(self.channel)  # producers no longer have to wait for it
 
     def _leave_cohort(self) -> None:
         if self._cohort is not None:

@@ -1,4 +1,4 @@
-"""The boundary round what the event loop and channels call: what fails inside ends one connection, and nothing else."""
+"""A guard around methods that the event loop and channels call: an exception ends one connection, and nothing else."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
 
 class Fallible(Protocol):
-    """A connection, or what one serves."""
+    """A connection, or its peer object."""
 
     def fail(self) -> None:
-        """Something was raised that nobody expected: put it on record, and end the connection."""
+        """Record the unexpected exception being handled, and end the connection."""
 
 
 Owner = TypeVar("Owner", bound=Fallible)
@@ -21,7 +21,7 @@ Arguments = ParamSpec("Arguments")
 def contained(
     method: Callable[Concatenate[Owner, Arguments], None],
 ) -> Callable[Concatenate[Owner, Arguments], None]:
-    """Have a method's owner fail where the method would raise: its caller serves others as well."""
+    """Call `fail` on a method's owner when the method raises, as the caller serves others too."""
 
     @wraps(method)
     def call(owner: Owner, /, *args: Arguments.args, **kwargs: Arguments.kwargs) -> None:

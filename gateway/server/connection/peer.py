@@ -1,4 +1,4 @@
-"""What a connection serves, and who judges its tokens: the interfaces between the parts of the server."""
+"""The interfaces of a connection: the consumer or producer it serves, and the verifier of its tokens."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ if TYPE_CHECKING:
 
 
 class Peer(Protocol):
-    """What a connection serves: a consumer or a producer."""
+    """A consumer or a producer, as its connection sees it."""
 
     @property
     def is_busy(self) -> bool:
-        """Whether what it received last is not done yet: it gets nothing more until it asks (`receive_deferred`)."""
+        """Whether it still processes what it received; it gets nothing more until it calls `receive_deferred`."""
 
     @property
     def held_bytes(self) -> int:
-        """What it keeps of what was sent to it, about."""
+        """Bytes, about, that it keeps of what it received."""
 
     @property
     def stream(self) -> Stream:
         """The stream it reads or writes."""
 
     def receive(self, payload: bytes, *, is_text: bool) -> None:
-        """A whole message came."""
+        """Handle a whole message."""
 
     def forbidden_by(self, grant: Grant) -> str:
-        """What it does that a grant does not allow, in words; empty where there is nothing."""
+        """Which of its uses a grant does not allow, in words; empty if none."""
 
     def pause(self) -> None:
-        """The socket accepts no more now."""
+        """The socket is full."""
 
     def resume(self) -> None:
         """The socket accepts again."""
@@ -43,26 +43,26 @@ class Peer(Protocol):
         """Say why, and close."""
 
     def account(self) -> dict[str, int]:
-        """What it was sent of its stream, or brought."""
+        """How much of its stream it was sent, or how much it published."""
 
     def drain(self) -> None:
-        """Take or send what is left, then close with 1001."""
+        """Finish what is left, then close with 1001."""
 
     def on_finished(self) -> None:
-        """Nothing more is sent or taken, though the socket may stay for a while; may be told twice."""
+        """Nothing more is sent or accepted, though the socket may stay for a while; may be called twice."""
 
     def received(self) -> None:
-        """Everything that the socket brought in one go has been received."""
+        """Everything from one read of the socket has been received."""
 
     def answer_rest(self) -> None:
-        """The peer is about to close: answer what has yet to be answered, nothing can be sent afterwards."""
+        """Send outstanding answers, as the connection is about to close and nothing can be sent afterwards."""
 
     def on_lost(self) -> None:
         """The connection is gone."""
 
 
 class Renewer(Protocol):
-    """What judges tokens that come on a connection."""
+    """Verifies tokens that come on a connection."""
 
     def renew(self, connection: GatewayConnection, token: str) -> None:
-        """Put a token in the place of the connection's, if it is good, and answer."""
+        """Replace the token of the connection if the new one is valid, and answer."""

@@ -7,7 +7,7 @@
       or no room   ▼       │
                  the rest waits
 
-Nothing more is read while something waits, and what was read with it waits behind it, in the connection.
+While something waits, nothing more is read. Messages of the same read wait behind it, in the connection.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ from deltawire.protocol.addresses import OnFull, PublishRequest
 from deltawire.protocol.codes import CloseCode, ProblemCode
 from deltawire.protocol.errors import StreamError, WireError, is_closed
 from deltawire.protocol.events import Event, EventType
-from deltawire.protocol.messages import Audience, Message, Ready, Signal, Token
+from deltawire.protocol.messages import Ack, Audience, CloseStream, Message, Ping, Pong, Ready, Signal, Token
 
 EVENT_COST = 256
-"""Bytes an event that waits for room costs, about: they are short, and one of a producer waits at most."""
+"""Bytes, about, that an event costs while it waits for room: events are short, and at most one per producer waits."""
 
 TURN = 256
-"""Events taken from a producer in a row, 2 ms of work: what comes with them waits until others had their turn."""
+"""Events processed from one producer in a row, 2 ms of work: further ones wait until others had their turn."""
 
 REFUSAL = 8
-"""Events that a refused one counts for: to find out and say what is wrong with it takes as long."""
+"""Events that a refused one counts for: finding and reporting its error takes as long."""
 
-_MESSAGE_STOP = EventType.MESSAGE_STOP  # looking a member up costs more than comparing it
+_MESSAGE_STOP = EventType.MESSAGE_STOP  # looking up an enum member costs more than comparing it
 
 
 class Producer:
@@ -79,11 +79,11 @@ class Producer:
         self._max_message = hub.settings.max_message
         self._on_full: OnFull = request.on_full
         self._queue = queue
-        self._left = TURN  # events it may have taken in a row
-        self._batch: Batch | None = None  # of which items are yet to be judged
-        self._waiting: tuple[int | None, Event] | None = None  # for room, with its place in its batch
+        self._left = TURN  # events that may still be processed in this turn
+        self._batch: Batch | None = None  # items not processed yet
+        self._waiting: tuple[int | None, Event] | None = None  # event waiting for room, and its index in its batch
         self._is_queued = False  # in the fair queue
-        self.is_busy = False  # what it sent last is not done yet, and nothing that follows may be looked at
+        self.is_busy = False  # something waits, and nothing behind it may be processed
         self._allowance: TokenBucket | None = None
         self.audience = 0  # consumers, as last told
         self.stream = stream
@@ -91,12 +91,12 @@ class Producer:
 
     @property
     def held_bytes(self) -> int:
-        """What waits for room or for its turn, about."""
+        """Bytes, about, of what waits for room or for its turn."""
         held = 0 if self._batch is None else self._batch.held_bytes
         return held if self._waiting is None else held + EVENT_COST
 
     def start(self) -> None:
-        """Say where things stand, fence older generations, and begin to listen."""
+        """Fence older generations, send `ready`, and begin to receive."""
         stream = self.stream
         self._connection.record.log.info(
             "producer.connected",
@@ -133,7 +133,7 @@ class Producer:
     # Receiving
 
     def receive(self, payload: bytes, *, is_text: bool) -> None:
-        """A message of the producer: an event, an array of them, or `close_stream`."""
+        """Handle a message of the producer: an event, an array of them, `close_stream` or `token`."""
         connection = self._connection
         codec = connection.codec
         try:
@@ -150,7 +150,7 @@ class Producer:
             self._wait_for_turn()
 
     def _begin_batch(self, batch: Batch) -> None:
-        """Judge as much of a batch as a turn allows; its first item was counted as the message it is."""
+        """Process as much of a batch as a turn allows; the flood guard has counted its first item as a message."""
         if len(batch) > 1 and (why := self._connection.judge_events(len(batch) - 1)):
             self.end(ProblemCode.RATE_LIMITED, why)
             return
@@ -158,7 +158,7 @@ class Producer:
         self._take_all()
 
     def _take_all(self) -> None:
-        """Judge what was received, until it is done or has to wait."""
+        """Process what was received, until all is done or something has to wait."""
         if self._waiting is not None:
             (place, event), self._waiting = self._waiting, None
             if not self._take(place, event):
@@ -176,7 +176,7 @@ class Producer:
         self.is_busy = False
 
     def _wait_for_turn(self) -> None:
-        """Go on when others had their turn; nothing that follows is looked at meanwhile."""
+        """Continue after others had their turn; nothing further is processed meanwhile."""
         self.is_busy = True
         self._connection.hold_reading(Hold.BUSY)
         if not self._is_queued:
@@ -187,12 +187,12 @@ class Producer:
     def _take_turn(self) -> None:
         self._is_queued = False
         if self._connection.paused or not self.is_busy:
-            return  # it does not read the answers it has, and `resume` goes on; or it has ended meanwhile
+            return  # either its peer reads no answers, and `resume` continues; or it has ended meanwhile
         self._left = TURN
         self._go_on()
 
     def _go_on(self) -> None:
-        """Do what is left of what was received, what came behind it too, until it has to wait again."""
+        """Process what is left and what came behind it, until something has to wait again."""
         self._take_all()
         self._connection.receive_deferred()
         self.received()
@@ -200,7 +200,7 @@ class Producer:
             self._connection.release_reading(Hold.BUSY)
 
     def _take(self, place: int | None, item: bytes | Raw | Event) -> bool:
-        """Append one item; False when it has to wait, which puts it back."""
+        """Process one item; return False if it has to wait, which keeps it."""
         self._left -= 1
         try:
             message = item if isinstance(item, Event) else self._connection.codec.decode_from_producer(item)
@@ -218,7 +218,7 @@ class Producer:
         return True
 
     def _refuse(self, place: int | None, item: bytes | Raw | Event, error: WireError) -> None:
-        """Say what is wrong with an item, unless too much was said about its batch."""
+        """Report the error of an item, unless too many of its batch were reported already."""
         if error.code is ProblemCode.FENCED:
             self.end(error.code, error.message)
             return
@@ -236,24 +236,26 @@ class Producer:
 
     def _control(self, message: Message, place: int | None) -> None:
         if place is not None:
-            raise _invalid("`close_stream` and `token` stand alone, not in a batch")
-        if not isinstance(message, Token):
+            raise _invalid("`close_stream`, `token` and `ping` stand alone, not in a batch")
+        if isinstance(message, CloseStream):
             self._close_stream()
             return
         rate = self._hub.settings.signal_rate
-        if self._allowance is None:  # few producers ever send one
+        if self._allowance is None:  # made late, as few producers ever send a token
             self._allowance = TokenBucket(rate, burst=max(2 * rate, 1), now=self._hub.now())
-        if self._allowance.take(self._hub.now()):
+        if not self._allowance.take(self._hub.now()):
+            self.end(ProblemCode.RATE_LIMITED, f"more than {rate:g} tokens or pings a second (signal_rate): send fewer")
+        elif isinstance(message, Token):
             self._connection.renew(message.token)
-        else:
-            self.end(ProblemCode.RATE_LIMITED, f"more than {rate:g} tokens a second (signal_rate): send fewer")
+        elif isinstance(message, Ping):
+            self._connection.tell(Pong(id=message.id))
 
     def forbidden_by(self, grant: Grant) -> str:
-        """What it does that a grant does not allow: to publish."""
+        """Which of its uses a grant does not allow: to publish; empty if it does."""
         return "" if grant.may(Action.PUBLISH, self.stream.id) else "to publish to this stream"
 
     def _has_room(self) -> bool:
-        """Whether an event can be appended, or refused, now; asked when a `block` consumer's buffer is full."""
+        """Whether an event can be appended or refused now; called when a `block` consumer's buffer is full."""
         has_room = self.stream.is_closed or self.channel.make_room()
         if not has_room and self._on_full == "reject":
             raise WireError(ProblemCode.STREAM_FULL, "a consumer of policy 'block' is not keeping up: try again")
@@ -286,11 +288,16 @@ class Producer:
             self._refuse_closed()
             return
         self._hub.end(self.stream)
+        self._hub.dispatcher.when_committed(self.channel, self._finish)
+
+    @contained
+    def _finish(self) -> None:
+        """Close, as the stream has ended."""
         self.answer_rest()
         self._connection.finish(CloseCode.STREAM_ENDED, "stream ended")
 
     def received(self) -> None:
-        """What came in one go is appended: deliver it, and acknowledge it now or a little later."""
+        """Deliver the events appended from one read, and acknowledge them now or a little later."""
         if not self.is_busy:
             self._left = TURN
         publication = self._publication
@@ -298,7 +305,7 @@ class Producer:
             return
         if self.is_busy and self._waiting is None:
             self._hub.dispatcher.deliver(self.channel)
-            return  # the ack is for all that came together
+            return  # one ack covers everything from this read
         if publication.is_ack_due(self._connection.last_heard):
             self.channel.acknowledge_later(self)
         else:
@@ -307,8 +314,8 @@ class Producer:
 
     @contained
     def answer_rest(self) -> None:
-        """Before the connection ends: acknowledge what was appended, which is delivered in this turn."""
-        if self.channel.forget_ack(self) or self._publication.owes_ack:
+        """Acknowledge what was appended, before the connection ends; it is delivered in this turn."""
+        if self.stream.is_settled and (self.channel.forget_ack(self) or self._publication.owes_ack):
             self.acknowledge()
             self._hub.dispatcher.touch(self.channel)
 
@@ -316,7 +323,7 @@ class Producer:
 
     @contained
     def on_room(self) -> None:
-        """There is room again."""
+        """Continue, as there is room again."""
         self._left = TURN
         self._go_on()
 
@@ -326,8 +333,18 @@ class Producer:
         self._hub.tally.acks += 1
         self._connection.tell(self._publication.take_ack())
 
+    def take_ack(self) -> Ack:
+        """Return the ack of everything accepted so far, to be sent when it is committed."""
+        return self._publication.take_ack()
+
+    @contained
+    def send_ack(self, ack: Ack) -> None:
+        """Tell the producer what is committed."""
+        self._hub.tally.acks += 1
+        self._connection.tell(ack)
+
     def signal(self, signal: Signal) -> bool:
-        """Pass a consumer's signal on, past whatever waits here; not to a producer that reads nothing."""
+        """Pass a consumer's signal on, ahead of whatever waits here; not to a producer that reads nothing."""
         if self._connection.paused or self._connection.is_finished:
             return False
         try:
@@ -339,7 +356,7 @@ class Producer:
         return True
 
     def acknowledge_if_due(self, now: float) -> bool:
-        """Send a withheld ack that has waited long enough; whether none is left to be sent."""
+        """Send a withheld ack that has waited long enough; return whether none is left to send."""
         pacer = self._publication.pacer
         if pacer.is_withholding and pacer.is_due(now):
             self.acknowledge()
@@ -347,7 +364,7 @@ class Producer:
 
     @contained
     def tell_audience(self, consumers: int) -> None:
-        """Tell the producer how many follow."""
+        """Tell the producer how many consumers follow."""
         self.audience = consumers
         self._connection.tell(Audience(consumers=consumers))
 
@@ -360,56 +377,56 @@ class Producer:
 
     @contained
     def drain(self) -> None:
-        """Close with 1001: what was acknowledged stays, the rest is to be sent elsewhere."""
-        self.channel.flush()  # who waits may have room by now
+        """Close with 1001: acknowledged events stay; the producer sends the rest elsewhere."""
+        self.channel.flush()  # waiting events may have room by now
         self.end(ProblemCode.SHUTTING_DOWN, "the gateway is shutting down: reconnect and go on")
 
     def _refuse_closed(self) -> None:
         self.end(ProblemCode.STREAM_CLOSED, f"stream {self.stream.id!r} is closed; it takes no more events")
 
     def end(self, code: ProblemCode, why: str) -> None:
-        """Say why, and close; what waits for room was never acknowledged."""
+        """Tell the producer why, and close; events that wait for room were never acknowledged."""
         self._forget()
         self.answer_rest()
         self.channel.remove_inlet(self)
         self._connection.close_with_problem(code, why)
-        self._connection.receive_deferred()  # its close may be among it
+        self._connection.receive_deferred()  # the peer's close may be among it
 
     def _forget(self) -> None:
-        """Judge nothing more of what was received."""
+        """Drop what was received but not processed."""
         self._batch = self._waiting = None
         self.is_busy = False
 
     def fail(self) -> None:
-        """Something was raised that nobody expected: put it on record, and end the connection."""
+        """Record the unexpected exception being handled, and end the connection."""
         self._connection.fail()
 
     def account(self) -> dict[str, int]:
-        """What it brought."""
+        """How much it published."""
         return {"events": self._publication.appended}
 
     def on_finished(self) -> None:
-        """Nothing more is taken; `on_lost` does what is to be done."""
+        """Do nothing; `on_lost` does the rest."""
 
     def pause(self) -> None:
-        """The producer does not read its acks; the connection has stopped reading its events already."""
+        """Begin to check `send_timeout`: the producer reads no acks, and the connection reads no events of it."""
         self._hub.deadlines.add(self)
 
     def resume(self) -> None:
-        """The producer reads again: what is left of a batch goes on."""
+        """Continue with the rest of a batch, as the producer reads again."""
         self._hub.deadlines.remove(self)
         if self.is_busy and self._waiting is None:
             self._wait_for_turn()
 
     @contained
     def sweep(self, now: float) -> None:
-        """Give up on a producer that doesn't read."""
+        """Abort the connection of a producer that doesn't read."""
         send_timeout = self._hub.settings.send_timeout
         if self._connection.stalled_for(now) >= send_timeout:
             self._connection.abort(f"read none of its acks for send_timeout ({send_timeout:g} s)")
 
     def on_lost(self) -> None:
-        """The connection is gone; what it had not got appended was never acknowledged."""
+        """Leave the stream, as the connection is gone; events not appended were never acknowledged."""
         self._hub.deadlines.remove(self)
         self._forget()
         self.stream.producer_left(self._hub.now())

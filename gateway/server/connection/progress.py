@@ -1,7 +1,7 @@
-"""What a peer has taken of what it was sent, as its own kernel acknowledged it.
+"""How many sent bytes a peer has received, as its own kernel acknowledged them.
 
-The transport alone does not tell: below it lie the kernel's buffer, of which it hears only when a third is free, and
-with TLS a second transport. A reader that takes a little at a time looks dead from there for as long as that lasts.
+The transport alone can't tell. Below it are the kernel's buffer, which reports room only when a third of it is free,
+and with TLS a second transport. Until then a reader that takes a little at a time looks dead to the transport.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ _UNACKED, _BYTES_ACKED, _NOT_SENT = 24, 120, 144  # offsets in struct tcp_info (
 
 
 class Progress(NamedTuple):
-    """How far a peer has come.
+    """How far a peer has got.
 
     Attributes:
-        taken: grows with every byte it takes; means something only beside an earlier one of the same connection.
-        is_behind: whether there is something it has yet to take.
+        taken: grows with every byte the peer takes; only the difference to an earlier value of the same connection
+            means something.
+        is_behind: whether there are bytes it has yet to take.
     """
 
     taken: int
@@ -29,7 +30,7 @@ class Progress(NamedTuple):
 
 
 def look(transport: asyncio.Transport) -> Progress:
-    """How far the peer of a transport has come; where the system doesn't tell, as far as the transport sees."""
+    """Return how far the peer of a transport has got; if the system doesn't tell, as far as the transport sees."""
     unsent = transport.get_write_buffer_size()
     info = _tcp_info(transport)
     if info is None:
@@ -46,6 +47,6 @@ def _tcp_info(transport: asyncio.Transport) -> bytes | None:
         return None
     try:
         info: bytes = sock.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, _SIZE)
-    except (OSError, ValueError):  # closed meanwhile, or not of TCP
+    except (OSError, ValueError):  # closed meanwhile, or no TCP socket
         return None
     return info if len(info) == _SIZE else None

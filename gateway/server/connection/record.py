@@ -1,4 +1,4 @@
-"""What a connection leaves behind: counts, a line in the log when it begins and one when it ends."""
+"""The record of a connection: counts, and the logger for its lines, of which the last says how it ended."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Record:
     """The record of one connection.
 
     Args:
-        tally: where it is counted.
+        tally: counts it.
 
     Attributes:
         role: what the peer is; None until it is admitted.
@@ -37,16 +37,16 @@ class Record:
 
     @cached_property
     def log(self) -> Any:
-        """A logger whose lines say whose they are; made when there is something to say."""
+        """A logger whose lines name the connection; made when it is first used."""
         return _log.bind(**self._who)
 
     def opened(self, role: Role, now: float, **who: str) -> None:
-        """It was admitted.
+        """Record that the connection was admitted.
 
         Args:
             role: of the peer.
             now: monotonic seconds.
-            who: what every line about it says.
+            who: fields of every line about the connection.
         """
         self.role = role
         self._opened_at = now
@@ -54,19 +54,19 @@ class Record:
         self._tally.connections[role] += 1
 
     def told(self, code: ProblemCode) -> None:
-        """The peer is told of a problem."""
+        """Count a problem that the peer is told."""
         self._tally.problems[code] += 1
 
     def ending(self, why: str, *, by_abort: bool = False) -> None:
-        """The gateway ends it; the first reason stands."""
+        """Record why the gateway ends it; the first reason stands."""
         self._why = self._why or why
         self._gave_up = self._gave_up or by_abort
 
     def failed(self) -> bool:
-        """The gateway itself failed on it, with an exception that is being handled.
+        """Record that the gateway failed on the connection, with the exception being handled.
 
         Returns:
-            Whether it was the first time: a connection that is broken may fail in every callback, which nobody reads.
+            Whether it is the first time. Only that is logged: a broken connection may fail in every callback.
         """
         is_first = not self._has_failed
         self._has_failed = True
@@ -76,12 +76,12 @@ class Record:
         return is_first
 
     def ended(self, protocol: Protocol, now: float, account: dict[str, int]) -> None:
-        """It is over.
+        """Count and log the end of the connection.
 
         Args:
-            protocol: its close frames.
+            protocol: holds its close frames.
             now: monotonic seconds.
-            account: what it had of its stream, or brought.
+            account: how much it was sent, or published.
         """
         if self.role is None:
             return
@@ -99,7 +99,7 @@ class Record:
             self.log.info("producer.ended", **facts)
 
     def _closing(self, protocol: Protocol) -> tuple[int, bool]:
-        """The close code, and whether the gateway closed."""
+        """Return the close code, and whether the gateway ended the connection."""
         sent, received = protocol.close_sent, protocol.close_rcvd
         if sent is not None and not (received is not None and protocol.close_rcvd_then_sent):
             return int(sent.code), True

@@ -1,7 +1,8 @@
-"""What a request is answered: an upgrade, or an answer over plain HTTP, sent as fast as its peer takes it.
+"""The response to a request: an upgrade, or a response over plain HTTP, sent as fast as its peer reads it.
 
-A long answer is made a piece at a time, each when the socket has taken those before it. Who doesn't read costs a piece,
-not a page, and is given up after `send_timeout` without progress; who reads steadily may take as long as it likes.
+A long response is made piece by piece, each one when the socket has accepted the ones before. A peer that doesn't read
+costs a piece, not a page, and is aborted after `send_timeout` without progress; a peer that reads steadily may take as
+long as it likes.
 """
 
 from __future__ import annotations
@@ -22,18 +23,18 @@ from deltawire.gateway.server.http.target import is_upgrade
 from deltawire.gateway.server.responses import PIECE, LongResponse, pieces_of
 
 UNREAD: Final = 4 * PIECE
-"""Bytes of an answer made in pieces, about, while nobody reads it: what fills the write buffer, and the next one."""
+"""Bytes, about, that a response in pieces holds while nobody reads it: a full write buffer, and the next piece."""
 
 REPLY_COST: Final = CONNECTION_COST + UNREAD
-"""Bytes a connection takes with it."""
+"""Bytes a connection with such a response takes."""
 
 
 class Reply:
-    """The rest of an answer.
+    """The rest of a response.
 
     Args:
         pieces: of its body.
-        is_chunked: whether each is a chunk (RFC 9112 §7.1): its length was not known when its head was sent.
+        is_chunked: whether each is sent as a chunk (RFC 9112 §7.1), as the length was not known when the head was sent.
     """
 
     __slots__ = ("_is_chunked", "_pieces")
@@ -43,7 +44,7 @@ class Reply:
         self._is_chunked = is_chunked
 
     def take(self) -> tuple[bytes, bool]:
-        """The next bytes to send, and whether they are the last ones."""
+        """Return the next bytes to send, and whether they are the last ones."""
         piece = next(self._pieces, b"")
         if not self._is_chunked:
             return piece, not piece
@@ -54,7 +55,7 @@ class ReplyingConnection(SendingConnection):
     """The side of a connection that answers its request.
 
     Args:
-        replying: where it waits for its turn when it has a long answer to send.
+        replying: fair queue in which it waits while it has a long response to send.
         args: as for `SendingConnection`.
         kwargs: likewise.
     """
@@ -68,11 +69,11 @@ class ReplyingConnection(SendingConnection):
 
     @property
     def is_replying(self) -> bool:
-        """Whether a part of its answer is yet to be sent."""
+        """Whether a part of its response has yet to be sent."""
         return self._reply is not None
 
     def half_closes(self) -> bool:
-        """Its peer sends no more: whether it is to be answered all the same, as it asked for no WebSocket."""
+        """Handle a half-close; return whether to respond all the same, as the request was for no WebSocket."""
         if self.request is None or self.is_finished or self.protocol.state is not CONNECTING:
             return False
         if is_upgrade(self.request.headers):
@@ -83,10 +84,10 @@ class ReplyingConnection(SendingConnection):
     async def handshake(
         self, process_request: Any = None, process_response: Any = None, server_header: str | None = None
     ) -> None:
-        """Answer the request, once it is there. Arguments as `serve` of the library was given them.
+        """Answer the request once it is complete. Arguments as given to `serve` of the library.
 
-        The library's own would wait in a coroutine for the answer to be taken, which an exception ties into a knot
-        with the connection when the peer goes; and what it waits for counts towards the time for the request.
+        The library's own method would wait in a coroutine for the response to be read. If the peer goes meanwhile, an
+        exception makes a reference cycle with the connection; and the wait counts towards the time for the request.
         """
         assert server_header is None, "the gateway does not say what it is"
         await asyncio.wait([self.request_rcvd, self.connection_lost_waiter], return_when=asyncio.FIRST_COMPLETED)
@@ -98,7 +99,7 @@ class ReplyingConnection(SendingConnection):
         response = response or self.protocol.accept(self.request)
         response = process_response(self, self.request, response) or response
         if self.protocol.state is not CONNECTING:
-            return  # its peer has gone meanwhile
+            return  # the peer has gone meanwhile
         self.response = response
         if response.status_code == 101:
             self.protocol.send_response(response)
@@ -111,15 +112,15 @@ class ReplyingConnection(SendingConnection):
         pieces, is_chunked = pieces_of(response, request.protocol)
         self.occupy(CONNECTION_COST, UNREAD if isinstance(response, LongResponse) else len(response.body))
         response.body = b""
-        self.protocol.send_response(response)  # from here on it discards what comes
-        head, *_ = self.protocol.data_to_send()  # an end follows, which is for the body to tell
+        self.protocol.send_response(response)  # from here on the protocol discards input
+        head, *_ = self.protocol.data_to_send()  # drops the EOF that follows: the body is yet to be sent
         self._reply = Reply(pieces, is_chunked=is_chunked)
         self.transport.write(head)
         self._send_piece()
 
     @contained
     def _send_piece(self) -> None:
-        """Send a piece, and the next one when it is this connection's turn."""
+        """Send a piece, and the next one when this connection gets its turn again."""
         self._is_waiting = False
         if self._reply is None or self.paused or self.transport.is_closing():
             return
@@ -133,7 +134,7 @@ class ReplyingConnection(SendingConnection):
 
     def _end_reply(self) -> None:
         self._reply = None
-        self.occupy(CONNECTION_COST)  # the rest is in its write buffer
+        self.occupy(CONNECTION_COST)  # unsent bytes are counted with the write buffer
         if not self._has_half_closed and self.transport.can_write_eof():
             self.transport.write_eof()
             self.await_close()
@@ -147,21 +148,21 @@ class ReplyingConnection(SendingConnection):
             self._replying.enter(self._send_piece)
 
     def resume_writing(self) -> None:
-        """The write buffer has drained."""
+        """Continue a response, as the write buffer has drained."""
         super().resume_writing()
         if self._reply is not None:
             self._wait_for_turn()
 
     def forget_reply(self) -> None:
-        """Its socket is gone."""
+        """Drop the response, as the socket is gone."""
         self._reply = None
 
     def abort_stalled_reply(self, now: float, timeout: float) -> None:
-        """Abort the socket of a peer that takes nothing of its answer.
+        """Abort the socket of a peer that reads nothing of its response.
 
         Args:
             now: monotonic seconds.
-            timeout: seconds it may take nothing.
+            timeout: seconds for which it may read nothing.
         """
         if self._reply is not None and self.paused and self.stalled_for(now) >= timeout:
             self.abort(f"took none of its answer for send_timeout ({timeout:g} s)")

@@ -1,6 +1,6 @@
-"""What a connection sends, how it ends, and how long it waits for its peer meanwhile.
+"""Sending on a connection, the closing handshake, and timeouts of the peer.
 
-What the gateway sends is framed already and goes straight to the transport; the library frames pings and closes.
+Messages are framed already and go straight to the transport; the library frames pings and closes.
 """
 
 from __future__ import annotations
@@ -25,45 +25,45 @@ from deltawire.protocol.codes import MAX_CLOSE_REASON, CloseCode, ProblemCode, c
 from deltawire.protocol.messages import Message, Problem
 
 CLOSE_TIMEOUT = 5.0
-"""Seconds a peer has to answer a close frame, or at least to read some of what stands before it; a reader that
-stopped does neither, and its socket is aborted."""
+"""Seconds a peer has to answer a close frame, or at least to read some of the bytes before it; a reader that stopped
+does neither, and its socket is aborted."""
 
 HARD_MESSAGE_LIMIT = 1024 * 1024
 """Bytes past which a message ends the connection with 1009; up to here, `max_message` only refuses the message."""
 
 DEAFENING = frozenset({ProblemCode.RATE_LIMITED, ProblemCode.OVERLOADED})
-"""Problems of a peer that takes up too much, by what it sends or by what of it is not whole yet: no more is read."""
+"""Problems of a peer that takes up too much, by its messages or by incomplete ones: its input is no longer parsed."""
 
 
 class Hold(Enum):
     """Why nothing is read from a socket for a while."""
 
     BUSY = auto()
-    """What was read last is not done yet: it waits for its turn, or for a `block` consumer."""
+    """Messages that were read wait to be processed: for their turn, or for a `block` consumer."""
 
     UNREAD_ANSWERS = auto()
-    """The peer does not take what it is told."""
+    """The peer does not read the answers to its messages."""
 
 
 class SendingConnection(ServerConnection):
     """The side of a connection that sends.
 
     Args:
-        hub: where what happens to it, and what it costs, is counted.
+        hub: its tally counts what happens on the connection; its manager counts the memory it takes.
         args: as the library gives them.
         kwargs: likewise.
 
     Attributes:
-        tally: where what happens to it is counted.
-        record: what it leaves behind.
-        codec: the encoding it speaks.
-        peer: what it serves, once it is admitted and as long as its socket is there.
-        last_heard: monotonic seconds at which its peer last sent something.
-        pinged_at: monotonic seconds at which it was pinged, as long as nothing came since.
+        tally: counts what happens on it.
+        record: counts and logs its beginning and end.
+        codec: its encoding.
+        peer: the consumer or producer it serves; None before it is admitted, and after its socket is gone.
+        last_heard: monotonic seconds when its peer last sent something.
+        pinged_at: monotonic seconds when it was pinged; None once something has come since.
         phase: how far it is on its way to the end.
-        is_finished: it is not ACTIVE any more, and nothing is sent.
-        cost: bytes it takes while it holds nothing; 0 as long as it is one of those that `max_handshakes` bounds.
-        reserved: bytes set aside for an answer, as long as it is being sent.
+        is_finished: whether it is no longer ACTIVE, and nothing is sent.
+        cost: bytes it takes while it holds nothing; 0 as long as `max_handshakes` bounds it.
+        reserved: bytes set aside for a response while it is being sent.
     """
 
     def __init__(self, hub: Hub, *args: Any, **kwargs: Any) -> None:
@@ -73,7 +73,7 @@ class SendingConnection(ServerConnection):
         self.record = Record(hub.tally)
         self.cost = 0
         self.reserved = 0
-        self._counted = 0  # bytes, towards the memory limit
+        self._counted = 0  # bytes counted towards the memory limit
         self.codec: Codec = JSON
         self.peer: Peer | None = None
         self.last_heard = self.loop.time()
@@ -83,44 +83,44 @@ class SendingConnection(ServerConnection):
         self._reading_held_by: set[Hold] = set()
         self._close_timer: asyncio.TimerHandle | None = None
         self._moved_at = 0.0  # when a stalled socket last took a byte
-        self._taken = 0  # what its peer had taken then, or when it was pinged
+        self._taken = 0  # `Progress.taken` at that time, or when it was pinged
 
     def _move(self, cause: Cause) -> None:
-        """Go a step towards the end."""
+        """Move to the next phase."""
         self.phase = after(self.phase, cause)
         self.is_finished = True
 
     def occupy(self, cost: int, reserved: int = 0) -> None:
-        """Count what it takes from now on; at once, as many may come before the next round of all connections.
+        """Count what it takes from now on; at once, as many may come before the next round of housekeeping.
 
         Args:
-            cost: bytes, while it holds nothing.
-            reserved: bytes for what it is about to hold.
+            cost: bytes while it holds nothing.
+            reserved: bytes that it is about to hold.
         """
         self.cost = cost
         self.reserved = reserved
         self.count(cost + reserved)
 
     def count(self, held: int) -> None:
-        """Count so many bytes for it, instead of what was counted; by their difference, as others come and go."""
+        """Count `held` bytes for it in place of the previous count; only the difference is added to the total."""
         if self.phase is not Phase.CLOSED:
             self._manager.elsewhere += held - self._counted
             self._counted = held
 
     def vacate(self) -> None:
-        """Count nothing for it any more: it is CLOSED, and what it held is released."""
+        """Stop counting it, as it is CLOSED and holds nothing."""
         self._manager.elsewhere -= self._counted
         self._counted = 0
 
     def abort(self, why: str) -> None:
-        """Abort the socket of a peer that does nothing any more."""
+        """Abort the socket, and record why."""
         self.record.ending(why, by_abort=True)
         self.transport.abort()
 
     def fail(self) -> None:
-        """The gateway failed on this connection, with the exception being handled: it ends alone, with 1011.
+        """Record the unexpected exception being handled, and end this connection alone, with 1011.
 
-        Where it is no WebSocket, only a cut tells that the answer is not whole.
+        If it is no WebSocket, only an abort shows the peer that the response is incomplete.
         """
         if not self.record.failed() or self.is_finished or self.protocol.state is not OPEN:
             self.transport.abort()
@@ -129,20 +129,20 @@ class SendingConnection(ServerConnection):
             self.close_with_problem(
                 ProblemCode.GATEWAY_FAULT, "the gateway failed on this connection; it has been logged"
             )
-        except Exception:  # noqa: BLE001 - it may be the very thing that is broken
+        except Exception:  # noqa: BLE001 - closing may be the very thing that is broken
             self.abort("the gateway failed twice")
 
     def write(self, frames: bytes) -> None:
-        """Write whole frames; the transport says by `pause_writing` when it has enough.
+        """Write whole frames; the transport calls `pause_writing` when it has enough.
 
-        Nothing goes after a close frame: the socket is half-closed then, and raises.
+        Nothing is written after a close frame: the socket is half-closed then, and would raise.
         """
         if self.is_finished:
             return
         try:
             self.transport.write(frames)
         except Exception:  # noqa: BLE001 - a cohort writes to others as well
-            if not self.transport.is_closing():  # else its socket failed a moment ago, and it is about to be told
+            if not self.transport.is_closing():  # otherwise `connection_lost` follows
                 self.fail()
 
     def tell(self, message: Message) -> None:
@@ -150,12 +150,12 @@ class SendingConnection(ServerConnection):
         self.write(self.codec.frame(message))
 
     def report(self, code: ProblemCode, message: str, **details: Any) -> None:
-        """Tell the peer what was wrong; details are further fields of `Problem`."""
+        """Send the peer a problem; details are further fields of `Problem`."""
         self.record.told(code)
         self.tell(Problem(code=code, message=message, retryable=is_problem_retryable(code), **details))
 
     def close_with_problem(self, code: ProblemCode, message: str, **details: Any) -> None:
-        """Tell the peer what was wrong and close with the code that belongs to it."""
+        """Send the peer a problem and close with the code that belongs to it."""
         if not self.is_finished:
             self.record.ending(message)
             self.report(code, message, **details)
@@ -164,7 +164,7 @@ class SendingConnection(ServerConnection):
                 self.stop_parsing()
 
     def finish(self, code: CloseCode, reason: str = "") -> None:
-        """Close from this side: a close frame, then at most `CLOSE_TIMEOUT` without progress."""
+        """Send a close frame, then wait at most `CLOSE_TIMEOUT` without progress."""
         if self.is_finished:
             return
         if self.protocol.state is OPEN:
@@ -173,7 +173,7 @@ class SendingConnection(ServerConnection):
         self.await_close()
 
     def await_close(self) -> None:
-        """Serve the peer no more: read on until it hangs up, though not for ever."""
+        """Stop serving the peer; keep reading until it hangs up, but not for ever."""
         self._move(Cause.CLOSE)
         if self.peer is not None:
             self.peer.on_finished()
@@ -183,13 +183,13 @@ class SendingConnection(ServerConnection):
             self._close_timer = self.loop.call_later(CLOSE_TIMEOUT, self._abort_unless_read, look(self.transport).taken)
 
     def cancel_close_timer(self) -> None:
-        """Its socket is gone: there is nothing to wait for any more."""
+        """Stop waiting for the peer's close, as the socket is gone."""
         if self._close_timer is not None:
             self._close_timer.cancel()
 
     @contained
     def _abort_unless_read(self, before: int) -> None:
-        """Wait for the close of a peer that still takes what it was sent; abort the socket of one that does not."""
+        """Keep waiting for the close of a peer that still receives bytes; abort the socket of a peer that does not."""
         taken = look(self.transport).taken
         if taken > before:
             self._close_timer = self.loop.call_later(CLOSE_TIMEOUT, self._abort_unless_read, taken)
@@ -197,15 +197,16 @@ class SendingConnection(ServerConnection):
             self.abort(f"did not answer the close for {CLOSE_TIMEOUT:g} s")
 
     def send_data(self) -> None:
-        """Send what the protocol produced; before a close for a message beyond the hard limit, say why.
+        """Send what the protocol produced; before a close for a message beyond the hard limit, send a problem.
 
-        A request that could not be parsed gets the form of every other refusal: the protocol would send plain text or
-        nothing, and hangs up either way.
+        A request that could not be parsed gets a refusal in the form of all others: the protocol would send plain text
+        or nothing, and hangs up in both cases.
         """
         failure = self.protocol.handshake_exc
         if self.request is None and failure is not None and self.protocol.writes:
             refusal = respond_unreadable(failure)
-            self.tally.refuse(refusal.status_code)
+            if not self.protocol.reader.eof:  # who has left, as load balancers do who only connect, is not refused
+                self.tally.refuse(refusal.status_code)
             self.protocol.writes = [refusal.serialize(), SEND_EOF]
         if isinstance(self.protocol.parser_exc, PayloadTooBig) and not self.is_finished:
             code = ProblemCode.MESSAGE_TOO_BIG
@@ -213,11 +214,11 @@ class SendingConnection(ServerConnection):
             self.record.told(code)
             self.record.ending(why)
             problem = Problem(code=code, message=why, retryable=is_problem_retryable(code))
-            self.transport.write(self.codec.frame(problem))  # `write` would not: the protocol is closing already
+            self.transport.write(self.codec.frame(problem))  # not `write`: the protocol is closing already
         super().send_data()
 
     def stop_parsing(self) -> None:
-        """Leave what comes unparsed, a close too, and forget what is not whole; the half-close says that this is it."""
+        """Stop parsing input, a close frame included; half-close, which tells the peer that nothing more is sent."""
         self._move(Cause.LIMIT_BROKEN)
         if self.transport.can_write_eof() and not self.transport.is_closing():
             self.transport.write_eof()
@@ -225,13 +226,13 @@ class SendingConnection(ServerConnection):
     # Waiting for the peer
 
     def keep_alive(self, now: float, interval: float, timeout: float) -> bool:
-        """Ping a peer that was quiet; give up on one that doesn't answer.
+        """Ping a peer that was quiet; abort the connection of a peer that doesn't answer.
 
         Returns:
-            Whether the peer may live on.
+            Whether the connection stays.
         """
         if self._reading_held_by or self.paused:
-            self.last_heard = now  # its pong is late or not read; `send_timeout` and `block_timeout` hold instead
+            self.last_heard = now  # its pong is late or not read; `send_timeout` and `block_timeout` apply instead
         if self.pinged_at is not None:
             if self.last_heard >= self.pinged_at:
                 self.pinged_at = None
@@ -248,13 +249,13 @@ class SendingConnection(ServerConnection):
         return True
 
     def _is_on_its_way(self) -> bool:
-        """Whether a peer that owes a pong may not have come to the ping: it takes what stands before it, slowly."""
+        """Whether a peer that owes a pong may not have reached the ping yet, as it slowly reads the bytes before it."""
         before, progress = self._taken, look(self.transport)
         self._taken = progress.taken
         return progress.is_behind and progress.taken > before
 
     def hold_reading(self, reason: Hold) -> None:
-        """Read no more from the socket until every reason for it is gone, or the connection ends."""
+        """Pause reading from the socket until every reason for it is gone, or the connection ends."""
         if self.is_finished or self.transport.is_closing():
             return
         if not self._reading_held_by:
@@ -262,7 +263,7 @@ class SendingConnection(ServerConnection):
         self._reading_held_by.add(reason)
 
     def release_reading(self, reason: Hold) -> None:
-        """One reason not to read is gone."""
+        """Remove a reason not to read; resume reading when none is left."""
         if self._reading_held_by and reason in self._reading_held_by:
             self._reading_held_by.discard(reason)
             if not self._reading_held_by and not self.transport.is_closing():
@@ -270,9 +271,9 @@ class SendingConnection(ServerConnection):
 
     @contained
     def pause_writing(self) -> None:
-        """The write buffer is full: do not write to this peer.
+        """Pause the peer object, as the write buffer is full.
 
-        It is still heard, as one that is behind all the time may want to say that it has enough.
+        Its messages are still read: a consumer that is always behind may want to signal `cancel`.
         """
         super().pause_writing()
         self._moved_at = self.loop.time()
@@ -282,14 +283,14 @@ class SendingConnection(ServerConnection):
 
     @contained
     def resume_writing(self) -> None:
-        """The write buffer has drained."""
+        """Resume the peer object, as the write buffer has drained."""
         super().resume_writing()
         self.release_reading(Hold.UNREAD_ANSWERS)
         if self.peer is not None:
             self.peer.resume()
 
     def stalled_for(self, now: float) -> float:
-        """Seconds since a socket that accepts no more last took a byte."""
+        """Seconds since the peer of a full socket last took a byte."""
         taken = look(self.transport).taken
         if taken > self._taken:
             self._moved_at = now
@@ -298,5 +299,5 @@ class SendingConnection(ServerConnection):
 
 
 def _explain_size(error: PayloadTooBig) -> str:
-    size = (error.current_size or 0) + (error.size or 0)  # of the fragments before, and as this frame announced
+    size = (error.current_size or 0) + (error.size or 0)  # of earlier fragments, and as announced by this frame
     return f"the message has {size} bytes or more, and none over {HARD_MESSAGE_LIMIT} is read: send smaller ones"

@@ -1,8 +1,8 @@
-"""Frames cut out of what a socket brought: the short way past the library's parser.
+"""Splits a socket's bytes into frames: a fast path around the library's parser.
 
-That parser takes a frame apart in a dozen steps of a generator, and every delta of a producer would pay for each. What
-nearly all frames are, a whole text or binary message, is known by its first byte and unmasked here; every other frame
-goes to the library, whole, so that what is unusual or wrong is judged by it alone (RFC 6455 §5).
+That parser takes a frame apart in a dozen steps of a generator, and every delta of a producer would pay for each. But
+nearly all frames are whole text or binary messages. They are recognised by their first byte and unmasked here. Every
+other frame goes to the library, whole, so that it alone judges what is unusual or wrong (RFC 6455 §5).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from websockets.frames import apply_mask  # type: ignore[attr-defined]  # the co
 from deltawire.protocol.framing import BINARY, TEXT
 
 OTHER: Final = 0
-"""Stands in place of a first byte beside bytes the library is to judge."""
+"""In place of a first byte: marks bytes for the library's parser."""
 
 _MESSAGES = (TEXT, BINARY)
 _FIN_OF_FRAGMENTS = 0x80
@@ -27,23 +27,23 @@ class FrameSplitter:
     """Splits one connection's incoming bytes into messages, and frames for the library.
 
     Args:
-        limit: bytes a frame's payload may have; the library refuses a longer one by its header.
+        limit: most bytes of a frame's payload; the library refuses a longer frame by its header.
     """
 
     __slots__ = ("_is_fragmented", "_is_given_up", "_limit", "_rest", "_wanted")
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._rest: bytearray | None = None  # the beginning of a frame
-        self._wanted = 0  # bytes it has to have before it is looked at again
+        self._rest: bytearray | None = None  # the beginning of an incomplete frame
+        self._wanted = 0  # bytes it must have before it is parsed again
         self._is_fragmented = False
         self._is_given_up = False
 
     def feed(self, data: bytes) -> list[tuple[int, bytes]]:
-        """The frames that are complete now.
+        """Return the frames that are complete now.
 
         Args:
-            data: what the socket brought.
+            data: bytes from the socket.
 
         Returns:
             In order: (`TEXT` or `BINARY`, a whole message, unmasked) or (`OTHER`, bytes for the library).
@@ -78,12 +78,12 @@ class FrameSplitter:
         return frames
 
     def _extent(self, data: bytes, at: int, end: int) -> tuple[int, int]:
-        """Where the payload of the frame at `at` begins and ends, as far as its header is there."""
+        """Return where the payload of the frame at `at` begins and ends, as far as its header is complete."""
         if end - at < 2:
             return end, at + 2
         length = data[at + 1]
         if length < _MASKED or data[at] & _RESERVED:
-            self._is_given_up = True  # it will not be one more frame: the library sees to the rest
+            self._is_given_up = True  # no valid frame: the library handles the rest
             return end, end
         length -= _MASKED
         if length < 126:
@@ -99,10 +99,10 @@ class FrameSplitter:
 
     @property
     def held_bytes(self) -> int:
-        """Bytes of a frame that is not complete."""
+        """Bytes held of an incomplete frame."""
         return 0 if self._rest is None else len(self._rest)
 
     def take_rest(self) -> bytes:
-        """The beginning of a frame that is not complete; it is the caller's now."""
+        """Return the beginning of an incomplete frame, and no longer hold it."""
         rest, self._rest = self._rest, None
         return bytes(rest or b"")

@@ -1,7 +1,7 @@
-"""What `/metrics` says: the counts of a gateway in Prometheus' text format (SPEC §9.1).
+"""The response of `/metrics`: the counts of a gateway in Prometheus' text format (SPEC §9.1).
 
-Nothing is kept here. Whoever asks has the counts read and put into words, which takes a few milliseconds with
-thousands of connections.
+Nothing is kept here. Each request reads and formats the counts, which takes a few milliseconds with thousands of
+connections.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import asyncio
 import platform
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from importlib import metadata
 from math import isinf
 from typing import TypeAlias, get_args
 
@@ -20,6 +19,7 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector
 from websockets.version import version as websockets_version
 
+from deltawire import __version__
 from deltawire.gateway.hub import Hub
 from deltawire.gateway.metrics import catalogue
 from deltawire.gateway.metrics.histogram import Histogram
@@ -29,7 +29,7 @@ from deltawire.protocol.codes import ProblemCode
 from deltawire.protocol.messages import GapReason
 
 Reading: TypeAlias = float | Histogram | Mapping[str, float] | Mapping[tuple[str, ...], float]
-"""What a metric stands at: a number, a histogram, or numbers by the values of its labels."""
+"""The value of a metric: a number, a histogram, or numbers by the values of its labels."""
 
 ROLES = ("consumer", "producer", "handshake")
 
@@ -38,9 +38,9 @@ class Exposition:
     """The metrics of one gateway, with a registry of their own.
 
     Args:
-        hub: whose streams.
-        connections: the gateway's, from before their request on.
-        waiting: sockets that have asked for nothing yet, those too that are no connections.
+        hub: its streams.
+        connections: of the gateway, including those without a request.
+        waiting: sockets whose request is not complete, including refused ones, which are no connections.
     """
 
     def __init__(self, hub: Hub, connections: Collection[GatewayConnection], waiting: Iterable[object]) -> None:
@@ -49,7 +49,7 @@ class Exposition:
         ProcessCollector(registry=self._registry)
 
     def render(self) -> bytes:
-        """All metrics, in text format 0.0.4."""
+        """Return all metrics, in text format 0.0.4."""
         return generate_latest(self._registry)
 
 
@@ -60,12 +60,18 @@ class _GatewayCollector(Collector):
         self._waiting = waiting
 
     def describe(self) -> Iterator[Metric]:
-        """Nothing: a registry asks before there is a loop to ask about."""
+        """Describe nothing: a registry calls this before a loop is running."""
         return iter(())
 
     def collect(self) -> Iterator[Metric]:
-        """Every metric of the catalogue."""
-        readings = self._read_peers() | self._read_streams() | self._read_delays() | self._read_process()
+        """Yield every metric of the catalogue."""
+        readings = (
+            self._read_peers()
+            | self._read_streams()
+            | self._read_delays()
+            | self._read_storage()
+            | self._read_process()
+        )
         for metric in catalogue.METRICS:
             yield _family(metric, readings[metric.name])
 
@@ -116,6 +122,18 @@ class _GatewayCollector(Collector):
             "deltawire_loop_lag_seconds": tally.loop_lag,
         }
 
+    def _read_storage(self) -> dict[str, Reading]:
+        tally, storage = self._hub.tally, self._hub.storage_metrics()
+        return {
+            "deltawire_commits_total": storage.commits,
+            "deltawire_commit_failures_total": storage.failures,
+            "deltawire_commit_events": storage.events,
+            "deltawire_commit_seconds": tally.commit_seconds,
+            "deltawire_committed_bytes_total": tally.committed_bytes,
+            "deltawire_stored_bytes": storage.stored_bytes,
+            "deltawire_storage_failing": int(self._hub.storage_failure is not None),
+        }
+
     def _read_process(self) -> dict[str, Reading]:
         manager = self._hub.manager
         transports = [it.transport for it in self._connections if not it.transport.is_closing()]
@@ -131,13 +149,9 @@ class _GatewayCollector(Collector):
 
 
 def _build() -> tuple[str, ...]:
-    """What runs: version, python, websockets, loop."""
-    try:
-        version = metadata.version("deltawire")
-    except metadata.PackageNotFoundError:  # run from a source tree
-        version = "unknown"
+    """The versions that run: deltawire, Python, websockets; and the event loop."""
     loop = type(asyncio.get_running_loop()).__module__.partition(".")[0]
-    return version, platform.python_version(), websockets_version, loop
+    return __version__, platform.python_version(), websockets_version, loop
 
 
 _FAMILIES: dict[str, Callable[..., CounterMetricFamily | GaugeMetricFamily]] = {

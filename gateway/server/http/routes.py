@@ -1,7 +1,7 @@
 """HTTP on the same port: streams, pages of events, schema, metrics, health (SPEC §9).
 
-A route is a row of a table: method, path, function of the site and the request's parts to an answer. Whatever is
-refused is answered with a status and an `application/problem+json` body (RFC 9457).
+A route is a row of a table: path, method, and a function from the site and the request's parts to a response. A refusal
+is a status with an `application/problem+json` body (RFC 9457).
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from deltawire.protocol.schema import json_schema
 NDJSON_TYPE: Final = "application/x-ndjson"
 
 PAGE_BYTES = 1024 * 1024
-"""Bytes a page of events holds at most, beside its first event."""
+"""Most bytes of a page of events, apart from its first event."""
 
 _STATUS = {
     ErrorKind.NOT_FOUND: HTTPStatus.NOT_FOUND,
@@ -50,13 +50,13 @@ _STATUS = {
 
 
 class Site(NamedTuple):
-    """What plain HTTP requests are answered from.
+    """What the responses to plain HTTP requests are made from.
 
     Attributes:
         hub: the streams.
         not_ready: why the gateway should get no new work; None if it should.
         render_metrics: gives the metrics in Prometheus' text format.
-        grant: what the one who asks may do.
+        grant: what the client may do.
     """
 
     hub: Hub
@@ -69,9 +69,9 @@ def answer(site: Site, method: str, target: Target) -> Response:
     """Answer a plain HTTP request.
 
     Args:
-        site: what from.
-        method: GET, PUT, DELETE …; HEAD is answered as GET, and whoever sends it leaves the body out.
-        target: what is asked for.
+        site: what the response is made from.
+        method: GET, PUT, DELETE …; HEAD is answered like GET, and the caller leaves the body out.
+        target: the request's path and query.
     """
     methods = (_STREAM_ROUTES if target.stream_id else _ROUTES).get(target.tail)
     if methods is None:
@@ -120,7 +120,7 @@ def _create(site: Site, target: Target) -> Response:
     try:
         site.hub.create(target.stream_id, settings)
     except StreamError as error:
-        if is_invalid(error):  # the id was checked before, so it is taken
+        if is_invalid(error):  # the id is valid, as checked above, so it is taken
             return respond_problem(HTTPStatus.CONFLICT, str(error))
         raise
     return respond_json(site.hub.info(target.stream_id), HTTPStatus.CREATED)
@@ -134,7 +134,9 @@ def _close(site: Site, target: Target) -> Response:
 
 def _events(site: Site, target: Target) -> Response:
     request = parse_events(target.query)
-    pieces = _page(site.hub.manager.get(target.stream_id).log, request.after, request.limit)
+    stream = site.hub.manager.get(target.stream_id)
+    stream.load(site.hub.now())
+    pieces = _page(stream.log, request.after, request.limit)
     first, second = next(pieces, b""), next(pieces, b"")
     if not second:
         return respond(HTTPStatus.OK, first, NDJSON_TYPE)
@@ -142,9 +144,9 @@ def _events(site: Site, target: Target) -> Response:
 
 
 def _page(log: Log, after: int, limit: int) -> Iterator[bytes]:
-    """Held events after a position as lines of JSON; at most `limit` of them and about `PAGE_BYTES`.
+    """Yield held events after a position as lines of JSON; at most `limit` of them and about `PAGE_BYTES`.
 
-    It ends early, which a page may, where an event goes that was to follow.
+    If the next event is trimmed meanwhile, the page ends early, as a page may.
     """
     cursor = max(after, log.floor - 1)
     if cursor >= log.head:
@@ -196,8 +198,8 @@ class Need(NamedTuple):
     """What a token must allow for a request.
 
     Attributes:
-        is_met: whether a grant does, for a stream id.
-        words: what it is, for who lacks it.
+        is_met: whether a grant allows it, for a stream id.
+        words: the permission, for a client that lacks it.
     """
 
     is_met: Callable[[Grant, str], bool]
@@ -219,4 +221,4 @@ _NEEDS: dict[Handler, Need] = {
     _events: Need(lambda grant, stream_id: grant.may(Action.SUBSCRIBE, stream_id), "`subscribe` of this stream"),
     _metrics: Need(lambda grant, _: grant.may_administer_all, "`admin` of all streams (`*`)"),
 }
-"""Who may ask for what; `_list` asks for what may be seen alone, the rest is nobody's secret."""
+"""What a token must allow for each route. `_list` shows only streams that the client may see; the others are public."""

@@ -1,4 +1,4 @@
-"""What a request asks for: its path in parts, and whether it asks for a WebSocket. Pure."""
+"""The target of a request: its path in parts, and whether it asks for a WebSocket. Pure."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class Target(NamedTuple):
     """A request's path, in parts.
 
     Attributes:
-        stream_id: the `{id}` of `/v1/streams/{id}…`, decoded once; empty where there is none.
-        tail: what follows it, or the whole path where there is none.
+        stream_id: the `{id}` of `/v1/streams/{id}…`, decoded once; empty if there is none.
+        tail: the path after the id, or the whole path if there is none.
         query: the query string, undecoded.
     """
 
@@ -35,13 +35,13 @@ class Target(NamedTuple):
 
     @property
     def may_be_long(self) -> bool:
-        """Whether the answer over plain HTTP is as long as what the streams hold allows."""
+        """Whether the response over plain HTTP grows with the number or the content of streams."""
         return self.tail == ("/events" if self.stream_id else PREFIX)
 
 
 def parse_target(target: str) -> Target:
-    """The parts of a request target; the scheme and host of one in absolute form say nothing (RFC 9112 §3.2.2)."""
-    origin = _ORIGIN.match(target)  # `urlsplit` takes `//` for a host, and raises on odd ones
+    """Split a request target; the scheme and host of an absolute form are ignored (RFC 9112 §3.2.2)."""
+    origin = _ORIGIN.match(target)  # `urlsplit` takes `//` for a host, and raises on odd hosts
     path, _, query = target[origin.end() if origin else 0 :].partition("?")
     parts = path.split("/")
     if path.startswith(PREFIX + "/") and len(parts) in (4, 5):

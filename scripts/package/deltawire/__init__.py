@@ -3,7 +3,7 @@
 The names below are the public API for Python programs; each is documented where it is defined.
 
 - Clients of a gateway: `Publisher`, `Subscriber` (which yields `Frame`), and what they raise: `ClientError` and its
-  subclasses
+  subclasses; `iterate_with_idle_timeout` for a source that may fall silent, which raises `SourceStalled`
 - Events: their payloads (`TextDelta`, `Thinking`, `ToolDelta`, `MessageStart`, `MessageStop`, …), the envelopes that a
   subscriber receives (`TextDeltaEvent`, …), and `events`, the module of both
 - What a subscriber can also receive or ask for: `Gap`, `Policy`, `Position`, `SubscribeRequest`
@@ -30,12 +30,15 @@ if TYPE_CHECKING:
         ProtocolFault,
         Publisher,
         Refused,
+        SourceStalled,
         StreamClosed,
         StreamFull,
+        StreamNotFound,
         Subscriber,
         TextMismatch,
         TokenProvider,
         TokenUnavailable,
+        iterate_with_idle_timeout,
     )
     from deltawire.gateway.config import Settings, make_settings
     from deltawire.gateway.hub import Hub, LocalStream, LocalSubscription
@@ -111,9 +114,11 @@ __all__ = [
     "Publisher",
     "Refused",
     "Settings",
+    "SourceStalled",
     "StreamClosed",
     "StreamError",
     "StreamFull",
+    "StreamNotFound",
     "SubscribeRequest",
     "Subscriber",
     "TextDelta",
@@ -129,6 +134,7 @@ __all__ = [
     "UsageEvent",
     "events",
     "is_full",
+    "iterate_with_idle_timeout",
     "make_settings",
 ]
 
@@ -144,12 +150,15 @@ _MODULES: Final = {
         "ProtocolFault",
         "Publisher",
         "Refused",
+        "SourceStalled",
         "StreamClosed",
         "StreamFull",
+        "StreamNotFound",
         "Subscriber",
         "TextMismatch",
         "TokenProvider",
         "TokenUnavailable",
+        "iterate_with_idle_timeout",
     ),
     "deltawire.gateway.config": ("Settings", "make_settings"),
     "deltawire.gateway.hub": ("Hub", "LocalStream", "LocalSubscription"),

@@ -1,0 +1,170 @@
+"""Dispatching where an engine commits events before anyone sees them.
+
+append ──► staged ──► end of the turn: one commit a stream ──► engine ──► log ──► flush ──► acks of that commit
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from time import monotonic
+from typing import NamedTuple
+
+from deltawire.gateway.config import ConfigError, Settings
+from deltawire.gateway.engines.engine import Engine, EngineError
+from deltawire.gateway.hub.channel import Channel, Inlet
+from deltawire.gateway.hub.clock import Clock
+from deltawire.gateway.hub.dispatch import Dispatcher
+from deltawire.gateway.metrics.tally import Tally
+from deltawire.gateway.streams.manager import StreamManager
+from deltawire.gateway.streams.producers import Writer
+from deltawire.gateway.streams.staging import Commit
+from deltawire.gateway.streams.stream import Stream
+from deltawire.protocol.errors import ErrorKind, StreamError
+from deltawire.protocol.events import Data
+from deltawire.protocol.messages import Ack
+
+TRIM_AFTER = 256
+"""Events that a log has dropped since the engine was told: so few rows are not worth a write."""
+
+
+class _InFlight(NamedTuple):
+    """A commit that the engine has not answered.
+
+    Attributes:
+        stream: of the events.
+        commit: the events; None if there are acks alone.
+        acks: to be sent when it is committed and delivered.
+        then: called afterwards.
+    """
+
+    stream: Stream
+    commit: Commit | None
+    acks: list[tuple[Inlet, Ack]]
+    then: list[Callable[[], None]]
+
+
+class CommittingDispatcher(Dispatcher):
+    """A dispatcher that has an engine commit events.
+
+    Args:
+        settings: the seconds of a lease.
+        manager: the streams.
+        tally: counts latencies, commits and faults.
+        clock: of the hub.
+        engine: where events are committed.
+    """
+
+    def __init__(self, settings: Settings, manager: StreamManager, tally: Tally, clock: Clock, engine: Engine) -> None:
+        super().__init__(settings, manager, tally, clock)
+        self._engine = engine
+        self._tally = tally
+        self._queue: dict[Channel, None] = {}  # to be committed
+        self._then: dict[Channel, list[Callable[[], None]]] = {}
+        self._is_committing_soon = False
+        self.deliver = self._deliver
+        self.touch = self._touch
+        self.flush = self._flush
+
+    def open(self) -> None:
+        """Open the engine, and take over the streams that it has.
+
+        Raises:
+            ConfigError: it can't be used.
+        """
+        try:
+            found = self._engine.open(self._loop.call_soon_threadsafe)
+        except EngineError as error:
+            raise ConfigError(str(error)) from None
+        now = self._clock.now()
+        self._manager.store = self
+        for stored in found:
+            stream = self._manager.make_stored(stored.id, stored.epoch, stored.settings, now)
+            state = stored.state
+            read = partial(self._engine.read, stored.id, stored.epoch, state.floor, state.head)
+            stream.restore(state, read, now, self._lease)
+            stream.created_at = self._clock.monotonic(stored.created_at)
+            stream.last_active_at = now
+            self._manager.restore(stream)
+            if stream.leases.is_running:
+                self._leased[stream] = None
+
+    def stop(self) -> None:
+        """Commit and deliver what is left, and close the engine."""
+        super().stop()
+        self._engine.close()
+        self._scheduler.flush()
+
+    def created(self, stream: Stream) -> None:
+        """Store a new stream."""
+        self._engine.create(stream.id, stream.epoch, stream.settings)
+
+    def forgotten(self, stream: Stream) -> None:
+        """Delete a stream from the store."""
+        self._engine.forget(stream.id, stream.epoch)
+
+    def append(self, stream: Stream, data: Data, timestamp: str | None = None, writer: Writer | None = None) -> int:
+        """As `Dispatcher.append`; nothing is taken while the engine can't commit."""
+        if self._engine.failure is not None:
+            raise StreamError(ErrorKind.FULL, "send", stream.id, f"nothing can be stored now: {self._engine.failure}")
+        return super().append(stream, data, timestamp, writer)
+
+    def _deliver(self, channel: Channel) -> None:
+        if channel.acking or not channel.stream.is_settled:
+            self._commit_soon(channel)
+        else:
+            self._scheduler.deliver(channel)
+
+    def _touch(self, channel: Channel) -> None:
+        if channel.acking or not channel.stream.is_settled:
+            self._commit_soon(channel)
+        self._scheduler.touch(channel)
+
+    def acknowledge_late(self, inlet: Inlet) -> None:
+        """Send a producer's ack with the next commit: a commit is shared by all that comes meanwhile as it is."""
+        inlet.channel.acknowledge_later(inlet)
+
+    def when_committed(self, channel: Channel, then: Callable[[], None]) -> None:
+        """Call a function when everything appended so far is committed and delivered."""
+        self._then.setdefault(channel, []).append(then)
+        self._commit_soon(channel)
+
+    def _commit_soon(self, channel: Channel) -> None:
+        self._queue[channel] = None
+        if not self._is_committing_soon:
+            self._is_committing_soon = True
+            self._loop.call_soon(self._commit)
+
+    def _commit(self) -> None:
+        """Hand what was staged in this turn over to the engine."""
+        self._is_committing_soon = False
+        queue, self._queue = self._queue, {}
+        flights = []
+        for channel in queue:
+            commit = channel.stream.take_commit()
+            flight = _InFlight(channel.stream, commit, channel.take_acks(), self._then.pop(channel, []))
+            if commit is not None or flight.acks or flight.then:
+                flights.append(flight)
+        if flights:
+            commits = [flight.commit for flight in flights if flight.commit is not None]
+            self._engine.commit(commits, partial(self._committed, flights, monotonic()))
+
+    def _committed(self, flights: list[_InFlight], began: float) -> None:
+        now = self._clock.now()
+        seconds = monotonic() - began
+        for stream, commit, acks, then in flights:
+            channel = self.channel(stream)  # it may have another than when the commit was taken
+            if commit is not None:
+                self._tally.commit_seconds.observe(seconds, len(commit.frames))
+                self._tally.committed_bytes += sum(map(len, commit.frames))
+                stream.commit(commit, now)
+                if stream.log.floor - stream.trimmed > TRIM_AFTER:
+                    stream.trimmed = stream.log.floor
+                    self._engine.trim(stream.id, stream.epoch, stream.log.floor)
+            channel.acks += acks
+            channel.then += then
+            self._scheduler.deliver(channel)
+
+    def _flush(self) -> None:
+        self._commit()
+        self._scheduler.flush()

@@ -1,0 +1,215 @@
+"""The SQLite engine: what is committed is there after a restart, and what is not was never told as if it were."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from deltawire.gateway.engines.engine import EngineError, StoredStream
+from deltawire.gateway.engines.sqlite import FILE, SqliteEngine, Sync
+from deltawire.gateway.streams.coalesce import kind_of
+from deltawire.gateway.streams.producers import ProducerState
+from deltawire.gateway.streams.settings import StreamSettings
+from deltawire.gateway.streams.staging import Commit
+from deltawire.protocol.events import TextDelta
+from deltawire.protocol.framing import TEXT, frame
+from deltawire.protocol.messages import EndReason
+
+KIND = kind_of(TextDelta("x"))
+DEADLINE = 30.0
+"""Seconds within which a commit has to be made on a busy machine."""
+
+
+@contextmanager
+def opened(folder: Path, sync: Sync = "off") -> Iterator[tuple[SqliteEngine, list[StoredStream]]]:
+    engine = SqliteEngine(folder, sync)
+    streams = engine.open(lambda function: function())
+    try:
+        yield engine, streams
+    finally:
+        engine.close()
+
+
+def commit(
+    first: int,
+    *texts: str,
+    stream: str = "s",
+    epoch: str = "e",
+    producers: tuple[ProducerState, ...] = (),
+    messages: list[tuple[str, str | None]] | None = None,
+    end_reason: EndReason | None = None,
+) -> Commit:
+    frames = [frame(TEXT, text.encode()) for text in texts]
+    return Commit(stream, epoch, first, [KIND] * len(frames), frames, producers, messages, end_reason)
+
+
+def store(engine: SqliteEngine, *commits: Commit) -> None:
+    """Commit, and wait until that is done."""
+    done = threading.Event()
+    engine.commit(commits, done.set)
+    assert done.wait(DEADLINE), engine.failure
+
+
+def texts(engine: SqliteEngine, first: int, last: int, stream: str = "s") -> list[str]:
+    return [it[2:].decode() for it in engine.read(stream, "e", first, last)]
+
+
+def test_what_was_committed_is_there_after_a_restart(tmp_path: Path) -> None:
+    settings = StreamSettings(buffer=7)
+    producer = ProducerState("p", 2, 5, 3)
+    with opened(tmp_path) as (engine, streams):
+        assert streams == []
+        engine.create("s", "e", settings)
+        store(engine, commit(1, "a", "b"), commit(3, "c", producers=(producer,), messages=[("m", "p"), ("n", None)]))
+    with opened(tmp_path) as (engine, [stream]):
+        assert (stream.id, stream.epoch, stream.settings) == ("s", "e", settings)
+        assert (stream.state.floor, stream.state.head, stream.state.end_reason) == (1, 3, None)
+        assert list(stream.state.producers) == [producer]
+        assert list(stream.state.messages) == [("m", "p"), ("n", None)]
+        assert texts(engine, 1, 3) == ["a", "b", "c"]
+        assert texts(engine, 2, 3) == ["b", "c"]
+        assert texts(engine, 2, 2) == ["b"]
+        store(engine, commit(4, "d", end_reason="closed"))
+    with opened(tmp_path) as (engine, [stream]):
+        assert (stream.state.head, stream.state.end_reason) == (4, "closed")
+        assert texts(engine, 1, 4) == ["a", "b", "c", "d"]
+
+
+def test_a_commit_of_several_streams_is_one(tmp_path: Path) -> None:
+    with opened(tmp_path) as (engine, _):
+        for name in ("s", "t"):
+            engine.create(name, "e", StreamSettings())
+        store(engine, commit(1, "a"), commit(1, "x", stream="t"), commit(2, "b"))
+        assert texts(engine, 1, 2) == ["a", "b"]
+        assert texts(engine, 1, 1, "t") == ["x"]
+
+
+def test_what_retention_drops_is_dropped_by_whole_commits(tmp_path: Path) -> None:
+    with opened(tmp_path) as (engine, _):
+        engine.create("s", "e", StreamSettings())
+        store(engine, commit(1, "a", "b"), commit(3, "c", "d"), commit(5, "e"))
+        engine.trim("s", "e", 4)
+        store(engine, commit(6, "f"))
+        assert texts(engine, 4, 6) == ["d", "e", "f"]
+    with opened(tmp_path) as (engine, [stream]):
+        assert (stream.state.floor, stream.state.head) == (4, 6)
+        assert texts(engine, 4, 6) == ["d", "e", "f"]
+
+
+def test_a_stream_that_is_forgotten_leaves_nothing_and_its_id_may_come_again(tmp_path: Path) -> None:
+    with opened(tmp_path) as (engine, _):
+        engine.create("s", "e", StreamSettings())
+        store(engine, commit(1, "a", producers=(ProducerState("p", 1, 1, 1),)))
+        engine.forget("s", "e")
+        engine.create("s", "e2", StreamSettings())
+        store(engine, commit(1, "b", epoch="e2"))
+    with opened(tmp_path) as (engine, [stream]):
+        assert (stream.epoch, stream.state.head, list(stream.state.producers)) == ("e2", 1, [])
+    with sqlite3.connect(tmp_path / FILE) as database:
+        assert database.execute("SELECT count(*) FROM events").fetchone() == (1,)
+
+
+def test_a_second_gateway_is_refused(tmp_path: Path) -> None:
+    with opened(tmp_path), pytest.raises(EngineError, match="another gateway uses it"):
+        SqliteEngine(tmp_path).open(lambda function: function())
+    with opened(tmp_path):
+        pass  # it is free again
+
+
+def test_a_folder_that_can_not_be_made_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(EngineError, match=r"data_dir .*file/deeper: Not a directory"):
+        SqliteEngine(tmp_path / "file" / "deeper").open(lambda function: function())
+
+
+@pytest.mark.parametrize("content", [b"no database" * 100, b"\0" * 4096])
+def test_what_is_no_database_is_told(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / FILE).write_bytes(content)
+    with pytest.raises(EngineError, match=r"deltawire\.sqlite can't be used: file is not a database"):
+        SqliteEngine(tmp_path).open(lambda function: function())
+
+
+def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
+    with opened(tmp_path):
+        pass
+    with sqlite3.connect(tmp_path / FILE) as database:
+        database.execute("PRAGMA user_version = 99")
+    with pytest.raises(EngineError, match="version 99, newer than this gateway's"):
+        SqliteEngine(tmp_path).open(lambda function: function())
+
+
+def test_a_flipped_byte_is_found_and_the_rest_is_served(tmp_path: Path) -> None:
+    with opened(tmp_path) as (engine, _):
+        engine.create("s", "e", StreamSettings())
+        store(engine, commit(1, "good"), commit(2, "spoiled"), commit(3, "fine"))
+    with sqlite3.connect(tmp_path / FILE) as database:
+        database.execute(
+            "UPDATE events SET frames = CAST(replace(frames, x'73706f', x'73506f') AS BLOB) WHERE first = 2"
+        )
+    with opened(tmp_path) as (engine, _):
+        with pytest.raises(EngineError, match="stream 's': events 2 to 2 are corrupt"):
+            engine.read("s", "e", 1, 3)
+        assert texts(engine, 1, 1) == ["good"]
+        assert texts(engine, 3, 3) == ["fine"]
+
+
+@contextmanager
+def full_disk(engine: SqliteEngine) -> Iterator[None]:
+    """Let the database have no more pages than it has."""
+    engine._database.execute("PRAGMA max_page_count = 1")  # which is raised to what there is
+    try:
+        yield
+    finally:
+        engine._database.execute("PRAGMA max_page_count = 1073741823")
+
+
+def wait(condition: Callable[[], object]) -> None:
+    pause = threading.Event()
+    for _ in range(int(DEADLINE / 0.01)):
+        if condition():
+            return
+        pause.wait(0.01)
+    raise AssertionError("it did not happen in time")
+
+
+def test_nothing_is_committed_on_a_full_disk_reads_go_on_and_it_recovers_by_itself(tmp_path: Path) -> None:
+    with opened(tmp_path) as (engine, _):
+        engine.create("s", "e", StreamSettings())
+        store(engine, commit(1, "before"))
+        done = threading.Event()
+        with full_disk(engine):
+            engine.commit([commit(2, "x" * 1_000_000)], done.set)
+            wait(lambda: engine.failure)
+            assert "full" in str(engine.failure)
+            assert texts(engine, 1, 1) == ["before"]
+            assert not done.is_set()
+        assert done.wait(DEADLINE)
+        assert engine.failure is None
+        store(engine, commit(3, "after"))
+        assert texts(engine, 3, 3) == ["after"]
+    with opened(tmp_path) as (engine, [stream]):
+        assert stream.state.head == 3
+
+
+@pytest.mark.parametrize("sync", ["always", "interval", "off"])
+def test_commits_made_at_once_are_kept_in_order(tmp_path: Path, sync: Sync) -> None:
+    with opened(tmp_path, sync) as (engine, _):
+        engine.create("s", "e", StreamSettings())
+        order: list[int] = []
+        for seq in range(1, 201):
+            engine.commit([commit(seq, str(seq))], lambda seq=seq: order.append(seq))  # type: ignore[misc]
+        store(engine, commit(201, "last"))
+        assert order == list(range(1, 201))
+        assert texts(engine, 1, 200) == [str(seq) for seq in range(1, 201)]
+
+
+def test_the_files_are_their_owners_alone(tmp_path: Path) -> None:
+    with opened(tmp_path / "new"):
+        pass
+    folder = tmp_path / "new"
+    assert [it.stat().st_mode & 0o777 for it in (folder, folder / FILE)] == [0o700, 0o600]

@@ -1,0 +1,263 @@
+"""Events that an engine has yet to commit: nobody reads them, and nothing of them is lost or doubled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from msgspec import UNSET
+
+from deltawire.gateway.streams.log import Ledger, Retention
+from deltawire.gateway.streams.manager import StreamManager
+from deltawire.gateway.streams.producers import ProducerState
+from deltawire.gateway.streams.publication import Publication
+from deltawire.gateway.streams.settings import StreamSettings
+from deltawire.gateway.streams.staging import MAX_STAGED, Commit, Staging, StoredState
+from deltawire.gateway.streams.stream import Stream
+from deltawire.protocol.addresses import SubscribeRequest
+from deltawire.protocol.codec import decode_event, encode_event
+from deltawire.protocol.errors import StreamError, WireError, is_closed
+from deltawire.protocol.events import Data, MessageStart, MessageStop, TextDelta
+from deltawire.protocol.framing import TEXT, frame, payload_start, split_frames
+from tests.streams.reading import STAMP
+
+
+@pytest.fixture
+def ledger() -> Ledger:
+    return Ledger()
+
+
+@pytest.fixture
+def stream(ledger: Ledger) -> Stream:
+    stream = Stream("s", "e", StreamSettings(), 0.0, ledger)
+    stream.staging = Staging(0)
+    return stream
+
+
+def append(stream: Stream, *events: Data) -> list[int]:
+    return [stream.append(data, STAMP, 0.0) for data in events]
+
+
+def take(stream: Stream) -> Commit:
+    commit = stream.take_commit()
+    assert commit is not None
+    return commit
+
+
+def texts_of(stream: Stream) -> list[str]:
+    frames = stream.log.frames(stream.log.floor - 1, stream.log.head)
+    events = [decode_event(it[payload_start(it) :]) for it in frames]
+    return [it.text for it in events if isinstance(it, TextDelta)]
+
+
+def test_a_staged_event_has_its_seq_and_is_in_no_log(stream: Stream) -> None:
+    assert append(stream, TextDelta("a"), TextDelta("b")) == [1, 2]
+    assert (stream.head, stream.log.head, stream.is_settled) == (2, 0, False)
+    assert append(stream, TextDelta("c")) == [3]
+
+
+def test_a_commit_is_in_the_log_once_it_is_made(stream: Stream) -> None:
+    append(stream, TextDelta("a"), TextDelta("b"))
+    first = take(stream)
+    append(stream, TextDelta("c"))
+    second = take(stream)
+    assert stream.take_commit() is None
+    assert (first.first, second.first) == (1, 3)
+    stream.commit(first, 0.0)
+    assert (texts_of(stream), stream.is_settled) == (["a", "b"], False)
+    stream.commit(second, 0.0)
+    assert (texts_of(stream), stream.is_settled, stream.log.head) == (["a", "b", "c"], True, 3)
+
+
+def test_staged_events_are_counted_until_they_are_in_the_log_and_then_there(stream: Stream, ledger: Ledger) -> None:
+    append(stream, TextDelta("x" * 1000))
+    staged = ledger.bytes
+    assert staged >= 1000
+    stream.commit(take(stream), 0.0)
+    assert ledger.bytes >= 1000
+    stream.close("closed", 0.0)
+    stream.commit(take(stream), 0.0)
+    stream.clear()
+    assert ledger.bytes == 0
+
+
+def test_there_is_no_room_while_too_much_waits_for_the_engine(stream: Stream) -> None:
+    while stream.has_room:
+        append(stream, TextDelta("x" * 50_000))
+    assert stream.staging is not None
+    assert MAX_STAGED <= stream.staging.bytes <= MAX_STAGED + 100_000
+    stream.commit(take(stream), 0.0)
+    assert stream.has_room
+
+
+def test_the_end_of_a_stream_is_told_to_readers_after_all_before_it_is_committed(stream: Stream) -> None:
+    reader = stream.subscribe(SubscribeRequest(), now=0.0)
+    append(stream, TextDelta("a"))
+    stream.close("closed", 0.0)
+    assert stream.is_closed
+    assert stream.end_reason is None
+    with pytest.raises(StreamError) as refused:
+        append(stream, TextDelta("b"))
+    assert is_closed(refused.value)
+    while reader.take():
+        pass
+    assert not reader.ended
+    commit = take(stream)
+    assert commit.end_reason == "closed"
+    stream.commit(commit, 0.0)
+    assert stream.end_reason == "closed"
+    while reader.take():
+        pass
+    assert reader.ended
+
+
+def test_a_commit_has_the_producers_and_messages_that_changed(stream: Stream) -> None:
+    it = Publication(stream, stream.open_producer("p", 3))
+    it.accepted(1, stream.append(MessageStart("m"), STAMP, 0.0, it.writer))
+    it.accepted(2, stream.append(TextDelta("a"), STAMP, 0.0, it.writer))
+    commit = take(stream)
+    assert commit.producers == [ProducerState("p", 3, 2, 2)]
+    assert commit.messages == [("m", "p")]
+    nobody = stream.open_producer(None, 0)
+    stream.append(TextDelta("b"), STAMP, 0.0, nobody)
+    commit = take(stream)
+    assert (commit.producers, commit.messages) == ([], None), "nothing of them changed"
+    stream.append(MessageStart("n"), STAMP, 0.0, nobody)
+    it.accepted(3, stream.append(MessageStop("m", "end_turn"), STAMP, 0.0, it.writer))
+    commit = take(stream)
+    assert (commit.producers, commit.messages) == ([ProducerState("p", 3, 3, 5)], [("n", None)])
+
+
+# After a restart
+
+
+def restored(
+    stream: Stream, events: list[Data], *, floor: int = 1, messages: tuple[tuple[str, str | None], ...] = ()
+) -> Callable[[], int]:
+    """Fill a stream as after a restart; returns what says how often its events were read."""
+    frames = [frame(TEXT, encode_event(data, seq, STAMP)) for seq, data in enumerate(events, floor)]
+    reads = 0
+
+    def read() -> list[bytes]:
+        nonlocal reads
+        reads += 1
+        return list(split_frames(b"".join(frames)))
+
+    producers = [ProducerState("p", 2, 7, 5)]
+    stream.restore(StoredState(floor, floor + len(events) - 1, producers, messages, None), read, 0.0, 10.0)
+    return lambda: reads
+
+
+ANSWER: list[Data] = [MessageStart("m"), TextDelta("one "), TextDelta("two")]
+
+
+def test_stored_events_are_read_when_they_are_needed_and_once(stream: Stream) -> None:
+    count_reads = restored(stream, ANSWER)
+    assert (stream.head, stream.log.head, stream.log.floor, stream.is_settled, count_reads()) == (3, 3, 1, True, 0)
+    for _ in range(2):
+        stream.subscribe(SubscribeRequest(), now=0.0)
+    assert (texts_of(stream), count_reads()) == (["one ", "two"], 1)
+
+
+def test_what_comes_after_a_restart_follows_what_is_stored(stream: Stream) -> None:
+    restored(stream, ANSWER, floor=8)
+    assert append(stream, TextDelta("!")) == [11]
+    stream.commit(take(stream), 0.0)
+    assert (stream.log.floor, stream.log.head, texts_of(stream)) == (8, 11, ["one ", "two", "!"])
+
+
+def test_the_digest_of_a_message_is_of_all_its_text_before_and_after(stream: Stream) -> None:
+    restored(stream, ANSWER, messages=(("m", "p"),))
+    stream.load(0.0)
+    append(stream, MessageStop("m", "end_turn"))
+    stop = decode_event(take(stream).frames[0][4:])
+    assert isinstance(stop, MessageStop)
+    assert stop.digest is not UNSET
+    assert (stop.digest.first, stop.digest.characters) == (1, len("one two"))
+
+
+def test_there_is_no_digest_where_the_text_before_was_not_read(stream: Stream) -> None:
+    restored(stream, ANSWER, messages=(("m", "p"),))
+    append(stream, MessageStop("m", "end_turn"))
+    stop = decode_event(take(stream).frames[0][2:])
+    assert isinstance(stop, MessageStop)
+    assert stop.digest is UNSET
+
+
+def test_producers_are_known_and_older_ones_fenced(stream: Stream) -> None:
+    restored(stream, ANSWER)
+    again = stream.open_producer("p", 2)
+    assert (again.last, again.seq) == (7, 5)
+    with pytest.raises(WireError, match="generation 1 is over"):
+        stream.open_producer("p", 1)
+
+
+@pytest.mark.parametrize("owner", ["p", None])
+def test_messages_in_progress_are_waited_for_anew(stream: Stream, owner: str | None) -> None:
+    restored(stream, ANSWER, messages=(("m", owner),))
+    assert stream.leases.is_running
+    assert stream.end_lost(STAMP, 9.0, 10.0) == []
+    assert stream.end_lost(STAMP, 10.0, 10.0) == ["m"]
+    commit = take(stream)
+    assert (commit.first, len(commit.frames), commit.messages) == (4, 2, [])
+
+
+def test_a_stream_that_is_dropped_unread_is_dropped(stream: Stream, ledger: Ledger) -> None:
+    count_reads = restored(stream, ANSWER)
+    stream.clear()
+    assert (ledger.bytes, count_reads()) == (0, 0)
+
+
+def test_a_stored_stream_without_events_has_none(stream: Stream) -> None:
+    count_reads = restored(stream, [], floor=5)
+    stream.load(0.0)
+    assert (stream.head, count_reads()) == (4, 0)
+
+
+def test_an_event_is_decoded_as_it_was_encoded_and_nothing_else_is() -> None:
+    assert decode_event(encode_event(TextDelta("x"), 1, STAMP)) == TextDelta("x")
+    with pytest.raises(WireError, match="no event"):
+        decode_event(b'{"type":"caught_up","seq":1}')
+
+
+class Store:
+    """Notes what a manager tells it."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, str]] = []
+
+    def created(self, stream: Stream) -> None:
+        self.told.append(("created", stream.id))
+
+    def forgotten(self, stream: Stream) -> None:
+        self.told.append(("forgotten", stream.id))
+
+
+def test_a_store_is_told_of_streams_that_are_kept_and_forgotten() -> None:
+    manager = StreamManager(StreamSettings(retention=Retention(age=60.0)), make_epoch=lambda: "e", closed_retention=5.0)
+    manager.store = store = Store()
+    opened = manager.open("a", 0.0)
+    assert opened.staging is not None
+    assert store.told == []
+    manager.keep(opened, 0.0)
+    manager.get_or_create("a", 0.0)
+    manager.close("a", 0.0)
+    manager.expire(5.0)
+    assert store.told == [("created", "a"), ("forgotten", "a")]
+
+
+@pytest.mark.parametrize("end_reason", [None, "closed"])
+def test_streams_from_before_a_restart_are_found_listed_and_expire(end_reason: None) -> None:
+    manager = StreamManager(
+        StreamSettings(retention=Retention(age=60.0)), make_epoch=lambda: "new", closed_retention=5.0
+    )
+    manager.store = store = Store()
+    stream = manager.make_stored("a", "e", manager.settings, 0.0)
+    stream.restore(StoredState(1, 0, [], [], end_reason), list, 0.0, 10.0)
+    manager.restore(stream)
+    assert manager.open("a", 0.0) is stream
+    assert manager.list() == [stream]
+    assert manager.page([], [""], "", 10) == [stream]
+    assert store.told == []
+    manager.expire(5.0)
+    assert manager.count() == (0 if end_reason else 1)

@@ -1,0 +1,16 @@
+"""A gateway that is killed under load loses, doubles and reorders nothing of what it acked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from scripts.proof.survival import survive
+
+
+@pytest.mark.parametrize("sync", ["always", "off"])
+async def test_what_was_acked_survives_kills_at_random_moments(tmp_path: Path, sync: str) -> None:
+    survived = await survive(tmp_path / "store", kills=5, seed=13, sync=sync)
+    assert survived.faults == []
+    assert 0 < survived.acked <= survived.stored
