@@ -353,9 +353,9 @@ class Stream:
     @property
     def has_room(self) -> bool:
         """Whether producers may continue: no `block` consumer's buffer is full, by events or by bytes."""
-        if self.blocking.subscriptions and not self.blocking.has_room(self.settings.buffer_bytes):
+        if self.staging is not None and not self.staging.has_room:
             return False
-        return self.staging is None or self.staging.has_room
+        return not self.blocking.subscriptions or self.blocking.has_room(self.settings.buffer_bytes)
 
     def subscribe(self, request: SubscribeRequest, codec: Codec = JSON, *, now: float) -> Subscription:
         """Attach a consumer.
