@@ -119,14 +119,18 @@ class Dispatcher:
         if manager.ledger.bytes > manager.events_limit and not manager.make_room(now):
             raise manager.out_of_room("send", stream.id)
         if stream.leases.waiting and writer is not None:
-            stream.resume(data, writer, self.timestamp(), now)
-        return stream.append(data, timestamp or self.timestamp(), now, writer)
+            stream.resume(data, writer, self.timestamp(now), now)
+        return stream.append(data, timestamp or self.timestamp(now), now, writer)
 
-    def timestamp(self) -> str:
-        """Return the time now as RFC 3339; events of one millisecond share it."""
-        now = self._clock.now() // 0.001
-        if now != self._stamped_at:
-            self._stamped_at = now
+    def timestamp(self, now: float) -> str:
+        """Return the time as RFC 3339; events of one millisecond share it.
+
+        Args:
+            now: monotonic seconds.
+        """
+        millisecond = now // 0.001
+        if millisecond != self._stamped_at:
+            self._stamped_at = millisecond
             self._stamp = format_timestamp(time.time())
         return self._stamp
 
@@ -180,7 +184,7 @@ class Dispatcher:
     def expire_leases(self, now: float) -> None:
         """End the messages whose producers did not come back in time."""
         for stream in tuple(self._leased):
-            if stream.end_lost(self.timestamp(), now, self._lease):
+            if stream.end_lost(self.timestamp(now), now, self._lease):
                 self.touch(self.channel(stream))
             if stream.is_closed or not stream.leases.is_running:
                 del self._leased[stream]
