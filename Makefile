@@ -42,6 +42,7 @@ soak: setup  ## look for broken promises for long: SECONDS=180 of faults, SEED=â
 	HYPOTHESIS_PROFILE=long $(BIN)/pytest --timeout=0 --hypothesis-seed=$(SEED) tests/streams tests/contract tests/test_chaos.py
 	$(BIN)/python -m scripts.chaos --seed $(SEED) --seconds $(SECONDS)
 	$(BIN)/python -m scripts.soak
+	$(BIN)/python -m scripts.proof.survival --seed $(SEED)
 
 bench: .venv/.bench  ## measure beside other systems: QUICK=1, SCENARIOS=A,C, PEERS=NATS, BASE=revision to compare with
 	$(BIN)/python -m scripts.bench $(if $(QUICK),--quick) $(if $(AUTH),--auth) \

@@ -1,4 +1,4 @@
-"""A gateway with a store is killed again and again while a producer publishes; what was acked has to be there.
+"""`python -m scripts.proof.survival`: kill a gateway with a store again and again, under load; what was acked stays.
 
 The producer numbers its events and sends them as fast as acks come. After each kill it continues where `ready` says,
 which must not be before the last ack. At the end the stream is read: each event once, in order, with its own text.
@@ -6,13 +6,18 @@ which must not be before the last ack. At the end the stream is read: each event
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import random
+import sys
+import tempfile
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import msgspec
+import uvloop
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
@@ -110,3 +115,23 @@ async def survive(folder: Path, kills: int, seed: int, sync: str = "always") -> 
     if len(events) < writer.acked:
         faults.append(f"{writer.acked} events were acked, and {len(events)} are there")
     return Survived(kills, writer.acked, len(events), faults)
+
+
+def main() -> int:
+    """The exit status."""
+    parser = argparse.ArgumentParser(prog="python -m scripts.proof.survival", description="Kills of a gateway.")
+    parser.add_argument("--kills", type=int, default=200, help="how often")
+    parser.add_argument("--sync", choices=["always", "interval", "off"], default="always", help="the setting")
+    parser.add_argument("--seed", type=int, default=int(time.time()), help="the same moments again")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        survived = uvloop.run(survive(Path(folder), arguments.kills, arguments.seed, arguments.sync))
+    print(f"seed {arguments.seed}: {survived.kills} kills, {survived.acked} acked, {survived.stored} stored")
+    for fault in survived.faults:
+        print(f"FAILED: {fault}")
+    print(f"{len(survived.faults)} failed" if survived.faults else "every acked event is there, once and in order")
+    return 1 if survived.faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
