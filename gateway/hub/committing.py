@@ -99,6 +99,11 @@ class CommittingDispatcher(Dispatcher):
         """Store a new stream."""
         self._engine.create(stream.id, stream.epoch, stream.settings)
 
+    def unload(self, stream: Stream) -> bool:
+        """Drop a stream's events from memory; whether there were any to drop."""
+        log = stream.log
+        return stream.unload(partial(self._engine.read, stream.id, stream.epoch, log.floor, log.head))
+
     def forgotten(self, stream: Stream) -> None:
         """Delete a stream from the store."""
         self._engine.forget(stream.id, stream.epoch)

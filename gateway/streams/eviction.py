@@ -55,7 +55,7 @@ class IdleStreams:
             rank, turn, stream = self._heap[0]
             if stream not in self._entered:
                 heappop(self._heap)
-            elif not stream.is_idle or stream.is_closed:
+            elif not stream.is_evictable:
                 heappop(self._heap)
                 del self._entered[stream]
             elif (now := _rank(stream)) > rank:

@@ -178,6 +178,17 @@ class Log:
         self.prefix.clear()
         self.trim_to(self.head + 1)
 
+    def unload(self) -> None:
+        """Drop the events from memory, as they are stored elsewhere: floor and head stay."""
+        floor = self.floor
+        self.clear()
+        self._frames.clear()
+        self._kinds.clear()
+        self._ends = array("Q", (0,))
+        self._folds.clear()
+        self._marks.clear()
+        self.restore(floor, self.head)
+
     def _mark(self, now: float) -> None:
         step = self.retention.age / AGE_MARKS
         when = (now // step + 1) * step  # errs towards keeping

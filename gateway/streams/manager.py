@@ -30,6 +30,9 @@ class StreamStore(Protocol):
     def created(self, stream: Stream) -> None:
         """A stream is found by its id from now on."""
 
+    def unload(self, stream: Stream) -> bool:
+        """Drop a stream's events from memory, where they are stored; whether there were any to drop."""
+
     def forgotten(self, stream: Stream) -> None:
         """A stream is not found any more."""
 
@@ -142,8 +145,6 @@ class StreamManager:
         self._measure()
         if stored.is_closed:
             self._closed.append(stored)
-        else:
-            self._idle.add(stored)
 
     def open(self, stream_id: str, now: float) -> Stream:
         """Return the stream with this id, or a new one that nobody else finds before `keep`.
@@ -267,7 +268,8 @@ class StreamManager:
     def make_room(self, now: float, needed: int = 0, streams: int = 0) -> bool:
         """Get under the limits by forgetting streams: idle ones without any event, closed ones, then other idle ones.
 
-        Of each kind the oldest goes first; the cost of finding it does not grow with the number of streams.
+        Where streams are stored, too little memory only unloads idle ones, which are found as before. Of each kind the
+        oldest goes first; the cost of finding it does not grow with the number of streams.
 
         Args:
             now: monotonic seconds.
@@ -277,6 +279,8 @@ class StreamManager:
         Returns:
             Whether there is room.
         """
+        if self.store is not None and not self._unload(self.store, needed):
+            return False
         while self.bytes + needed > self.memory_limit or len(self._streams) + streams > self.max_streams:
             stream = self._next_to_go()
             if stream is None:
@@ -288,7 +292,19 @@ class StreamManager:
             self._forget(stream)
         return True
 
+    def _unload(self, store: StreamStore, needed: int) -> bool:
+        """Drop the events of idle streams from memory until there is room; whether there is."""
+        while self.bytes + needed > self.memory_limit:
+            stream = self._idle.first()
+            if stream is None:
+                return False
+            store.unload(stream)
+            self._idle.discard(stream)  # until it is loaded again, or what waits for the engine is committed
+        return True
+
     def _next_to_go(self) -> Stream | None:
+        if self.store is not None:
+            return self._closed[0] if self._closed else None
         idle = self._idle.first()
         if idle is not None and not idle.log.head:
             return idle

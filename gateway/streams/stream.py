@@ -150,6 +150,22 @@ class Stream:
         self.closed_at = now
         self._count_extra()
 
+    def unload(self, read: Callable[[], list[bytes]]) -> bool:
+        """Drop the events from memory, until somebody needs them; `read` as for `restore`.
+
+        Returns:
+            Whether there were any to drop: not while the stream is in use, or events of it wait for the engine.
+        """
+        log = self.log
+        if self._stored is not None or log.head < log.floor or not self.is_idle or not self.is_settled:
+            return False
+        log.unload()
+        self._digest.begin(1)
+        self._alone = None
+        self._stored = read
+        self._count_extra()
+        return True
+
     def load(self, now: float) -> None:
         """Read the events stored before a restart into the log; once.
 
@@ -176,6 +192,7 @@ class Stream:
                 in_progress -= 1
             log.append(kind_of(data), frame, now)
         self._count_extra()
+        self._enter_idle()
 
     @property
     def head(self) -> int:
@@ -186,6 +203,11 @@ class Stream:
     def is_idle(self) -> bool:
         """Whether nobody reads or writes it now."""
         return not self._subscriptions and not self.publishing
+
+    @property
+    def is_evictable(self) -> bool:
+        """Whether it may go when memory is short: it is idle and open, or idle and stored."""
+        return self.is_idle and (self.staging is not None or not self.is_closed)
 
     def append(self, data: Data, timestamp: str, now: float, writer: Writer | None = None) -> int:
         """Append an event; while `leases.waiting`, `resume` has to be called before.
@@ -261,6 +283,7 @@ class Stream:
             log.append(kind, frame, now)
         if commit.end_reason is not None:
             self.end_reason = commit.end_reason
+        self._enter_idle()
 
     def end_lost(self, timestamp: str, now: float, lease: float) -> list[str]:
         """End the messages whose producers were lost and did not come back in time.
@@ -347,7 +370,10 @@ class Stream:
 
     def _left(self, now: float) -> None:
         self.last_active_at = now
-        if self._idle is not None and self.is_idle and not self.is_closed:
+        self._enter_idle()
+
+    def _enter_idle(self) -> None:
+        if self._idle is not None and self.is_evictable:
             self._idle.add(self)
 
     @property

@@ -134,6 +134,20 @@ async def test_a_stream_that_is_dropped_is_dropped_for_good(restart: Restart) ->
         assert gateway.hub.count() == 0
 
 
+async def test_little_memory_costs_no_stored_stream_and_all_can_be_read(restart: Restart) -> None:
+    async with restart(memory_limit=2**20) as gateway:
+        for number in range(60):
+            async with producer(gateway, stream=f"s{number}") as writing:
+                await publish(writing, text_delta(str(number) * 20_000), upto=1)
+        assert gateway.hub.manager.bytes <= 2**20 + 2**17, "all of them have over 2 MB"
+        for number in (0, 30, 59):
+            async with consumer(gateway, stream=f"s{number}") as reading:
+                assert text_of(await reading.read_until("caught_up")) == str(number) * 20_000
+        assert gateway.hub.count() == 60
+    async with restart(memory_limit=2**20) as gateway:
+        assert gateway.hub.count() == 60
+
+
 async def test_while_nothing_can_be_stored_nothing_is_acked_and_readers_go_on(restart: Restart) -> None:
     async with restart() as gateway, http(gateway) as client:
         engine = gateway.hub._engine

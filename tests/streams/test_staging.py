@@ -229,6 +229,11 @@ class Store:
     def created(self, stream: Stream) -> None:
         self.told.append(("created", stream.id))
 
+    def unload(self, stream: Stream) -> bool:
+        self.told.append(("unload", stream.id))
+        frames = stream.log.frames(stream.log.floor - 1, stream.log.head)
+        return stream.unload(lambda: frames)
+
     def forgotten(self, stream: Stream) -> None:
         self.told.append(("forgotten", stream.id))
 
@@ -261,3 +266,51 @@ def test_streams_from_before_a_restart_are_found_listed_and_expire(end_reason: N
     assert store.told == []
     manager.expire(5.0)
     assert manager.count() == (0 if end_reason else 1)
+
+
+def fill(manager: StreamManager, name: str, text: str) -> Stream:
+    """A stream whose events are stored."""
+    stream = manager.get_or_create(name, 0.0)
+    append(stream, MessageStart("m"), TextDelta(text), MessageStop("m", "end_turn"))
+    stream.commit(take(stream), 0.0)
+    return stream
+
+
+def test_too_little_memory_unloads_idle_streams_and_forgets_none() -> None:
+    manager = StreamManager(StreamSettings(), make_epoch=lambda: "e", memory_limit=100_000)
+    manager.store = store = Store()
+    streams = [fill(manager, name, name * 30_000) for name in "abcd"]
+    streams[1].close("closed", 0.0)
+    streams[1].commit(take(streams[1]), 0.0)
+    reader = streams[2].subscribe(SubscribeRequest(), now=0.0)
+    assert manager.make_room(0.0, 40_000)
+    unloaded = [name for told, name in store.told if told == "unload"]
+    assert "c" not in unloaded, "it is read"
+    assert unloaded
+    assert manager.list() == streams
+    assert manager.bytes <= 60_000
+    streams[2].unsubscribe(reader, 1.0)
+    for stream in streams:
+        assert stream.log.head == 3
+        stream.load(1.0)
+        assert texts_of(stream) == [stream.id * 30_000]
+    assert manager.make_room(2.0, 80_000), "those that were loaded again are unloaded again"
+    assert manager.count() == 4
+
+
+def test_there_is_no_room_where_all_streams_are_in_use() -> None:
+    manager = StreamManager(StreamSettings(), make_epoch=lambda: "e", memory_limit=50_000)
+    manager.store = Store()
+    fill(manager, "a", "a" * 30_000).subscribe(SubscribeRequest(), now=0.0)
+    assert not manager.make_room(0.0, 30_000)
+
+
+def test_a_stream_that_waits_for_the_engine_is_not_unloaded_before() -> None:
+    manager = StreamManager(StreamSettings(), make_epoch=lambda: "e", memory_limit=50_000)
+    manager.store = Store()
+    stream = manager.get_or_create("a", 0.0)
+    append(stream, TextDelta("a" * 30_000))
+    assert not manager.make_room(0.0, 30_000)
+    stream.commit(take(stream), 0.0)
+    assert manager.make_room(0.0, 30_000)
+    assert manager.count() == 1
