@@ -127,6 +127,11 @@ class Log:
         self.floor, self.head = floor, head
         self._base = head + 1
 
+    @property
+    def held_from(self) -> int:
+        """Seq of the oldest event in memory; that after the head if the log is unloaded."""
+        return max(self.floor, self._base)
+
     def append(self, kind: Kind, frame: bytes, now: float) -> int:
         """Add an event and trim to the retention.
 

@@ -146,14 +146,14 @@ def _events(site: Site, target: Target) -> Response:
 def _page(log: Log, after: int, limit: int) -> Iterator[bytes]:
     """Yield held events after a position as lines of JSON; at most `limit` of them and about `PAGE_BYTES`.
 
-    If the next event is trimmed meanwhile, the page ends early, as a page may.
+    If the next event is trimmed or unloaded meanwhile, the page ends early, as a page may.
     """
     cursor = max(after, log.floor - 1)
     if cursor >= log.head:
         return
     upto = min(cursor + limit, log.furthest_within(cursor, PAGE_BYTES))
     view = View(log, JSON, None)
-    while log.floor - 1 <= cursor < upto:
+    while log.held_from - 1 <= cursor < upto:
         batch = view.raw(cursor, upto, PIECE)
         cursor = batch.last
         yield b"".join(payload + b"\n" for payload in payloads(batch.data))
