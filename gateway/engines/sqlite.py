@@ -30,7 +30,7 @@ import msgspec
 from deltawire.gateway.engines.engine import EngineError, EngineMetrics, StoredStream
 from deltawire.gateway.engines.schema import APPLICATION_ID, TABLES, VERSION
 from deltawire.gateway.metrics.histogram import Histogram
-from deltawire.gateway.streams.producers import ProducerState
+from deltawire.gateway.streams.producers import MAX_REMEMBERED, ProducerState
 from deltawire.gateway.streams.settings import StreamSettings
 from deltawire.gateway.streams.staging import Commit, StoredState
 from deltawire.protocol.framing import split_frames
@@ -53,6 +53,11 @@ RETRY: Final = 0.5
 
 _SYNCHRONOUS: Final[dict[Sync, str]] = {"always": "FULL", "interval": "NORMAL", "off": "OFF"}
 _FATAL: Final = ("SQLITE_IOERR_FSYNC", "SQLITE_IOERR_DIR_FSYNC", "SQLITE_CORRUPT", "SQLITE_NOTADB")
+
+_FORGET_PRODUCERS: Final = """
+    DELETE FROM producers WHERE stream = ? AND id IN
+        (SELECT id FROM producers WHERE stream = ? ORDER BY seq DESC LIMIT -1 OFFSET ?)
+"""
 
 Operation: TypeAlias = Callable[[], None]
 
@@ -187,7 +192,7 @@ class SqliteEngine:
             heads[stream] = last
             self._next_row = row + 1
         producers: dict[int, list[ProducerState]] = {}
-        for stream, *state in execute("SELECT stream, id, generation, last, seq FROM producers"):
+        for stream, *state in execute("SELECT stream, id, generation, last, seq FROM producers ORDER BY seq"):
             producers.setdefault(stream, []).append(ProducerState(*state))
         streams = []
         for row in execute("SELECT * FROM streams ORDER BY id"):
@@ -230,7 +235,7 @@ class SqliteEngine:
         self._hand_over(_Job(write, None))
 
     def commit(self, commits: Sequence[Commit], done: Callable[[], None]) -> None:
-        """Store commits, all of them or none.
+        """Store commits, all of them or none; nothing of streams that were forgotten meanwhile.
 
         Args:
             commits: in the order in which they were taken.
@@ -245,7 +250,9 @@ class SqliteEngine:
         self._hand_over(_Job(write, done, sum(len(commit.frames) for commit in commits)))
 
     def _prepare(self, commit: Commit) -> Operation:
-        rows = self._rows[commit.stream, commit.epoch]
+        rows = self._rows.get((commit.stream, commit.epoch))
+        if rows is None:  # it was forgotten meanwhile
+            return _nothing
         row = self._next_row
         last = commit.first + len(commit.frames) - 1
         if commit.frames:
@@ -291,7 +298,9 @@ class SqliteEngine:
 
     def trim(self, stream: str, epoch: str, floor: int) -> None:
         """Delete the events of a stream before a seq, as far as whole commits reach."""
-        rows = self._rows[stream, epoch]
+        rows = self._rows.get((stream, epoch))
+        if rows is None:
+            return
         count = max(0, bisect_right(rows.firsts, floor) - 1)
         gone = rows.rows[:count]
         rows.cut(count)
@@ -299,6 +308,7 @@ class SqliteEngine:
         def write() -> None:
             self._database.executemany("DELETE FROM events WHERE id = ?", ((row,) for row in gone))
             self._database.execute("UPDATE streams SET floor = ? WHERE id = ?", (floor, rows.id))
+            self._database.execute(_FORGET_PRODUCERS, (rows.id, rows.id, MAX_REMEMBERED))
 
         self._hand_over(_Job(write, None))
 
@@ -308,7 +318,9 @@ class SqliteEngine:
         Raises:
             EngineError: they can't be read, or are not what was written.
         """
-        rows = self._rows[stream, epoch]
+        rows = self._rows.get((stream, epoch))
+        if rows is None:
+            raise EngineError(f"stream {stream!r} can't be read: it was forgotten")
         start = max(0, bisect_right(rows.firsts, first) - 1)
         wanted = [row for at, row in zip(rows.firsts[start:], rows.rows[start:], strict=True) if at <= last]
         answer: Future[list[bytes]] = Future()
@@ -423,6 +435,10 @@ class SqliteEngine:
         except OSError as error:
             self.is_broken = True
             self.failure = f"data_dir {self._folder}: {error.strerror} (fsync)"
+
+
+def _nothing() -> None:
+    pass
 
 
 def _call_all(functions: Sequence[Callable[[], None]]) -> None:

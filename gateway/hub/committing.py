@@ -81,7 +81,7 @@ class CommittingDispatcher(Dispatcher):
         for stored in found:
             stream = self._manager.make_stored(stored.id, stored.epoch, stored.settings, now)
             state = stored.state
-            read = partial(self._engine.read, stored.id, stored.epoch, state.floor, state.head)
+            read = partial(self._engine.read, stored.id, stored.epoch)
             stream.restore(state, read, now, self._lease)
             stream.created_at = self._clock.monotonic(stored.created_at)
             stream.last_active_at = now
@@ -101,8 +101,7 @@ class CommittingDispatcher(Dispatcher):
 
     def unload(self, stream: Stream) -> bool:
         """Drop a stream's events from memory; whether there were any to drop."""
-        log = stream.log
-        return stream.unload(partial(self._engine.read, stream.id, stream.epoch, log.floor, log.head))
+        return stream.unload(partial(self._engine.read, stream.id, stream.epoch))
 
     def forgotten(self, stream: Stream) -> None:
         """Delete a stream from the store."""

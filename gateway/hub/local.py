@@ -222,6 +222,7 @@ class LocalStream:
             StreamError: full, a `block` consumer's buffer or the memory limit; closed; invalid, the data breaks a rule.
         """
         _check(data, self.id)
+        self._stream.load(self._hub.now())  # the digest of a message in progress goes on where it was
         channel = self._hub.dispatcher.channel(self._stream)
         if not self._stream.has_room and not self._stream.is_closed and not channel.make_room():
             raise StreamError(ErrorKind.FULL, "send", self.id, "a consumer of policy 'block' is not keeping up")

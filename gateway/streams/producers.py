@@ -14,6 +14,7 @@ numbers decide what happens to an event:
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -51,15 +52,17 @@ class Writer:
         generation: of that id.
         last: the last producer_seq accepted.
         seq: the seq that event got in the stream.
+        committed: the last producer_seq that an engine has, if there is one.
     """
 
-    __slots__ = ("generation", "id", "last", "seq")
+    __slots__ = ("committed", "generation", "id", "last", "seq")
 
     def __init__(self, producer_id: str | None, generation: int) -> None:
         self.id = producer_id
         self.generation = generation
         self.last = 0
         self.seq = 0
+        self.committed = 0
 
 
 class Producers:
@@ -97,7 +100,7 @@ class Producers:
             raise fenced(producer_id, generation, known.generation)
         opened = Writer(producer_id, generation)
         if known is not None and generation == known.generation:
-            opened.last, opened.seq = known.last, known.seq
+            opened.last, opened.seq, opened.committed = known.last, known.seq, known.committed
         self._known[producer_id] = opened  # last in the dict: the newest
         if len(self._known) > MAX_REMEMBERED:
             del self._known[next(iter(self._known))]
@@ -105,10 +108,29 @@ class Producers:
 
     def restore(self, states: Iterable[ProducerState]) -> None:
         """Remember producers from before a restart, those seen longest ago first."""
-        for state in states:
+        for state in deque(states, MAX_REMEMBERED):
             writer = Writer(state.id, state.generation)
-            writer.last, writer.seq = state.last, state.seq
+            writer.last = writer.committed = state.last
+            writer.seq = state.seq
             self._known[state.id] = writer
+
+    def committed(self, states: Iterable[ProducerState]) -> None:
+        """Record what an engine has committed."""
+        for state in states:
+            known = self._known.get(state.id)
+            if known is not None and known.generation == state.generation:
+                known.committed = state.last
+
+    def is_committed(self, writer: Writer) -> bool:
+        """Whether an engine has everything that this writer continues after."""
+        return writer.committed == writer.last
+
+    def is_newer(self, producer_id: str | None, generation: int) -> bool:
+        """Whether a producer that connects fences generations that may come again."""
+        if producer_id is None:
+            return False
+        known = self._known.get(producer_id)
+        return generation > (0 if known is None else known.generation)
 
     def is_current(self, writer: Writer) -> bool:
         """Whether no newer generation of its id has connected."""

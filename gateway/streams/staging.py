@@ -92,7 +92,7 @@ class Staging:
     @property
     def is_settled(self) -> bool:
         """Whether everything is committed."""
-        return not (self._frames or self.in_flight or self._ended)
+        return not (self._frames or self.in_flight or self._ended or self._writers)
 
     @property
     def has_room(self) -> bool:
@@ -109,6 +109,10 @@ class Staging:
         self.head += 1
         return self.head
 
+    def remember(self, writer: Writer) -> None:
+        """Stage what is remembered of a producer, though it has appended nothing."""
+        self._writers[writer] = None
+
     def end(self, reason: EndReason) -> None:
         """Stage the end of the stream."""
         self._ended = reason
@@ -121,7 +125,7 @@ class Staging:
             epoch: of its log.
             messages: in progress, with the producer ids they belong to.
         """
-        if not self._frames and self._ended is None:
+        if not self._frames and self._ended is None and not self._writers:
             return None
         commit = Commit(
             stream=stream,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from msgspec import UNSET
 from msgspec.structs import replace
@@ -32,6 +32,9 @@ from deltawire.protocol.messages import EndReason, Policy
 
 LOST = "the producer was lost and did not come back within {lease:g} s"
 ABANDONED = "the producer connected again and began another message without finishing this one"
+
+ReadFrames: TypeAlias = Callable[[int, int], list[bytes]]
+"""Returns the stored frames of the events from one seq to another."""
 
 
 class MessageWatcher(Protocol):
@@ -61,6 +64,7 @@ class Stream:
         "_digest",
         "_extra",
         "_idle",
+        "_is_cleared",
         "_stored",
         "_subscriptions",
         "_views",
@@ -115,7 +119,8 @@ class Stream:
         self.closed_as: EndReason | None = None  # for producers
         self.end_reason: EndReason | None = None  # for consumers, once everything before is committed
         self.trimmed = 1  # floor of what the engine holds
-        self._stored: Callable[[], list[bytes]] | None = None  # reads what was stored before a restart
+        self._stored: ReadFrames | None = None  # reads what is stored and not in the log
+        self._is_cleared = False
         self.staging: Staging | None = None  # where an engine has to commit events before they are in the log
         self._subscriptions: dict[Subscription, None] = {}
         self.blocking = Blocking(self.log)
@@ -131,12 +136,12 @@ class Stream:
         """Whether everything appended is committed."""
         return self.staging is None or self.staging.is_settled
 
-    def restore(self, stored: StoredState, read: Callable[[], list[bytes]], now: float, lease: float) -> None:
+    def restore(self, stored: StoredState, read: ReadFrames, now: float, lease: float) -> None:
         """Take over what an engine has stored before a restart. Events are read when somebody needs them.
 
         Args:
             stored: everything but the events.
-            read: returns the frames of the events from the floor to the head.
+            read: returns the frames of the events from one seq to another.
             now: monotonic seconds.
             lease: seconds that the producers of messages in progress have to return.
         """
@@ -150,7 +155,7 @@ class Stream:
         self.closed_at = now
         self._count_extra()
 
-    def unload(self, read: Callable[[], list[bytes]]) -> bool:
+    def unload(self, read: ReadFrames) -> bool:
         """Drop the events from memory, until somebody needs them; `read` as for `restore`.
 
         Returns:
@@ -167,16 +172,16 @@ class Stream:
         return True
 
     def load(self, now: float) -> None:
-        """Read the events stored before a restart into the log; once.
+        """Read the events that are stored and not in the log; once.
 
         Raises:
             DeltawireError: they can't be read.
         """
         if self._stored is None:
             return
-        frames = self._stored()
-        self._stored = None
         log = self.log
+        frames = self._stored(log.floor, log.head)
+        self._stored = None
         log.restore(log.floor, log.floor - 1)
         in_progress = 0
         for frame in frames:
@@ -260,6 +265,8 @@ class Stream:
         before = self.staging.bytes
         if isinstance(data, MessageStart | MessageStop):
             self.staging.has_new_messages = True
+        if writer is not None and not self.producers.is_latest(writer):
+            writer = None  # a later connection goes on with its numbers: these must not be stored in their place
         seq = self.staging.add(kind_of(data), frame, writer)
         self.log.ledger.bytes += self.staging.bytes - before
         return seq
@@ -273,16 +280,21 @@ class Stream:
     def commit(self, commit: Commit, now: float) -> None:
         """Move a commit that the engine has into the log, where consumers read it."""
         assert self.staging is not None, "it was taken from there"
-        self.load(now)
         log, before = self.log, self.staging.bytes
         self.staging.committed(commit)
+        self.producers.committed(commit.producers)
+        if commit.end_reason is not None:
+            self.end_reason = commit.end_reason
+        if self._is_cleared:
+            return
         log.ledger.bytes += self.staging.bytes - before
+        if self._stored is not None:  # to be read with the others: leases of many streams may end at once
+            log.restore(log.floor, log.head + len(commit.frames))
+            return
         for kind, frame in zip(commit.kinds, commit.frames, strict=True):
             if kind.type is EventType.MESSAGE_START:
                 log.begin_message()
             log.append(kind, frame, now)
-        if commit.end_reason is not None:
-            self.end_reason = commit.end_reason
         self._enter_idle()
 
     def end_lost(self, timestamp: str, now: float, lease: float) -> list[str]:
@@ -336,6 +348,9 @@ class Stream:
             self.log.restore(self.log.head + 1, self.log.head)
             self._stored = None
         self.log.clear()
+        self._is_cleared = True
+        if self.staging is not None:  # what waits for the engine comes in no log any more
+            self.log.ledger.bytes -= self.staging.bytes
         self.log.ledger.bytes -= self._extra  # the rest still fences connections, and is freed with the last
         self._extra = 0
 
@@ -355,7 +370,10 @@ class Stream:
         limit = self.settings.max_producers
         if self.publishing >= limit:
             raise _crowded(f"this stream has {limit} producers (max_producers)")
+        is_newer = self.producers.is_newer(producer_id, generation)
         writer = self.producers.open(producer_id, generation)
+        if is_newer and self.staging is not None:
+            self.staging.remember(writer)
         self._count_extra()
         return writer
 

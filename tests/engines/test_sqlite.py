@@ -13,7 +13,7 @@ import pytest
 from deltawire.gateway.engines.engine import EngineError, StoredStream
 from deltawire.gateway.engines.sqlite import FILE, SqliteEngine, Sync
 from deltawire.gateway.streams.coalesce import kind_of
-from deltawire.gateway.streams.producers import ProducerState
+from deltawire.gateway.streams.producers import MAX_REMEMBERED, ProducerState
 from deltawire.gateway.streams.settings import StreamSettings
 from deltawire.gateway.streams.staging import Commit
 from deltawire.protocol.events import TextDelta
@@ -213,3 +213,29 @@ def test_the_files_are_their_owners_alone(tmp_path: Path) -> None:
         pass
     folder = tmp_path / "new"
     assert [it.stat().st_mode & 0o777 for it in (folder, folder / FILE)] == [0o700, 0o600]
+
+
+def test_commits_of_a_stream_that_was_forgotten_are_dropped_and_others_kept(tmp_path: Path) -> None:
+    with opened(tmp_path) as (engine, _):
+        for name in ("s", "t"):
+            engine.create(name, "e", StreamSettings())
+        engine.forget("s", "e")
+        store(engine, commit(1, "gone"), commit(1, "kept", stream="t"))
+        engine.trim("s", "e", 2)
+        assert texts(engine, 1, 1, "t") == ["kept"]
+        with pytest.raises(EngineError, match="forgotten"):
+            engine.read("s", "e", 1, 1)
+    with opened(tmp_path) as (_, streams):
+        assert [it.id for it in streams] == ["t"]
+
+
+def test_producers_are_listed_oldest_first_and_trimmed_with_the_events(tmp_path: Path) -> None:
+    count = MAX_REMEMBERED + 2
+    with opened(tmp_path) as (engine, _):
+        engine.create("s", "e", StreamSettings())
+        for seq in range(1, count + 1):
+            state = ProducerState(f"p{count - seq}", 0, 1, seq)
+            engine.commit([commit(seq, "x", producers=(state,))], lambda: None)
+        engine.trim("s", "e", 2)
+    with opened(tmp_path) as (_, [stream]):
+        assert [it.seq for it in stream.state.producers] == list(range(3, count + 1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -182,6 +183,27 @@ async def test_while_nothing_can_be_stored_nothing_is_acked_and_readers_go_on(re
         async with Subscriber(gateway.url, "demo") as events:
             got = [await anext(events) for _ in range(1)]
     assert not [it for it in got if isinstance(it, Gap)]
+
+
+async def test_a_producer_that_returns_is_ready_once_what_it_sent_is_stored(restart: Restart) -> None:
+    async with restart() as gateway:
+        engine = gateway.hub._engine
+        assert isinstance(engine, SqliteEngine)
+        async with producer(gateway, "producer=p") as writing:
+            await publish(writing, text_delta("stored") | {"producer_seq": 1}, upto=1)
+            engine._database.execute("PRAGMA max_page_count = 1")  # no more than there are: a full disk
+            await writing.say(text_delta("x" * 60_000) | {"producer_seq": 2})
+            await eventually(lambda: engine.failure, "that the disk is full")
+        async with peer(gateway, "demo/publish?producer=p") as writing:
+            await writing.say(text_delta("y") | {"producer_seq": 3})
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.2):
+                    await writing.read_until("ready")
+            engine._database.execute("PRAGMA max_page_count = 1073741823")
+            messages = await writing.read_until("ack")
+            assert types_of(messages)[0] == "ready"
+            assert messages[0]["producer_seq"] == 2
+            assert messages[-1] == {"type": "ack", "seq": 3, "producer_seq": 3}
 
 
 async def test_a_second_gateway_on_the_folder_does_not_start(restart: Restart) -> None:

@@ -9,7 +9,7 @@ from msgspec import UNSET
 
 from deltawire.gateway.streams.log import Ledger, Retention
 from deltawire.gateway.streams.manager import StreamManager
-from deltawire.gateway.streams.producers import ProducerState
+from deltawire.gateway.streams.producers import MAX_REMEMBERED, REMEMBERED_COST, ProducerState
 from deltawire.gateway.streams.publication import Publication
 from deltawire.gateway.streams.settings import StreamSettings
 from deltawire.gateway.streams.staging import MAX_STAGED, Commit, Staging, StoredState
@@ -17,7 +17,7 @@ from deltawire.gateway.streams.stream import Stream
 from deltawire.protocol.addresses import SubscribeRequest
 from deltawire.protocol.codec import decode_event, encode_event
 from deltawire.protocol.errors import StreamError, WireError, is_closed
-from deltawire.protocol.events import Data, MessageStart, MessageStop, TextDelta
+from deltawire.protocol.events import Data, Error, MessageStart, MessageStop, TextDelta
 from deltawire.protocol.framing import TEXT, frame, payload_start, split_frames
 from tests.streams.reading import STAMP
 
@@ -132,19 +132,24 @@ def test_a_commit_has_the_producers_and_messages_that_changed(stream: Stream) ->
 
 
 def restored(
-    stream: Stream, events: list[Data], *, floor: int = 1, messages: tuple[tuple[str, str | None], ...] = ()
+    stream: Stream,
+    events: list[Data],
+    *,
+    floor: int = 1,
+    messages: tuple[tuple[str, str | None], ...] = (),
+    held: int = 0,
 ) -> Callable[[], int]:
-    """Fill a stream as after a restart; returns what says how often its events were read."""
+    """Fill a stream as after a restart, with all events or `held`; returns what says how often they were read."""
     frames = [frame(TEXT, encode_event(data, seq, STAMP)) for seq, data in enumerate(events, floor)]
     reads = 0
 
-    def read() -> list[bytes]:
+    def read(first: int, last: int) -> list[bytes]:
         nonlocal reads
         reads += 1
-        return list(split_frames(b"".join(frames)))
+        return list(split_frames(b"".join(frames[first - floor : last + 1 - floor])))
 
     producers = [ProducerState("p", 2, 7, 5)]
-    stream.restore(StoredState(floor, floor + len(events) - 1, producers, messages, None), read, 0.0, 10.0)
+    stream.restore(StoredState(floor, floor + (held or len(events)) - 1, producers, messages, None), read, 0.0, 10.0)
     return lambda: reads
 
 
@@ -161,6 +166,7 @@ def test_stored_events_are_read_when_they_are_needed_and_once(stream: Stream) ->
 
 def test_what_comes_after_a_restart_follows_what_is_stored(stream: Stream) -> None:
     restored(stream, ANSWER, floor=8)
+    stream.load(0.0)
     assert append(stream, TextDelta("!")) == [11]
     stream.commit(take(stream), 0.0)
     assert (stream.log.floor, stream.log.head, texts_of(stream)) == (8, 11, ["one ", "two", "!"])
@@ -232,7 +238,7 @@ class Store:
     def unload(self, stream: Stream) -> bool:
         self.told.append(("unload", stream.id))
         frames = stream.log.frames(stream.log.floor - 1, stream.log.head)
-        return stream.unload(lambda: frames)
+        return stream.unload(lambda *_: frames)
 
     def forgotten(self, stream: Stream) -> None:
         self.told.append(("forgotten", stream.id))
@@ -258,7 +264,7 @@ def test_streams_from_before_a_restart_are_found_listed_and_expire(end_reason: N
     )
     manager.store = store = Store()
     stream = manager.make_stored("a", "e", manager.settings, 0.0)
-    stream.restore(StoredState(1, 0, [], [], end_reason), list, 0.0, 10.0)
+    stream.restore(StoredState(1, 0, [], [], end_reason), lambda *_: [], 0.0, 10.0)
     manager.restore(stream)
     assert manager.open("a", 0.0) is stream
     assert manager.list() == [stream]
@@ -314,3 +320,76 @@ def test_a_stream_that_waits_for_the_engine_is_not_unloaded_before() -> None:
     stream.commit(take(stream), 0.0)
     assert manager.make_room(0.0, 30_000)
     assert manager.count() == 1
+
+
+def test_a_commit_to_events_that_nobody_reads_reads_none_of_them(stream: Stream) -> None:
+    count_reads = restored(stream, [*ANSWER, MessageStop("m", "end_turn")])
+    stream.close("closed", 0.0)
+    stream.commit(take(stream), 0.0)
+    assert (stream.end_reason, stream.log.head, count_reads()) == ("closed", 4, 0)
+
+
+def test_messages_of_lost_producers_end_without_a_read_and_are_read_with_the_rest(stream: Stream) -> None:
+    lost: list[Data] = [Error("lost", "producer_lost"), MessageStop("m", "producer_lost")]
+    count_reads = restored(stream, [*ANSWER, *lost], messages=(("m", "p"),), held=3)
+    assert stream.end_lost(STAMP, 10.0, 10.0) == ["m"]
+    stream.commit(take(stream), 10.0)
+    assert (stream.log.head, stream.is_settled, count_reads()) == (5, True, 0)
+    stream.load(10.0)
+    assert (stream.log.held_from, stream.log.head, texts_of(stream)) == (1, 5, ["one ", "two"])
+
+
+def test_a_commit_of_a_stream_that_was_dropped_meanwhile_costs_nothing(stream: Stream, ledger: Ledger) -> None:
+    append(stream, TextDelta("x" * 1000))
+    first = take(stream)
+    append(stream, TextDelta("y" * 1000))
+    stream.close("closed", 0.0)
+    stream.clear()
+    assert ledger.bytes == 0
+    stream.commit(first, 0.0)
+    stream.commit(take(stream), 0.0)
+    assert (ledger.bytes, stream.is_settled, stream.end_reason) == (0, True, "closed")
+
+
+def test_a_producer_may_continue_when_what_it_continues_after_is_committed(stream: Stream) -> None:
+    publication = Publication(stream, stream.open_producer("p", 0))
+    for number in (1, 2):
+        publication.accepted(number, stream.append(TextDelta("x"), STAMP, 0.0, publication.writer))
+        if number == 1:
+            commit = take(stream)
+    again = stream.open_producer("p", 0)
+    assert again.last == 2
+    assert not stream.producers.is_committed(again)
+    stream.commit(commit, 0.0)
+    assert not stream.producers.is_committed(again)
+    stream.commit(take(stream), 0.0)
+    assert stream.producers.is_committed(again)
+    assert stream.producers.is_committed(stream.open_producer("p", 1)), "a new generation continues after nothing"
+
+
+def test_a_newer_generation_is_stored_before_it_has_published(stream: Stream) -> None:
+    stream.open_producer("p", 0)
+    assert stream.take_commit() is None, "nobody can be older"
+    stream.open_producer("p", 3)
+    assert not stream.is_settled
+    commit = take(stream)
+    assert (commit.producers, commit.frames) == ([ProducerState("p", 3, 0, 0)], [])
+    stream.commit(commit, 0.0)
+    stream.open_producer("p", 3)
+    assert stream.is_settled
+
+
+def test_an_older_connection_does_not_overwrite_the_numbers_of_a_later_one(stream: Stream) -> None:
+    older = stream.open_producer("p", 0)
+    later = Publication(stream, stream.open_producer("p", 0))
+    later.accepted(1, stream.append(TextDelta("x"), STAMP, 0.0, later.writer))
+    stream.append(TextDelta("not numbered"), STAMP, 0.0, older)
+    assert take(stream).producers == [ProducerState("p", 0, 1, 1)]
+
+
+def test_no_more_producers_are_remembered_after_a_restart_than_before(stream: Stream) -> None:
+    states = [ProducerState(f"p{number}", 0, 1, number) for number in range(MAX_REMEMBERED + 5)]
+    stream.restore(StoredState(1, 0, states, [], None), lambda *_: [], 0.0, 10.0)
+    assert stream.producers.bytes == MAX_REMEMBERED * REMEMBERED_COST
+    assert stream.open_producer("p5", 0).last == 1, "the oldest are forgotten"
+    assert stream.open_producer("p4", 0).last == 0

@@ -96,7 +96,7 @@ class Producer:
         return held if self._waiting is None else held + EVENT_COST
 
     def start(self) -> None:
-        """Fence older generations, send `ready`, and begin to receive."""
+        """Fence older generations, and begin; once what the producer continues after is committed."""
         stream = self.stream
         self._connection.record.log.info(
             "producer.connected",
@@ -108,6 +108,25 @@ class Producer:
         stream.leases.returned(self._publication.writer)
         for inlet in tuple(self.channel.inlets):
             inlet.fence_if_older()
+        if stream.staging is None or stream.producers.is_committed(self._publication.writer):
+            self._begin()
+        else:  # `ready` names the last event accepted: it must not be lost any more
+            self.is_busy = True
+            self._connection.hold_reading(Hold.BUSY)
+            self._hub.dispatcher.when_committed(self.channel, self._begin_late)
+
+    @contained
+    def _begin_late(self) -> None:
+        if self._connection.is_finished:
+            return
+        self.stream.leases.returned(self._publication.writer)  # an older connection may have ended meanwhile
+        self._begin()
+        self.fence_if_older()
+        self._go_on()
+
+    def _begin(self) -> None:
+        """Send `ready`, and begin to receive."""
+        stream = self.stream
         self.channel.add_inlet(self)
         self._hub.dispatcher.touch(self.channel)
         self._connection.tell(
