@@ -245,9 +245,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         float,
         Meta(
             gt=0,
-            description="Seconds without an event or a peer joining or leaving, after which an open "
-            "stream is closed"
-            "is closed",
+            description="Seconds without an event or a peer joining or leaving, after which an open stream is closed",
         ),
     ] = 86_400.0
     cleanup_interval: Annotated[float, Meta(gt=0, description="Seconds between checks for inactive streams")] = 3600.0
