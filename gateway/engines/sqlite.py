@@ -153,7 +153,7 @@ class SqliteEngine:
             raise EngineError(f"data_dir {self._folder}: another gateway uses it") from None
         try:
             streams = self._open_database()
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError, msgspec.MsgspecError) as error:
             os.close(self._lock)
             raise EngineError(f"data_dir {self._folder}: {FILE} can't be used: {error}") from None
         except EngineError:

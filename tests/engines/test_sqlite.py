@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -125,6 +126,26 @@ def test_a_folder_that_can_not_be_made_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(EngineError, match=r"data_dir .*file/deeper: Not a directory"):
         SqliteEngine(tmp_path / "file" / "deeper").open(lambda function: function())
+
+
+def test_a_database_of_another_user_is_told_and_the_folder_free_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "chmod", Mock(side_effect=PermissionError(1, "Operation not permitted")))
+        with pytest.raises(EngineError, match=r"deltawire\.sqlite can't be used: .*Operation not permitted"):
+            SqliteEngine(tmp_path).open(lambda function: function())
+    with opened(tmp_path):
+        pass
+
+
+def test_settings_that_can_not_be_read_are_told(tmp_path: Path) -> None:
+    with opened(tmp_path) as (engine, _):
+        engine.create("s", "e", StreamSettings())
+    with sqlite3.connect(tmp_path / FILE) as database:
+        database.execute("UPDATE streams SET settings = x'c1'")
+    with pytest.raises(EngineError, match=r"deltawire\.sqlite can't be used: "):
+        SqliteEngine(tmp_path).open(lambda function: function())
 
 
 @pytest.mark.parametrize("content", [b"no database" * 100, b"\0" * 4096])
