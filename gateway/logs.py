@@ -31,6 +31,7 @@ written says how many (`lines_lost`).
 | `handshakes.dropped` | warning | `dropped`, `max_handshakes`: too many sockets waited, and the oldest were dropped |
 | `connection.failed` | error | an internal fault, with its traceback; the connection ends with 1011 |
 | `channel.flush_failed` | error | likewise, in a `stream`: its consumers are closed |
+| `commit.failed` | error | `stream`, the traceback; committed events of it may not have been delivered or acked |
 | `admission.failed` | error | likewise, in a request: the answer is 500 |
 | `trace.failed` | error | likewise, in a span of a `stream`; its event is still appended |
 | `sweep.failed` | error | likewise, in a deadline of a `peer` |

@@ -330,7 +330,7 @@ class SqliteEngine:
                 answer.set_result(self._read(stream, wanted, first, last))
             except EngineError as error:
                 answer.set_exception(error)
-            except sqlite3.Error as error:
+            except Exception as error:  # noqa: BLE001 - whoever reads waits for an answer
                 answer.set_exception(EngineError(f"stream {stream!r} can't be read: {error}"))
 
         with self._condition:
@@ -405,10 +405,11 @@ class SqliteEngine:
             for job in jobs:
                 job.write()
             self._database.execute("COMMIT")
-        except sqlite3.Error as error:
+        except Exception as error:  # noqa: BLE001 - the thread must not end, and nothing that failed be taken for stored
             with suppress(sqlite3.Error):
                 self._database.execute("ROLLBACK")
-            self.is_broken = getattr(error, "sqlite_errorname", "").startswith(_FATAL)
+            name = getattr(error, "sqlite_errorname", "")  # absent from errors of the module itself
+            self.is_broken = not isinstance(error, sqlite3.Error) or name.startswith(_FATAL)
             self.failure = f"data_dir {self._folder}: {error}"
             self._failures += 1
             return False

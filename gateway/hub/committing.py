@@ -15,6 +15,7 @@ from deltawire.gateway.engines.engine import Engine, EngineError
 from deltawire.gateway.hub.channel import Channel, Inlet
 from deltawire.gateway.hub.clock import Clock
 from deltawire.gateway.hub.dispatch import Dispatcher
+from deltawire.gateway.logs import get_logger
 from deltawire.gateway.metrics.tally import Tally
 from deltawire.gateway.streams.manager import StreamManager
 from deltawire.gateway.streams.producers import Writer
@@ -23,6 +24,8 @@ from deltawire.gateway.streams.stream import Stream
 from deltawire.protocol.errors import ErrorKind, StreamError
 from deltawire.protocol.events import Data
 from deltawire.protocol.messages import Ack
+
+log = get_logger()
 
 TRIM_AFTER = 256
 """Events that a log has dropped since the engine was told: so few rows are not worth a write."""
@@ -156,18 +159,27 @@ class CommittingDispatcher(Dispatcher):
     def _committed(self, flights: list[_InFlight], began: float) -> None:
         now = self._clock.now()
         seconds = monotonic() - began
-        for stream, commit, acks, then in flights:
-            channel = self.channel(stream)  # it may have another than when the commit was taken
-            if commit is not None:
-                self._tally.commit_seconds.observe(seconds, len(commit.frames))
-                self._tally.committed_bytes += sum(map(len, commit.frames))
-                stream.commit(commit, now)
-                if stream.log.floor - stream.trimmed > TRIM_AFTER:
-                    stream.trimmed = stream.log.floor
-                    self._engine.trim(stream.id, stream.epoch, stream.log.floor)
-            channel.acks += acks
-            channel.then += then
-            self._scheduler.deliver(channel)
+        for flight in flights:
+            try:
+                self._conclude(flight, now, seconds)
+            except Exception:  # one stream's fault is not another's
+                self._tally.faults += 1
+                log.exception("commit.failed", stream=flight.stream.id)
+
+    def _conclude(self, flight: _InFlight, now: float, seconds: float) -> None:
+        """Deliver what is committed, and acknowledge it."""
+        stream, commit = flight.stream, flight.commit
+        channel = self.channel(stream)  # it may have another than when the commit was taken
+        if commit is not None:
+            self._tally.commit_seconds.observe(seconds, len(commit.frames))
+            self._tally.committed_bytes += sum(map(len, commit.frames))
+            stream.commit(commit, now)
+            if stream.log.floor - stream.trimmed > TRIM_AFTER:
+                stream.trimmed = stream.log.floor
+                self._engine.trim(stream.id, stream.epoch, stream.log.floor)
+        channel.acks += flight.acks
+        channel.then += flight.then
+        self._scheduler.deliver(channel)
 
     def _flush(self) -> None:
         self._commit()

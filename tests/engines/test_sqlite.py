@@ -12,7 +12,7 @@ from unittest.mock import Mock
 import pytest
 
 from deltawire.gateway.engines.engine import EngineError, StoredStream
-from deltawire.gateway.engines.sqlite import FILE, SqliteEngine, Sync
+from deltawire.gateway.engines.sqlite import FILE, SqliteEngine, Sync, _Job
 from deltawire.gateway.streams.coalesce import kind_of
 from deltawire.gateway.streams.producers import MAX_REMEMBERED, ProducerState
 from deltawire.gateway.streams.settings import StreamSettings
@@ -215,6 +215,23 @@ def test_nothing_is_committed_on_a_full_disk_reads_go_on_and_it_recovers_by_itse
         assert texts(engine, 3, 3) == ["after"]
     with opened(tmp_path) as (engine, [stream]):
         assert stream.state.head == 3
+
+
+def fault() -> None:
+    raise ZeroDivisionError
+
+
+def test_a_fault_of_our_own_stops_commits_for_good_and_no_reads(tmp_path: Path) -> None:
+    with opened(tmp_path) as (engine, _):
+        engine.create("s", "e", StreamSettings())
+        store(engine, commit(1, "before"))
+        engine._hand_over(_Job(fault, None))
+        done = threading.Event()
+        engine.commit([commit(2, "after")], done.set)
+        wait(lambda: engine.failure)
+        assert engine.is_broken
+        assert texts(engine, 1, 1) == ["before"]
+        assert not done.is_set()
 
 
 @pytest.mark.parametrize("sync", ["always", "interval", "off"])

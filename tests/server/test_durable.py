@@ -15,6 +15,7 @@ from deltawire.gateway.client import Publisher, Subscriber
 from deltawire.gateway.config import ConfigError, Settings
 from deltawire.gateway.engines.sqlite import SqliteEngine
 from deltawire.gateway.server import Gateway
+from deltawire.gateway.streams.stream import Stream
 from deltawire.protocol.events import Event, MessageStart, MessageStop, TextDelta
 from deltawire.protocol.messages import Gap
 from tests.server.peers import consumer, peer, producer, publish, text_delta, text_of, types_of
@@ -204,6 +205,23 @@ async def test_a_producer_that_returns_is_ready_once_what_it_sent_is_stored(rest
             assert types_of(messages)[0] == "ready"
             assert messages[0]["producer_seq"] == 2
             assert messages[-1] == {"type": "ack", "seq": 3, "producer_seq": 3}
+
+
+async def test_a_fault_with_one_stream_costs_no_other_its_acks(
+    restart: Restart, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit = Stream.commit
+
+    def fail(stream: Stream, *arguments: Any) -> None:
+        if stream.id == "faulty":
+            raise ZeroDivisionError
+        commit(stream, *arguments)
+
+    monkeypatch.setattr(Stream, "commit", fail)
+    async with restart() as gateway, producer(gateway, stream="faulty") as faulty, producer(gateway) as writing:
+        await faulty.say(text_delta("lost in the log, though not in the store"))
+        await eventually(lambda: gateway.hub.tally.faults)
+        await publish(writing, text_delta("fine"), upto=1)
 
 
 async def test_a_second_gateway_on_the_folder_does_not_start(restart: Restart) -> None:
