@@ -157,9 +157,8 @@ class FlushScheduler:
         if channel.spent > LONG_FLUSH:
             channel.rest_until = now + min(channel.spent * REST, MAX_REST)
         channel.spent = 0.0
-        latency = channel.latency
-        if channel.touched_at >= latency.due_at or latency.boundaries != channel.stream.boundaries:
-            latency.measure(self._tally, channel.touched_at, now)
+        if channel.touched_at >= channel.stream.measure_at:
+            channel.latency.measure(self._tally, channel.touched_at, now)
         if channel.audience != channel.stream.consumers:
             self._tell_audience(channel)
         channel.is_served = False

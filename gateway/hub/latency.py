@@ -25,25 +25,22 @@ SAMPLED = 8
 
 
 class LatencyMeter:
-    """Measures the latency of one stream.
+    """Measures the latency of one stream, for one of its channels.
+
+    When to measure again is kept by the stream: a channel that was replaced may be flushed once more, and must not
+    count again what its successor has counted.
 
     Args:
         stream: the stream to measure.
         number: number of channels when this one was made.
-
-    Attributes:
-        due_at: monotonic seconds; a flush of events that came from then on is to be measured.
-        boundaries: `Stream.boundaries` at the last measurement; a flush is also to be measured when it has changed.
     """
 
-    __slots__ = ("_asked_at", "_head", "_interval", "_stream", "_token_at", "boundaries", "due_at")
+    __slots__ = ("_asked_at", "_head", "_interval", "_stream", "_token_at")
 
     def __init__(self, stream: Stream, number: int = 0) -> None:
         self._stream = stream
         self._interval = INTERVAL if number <= FEW_STREAMS or number % SAMPLED == 0 else inf
         self._head = stream.log.head  # at the last measurement
-        self.boundaries = -1  # no real count, so that the first flush is measured event by event
-        self.due_at = 0.0  # monotonic seconds
         self._asked_at: float | None = None  # when a message began that has no token yet
         self._token_at: float | None = None  # when the last token of the message in progress was written
 
@@ -61,14 +58,13 @@ class LatencyMeter:
         heard_by = tally if stream.consumers else None
         if events and heard_by:
             heard_by.write_delay.observe(now - began, events)
-        if not self.due_at or self.boundaries != stream.boundaries:
-            self.boundaries = stream.boundaries
+        if not stream.measure_at:
             self._follow(heard_by, before, began, now)
         elif events and self._token_at is not None:
             if heard_by:
                 heard_by.inter_token.observe((now - self._token_at) / events, events)
             self._token_at = now
-        self.due_at = now + self._interval if self._asked_at is None else 0.0
+        stream.measure_at = now + self._interval if self._asked_at is None else 0.0
 
     def _follow(self, heard_by: Tally | None, before: int, began: float, now: float) -> None:
         """Go event by event through a flush in which a message begins or ends, or waits for its first token."""

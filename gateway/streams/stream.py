@@ -69,7 +69,6 @@ class Stream:
         "_subscriptions",
         "_views",
         "blocking",
-        "boundaries",
         "closed_as",
         "closed_at",
         "consumers",
@@ -81,6 +80,7 @@ class Stream:
         "last_active_at",
         "leases",
         "log",
+        "measure_at",
         "producers",
         "publishing",
         "settings",
@@ -111,7 +111,7 @@ class Stream:
         self.watcher: MessageWatcher | None = None
         self.publishing = 0  # publishing connections
         self.consumers = 0  # that follow it
-        self.boundaries = 0  # how often a message began or ended
+        self.measure_at = 0.0  # monotonic seconds, set by its meters; a message's begin or end sets it to now
         self.counters = Counters()
         self.created_at = now
         self.last_active_at = now
@@ -239,7 +239,7 @@ class Stream:
             if self._digest.add(data.choice, data.text):
                 self._count_extra()
         elif isinstance(data, MessageStart):
-            self.boundaries += 1
+            self.measure_at = 0.0
             self._digest.begin(seq)
             if staging is None:
                 log.begin_message()
@@ -249,7 +249,7 @@ class Stream:
             if self.watcher is not None:
                 self.watcher.began(self, data, seq)
         elif isinstance(data, MessageStop):
-            self.boundaries += 1
+            self.measure_at = 0.0
             self.leases.end(data.message_id, writer)
             self._count_extra()
             digest = self._digest.of(data.choice) if hash(data.message_id) == self._alone else UNSET

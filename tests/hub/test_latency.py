@@ -32,7 +32,7 @@ class Flushed:
         """Append events in a turn that began `took` seconds before it was flushed, as the hub does."""
         for event in events:
             self.stream.append(event, "t", now)
-        if now - took >= self._latency.due_at or self._latency.boundaries != self.stream.boundaries:
+        if now - took >= self.stream.measure_at:
             self._latency.measure(self.tally, now - took, now)
 
 
@@ -113,7 +113,20 @@ def count_measured(number: int) -> int:
     count = 0
     for now, event in enumerate((START, TOKEN, TOKEN, TOKEN, TOKEN), 1):
         stream.append(event, "t", now)
-        if now >= latency.due_at or latency.boundaries != stream.boundaries:
+        if now >= stream.measure_at:
             latency.measure(Tally(), now - 0.5, now)
             count += event is TOKEN
     return count
+
+
+def test_a_channel_that_was_replaced_counts_nothing_again() -> None:
+    stream = Stream("s", "e", StreamSettings(), 0.0, Ledger())
+    stream.subscribe(SubscribeRequest(), now=0.0)
+    replaced, tally = LatencyMeter(stream), Tally()
+    for event in (START, TOKEN, TOKEN):
+        stream.append(event, "t", 1.0)
+    LatencyMeter(stream).measure(tally, 1.0, 1.0)
+    assert stream.measure_at > 1.0, "so that a flush of the other one in this moment is not measured"
+    assert tally.write_delay.count == 0
+    replaced.measure(tally, 2.0, 2.0)
+    assert tally.first_token.count == 0, "its message is not gone through again"
