@@ -223,7 +223,9 @@ class PublishRun:
         Args:
             status: exit status of the command; if it failed, readers get an `error` event.
         """
-        if self._cancelled.is_set():
+        if (
+            self._cancelled.is_set() or status == 128 + signal.SIGINT
+        ):  # Ctrl-C may end the command before we learn of it
             await self._send_all(self._source.cut_short(CANCELLED))
         elif status:
             error = Error(error=f"the command ended with status {status}", code="command_failed")
