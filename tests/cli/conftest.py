@@ -11,7 +11,7 @@ import pytest
 
 from deltawire.gateway.config import Settings
 from deltawire.gateway.server import Gateway
-from tests.cli.processes import (
+from tests.support.processes import (
     COMMAND,
     ROOT,
     Done,

@@ -16,7 +16,7 @@ import pytest
 
 from deltawire.gateway.cli import publish_run
 from deltawire.gateway.cli.stdio import Input
-from tests.cli.processes import Run, Start, read_json
+from tests.support.processes import Run, Start, read_json
 
 START, STOP = '{"type":"message_start",', '{"type":"message_stop"'
 BEGUN = {

@@ -10,7 +10,7 @@ import pytest
 from deltawire.gateway.client import SourceStalled, iterate_with_idle_timeout
 from deltawire.protocol.events import ContentEnd, Data, Error, MessageStop, TextDelta
 from deltawire.protocol.providers import AnthropicMessages, OpenAIChat
-from tests.server.waiting import DEADLINE
+from tests.support.waiting import DEADLINE
 
 SHORT = 0.05
 

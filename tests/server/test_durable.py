@@ -18,8 +18,8 @@ from deltawire.gateway.server import Gateway
 from deltawire.gateway.streams.stream import Stream
 from deltawire.protocol.events import Event, MessageStart, MessageStop, TextDelta
 from deltawire.protocol.messages import Gap
-from tests.server.peers import consumer, peer, producer, publish, text_delta, text_of, types_of
-from tests.server.waiting import eventually
+from tests.support.peers import consumer, peer, producer, publish, text_delta, text_of, types_of
+from tests.support.waiting import eventually
 
 START = {"type": "message_start", "data": {"message_id": "m"}}
 STOP = {"type": "message_stop", "data": {"message_id": "m", "stop_reason": "end_turn"}}
