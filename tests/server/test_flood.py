@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from deltawire.gateway.server import Gateway
-from deltawire.gateway.server.accepting.flood import MIN_BURST, SCRAP, FloodGuard
+from deltawire.gateway.server.accepting.rate import MIN_BURST, SCRAP, FloodGuard
 from deltawire.protocol.codes import CloseCode, ProblemCode
 from tests.server.conftest import StartGateway
 from tests.support.peers import consumer, producer, publish, text_delta
