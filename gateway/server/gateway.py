@@ -18,11 +18,11 @@ from deltawire.gateway.config import Settings
 from deltawire.gateway.hub import Hub
 from deltawire.gateway.hub.fair_queue import FairQueue
 from deltawire.gateway.logs import get_logger
-from deltawire.gateway.server.accepting.flood import FloodGuard
 from deltawire.gateway.server.accepting.forwarding import Proxies
 from deltawire.gateway.server.accepting.handshakes import Handshakes
 from deltawire.gateway.server.accepting.limits import Limits
 from deltawire.gateway.server.accepting.listening import listen
+from deltawire.gateway.server.accepting.rate import FloodGuard
 from deltawire.gateway.server.accepting.tls import ServerTls
 from deltawire.gateway.server.admission.auth import AccessControl
 from deltawire.gateway.server.admission.pipeline import Admission

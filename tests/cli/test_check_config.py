@@ -10,8 +10,8 @@ import pytest
 
 from deltawire.gateway.cli.check_config import redact
 from deltawire.gateway.config import GROUPS, Settings, grouped_settings
-from tests.certificates import make_certificates
-from tests.cli.processes import Run
+from tests.support.certificates import make_certificates
+from tests.support.processes import Run
 
 
 async def test_every_setting_is_printed_with_where_it_comes_from(run: Run, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from deltawire.gateway.config import Settings
 from deltawire.gateway.hub import Hub
 from deltawire.gateway.server.http.routes import _page
 from deltawire.protocol.events import MessageStart, MessageStop, TextDelta
-from tests.server.waiting import eventually, turn
+from tests.support.waiting import eventually, turn
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from deltawire.protocol.codec import decode_event, encode_event
 from deltawire.protocol.errors import StreamError, WireError, is_closed
 from deltawire.protocol.events import Data, Error, MessageStart, MessageStop, TextDelta
 from deltawire.protocol.framing import TEXT, frame, payload_start, split_frames
-from tests.streams.reading import STAMP
+from tests.support.reading import STAMP
 
 
 @pytest.fixture
