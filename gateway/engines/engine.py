@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 from deltawire.gateway.metrics.histogram import Histogram
-from deltawire.gateway.streams.pages import StoredPage
+from deltawire.gateway.streams.pages import StoredPage, Wanted
 from deltawire.gateway.streams.settings import StreamSettings
 from deltawire.gateway.streams.staging import Commit, StoredState
 from deltawire.protocol.errors import DeltawireError
@@ -99,15 +99,13 @@ class Engine(Protocol):
             frames: of the events, up to the newest that is committed.
         """
 
-    def read(self, stream: str, epoch: str, first: int, last: int, size: int, done: Callable[[StoredPage], None]) -> None:
+    def read(self, stream: str, epoch: str, wanted: Wanted, done: Callable[[StoredPage], None]) -> None:
         """Read events, whatever else waits to be stored.
 
         Args:
             stream: its id.
             epoch: of its log.
-            first: seq of the first event.
-            last: seq of the newest event that is committed.
-            size: bytes of frames after which to stop, though not before the first event.
+            wanted: which events.
             done: called on the event loop with the answer.
         """
 

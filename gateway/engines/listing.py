@@ -49,18 +49,19 @@ def list_streams(database: sqlite3.Connection) -> Listing:
     for stream, *state in database.execute("SELECT stream, id, generation, last, seq FROM producers ORDER BY seq"):
         producers.setdefault(stream, []).append(ProducerState(*state))
     found: dict[int, tuple[Index, History]] = {}
-    listing = Listing([], {}, 1, 1)
+    streams: list[StoredStream] = []
+    indexes: dict[tuple[str, str], Index] = {}
     next_stream = 1
     for row in database.execute("SELECT * FROM streams ORDER BY id"):
         id_, name, epoch, settings_, floor, messages, end_reason, created_at, changed_at = row
         settings = _decode_settings(settings_)
         index, history = found[id_] = Index(id_), History(settings.retention, floor)
-        listing.indexes[name, epoch] = index
+        indexes[name, epoch] = index
         end = cast("EndReason | None", end_reason)
         state_ = StoredState(history, producers.get(id_, ()), _decode_messages(messages), end)
-        listing.streams.append(StoredStream(name, epoch, settings, state_, created_at, changed_at))
+        streams.append(StoredStream(name, epoch, settings, state_, created_at, changed_at))
         next_stream = id_ + 1
-    return listing._replace(next_row=_list_rows(database, found), next_stream=next_stream)
+    return Listing(streams, indexes, _list_rows(database, found), next_stream)
 
 
 def _list_rows(database: sqlite3.Connection, found: dict[int, tuple[Index, History]]) -> int:

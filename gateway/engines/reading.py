@@ -9,11 +9,11 @@ from collections.abc import Sequence
 import msgspec
 
 from deltawire.gateway.engines.index import Index
-from deltawire.gateway.streams.pages import StoredPage
+from deltawire.gateway.streams.pages import StoredPage, Wanted
 from deltawire.protocol.framing import payload_start, split_frames
 
 
-class _Unreadable(Exception):
+class _UnreadableError(Exception):
     """A row is not what was written."""
 
 
@@ -24,27 +24,25 @@ class _Numbered(msgspec.Struct):
 _decode_seq = msgspec.json.Decoder(_Numbered).decode
 
 
-def read_events(database: sqlite3.Connection, index: Index, first: int, last: int, size: int) -> StoredPage:
+def read_events(database: sqlite3.Connection, index: Index, wanted: Wanted) -> StoredPage:
     """Read some events of a stream.
 
     Args:
         database: where they are.
         index: of the stream.
-        first: seq of the first event.
-        last: seq of the last event wanted.
-        size: bytes of frames after which to stop, though not before the first event.
+        wanted: which events.
 
     Returns:
         The events; none of them, and a fault, if the first can't be read.
     """
     frames: list[bytes] = []
-    length, seq = 0, first
+    (seq, last, size), length = wanted, 0
     while seq <= last and length < size:
         found = index.row_with(seq)
         row, end = found or (0, last)
         try:
             read = _read_row(database, row, seq)
-        except (_Unreadable, sqlite3.Error, ValueError) as error:
+        except (_UnreadableError, sqlite3.Error, ValueError) as error:
             if frames:
                 break
             return StoredPage(min(end, last), (), f"events {seq} to {min(end, last)}: {error}")
@@ -65,11 +63,11 @@ def _read_row(database: sqlite3.Connection, row: int, seq: int) -> Sequence[byte
         (abs(row),),
     ).fetchone()
     if found is None:
-        raise _Unreadable("missing")
+        raise _UnreadableError("missing")
     first, checksum, data = found
     if zlib.crc32(data) != checksum:
-        raise _Unreadable(f"corrupt (row {abs(row)} of {table})")
+        raise _UnreadableError(f"corrupt (row {abs(row)} of {table})")
     frames = list(split_frames(data))[seq - first :]
     if not frames or seq < first or _decode_seq(frames[0][payload_start(frames[0]) :]).seq != seq:
-        raise _Unreadable(f"corrupt (row {abs(row)} of {table} has others)")
+        raise _UnreadableError(f"corrupt (row {abs(row)} of {table} has others)")
     return frames

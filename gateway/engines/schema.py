@@ -56,7 +56,7 @@ MIGRATIONS: Final[dict[int, str]] = {
 ALTER TABLE events ADD COLUMN at REAL NOT NULL DEFAULT 0;
 UPDATE events SET at = (SELECT changed_at FROM streams WHERE streams.id = events.stream);
 CREATE TABLE pieces ({_EVENTS});
-""",
+""",  # noqa: S608 - names of ours
 }
 """What makes version N + 1 of version N."""
 

@@ -11,6 +11,7 @@ import sqlite3
 import time
 import zlib
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -23,7 +24,7 @@ from deltawire.gateway.engines.listing import list_streams
 from deltawire.gateway.engines.reading import read_events
 from deltawire.gateway.engines.schema import APPLICATION_ID, VERSION, migrate
 from deltawire.gateway.engines.writer import Job, Sync, Table, Writer
-from deltawire.gateway.streams.pages import StoredPage
+from deltawire.gateway.streams.pages import StoredPage, Wanted
 from deltawire.gateway.streams.producers import MAX_REMEMBERED
 from deltawire.gateway.streams.settings import StreamSettings
 from deltawire.gateway.streams.staging import Commit
@@ -86,35 +87,23 @@ class SqliteEngine:
         Raises:
             EngineError: the folder or the database can't be used.
         """
-        try:
-            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._lock = os.open(self._folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise EngineError(f"data_dir {self._folder}: {error.strerror}") from None
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(self._lock)
-            raise EngineError(f"data_dir {self._folder}: another gateway uses it") from None
-        path = self._folder / FILE
-        try:
-            self._database = database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-            path.chmod(0o600)
-            version = check_version(database, self._folder)
-            database.execute("PRAGMA journal_mode = WAL")
-            database.execute(f"PRAGMA synchronous = {_SYNCHRONOUS[self._sync]}")
-            migrate(database, version)
-            listed = list_streams(database)
-        except (sqlite3.Error, OSError, msgspec.MsgspecError) as error:
-            os.close(self._lock)
-            raise EngineError(f"data_dir {self._folder}: {FILE} can't be used: {error}") from None
-        except EngineError:
-            os.close(self._lock)
-            raise
+        with ExitStack() as stack:
+            stack.callback(os.close, _lock(self._folder))
+            try:
+                self._database = database = _connect(self._folder / FILE)
+                stack.callback(database.close)
+                version = check_version(database, self._folder)
+                database.execute("PRAGMA journal_mode = WAL")
+                database.execute(f"PRAGMA synchronous = {_SYNCHRONOUS[self._sync]}")
+                migrate(database, version)
+                listed = list_streams(database)
+            except (sqlite3.Error, OSError, msgspec.MsgspecError) as error:
+                raise EngineError(f"data_dir {self._folder}: {FILE} can't be used: {error}") from None
+            self._opened = stack.pop_all()
         self._call_soon = call_soon
         self._indexes = listed.indexes
         self._next_row, self._next_stream = listed.next_row, listed.next_stream
-        self._writer = Writer(database, path, self._sync, self._sync_interval, call_soon)
+        self._writer = Writer(database, self._folder / FILE, self._sync, self._sync_interval, call_soon)
         return listed.streams
 
     def create(self, stream: str, epoch: str, settings: StreamSettings) -> None:
@@ -124,7 +113,7 @@ class SqliteEngine:
         self._indexes[stream, epoch] = index
         now = time.time()
         values = (index.id, stream, epoch, _encode(settings), 1, _encode([]), None, now, now)
-        self._writer.write(Job(statements=[(f"INSERT INTO streams VALUES ({', '.join('?' * len(values))})", values)]))
+        self._writer.write(Job(statements=[("INSERT INTO streams VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", values)]))
 
     def commit(self, commits: Sequence[Commit], done: Callable[[], None]) -> None:
         """Store commits, all of them or none; nothing of streams that were forgotten meanwhile.
@@ -193,32 +182,54 @@ class SqliteEngine:
         ]
         self._writer.write(Job(statements=[*_deletions(index.cut(floor)), *of_stream]))
 
-    def read(self, stream: str, epoch: str, first: int, last: int, size: int, done: Callable[[StoredPage], None]) -> None:
+    def read(self, stream: str, epoch: str, wanted: Wanted, done: Callable[[StoredPage], None]) -> None:
         """Read events, whatever else waits to be stored.
 
         Args:
             stream: its id.
             epoch: of its log.
-            first: seq of the first event.
-            last: seq of the newest event that is committed.
-            size: bytes of frames after which to stop, though not before the first event.
+            wanted: which events.
             done: called on the event loop with the answer.
         """
         index = self._indexes.get((stream, epoch))
         if index is None:
-            self._call_soon(partial(done, StoredPage(last, (), "the stream was forgotten")))
+            self._call_soon(partial(done, StoredPage(wanted.last, (), "the stream was forgotten")))
             return
 
         def read() -> None:
-            self._call_soon(partial(done, read_events(self._database, index, first, last, size)))
+            self._call_soon(partial(done, read_events(self._database, index, wanted)))
 
         self._writer.read(read)
 
     def close(self) -> None:
         """Commit what was handed over and end; blocks."""
         self._writer.close()
-        self._database.close()
-        os.close(self._lock)
+        self._opened.close()
+
+
+def _lock(folder: Path) -> int:
+    """Make a folder if there is none, and return the descriptor that keeps others from using it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise EngineError(f"data_dir {folder}: {error.strerror}") from None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(lock)
+        raise EngineError(f"data_dir {folder}: another gateway uses it") from None
+    return lock
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    try:
+        path.chmod(0o600)
+    except OSError:
+        database.close()
+        raise
+    return database
 
 
 def check_version(database: sqlite3.Connection, folder: Path) -> int:

@@ -15,7 +15,8 @@ from typing import Self, TypeVar
 
 from deltawire.gateway.config import Settings
 from deltawire.gateway.engines.engine import Engine, EngineMetrics
-from deltawire.gateway.engines.sqlite import EVENTS, SqliteEngine
+from deltawire.gateway.engines.sqlite import SqliteEngine
+from deltawire.gateway.engines.writer import EVENTS
 from deltawire.gateway.hub.clock import Clock
 from deltawire.gateway.hub.committing import CommittingDispatcher
 from deltawire.gateway.hub.deadlines import Deadlines
@@ -59,6 +60,8 @@ class Hub:
             memory_limit=self.settings.memory_limit,
             max_streams=self.settings.max_streams,
             closed_retention=self.settings.closed_retention,
+            data_limit=self.settings.data_limit,
+            data_age=self.settings.data_age,
         )
         self.tally = Tally()
         self.clock = Clock()

@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 from deltawire.gateway.streams.coalesce import kind_of
 from deltawire.gateway.streams.eviction import IdleStreams
 from deltawire.gateway.streams.history import History
-from deltawire.gateway.streams.log import EVENT_OVERHEAD, Ledger, Log, Retention
+from deltawire.gateway.streams.log import Ledger, Log, Retention
 from deltawire.gateway.streams.pages import Page, Pages, StoredPage
 from deltawire.gateway.streams.producers import Writer
 from deltawire.gateway.streams.settings import StreamSettings
@@ -225,14 +225,22 @@ class DurableStream(Stream):
         log = self.log
         if log.head < log.floor or not self.is_idle or not self.is_settled:
             return False
-        log.unload(but_prefix=self.history.floor > log.prefix.start)
+        self._drop_prefix()
+        log.unload()
         return True
 
     def shrink(self) -> bool:
         """Drop from memory what no policy needs; whether there was anything to drop."""
-        floor = self.log.floor
-        self.log.shrink(self.settings.buffer_bytes)
-        return self.log.floor > floor
+        before = self.log.bytes
+        if before > self.settings.buffer_bytes:
+            self._drop_prefix()
+            self.log.shrink(self.settings.buffer_bytes)
+        return self.log.bytes < before
+
+    def _drop_prefix(self) -> None:
+        """Drop the beginning of the message in progress, unless it is stored nowhere else."""
+        if self.history.floor <= self.log.prefix.start:
+            self.log.drop_prefix()
 
     def trim(self, now: float) -> bool:
         """Drop what the retention does not cover; whether the engine has anything to delete."""

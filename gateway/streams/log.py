@@ -176,15 +176,16 @@ class Log:
 
     def clear(self) -> None:
         """Drop everything; the head stays."""
-        self._count(-self.prefix.bytes)
-        self.prefix.clear()
+        self.drop_prefix()
         self.trim_to(self.head + 1)
 
-    def unload(self, *, but_prefix: bool) -> None:
-        """Drop the events from memory, as they are stored elsewhere, and maybe keep the prefix."""
-        if not but_prefix:
-            self._count(-self.prefix.bytes)
-            self.prefix.clear()
+    def drop_prefix(self) -> None:
+        """Drop the folded beginning of the message in progress, and keep none until the next one."""
+        self._count(-self.prefix.bytes)
+        self.prefix.clear()
+
+    def unload(self) -> None:
+        """Drop the events from memory, as they are stored elsewhere."""
         self.trim_to(self.head + 1)
         self._frames.clear()
         self._kinds.clear()

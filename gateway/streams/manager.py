@@ -298,9 +298,7 @@ class StreamManager:
             self.store.trimmed(stream)
 
     def _limit_data(self, now: float) -> None:
-        """Get under `data_limit`: by forgetting closed streams and unused ones, the oldest first; then by dropping the
-        oldest events of the streams with the most.
-        """
+        """Get under `data_limit`: forget closed and unused streams, oldest first; drop the oldest events of others."""
         enough = self.data_limit - self.data_limit // LIMIT_SLACK
         while self.ledger.stored > enough and self._closed:
             self._forget(self._closed.popleft())

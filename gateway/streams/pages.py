@@ -28,6 +28,20 @@ PAGE_BYTES: Final = 64 * 1024
 _UNLIMITED: Final = Retention(events=MAX_SEQ, bytes=MAX_SEQ)
 
 
+class Wanted(NamedTuple):
+    """What an engine is asked for.
+
+    Attributes:
+        first: seq of the first event.
+        last: seq of the newest event that is committed.
+        size: bytes of frames after which to stop, though not before the first event.
+    """
+
+    first: int
+    last: int
+    size: int = PAGE_BYTES
+
+
 class StoredPage(NamedTuple):
     """What an engine answers when it is asked for a page.
 

@@ -33,6 +33,7 @@ from deltawire.protocol.messages import EndReason, Policy
 LOST = "the producer was lost and did not come back within {lease:g} s"
 ABANDONED = "the producer connected again and began another message without finishing this one"
 
+
 class MessageWatcher(Protocol):
     """Is told when a message begins and ends, before the event is appended."""
 

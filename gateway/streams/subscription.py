@@ -120,7 +120,7 @@ class Subscription:
         """Whether it is at the head and only waits for the next event."""
         return self._is_caught_up and not self.lag and not self.ended
 
-    def take(self, size: int = CHUNK) -> bytes | None:
+    def take(self, size: int = CHUNK) -> bytes | None:  # noqa: PLR0911 - one for each thing to send
         """Return the next bytes for this consumer, in whole frames.
 
         Args:

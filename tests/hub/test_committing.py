@@ -71,6 +71,5 @@ async def test_a_page_of_events_ends_early_where_they_are_unloaded_meanwhile(set
         log = hub.manager.get("s").log
         page = _page(log, 0, 3000)
         assert next(page)
-        assert hub.manager.store
-        assert hub.manager.store.unload(hub.manager.get("s"))
+        assert hub.manager.get("s").unload()
         assert list(page) == []

@@ -15,7 +15,7 @@ from deltawire.gateway.client import Publisher, Subscriber
 from deltawire.gateway.config import ConfigError, Settings
 from deltawire.gateway.engines.sqlite import SqliteEngine
 from deltawire.gateway.server import Gateway
-from deltawire.gateway.streams.stream import Stream
+from deltawire.gateway.streams.durable import DurableStream
 from deltawire.protocol.events import Event, MessageStart, MessageStop, TextDelta
 from deltawire.protocol.messages import Gap
 from tests.support.peers import Peer, consumer, peer, producer, publish, text_delta, text_of, types_of
@@ -67,9 +67,9 @@ async def test_a_late_reader_gets_the_whole_answer_and_a_digest_over_the_restart
         async with producer(gateway, "producer=p") as writing:
             await publish(writing, text_delta("two"), STOP, upto=4)
         async with Subscriber(gateway.url, "demo") as events:
-            got = [await anext(events) for _ in range(3)]
+            got = [await anext(events) for _ in range(4)]
             assert events.proven == 1
-    assert [type(it.data) for it in got if isinstance(it, Event)] == [MessageStart, TextDelta, MessageStop]
+    assert [type(it.data) for it in got if isinstance(it, Event)] == [MessageStart, TextDelta, TextDelta, MessageStop]
 
 
 async def test_a_producer_goes_on_with_its_numbers_and_an_older_one_is_fenced(restart: Restart) -> None:
@@ -215,14 +215,14 @@ async def test_a_producer_that_returns_is_ready_once_what_it_sent_is_stored(rest
 async def test_a_fault_with_one_stream_costs_no_other_its_acks(
     restart: Restart, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    commit = Stream.commit
+    commit = DurableStream.commit
 
-    def fail(stream: Stream, *arguments: Any) -> None:
+    def fail(stream: DurableStream, *arguments: Any) -> None:
         if stream.id == "faulty":
             raise ZeroDivisionError
         commit(stream, *arguments)
 
-    monkeypatch.setattr(Stream, "commit", fail)
+    monkeypatch.setattr(DurableStream, "commit", fail)
     async with restart() as gateway, producer(gateway, stream="faulty") as faulty, producer(gateway) as writing:
         await faulty.say(text_delta("lost in the log, though not in the store"))
         await eventually(lambda: gateway.hub.tally.faults)
