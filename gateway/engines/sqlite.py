@@ -11,7 +11,7 @@ import sqlite3
 import time
 import zlib
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -230,6 +230,27 @@ def _connect(path: Path) -> sqlite3.Connection:
         database.close()
         raise
     return database
+
+
+def check_folder(folder: Path) -> None:
+    """Check whether a folder can be used, without using it; another gateway may.
+
+    Raises:
+        EngineError: it can't.
+    """
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not existing.is_dir():
+        raise EngineError(f"data_dir {folder}: {existing} is no folder")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise EngineError(f"data_dir {folder}: no permission to write in {existing}")
+    path = folder / FILE
+    if not path.exists():
+        return
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as database:
+            check_version(database, folder)
+    except sqlite3.Error as error:
+        raise EngineError(f"data_dir {folder}: {FILE} can't be used: {error}") from None
 
 
 def check_version(database: sqlite3.Connection, folder: Path) -> int:

@@ -138,7 +138,7 @@ class CommittingDispatcher(Dispatcher):
 
     def _fetched(self, stream: DurableStream, first: int, page: StoredPage) -> None:
         if page.fault and first >= stream.history.floor:
-            log.error("storage.unreadable", stream=stream.id, detail=page.fault)
+            log.error("storage.read_failed", stream=stream.id, detail=page.fault)
         try:
             stream.add_page(first, page, self._clock.now())
             stream.recover()

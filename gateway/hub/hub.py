@@ -13,9 +13,9 @@ from pathlib import Path
 from secrets import token_hex
 from typing import Self, TypeVar
 
-from deltawire.gateway.config import Settings
-from deltawire.gateway.engines.engine import Engine, EngineMetrics
-from deltawire.gateway.engines.sqlite import SqliteEngine
+from deltawire.gateway.config import ConfigError, Settings
+from deltawire.gateway.engines.engine import Engine, EngineError, EngineMetrics
+from deltawire.gateway.engines.sqlite import SqliteEngine, check_folder
 from deltawire.gateway.engines.writer import EVENTS
 from deltawire.gateway.hub.clock import Clock
 from deltawire.gateway.hub.committing import CommittingDispatcher
@@ -247,6 +247,19 @@ def open_engine(settings: Settings) -> Engine | None:
     if not settings.data_dir:
         return None
     return SqliteEngine(Path(settings.data_dir), settings.sync, settings.sync_interval)
+
+
+def check_storage(settings: Settings) -> None:
+    """Check whether streams could be stored, without storing any.
+
+    Raises:
+        ConfigError: they could not.
+    """
+    if settings.data_dir:
+        try:
+            check_folder(Path(settings.data_dir))
+        except EngineError as error:
+            raise ConfigError(str(error)) from None
 
 
 def stream_settings(settings: Settings) -> StreamSettings:

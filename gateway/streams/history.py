@@ -90,23 +90,28 @@ class History:
             cost: bytes of its events.
             now: seconds, of the commit.
         """
-        first = self.last + 1
-        if not self._marks or self._is_full(self._marks[-1], now):
-            self._marks.append(_Mark(first, now))
-        self._marks[-1].cost += cost
+        each = cost / (last - self.last)
         self._count(cost)
         self._changed_at = now
         self._loose_bytes += cost
         self._loose_commits += 1
-        self.last = last
+        while self.last < last:
+            if not self._marks or self._room_in(self._marks[-1], each, now) <= 0:
+                self._marks.append(_Mark(self.last + 1, now))
+            mark = self._marks[-1]
+            count = min(last - self.last, max(1, self._room_in(mark, each, now)))
+            share = cost if count == last - self.last else int(each * count)
+            mark.cost += share
+            cost -= share
+            self.last += count
 
-    def _is_full(self, mark: _Mark, now: float) -> bool:
+    def _room_in(self, mark: _Mark, each: float, now: float) -> int:
+        """How many more events of a size go with those of a mark."""
         retention = self.retention
-        return (
-            mark.cost * MARKS >= retention.bytes
-            or (self.last + 1 - mark.first) * MARKS >= retention.events
-            or (retention.age > 0 and (now - mark.at) * MARKS >= retention.age)
-        )
+        if retention.age and (now - mark.at) * MARKS >= retention.age:
+            return 0
+        events = retention.events // MARKS - (self.last + 1 - mark.first)
+        return min(events, int((retention.bytes / MARKS - mark.cost) / each))
 
     def is_worth_a_piece(self, *, is_complete: bool) -> bool:
         """Whether to store the commits from `loose` on again, as one piece.

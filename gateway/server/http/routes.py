@@ -6,7 +6,7 @@ is a status with an `application/problem+json` body (RFC 9457).
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator
 from http import HTTPStatus
 from itertools import chain
 from typing import Final, NamedTuple
@@ -159,7 +159,12 @@ def _events(site: Site, target: Target) -> Response | Awaitable[Response]:
     cursor = max(request.after, stream.floor - 1)
     if cursor + 1 < stream.log.floor:
         return _stored_page(site, stream, cursor, request.limit)
-    pieces = _page(stream.log, request.after, request.limit)
+    return _held_page(stream, cursor, request.limit)
+
+
+def _held_page(stream: Stream, cursor: int, limit: int) -> Response:
+    """A page of events in memory."""
+    pieces = _page(stream.log, cursor, limit)
     first, second = next(pieces, b""), next(pieces, b"")
     if not second:
         return respond(HTTPStatus.OK, first, NDJSON_TYPE)
@@ -184,12 +189,13 @@ def _page(log: Log, after: int, limit: int) -> Iterator[bytes]:
 
 async def _stored_page(site: Site, stream: Stream, cursor: int, limit: int) -> Response:
     """A page of events that memory does not hold; those that can't be read are left out."""
-    frames: Sequence[bytes] = ()
-    while not frames and cursor + 1 < stream.log.floor:
+    while cursor + 1 < stream.log.floor:
         page = await site.hub.dispatcher.read_back(stream, cursor, PAGE_BYTES)
-        cursor, frames = page.last, page.frames[:limit]
-    lines = b"".join(frame[payload_start(frame) :] + b"\n" for frame in frames)
-    return respond(HTTPStatus.OK, lines, NDJSON_TYPE)
+        cursor = page.last
+        if page.frames:
+            lines = b"".join(frame[payload_start(frame) :] + b"\n" for frame in page.frames[:limit])
+            return respond(HTTPStatus.OK, lines, NDJSON_TYPE)
+    return _held_page(stream, cursor, limit)
 
 
 def _schema(_site: Site, _target: Target) -> Response:
