@@ -34,7 +34,7 @@ written says how many (`lines_lost`).
 | `commit.failed` | error | `stream`, the traceback; committed events of it may not have been delivered or acked |
 | `admission.failed` | error | likewise, in a request: the answer is 500 |
 | `page.failed` | error | likewise, with stored events of a `stream` that were read back |
-| `storage.read_failed` | error | stored events of a `stream` that can't be read, which, and why (`detail`); readers get a gap |
+| `storage.read_failed` | error | stored events of a `stream` that can't be read (`detail`): readers get a gap |
 | `trace.failed` | error | likewise, in a span of a `stream`; its event is still appended |
 | `sweep.failed` | error | likewise, in a deadline of a `peer` |
 """

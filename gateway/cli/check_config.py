@@ -14,7 +14,6 @@ from click.core import ParameterSource
 from deltawire.gateway.cli.ending import StartFailure, say
 from deltawire.gateway.cli.options import SettingsCommand, examples, settings_options
 from deltawire.gateway.config import ConfigError, Settings, grouped_settings, make_settings
-from deltawire.gateway.hub import check_storage
 from deltawire.gateway.server import Gateway
 from deltawire.gateway.server.accepting.listening import find_addresses
 
@@ -58,8 +57,7 @@ def command(ctx: click.Context, /, **values: Any) -> None:
 
 async def _check(settings: Settings) -> None:
     """Perform the steps of a start that come before listening."""
-    Gateway(settings)
-    check_storage(settings)
+    Gateway(settings).check_storage()
     await find_addresses(settings)
 
 
