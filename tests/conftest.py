@@ -18,7 +18,11 @@ settings.register_profile("long", settings.get_profile("deltawire"), max_example
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "deltawire"))
 
 HERE = Path(__file__).parent
+PACKAGE = HERE.parent / "scripts" / "package"
 CORE = (HERE / "protocol", HERE / "streams")
+
+# What tests start is of the same checkout as what they import (`pythonpath` in pyproject.toml).
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(PACKAGE), os.environ.get("PYTHONPATH"))))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

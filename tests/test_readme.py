@@ -62,7 +62,7 @@ def test_a_python_program_of_the_readme_runs_as_it_stands(program: str) -> None:
         [sys.executable, "-c", program],
         capture_output=True,
         text=True,
-        env=clean_environment(PYTHONPATH=str(ROOT)),
+        env=clean_environment(),
         check=False,
     )
     assert (done.returncode, complaints(done.stderr)) == (0, [])
