@@ -113,7 +113,7 @@ async def _whole_answer(target: Target, request: str) -> tuple[int, bytes]:
         return await it.ask(request.encode()), await it.read_rest()
 
 
-@attack("no handshakes", "204", "400", "404", "405", "414", "426", "431", "401", DROPPED)
+@attack("no handshakes", "400", "404", "405", "414", "426", "431", "401", DROPPED)
 async def garbage(target: Target) -> AsyncIterator[str]:
     """What is no WebSocket handshake, or none that ends."""
     for data in (
