@@ -28,6 +28,7 @@ GROUPS: Final = {
     "block_timeout": "Timeouts, in seconds",
     "closed_retention": "Lifetime of streams, in seconds",
     "data_dir": "Storage",
+    "engine_url": "Storage on Redis",
     "log_level": "Logs",
 }
 """The heading of each group of settings, by the first setting of the group."""
@@ -280,6 +281,33 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Meta(ge=0, description="Seconds that events are stored at most, whatever their stream retains (0: no limit)"),
     ] = 0.0
 
+    # Storage on Redis
+
+    engine_url: Annotated[
+        str,
+        Meta(
+            description="Redis or Valkey server to store streams on, instead of data_dir: "
+            "redis://[user:password@]host[:port][/database], or rediss:// for TLS"
+        ),
+    ] = ""
+    engine_timeout: Annotated[
+        float,
+        Meta(gt=0, description="Seconds that publishers wait for the server before they are refused"),
+    ] = 5.0
+    engine_replicas: Annotated[
+        int, Meta(ge=0, description="Replicas of the server that must have an event before it is acked")
+    ] = 0
+    engine_prefix: Annotated[
+        str, Meta(pattern="^[A-Za-z0-9._-]{1,64}$", description="What the names of all keys on the server begin with")
+    ] = "deltawire"
+    advertise_url: Annotated[
+        str,
+        Meta(
+            description="Where clients reach this gateway (`wss://node1.example.org`); others that use the same "
+            "server tell it to those who ask them for its streams"
+        ),
+    ] = ""
+
     # Logs
 
     log_level: Annotated[Literal["debug", "info", "warning", "error"], Meta(description="Lowest severity logged")] = (
@@ -314,6 +342,11 @@ def make_settings(values: dict[str, Any]) -> Settings:
         raise ConfigError("drain_delay is a part of drain_timeout and must be smaller")
     if settings.policy is Policy.BLOCK and not settings.allow_block:
         raise ConfigError("policy: `block` can't be the default while allow_block is off")
+    if settings.engine_url:
+        if settings.data_dir:
+            raise ConfigError("engine_url: streams are stored there or in data_dir, not in both")
+        if not settings.engine_url.startswith(("redis://", "rediss://")):
+            raise ConfigError("engine_url: expected redis://… or rediss://…")
     return settings
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import NamedTuple, Protocol, TypeAlias
 
 from deltawire.gateway.metrics.histogram import Histogram
 from deltawire.gateway.streams.pages import StoredPage, Wanted
 from deltawire.gateway.streams.settings import StreamSettings
-from deltawire.gateway.streams.staging import Commit, StoredState
+from deltawire.gateway.streams.cursor import Fork
+from deltawire.gateway.streams.staging import Commit, Recalled, StoredState
 from deltawire.protocol.errors import DeltawireError
+
+Done: TypeAlias = Callable[[Iterable[int]], None]
 
 
 class EngineError(DeltawireError):
@@ -26,6 +29,7 @@ class StoredStream(NamedTuple):
         state: everything else but its events; the times of its history are seconds since 1970.
         created_at: seconds since 1970.
         changed_at: when a message last began or ended, or the stream ended, likewise.
+        lineage: earlier epochs, the newest first, each with the last seq that its successor has from it.
     """
 
     id: str
@@ -34,6 +38,29 @@ class StoredStream(NamedTuple):
     state: StoredState
     created_at: float
     changed_at: float
+    lineage: Sequence[Fork] = ()
+
+
+class Elsewhere(NamedTuple):
+    """A stream that another gateway serves.
+
+    Attributes:
+        why: in words, for a client.
+        url: where that gateway is reached; empty if it does not say.
+    """
+
+    why: str
+    url: str = ""
+
+
+class Memory(Protocol):
+    """What an engine asks of its gateway."""
+
+    def recall(self, stream: str, epoch: str) -> Recalled | None:
+        """Return what memory holds of a stream that is committed, for an engine that has lost it; None if it is gone."""
+
+    def lost(self, stream: str, epoch: str, why: str) -> None:
+        """Drop a stream that another gateway has taken over: nothing of it can be committed here any more."""
 
 
 class EngineMetrics(NamedTuple):
@@ -62,11 +89,14 @@ class Engine(Protocol):
     def metrics(self) -> EngineMetrics:
         """Return its counts."""
 
-    def open(self, call_soon: Callable[[Callable[[], None]], object]) -> list[StoredStream]:
-        """Begin; blocks until the streams are listed.
+    async def open(
+        self, call_soon: Callable[[Callable[[], None]], object], memory: Memory | None = None
+    ) -> list[StoredStream]:
+        """Begin; returns when the streams are listed.
 
         Args:
             call_soon: has a function called on the event loop, from any thread.
+            memory: of the gateway.
 
         Raises:
             EngineError: it can't be used.
@@ -75,12 +105,20 @@ class Engine(Protocol):
     def create(self, stream: str, epoch: str, settings: StreamSettings) -> None:
         """Store a new stream, in place of an older one with its id, before its first commit."""
 
-    def commit(self, commits: Sequence[Commit], done: Callable[[], None]) -> None:
-        """Store commits, all of them or none.
+    def locate(self, stream: str) -> Awaitable[StoredStream | Elsewhere | None] | None:
+        """Find a stream that this gateway does not have, and take it over if nobody else serves it.
+
+        Returns:
+            None where no other gateway can have it. Otherwise what is awaited for: the stream, who serves it, or None
+            if there is none.
+        """
+
+    def commit(self, commits: Sequence[Commit], done: Done) -> None:
+        """Store commits, each of them as a whole; those of one stream in order.
 
         Args:
             commits: in the order in which they were taken.
-            done: called on the event loop when they are committed.
+            done: called on the event loop, as often as it takes, with the indexes of those that are committed.
         """
 
     def forget(self, stream: str, epoch: str) -> None:
@@ -109,5 +147,5 @@ class Engine(Protocol):
             done: called on the event loop with the answer.
         """
 
-    def close(self) -> None:
-        """Commit what was handed over and end; blocks."""
+    async def close(self) -> None:
+        """Commit what was handed over and end."""

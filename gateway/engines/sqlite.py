@@ -18,7 +18,7 @@ from typing import Final
 
 import msgspec
 
-from deltawire.gateway.engines.engine import EngineError, EngineMetrics, StoredStream
+from deltawire.gateway.engines.engine import Done, EngineError, EngineMetrics, Memory, StoredStream
 from deltawire.gateway.engines.index import Index
 from deltawire.gateway.engines.listing import list_streams
 from deltawire.gateway.engines.reading import read_events
@@ -78,11 +78,16 @@ class SqliteEngine:
         size = sum(path.stat().st_size for name in names if (path := self._folder / name).exists())
         return EngineMetrics(self._writer.commits, self._writer.failures, self._writer.events, size)
 
-    def open(self, call_soon: Callable[[Callable[[], None]], object]) -> list[StoredStream]:
+    async def open(
+        self,
+        call_soon: Callable[[Callable[[], None]], object],
+        memory: Memory | None = None,  # noqa: ARG002 - other engines can lose what they had
+    ) -> list[StoredStream]:
         """Begin; blocks until the streams are listed.
 
         Args:
             call_soon: has a function called on the event loop, from any thread.
+            memory: not needed.
 
         Raises:
             EngineError: the folder or the database can't be used.
@@ -115,12 +120,15 @@ class SqliteEngine:
         values = (index.id, stream, epoch, _encode(settings), 1, _encode([]), None, now, now)
         self._writer.write(Job(statements=[("INSERT INTO streams VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", values)]))
 
-    def commit(self, commits: Sequence[Commit], done: Callable[[], None]) -> None:
+    def locate(self, stream: str) -> None:  # noqa: ARG002 - the interface
+        """Return None: no other gateway uses this database."""
+
+    def commit(self, commits: Sequence[Commit], done: Done) -> None:
         """Store commits, all of them or none; nothing of streams that were forgotten meanwhile.
 
         Args:
             commits: in the order in which they were taken.
-            done: called on the event loop when they are committed.
+            done: called on the event loop with all indexes when they are committed.
         """
         now = time.time()
         rows: list[tuple[Table, tuple[object, ...]]] = []
@@ -137,7 +145,8 @@ class SqliteEngine:
             if commit.messages is not None or commit.end_reason is not None:
                 messages = None if commit.messages is None else _encode(commit.messages)
                 statements.append((_UPDATE, (messages, commit.end_reason, now, index.id)))
-        self._writer.write(Job(rows, statements, done=done, events=sum(len(commit.frames) for commit in commits)))
+        all_done = partial(done, range(len(commits)))
+        self._writer.write(Job(rows, statements, done=all_done, events=sum(len(commit.frames) for commit in commits)))
 
     def merge(self, stream: str, epoch: str, first: int, frames: Sequence[bytes]) -> None:
         """Store events that are stored in many commits again, as one piece.
@@ -201,7 +210,7 @@ class SqliteEngine:
 
         self._writer.read(read)
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Commit what was handed over and end; blocks."""
         self._writer.close()
         self._opened.close()

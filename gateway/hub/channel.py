@@ -33,6 +33,13 @@ class RoomWaiter(Protocol):
         """There is room again."""
 
 
+class Holder(Protocol):
+    """A connection or a reader that uses a stream."""
+
+    def end(self, code: ProblemCode, message: str, /) -> None:
+        """Say why, and leave."""
+
+
 class Inlet(RoomWaiter, Protocol):
     """A producer's connection."""
 
@@ -109,7 +116,7 @@ class Channel:
         self.audience = 0  # consumers, as all producers were told; -1 when a producer has come since
         self.audience_told_at = 0.0
         self.is_telling_later = False
-        self.attached: dict[object, None] = {}  # connections and readers that hold it
+        self.attached: dict[Holder, None] = {}  # connections and readers that hold it
         self.inlets: dict[Inlet, None] = {}
         self._cohorts: dict[View, list[Cohort]] = {}
         self._round: deque[Cohort | Outlet] = deque()  # yet to be served in this round

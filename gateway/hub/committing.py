@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from time import monotonic
 from typing import NamedTuple
 
 from deltawire.gateway.config import ConfigError, Settings
-from deltawire.gateway.engines.engine import Engine, EngineError
+from deltawire.gateway.engines.engine import Elsewhere, Engine, EngineError, StoredStream
 from deltawire.gateway.hub.channel import Channel, Inlet
 from deltawire.gateway.hub.clock import Clock
 from deltawire.gateway.hub.dispatch import Dispatcher
@@ -25,9 +25,10 @@ from deltawire.gateway.streams.durable import DurableStream
 from deltawire.gateway.streams.manager import StreamManager
 from deltawire.gateway.streams.pages import StoredPage, Wanted
 from deltawire.gateway.streams.producers import Writer
-from deltawire.gateway.streams.staging import Commit
+from deltawire.gateway.streams.staging import Commit, Recalled
 from deltawire.gateway.streams.stream import Stream
 from deltawire.protocol.errors import ErrorKind, StreamError
+from deltawire.protocol.codes import ProblemCode
 from deltawire.protocol.events import Data
 from deltawire.protocol.messages import Ack
 
@@ -39,13 +40,15 @@ class _InFlight(NamedTuple):
 
     Attributes:
         stream: of the events.
-        commit: the events; None if there are acks alone.
+        commit: the events.
+        is_empty: there are acks alone.
         acks: to be sent when it is committed and delivered.
         then: called afterwards.
     """
 
     stream: DurableStream
-    commit: Commit | None
+    commit: Commit
+    is_empty: bool
     acks: list[tuple[Inlet, Ack]]
     then: list[Callable[[], None]]
 
@@ -70,39 +73,44 @@ class CommittingDispatcher(Dispatcher):
         self._is_committing_soon = False
         self._wanted: deque[tuple[DurableStream, int]] = deque()  # pages to be read
         self._is_fetching = False
+        self._locating: dict[str, asyncio.Task[str]] = {}
         self.deliver = self._deliver
         self.touch = self._touch
         self.flush = self._flush
 
-    def open(self) -> None:
+    async def open(self) -> None:
         """Open the engine, and take over the streams that it has.
 
         Raises:
             ConfigError: it can't be used.
         """
         try:
-            found = self._engine.open(self._loop.call_soon_threadsafe)
+            found = await self._engine.open(self._loop.call_soon_threadsafe, self)
         except EngineError as error:
             raise ConfigError(str(error)) from None
+        self._manager.store = self
+        self._manager.pages.fetch = self._fetch
+        for stored in found:
+            self._restore(stored)
+
+    def _restore(self, stored: StoredStream) -> None:
         now = self._clock.now()
         manager = self._manager
-        manager.store = self
-        manager.pages.fetch = self._fetch
-        for stored in found:
-            stream = manager.make_stored(stored.id, stored.epoch, stored.settings, now)
-            stream.restore(stored.state, now, self._lease, self._clock.monotonic(0.0))
-            stream.created_at = self._clock.monotonic(stored.created_at)
-            if stream.is_closed:
-                stream.closed_at = self._clock.monotonic(stored.changed_at)
-            manager.restore(stream)
-            self._trim(stream, now)
-            if stream.leases.is_running:
-                self._leased[stream] = None
+        stream = manager.make_stored(stored.id, stored.epoch, stored.settings, now)
+        stream.restore(stored.state, now, self._lease, self._clock.monotonic(0.0))
+        stream.lineage = tuple(stored.lineage)
+        stream.created_at = self._clock.monotonic(stored.created_at)
+        if stream.is_closed:
+            stream.closed_at = self._clock.monotonic(stored.changed_at)
+        manager.restore(stream)
+        self._trim(stream, now)
+        if stream.leases.is_running:
+            self._leased[stream] = None
 
-    def stop(self) -> None:
+    async def stop(self) -> None:
         """Commit and deliver what is left, and close the engine."""
-        super().stop()
-        self._engine.close()
+        await super().stop()
+        await self._engine.close()
         self._scheduler.flush()
 
     def created(self, stream: DurableStream) -> None:
@@ -120,6 +128,54 @@ class CommittingDispatcher(Dispatcher):
     def forgotten(self, stream: DurableStream) -> None:
         """Delete a stream from the store."""
         self._engine.forget(stream.id, stream.epoch)
+
+    # Streams that another gateway may have
+
+    def locate(self, stream_id: str) -> Awaitable[str] | None:
+        """As `Dispatcher.locate`: a stream that nobody serves any more is taken over."""
+        if stream_id in self._locating:
+            return asyncio.shield(self._locating[stream_id])
+        finding = None if self._manager.has(stream_id) else self._engine.locate(stream_id)
+        if finding is None:
+            return None
+        task = self._locating[stream_id] = self._loop.create_task(self._locate(stream_id, finding))
+        return asyncio.shield(task)
+
+    async def _locate(self, stream_id: str, finding: Awaitable[StoredStream | Elsewhere | None]) -> str:
+        try:
+            found = await finding
+        except EngineError as error:
+            return f"nothing can be looked up now: {error}"
+        finally:
+            del self._locating[stream_id]
+        if isinstance(found, Elsewhere):
+            return found.why
+        if found is not None and not self._manager.has(stream_id):
+            self._restore(found)
+        return ""
+
+    def recall(self, stream: str, epoch: str) -> Recalled | None:
+        """Return what memory holds of a stream that is committed; None if it is gone."""
+        held = self._held(stream, epoch)
+        return None if held is None else held.recall()
+
+    def lost(self, stream: str, epoch: str, why: str) -> None:
+        """Drop a stream that another gateway has taken over; who uses it is told to try again."""
+        held = self._held(stream, epoch)
+        if held is None:
+            return
+        log.warning("stream.lost", stream=stream, detail=why)
+        held.is_lost = True
+        self._manager.lose(held, self._clock.now())
+        self._leased.pop(held, None)
+        for holder in tuple(self.channel(held).attached):
+            holder.end(ProblemCode.OVERLOADED, why)
+
+    def _held(self, stream_id: str, epoch: str) -> DurableStream | None:
+        if not self._manager.has(stream_id):
+            return None
+        stream = self._manager.get(stream_id)
+        return stream if isinstance(stream, DurableStream) and stream.epoch == epoch else None
 
     # Pages
 
@@ -150,6 +206,8 @@ class CommittingDispatcher(Dispatcher):
 
     async def read_back(self, stream: Stream, after: int, size: int) -> StoredPage:
         """As `Dispatcher.read_back`; what can't be read is told as a fault."""
+        if self._engine.failure is not None:
+            return StoredPage(stream.log.head, (), self._engine.failure)
         answer: asyncio.Future[StoredPage] = self._loop.create_future()
 
         def done(page: StoredPage) -> None:
@@ -187,6 +245,16 @@ class CommittingDispatcher(Dispatcher):
         self._then.setdefault(channel, []).append(then)
         self._commit_soon(channel)
 
+    async def wait_until_committed(self, stream: Stream) -> None:
+        """As `Dispatcher.wait_until_committed`.
+
+        Raises:
+            StreamError: full, another gateway has taken the stream over.
+        """
+        await super().wait_until_committed(stream)
+        if isinstance(stream, DurableStream) and stream.is_lost:
+            raise StreamError(ErrorKind.FULL, "change", stream.id, "another gateway serves this stream now: try again")
+
     def _commit_soon(self, channel: Channel) -> None:
         self._queue[channel] = None
         if not self._is_committing_soon:
@@ -202,17 +270,17 @@ class CommittingDispatcher(Dispatcher):
             stream = channel.stream
             assert isinstance(stream, DurableStream), "the manager makes no others while it has a store"
             commit = stream.take_commit()
-            flight = _InFlight(stream, commit, channel.take_acks(), self._then.pop(channel, []))
-            if commit is not None or flight.acks or flight.then:
-                flights.append(flight)
+            acks, then = channel.take_acks(), self._then.pop(channel, [])
+            if commit is not None or acks or then:
+                flights.append(_InFlight(stream, commit or stream.no_commit, commit is None, acks, then))
         if flights:
-            commits = [flight.commit for flight in flights if flight.commit is not None]
+            commits = [flight.commit for flight in flights]
             self._engine.commit(commits, partial(self._committed, flights, monotonic()))
 
-    def _committed(self, flights: list[_InFlight], began: float) -> None:
+    def _committed(self, flights: list[_InFlight], began: float, indexes: Iterable[int]) -> None:
         now = self._clock.now()
         seconds = monotonic() - began
-        for flight in flights:
+        for flight in map(flights.__getitem__, indexes):
             try:
                 self._conclude(flight, now, seconds)
             except Exception:  # one stream's fault is not another's
@@ -223,7 +291,9 @@ class CommittingDispatcher(Dispatcher):
         """Deliver what is committed, and acknowledge it."""
         stream, commit = flight.stream, flight.commit
         channel = self.channel(stream)  # it may have another than when the commit was taken
-        if commit is not None:
+        if stream.is_lost:
+            flight.acks.clear()
+        elif not flight.is_empty:
             self._tally.commit_seconds.observe(seconds, len(commit.frames))
             self._tally.committed_bytes += sum(map(len, commit.frames))
             stream.commit(commit, now)

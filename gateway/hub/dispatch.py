@@ -12,7 +12,7 @@ import time
 from collections.abc import Awaitable, Callable
 
 from deltawire.gateway.config import Settings
-from deltawire.gateway.hub.channel import Channel, Inlet
+from deltawire.gateway.hub.channel import Channel, Holder, Inlet
 from deltawire.gateway.hub.clock import Clock
 from deltawire.gateway.hub.flushing import FlushScheduler
 from deltawire.gateway.logs import get_logger
@@ -61,7 +61,7 @@ class Dispatcher:
         self._loop = asyncio.get_running_loop()
         self._scheduler.start()
 
-    def stop(self) -> None:
+    async def stop(self) -> None:
         """Deliver what is left, and stop the timer."""
         self.flush()
         if self._late_timer is not None:
@@ -76,13 +76,13 @@ class Dispatcher:
             channel = self._channels[stream] = Channel(stream, len(self._channels))
         return channel
 
-    def attach(self, stream: Stream, holder: object) -> Channel:
+    def attach(self, stream: Stream, holder: Holder) -> Channel:
         """Return the channel of a stream, kept until its holder detaches, however long it is idle."""
         channel = self.channel(stream)
         channel.attached[holder] = None
         return channel
 
-    def detach(self, channel: Channel, holder: object) -> None:
+    def detach(self, channel: Channel, holder: Holder) -> None:
         """Remove a holder from a channel."""
         channel.attached.pop(holder, None)
         self.touch(channel)
@@ -134,6 +134,14 @@ class Dispatcher:
             self._stamped_at = millisecond
             self._stamp = format_timestamp(time.time())
         return self._stamp
+
+    def locate(self, stream_id: str) -> Awaitable[str] | None:  # noqa: ARG002 - others need it
+        """Find a stream that is not here, where another gateway may have it.
+
+        Returns:
+            None where that can't be. Otherwise what is awaited for: why it can't be served here; empty if it can.
+        """
+        return None
 
     def when_committed(self, channel: Channel, then: Callable[[], None]) -> None:  # noqa: ARG002 - others need it
         """Call a function when everything appended so far is committed and delivered; here, that is now."""

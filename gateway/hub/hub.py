@@ -11,7 +11,7 @@ import builtins
 from collections.abc import Awaitable, Callable, Collection
 from pathlib import Path
 from secrets import token_hex
-from typing import Self, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from deltawire.gateway.config import ConfigError, Settings
 from deltawire.gateway.engines.engine import Engine, EngineError, EngineMetrics
@@ -32,6 +32,9 @@ from deltawire.gateway.streams.settings import StreamSettings
 from deltawire.gateway.streams.stream import Stream
 from deltawire.protocol.errors import DeltawireError
 from deltawire.protocol.messages import EndReason
+
+if TYPE_CHECKING:
+    from deltawire.gateway.engines.redis.engine import RedisEngine
 
 T = TypeVar("T")
 
@@ -82,7 +85,7 @@ class Hub:
         self.clock.start()
         self.dispatcher.start()
         if isinstance(self.dispatcher, CommittingDispatcher):
-            self.dispatcher.open()
+            await self.dispatcher.open()
         self.deadlines.start()
         self._is_running = True
         self._next_cleanup = self.now() + self.settings.cleanup_interval
@@ -92,7 +95,7 @@ class Hub:
         self._is_running = False
         if self._engine is None:
             self.close_all("shutdown")
-        self.dispatcher.stop()
+        await self.dispatcher.stop()
         self.deadlines.stop()
 
     def storage_metrics(self) -> EngineMetrics:
@@ -244,22 +247,48 @@ class Hub:
 
 def open_engine(settings: Settings) -> Engine | None:
     """Return the engine that the settings choose; None where events are in memory alone."""
+    if settings.engine_url:
+        return redis_engine(settings)
     if not settings.data_dir:
         return None
     return SqliteEngine(Path(settings.data_dir), settings.sync, settings.sync_interval)
 
 
-def check_storage(settings: Settings) -> None:
+def redis_engine(settings: Settings) -> RedisEngine:
+    """Return the engine on the server that the settings name.
+
+    Raises:
+        ConfigError: the extra that it needs is not installed, or the URL is none.
+    """
+    try:
+        from deltawire.gateway.engines.redis.engine import RedisEngine  # noqa: PLC0415 - an optional extra
+    except ImportError:
+        raise ConfigError("setting `engine_url` needs the extra: pip install 'deltawire[redis]'") from None
+    try:
+        return RedisEngine(
+            settings.engine_url,
+            prefix=settings.engine_prefix,
+            timeout=settings.engine_timeout,
+            replicas=settings.engine_replicas,
+            advertised=settings.advertise_url,
+        )
+    except EngineError as error:
+        raise ConfigError(str(error)) from None
+
+
+async def check_storage(settings: Settings) -> None:
     """Check whether streams could be stored, without storing any.
 
     Raises:
         ConfigError: they could not.
     """
-    if settings.data_dir:
-        try:
+    try:
+        if settings.engine_url:
+            await redis_engine(settings).check()
+        elif settings.data_dir:
             check_folder(Path(settings.data_dir))
-        except EngineError as error:
-            raise ConfigError(str(error)) from None
+    except EngineError as error:
+        raise ConfigError(str(error)) from None
 
 
 def stream_settings(settings: Settings) -> StreamSettings:

@@ -165,9 +165,10 @@ class LocalSubscription:
             self._failure = StreamError(ErrorKind.FULL, "receive", subscription.stream.id, detail)
             self.close()
 
-    def end(self, code: ProblemCode, message: str) -> None:
-        """Never called: a local subscription joins no cohort."""
-        raise NotImplementedError
+    def end(self, code: ProblemCode, message: str) -> None:  # noqa: ARG002 - the interface
+        """End with an error, as the stream can't be read here any more."""
+        self._failure = StreamError(ErrorKind.FULL, "receive", self._subscription.stream.id, message)
+        self.close()
 
     def check_lag(self) -> None:
         """Nothing to do: the lag is judged when the reader asks for more."""

@@ -89,13 +89,13 @@ class Gateway:
         self._admission = Admission(self._access, self.hub, self._exposition.render, self._handshakes, capacity)
         self._changed = asyncio.Event()  # set when a connection is gone
 
-    def check_storage(self) -> None:
+    async def check_storage(self) -> None:
         """Check whether streams could be stored, without storing any.
 
         Raises:
             ConfigError: they could not.
         """
-        check_storage(self.settings)
+        await check_storage(self.settings)
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
@@ -191,6 +191,8 @@ class Gateway:
 
     def _serve(self, connection: GatewayConnection, target: Target) -> None:
         try:
+            if connection.elsewhere:
+                raise WireError(ProblemCode.OVERLOADED, connection.elsewhere)
             if target.tail == "/subscribe":
                 self._start_consumer(connection, target)
             else:

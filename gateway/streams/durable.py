@@ -20,7 +20,7 @@ from deltawire.gateway.streams.log import Ledger, Log, Retention
 from deltawire.gateway.streams.pages import Page, Pages, StoredPage
 from deltawire.gateway.streams.producers import Writer
 from deltawire.gateway.streams.settings import StreamSettings
-from deltawire.gateway.streams.staging import Commit, OpenMessage, Staging, StoredState
+from deltawire.gateway.streams.staging import Commit, OpenMessage, Recalled, Staging, StoredState
 from deltawire.gateway.streams.stream import Stream
 from deltawire.protocol.codec import decode_event
 from deltawire.protocol.events import Data, EventType, MessageStart, MessageStop, TextDelta
@@ -54,9 +54,10 @@ class DurableStream(Stream):
         history: what the engine has.
         held_pages: its pages in memory, by their first seq.
         wanted_pages: first seqs of the pages that are being read.
+        is_lost: another gateway has taken it over: nothing of it is committed any more.
     """
 
-    __slots__ = ("_has_ended_message", "_is_cleared", "_pages", "_unread", "held_pages", "history", "wanted_pages")
+    __slots__ = ("_has_ended_message", "_is_cleared", "_pages", "_unread", "held_pages", "history", "is_lost", "wanted_pages")
 
     staging: Staging
 
@@ -82,6 +83,7 @@ class DurableStream(Stream):
         self._unread: _Unread | None = None  # to be read before producers continue a message
         self._has_ended_message = False
         self._is_cleared = False
+        self.is_lost = False
 
     def restore(self, stored: StoredState, now: float, lease: float, offset: float) -> None:
         """Take over what an engine has stored before a restart.
@@ -106,6 +108,19 @@ class DurableStream(Stream):
                 self._unread = _Unread(it.digest_from, head, hash(it.id))
                 self._digest.begin(it.digest_from)
         self._count_extra()
+
+    def recall(self) -> Recalled:
+        """What memory holds of what is committed."""
+        log = self.log
+        frames = log.frames(log.floor - 1, log.head) if log.floor <= log.head else ()
+        return Recalled(
+            first=log.floor,
+            head=log.head,
+            frames=frames,
+            producers=self.producers.states(),
+            messages=self._open_messages(),
+            end_reason=self.end_reason,
+        )
 
     # What can be read
 
@@ -168,6 +183,11 @@ class DurableStream(Stream):
     def take_commit(self) -> Commit | None:
         """Return what is staged, for the engine; None if there is nothing."""
         return self.staging.take(self.id, self.epoch, self._open_messages)
+
+    @property
+    def no_commit(self) -> Commit:
+        """A commit of nothing, which is answered after those before it."""
+        return Commit(self.id, self.epoch, self.staging.head + 1, (), (), (), None, None)
 
     def _open_messages(self) -> list[OpenMessage]:
         """The messages in progress."""

@@ -207,6 +207,10 @@ class StreamManager:
         if self.store is not None and isinstance(stream, DurableStream):
             self.store.created(stream)
 
+    def has(self, stream_id: str) -> bool:
+        """Whether `get` would find a stream."""
+        return stream_id in self._streams
+
     def get(self, stream_id: str) -> Stream:
         """Return an existing stream, open or closed.
 
@@ -390,14 +394,26 @@ class StreamManager:
         except KeyError:
             raise StreamError(ErrorKind.NOT_FOUND, operation, stream_id) from None
 
+    def lose(self, stream: Stream, now: float) -> None:
+        """Drop a stream that lives elsewhere from now on; what is stored of it stays."""
+        if stream in self._closed:
+            self._closed.remove(stream)
+        if not stream.is_closed:
+            stream.close("shutdown", now)  # whoever still holds it must not append
+        self._drop(stream)
+
     def _forget(self, stream: Stream) -> None:
+        if self._drop(stream) and self.store is not None and isinstance(stream, DurableStream):
+            self.store.forgotten(stream)
+
+    def _drop(self, stream: Stream) -> bool:
         self._idle.discard(stream)
         self._aging.pop(stream, None)
         stream.clear()
-        if self._streams.get(stream.id) is stream:
-            self.ledger.appended += stream.log.head
-            del self._streams[stream.id]
-            self._names.remove(stream.id)
-            if self.store is not None and isinstance(stream, DurableStream):
-                self.store.forgotten(stream)
-            self._measure()
+        if self._streams.get(stream.id) is not stream:
+            return False
+        self.ledger.appended += stream.log.head
+        del self._streams[stream.id]
+        self._names.remove(stream.id)
+        self._measure()
+        return True

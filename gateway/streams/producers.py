@@ -114,6 +114,10 @@ class Producers:
             writer.seq = state.seq
             self._known[state.id] = writer
 
+    def states(self) -> list[ProducerState]:
+        """What is committed of every producer, those seen longest ago first."""
+        return [ProducerState(id_, it.generation, it.committed, it.seq) for id_, it in self._known.items()]
+
     def committed(self, states: Iterable[ProducerState]) -> None:
         """Record what an engine has committed."""
         for state in states:

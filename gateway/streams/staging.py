@@ -74,6 +74,26 @@ class Commit(NamedTuple):
     end_reason: EndReason | None
 
 
+class Recalled(NamedTuple):
+    """What memory has of a stream, all of it committed: enough to store it again.
+
+    Attributes:
+        first: seq of the first event that memory holds; one more than the head if it holds none.
+        head: seq of the newest event that is committed.
+        frames: of the events from `first` on, framed in JSON.
+        producers: those remembered.
+        messages: in progress.
+        end_reason: why the stream ended; None if it is open.
+    """
+
+    first: int
+    head: int
+    frames: Sequence[bytes]
+    producers: Sequence[ProducerState]
+    messages: Sequence[OpenMessage]
+    end_reason: EndReason | None
+
+
 class Staging:
     """The uncommitted events of one stream.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Protocol
 
@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from deltawire.gateway.streams.blocking import Blocking
 from deltawire.gateway.streams.coalesce import kind_of
-from deltawire.gateway.streams.cursor import LogState, plan_subscription
+from deltawire.gateway.streams.cursor import Fork, LogState, plan_subscription
 from deltawire.gateway.streams.eviction import IdleStreams
 from deltawire.gateway.streams.info import Counters, StreamInfo
 from deltawire.gateway.streams.leases import Leases
@@ -75,6 +75,7 @@ class Stream:
         "id",
         "last_active_at",
         "leases",
+        "lineage",
         "log",
         "measure_at",
         "producers",
@@ -96,6 +97,7 @@ class Stream:
     ) -> None:
         self.id = stream_id
         self.epoch = epoch
+        self.lineage: Sequence[Fork] = ()  # the epochs that it continues
         self.settings = settings
         self.log = Log(held or settings.retention, ledger)
         self.producers = Producers()
@@ -357,7 +359,7 @@ class Stream:
                 ProblemCode.BAD_REQUEST, f"parameter 'interval': this stream's policy, {policy}, folds nothing"
             )
         readable_after = partial(self.readable_after, folded=policy is Policy.COALESCE)
-        plan = plan_subscription(request, LogState(self.epoch, self.log.head, readable_after))
+        plan = plan_subscription(request, LogState(self.epoch, self.log.head, readable_after, self.lineage))
         key = (codec, request.types)
         view = self._views.get(key)
         if view is None:

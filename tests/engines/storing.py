@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -29,11 +30,11 @@ DEADLINE = 30.0
 @contextmanager
 def opened(folder: Path, sync: Sync = "off") -> Iterator[tuple[SqliteEngine, list[StoredStream]]]:
     engine = SqliteEngine(folder, sync)
-    streams = engine.open(lambda function: function())
+    streams = asyncio.run(engine.open(lambda function: function()))
     try:
         yield engine, streams
     finally:
-        engine.close()
+        asyncio.run(engine.close())
 
 
 def frames_of(first: int, *texts: str) -> list[bytes]:
@@ -56,7 +57,7 @@ def commit(
 def store(engine: SqliteEngine, *commits: Commit) -> None:
     """Commit, and wait until that is done."""
     done = threading.Event()
-    engine.commit(commits, done.set)
+    engine.commit(commits, lambda _: done.set())
     assert done.wait(DEADLINE), engine.failure
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from deltawire.gateway.config import Settings
+from deltawire.gateway.engines.engine import Done
 from deltawire.gateway.engines.sqlite import SqliteEngine
 from deltawire.gateway.hub import hub as hub_module
 from deltawire.gateway.server import Gateway
@@ -159,14 +160,14 @@ class ReluctantEngine(SqliteEngine):
 
     held: list[Callable[[], None]] | None = None
 
-    def commit(self, commits: Any, done: Callable[[], None]) -> None:
+    def commit(self, commits: Any, done: Done) -> None:
         super().commit(commits, partial(self._answer, done))
 
-    def _answer(self, done: Callable[[], None]) -> None:
+    def _answer(self, done: Done, indexes: Iterable[int]) -> None:
         if self.held is None:
-            done()
+            done(indexes)
         else:
-            self.held.append(done)
+            self.held.append(partial(done, indexes))
 
     def answer(self) -> None:
         held, self.held = self.held or [], None

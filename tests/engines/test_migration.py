@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 import zlib
 from pathlib import Path
@@ -55,7 +56,7 @@ def test_a_migration_that_fails_changes_nothing(tmp_path: Path, monkeypatch: pyt
     with monkeypatch.context() as patch:
         patch.setitem(MIGRATIONS, 1, MIGRATIONS[1] + "NONSENSE;")
         with pytest.raises(EngineError, match="NONSENSE"):
-            SqliteEngine(tmp_path).open(lambda function: function())
+            asyncio.run(SqliteEngine(tmp_path).open(lambda function: function()))
     with opened(tmp_path) as (_, streams):
         assert streams == []
 
@@ -64,4 +65,4 @@ def test_a_database_of_another_program_is_refused(tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / FILE) as database:
         database.execute("CREATE TABLE t (x)")
     with pytest.raises(EngineError, match="belongs to another program"):
-        SqliteEngine(tmp_path).open(lambda function: function())
+        asyncio.run(SqliteEngine(tmp_path).open(lambda function: function()))

@@ -37,7 +37,7 @@ def test_what_is_to_be_merged_is_read_while_nothing_can_be_stored(tmp_path: Path
         engine.create("s", "e", StreamSettings())
         store(engine, *(commit(seq, str(seq)) for seq in range(1, 10)))
         with full_disk(engine):
-            engine.commit([commit(10, "x" * 1_000_000)], lambda: None)
+            engine.commit([commit(10, "x" * 1_000_000)], lambda _: None)
             wait(lambda: engine.failure)
             engine.merge("s", "e", 1, frames_of(1, *"123456789"))
             assert texts(engine, 1, 9) == list("123456789")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -77,7 +78,7 @@ def test_a_stream_that_is_forgotten_leaves_nothing_and_its_id_may_come_again(tmp
 
 def test_a_second_gateway_is_refused(tmp_path: Path) -> None:
     with opened(tmp_path), pytest.raises(EngineError, match="another gateway uses it"):
-        SqliteEngine(tmp_path).open(lambda function: function())
+        asyncio.run(SqliteEngine(tmp_path).open(lambda function: function()))
     with opened(tmp_path):
         pass  # it is free again
 
@@ -85,7 +86,7 @@ def test_a_second_gateway_is_refused(tmp_path: Path) -> None:
 def test_a_folder_that_can_not_be_made_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(EngineError, match=r"data_dir .*file/deeper: Not a directory"):
-        SqliteEngine(tmp_path / "file" / "deeper").open(lambda function: function())
+        asyncio.run(SqliteEngine(tmp_path / "file" / "deeper").open(lambda function: function()))
 
 
 def test_a_database_of_another_user_is_told_and_the_folder_free_again(
@@ -94,7 +95,7 @@ def test_a_database_of_another_user_is_told_and_the_folder_free_again(
     with monkeypatch.context() as patch:
         patch.setattr(Path, "chmod", Mock(side_effect=PermissionError(1, "Operation not permitted")))
         with pytest.raises(EngineError, match=r"deltawire\.sqlite can't be used: .*Operation not permitted"):
-            SqliteEngine(tmp_path).open(lambda function: function())
+            asyncio.run(SqliteEngine(tmp_path).open(lambda function: function()))
     with opened(tmp_path):
         pass
 
@@ -105,14 +106,14 @@ def test_settings_that_can_not_be_read_are_told(tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / FILE) as database:
         database.execute("UPDATE streams SET settings = x'c1'")
     with pytest.raises(EngineError, match=r"deltawire\.sqlite can't be used: "):
-        SqliteEngine(tmp_path).open(lambda function: function())
+        asyncio.run(SqliteEngine(tmp_path).open(lambda function: function()))
 
 
 @pytest.mark.parametrize("content", [b"no database" * 100, b"\0" * 4096])
 def test_what_is_no_database_is_told(tmp_path: Path, content: bytes) -> None:
     (tmp_path / FILE).write_bytes(content)
     with pytest.raises(EngineError, match=r"deltawire\.sqlite can't be used: file is not a database"):
-        SqliteEngine(tmp_path).open(lambda function: function())
+        asyncio.run(SqliteEngine(tmp_path).open(lambda function: function()))
 
 
 def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
@@ -121,7 +122,7 @@ def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / FILE) as database:
         database.execute("PRAGMA user_version = 99")
     with pytest.raises(EngineError, match="version 99, newer than this gateway's"):
-        SqliteEngine(tmp_path).open(lambda function: function())
+        asyncio.run(SqliteEngine(tmp_path).open(lambda function: function()))
 
 
 def test_a_flipped_byte_is_found_and_the_rest_is_served(tmp_path: Path) -> None:
@@ -145,7 +146,7 @@ def test_nothing_is_committed_on_a_full_disk_reads_go_on_and_it_recovers_by_itse
         store(engine, commit(1, "before"))
         done = threading.Event()
         with full_disk(engine):
-            engine.commit([commit(2, "x" * 1_000_000)], done.set)
+            engine.commit([commit(2, "x" * 1_000_000)], lambda _: done.set())
             wait(lambda: engine.failure)
             assert "full" in str(engine.failure)
             assert texts(engine, 1, 1) == ["before"]
@@ -169,7 +170,7 @@ def test_a_fault_of_our_own_stops_commits_for_good_and_no_reads(tmp_path: Path) 
         store(engine, commit(1, "before"))
         engine._writer.write(Job(statements=[("no SQL", Faulty())]))
         done = threading.Event()
-        engine.commit([commit(2, "after")], done.set)
+        engine.commit([commit(2, "after")], lambda _: done.set())
         wait(lambda: engine.failure)
         assert engine._writer.is_broken
         assert texts(engine, 1, 1) == ["before"]
@@ -182,7 +183,7 @@ def test_commits_made_at_once_are_kept_in_order(tmp_path: Path, sync: Sync) -> N
         engine.create("s", "e", StreamSettings())
         order: list[int] = []
         for seq in range(1, 201):
-            engine.commit([commit(seq, str(seq))], lambda seq=seq: order.append(seq))  # type: ignore[misc]
+            engine.commit([commit(seq, str(seq))], lambda _, seq=seq: order.append(seq))  # type: ignore[misc]
         store(engine, commit(201, "last"))
         assert order == list(range(1, 201))
         assert texts(engine, 1, 200) == [str(seq) for seq in range(1, 201)]
@@ -214,7 +215,7 @@ def test_producers_are_listed_oldest_first_and_trimmed_with_the_events(tmp_path:
         engine.create("s", "e", StreamSettings())
         for seq in range(1, count + 1):
             state = ProducerState(f"p{count - seq}", 0, 1, seq)
-            engine.commit([commit(seq, "x", producers=(state,))], lambda: None)
+            engine.commit([commit(seq, "x", producers=(state,))], lambda _: None)
         engine.trim("s", "e", 2)
     with opened(tmp_path) as (_, [stream]):
         assert [it.seq for it in stream.state.producers] == list(range(3, count + 1))

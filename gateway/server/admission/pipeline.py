@@ -26,7 +26,7 @@ from deltawire.gateway.server.connection.connection import GatewayConnection
 from deltawire.gateway.server.http.routes import Site, allowed_methods, answer
 from deltawire.gateway.server.http.target import is_upgrade, parse_target
 from deltawire.gateway.server.responses import leave_out_body, respond_later, respond_nothing, respond_problem
-from deltawire.protocol.addresses import PREFIX
+from deltawire.protocol.addresses import PREFIX, check_stream_id
 from deltawire.protocol.codec import CODECS
 
 log = get_logger()
@@ -75,6 +75,7 @@ class Admission:
             check_method,
             access.check_permission,
             capacity.check_memory_for_answer,
+            self._locate,
             self._answer_http,
             check_upgrade,
             self._check_draining,
@@ -125,6 +126,20 @@ class Admission:
         self._access.allow_reading(request, response)
         return leave_out_body(response) if request.method == "HEAD" else response
 
+    def _locate(self, incoming: AdmissionRequest) -> Awaitable[Response | None] | None:
+        """Find the stream, where another gateway may have it: such a request is refused, an endpoint in its own way."""
+        stream_id = incoming.target.stream_id
+        finding = self._hub.dispatcher.locate(stream_id) if stream_id and _is_id(stream_id) else None
+        if finding is None:
+            return None
+
+        async def wait() -> Response | None:
+            incoming.connection.elsewhere = why = await finding
+            is_refused = why and not incoming.target.is_endpoint
+            return respond_later(HTTPStatus.SERVICE_UNAVAILABLE, why) if is_refused else None
+
+        return wait()
+
     def _answer_http(self, incoming: AdmissionRequest) -> Response | Awaitable[Response] | None:
         """Answer plain HTTP; let requests for a stream's two endpoints pass."""
         if incoming.target.is_endpoint:
@@ -166,6 +181,14 @@ def check_method(incoming: AdmissionRequest) -> Response | None:
             HTTPStatus.METHOD_NOT_ALLOWED, f"{method} is not possible here; allowed: {allowed}", Allow=allowed
         )
     return None
+
+
+def _is_id(text: str) -> bool:
+    try:
+        check_stream_id(text)
+    except ValueError:
+        return False
+    return True
 
 
 def check_upgrade(incoming: AdmissionRequest) -> Response | None:

@@ -59,6 +59,7 @@ class GatewayConnection(ReplyingConnection):
 
     Attributes:
         target: of its request, once it is admitted.
+        elsewhere: why its stream can't be served here; empty if it can.
         flood_guard: limits what its peer sends, once it is admitted.
         grant: what its peer may do; `grant.key` tells token holders apart, and is empty without authentication.
     """
@@ -80,6 +81,7 @@ class GatewayConnection(ReplyingConnection):
         self._handshakes = handshakes
         self._leaving = leaving
         self.target = Target("", "", "")
+        self.elsewhere = ""
         self.grant = EVERYTHING
         self.flood_guard: FloodGuard | None = None
         self._used_at = self.last_heard  # when the last message came, or the connection

@@ -149,7 +149,10 @@ def _respond_stored(site: Site, stream_id: str, status: HTTPStatus = HTTPStatus.
         return respond_json(site.hub.describe(stream), status)
 
     async def wait() -> Response:
-        await site.hub.dispatcher.wait_until_committed(stream)
+        try:
+            await site.hub.dispatcher.wait_until_committed(stream)
+        except StreamError as error:
+            return respond_later(HTTPStatus.SERVICE_UNAVAILABLE, str(error))
         return respond_json(site.hub.describe(stream), status)
 
     return wait()
