@@ -100,6 +100,12 @@ async def _serve(settings: Settings, asked: Settings) -> None:
         notifier.keep_watchdog()
         notifier.tell("READY=1", f"STATUS=Listening on {gateway.url}")
         _announce(gateway.url)
+        if storage := gateway.hub.describe_storage():
+            log.info("storage.opened", streams=gateway.hub.count(), **storage)
+            if storage["persistence"] == "none":
+                log.warning(
+                    "storage.volatile", detail="the server writes nothing to its disk: its restart loses events"
+                )
         if settings != asked:
             log.info("descriptors.limited", max_connections=settings.max_connections, asked=asked.max_connections)
         await stopping

@@ -1,9 +1,10 @@
 """The position of a subscriber, and which messages are new to it: pure.
 
 Events and gaps advance the position, `subscribed` does not: after a connection that is lost before its first event, the
-next one resumes at the same position. There are two exceptions. The very first `subscribed` sets the position of a
+next one resumes at the same position. There are three exceptions. The very first `subscribed` sets the position of a
 reader that has none; otherwise a lost connection would move `from=now`. And `caught_up` and `stream_end` advance the
-position past events that the gateway filtered out by `types`.
+position past events that the gateway filtered out by `types`. And a `subscribed` that says `recovered` moves the
+position into the epoch that continues its own.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ class Tracker:
         self.position = position
         self._filtered = filtered
         self._epoch = ""  # of the current connection
+        self._after = 0  # where it goes on
 
     def accept(self, message: Event | Message | None) -> bool:
         """Whether a message is new to the application; advances the position.
@@ -44,7 +46,8 @@ class Tracker:
                 first = message.seq if message.first is UNSET else message.first
                 return self._move(first, message.seq)
             case Gap(reason="epoch_changed") if self._is_new_epoch:
-                self.position = Position(self._epoch, message.seq)
+                # a new epoch that continues the old one goes on where they part; the gap is what came after in the old
+                self.position = Position(self._epoch, self._after or message.seq)
             case Gap():
                 return self._move(message.first, message.seq)
             case CaughtUp() | StreamEnd() if self._filtered and self.position is not None and not self._is_new_epoch:
@@ -57,8 +60,8 @@ class Tracker:
         return self.position is not None and self.position.epoch != self._epoch
 
     def _start_connection(self, message: Subscribed) -> None:
-        self._epoch = message.epoch
-        if self.position is None or not self.position.epoch:
+        self._epoch, self._after = message.epoch, message.after
+        if self.position is None or not self.position.epoch or message.recovered:
             self.position = Position(message.epoch, message.after)
 
     def _move(self, first: int, seq: int) -> bool:

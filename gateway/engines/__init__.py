@@ -10,4 +10,5 @@ are in memory alone, and appending commits them.
 - `index` — where the events of a stream are
 - `reading` — reading them back, and checking them
 - `writer` — the thread that does all this: group commits, reads in between, faults of the disk
+- `redis` — a Redis or Valkey server, for several gateways
 """

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import NamedTuple, Protocol, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from deltawire.gateway.metrics.histogram import Histogram
+from deltawire.gateway.streams.cursor import Fork
 from deltawire.gateway.streams.pages import StoredPage, Wanted
 from deltawire.gateway.streams.settings import StreamSettings
-from deltawire.gateway.streams.cursor import Fork
 from deltawire.gateway.streams.staging import Commit, Recalled, StoredState
 from deltawire.protocol.errors import DeltawireError
 
@@ -59,6 +59,9 @@ class Memory(Protocol):
     def recall(self, stream: str, epoch: str) -> Recalled | None:
         """Return what memory holds of a stream that is committed, for an engine that has lost it; None if it is gone."""
 
+    def found(self, stored: StoredStream) -> None:
+        """Take a stream over whose gateway has gone."""
+
     def lost(self, stream: str, epoch: str, why: str) -> None:
         """Drop a stream that another gateway has taken over: nothing of it can be committed here any more."""
 
@@ -88,6 +91,9 @@ class Engine(Protocol):
 
     def metrics(self) -> EngineMetrics:
         """Return its counts."""
+
+    def describe(self) -> dict[str, Any]:
+        """What was found when it was opened, for the log; empty if there is nothing to tell."""
 
     async def open(
         self, call_soon: Callable[[Callable[[], None]], object], memory: Memory | None = None

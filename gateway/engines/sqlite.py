@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -78,6 +78,10 @@ class SqliteEngine:
         size = sum(path.stat().st_size for name in names if (path := self._folder / name).exists())
         return EngineMetrics(self._writer.commits, self._writer.failures, self._writer.events, size)
 
+    def describe(self) -> dict[str, Any]:
+        """Nothing: settings and metrics say all."""
+        return {}
+
     async def open(
         self,
         call_soon: Callable[[Callable[[], None]], object],
@@ -120,7 +124,7 @@ class SqliteEngine:
         values = (index.id, stream, epoch, _encode(settings), 1, _encode([]), None, now, now)
         self._writer.write(Job(statements=[("INSERT INTO streams VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", values)]))
 
-    def locate(self, stream: str) -> None:  # noqa: ARG002 - the interface
+    def locate(self, stream: str) -> None:
         """Return None: no other gateway uses this database."""
 
     def commit(self, commits: Sequence[Commit], done: Done) -> None:

@@ -27,8 +27,8 @@ from deltawire.gateway.streams.pages import StoredPage, Wanted
 from deltawire.gateway.streams.producers import Writer
 from deltawire.gateway.streams.staging import Commit, Recalled
 from deltawire.gateway.streams.stream import Stream
-from deltawire.protocol.errors import ErrorKind, StreamError
 from deltawire.protocol.codes import ProblemCode
+from deltawire.protocol.errors import ErrorKind, StreamError
 from deltawire.protocol.events import Data
 from deltawire.protocol.messages import Ack
 
@@ -150,9 +150,14 @@ class CommittingDispatcher(Dispatcher):
             del self._locating[stream_id]
         if isinstance(found, Elsewhere):
             return found.why
-        if found is not None and not self._manager.has(stream_id):
-            self._restore(found)
+        if found is not None:
+            self.found(found)
         return ""
+
+    def found(self, stored: StoredStream) -> None:
+        """Take a stream over whose gateway has gone."""
+        if not self._manager.has(stored.id):
+            self._restore(stored)
 
     def recall(self, stream: str, epoch: str) -> Recalled | None:
         """Return what memory holds of a stream that is committed; None if it is gone."""

@@ -11,7 +11,7 @@ import builtins
 from collections.abc import Awaitable, Callable, Collection
 from pathlib import Path
 from secrets import token_hex
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from deltawire.gateway.config import ConfigError, Settings
 from deltawire.gateway.engines.engine import Engine, EngineError, EngineMetrics
@@ -101,6 +101,10 @@ class Hub:
     def storage_metrics(self) -> EngineMetrics:
         """Return the counts of the engine; all are 0 where there is none."""
         return EngineMetrics(0, 0, Histogram(*EVENTS), 0) if self._engine is None else self._engine.metrics()
+
+    def describe_storage(self) -> dict[str, Any]:
+        """What the engine found at the start, for the log; empty if there is nothing to tell."""
+        return {} if self._engine is None else self._engine.describe()
 
     @property
     def storage_failure(self) -> str | None:

@@ -57,7 +57,16 @@ class DurableStream(Stream):
         is_lost: another gateway has taken it over: nothing of it is committed any more.
     """
 
-    __slots__ = ("_has_ended_message", "_is_cleared", "_pages", "_unread", "held_pages", "history", "is_lost", "wanted_pages")
+    __slots__ = (
+        "_has_ended_message",
+        "_is_cleared",
+        "_pages",
+        "_unread",
+        "held_pages",
+        "history",
+        "is_lost",
+        "wanted_pages",
+    )
 
     staging: Staging
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,17 +17,23 @@ from deltawire.gateway.engines.sqlite import SqliteEngine
 from deltawire.gateway.hub import hub as hub_module
 from deltawire.gateway.server import Gateway
 from tests.support.peers import Peer, consumer, peer, producer, publish, text_delta, text_of, types_of
+from tests.support.redis_server import needs_redis, redis_server
 from tests.support.waiting import turn
 
 Start = Callable[..., AbstractAsyncContextManager[Gateway]]
 
-ENGINES = ("memory", "sqlite")
-DURABLE = ("sqlite",)
+REDIS = pytest.param("redis", marks=needs_redis)
+ENGINES = ("memory", "sqlite", REDIS)
+DURABLE = ("sqlite", REDIS)
 
 
-def starter(engine: str, folder: Path) -> Start:
+def starter(engine: str, folder: Path, url: str = "") -> Start:
     """Starts a gateway with an engine, on the same data each time."""
-    chosen: dict[str, dict[str, Any]] = {"memory": {}, "sqlite": {"data_dir": str(folder)}}
+    chosen: dict[str, dict[str, Any]] = {
+        "memory": {},
+        "sqlite": {"data_dir": str(folder)},
+        "redis": {"engine_url": url},
+    }
 
     @asynccontextmanager
     async def start(**settings: Any) -> AsyncIterator[Gateway]:
@@ -38,14 +44,25 @@ def starter(engine: str, folder: Path) -> Start:
     return start
 
 
+@contextmanager
+def _started(engine: str, folder: Path) -> Iterator[Start]:
+    if engine == "redis":
+        with redis_server(folder / "redis") as server:
+            yield starter(engine, folder, server.url)
+    else:
+        yield starter(engine, folder)
+
+
 @pytest.fixture(params=ENGINES)
-def start(request: pytest.FixtureRequest, tmp_path: Path) -> Start:
-    return starter(request.param, tmp_path)
+def start(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Start]:
+    with _started(request.param, tmp_path) as start:
+        yield start
 
 
 @pytest.fixture(params=DURABLE)
-def durable(request: pytest.FixtureRequest, tmp_path: Path) -> Start:
-    return starter(request.param, tmp_path)
+def durable(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Start]:
+    with _started(request.param, tmp_path) as start:
+        yield start
 
 
 def numbered(*numbers: int) -> list[dict[str, Any]]:

@@ -1,0 +1,13 @@
+"""The engine on a Redis or Valkey server, which several gateways may use at a time.
+
+Each stream is one gateway's: its owner, by a term that the server compares in every function that changes the stream.
+
+- `engine` — the engine: groups of commits, and the session
+- `work` — what waits of a stream, and what replies mean
+- `refilling` — appending again what a server has lost
+- `claiming` — taking over streams that no gateway serves
+- `session`, `identity` — which gateways are there
+- `stored` — a stream as fields and entries
+- `functions.lua` — what the server does, each as a whole
+- `keys`, `address`, `server`, `link`, `health` — names, `engine_url`, checks at the start, the connection, its state
+"""

@@ -1,0 +1,211 @@
+#!lua name=deltawire_1
+
+-- What changes a stream on the server, each as a whole. KEYS: 1 the hash, 2 the entries.
+--
+-- The hash: term, owner, epoch, head, floor, incarnation, clean, lineage, settings, created, changed, messages, end, and
+-- a field `p:ID` of each producer. An entry holds the events of one append; its id is `LAST-COUNT`.
+--
+-- Terms are compared for equality: whoever has another one is no longer, or not yet, the owner.
+
+local LINEAGE = 16  -- epochs remembered; a reader of an older one starts again
+
+local function incarnation()
+  -- Changes when the server starts, and when a replica is promoted: what was there may then be an older state.
+  local run = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)')
+  local replication = string.match(redis.call('INFO', 'replication'), 'master_replid:(%w+)')
+  return replication .. ':' .. run
+end
+
+local function whole(number)
+  return string.format('%.0f', number)
+end
+
+local function set(key, args, from, ...)
+  local call = {'HSET', key, ...}
+  for i = from, #args do
+    call[#call + 1] = args[i]
+  end
+  redis.call(unpack(call))
+end
+
+local function fenced(term, owner)
+  return 'FENCED ' .. term .. ' ' .. owner
+end
+
+-- The entries without their events: last, count, bytes and milliseconds of each.
+local function summary(key)
+  local found, from = {}, '-'
+  while true do
+    local page = redis.call('XRANGE', key, from, '+', 'COUNT', 100)
+    for _, entry in ipairs(page) do
+      local last, count = string.match(entry[1], '(%d+)-(%d+)')
+      found[#found + 1] = {tonumber(last), tonumber(count), #entry[2][4], tonumber(entry[2][2])}
+    end
+    if #page < 100 then
+      return found
+    end
+    from = '(' .. page[#page][1]
+  end
+end
+
+-- ARGS: node, the term that was seen (empty: there was no stream), a fresh epoch, then fields of a new stream.
+-- Returns fields and entries · BUSY
+local function claim(keys, args)
+  local node, seen, fresh = args[1], args[2], args[3]
+  local known = redis.call('HMGET', keys[1], 'term', 'epoch', 'head', 'incarnation', 'clean', 'lineage')
+  local time = redis.call('TIME')
+  local term = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+  local now = incarnation()
+  if (known[1] or '') ~= seen then
+    return 'BUSY'
+  end
+  if not known[1] then
+    redis.call('DEL', keys[2])
+    set(keys[1], args, 4, 'term', whole(term), 'owner', node, 'epoch', fresh, 'head', '0', 'floor', '1',
+      'incarnation', now, 'clean', '0', 'lineage', '')
+  else
+    local epoch, lineage = known[2], known[6]
+    if known[4] ~= now and known[5] ~= '1' then
+      local kept = {epoch .. ':' .. known[3]}
+      for fork in string.gmatch(lineage, '%S+') do
+        if #kept < LINEAGE then
+          kept[#kept + 1] = fork
+        end
+      end
+      epoch, lineage = fresh, table.concat(kept, ' ')
+    end
+    redis.call('HSET', keys[1], 'term', whole(math.max(tonumber(known[1]) + 1, term)), 'owner', node, 'epoch', epoch,
+      'incarnation', now, 'clean', '0', 'lineage', lineage)
+  end
+  return {redis.call('HGETALL', keys[1]), summary(keys[2])}
+end
+
+-- ARGS: term, the head that it follows, the new head, milliseconds, events, then fields.
+-- Returns the new head · HEAD head · FENCED term owner · MISSING
+local function append(keys, args)
+  local known = redis.call('HMGET', keys[1], 'term', 'head', 'owner')
+  if not known[1] then
+    return 'MISSING'
+  elseif known[1] ~= args[1] then
+    return fenced(known[1], known[3])
+  elseif known[2] ~= args[2] then
+    return 'HEAD ' .. known[2]
+  end
+  local count = tonumber(args[3]) - tonumber(args[2])
+  if count > 0 then
+    redis.call('XADD', keys[2], args[3] .. '-' .. whole(count), 't', args[4], 'e', args[5])
+  end
+  set(keys[1], args, 6, 'head', args[3])
+  return tonumber(args[3])
+end
+
+-- Like an append of nothing, after which the epoch is kept if this incarnation lasts.
+-- ARGS: term, head. Returns as append.
+local function confirm(keys, args)
+  local head = append(keys, {args[1], args[2], args[2], '0', ''})
+  if type(head) == 'number' then
+    redis.call('HSET', keys[1], 'incarnation', incarnation())
+  end
+  return head
+end
+
+-- Begins to append again what the server has lost. Until `confirm`, nobody else keeps the epoch.
+-- ARGS: term, the term that was seen, node, epoch, the head before the first event that can be appended again, then
+-- fields. Returns the head that the server has · FENCED term owner
+local function repair(keys, args)
+  local known = redis.call('HMGET', keys[1], 'term', 'head', 'owner', 'epoch')
+  if known[1] and known[1] ~= args[1] and known[1] ~= args[2] then
+    return fenced(known[1], known[3])
+  end
+  local head, base = tonumber(known[2] or '-1'), tonumber(args[5])
+  if known[4] ~= args[4] or head < base then
+    redis.call('DEL', keys[1], keys[2])
+    head = base
+    redis.call('HSET', keys[1], 'floor', whole(base + 1))
+  end
+  set(keys[1], args, 6, 'term', args[1], 'owner', args[3], 'epoch', args[4], 'head', whole(head), 'incarnation', '',
+    'clean', '0')
+  return head
+end
+
+-- Forgets the events before a seq, as far as whole entries reach, and the producers seen longest ago.
+-- ARGS: term, the seq, producers to remember. Returns 0 · FENCED term owner · MISSING
+local function trim(keys, args)
+  local known = redis.call('HMGET', keys[1], 'term', 'owner')
+  if not known[1] then
+    return 'MISSING'
+  elseif known[1] ~= args[1] then
+    return fenced(known[1], known[2])
+  end
+  redis.call('XTRIM', keys[2], 'MINID', args[2])
+  redis.call('HSET', keys[1], 'floor', args[2])
+  local producers, fields = {}, redis.call('HGETALL', keys[1])
+  for i = 1, #fields, 2 do
+    if string.sub(fields[i], 1, 2) == 'p:' then
+      producers[#producers + 1] = {fields[i], tonumber(string.match(fields[i + 1], '(%d+)$'))}
+    end
+  end
+  table.sort(producers, function(one, other) return one[2] > other[2] end)
+  for i = tonumber(args[3]) + 1, #producers do
+    redis.call('HDEL', keys[1], producers[i][1])
+  end
+  return 0
+end
+
+-- Gives a stream up, or deletes it. ARGS: term, `delete` or `leave`. Returns 0 · FENCED term owner
+local function release(keys, args)
+  local known = redis.call('HMGET', keys[1], 'term', 'owner')
+  if known[1] and known[1] ~= args[1] then
+    return fenced(known[1], known[2])
+  elseif args[2] == 'delete' then
+    redis.call('DEL', keys[1], keys[2])
+  elseif known[1] then
+    redis.call('HSET', keys[1], 'owner', '', 'clean', '1')
+  end
+  return 0
+end
+
+-- ARGS: first and last seq, bytes after which to stop. Returns last, count and events of each entry.
+local function read(keys, args)
+  local found, bytes, from = {}, 0, args[1]
+  while true do
+    local page = redis.call('XRANGE', keys[2], from, '+', 'COUNT', 16)
+    for _, entry in ipairs(page) do
+      local last, count = string.match(entry[1], '(%d+)-(%d+)')
+      found[#found + 1] = {tonumber(last), tonumber(count), entry[2][4]}
+      bytes = bytes + #entry[2][4]
+      if bytes >= tonumber(args[3]) or tonumber(last) >= tonumber(args[2]) then
+        return found
+      end
+    end
+    if #page < 16 then
+      return found
+    end
+    from = '(' .. page[#page][1]
+  end
+end
+
+-- Tries everything that the others do, on keys that are not used otherwise.
+local function probe(keys)
+  incarnation()
+  redis.call('TIME')
+  redis.call('HSET', keys[1], 'head', '1')
+  redis.call('HMGET', keys[1], 'head')
+  redis.call('HGETALL', keys[1])
+  redis.call('HDEL', keys[1], 'head')
+  redis.call('XADD', keys[2], '1-1', 'e', '')
+  redis.call('XRANGE', keys[2], '-', '+', 'COUNT', 1)
+  redis.call('XTRIM', keys[2], 'MINID', '2')
+  redis.call('DEL', keys[1], keys[2])
+  return 0
+end
+
+redis.register_function('deltawire_1_claim', claim)
+redis.register_function('deltawire_1_append', append)
+redis.register_function('deltawire_1_confirm', confirm)
+redis.register_function('deltawire_1_repair', repair)
+redis.register_function('deltawire_1_probe', probe)
+-- What frees memory must go on when there is none left.
+redis.register_function{function_name='deltawire_1_trim', callback=trim, flags={'allow-oom'}}
+redis.register_function{function_name='deltawire_1_release', callback=release, flags={'allow-oom'}}
+redis.register_function{function_name='deltawire_1_read', callback=read, flags={'no-writes'}}

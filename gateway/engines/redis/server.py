@@ -1,0 +1,133 @@
+"""The server as it is found at the start: whether it can be used, and what it does with what it has."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar, cast
+
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import AuthenticationError, NoPermissionError, RedisError, ResponseError
+
+from deltawire.gateway.engines.engine import EngineError
+from deltawire.gateway.engines.redis.address import Address
+from deltawire.gateway.engines.redis.keys import Keys, call
+
+OLDEST = (7, 0)
+
+SOURCE = (Path(__file__).parent / "functions.lua").read_text(encoding="utf-8")
+
+T = TypeVar("T")
+
+
+class Server(NamedTuple):
+    """What a server is.
+
+    Attributes:
+        name: product and version.
+        persistence: in words; empty for none.
+        used_memory: bytes.
+    """
+
+    name: str
+    persistence: str
+    used_memory: int
+
+
+def make_client(address: Address, timeout: float) -> Redis:
+    """Return a client for all but commits."""
+    return Redis(
+        host=address.host,
+        port=address.port,
+        db=address.database,
+        username=address.user or None,
+        password=address.password or None,
+        socket_timeout=timeout,
+        socket_connect_timeout=timeout,
+        retry=Retry(NoBackoff(), 1),
+        client_name="deltawire",
+        protocol=2,
+        ssl=address.tls is not None,
+        ssl_cert_reqs="required",
+        ssl_check_hostname=True,
+        ssl_ca_certs=address.ca_file,
+    )
+
+
+async def check_server(client: Redis, address: Address) -> Server:
+    """Check whether a server can be used, without changing anything.
+
+    Raises:
+        EngineError: it can't.
+    """
+    info: dict[str, Any] = await asked(client.info("everything"), address, "INFO")
+    if "valkey_version" in info:
+        name, version = "Valkey", str(info["valkey_version"])
+    else:
+        name, version = "Redis", str(info.get("redis_version", "0"))
+    compatible = tuple(int(part) for part in str(info.get("redis_version", "0.0")).split(".")[:2])
+    if compatible < OLDEST:
+        raise EngineError(f"engine_url: {name} {version} at {address} is too old: version 7 or newer is needed")
+    if info.get("cluster_enabled"):
+        raise EngineError(f"engine_url: {address} is a cluster, which is not supported yet: use a single server")
+    if info.get("role") == "slave":
+        raise EngineError(f"engine_url: {address} is a replica, which can't be written to: name its primary")
+    policy = info.get("maxmemory_policy")
+    if policy != "noeviction":
+        raise EngineError(
+            f"engine_url: maxmemory-policy of {address} is {policy}, which evicts stored events: set it to noeviction"
+        )
+    return Server(f"{name} {version}", await _persistence(client, info), int(info.get("used_memory", 0)))
+
+
+async def _persistence(client: Redis, info: dict[str, Any]) -> str:
+    if info.get("aof_enabled"):
+        return "append-only file"
+    try:
+        saves = (await client.config_get("save")).get("save", "")
+    except RedisError:  # many services don't allow it
+        return "snapshots at most"
+    return "snapshots" if saves else ""
+
+
+async def load_functions(client: Redis, keys: Keys, address: Address) -> None:
+    """Load our functions, and try them.
+
+    Raises:
+        EngineError: that is not allowed.
+    """
+    await asked(cast("Awaitable[Any]", client.function_load(SOURCE, replace=True)), address, "FUNCTION LOAD")
+    await asked(client.execute_command(*call("probe", keys.probe)), address, "FCALL, or a command in its functions")
+    await asked(client.execute_command(*call("read", keys.probe, 1, 1, 1)), address, "FCALL_RO")
+
+
+async def asked(answer: Awaitable[T], address: Address, what: str) -> T:
+    """Return an answer of a server.
+
+    Args:
+        answer: to wait for.
+        address: of the server, for messages.
+        what: was asked.
+
+    Raises:
+        EngineError: it did not answer, or refused; in words that name no secret.
+    """
+    try:
+        return await answer
+    except AuthenticationError:
+        raise EngineError(f"engine_url: {address} accepts neither that user nor that password") from None
+    except NoPermissionError:
+        raise EngineError(f"engine_url: {address} does not permit this user {what} (ACL)") from None
+    except ResponseError as error:
+        raise EngineError(f"engine_url: {address} refuses {what}: {error}") from None
+    except (RedisError, OSError) as error:
+        raise EngineError(f"engine_url: {address} can't be reached: {_reason(error)}") from None
+
+
+def _reason(error: Exception) -> str:
+    cause = error.__cause__ or error.__context__
+    if isinstance(cause, OSError) and cause.strerror:
+        return cause.strerror
+    return str(error)

@@ -1,0 +1,124 @@
+"""What waits to be committed of one stream, the commands for it, and what their replies mean. Pure.
+
+| reply to an append | verdict |
+|---|---|
+| the head that it leads to | in |
+| HEAD, the same | in: an earlier try was applied, and its reply lost |
+| HEAD, a part of the way | the rest is sent |
+| HEAD before what is committed · MISSING | the server has lost events: appended again from memory |
+| FENCED, with the term that came before ours | the server has an older state: likewise |
+| FENCED | another gateway has the stream |
+"""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+from typing import Any
+
+from deltawire.gateway.engines.engine import Done
+from deltawire.gateway.engines.redis.keys import Keys, call
+from deltawire.gateway.engines.redis.link import Command
+from deltawire.gateway.engines.redis.stored import Fields, Owned, changed_fields, flat
+from deltawire.gateway.streams.producers import MAX_REMEMBERED
+from deltawire.gateway.streams.settings import StreamSettings
+from deltawire.gateway.streams.staging import Commit
+
+
+class Verdict(Enum):
+    """What a reply means."""
+
+    IN = auto()
+    AGAIN = auto()
+    REPAIR = auto()
+    LOST = auto()
+
+
+class Work:
+    """What waits of one stream.
+
+    Args:
+        stream: its id.
+        epoch: of its log.
+
+    Attributes:
+        settings: of a stream that has to be created first.
+        frames: to be appended.
+        last: seq of the last of them.
+        fields: that change with them.
+        waiting: who is told when that is done: a function, and its index.
+        floor: seq before which events are to be deleted; 0 for none.
+        is_gone: the stream is to be deleted.
+        needs_repair: the server has lost events; the term that it shows, empty for ours or none.
+    """
+
+    def __init__(self, stream: str, epoch: str) -> None:
+        self.stream = stream
+        self.epoch = epoch
+        self.settings: StreamSettings | None = None
+        self.frames: list[bytes] = []
+        self.last = 0
+        self.fields: Fields = {}
+        self.waiting: list[tuple[Done, int]] = []
+        self.floor = 0
+        self.is_gone = False
+        self.needs_repair: bytes | None = None
+
+    @property
+    def has_changes(self) -> bool:
+        """Whether there is anything to append."""
+        return bool(self.frames or self.fields)
+
+    def add(self, commit: Commit, done: Done, index: int, now: float) -> None:
+        """Add a commit, which follows those added before."""
+        self.frames += commit.frames
+        self.last = commit.first + len(commit.frames) - 1
+        if commit.producers or commit.messages is not None or commit.end_reason is not None:
+            self.fields |= changed_fields(commit.producers, commit.messages, commit.end_reason, now)
+        self.waiting.append((done, index))
+
+    def append(self, keys: Keys, owned: Owned, now: float) -> Command:
+        """The command that appends what the server does not have."""
+        left = self.last - owned.head
+        data = b"".join(self.frames[len(self.frames) - left :]) if left > 0 else b""
+        return append(keys, self.stream, owned, max(self.last, owned.head), data, self.fields, now)
+
+    def trim(self, keys: Keys, owned: Owned) -> Command:
+        """The command that deletes what the retention does not cover."""
+        return call("trim", keys.of_stream(self.stream), owned.term, self.floor, MAX_REMEMBERED)
+
+
+def append(keys: Keys, stream: str, owned: Owned, last: int, data: bytes, fields: Fields, now: float) -> Command:
+    """The command that appends events up to a seq; arguments as the function has them."""
+    return call("append", keys.of_stream(stream), owned.term, owned.head, last, int(now * 1000), data, *flat(fields))
+
+
+def judge(reply: Any, owned: Owned, last: int) -> Verdict:
+    """Judge the reply to an append or to `confirm`; changes the head of what is owned.
+
+    Args:
+        reply: a head, or text.
+        owned: what was known before.
+        last: seq that it leads to.
+    """
+    if isinstance(reply, int):
+        owned.head = reply
+        return Verdict.IN
+    word, _, rest = bytes(reply).partition(b" ")
+    if word == b"HEAD":
+        head = int(rest)
+        if head > last:
+            return Verdict.LOST
+        if head < owned.head:
+            return Verdict.REPAIR
+        owned.head = head
+        return Verdict.IN if head == last else Verdict.AGAIN
+    if word == b"MISSING":
+        return Verdict.REPAIR
+    term = rest.partition(b" ")[0]
+    return Verdict.REPAIR if term == owned.prior else Verdict.LOST
+
+
+def seen_term(reply: Any) -> bytes:
+    """The term that a reply names; empty for none."""
+    word, _, rest = (reply if isinstance(reply, bytes) else b"").partition(b" ")
+    return rest.partition(b" ")[0] if word == b"FENCED" else b""
