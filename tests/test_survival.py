@@ -11,6 +11,6 @@ from scripts.proof.survival import survive
 
 @pytest.mark.parametrize("sync", ["always", "off"])
 async def test_what_was_acked_survives_kills_at_random_moments(tmp_path: Path, sync: str) -> None:
-    survived = await survive(tmp_path / "store", kills=5, seed=13, sync=sync)
+    survived = await survive({"data_dir": tmp_path / "store", "sync": sync}, kills=5, seed=13)
     assert survived.faults == []
     assert 0 < survived.acked <= survived.stored

@@ -86,18 +86,17 @@ async def _stored(served: Served) -> list[dict[str, Any]]:
     return events
 
 
-async def survive(folder: Path, kills: int, seed: int, sync: str = "always") -> Survived:
+async def survive(storage: dict[str, object], kills: int, seed: int) -> Survived:
     """Kill a gateway at random moments.
 
     Args:
-        folder: for its store.
+        storage: settings that choose its store.
         kills: how often.
         seed: of the moments.
-        sync: the setting.
     """
     chance = random.Random(seed)  # noqa: S311 - the same again for the same seed
     writer = _Writer()
-    settings = {"data_dir": str(folder), "sync": sync, "retention_events": 10_000_000, "retention_bytes": 2**30}
+    settings = storage | {"retention_events": 10_000_000, "retention_bytes": 2**30}
     async with Children() as children:
         for _ in range(kills):
             async with serving(children, **settings) as served:
@@ -122,10 +121,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m scripts.proof.survival", description="Kills of a gateway.")
     parser.add_argument("--kills", type=int, default=200, help="how often")
     parser.add_argument("--sync", choices=["always", "interval", "off"], default="always", help="the setting")
+    parser.add_argument("--engine-url", default="", help="a server to store on, instead of a folder")
     parser.add_argument("--seed", type=int, default=int(time.time()), help="the same moments again")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        survived = uvloop.run(survive(Path(folder), arguments.kills, arguments.seed, arguments.sync))
+        in_folder: dict[str, object] = {"data_dir": folder, "sync": arguments.sync}
+        on_server: dict[str, object] = {"engine_url": arguments.engine_url, "engine_prefix": Path(folder).name}
+        storage = on_server if arguments.engine_url else in_folder
+        survived = uvloop.run(survive(storage, arguments.kills, arguments.seed))
     print(f"seed {arguments.seed}: {survived.kills} kills, {survived.acked} acked, {survived.stored} stored")
     for fault in survived.faults:
         print(f"FAILED: {fault}")

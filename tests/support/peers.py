@@ -6,14 +6,13 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import msgspec
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
-from deltawire.gateway.server import Gateway
 from tests.support.heard import note_close, note_message
 from tests.support.waiting import DEADLINE
 
@@ -23,6 +22,14 @@ Message: TypeAlias = dict[str, Any]
 def text_delta(text: str, **envelope: Any) -> Message:
     """A producer's text event."""
     return {"type": "text_delta", "data": {"text": text}} | envelope
+
+
+class Addressed(Protocol):
+    """A gateway, in this process or another."""
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
 
 
 class Peer:
@@ -74,7 +81,7 @@ class Peer:
 
 @asynccontextmanager
 async def peer(
-    gateway: Gateway, path: str, subprotocol: str | None = None, token: str | None = None
+    gateway: Addressed, path: str, subprotocol: str | None = None, token: str | None = None
 ) -> AsyncIterator[Peer]:
     """Connect to a path under `/v1/streams/`; the connection is closed on leaving."""
     offered = [Subprotocol(subprotocol)] if subprotocol else None
@@ -99,7 +106,7 @@ async def peer(
 
 @asynccontextmanager
 async def consumer(
-    gateway: Gateway, query: str = "", stream: str = "demo", token: str | None = None
+    gateway: Addressed, query: str = "", stream: str = "demo", token: str | None = None
 ) -> AsyncIterator[Peer]:
     """A consumer that has read nothing yet."""
     async with peer(gateway, f"{stream}/subscribe?{query}".rstrip("?"), token=token) as it:
@@ -108,7 +115,7 @@ async def consumer(
 
 @asynccontextmanager
 async def producer(
-    gateway: Gateway, query: str = "", stream: str = "demo", token: str | None = None
+    gateway: Addressed, query: str = "", stream: str = "demo", token: str | None = None
 ) -> AsyncIterator[Peer]:
     """A producer that has read its `ready`."""
     async with peer(gateway, f"{stream}/publish?{query}".rstrip("?"), token=token) as it:

@@ -319,7 +319,7 @@ class RedisEngine:
             commands += some
             sent.append((work, owned, len(some)))
         if self._replicas and commands:
-            commands.append(("WAIT", self._replicas, int(self._timeout * 1000)))
+            commands.append(("WAIT", self._replicas, int(self._timeout * 500)))  # before the whole group times out
         replies = await self._call(link, commands) if commands else []
         if self._replicas and commands and (count := replies.pop()) < self._replicas:
             raise ServerError(f"{count} of {self._replicas} replicas have the events (engine_replicas)")
