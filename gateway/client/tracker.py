@@ -47,7 +47,8 @@ class Tracker:
                 return self._move(first, message.seq)
             case Gap(reason="epoch_changed") if self._is_new_epoch:
                 # a new epoch that continues the old one goes on where they part; the gap is what came after in the old
-                self.position = Position(self._epoch, self._after or message.seq)
+                is_continued = message.first == self._after + 1 > 1
+                self.position = Position(self._epoch, self._after if is_continued else message.seq)
             case Gap():
                 return self._move(message.first, message.seq)
             case CaughtUp() | StreamEnd() if self._filtered and self.position is not None and not self._is_new_epoch:
@@ -61,7 +62,8 @@ class Tracker:
 
     def _start_connection(self, message: Subscribed) -> None:
         self._epoch, self._after = message.epoch, message.after
-        if self.position is None or not self.position.epoch or message.recovered:
+        continues = message.recovered and self.position is not None and message.after == self.position.seq
+        if self.position is None or not self.position.epoch or continues:
             self.position = Position(message.epoch, message.after)
 
     def _move(self, first: int, seq: int) -> bool:

@@ -57,7 +57,7 @@ class Memory(Protocol):
     """What an engine asks of its gateway."""
 
     def recall(self, stream: str, epoch: str) -> Recalled | None:
-        """Return what memory holds of a stream that is committed, for an engine that has lost it; None if it is gone."""
+        """Return what memory holds of the committed part of a stream, which an engine has lost; None if it is gone."""
 
     def found(self, stored: StoredStream) -> None:
         """Take a stream over whose gateway has gone."""

@@ -192,8 +192,8 @@ class Gateway:
     def _serve(self, connection: GatewayConnection, target: Target) -> None:
         try:
             if connection.elsewhere:
-                raise WireError(ProblemCode.OVERLOADED, connection.elsewhere)
-            if target.tail == "/subscribe":
+                connection.close_with_problem(ProblemCode.OVERLOADED, connection.elsewhere)
+            elif target.tail == "/subscribe":
                 self._start_consumer(connection, target)
             else:
                 self._start_producer(connection, target)

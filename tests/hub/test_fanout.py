@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from math import inf
+from unittest.mock import Mock
 
 import pytest
 
@@ -77,7 +78,7 @@ def followed_by(hub: Hub, readers: int, name: str = "s") -> tuple[Stream, Channe
     """A stream with so many readers, all at its head."""
     hub.create(name)
     stream = hub.manager.get(name)
-    channel = hub.dispatcher.attach(stream, "test")
+    channel = hub.dispatcher.attach(stream, Mock())
     followers = [Reader(channel) for _ in range(readers)]
     channel.flush()
     return stream, channel, followers

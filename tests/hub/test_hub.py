@@ -151,7 +151,7 @@ async def test_a_lease_that_ends_while_the_memory_limit_is_reached_ends_its_mess
 
 async def test_cohorts_whose_members_have_all_left_are_forgotten_though_others_stay(hub: Hub) -> None:
     stream = hub.create("demo")._stream
-    channel = hub.dispatcher.attach(stream, "test")
+    channel = hub.dispatcher.attach(stream, Mock())
     stays = Listener(stream, "")
     assert channel.join(stays) is not None
     for types in ("usage", "error", "thinking"):

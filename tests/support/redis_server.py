@@ -46,7 +46,7 @@ class RedisServer:
         options = [part for name, value in self._options.items() for part in (f"--{name}", value)]
         command = [PROGRAM, "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self._folder), *options]
         with (self._folder / "log").open("ab") as log:
-            self._process = subprocess.Popen(command, stdout=log, stderr=log)  # noqa: S603 - a program of the system
+            self._process = subprocess.Popen(command, stdout=log, stderr=log)
         give_up = time.monotonic() + DEADLINE
         while b"LOADING" in (answer := self._ping()) or not answer:
             assert self._process.poll() is None, (self._folder / "log").read_text()

@@ -2,7 +2,8 @@
 
 Each stream is one gateway's: its owner, by a term that the server compares in every function that changes the stream.
 
-- `engine` — the engine: groups of commits, and the session
+- `engine` — the engine: its interface, the session, claims, reads
+- `committer` — commits, in groups
 - `work` — what waits of a stream, and what replies mean
 - `refilling` — appending again what a server has lost
 - `claiming` — taking over streams that no gateway serves

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from secrets import token_hex
+from typing import cast
 
 from redis.asyncio import Redis
 
 from deltawire.gateway.engines.engine import Elsewhere
 from deltawire.gateway.engines.redis.keys import Keys, call
+from deltawire.gateway.engines.redis.server import execute
 from deltawire.gateway.engines.redis.session import Session
 from deltawire.gateway.engines.redis.stored import Claimed, parse_claim
 
@@ -27,7 +29,7 @@ async def claim_unserved(client: Redis, keys: Keys, session: Session) -> tuple[l
         ValueError: a stream is not what a gateway writes.
         LookupError: likewise.
     """
-    ids = [id_.decode() for id_ in await client.zrange(keys.streams, 0, -1)]
+    ids = [bytes(id_).decode() for id_ in cast("list[bytes]", await client.zrange(keys.streams, 0, -1))]
     gone = {session.node: False, "": True}  # by node
     claimed: list[Claimed] = []
     elsewhere = 0
@@ -58,10 +60,11 @@ async def claim_unserved(client: Redis, keys: Keys, session: Session) -> tuple[l
 
 
 async def _owners(client: Redis, keys: Keys, streams: Sequence[str]) -> list[tuple[bytes, bytes | None]]:
+    """Owner and term of streams; no term for those that are not there, or were deleted."""
     async with client.pipeline(transaction=False) as pipe:
         for stream in streams:
             pipe.hmget(keys.of_stream(stream)[0], "owner", "term")
-        return [(owner or b"", term) for owner, term in await pipe.execute()]
+        return [(owner or b"", None if owner is None else term) for owner, term in await pipe.execute()]
 
 
 async def claim(client: Redis, keys: Keys, session: Session, stream: str) -> Claimed | Elsewhere | None:
@@ -80,7 +83,7 @@ async def claim(client: Redis, keys: Keys, session: Session, stream: str) -> Cla
         url = await session.find(node)
         if url is not None:
             return served_elsewhere(stream, url)
-    reply = await client.execute_command(*call("claim", keys.of_stream(stream), session.node, term, token_hex(8)))
+    reply = await execute(client, call("claim", keys.of_stream(stream), session.node, term, token_hex(8)))
     return served_elsewhere(stream, "") if isinstance(reply, bytes) else parse_claim(stream, reply, term)
 
 

@@ -7,6 +7,7 @@
 --
 -- Terms are compared for equality: whoever has another one is no longer, or not yet, the owner.
 
+local GONE = 3600000  -- milliseconds for which a deleted stream's term is kept, so that an owner that was paused is fenced
 local LINEAGE = 16  -- epochs remembered; a reader of an older one starts again
 
 local function incarnation()
@@ -29,7 +30,7 @@ local function set(key, args, from, ...)
 end
 
 local function fenced(term, owner)
-  return 'FENCED ' .. term .. ' ' .. owner
+  return 'FENCED ' .. term .. ' ' .. (owner or '')
 end
 
 -- The entries without their events: last, count, bytes and milliseconds of each.
@@ -52,15 +53,19 @@ end
 -- Returns fields and entries · BUSY
 local function claim(keys, args)
   local node, seen, fresh = args[1], args[2], args[3]
-  local known = redis.call('HMGET', keys[1], 'term', 'epoch', 'head', 'incarnation', 'clean', 'lineage')
+  local known = redis.call('HMGET', keys[1], 'term', 'epoch', 'head', 'incarnation', 'clean', 'lineage',
+    'owner')
   local time = redis.call('TIME')
   local term = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
   local now = incarnation()
-  if (known[1] or '') ~= seen then
+  term = math.max(term, tonumber(known[1] or '0') + 1)
+  local is_new = not known[2]
+  local is_again = seen == '' and known[2] == fresh and known[7] == node  -- the answer to the first try was lost
+  if not is_new and not is_again and known[1] ~= seen then
     return 'BUSY'
   end
-  if not known[1] then
-    redis.call('DEL', keys[2])
+  if is_new then
+    redis.call('DEL', keys[1], keys[2])
     set(keys[1], args, 4, 'term', whole(term), 'owner', node, 'epoch', fresh, 'head', '0', 'floor', '1',
       'incarnation', now, 'clean', '0', 'lineage', '')
   else
@@ -74,7 +79,7 @@ local function claim(keys, args)
       end
       epoch, lineage = fresh, table.concat(kept, ' ')
     end
-    redis.call('HSET', keys[1], 'term', whole(math.max(tonumber(known[1]) + 1, term)), 'owner', node, 'epoch', epoch,
+    redis.call('HSET', keys[1], 'term', whole(term), 'owner', node, 'epoch', epoch,
       'incarnation', now, 'clean', '0', 'lineage', lineage)
   end
   return {redis.call('HGETALL', keys[1]), summary(keys[2])}
@@ -159,6 +164,8 @@ local function release(keys, args)
     return fenced(known[1], known[2])
   elseif args[2] == 'delete' then
     redis.call('DEL', keys[1], keys[2])
+    redis.call('HSET', keys[1], 'term', args[1])
+    redis.call('PEXPIRE', keys[1], GONE)
   elseif known[1] then
     redis.call('HSET', keys[1], 'owner', '', 'clean', '1')
   end
@@ -196,6 +203,7 @@ local function probe(keys)
   redis.call('XADD', keys[2], '1-1', 'e', '')
   redis.call('XRANGE', keys[2], '-', '+', 'COUNT', 1)
   redis.call('XTRIM', keys[2], 'MINID', '2')
+  redis.call('PEXPIRE', keys[1], 1000)
   redis.call('DEL', keys[1], keys[2])
   return 0
 end

@@ -54,7 +54,7 @@ class Link(asyncio.Protocol):
             raise LinkError("the connection is lost")
         self._replies, self._expected = [], len(commands)
         self._answered = asyncio.get_running_loop().create_future()
-        self._transport.write(b"".join(map(hiredis.pack_command, commands)))
+        self._transport.write(b"".join([hiredis.pack_command(cast("Any", command)) for command in commands]))
         try:
             await self._answered
         except asyncio.CancelledError:

@@ -35,7 +35,7 @@ class Refill:
         self,
         keys: Keys,
         node: str,
-        memory: Memory | None,
+        memory: Memory,
         send: Callable[[Sequence[Command]], Awaitable[Sequence[Any]]],
     ) -> None:
         self._keys = keys
@@ -66,7 +66,7 @@ class Refill:
         Returns:
             Whether memory has the stream still.
         """
-        recalled = None if self._memory is None else self._memory.recall(stream, epoch)
+        recalled = self._memory.recall(stream, epoch)
         if recalled is None:
             return False
         now = time.time()
@@ -84,7 +84,7 @@ class Refill:
         for some in _pieces(frames):
             data = b"".join(some)
             last = owned.head + len(some)
-            [reply] = await self._send([append(self._keys, stream, owned, last, data, {}, now)])
+            [reply] = await self._send([append(names, owned, last, data, {}, now)])
             if not isinstance(reply, int):
                 return True
             owned.head = reply

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Awaitable
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, cast
@@ -14,6 +15,7 @@ from redis.exceptions import AuthenticationError, NoPermissionError, RedisError,
 from deltawire.gateway.engines.engine import EngineError
 from deltawire.gateway.engines.redis.address import Address
 from deltawire.gateway.engines.redis.keys import Keys, call
+from deltawire.gateway.engines.redis.link import Command
 
 OLDEST = (7, 0)
 
@@ -99,8 +101,13 @@ async def load_functions(client: Redis, keys: Keys, address: Address) -> None:
         EngineError: that is not allowed.
     """
     await asked(cast("Awaitable[Any]", client.function_load(SOURCE, replace=True)), address, "FUNCTION LOAD")
-    await asked(client.execute_command(*call("probe", keys.probe)), address, "FCALL, or a command in its functions")
-    await asked(client.execute_command(*call("read", keys.probe, 1, 1, 1)), address, "FCALL_RO")
+    await asked(execute(client, call("probe", keys.probe)), address, "FCALL, or a command in its functions")
+    await asked(execute(client, call("read", keys.probe, 1, 1, 1)), address, "FCALL_RO")
+
+
+async def execute(client: Redis, command: Command) -> Any:
+    """Send a command that calls a function; returns its reply."""
+    return await client.execute_command(*command)  # type: ignore[no-untyped-call]
 
 
 async def asked(answer: Awaitable[T], address: Address, what: str) -> T:
@@ -128,6 +135,6 @@ async def asked(answer: Awaitable[T], address: Address, what: str) -> T:
 
 def _reason(error: Exception) -> str:
     cause = error.__cause__ or error.__context__
-    if isinstance(cause, OSError) and cause.strerror:
-        return cause.strerror
+    if isinstance(cause, OSError) and cause.errno:
+        return os.strerror(cause.errno) if cause.errno > 0 else str(cause.strerror)  # getaddrinfo has others
     return str(error)

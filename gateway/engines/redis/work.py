@@ -80,16 +80,18 @@ class Work:
         """The command that appends what the server does not have."""
         left = self.last - owned.head
         data = b"".join(self.frames[len(self.frames) - left :]) if left > 0 else b""
-        return append(keys, self.stream, owned, max(self.last, owned.head), data, self.fields, now)
+        return append(keys.of_stream(self.stream), owned, max(self.last, owned.head), data, self.fields, now)
 
     def trim(self, keys: Keys, owned: Owned) -> Command:
         """The command that deletes what the retention does not cover."""
         return call("trim", keys.of_stream(self.stream), owned.term, self.floor, MAX_REMEMBERED)
 
 
-def append(keys: Keys, stream: str, owned: Owned, last: int, data: bytes, fields: Fields, now: float) -> Command:
+def append(  # noqa: PLR0913, PLR0917 - what the function of the server takes
+    names: tuple[str, str], owned: Owned, last: int, data: bytes, fields: Fields, now: float
+) -> Command:
     """The command that appends events up to a seq; arguments as the function has them."""
-    return call("append", keys.of_stream(stream), owned.term, owned.head, last, int(now * 1000), data, *flat(fields))
+    return call("append", names, owned.term, owned.head, last, int(now * 1000), data, *flat(fields))
 
 
 def judge(reply: Any, owned: Owned, last: int) -> Verdict:

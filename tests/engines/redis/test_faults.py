@@ -143,15 +143,14 @@ async def test_a_server_that_is_emptied_gets_everything_again_though_nobody_writ
 
 async def put_back(tmp_path: Path, server: RedisServer, upto: int, then: int) -> str:
     """Write events, snapshot, write more, kill the gateway and put the snapshot back; returns the epoch."""
-    async with Children() as children:
-        async with serving(children, engine_url=server.url) as served:
-            await write(served, 1, upto)
-            server.command("SAVE")
-            shutil.copy(tmp_path / "redis" / "dump.rdb", tmp_path / "older.rdb")
-            await write(served, upto + 1, then)
-            epoch = await expect_all(served, then)
-            served.process.kill()
-            await served.process.wait()
+    async with Children() as children, serving(children, engine_url=server.url) as served:
+        await write(served, 1, upto)
+        server.command("SAVE")
+        shutil.copy(tmp_path / "redis" / "dump.rdb", tmp_path / "older.rdb")
+        await write(served, upto + 1, then)
+        epoch = await expect_all(served, then)
+        served.process.kill()
+        await served.process.wait()
     server.kill()
     shutil.copy(tmp_path / "older.rdb", tmp_path / "redis" / "dump.rdb")
     server.start()
@@ -175,7 +174,7 @@ async def test_an_older_state_without_its_gateway_is_a_new_epoch_with_an_exact_g
         await expect_all(gateway, 97, subscribed["epoch"])
 
 
-async def test_an_older_state_with_its_gateway_is_filled_up(tmp_path: Path, server: RedisServer) -> None:
+async def test_an_older_state_with_its_gateway_is_filled_up(server: RedisServer) -> None:
     async with gateway_on(server) as gateway:
         await write(gateway, 1, 95)
         epoch = await expect_all(gateway, 95)
@@ -258,6 +257,34 @@ async def test_replicas_that_are_missing_hold_acks_up(server: RedisServer) -> No
             await writing.say(text_delta("x"))
             await eventually(lambda: "0 of 1 replicas" in (gateway.hub.storage_failure or ""))
         assert gateway.hub.info("demo").head == 0
+
+
+async def test_a_creation_whose_answer_is_lost_is_repeated_without_harm(server: RedisServer) -> None:
+    async with gateway_on(server, engine_timeout=0.1) as gateway:
+        server.signal(signal.SIGSTOP)
+        gateway.hub.create("demo")
+        await eventually(lambda: gateway.hub.storage_metrics().failures >= 1)
+        server.signal(signal.SIGCONT)
+        await eventually(lambda: not gateway.hub.storage_failure)
+        await write(gateway, 1, 5)
+        await expect_all(gateway, 5)
+
+
+async def test_a_paused_owner_does_not_bring_back_what_another_has_deleted(server: RedisServer) -> None:
+    async with Children() as children, serving(children, engine_url=server.url) as one:
+        await write(one, 1, 5)
+        node = server.command("HGET", "deltawire:{demo}:state", "owner").split(b"\r\n")[1].decode()
+        async with producer(one, "producer=q") as paused, gateway_on(server, closed_retention=0) as two:
+            one.process.send_signal(signal.SIGSTOP)
+            server.command("DEL", f"deltawire:node:{node}")
+            await paused.say(text_delta("too late"))
+            await write(two, 6, 6)
+            two.hub.close("demo")
+            await eventually(lambda: not two.hub.manager.has("demo"))
+            await eventually(lambda: b":0" in server.command("EXISTS", "deltawire:{demo}:events"))
+            one.process.send_signal(signal.SIGCONT)
+            assert (await paused.read_all())[-1]["code"] == "overloaded"
+        assert b":0" in server.command("EXISTS", "deltawire:{demo}:events")
 
 
 async def test_a_stream_that_is_deleted_can_be_created_again(server: RedisServer) -> None:

@@ -1,0 +1,303 @@
+"""Committing: what waits of all streams, sent to a server as one group after the other.
+
+    waiting, by stream ──► a group: one append a stream ──► answered ──► the next group
+
+While the server is away, the same group is sent again until it is answered. After each new connection the server is
+asked whether it has what was committed; what it has lost is appended again from memory (`refilling`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any, Final
+
+import hiredis
+
+from deltawire.gateway.engines.engine import Done, Memory
+from deltawire.gateway.engines.redis.address import Address
+from deltawire.gateway.engines.redis.health import Health
+from deltawire.gateway.engines.redis.keys import Keys, call
+from deltawire.gateway.engines.redis.link import Command, Link, LinkError, connect, incarnation_of
+from deltawire.gateway.engines.redis.refilling import Refill
+from deltawire.gateway.engines.redis.server import SOURCE
+from deltawire.gateway.engines.redis.stored import Owned, flat, new_fields, parse_claim
+from deltawire.gateway.engines.redis.work import Verdict, Work, judge, seen_term
+from deltawire.gateway.metrics.histogram import Histogram
+
+EVENTS: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
+"""Buckets of the number of events in a group."""
+
+RETRY: Final = 0.2
+"""Seconds between two tries."""
+
+PASSING: Final = ("LOADING", "READONLY", "NOAUTH", "MASTERDOWN", "BUSY")
+"""How refusals begin that are a matter of time, or of the connection."""
+
+_Key = tuple[str, str]
+
+
+class ServerError(Exception):
+    """The server has refused something; it may accept it later."""
+
+
+class Committer:
+    """Commits what waits, in a task.
+
+    Args:
+        address: of the server.
+        keys: on it.
+        timeout: seconds that a group may take before it is sent again.
+        replicas: of the server, that must have a commit.
+
+    Attributes:
+        owned: the streams of this gateway, by id and epoch.
+        leaving: streams that are being deleted, by id.
+        health: whether the server answers.
+        commits: groups that were committed.
+        failures: groups that were not, and were sent again.
+        events: in a group.
+    """
+
+    def __init__(self, address: Address, keys: Keys, timeout: float, replicas: int) -> None:
+        self._address = address
+        self._keys = keys
+        self._timeout = timeout
+        self._replicas = replicas
+        self.owned: dict[_Key, Owned] = {}
+        self.leaving: dict[str, asyncio.Event] = {}
+        self.health = Health(str(address), timeout)
+        self.commits = self.failures = 0
+        self.events = Histogram(*EVENTS)
+        self._waiting: dict[_Key, Work] = {}
+        self._wake = asyncio.Event()
+        self._link: Link | None = None
+        self._incarnation: bytes = b""
+        self._must_verify = False
+        self._is_closing = False
+
+    def start(self, node: str, memory: Memory, changed: Callable[[], None]) -> asyncio.Task[None]:
+        """Begin.
+
+        Args:
+            node: name of this gateway on the server.
+            memory: of the gateway.
+            changed: called when the server may have an older state than before.
+
+        Returns:
+            The task, which ends after `close`.
+        """
+        self._node = node
+        self._memory = memory
+        self._changed = changed
+        return asyncio.create_task(self._run())
+
+    def work(self, stream: str, epoch: str) -> Work:
+        """Return what waits of a stream, to be added to in this turn."""
+        work = self._waiting.get((stream, epoch))
+        if work is None:
+            work = self._waiting[stream, epoch] = Work(stream, epoch)
+            self._wake.set()
+        return work
+
+    def verify(self) -> None:
+        """Ask whether the server has everything, and append again what it has not."""
+        self._must_verify = True
+        self._wake.set()
+
+    def close(self) -> None:
+        """Commit what waits, give all streams up, and end the task."""
+        self._is_closing = True
+        self._wake.set()
+
+    async def disconnect(self) -> None:
+        """End the connection, after the task."""
+        if self._link is not None:
+            await self._link.close()
+
+    async def _run(self) -> None:
+        try:
+            await self._commit_all()
+        except Exception as error:  # noqa: BLE001 - nothing that failed may be taken for stored
+            self.health.failed(f"a fault of this gateway, which has to be restarted: {error!r}", 0.0, is_told=True)
+
+    async def _commit_all(self) -> None:
+        while True:
+            if not (self._waiting or self._must_verify or self._is_closing):
+                self._wake.clear()
+                await self._wake.wait()
+            group, self._waiting = self._waiting, {}
+            await self._settle(list(group.values()))
+            if self._is_closing and not self._waiting:
+                await self._give_up_all()
+                return
+
+    async def _settle(self, group: list[Work]) -> None:
+        """Commit a group, however long it takes."""
+        left = group
+        while left or self._must_verify:
+            began = time.monotonic()
+            self.health.asking_since = began
+            try:
+                async with asyncio.timeout(self._timeout):
+                    left = await self._commit(left)
+            except (LinkError, ServerError, TimeoutError) as error:
+                self.failures += 1
+                self.health.failed(str(error), began, is_told=isinstance(error, ServerError))
+                if self._link is not None and not isinstance(error, ServerError):
+                    await self._link.close()
+                    self._link = None
+                await asyncio.sleep(RETRY)
+            else:
+                self.health.answered()
+        if group:
+            self.commits += 1
+            self.events.observe(sum(len(work.frames) for work in group))
+
+    async def _commit(self, group: list[Work]) -> list[Work]:
+        """Send a group; returns what of it must be sent again."""
+        link = await self._connected(group)
+        commands: list[Command] = []
+        sent: list[tuple[Work, Owned | None, int]] = []
+        now = time.time()
+        for work in group:
+            owned = self.owned.get((work.stream, work.epoch))
+            some = self._commands(work, owned, now)
+            commands += some
+            sent.append((work, owned, len(some)))
+        if self._replicas and commands:
+            commands.append(("WAIT", self._replicas, int(self._timeout * 500)))  # before the whole group times out
+        replies = await self._call(link, commands) if commands else []
+        if self._replicas and commands and (count := replies.pop()) < self._replicas:
+            raise ServerError(f"{count} of {self._replicas} replicas have the events (engine_replicas)")
+        left: list[Work] = []
+        told: dict[Done, list[int]] = {}
+        at = 0
+        for work, owned, count in sent:
+            if self._judge(work, owned, replies[at : at + count]):
+                for done, index in work.waiting:
+                    told.setdefault(done, []).append(index)
+            else:
+                left.append(work)
+            at += count
+        for done, indexes in told.items():
+            done(indexes)
+        for work in left:
+            owned = self.owned.get((work.stream, work.epoch))
+            if owned is not None and work.needs_repair is not None:
+                await self._repair(link, work.stream, work.epoch, owned, work.needs_repair)
+                work.needs_repair = None
+        return left
+
+    def _commands(self, work: Work, owned: Owned | None, now: float) -> list[Command]:
+        """What has to be sent for the work on a stream; nothing for a stream that is another's."""
+        names = self._keys.of_stream(work.stream)
+        if owned is None:
+            if work.settings is None or work.is_gone:
+                return []
+            fields = flat(new_fields(work.settings, now))
+            return [
+                ("ZADD", self._keys.streams, int(now * 1000), work.stream),
+                call("claim", names, self._node, b"", work.epoch, *fields),
+            ]
+        commands: list[Command] = []
+        if work.is_gone:
+            commands.append(call("release", names, owned.term, "delete"))
+            commands.append(("ZREM", self._keys.streams, work.stream))
+            return commands
+        if work.floor:
+            commands.append(work.trim(self._keys, owned))
+        if work.has_changes:
+            commands.append(work.append(self._keys, owned, now))
+        return commands
+
+    def _judge(self, work: Work, owned: Owned | None, replies: Sequence[Any]) -> bool:
+        """Act on the replies to the work on a stream; whether it is done."""
+        key = work.stream, work.epoch
+        if work.is_gone:
+            self.owned.pop(key, None)
+            if work.stream in self.leaving:
+                self.leaving.pop(work.stream).set()
+            return True
+        if not replies:
+            return True
+        if owned is None:
+            if isinstance(replies[1], bytes):
+                self._lose(work.stream, work.epoch)
+                return True
+            claimed = parse_claim(work.stream, replies[1], b"")
+            self.owned[key] = claimed.owned
+            return not (work.has_changes or work.floor)
+        if not work.has_changes:
+            return True
+        verdict = judge(replies[-1], owned, max(work.last, owned.head))
+        if verdict is Verdict.LOST:
+            self._lose(work.stream, work.epoch)
+        elif verdict is Verdict.REPAIR:
+            work.needs_repair = seen_term(replies[-1])
+        return verdict in {Verdict.IN, Verdict.LOST}
+
+    def _lose(self, stream: str, epoch: str) -> None:
+        self.owned.pop((stream, epoch), None)
+        self._memory.lost(stream, epoch, f"another gateway serves stream {stream!r} now: reconnect to resume there")
+
+    def _refill(self, link: Link) -> Refill:
+        return Refill(self._keys, self._node, self._memory, lambda commands: self._call(link, commands))
+
+    async def _connected(self, group: Sequence[Work]) -> Link:
+        """Return the connection; after a new one was made, or all was lost, what the server has is verified."""
+        if self._link is None or not self._link.is_open:
+            self._link = None
+            self._link = link = await connect(self._address, self.verify)
+            self._must_verify = True
+            incarnation = await incarnation_of(link)
+            if incarnation != self._incarnation and self._incarnation:
+                self._changed()
+            self._incarnation = incarnation
+        if self._must_verify:
+            await self._verify(self._link, group)
+            self._must_verify = False
+        return self._link
+
+    async def _verify(self, link: Link, group: Sequence[Work]) -> None:
+        """Append again what the server has lost of any stream."""
+        reached = {(work.stream, work.epoch): work.last for work in group if work.has_changes}
+        refill = self._refill(link)
+        for (stream, epoch), owned, reply in await refill.confirm(self.owned):
+            verdict = judge(reply, owned, max(owned.head, reached.get((stream, epoch), 0)))
+            if verdict is Verdict.LOST:
+                self._lose(stream, epoch)
+            elif verdict is Verdict.REPAIR:
+                await self._repair(link, stream, epoch, owned, seen_term(reply))
+
+    async def _repair(self, link: Link, stream: str, epoch: str, owned: Owned, seen: bytes) -> None:
+        if not await self._refill(link).repair(stream, epoch, owned, seen):
+            self.owned.pop((stream, epoch), None)  # it was forgotten here meanwhile
+
+    async def _call(self, link: Link, commands: Sequence[Command]) -> list[Any]:
+        """Send commands; none of them may fail.
+
+        Raises:
+            LinkError: the connection is gone, or leads to a server that can't be written to any more.
+            ServerError: the server refuses something.
+        """
+        replies = await link.call(commands)
+        for reply in replies:
+            if isinstance(reply, hiredis.ReplyError):
+                text = str(reply)
+                if "Function not found" in text:
+                    await link.call([("FUNCTION", "LOAD", "REPLACE", SOURCE)])
+                    raise LinkError(text)
+                raise (LinkError if text.startswith(PASSING) else ServerError)(text)
+        return replies
+
+    async def _give_up_all(self) -> None:
+        commands = [
+            call("release", self._keys.of_stream(stream), owned.term, "leave")
+            for (stream, _), owned in self.owned.items()
+        ]
+        with suppress(LinkError, ServerError):
+            if commands:
+                await self._call(await self._connected(()), commands)

@@ -1,0 +1,91 @@
+"""How a gateway starts on a Redis server: it says what it found, or refuses in one line that names no secret."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.processes import Run, Serve, Start, wait_logged
+from tests.support.redis_server import RedisServer, needs_redis, redis_server
+
+pytestmark = needs_redis
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[RedisServer]:
+    with redis_server(tmp_path / "redis") as server:
+        server.command("ACL", "SETUSER", "gate", "on", ">s3cret", "~*", "+@all")
+        yield server
+
+
+async def not_served(start: Start, url: str) -> str:
+    """`serve` refuses with one line, which is returned."""
+    process = await start("serve", "--port=0", "--engine-url", url)
+    output, errors = await process.communicate()
+    assert (process.returncode, output) == (2, b"")
+    assert b"s3cret" not in errors
+    assert len(errors.strip().splitlines()) == 1, errors
+    return errors.decode()
+
+
+async def refused(run: Run, start: Start, url: str) -> str:
+    """Both commands refuse with the same line, which is returned."""
+    done = await run("check-config", "--engine-url", url)
+    assert (done.status, done.output) == (2, "")
+    assert done.errors == await not_served(start, url)
+    return done.errors
+
+
+async def test_the_start_says_what_was_found(server: RedisServer, serve: Serve) -> None:
+    url = f"redis://gate:s3cret@127.0.0.1:{server.port}"
+    served = await serve("--engine-url", url)
+    opened = await wait_logged(served.process, "storage.opened")
+    assert opened["server"].endswith(f"at 127.0.0.1:{server.port}")
+    assert (opened["streams"], opened["elsewhere"], opened["persistence"]) == (0, 0, "none")
+    assert "loses events" in (await wait_logged(served.process, "storage.volatile"))["detail"]
+
+
+async def test_settings_are_shown_without_the_password(server: RedisServer, run: Run) -> None:
+    done = await run("check-config", "--engine-url", f"redis://gate:s3cret@127.0.0.1:{server.port}")
+    assert done.status == 0, done.errors
+    assert "s3cret" not in done.output + done.errors
+
+
+async def test_a_wrong_password_is_told(server: RedisServer, run: Run, start: Start) -> None:
+    assert "accepts neither" in await refused(run, start, f"redis://gate:s3cret2@127.0.0.1:{server.port}")
+
+
+async def test_a_server_that_evicts_is_refused(server: RedisServer, run: Run, start: Start) -> None:
+    server.command("CONFIG", "SET", "maxmemory-policy", "volatile-lru")
+    assert "set it to noeviction" in await refused(run, start, server.url)
+
+
+async def test_a_replica_is_refused(server: RedisServer, run: Run, start: Start) -> None:
+    server.command("REPLICAOF", "127.0.0.1", "1")
+    assert "name its primary" in await refused(run, start, server.url)
+
+
+async def test_a_server_that_can_not_be_reached_is_told(run: Run, start: Start) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        assert "can't be reached" in await refused(run, start, f"redis://u:s3cret@127.0.0.1:{unused.getsockname()[1]}")
+
+
+async def test_a_missing_permission_is_told(server: RedisServer, start: Start) -> None:
+    server.command("ACL", "SETUSER", "poor", "on", ">s3cret", "~*", "+@all", "-xadd")
+    assert "FCALL, or a command in its functions" in await not_served(
+        start, f"redis://poor:s3cret@127.0.0.1:{server.port}"
+    )
+
+
+async def test_two_stores_are_one_too_many(run: Run, tmp_path: Path) -> None:
+    done = await run("check-config", "--engine-url", "redis://127.0.0.1", "--data-dir", str(tmp_path))
+    assert done.status == 2
+    assert "not in both" in done.errors
+
+
+async def test_another_scheme_is_refused(run: Run, start: Start) -> None:
+    assert "expected redis://" in await refused(run, start, "http://u:s3cret@host")
