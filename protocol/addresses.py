@@ -26,6 +26,7 @@ DEFAULT_BUFFER = 100
 MAX_INTERVAL_MS = 1000
 MAX_HEARTBEAT = 300
 MAX_LISTED = 1000
+MAX_EVENTS = 10_000
 MAX_PARAMETERS = 32
 """Maximum parameters in a query string; several times as many as exist."""
 
@@ -260,7 +261,7 @@ def parse_publish(query: str) -> PublishRequest:
     )
 
 
-def parse_events(query: str, max_limit: int = 10_000) -> EventsRequest:
+def parse_events(query: str, max_limit: int = MAX_EVENTS) -> EventsRequest:
     """Parse the query string of `GET …/events`.
 
     Raises:
