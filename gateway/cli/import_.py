@@ -189,7 +189,9 @@ async def _publish(publisher: Publisher, patience: Patience, found: Found, event
     except EventRefused as error:
         number = error.problem.producer_seq
         line = lines[-1 - (0 if number is UNSET else sent - number)]
-        raise BadExport(line, f"{error}; stream {found.target!r} has the events before it") from None
+        raise BadExport(
+            line, f"{error}; stream {found.target!r} has only a part: import into another (--stream)"
+        ) from None
     if sys.stderr.isatty():
         say(f"{sent} events imported into stream {found.target!r}")
 

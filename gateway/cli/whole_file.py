@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import IO
@@ -39,6 +39,8 @@ def written_whole(path: Path) -> Iterator[IO[bytes]]:
             os.fsync(file.fileno())
             os.replace(file.name, target)  # noqa: PTH105 - two names
         except BaseException as error:
+            with suppress(OSError):  # of what could not be written before either
+                file.close()
             Path(file.name).unlink(missing_ok=True)
             if isinstance(error, OSError) and error.filename in (None, file.name):
                 raise Failure(f"{path}: {error.strerror}") from None
