@@ -1,0 +1,167 @@
+"""A copy of the database: of one moment, sound, and made by a connection that changes nothing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from deltawire.gateway.engines import backup
+from deltawire.gateway.engines.backup import back_up, open_to_read
+from deltawire.gateway.engines.engine import EngineError
+from deltawire.gateway.engines.schema import VERSION
+from deltawire.gateway.engines.sqlite import FILE, SqliteEngine
+from deltawire.gateway.streams.producers import ProducerState
+from deltawire.gateway.streams.settings import StreamSettings
+from deltawire.protocol.framing import payload_start
+from tests.engines.test_sqlite import commit, opened, store
+
+
+def copy_of(folder: Path) -> Path:
+    """A folder with a copy of the database of another."""
+    copy = folder.with_name(f"{folder.name}-copy")
+    copy.mkdir()
+    (copy / FILE).touch()
+    back_up(folder, copy / FILE)
+    return copy
+
+
+def texts(engine: SqliteEngine, stream: str, epoch: str, last: int) -> list[str]:
+    return [it[payload_start(it) :].decode() for it in engine.read(stream, epoch, 1, last)]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "data"
+
+
+def test_all_that_was_committed_is_in_the_copy(folder: Path) -> None:
+    settings, producer = StreamSettings(buffer=7), ProducerState("p", 2, 5, 3)
+    with opened(folder) as (engine, _):
+        engine.create("s", "e", settings)
+        store(engine, commit(1, "a", "b"), commit(3, "c", producers=(producer,), messages=[("m", "p"), ("n", None)]))
+        copy = copy_of(folder)
+        assert engine.failure is None
+    assert [path.name for path in copy.iterdir()] == [FILE]
+    with opened(copy) as (engine, [stream]):
+        assert (stream.id, stream.settings, stream.state.floor, stream.state.head) == ("s", settings, 1, 3)
+        assert list(stream.state.producers) == [producer]
+        assert list(stream.state.messages) == [("m", "p"), ("n", None)]
+        assert texts(engine, "s", stream.epoch, 3) == ["a", "b", "c"]
+
+
+def test_a_commit_during_the_copy_is_neither_held_up_nor_in_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backup, "STEP", 1)
+    with opened(folder) as (engine, _):
+        engine.create("s", "e", StreamSettings())
+        store(engine, commit(1, "a"))
+        steps = 0
+
+        def commit_meanwhile(_: int) -> None:
+            nonlocal steps
+            steps += 1
+            store(engine, commit(1 + steps, "later" * 10_000))
+
+        monkeypatch.setattr(os, "fsync", commit_meanwhile)
+        copy = copy_of(folder)
+        assert steps > 3
+        assert len(texts(engine, "s", "e", 1 + steps)) == 1 + steps
+    with opened(copy) as (engine, [stream]):
+        assert texts(engine, "s", stream.epoch, stream.state.head) == ["a"]
+
+
+def test_an_open_stream_has_another_epoch_in_each_copy_and_a_closed_one_its_own(folder: Path) -> None:
+    with opened(folder) as (engine, _):
+        for name in ("open", "closed"):
+            engine.create(name, f"{name}-epoch", StreamSettings())
+        store(engine, commit(1, "a", stream="closed", epoch="closed-epoch", end_reason="closed"))
+        store(engine, commit(1, "a", stream="open", epoch="open-epoch"))
+    epochs = []
+    for _ in range(2):
+        with opened(copy := copy_of(folder)) as (_, streams):
+            epochs.append({stream.id: stream.epoch for stream in streams})
+        shutil.rmtree(copy)
+    assert [it["closed"] for it in epochs] == ["closed-epoch"] * 2
+    assert len({it["open"] for it in epochs} | {"open-epoch"}) == 3
+    assert all(len(it["open"]) == 16 for it in epochs)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {name: (folder / name).read_bytes() for name in (FILE, f"{FILE}-wal")}
+
+
+def test_the_connection_that_copies_can_neither_write_nor_checkpoint(folder: Path) -> None:
+    with opened(folder) as (engine, _):
+        engine.create("s", "e", StreamSettings())
+        store(engine, commit(1, "a" * 10_000))
+        before = contents(folder)
+        assert len(before[f"{FILE}-wal"]) > 10_000, "there is something to checkpoint"
+        source = open_to_read(folder)
+        assert source.execute("SELECT count(*) FROM events").fetchone() == (1,)
+        for statement in ("PRAGMA wal_checkpoint(TRUNCATE)", "PRAGMA wal_checkpoint", "DELETE FROM events"):
+            with pytest.raises(sqlite3.OperationalError):
+                source.execute(statement).fetchall()
+        source.close()
+        assert contents(folder) == before
+
+
+def test_the_connection_that_copies_does_not_checkpoint_when_it_is_the_last_to_close(folder: Path) -> None:
+    killed = folder.with_name("killed")
+    with opened(folder) as (engine, _):
+        engine.create("s", "e", StreamSettings())
+        store(engine, commit(1, "a" * 10_000))
+        shutil.copytree(folder, killed)  # as a gateway leaves it that was killed
+    before = contents(killed)
+    copy = copy_of(killed)
+    assert contents(killed) == before
+    with opened(copy) as (engine, [stream]):
+        assert texts(engine, "s", stream.epoch, 1) == ["a" * 10_000], "what the WAL has is in the copy"
+
+
+def make_other(path: Path) -> None:
+    database = sqlite3.connect(path)
+    database.execute("CREATE TABLE t (x)")
+    database.close()
+
+
+def make_newer(path: Path) -> None:
+    with opened(path.parent):
+        pass
+    database = sqlite3.connect(path)
+    database.execute(f"PRAGMA user_version = {VERSION + 1}")
+    database.close()
+
+
+def make_corrupt(path: Path) -> None:
+    with opened(path.parent) as (engine, _):
+        for number in range(100):
+            engine.create(f"stream-{number}", "e", StreamSettings())
+        store(engine, commit(1, "a"))
+    raw = bytearray(path.read_bytes())
+    middle = len(raw) // 2
+    raw[middle : middle + 512] = os.urandom(512)
+    path.write_bytes(raw)
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (lambda _: None, f"has no {FILE}: name the data_dir of a gateway"),
+        (lambda path: path.write_bytes(b"x" * 5000), "can't be copied: file is not a database"),
+        (lambda path: path.write_bytes(b""), "is not a gateway's"),
+        (make_other, "is not a gateway's"),
+        (make_newer, f"its schema has version {VERSION + 1}, newer than this program's {VERSION}"),
+        (make_corrupt, "is corrupt: |malformed"),
+    ],
+    ids=["absent", "text", "empty", "another program's", "newer", "corrupt"],
+)
+def test_what_can_not_be_copied_is_named(folder: Path, make: object, reason: str) -> None:
+    folder.mkdir()
+    assert callable(make)
+    make(folder / FILE)
+    with pytest.raises(EngineError, match=reason) as raised:
+        copy_of(folder)
+    assert str(folder) in str(raised.value)
