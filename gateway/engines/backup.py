@@ -59,7 +59,7 @@ def back_up(folder: Path, copy: Path) -> None:
     except sqlite3.Error as error:
         raise EngineError(_explain(error, folder)) from None
     if answer != "ok":
-        raise EngineError(f"{folder}: {FILE} is corrupt: {answer}")
+        raise EngineError(f"{folder}: {FILE} is corrupt: {' '.join(answer.split())}")
 
 
 def open_to_read(folder: Path) -> sqlite3.Connection:
@@ -96,5 +96,7 @@ def _explain(error: sqlite3.Error, folder: Path) -> str:
             return f"the copy of {folder} can't be written: {error}"
         case "SQLITE_CANTOPEN" | "SQLITE_READONLY" | "SQLITE_READONLY_CANTINIT" | "SQLITE_PERM":
             return f"{folder}: {FILE} can't be read: {error}: run this as the user that runs the gateway"
+        case "SQLITE_CORRUPT":
+            return f"{folder}: {FILE} is corrupt: {error}"
         case _:
             return f"{folder}: {FILE} can't be copied: {error}"

@@ -135,14 +135,12 @@ def make_newer(path: Path) -> None:
     database.close()
 
 
-def make_corrupt(path: Path) -> None:
+def corrupt(path: Path, place: int) -> None:
     with opened(path.parent) as (engine, _):
-        for number in range(100):
-            engine.create(f"stream-{number}", "e", StreamSettings())
-        store(engine, commit(1, "a"))
+        engine.create("s", "e", StreamSettings())
+        store(engine, *(commit(seq, "a" * 1000) for seq in range(1, 100)))
     raw = bytearray(path.read_bytes())
-    middle = len(raw) // 2
-    raw[middle : middle + 512] = os.urandom(512)
+    raw[place] ^= 0xFF
     path.write_bytes(raw)
 
 
@@ -154,9 +152,13 @@ def make_corrupt(path: Path) -> None:
         (lambda path: path.write_bytes(b""), "is not a gateway's"),
         (make_other, "is not a gateway's"),
         (make_newer, f"its schema has version {VERSION + 1}, newer than this program's {VERSION}"),
-        (make_corrupt, "is corrupt: |malformed"),
+        (
+            lambda path: corrupt(path, -4096),
+            "is corrupt: database disk image is malformed",
+        ),  # the kind of its last page
+        (lambda path: corrupt(path, 39), "is corrupt: .*freelist"),  # the number of its free pages,
     ],
-    ids=["absent", "text", "empty", "another program's", "newer", "corrupt"],
+    ids=["absent", "text", "empty", "another program's", "newer", "corrupt page", "corrupt header"],
 )
 def test_what_can_not_be_copied_is_named(folder: Path, make: object, reason: str) -> None:
     folder.mkdir()
