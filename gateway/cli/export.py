@@ -163,7 +163,7 @@ class Export:
 
     def _write_gap(self, stream: ExportedStream, first: int, last: int) -> None:
         if first <= last:
-            say(f"stream {stream.id!r}: events {first} to {last} are no longer held, and are missing in the export")
+            say(f"stream {stream.id!r}: the gateway no longer has events {first} to {last}: the export lacks them")
             self._write_line(Gap(first=first, seq=last, reason="evicted"))
 
     def _describe(self, stream: str) -> ExportedStream:

@@ -16,7 +16,7 @@ from deltawire.gateway.cli.printable import escape_json, make_line
 from deltawire.gateway.cli.trust import tls_options
 from deltawire.protocol.addresses import MAX_BUFFER
 
-COLUMNS = ("id", "head", "events", "bytes", "consumers", "producers", "closed", "last_active_at")
+COLUMNS = ("id", "head", "events", "bytes", "stored_bytes", "consumers", "producers", "closed", "last_active_at")
 """The fields of a stream's info that `list` shows; `info` and `--json` show all."""
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the gateway's answer as JSON.")

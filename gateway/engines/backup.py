@@ -17,11 +17,9 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 from typing import Final
-from urllib.parse import quote
 
 from deltawire.gateway.engines.engine import EngineError
-from deltawire.gateway.engines.schema import APPLICATION_ID, VERSION
-from deltawire.gateway.engines.sqlite import FILE
+from deltawire.gateway.engines.sqlite import FILE, check_version
 
 STEP: Final = 1024
 """Pages that are copied before the disk has to store them (4 MiB): it would otherwise get all of them at once, and what
@@ -43,13 +41,14 @@ def back_up(folder: Path, copy: Path) -> None:
         EngineError: the database can't be read, the copy can't be written, or is not sound.
     """
     if not (folder / FILE).is_file():
-        raise EngineError(f"{folder} has no {FILE}: name the data_dir of a gateway")
+        raise EngineError(f"data_dir {folder}: has no {FILE}: name that of a gateway with stored streams")
     try:
         with closing(sqlite3.connect(copy, isolation_level=None)) as target:
             target.execute("PRAGMA journal_mode = OFF")
             target.execute("PRAGMA synchronous = OFF")  # it is nothing until it is whole
             with closing(open_to_read(folder)) as source:
-                _check_version(source, folder)
+                if check_version(source, folder) == 0:
+                    raise EngineError(f"data_dir {folder}: {FILE} is empty")
                 source.execute("BEGIN")
                 source.execute("SELECT count(*) FROM streams").fetchone()  # the copy is from this moment
                 _copy(source, target, copy)
@@ -59,7 +58,7 @@ def back_up(folder: Path, copy: Path) -> None:
     except sqlite3.Error as error:
         raise EngineError(_explain(error, folder)) from None
     if answer != "ok":
-        raise EngineError(f"{folder}: {FILE} is corrupt: {' '.join(answer.split())}")
+        raise EngineError(f"data_dir {folder}: {FILE} is corrupt: {' '.join(answer.split())}")
 
 
 def open_to_read(folder: Path) -> sqlite3.Connection:
@@ -68,18 +67,7 @@ def open_to_read(folder: Path) -> sqlite3.Connection:
     Raises:
         sqlite3.Error: there is none.
     """
-    return sqlite3.connect(f"file:{quote(str(folder.absolute() / FILE))}?mode=ro", uri=True, isolation_level=None)
-
-
-def _check_version(source: sqlite3.Connection, folder: Path) -> None:
-    [application], [version] = (source.execute(f"PRAGMA {it}").fetchone() for it in ("application_id", "user_version"))
-    if application != APPLICATION_ID:
-        raise EngineError(f"{folder}: {FILE} is not a gateway's: name the data_dir of a gateway")
-    if version > VERSION:
-        raise EngineError(
-            f"{folder}: its schema has version {version}, newer than this program's {VERSION}: use the deltawire that "
-            "wrote it"
-        )
+    return sqlite3.connect(f"{(folder / FILE).absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
 
 
 def _copy(source: sqlite3.Connection, target: sqlite3.Connection, copy: Path) -> None:
@@ -93,10 +81,10 @@ def _copy(source: sqlite3.Connection, target: sqlite3.Connection, copy: Path) ->
 def _explain(error: sqlite3.Error, folder: Path) -> str:
     match getattr(error, "sqlite_errorname", ""):
         case "SQLITE_FULL" | "SQLITE_IOERR_WRITE" | "SQLITE_IOERR_TRUNCATE":
-            return f"the copy of {folder} can't be written: {error}"
+            return f"data_dir {folder}: the copy can't be written: {error}"
         case "SQLITE_CANTOPEN" | "SQLITE_READONLY" | "SQLITE_READONLY_CANTINIT" | "SQLITE_PERM":
-            return f"{folder}: {FILE} can't be read: {error}: run this as the user that runs the gateway"
+            return f"data_dir {folder}: {FILE} can't be read: {error}: run this as the user that runs the gateway"
         case "SQLITE_CORRUPT":
-            return f"{folder}: {FILE} is corrupt: {error}"
+            return f"data_dir {folder}: {FILE} is corrupt: {error}"
         case _:
-            return f"{folder}: {FILE} can't be copied: {error}"
+            return f"data_dir {folder}: {FILE} can't be copied: {error}"

@@ -16,9 +16,9 @@ from deltawire.gateway.engines.sqlite import FILE
 from deltawire.protocol.events import TextDelta
 from deltawire.protocol.messages import Gap
 from deltawire.protocol.position import Position
-from tests.cli.processes import Run, Serve, Served
-from tests.server.asking import http_client
-from tests.server.waiting import eventually
+from tests.support.asking import http_client
+from tests.support.processes import Run, Serve, Served
+from tests.support.waiting import eventually
 
 STREAMS = [f"chat-{number}" for number in range(5)]
 
@@ -150,10 +150,10 @@ async def test_a_copy_is_made_without_a_gateway_and_only_its_owner_can_read_it(
 @pytest.mark.parametrize(
     ("data", "target", "reason"),
     [
-        ("absent", "copy", "absent has no deltawire.sqlite: name the data_dir of a gateway"),
-        ("bad", "copy", "bad: deltawire.sqlite can't be copied: file is not a database"),
-        ("bad", "bad", "bad: exists: name a new file, or remove it"),
-        ("bad", "absent/copy", "absent/copy: No such file or directory"),
+        ("absent", "copy", "data_dir {}/absent: has no deltawire.sqlite: name that of a gateway with stored streams"),
+        ("bad", "copy", "data_dir {}/bad: deltawire.sqlite can't be copied: file is not a database"),
+        ("bad", "bad", "{}/bad: exists: name a new file, or remove it"),
+        ("bad", "absent/copy", "{}/absent/copy: No such file or directory"),
     ],
 )
 async def test_what_can_not_be_copied_is_one_line_and_leaves_no_file(
@@ -162,7 +162,7 @@ async def test_what_can_not_be_copied_is_one_line_and_leaves_no_file(
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / FILE).write_bytes(b"x" * 5000)
     done = await run("backup", str(tmp_path / data), str(tmp_path / target))
-    assert done == (1, "", f"deltawire: error: {tmp_path}/{reason}\n")
+    assert done == (1, "", f"deltawire: error: {reason.format(tmp_path)}\n")
     assert names_in(tmp_path) == ["bad"]
 
 
@@ -175,6 +175,6 @@ async def test_a_full_disk_is_one_line_and_leaves_no_file(serve: Serve, run_proc
     await served.process.wait()
     small = ("sh", "-c", 'ulimit -f 400; exec "$@"', "sh")
     done = await run_process("backup", str(tmp_path / "data"), str(tmp_path / "copy"), wrapper=small)
-    reason = f"the copy of {tmp_path / 'data'} can't be written: disk I/O error"
+    reason = f"data_dir {tmp_path / 'data'}: the copy can't be written: disk I/O error"
     assert done == (1, "", f"deltawire: error: {reason}\n")
     assert names_in(tmp_path) == ["data"]

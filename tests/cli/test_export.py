@@ -16,11 +16,11 @@ from deltawire.gateway.config import Settings
 from deltawire.gateway.server import Gateway
 from deltawire.protocol.events import TextDelta
 from tests.cli.exports import CUT, delta, describe, inform, lines_of, scripted
-from tests.cli.processes import Done, Run, Start
-from tests.server.asking import http_client
+from tests.support.asking import http_client
+from tests.support.processes import Done, Run, Start
 
 GAP = {"type": "gap", "reason": "evicted"}
-MISSING = "deltawire: stream 'demo': events {} to {} are no longer held, and are missing in the export\n"
+MISSING = "deltawire: stream 'demo': the gateway no longer has events {} to {}: the export lacks them\n"
 
 
 @pytest.fixture(autouse=True)

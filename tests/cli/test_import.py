@@ -15,8 +15,8 @@ from deltawire.gateway.config import Settings
 from deltawire.gateway.server import Gateway
 from deltawire.protocol.events import Data, Event, TextDelta
 from tests.cli.exports import delta, describe, lines_of
-from tests.cli.processes import Run, Start
-from tests.server.asking import http_client
+from tests.support.asking import http_client
+from tests.support.processes import Run, Start
 
 TWO = lines_of(describe(2, closed=True), delta(1, "one "), delta(2, "two"))
 

@@ -11,8 +11,8 @@ import pytest
 from deltawire.gateway.config import Settings
 from deltawire.gateway.server import Gateway
 from tests.cli.exports import delta, describe, lines_of
-from tests.cli.processes import Run
-from tests.transcripts import format_of, transcripts
+from tests.support.processes import Run
+from tests.support.transcripts import format_of, transcripts
 
 MANY = 100_000
 

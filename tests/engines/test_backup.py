@@ -13,11 +13,11 @@ from deltawire.gateway.engines import backup
 from deltawire.gateway.engines.backup import back_up, open_to_read
 from deltawire.gateway.engines.engine import EngineError
 from deltawire.gateway.engines.schema import VERSION
-from deltawire.gateway.engines.sqlite import FILE, SqliteEngine
+from deltawire.gateway.engines.sqlite import FILE
 from deltawire.gateway.streams.producers import ProducerState
 from deltawire.gateway.streams.settings import StreamSettings
-from deltawire.protocol.framing import payload_start
-from tests.engines.test_sqlite import commit, opened, store
+from deltawire.gateway.streams.staging import OpenMessage
+from tests.engines.storing import commit, opened, store, texts
 
 
 def copy_of(folder: Path) -> Path:
@@ -29,10 +29,6 @@ def copy_of(folder: Path) -> Path:
     return copy
 
 
-def texts(engine: SqliteEngine, stream: str, epoch: str, last: int) -> list[str]:
-    return [it[payload_start(it) :].decode() for it in engine.read(stream, epoch, 1, last)]
-
-
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     return tmp_path / "data"
@@ -40,17 +36,23 @@ def folder(tmp_path: Path) -> Path:
 
 def test_all_that_was_committed_is_in_the_copy(folder: Path) -> None:
     settings, producer = StreamSettings(buffer=7), ProducerState("p", 2, 5, 3)
+    messages = [OpenMessage("m", "p", 1), OpenMessage("n", None)]
     with opened(folder) as (engine, _):
         engine.create("s", "e", settings)
-        store(engine, commit(1, "a", "b"), commit(3, "c", producers=(producer,), messages=[("m", "p"), ("n", None)]))
+        store(engine, commit(1, "a", "b"), commit(3, "c", producers=(producer,), messages=messages))
         copy = copy_of(folder)
         assert engine.failure is None
     assert [path.name for path in copy.iterdir()] == [FILE]
     with opened(copy) as (engine, [stream]):
-        assert (stream.id, stream.settings, stream.state.floor, stream.state.head) == ("s", settings, 1, 3)
+        assert (stream.id, stream.settings, stream.state.history.floor, stream.state.history.last) == (
+            "s",
+            settings,
+            1,
+            3,
+        )
         assert list(stream.state.producers) == [producer]
-        assert list(stream.state.messages) == [("m", "p"), ("n", None)]
-        assert texts(engine, "s", stream.epoch, 3) == ["a", "b", "c"]
+        assert list(stream.state.messages) == messages
+        assert texts(engine, 1, 3, epoch=stream.epoch) == ["a", "b", "c"]
 
 
 def test_a_commit_during_the_copy_is_neither_held_up_nor_in_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,9 +70,9 @@ def test_a_commit_during_the_copy_is_neither_held_up_nor_in_it(folder: Path, mon
         monkeypatch.setattr(os, "fsync", commit_meanwhile)
         copy = copy_of(folder)
         assert steps > 3
-        assert len(texts(engine, "s", "e", 1 + steps)) == 1 + steps
+        assert len(texts(engine, 1, 1 + steps)) == 1 + steps
     with opened(copy) as (engine, [stream]):
-        assert texts(engine, "s", stream.epoch, stream.state.head) == ["a"]
+        assert texts(engine, 1, stream.state.history.last, epoch=stream.epoch) == ["a"]
 
 
 def test_an_open_stream_has_another_epoch_in_each_copy_and_a_closed_one_its_own(folder: Path) -> None:
@@ -118,7 +120,7 @@ def test_the_connection_that_copies_does_not_checkpoint_when_it_is_the_last_to_c
     copy = copy_of(killed)
     assert contents(killed) == before
     with opened(copy) as (engine, [stream]):
-        assert texts(engine, "s", stream.epoch, 1) == ["a" * 10_000], "what the WAL has is in the copy"
+        assert texts(engine, 1, 1, epoch=stream.epoch) == ["a" * 10_000], "what the WAL has is in the copy"
 
 
 def make_other(path: Path) -> None:
@@ -147,11 +149,11 @@ def corrupt(path: Path, place: int) -> None:
 @pytest.mark.parametrize(
     ("make", "reason"),
     [
-        (lambda _: None, f"has no {FILE}: name the data_dir of a gateway"),
+        (lambda _: None, f"has no {FILE}: name that of a gateway"),
         (lambda path: path.write_bytes(b"x" * 5000), "can't be copied: file is not a database"),
-        (lambda path: path.write_bytes(b""), "is not a gateway's"),
-        (make_other, "is not a gateway's"),
-        (make_newer, f"its schema has version {VERSION + 1}, newer than this program's {VERSION}"),
+        (lambda path: path.write_bytes(b""), "is empty"),
+        (make_other, "belongs to another program"),
+        (make_newer, f"its schema has version {VERSION + 1}, newer than this gateway's {VERSION}"),
         (
             lambda path: corrupt(path, -4096),
             "is corrupt: database disk image is malformed",

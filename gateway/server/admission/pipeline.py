@@ -7,7 +7,7 @@ leaves the request to the next step. A request that passes every step is upgrade
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from http import HTTPStatus
 from inspect import isawaitable
 
@@ -123,7 +123,7 @@ class Admission:
         self._access.allow_reading(request, response)
         return leave_out_body(response) if request.method == "HEAD" else response
 
-    def _answer_http(self, incoming: AdmissionRequest) -> Response | None:
+    def _answer_http(self, incoming: AdmissionRequest) -> Response | Awaitable[Response] | None:
         """Answer plain HTTP; let requests for a stream's two endpoints pass."""
         if incoming.target.is_endpoint:
             return None
