@@ -155,8 +155,11 @@ class Export:
             self._retries.reset()
             if last == before:  # nothing is left of what should come
                 upto = min(self._describe_again(stream).floor - 1, stream.head)
-                if upto == last:
-                    raise Failure(f"{NO_GATEWAY}: it holds events after event {last} of {stream.head}, and sends none")
+                if upto <= last:
+                    raise Failure(
+                        f"stream {stream.id!r}: the gateway has events after event {last} of {stream.head}, and does "
+                        "not send them: its log may say why"
+                    )
                 self._write_gap(stream, last + 1, upto)
                 last = upto
         self._describe_again(stream)
