@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from http import HTTPStatus
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 from websockets.datastructures import Headers
 from websockets.exceptions import HeaderLineTooLong, RequestLineTooLong, TooManyHeaders
 from websockets.http11 import Response
+
+from deltawire.protocol.codec import Encoding
+
+if TYPE_CHECKING:
+    from deltawire.gateway.server.connection.streaming import Body, StreamingConnection
 
 JSON_TYPE: Final = "application/json"
 PROBLEM_TYPE: Final = "application/problem+json"
@@ -54,6 +59,11 @@ def respond_nothing(**headers: str) -> Response:
     return Response(status.value, status.phrase, Headers({"Connection": "close"} | headers))
 
 
+def respond_head(headers: dict[str, str]) -> Response:
+    """The headers of a response that has a body; the connection ends with them."""
+    return Response(HTTPStatus.OK.value, HTTPStatus.OK.phrase, Headers({"Connection": "close"} | headers))
+
+
 class LongResponse(Response):
     """A response whose body is made while it is sent.
 
@@ -66,6 +76,32 @@ class LongResponse(Response):
         fields = Headers({"Content-Type": content_type, "Connection": "close"})
         super().__init__(HTTPStatus.OK.value, HTTPStatus.OK.phrase, fields, b"")
         self.pieces = pieces
+
+
+class EventsResponse(Response):
+    """A response whose body is the events of a consumer, until there are no more.
+
+    Args:
+        headers: of the response.
+        encoding: of the consumer.
+        body: how the body is written.
+        opening: the beginning of the body.
+        serve: serves the consumer until its connection is gone.
+    """
+
+    def __init__(
+        self,
+        headers: dict[str, str],
+        encoding: Encoding,
+        body: Body,
+        opening: bytes,
+        serve: Callable[[StreamingConnection], Awaitable[None]],
+    ) -> None:
+        super().__init__(HTTPStatus.OK.value, HTTPStatus.OK.phrase, Headers({"Connection": "close"} | headers), b"")
+        self.encoding = encoding
+        self.body_of_events = body
+        self.opening = opening
+        self.serve = serve
 
 
 def pieces_of(response: Response, protocol: str) -> tuple[Iterator[bytes], bool]:

@@ -23,6 +23,7 @@ from deltawire.gateway.server.admission.auth import AccessControl
 from deltawire.gateway.server.admission.request import AdmissionRequest, Step, offered_subprotocols
 from deltawire.gateway.server.admission.steps import CapacityChecks
 from deltawire.gateway.server.connection.connection import GatewayConnection
+from deltawire.gateway.server.http.event_streams import EventStreams
 from deltawire.gateway.server.http.routes import Site, answer
 from deltawire.gateway.server.http.target import is_upgrade, parse_target
 from deltawire.gateway.server.responses import leave_out_body, respond_later, respond_problem
@@ -43,24 +44,27 @@ class Admission:
         render_metrics: returns the response of `/metrics`.
         handshakes: holds sockets until their request is complete.
         capacity: checks limits on connections and memory.
+        event_streams: answers requests for streams over plain HTTP.
 
     Attributes:
         is_leaving: the gateway shuts down, and `/readyz` says so.
         is_draining: new peers are refused.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - what requests are judged and answered with
         self,
         access: AccessControl,
         hub: Hub,
         render_metrics: Callable[[], bytes],
         handshakes: Handshakes,
         capacity: CapacityChecks,
+        event_streams: EventStreams,
     ) -> None:
         self._access = access
         self._hub = hub
         self._handshakes = handshakes
         self._render_metrics = render_metrics
+        self._event_streams = event_streams
         self.is_leaving = False
         self.is_draining = False
         self._steps: tuple[Step, ...] = (
@@ -77,6 +81,7 @@ class Admission:
             check_upgrade,
             self._check_draining,
             capacity.check_memory,
+            self._answer_with_events,
             check_subprotocols,
         )
 
@@ -97,13 +102,13 @@ class Admission:
         path, _, query = request.path.partition("?")
         tokens, query = split_query(query)
         incoming = AdmissionRequest(connection, request, parse_target(f"{path}?{query}"), tokens)
+        connection.target = incoming.target
         for step in self._steps:
             response = step(incoming)
             if isawaitable(response):
                 response = await response
             if response is not None:
                 return response
-        connection.target = incoming.target
         return None
 
     def conclude(self, connection: ServerConnection, request: Request, response: Response) -> Response | None:
@@ -124,11 +129,15 @@ class Admission:
         return leave_out_body(response) if request.method == "HEAD" else response
 
     def _answer_http(self, incoming: AdmissionRequest) -> Response | None:
-        """Answer plain HTTP; let requests for a stream's two endpoints pass."""
+        """Answer plain HTTP; let requests pass that make a consumer or a producer."""
         if incoming.target.is_endpoint:
             return None
         site = Site(self._hub, self._not_ready(), self._render_metrics, incoming.connection.grant)
         return answer(site, incoming.request.method, incoming.target)
+
+    def _answer_with_events(self, incoming: AdmissionRequest) -> Response | None:
+        """Answer a request for a stream over plain HTTP."""
+        return self._event_streams.answer(incoming) if incoming.target.is_event_stream else None
 
     def _not_ready(self) -> str | None:
         """Why no new work should be sent here; None if it may be."""
@@ -159,7 +168,9 @@ def check_method(incoming: AdmissionRequest) -> Response | None:
 
 
 def check_upgrade(incoming: AdmissionRequest) -> Response | None:
-    """Refuse a request that asks for no upgrade."""
+    """Refuse a request that asks for no upgrade where only a WebSocket is served."""
+    if incoming.target.is_event_stream:
+        return None
     if incoming.request.method == "GET" and is_upgrade(incoming.request.headers):
         return None
     return respond_problem(

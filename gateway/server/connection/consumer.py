@@ -36,7 +36,7 @@ CONSUMER_STATES = ("live", "replaying", "behind", "stalled")
 
 
 class Consumer:
-    """One consumer on a WebSocket.
+    """One consumer, on a WebSocket or over plain HTTP.
 
     Args:
         hub: the streams.

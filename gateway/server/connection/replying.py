@@ -19,7 +19,7 @@ from deltawire.gateway.hub.fair_queue import FairQueue
 from deltawire.gateway.server.connection.containment import contained
 from deltawire.gateway.server.connection.memory import CONNECTION_COST
 from deltawire.gateway.server.connection.sending import SendingConnection
-from deltawire.gateway.server.http.target import is_upgrade
+from deltawire.gateway.server.http.target import is_upgrade, parse_target
 from deltawire.gateway.server.responses import PIECE, LongResponse, pieces_of
 
 UNREAD: Final = 4 * PIECE
@@ -73,10 +73,10 @@ class ReplyingConnection(SendingConnection):
         return self._reply is not None
 
     def half_closes(self) -> bool:
-        """Handle a half-close; return whether to respond all the same, as the request was for no WebSocket."""
+        """Handle a half-close; return whether to respond all the same, as the request was for no stream."""
         if self.request is None or self.is_finished or self.protocol.state is not CONNECTING:
             return False
-        if is_upgrade(self.request.headers):
+        if is_upgrade(self.request.headers) or parse_target(self.request.path).is_event_stream:
             return False
         self._has_half_closed = True
         return True
@@ -105,18 +105,24 @@ class ReplyingConnection(SendingConnection):
             self.protocol.send_response(response)
             self.send_data()
         else:
-            self._begin_reply(self.request, response)
-            await asyncio.shield(self.connection_lost_waiter)
+            await self._respond(self.request, response)
+
+    async def _respond(self, request: Request, response: Response) -> None:
+        self._begin_reply(request, response)
+        await asyncio.shield(self.connection_lost_waiter)
 
     def _begin_reply(self, request: Request, response: Response) -> None:
         pieces, is_chunked = pieces_of(response, request.protocol)
         self.occupy(CONNECTION_COST, UNREAD if isinstance(response, LongResponse) else len(response.body))
         response.body = b""
+        self._reply = Reply(pieces, is_chunked=is_chunked)
+        self._send_head(response)
+        self._send_piece()
+
+    def _send_head(self, response: Response) -> None:
         self.protocol.send_response(response)  # from here on the protocol discards input
         head, *_ = self.protocol.data_to_send()  # drops the EOF that follows: the body is yet to be sent
-        self._reply = Reply(pieces, is_chunked=is_chunked)
         self.transport.write(head)
-        self._send_piece()
 
     @contained
     def _send_piece(self) -> None:
@@ -135,6 +141,10 @@ class ReplyingConnection(SendingConnection):
     def _end_reply(self) -> None:
         self._reply = None
         self.occupy(CONNECTION_COST)  # unsent bytes are counted with the write buffer
+        self._hang_up()
+
+    def _hang_up(self) -> None:
+        """Half-close once everything is sent, and wait for the peer to hang up."""
         if not self._has_half_closed and self.transport.can_write_eof():
             self.transport.write_eof()
             self.await_close()

@@ -7,6 +7,7 @@ is a status with an `application/problem+json` body (RFC 9457).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from http import HTTPStatus
 from itertools import chain
 from typing import Final, NamedTuple
@@ -82,16 +83,30 @@ def answer(site: Site, method: str, target: Target) -> Response:
         return respond_problem(
             HTTPStatus.METHOD_NOT_ALLOWED, f"{method} is not possible here; allowed: {allowed}", Allow=allowed
         )
+    return refusing(partial(_handle, handle, site, target))
+
+
+def _handle(handle: Handler, site: Site, target: Target) -> Response:
+    _check_permission(handle, site.grant, target.stream_id)
+    if target.stream_id:
+        check_stream_id(target.stream_id)
+    return handle(site, target)
+
+
+def refusing(respond_well: Callable[[], Response]) -> Response:
+    """Call a function that responds, and turn the errors it may raise into refusals."""
     try:
-        _check_permission(handle, site.grant, target.stream_id)
-        if target.stream_id:
-            check_stream_id(target.stream_id)
-        return handle(site, target)
+        return respond_well()
     except ValueError as error:
         return respond_problem(HTTPStatus.BAD_REQUEST, str(error))
     except WireError as error:
-        is_forbidden = error.code is ProblemCode.FORBIDDEN
-        return respond_problem(HTTPStatus.FORBIDDEN if is_forbidden else HTTPStatus.BAD_REQUEST, error.message)
+        match error.code:
+            case ProblemCode.FORBIDDEN:
+                return respond_problem(HTTPStatus.FORBIDDEN, error.message)
+            case ProblemCode.OVERLOADED:
+                return respond_later(HTTPStatus.SERVICE_UNAVAILABLE, error.message)
+            case _:
+                return respond_problem(HTTPStatus.BAD_REQUEST, error.message)
     except StreamError as error:
         respond_error = respond_later if is_full(error) else respond_problem
         return respond_error(_STATUS[error.kind], str(error))

@@ -12,7 +12,8 @@ from deltawire.protocol.addresses import PREFIX
 
 _ORIGIN = re.compile("https?://[^/?#]+", re.IGNORECASE)  # of a request target in absolute form
 
-_ENDPOINTS = ("/subscribe", "/publish")
+_WEBSOCKETS = ("/subscribe", "/publish")
+_EVENT_STREAMS = ("/sse",)
 
 
 class Target(NamedTuple):
@@ -30,8 +31,18 @@ class Target(NamedTuple):
 
     @property
     def is_endpoint(self) -> bool:
-        """Whether it is one of a stream's two WebSocket endpoints."""
-        return bool(self.stream_id) and self.tail in _ENDPOINTS
+        """Whether a connection to it serves a consumer or a producer."""
+        return self.is_event_stream or (bool(self.stream_id) and self.tail in _WEBSOCKETS)
+
+    @property
+    def is_event_stream(self) -> bool:
+        """Whether it serves a consumer over plain HTTP."""
+        return bool(self.stream_id) and self.tail in _EVENT_STREAMS
+
+    @property
+    def publishes(self) -> bool:
+        """Whether it serves a producer."""
+        return bool(self.stream_id) and self.tail == "/publish"
 
     @property
     def may_be_long(self) -> bool:
