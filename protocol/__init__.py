@@ -17,6 +17,7 @@ Tour, from the bottom up:
 - `framing` — RFC 6455 server frames
 - `reasons` — why a payload could not be decoded, in words
 - `codec` — JSON and MessagePack
+- `event_stream` — server-sent events
 - `digest` — what proves that a reader has the whole text of a message
 - `schema` — JSON Schema made from the types
 - `providers` — provider streams translated into events

@@ -47,7 +47,9 @@ def test_a_storm_ends_also_with_authentication_on() -> None:
     assert (figures["not_caught_up"], figures["lost"], figures["doubled"]) == (0, 0, 0)
 
 
-@pytest.mark.parametrize("peer", [EventStream(), Floor(), Broadcast(), Nchan(), Nats(), Ws()], ids=lambda peer: peer.name)
+@pytest.mark.parametrize(
+    "peer", [EventStream(), Floor(), Broadcast(), Nchan(), Nats(), Ws()], ids=lambda peer: peer.name
+)
 def test_a_peer_delivers(peer: Peer) -> None:
     if peer.absence():
         pytest.skip(f"absent: {peer.absence()}")

@@ -10,7 +10,7 @@ from tests.contract.loop import VirtualLoop
 from tests.contract.sockets import VirtualSocket
 from tests.server.rawpeer import BINARY, CLOSE, HANDSHAKE, PONG, TEXT, frame
 
-STATUSES = {101, 200, 201, 400, 401, 403, 404, 405, 409, 414, 426, 429, 431, 503}
+STATUSES = {101, 200, 201, 204, 400, 401, 403, 404, 405, 409, 414, 426, 429, 431, 503}
 """Those of SPEC §2.3 and §9."""
 
 WITHOUT_A_PROBLEM = {CloseCode.STREAM_ENDED, CloseCode.PROTOCOL_ERROR, CloseCode.INVALID_UTF8}
@@ -52,6 +52,11 @@ class Peer:
         self.socket = VirtualSocket(loop, self._hear, self._end)
         offer = f"Sec-WebSocket-Protocol: {codec.subprotocol}\r\n"
         self.socket.arrive(HANDSHAKE.format(path=target, headers=offer).encode() if request is None else request)
+
+    @property
+    def is_served(self) -> bool:
+        """Whether the gateway serves it as a consumer or a producer."""
+        return self.status == 101
 
     # Speaking
 
@@ -106,6 +111,9 @@ class Peer:
             self._heard = bytearray(rest)
             self.status = int(head.split()[1])
             assert self.status in STATUSES, head
+        self._read_body()
+
+    def _read_body(self) -> None:
         while self.status == 101 and (whole := self._next_frame()):
             self._take(*whole)
 

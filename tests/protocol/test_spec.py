@@ -19,6 +19,7 @@ from deltawire.protocol import addresses
 from deltawire.protocol.codec import JSON, MSGPACK
 from deltawire.protocol.codes import STAYS_OPEN, CloseCode, ProblemCode, close_code, is_problem_retryable, is_retryable
 from deltawire.protocol.errors import WireError
+from deltawire.protocol.event_stream import EventStream
 from deltawire.protocol.events import EVENT_CLASSES, Digest, Event
 from deltawire.protocol.messages import FROM_CONSUMER, FROM_PRODUCER, TO_CONSUMER, TO_PRODUCER, Message
 
@@ -149,6 +150,7 @@ def test_every_block_of_examples_has_a_tag_that_is_tested() -> None:
         "hex to_consumer",
         "json http",
         "json claims",
+        "sse",
     }
     assert {tag for tag, _ in BLOCKS} == tested
 
@@ -156,6 +158,21 @@ def test_every_block_of_examples_has_a_tag_that_is_tested() -> None:
 def test_every_http_example_is_json() -> None:
     for body in _examples("json http"):
         assert isinstance(json.loads(body), dict)
+
+
+def test_the_example_of_server_sent_events_is_as_the_gateway_writes_it() -> None:
+    (body,) = [body for tag, body in BLOCKS if tag == "sse"]
+    encoding = EventStream("f3a1c2", is_chunked=False)
+    for event in body.removesuffix("\n\n").split("\n\n"):
+        payload = event.rpartition("data: ")[2].encode()
+        message = JSON.decode_to_consumer(payload)
+        assert message is not None
+        if isinstance(message, Event):
+            assert isinstance(message.seq, int)
+            written = encoding.relay(payload, message.seq)
+        else:
+            written = encoding.frame(message)
+        assert written == f"{event}\n\n".encode()
 
 
 def test_problems_in_examples_have_the_code_and_the_retryable_flag_of_the_code() -> None:

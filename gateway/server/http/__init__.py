@@ -1,5 +1,6 @@
 """HTTP endpoints beside the WebSocket ones.
 
 - `routes` — streams, pages of events, schema, health
+- `event_streams` — consumers over plain HTTP
 - `metrics` — what `/metrics` returns
 """
