@@ -26,6 +26,8 @@ DEFAULT_BUFFER = 100
 MAX_INTERVAL_MS = 1000
 MAX_HEARTBEAT = 300
 MAX_LISTED = 1000
+MAX_WAIT = 60
+"""Seconds: longer than most proxies wait for an answer."""
 MAX_PARAMETERS = 32
 """Maximum parameters in a query string; several times as many as exist."""
 
@@ -106,10 +108,19 @@ class PublishRequest(Struct, frozen=True, kw_only=True):
 
 
 class EventsRequest(Struct, frozen=True, kw_only=True):
-    """The parameters of `GET …/events`: a page has at most `limit` events after `after`."""
+    """The parameters of `GET …/events`.
+
+    Attributes:
+        after: seq after which the page begins.
+        epoch: of `after`; empty means the current one.
+        limit: the most events in the page.
+        wait: seconds to wait for an event if there is none yet.
+    """
 
     after: int = 0
+    epoch: str = ""
     limit: int = 1000
+    wait: int = 0
 
 
 class ListRequest(Struct, frozen=True, kw_only=True):
@@ -212,7 +223,7 @@ def _bad_request(message: str) -> WireError:
 
 SUBSCRIBE_PARAMETERS = ("from", "after", "epoch", "policy", "buffer", "types", "interval", "heartbeat", "create")
 PUBLISH_PARAMETERS = ("producer", "generation", "on_full")
-EVENTS_PARAMETERS = ("after", "limit")
+EVENTS_PARAMETERS = ("after", "epoch", "limit", "wait")
 LIST_PARAMETERS = ("after", "limit")
 CREATE_PARAMETERS = ("policy", "buffer")
 
@@ -269,7 +280,9 @@ def parse_events(query: str, max_limit: int = 10_000) -> EventsRequest:
     params = _Query(query, EVENTS_PARAMETERS)
     return EventsRequest(
         after=params.take("after", parse_seq, 0),
+        epoch=params.take("epoch", _parse_epoch, ""),
         limit=params.take("limit", lambda text: parse_integer(text, 1, max_limit), min(1000, max_limit)),
+        wait=params.take("wait", lambda text: parse_integer(text, 0, MAX_WAIT), 0),
     )
 
 

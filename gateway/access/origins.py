@@ -58,7 +58,7 @@ def cors_headers(named: Sequence[str], allowed: frozenset[str]) -> dict[str, str
     return {
         "Vary": "Origin",
         "Access-Control-Allow-Origin": named[0],
-        "Access-Control-Expose-Headers": "Retry-After",
+        "Access-Control-Expose-Headers": "Retry-After, Deltawire-Epoch",
     }
 
 

@@ -261,6 +261,8 @@ class Gateway:
 
     async def _send_home(self, seconds: float) -> None:
         """Tell every peer to leave once it has got the rest: producers first, so that no new events come."""
+        for connection in self._accepted:
+            connection.respond_now()
         peers = [it.peer for it in self._connections if it.peer is not None]
         peers.sort(key=lambda peer: isinstance(peer, Consumer))
         for pause, batch in batches(peers, seconds):

@@ -70,10 +70,11 @@ class LongResponse(Response):
     Args:
         content_type: of the body.
         pieces: the body, none of them empty.
+        headers: more of them.
     """
 
-    def __init__(self, content_type: str, pieces: Iterator[bytes]) -> None:
-        fields = Headers({"Content-Type": content_type, "Connection": "close"})
+    def __init__(self, content_type: str, pieces: Iterator[bytes], **headers: str) -> None:
+        fields = Headers({"Content-Type": content_type, "Connection": "close"} | headers)
         super().__init__(HTTPStatus.OK.value, HTTPStatus.OK.phrase, fields, b"")
         self.pieces = pieces
 

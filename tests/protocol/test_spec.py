@@ -242,7 +242,7 @@ def test_the_defaults_of_parameters_are_those_of_the_code() -> None:
             str(subscribe.create).lower(),
         ],
         "publish": [_or(publish.producer, "—"), str(publish.generation), publish.on_full],
-        "events": [str(events.after), str(events.limit)],
+        "events": [str(events.after), _or(events.epoch or None, "—"), str(events.limit), str(events.wait)],
     }
     for endpoint, values in defaults.items():
         assert _column(f"parameter of `…/{endpoint}`", 2) == values

@@ -7,7 +7,7 @@ leaves the request to the next step. A request that passes every step is upgrade
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from http import HTTPStatus
 from inspect import isawaitable
 
@@ -24,10 +24,12 @@ from deltawire.gateway.server.admission.request import AdmissionRequest, Step, o
 from deltawire.gateway.server.admission.steps import CapacityChecks
 from deltawire.gateway.server.connection.connection import GatewayConnection
 from deltawire.gateway.server.http.event_streams import EventStreams
-from deltawire.gateway.server.http.routes import Site, answer
+from deltawire.gateway.server.http.polling import wait_for_events
+from deltawire.gateway.server.http.routes import Site, answer, respond_error
 from deltawire.gateway.server.http.target import is_upgrade, parse_target
-from deltawire.gateway.server.responses import leave_out_body, respond_later, respond_problem
+from deltawire.gateway.server.responses import leave_out_body, respond_later, respond_nothing, respond_problem
 from deltawire.protocol.codec import CODECS
+from deltawire.protocol.errors import StreamError, WireError
 
 log = get_logger()
 
@@ -76,6 +78,7 @@ class Admission:
             capacity.check_token,
             access.check_permission,
             capacity.check_memory_for_answer,
+            self._wait_for_events,
             self._answer_http,
             check_method,
             check_upgrade,
@@ -127,6 +130,19 @@ class Admission:
         response = reword_refusal(response) or response
         self._access.allow_reading(request, response)
         return leave_out_body(response) if request.method == "HEAD" else response
+
+    async def _wait(self, incoming: AdmissionRequest) -> Response | None:
+        try:
+            response = await wait_for_events(self._hub, incoming)
+        except (WireError, StreamError) as error:
+            return respond_error(error)
+        return respond_nothing() if incoming.connection.is_gone else response
+
+    def _wait_for_events(self, incoming: AdmissionRequest) -> Awaitable[Response | None] | None:
+        """Wait for events for a page, if the client asks for that."""
+        if self.is_draining or not (incoming.target.stream_id and incoming.target.tail == "/events"):
+            return None
+        return self._wait(incoming)
 
     def _answer_http(self, incoming: AdmissionRequest) -> Response | None:
         """Answer plain HTTP; let requests pass that make a consumer or a producer."""

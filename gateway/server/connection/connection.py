@@ -317,6 +317,7 @@ class GatewayConnection(StreamingConnection):
         """
         self._move(Cause.SOCKET_LOST)
         self.forget_reply()
+        self.respond_now()
         self._handshakes.leave(self)
         if self.peer is None:
             self._end(exc)

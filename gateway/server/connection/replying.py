@@ -8,7 +8,7 @@ long as it likes.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from inspect import isawaitable
 from typing import Any, Final
 
@@ -58,6 +58,9 @@ class ReplyingConnection(SendingConnection):
         replying: fair queue in which it waits while it has a long response to send.
         args: as for `SendingConnection`.
         kwargs: likewise.
+
+    Attributes:
+        hurry: ends the wait for something to respond with; None while nothing is waited for.
     """
 
     def __init__(self, replying: FairQueue, *args: Any, **kwargs: Any) -> None:
@@ -66,6 +69,7 @@ class ReplyingConnection(SendingConnection):
         self._reply: Reply | None = None
         self._is_waiting = False  # in the fair queue
         self._has_half_closed = False
+        self.hurry: Callable[[], None] | None = None
 
     @property
     def is_replying(self) -> bool:
@@ -79,7 +83,13 @@ class ReplyingConnection(SendingConnection):
         if is_upgrade(self.request.headers) or parse_target(self.request.path).is_event_stream:
             return False
         self._has_half_closed = True
+        self.respond_now()
         return True
+
+    def respond_now(self) -> None:
+        """Wait no longer for something to respond with: the peer may have left, or the gateway is about to."""
+        if self.hurry is not None:
+            self.hurry()
 
     async def handshake(
         self, process_request: Any = None, process_response: Any = None, server_header: str | None = None

@@ -39,6 +39,9 @@ from deltawire.protocol.schema import json_schema
 
 NDJSON_TYPE: Final = "application/x-ndjson"
 
+EPOCH_HEADER: Final = "Deltawire-Epoch"
+"""In which a page of events says whose numbers it has."""
+
 PAGE_BYTES = 1024 * 1024
 """Most bytes of a page of events, apart from its first event."""
 
@@ -97,19 +100,23 @@ def refusing(respond_well: Callable[[], Response]) -> Response:
     """Call a function that responds, and turn the errors it may raise into refusals."""
     try:
         return respond_well()
-    except ValueError as error:
+    except (ValueError, WireError, StreamError) as error:
+        return respond_error(error)
+
+
+def respond_error(error: ValueError | WireError | StreamError) -> Response:
+    """Turn an error into a refusal."""
+    if isinstance(error, StreamError):
+        return (respond_later if is_full(error) else respond_problem)(_STATUS[error.kind], str(error))
+    if isinstance(error, ValueError):
         return respond_problem(HTTPStatus.BAD_REQUEST, str(error))
-    except WireError as error:
-        match error.code:
-            case ProblemCode.FORBIDDEN:
-                return respond_problem(HTTPStatus.FORBIDDEN, error.message)
-            case ProblemCode.OVERLOADED:
-                return respond_later(HTTPStatus.SERVICE_UNAVAILABLE, error.message)
-            case _:
-                return respond_problem(HTTPStatus.BAD_REQUEST, error.message)
-    except StreamError as error:
-        respond_error = respond_later if is_full(error) else respond_problem
-        return respond_error(_STATUS[error.kind], str(error))
+    match error.code:
+        case ProblemCode.FORBIDDEN:
+            return respond_problem(HTTPStatus.FORBIDDEN, error.message)
+        case ProblemCode.OVERLOADED:
+            return respond_later(HTTPStatus.SERVICE_UNAVAILABLE, error.message)
+        case _:
+            return respond_problem(HTTPStatus.BAD_REQUEST, error.message)
 
 
 Handler = Callable[[Site, Target], Response]
@@ -151,11 +158,13 @@ def _events(site: Site, target: Target) -> Response:
     request = parse_events(target.query)
     stream = site.hub.manager.get(target.stream_id)
     stream.load(site.hub.now())
-    pieces = _page(stream.log, request.after, request.limit)
+    after = request.after if request.epoch in ("", stream.epoch) else 0
+    pieces = _page(stream.log, after, request.limit)
     first, second = next(pieces, b""), next(pieces, b"")
+    headers = {EPOCH_HEADER: stream.epoch}
     if not second:
-        return respond(HTTPStatus.OK, first, NDJSON_TYPE)
-    return LongResponse(NDJSON_TYPE, chain((first, second), pieces))
+        return respond(HTTPStatus.OK, first, NDJSON_TYPE, **headers)
+    return LongResponse(NDJSON_TYPE, chain((first, second), pieces), **headers)
 
 
 def _page(log: Log, after: int, limit: int) -> Iterator[bytes]:
