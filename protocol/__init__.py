@@ -18,6 +18,7 @@ Tour, from the bottom up:
 - `reasons` — why a payload could not be decoded, in words
 - `codec` — JSON and MessagePack
 - `event_stream` — server-sent events
+- `ui_messages` — a message in the AI SDK's UI message stream
 - `digest` — what proves that a reader has the whole text of a message
 - `schema` — JSON Schema made from the types
 - `providers` — provider streams translated into events

@@ -174,6 +174,10 @@ def _parse_epoch(text: str) -> str:
     return _check_name("epoch", text, MAX_PRODUCER_ID)
 
 
+def _parse_interval(text: str) -> int:
+    return parse_integer(text, 0, MAX_INTERVAL_MS)
+
+
 def _parse_buffer(text: str) -> int:
     return parse_integer(text, 1, MAX_BUFFER)
 
@@ -226,6 +230,7 @@ PUBLISH_PARAMETERS = ("producer", "generation", "on_full")
 EVENTS_PARAMETERS = ("after", "epoch", "limit", "wait")
 LIST_PARAMETERS = ("after", "limit")
 CREATE_PARAMETERS = ("policy", "buffer")
+UI_PARAMETERS = ("interval", "create")
 
 
 def parse_subscribe(query: str) -> SubscribeRequest:
@@ -240,7 +245,7 @@ def parse_subscribe(query: str) -> SubscribeRequest:
     epoch = params.take("epoch", _parse_epoch, "")
     position: Position | None = params.take("after", lambda text: Position(epoch, parse_seq(text)), None)
     policy: Policy | None = params.take("policy", _parse_policy, None)
-    interval = params.take("interval", lambda text: parse_integer(text, 0, MAX_INTERVAL_MS), 0)
+    interval = params.take("interval", _parse_interval, 0)
     if interval and policy not in (None, Policy.COALESCE):
         raise _bad_request(f"parameter 'interval' folds deltas, which only policy 'coalesce' does, not {policy}")
     return SubscribeRequest(
@@ -252,6 +257,20 @@ def parse_subscribe(query: str) -> SubscribeRequest:
         interval=interval,
         heartbeat=params.take("heartbeat", lambda text: parse_integer(text, 0, MAX_HEARTBEAT), 0),
         create=params.take("create", _parse_boolean, True),
+    )
+
+
+def parse_ui_message_stream(query: str) -> SubscribeRequest:
+    """Parse the query string of `…/ui-message-stream`.
+
+    Raises:
+        WireError: `bad_request`, naming the parameter and what is expected.
+    """
+    params = _Query(query, UI_PARAMETERS)
+    return SubscribeRequest(
+        policy=Policy.COALESCE,
+        interval=params.take("interval", _parse_interval, 0),
+        create=params.take("create", _parse_boolean, False),
     )
 
 

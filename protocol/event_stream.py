@@ -16,7 +16,29 @@ from deltawire.protocol.position import Position, parse_seq
 
 CONTENT_TYPE: Final = "text/event-stream"
 
+COMMENT: Final = b":\n\n"
+"""A sign of life that no reader sees, for proxies that end silent connections."""
+
 _encode = msgspec.json.Encoder().encode
+
+
+class Body(Struct, frozen=True):
+    """How the body of a response is framed.
+
+    Attributes:
+        is_chunked: whether it is sent in chunks (RFC 9112 §7.1). HTTP/1.0 has none: the end of the connection ends the
+            body.
+    """
+
+    is_chunked: bool
+
+    def pack(self, data: bytes) -> bytes:
+        """A piece of the body, not empty."""
+        return b"%x\r\n%b\r\n" % (len(data), data) if self.is_chunked else data
+
+    def end(self) -> bytes:
+        """What ends the body, apart from the end of the connection."""
+        return b"0\r\n\r\n" if self.is_chunked else b""
 
 
 class EventStream(Struct, frozen=True):
@@ -24,38 +46,27 @@ class EventStream(Struct, frozen=True):
 
     Attributes:
         epoch: of the log.
-        is_chunked: whether each event is a chunk (RFC 9112 §7.1). HTTP/1.0 has none: the end of the connection ends the
-            body.
+        body: where they go, one chunk each.
     """
 
     epoch: str
-    is_chunked: bool
+    body: Body
 
     def relay(self, payload: bytes, seq: int) -> bytes:
         """An event that the gateway encoded in JSON."""
-        return self._pack(b"id: %b.%d\ndata: %b\n\n" % (self.epoch.encode(), seq, payload))
+        return self.body.pack(b"id: %b.%d\ndata: %b\n\n" % (self.epoch.encode(), seq, payload))
 
     def frame(self, message: Message) -> bytes:
         """A control message."""
         name = str(message.__struct_config__.tag).encode()
         seq = _position_after(message)
         position = b"" if seq is None else b"id: %b.%d\n" % (self.epoch.encode(), seq)
-        return self._pack(b"event: %b\n%bdata: %b\n\n" % (name, position, _encode(message)))
+        return self.body.pack(b"event: %b\n%bdata: %b\n\n" % (name, position, _encode(message)))
 
-    def comment(self) -> bytes:
-        """A sign of life that no reader sees, for proxies that end silent connections."""
-        return self._pack(b":\n\n")
 
-    def retry(self, milliseconds: int) -> bytes:
-        """How long EventSource waits before it connects again."""
-        return self._pack(b"retry: %d\n\n" % milliseconds)
-
-    def end(self) -> bytes:
-        """What ends the body, apart from the end of the connection."""
-        return b"0\r\n\r\n" if self.is_chunked else b""
-
-    def _pack(self, event: bytes) -> bytes:
-        return b"%x\r\n%b\r\n" % (len(event), event) if self.is_chunked else event
+def retry(milliseconds: int) -> bytes:
+    """How long EventSource is to wait before it connects again."""
+    return b"retry: %d\n\n" % milliseconds
 
 
 def _position_after(message: Message) -> int | None:

@@ -96,7 +96,7 @@ class Gateway:
             self._exposition.render,
             self._handshakes,
             capacity,
-            EventStreams(self._subscribing, self._serve_events),
+            EventStreams(self.hub, self._subscribing, self._serve_events),
         )
         self._changed = asyncio.Event()  # set when a connection is gone
 

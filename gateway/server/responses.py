@@ -13,9 +13,10 @@ from websockets.exceptions import HeaderLineTooLong, RequestLineTooLong, TooMany
 from websockets.http11 import Response
 
 from deltawire.protocol.codec import Encoding
+from deltawire.protocol.event_stream import Body
 
 if TYPE_CHECKING:
-    from deltawire.gateway.server.connection.streaming import Body, StreamingConnection
+    from deltawire.gateway.server.connection.streaming import StreamingConnection, Translator
 
 JSON_TYPE: Final = "application/json"
 PROBLEM_TYPE: Final = "application/problem+json"
@@ -82,27 +83,33 @@ class LongResponse(Response):
 class EventsResponse(Response):
     """A response whose body is the events of a consumer, until there are no more.
 
+    It does not say `Connection: close`, though the connection ends with it: some clients (undici, of Node.js) would take
+    a body without its last chunk for whole.
+
     Args:
         headers: of the response.
+        framing: of the body.
+        opening: the beginning of the body, not empty.
         encoding: of the consumer.
-        body: how the body is written.
-        opening: the beginning of the body.
         serve: serves the consumer until its connection is gone.
+        translator: says what the consumer is sent in another protocol.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - all that a consumer over HTTP has and others have not
         self,
         headers: dict[str, str],
-        encoding: Encoding,
-        body: Body,
+        framing: Body,
         opening: bytes,
+        encoding: Encoding,
         serve: Callable[[StreamingConnection], Awaitable[None]],
+        translator: Translator | None = None,
     ) -> None:
-        super().__init__(HTTPStatus.OK.value, HTTPStatus.OK.phrase, Headers({"Connection": "close"} | headers), b"")
-        self.encoding = encoding
-        self.body_of_events = body
+        super().__init__(HTTPStatus.OK.value, HTTPStatus.OK.phrase, Headers(headers), b"")
+        self.framing = framing
         self.opening = opening
+        self.encoding = encoding
         self.serve = serve
+        self.translator = translator
 
 
 def pieces_of(response: Response, protocol: str) -> tuple[Iterator[bytes], bool]:

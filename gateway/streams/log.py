@@ -128,6 +128,11 @@ class Log:
         self._base = head + 1
 
     @property
+    def message_start(self) -> int:
+        """Seq of the latest `message_start`, held or not; 1 if no message has begun."""
+        return self.prefix.start
+
+    @property
     def held_from(self) -> int:
         """Seq of the oldest event in memory; that after the head if the log is unloaded."""
         return max(self.floor, self._base)

@@ -7,13 +7,13 @@ import json
 import pytest
 
 from deltawire.protocol.codec import encode_event
-from deltawire.protocol.event_stream import EventStream, parse_event_id
+from deltawire.protocol.event_stream import Body, EventStream, parse_event_id
 from deltawire.protocol.events import TextDelta
 from deltawire.protocol.messages import CaughtUp, Gap, Heartbeat, Message, Policy, Problem, StreamEnd, Subscribed
 from deltawire.protocol.position import Position
 
-PLAIN = EventStream("e1", is_chunked=False)
-CHUNKED = EventStream("e1", is_chunked=True)
+PLAIN = EventStream("e1", Body(is_chunked=False))
+CHUNKED = EventStream("e1", Body(is_chunked=True))
 
 
 def test_an_event_has_its_position_as_id_and_no_name() -> None:
@@ -62,7 +62,7 @@ def test_a_reader_has_a_position_before_the_first_event() -> None:
 def test_each_event_is_a_chunk_where_there_are_chunks() -> None:
     event = PLAIN.relay(b"{}", 1)
     assert CHUNKED.relay(b"{}", 1) == b"%x\r\n%b\r\n" % (len(event), event)
-    assert (PLAIN.end(), CHUNKED.end()) == (b"", b"0\r\n\r\n")
+    assert (PLAIN.body.end(), CHUNKED.body.end()) == (b"", b"0\r\n\r\n")
 
 
 @pytest.mark.parametrize(("text", "position"), [("e1.7", Position("e1", 7)), ("a.b.0", Position("a.b", 0))])
@@ -77,5 +77,7 @@ def test_anything_else_is_no_id(text: str) -> None:
 
 
 def test_encodings_of_one_epoch_are_one() -> None:
-    assert EventStream("e1", is_chunked=True) == CHUNKED
-    assert len({CHUNKED, PLAIN, EventStream("e2", is_chunked=True), EventStream("e1", is_chunked=True)}) == 3
+    assert EventStream("e1", Body(is_chunked=True)) == CHUNKED
+    assert (
+        len({CHUNKED, PLAIN, EventStream("e2", Body(is_chunked=True)), EventStream("e1", Body(is_chunked=True))}) == 3
+    )

@@ -19,7 +19,7 @@ from deltawire.protocol import addresses
 from deltawire.protocol.codec import JSON, MSGPACK
 from deltawire.protocol.codes import STAYS_OPEN, CloseCode, ProblemCode, close_code, is_problem_retryable, is_retryable
 from deltawire.protocol.errors import WireError
-from deltawire.protocol.event_stream import EventStream
+from deltawire.protocol.event_stream import Body, EventStream
 from deltawire.protocol.events import EVENT_CLASSES, Digest, Event
 from deltawire.protocol.messages import FROM_CONSUMER, FROM_PRODUCER, TO_CONSUMER, TO_PRODUCER, Message
 
@@ -162,7 +162,7 @@ def test_every_http_example_is_json() -> None:
 
 def test_the_example_of_server_sent_events_is_as_the_gateway_writes_it() -> None:
     (body,) = [body for tag, body in BLOCKS if tag == "sse"]
-    encoding = EventStream("f3a1c2", is_chunked=False)
+    encoding = EventStream("f3a1c2", Body(is_chunked=False))
     for event in body.removesuffix("\n\n").split("\n\n"):
         payload = event.rpartition("data: ")[2].encode()
         message = JSON.decode_to_consumer(payload)
@@ -218,6 +218,7 @@ def test_the_table_of_messages_is_that_of_the_types(first_header: str, classes: 
         ("…/subscribe", addresses.SUBSCRIBE_PARAMETERS),
         ("…/publish", addresses.PUBLISH_PARAMETERS),
         ("…/events", addresses.EVENTS_PARAMETERS),
+        ("…/ui-message-stream", addresses.UI_PARAMETERS),
         ("GET /v1/streams", addresses.LIST_PARAMETERS),
         ("PUT …", addresses.CREATE_PARAMETERS),
     ],
@@ -246,6 +247,8 @@ def test_the_defaults_of_parameters_are_those_of_the_code() -> None:
     }
     for endpoint, values in defaults.items():
         assert _column(f"parameter of `…/{endpoint}`", 2) == values
+    ui = addresses.parse_ui_message_stream("")
+    assert _column("parameter of `…/ui-message-stream`", 2) == [str(ui.interval), str(ui.create).lower()]
     listing = addresses.parse_list("")
     assert _column("parameter of `GET /v1/streams`", 2) == [_or(listing.after or None, "—"), str(listing.limit)]
 

@@ -94,7 +94,11 @@ queries = st.lists(
     max_size=4,
 ).map("&".join)
 paths = st.one_of(
-    st.builds("/v1/streams/{}{}".format, st.one_of(st.just("demo"), odd), st.sampled_from(["", "/events", "/sse"])),
+    st.builds(
+        "/v1/streams/{}{}".format,
+        st.one_of(st.just("demo"), odd),
+        st.sampled_from(["", "/events", "/sse", "/ui-message-stream"]),
+    ),
     st.builds("/v1/streams/{}/{}".format, st.one_of(st.just("demo"), odd), st.sampled_from(["subscribe", "publish"])),
     st.sampled_from(["/", "*", "/livez", "/readyz", "/metrics", "/v1/schema.json", "/v1/streams", "http://g/livez"]),
     odd,

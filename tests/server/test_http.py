@@ -142,6 +142,7 @@ async def test_a_route_answers_json_and_hangs_up(gateway: Gateway, path: str) ->
         ("PUT", "/v1/streams/demo/events", 405),
         ("PUT", "/v1/streams/demo/subscribe", 405),
         ("POST", "/v1/streams/demo/sse", 405),
+        ("POST", "/v1/streams/demo/ui-message-stream", 405),
         ("GET", "/v1/streams/a%20b/sse", 400),
         ("GET", "/v1/streams//sse", 404),
         ("DELETE", "/livez", 405),

@@ -56,6 +56,8 @@ REQUESTS = [
     "DELETE /v1/streams/{id} HTTP/1.1\r\nHost: g\r\n{auth}\r\n",
     "GET /v1/streams/{id}/events HTTP/1.1\r\nHost: g\r\n{auth}\r\n",
     "GET /v1/streams/{id}/sse HTTP/1.1\r\nHost: g\r\n{auth}\r\n",
+    "GET /v1/streams/{id}/ui-message-stream HTTP/1.1\r\nHost: g\r\n{auth}\r\n",
+    "GET /v1/streams/{id}/events?wait=60 HTTP/1.1\r\nHost: g\r\n{auth}\r\n",
     "GET /v1/streams/{id}/sse?nonsense HTTP/1.1\r\nHost: g\r\n{auth}\r\n",
     HANDSHAKE.replace("{path}", "/v1/streams/{id}/subscribe").replace("{headers}", "{auth}"),
     HANDSHAKE.replace("{path}", "/v1/streams/{id}/subscribe?after=9").replace("{headers}", "{auth}"),

@@ -70,6 +70,8 @@ ASKED = [
     Asking(_plain("GET", "/events"), ("subscribe",)),
     Asking(_plain("GET", "/events?after=1"), ("subscribe",)),
     Asking(_plain("GET", "/events?limit=no"), ("subscribe",)),
+    Asking(_plain("GET", "/events?wait=1&after=9"), ("subscribe",)),
+    Asking(_plain("GET", "/ui-message-stream"), ("subscribe",)),
     Asking(_plain("GET", "/sse"), ("subscribe",)),
     Asking(_plain("GET", "/sse?after=99"), ("subscribe",)),
     Asking(_plain("GET", "/sse?create=false"), ("subscribe",)),

@@ -219,7 +219,7 @@ class GatewayConnection(StreamingConnection):
         """Bytes it costs now, including unsent bytes and incomplete or deferred input."""
         if self.is_replying:
             return self.cost + self.reserved
-        held = self.cost + self.transport.get_write_buffer_size() + self._splitter.held_bytes
+        held = self.cost + self.transport.get_write_buffer_size() + self._splitter.held_bytes + self.body_bytes
         if self._fragments is not None:
             held += len(self._fragments)
         if self._deferred:

@@ -6,6 +6,7 @@ Messages are framed already and go straight to the transport; the library frames
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from enum import Enum, auto
 from typing import Any
 
@@ -143,6 +144,11 @@ class SendingConnection(ServerConnection):
     def is_gone(self) -> bool:
         """Whether its peer has left: there is nobody to answer."""
         return self.protocol.state is CLOSED or self.transport.is_closing()
+
+    @property
+    def writer(self) -> Callable[[bytes], object]:
+        """Writes whole frames as long as the connection is not finished."""
+        return self.transport.write
 
     def write(self, frames: bytes) -> None:
         """Write whole frames; the transport calls `pause_writing` when it has enough.

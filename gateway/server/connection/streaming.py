@@ -6,6 +6,7 @@ vanished is found by what it does not receive: comments are written now and then
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 from websockets.http11 import Request, Response
@@ -15,50 +16,84 @@ from deltawire.gateway.server.connection.progress import look
 from deltawire.gateway.server.connection.replying import ReplyingConnection
 from deltawire.gateway.server.responses import EventsResponse
 from deltawire.protocol.codes import CloseCode
+from deltawire.protocol.event_stream import COMMENT
 
 
-class Body(Protocol):
-    """How the body of a response is written."""
+class Translator(Protocol):
+    """Says what a consumer is sent in another protocol."""
 
-    def comment(self) -> bytes:
-        """A sign of life that readers ignore."""
+    @property
+    def is_done(self) -> bool:
+        """Whether nothing follows, whatever the consumer is sent."""
 
-    def end(self) -> bytes:
-        """What ends the body."""
+    @property
+    def held_bytes(self) -> int:
+        """Bytes, about, that it keeps."""
+
+    def convert(self, frames: bytes) -> bytes:
+        """Convert whole frames in JSON."""
 
 
 class StreamingConnection(ReplyingConnection):
     """The side of a connection that may answer its request with events."""
 
-    _body: Body | None = None
+    _response: EventsResponse | None = None
 
     @property
     def is_streaming(self) -> bool:
         """Whether its response is events."""
-        return self._body is not None
+        return self._response is not None
 
     @property
     def can_tell(self) -> bool:
         """Whether its peer understands messages now."""
         return self.is_streaming or self.protocol.state is OPEN
 
+    @property
+    def _translator(self) -> Translator | None:
+        return None if self._response is None else self._response.translator
+
+    @property
+    def body_bytes(self) -> int:
+        """Bytes, about, that the translation of its events keeps."""
+        return 0 if self._translator is None else self._translator.held_bytes
+
     async def _respond(self, request: Request, response: Response) -> None:
         if not isinstance(response, EventsResponse):
             await super()._respond(request, response)
             return
         self._send_head(response)
+        self._response = response
         self.encoding = response.encoding
-        self._body = response.body_of_events
-        self.write(response.opening)
+        self.transport.write(response.framing.pack(response.opening))
         await response.serve(self)
+
+    @property
+    def writer(self) -> Callable[[bytes], object]:
+        """Writes whole frames as long as the connection is not finished."""
+        return super().writer if self._translator is None else self.write
+
+    def write(self, frames: bytes) -> None:
+        """Write whole frames, in the protocol of the response."""
+        translator = self._translator
+        if self._response is None or translator is None:
+            super().write(frames)
+            return
+        body = translator.convert(frames)
+        if body:
+            super().write(self._response.framing.pack(body))
+        if translator.is_done:
+            self.finish(CloseCode.STREAM_ENDED)
 
     def finish(self, code: CloseCode, reason: str = "") -> None:
         """End the body; a WebSocket gets a close frame."""
-        if self._body is None:
+        response = self._response
+        if response is None:
             super().finish(code, reason)
         elif not self.is_finished:
             self.record.closing(code)
-            self.write(self._body.end())
+            if response.translator is None or response.translator.is_done:
+                super().write(response.framing.end())
             self._hang_up()
 
     def keep_alive(self, now: float, interval: float, timeout: float) -> bool:
@@ -67,7 +102,7 @@ class StreamingConnection(ReplyingConnection):
         Returns:
             Whether the connection stays.
         """
-        if self._body is None:
+        if self._response is None:
             return super().keep_alive(now, interval, timeout)
         if self.paused or self.is_finished:  # other timeouts apply
             return True
@@ -75,7 +110,7 @@ class StreamingConnection(ReplyingConnection):
         if self.pinged_at is None:
             if now - self.last_heard >= interval:
                 self.pinged_at, self._taken = now, progress.taken
-                self.write(self._body.comment())
+                super().write(self._response.framing.pack(COMMENT))
         elif not progress.is_behind:
             self.last_heard, self.pinged_at = self.pinged_at, None
         elif now - self.pinged_at >= timeout:

@@ -1,25 +1,35 @@
-"""Streams as server-sent events: `GET /v1/streams/{id}/sse` (SPEC §9.3)."""
+"""Consumers over plain HTTP: `…/sse` (SPEC §9.3) and `…/ui-message-stream` (SPEC §9.4)."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import Final
+from typing import Final, TypeAlias
 
 from msgspec.structs import replace
 from websockets.http11 import Response
 
+from deltawire.gateway.hub import Hub
 from deltawire.gateway.server.admission.request import AdmissionRequest
 from deltawire.gateway.server.connection.streaming import StreamingConnection
 from deltawire.gateway.server.http.routes import refusing
+from deltawire.gateway.server.http.target import UI_MESSAGES
 from deltawire.gateway.server.responses import EventsResponse, respond_head, respond_nothing
 from deltawire.gateway.server.subscribing import Subscribing, Ticket
 from deltawire.gateway.streams.stream import Stream
-from deltawire.protocol.addresses import SubscribeRequest, check_stream_id, parse_subscribe
+from deltawire.protocol import ui_messages
+from deltawire.protocol.addresses import (
+    SubscribeRequest,
+    check_stream_id,
+    parse_subscribe,
+    parse_ui_message_stream,
+)
+from deltawire.protocol.codec import JSON
 from deltawire.protocol.codes import ProblemCode
-from deltawire.protocol.errors import WireError
-from deltawire.protocol.event_stream import CONTENT_TYPE, EventStream, parse_event_id
+from deltawire.protocol.errors import StreamError, WireError, is_not_found
+from deltawire.protocol.event_stream import COMMENT, CONTENT_TYPE, Body, EventStream, parse_event_id, retry
+from deltawire.protocol.position import Position
 
 RETRY: Final = (1000, 3000)
 """Milliseconds after which EventSource connects again, least and most: readers that are lost together must not come
@@ -31,38 +41,71 @@ HEADERS: Final = {
     "X-Accel-Buffering": "no",  # nginx's; other proxies have taken it over
 }
 
-Serve = Callable[[Ticket, StreamingConnection], Awaitable[None]]
+Serve: TypeAlias = Callable[[Ticket, StreamingConnection], Awaitable[None]]
+Wanted: TypeAlias = tuple[Stream, SubscribeRequest]
 
 
 class EventStreams:
     """Answers requests for streams over plain HTTP.
 
     Args:
+        hub: the streams.
         subscribing: makes consumers.
         serve: serves the consumer of a ticket on a connection until that is gone.
     """
 
-    def __init__(self, subscribing: Subscribing, serve: Serve) -> None:
+    def __init__(self, hub: Hub, subscribing: Subscribing, serve: Serve) -> None:
+        self._hub = hub
         self._subscribing = subscribing
         self._serve = serve
 
     def answer(self, incoming: AdmissionRequest) -> Response:
-        """Respond with events; with 204 if the stream has ended and the reader has everything."""
+        """Respond with events; with 204 if there are none and will be none."""
         return refusing(partial(self._answer, incoming))
 
     def _answer(self, incoming: AdmissionRequest) -> Response:
-        http, stream_id = incoming.request, check_stream_id(incoming.target.stream_id)
-        request = _resume(parse_subscribe(incoming.target.query), http.headers.get_all("Last-Event-ID"))
-        stream = self._subscribing.find(stream_id, request)
-        if incoming.connection.is_gone or _has_everything(stream, request):
+        http = incoming.request
+        is_ui = incoming.target.tail == UI_MESSAGES
+        wanted = self._find_message(incoming) if is_ui else self._find_events(incoming)
+        if wanted is None or incoming.connection.is_gone:
             return respond_nothing()
-        encoding = EventStream(stream.epoch, is_chunked=http.protocol != "HTTP/1.0")
-        headers = HEADERS | ({"Transfer-Encoding": "chunked"} if encoding.is_chunked else {})
+        stream, request = wanted
+        body = Body(is_chunked=http.protocol != "HTTP/1.0")
+        headers = HEADERS | ({"Transfer-Encoding": "chunked"} if body.is_chunked else {})
+        if is_ui:
+            headers |= ui_messages.HEADER
         if http.method == "HEAD":
             return respond_head(headers)
+        encoding = JSON if is_ui else EventStream(stream.epoch, body)
         ticket = self._subscribing.subscribe(stream, request, incoming.connection.grant, encoding)
-        opening = encoding.retry(random.randint(*RETRY))  # noqa: S311 - it spreads clients, and keeps no secret
-        return EventsResponse(headers, encoding, encoding, opening, partial(self._serve, ticket))
+        serve = partial(self._serve, ticket)
+        if is_ui:
+            return EventsResponse(headers, body, COMMENT, encoding, serve, ui_messages.UiMessage())
+        milliseconds = random.randint(*RETRY)  # noqa: S311 - it spreads clients, and keeps no secret
+        return EventsResponse(headers, body, retry(milliseconds), encoding, serve)
+
+    def _find_events(self, incoming: AdmissionRequest) -> Wanted | None:
+        """Find what a reader of events wants; None if it has everything of a stream that has ended."""
+        stream_id = check_stream_id(incoming.target.stream_id)
+        request = parse_subscribe(incoming.target.query)
+        request = _resume(request, incoming.request.headers.get_all("Last-Event-ID"))
+        stream = self._subscribing.find(stream_id, request)
+        return None if _has_everything(stream, request) else (stream, request)
+
+    def _find_message(self, incoming: AdmissionRequest) -> Wanted | None:
+        """Find the latest message of a stream, or the first; None if there is none and none is to be expected."""
+        stream_id = check_stream_id(incoming.target.stream_id)
+        request = parse_ui_message_stream(incoming.target.query)
+        try:
+            stream = self._subscribing.find(stream_id, request)
+        except StreamError as error:
+            if is_not_found(error):
+                return None
+            raise
+        stream.load(self._hub.now())
+        if not stream.log.head and (stream.is_closed or not (request.create or stream.publishing)):
+            return None
+        return stream, replace(request, position=Position(stream.epoch, stream.log.message_start - 1))
 
 
 def _resume(request: SubscribeRequest, ids: Sequence[str]) -> SubscribeRequest:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+from typing import Final, NamedTuple
 from urllib.parse import unquote
 
 from websockets.datastructures import Headers
@@ -12,8 +12,10 @@ from deltawire.protocol.addresses import PREFIX
 
 _ORIGIN = re.compile("https?://[^/?#]+", re.IGNORECASE)  # of a request target in absolute form
 
+UI_MESSAGES: Final = "/ui-message-stream"
+
 _WEBSOCKETS = ("/subscribe", "/publish")
-_EVENT_STREAMS = ("/sse",)
+_EVENT_STREAMS = ("/sse", UI_MESSAGES)
 
 
 class Target(NamedTuple):
