@@ -26,7 +26,7 @@ from deltawire.protocol.events import (
     Usage,
 )
 from deltawire.protocol.framing import payloads
-from deltawire.protocol.messages import Gap, Message, Problem, StreamEnd
+from deltawire.protocol.messages import CaughtUp, Gap, Message, Problem, StreamEnd
 
 HEADER: Final = {"x-vercel-ai-ui-message-stream": "v1"}
 """How its readers know it; the same for versions 5 to 7 of the AI SDK."""
@@ -54,7 +54,6 @@ FINISH_REASONS: Final = {
 }
 
 PartKind: TypeAlias = Literal["text", "reasoning", "tool-input"]
-Chunk: TypeAlias = dict[str, Any]
 
 _encode = msgspec.json.Encoder().encode
 
@@ -72,17 +71,31 @@ class _Part(Struct):
 class UiMessage:
     """The chunks of one message, from its beginning.
 
-    Attributes:
-        is_done: whether the message is complete, and nothing follows.
-        held_bytes: what is kept of tool calls in progress.
+    Args:
+        seeks: whether the consumer reads all of its stream, as it is not known where the latest message begins. Until
+            it has caught up, nothing is said, and each message takes the place of the one before.
     """
 
-    def __init__(self) -> None:
-        self.is_done = False
-        self.held_bytes = 0
+    def __init__(self, *, seeks: bool = False) -> None:
+        self._is_seeking = seeks
+        self._forget()
+
+    def _forget(self) -> None:
+        self._is_complete = False
+        self._body = bytearray()
         self._has_begun = False
+        self._input_size = 0
         self._parts: dict[int | UnsetType, _Part] = {}  # by `index`, in the order in which they began
-        self._chunks: list[Chunk] = []
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the message is complete, and nothing follows."""
+        return self._is_complete and not self._is_seeking
+
+    @property
+    def held_bytes(self) -> int:
+        """What it keeps: chunks that are not said yet, and tool calls in progress."""
+        return len(self._body) + self._input_size
 
     def convert(self, frames: bytes) -> bytes:
         """Convert what a consumer is sent.
@@ -93,19 +106,23 @@ class UiMessage:
         Returns:
             The body that says the same, perhaps nothing.
         """
-        if self.is_done:
-            return b""
         for payload in payloads(frames):
-            message = JSON.decode_to_consumer(payload)
-            if message is not None:
-                self._take(message)
-            if self.is_done:
-                break
-        chunks, self._chunks = self._chunks, []
-        body = b"".join(b"data: %b\n\n" % _encode(chunk) for chunk in chunks)
-        return body + DONE if self.is_done else body
+            self._take(JSON.decode_to_consumer(payload))
+        if self._is_seeking:
+            return b""
+        body, self._body = bytes(self._body), bytearray()
+        return body
 
-    def _take(self, message: Event | Message) -> None:
+    def _take(self, message: Event | Message | None) -> None:
+        match message:
+            case CaughtUp():
+                self._is_seeking = False
+            case Event(data=MessageStart()) if self._is_seeking:
+                self._forget()
+        if not self._is_complete:
+            self._say(message)
+
+    def _say(self, message: Event | Message | None) -> None:
         match message:
             case Event(data=data, seq=int(seq)):
                 if getattr(data, "choice", UNSET) in (UNSET, 0):
@@ -116,8 +133,9 @@ class UiMessage:
             case StreamEnd():
                 self._end_early()
             case Problem(retryable=False):
+                self._is_seeking = False
                 self._emit("error", errorText=message.message)
-                self.is_done = True
+                self._complete()
             case _:
                 pass  # after a problem that passes, a lost connection says more: the reader resumes
 
@@ -153,7 +171,11 @@ class UiMessage:
                 self._emit("data-extension", data=extension, transient=True)
 
     def _emit(self, kind: str, **fields: Any) -> None:
-        self._chunks.append({"type": kind, **fields})
+        self._body += b"data: %b\n\n" % _encode({"type": kind, **fields})
+
+    def _complete(self) -> None:
+        self._body += DONE
+        self._is_complete = True
 
     # The message
 
@@ -172,13 +194,13 @@ class UiMessage:
             self._emit("abort", reason=stop_reason)
         else:
             self._emit("finish", finishReason=FINISH_REASONS.get(stop_reason, "other"))
-        self.is_done = True
+        self._complete()
 
     def _end_early(self) -> None:
         """End with the stream, though the message has no end."""
         if self._has_begun:
             self._emit("error", errorText="the stream ended before its message did")
-        self.is_done = True
+        self._complete()
 
     # Its parts
 
@@ -216,7 +238,7 @@ class UiMessage:
         part.size += len(data.partial_json)
         if part.size <= MAX_INPUT:
             part.input.append(data.partial_json)
-            self.held_bytes += len(data.partial_json)
+            self._input_size += len(data.partial_json)
         self._emit("tool-input-delta", toolCallId=part.id, inputTextDelta=data.partial_json)
 
     def _find(self, kind: PartKind, index: int | UnsetType) -> _Part | None:
@@ -234,7 +256,7 @@ class UiMessage:
             self._emit(f"{part.kind}-end", id=part.id)
             return
         text = "".join(part.input)
-        self.held_bytes -= len(text)
+        self._input_size -= len(text)
         called = {"toolCallId": part.id, "toolName": part.name}
         if part.size > MAX_INPUT:
             self._emit("tool-input-error", **called, input=None, errorText=f"over {MAX_INPUT} characters")

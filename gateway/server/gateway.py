@@ -15,14 +15,14 @@ from weakref import WeakSet
 from websockets.asyncio.server import Server, ServerConnection, serve
 
 from deltawire.gateway.config import Settings
-from deltawire.gateway.hub import Hub
+from deltawire.gateway.hub import Hub, check_storage
 from deltawire.gateway.hub.fair_queue import FairQueue
 from deltawire.gateway.logs import get_logger
-from deltawire.gateway.server.accepting.flood import FloodGuard
 from deltawire.gateway.server.accepting.forwarding import Proxies
 from deltawire.gateway.server.accepting.handshakes import Handshakes
 from deltawire.gateway.server.accepting.limits import Limits
 from deltawire.gateway.server.accepting.listening import listen
+from deltawire.gateway.server.accepting.rate import FloodGuard
 from deltawire.gateway.server.accepting.tls import ServerTls
 from deltawire.gateway.server.admission.auth import AccessControl
 from deltawire.gateway.server.admission.pipeline import Admission
@@ -96,9 +96,17 @@ class Gateway:
             self._exposition.render,
             self._handshakes,
             capacity,
-            EventStreams(self.hub, self._subscribing, self._serve_events),
+            EventStreams(self._subscribing, self._serve_events),
         )
         self._changed = asyncio.Event()  # set when a connection is gone
+
+    def check_storage(self) -> None:
+        """Check whether streams could be stored, without storing any.
+
+        Raises:
+            ConfigError: they could not.
+        """
+        check_storage(self.settings)
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:

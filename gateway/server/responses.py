@@ -83,8 +83,8 @@ class LongResponse(Response):
 class EventsResponse(Response):
     """A response whose body is the events of a consumer, until there are no more.
 
-    It does not say `Connection: close`, though the connection ends with it: some clients (undici, of Node.js) would take
-    a body without its last chunk for whole.
+    It does not say `Connection: close`, though the connection ends with it: some clients (undici, of Node.js) would
+    take a body without its last chunk for whole.
 
     Args:
         headers: of the response.

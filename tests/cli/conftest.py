@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from asyncio.subprocess import DEVNULL, PIPE, Process
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from deltawire.gateway.config import Settings
 from deltawire.gateway.server import Gateway
-from tests.cli.processes import (
+from tests.support.processes import (
     COMMAND,
     ROOT,
     Done,
@@ -96,3 +98,12 @@ async def terminal() -> AsyncIterator[Terminal]:
     terminal = Terminal()
     yield terminal
     terminal.close()
+
+
+@pytest.fixture
+def fifo(tmp_path: Path) -> Iterator[Path]:
+    """A pipe that does not end as long as the test lasts; a cat of it ends with that."""
+    os.mkfifo(path := tmp_path / "fifo")
+    held = os.open(path, os.O_RDWR)
+    yield path
+    os.close(held)

@@ -16,8 +16,8 @@ import pytest
 
 from deltawire.gateway.cli.systemd import Notifier, take_sockets
 from deltawire.gateway.config import ConfigError
-from tests.cli.processes import AS_SYSTEMD, COMMAND, Run, Serve, Start, passing, wait_logged
-from tests.server.waiting import DEADLINE
+from tests.support.processes import AS_SYSTEMD, COMMAND, Run, Serve, Start, passing, wait_logged
+from tests.support.waiting import DEADLINE
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ from deltawire.protocol.codes import CloseCode, ProblemCode, close_code
 from deltawire.protocol.messages import Problem
 from deltawire.protocol.position import Position
 from tests.contract.follower import Follower
-from tests.contract.loop import VirtualLoop
-from tests.streams.naive import NaiveStream
+from tests.support.loop import VirtualLoop
+from tests.support.naive import NaiveStream
 
 
 class Listener(Follower):

@@ -26,7 +26,7 @@ from deltawire.protocol.events import (
     Usage,
 )
 from deltawire.protocol.framing import TEXT, frame
-from deltawire.protocol.messages import Gap, Problem, StreamEnd
+from deltawire.protocol.messages import CaughtUp, Gap, Problem, StreamEnd
 from deltawire.protocol.ui_messages import MAX_INPUT, UiMessage
 
 START = MessageStart("m1")
@@ -199,6 +199,21 @@ def test_a_problem_that_passes_is_left_to_the_lost_connection_and_another_is_tol
     assert not message.is_done
     body = message.convert(JSON.frame(Problem(code="forbidden", message="no", retryable=False)))
     assert chunks_of(body) == [{"type": "error", "errorText": "no"}, "[DONE]"]
+
+
+def test_a_reader_that_seeks_the_latest_message_says_nothing_before_it_has_caught_up() -> None:
+    older, latest = [START, TextDelta("old"), STOP], [MessageStart("m2"), TextDelta("new")]
+    message = UiMessage(seeks=True)
+    assert message.convert(framed([*older, *latest])) == b""
+    assert message.held_bytes > 0
+    chunks = chunks_of(message.convert(JSON.frame(CaughtUp(seq=5)) + framed([TextDelta("er"), STOP], 6)))
+    assert chunks[0] == {"type": "start", "messageId": "m2"}
+    assert [it["delta"] for it in chunks[:-1] if it["type"] == "text-delta"] == ["new", "er"]
+    complete = UiMessage(seeks=True)
+    assert complete.convert(framed(older)) == b""
+    assert not complete.is_done
+    assert chunks_of(complete.convert(JSON.frame(CaughtUp(seq=3))))[-1] == "[DONE]"
+    assert complete.is_done
 
 
 indices = st.sampled_from([0, 1])

@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
 from deltawire.gateway.server import Gateway
-from tests.server.heard import note_message
-from tests.server.rawpeer import RawPeer
+from tests.support.heard import note_message
+from tests.support.rawpeer import RawPeer
 
 
 class ServerEvent(NamedTuple):

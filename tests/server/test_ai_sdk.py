@@ -24,9 +24,9 @@ from deltawire.protocol.events import (
     Usage,
 )
 from tests.server.conftest import StartGateway
-from tests.server.minting import token, write_secret
 from tests.server.npm import installed
-from tests.server.waiting import DEADLINE
+from tests.support.minting import token, write_secret
+from tests.support.waiting import DEADLINE
 
 CHAT = """
 import { AbstractChat, DefaultChatTransport } from "ai";

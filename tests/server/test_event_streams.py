@@ -18,15 +18,15 @@ from deltawire.gateway.streams.view import View
 from deltawire.protocol.codes import ProblemCode
 from deltawire.protocol.event_stream import EventStream
 from deltawire.protocol.events import MessageStart, MessageStop, TextDelta, Usage
-from tests.certificates import make_certificates
-from tests.server.asking import http_client
 from tests.server.conftest import StartGateway
 from tests.server.eventsource import EventSource, event_source, text_of
-from tests.server.minting import token, write_secret
-from tests.server.peers import consumer, producer
-from tests.server.rawpeer import RawPeer
 from tests.server.stalling import FILLER, SMALL_BUFFER, consumers_of, say
-from tests.server.waiting import eventually, turn
+from tests.support.asking import http_client
+from tests.support.certificates import make_certificates
+from tests.support.minting import token, write_secret
+from tests.support.peers import consumer, producer
+from tests.support.rawpeer import RawPeer
+from tests.support.waiting import eventually, turn
 
 
 def fill(gateway: Gateway, *texts: str) -> str:

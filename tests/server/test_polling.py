@@ -14,12 +14,12 @@ import pytest
 from deltawire.gateway.hub import LocalStream
 from deltawire.gateway.server import Gateway
 from deltawire.protocol.events import TextDelta
-from tests.server.asking import http_client
 from tests.server.conftest import StartGateway
-from tests.server.minting import bearer, token, write_secret
-from tests.server.peers import consumer, producer
-from tests.server.rawpeer import RawPeer
-from tests.server.waiting import eventually
+from tests.support.asking import http_client
+from tests.support.minting import bearer, token, write_secret
+from tests.support.peers import consumer, producer
+from tests.support.rawpeer import RawPeer
+from tests.support.waiting import eventually
 
 
 async def ask(gateway: Gateway, query: str, **headers: str) -> httpx.Response:

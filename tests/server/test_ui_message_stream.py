@@ -21,10 +21,10 @@ from deltawire.protocol.events import (
 )
 from tests.server.conftest import StartGateway
 from tests.server.eventsource import EventSource, event_source
-from tests.server.minting import token, write_secret
-from tests.server.peers import producer
 from tests.server.test_event_streams import fill, is_over
-from tests.server.waiting import eventually
+from tests.support.minting import token, write_secret
+from tests.support.peers import producer
+from tests.support.waiting import eventually
 
 STOP = MessageStop("m2", "end_turn")
 

@@ -144,7 +144,7 @@ class Admission:
             return None
         return self._wait(incoming)
 
-    def _answer_http(self, incoming: AdmissionRequest) -> Response | None:
+    def _answer_http(self, incoming: AdmissionRequest) -> Response | Awaitable[Response] | None:
         """Answer plain HTTP; let requests pass that make a consumer or a producer."""
         if incoming.target.is_endpoint:
             return None

@@ -10,7 +10,6 @@ from typing import Final, TypeAlias
 from msgspec.structs import replace
 from websockets.http11 import Response
 
-from deltawire.gateway.hub import Hub
 from deltawire.gateway.server.admission.request import AdmissionRequest
 from deltawire.gateway.server.connection.streaming import StreamingConnection
 from deltawire.gateway.server.http.routes import refusing
@@ -49,13 +48,11 @@ class EventStreams:
     """Answers requests for streams over plain HTTP.
 
     Args:
-        hub: the streams.
         subscribing: makes consumers.
         serve: serves the consumer of a ticket on a connection until that is gone.
     """
 
-    def __init__(self, hub: Hub, subscribing: Subscribing, serve: Serve) -> None:
-        self._hub = hub
+    def __init__(self, subscribing: Subscribing, serve: Serve) -> None:
         self._subscribing = subscribing
         self._serve = serve
 
@@ -80,7 +77,8 @@ class EventStreams:
         ticket = self._subscribing.subscribe(stream, request, incoming.connection.grant, encoding)
         serve = partial(self._serve, ticket)
         if is_ui:
-            return EventsResponse(headers, body, COMMENT, encoding, serve, ui_messages.UiMessage())
+            message = ui_messages.UiMessage(seeks=request.position is None)
+            return EventsResponse(headers, body, COMMENT, encoding, serve, message)
         milliseconds = random.randint(*RETRY)  # noqa: S311 - it spreads clients, and keeps no secret
         return EventsResponse(headers, body, retry(milliseconds), encoding, serve)
 
@@ -102,10 +100,10 @@ class EventStreams:
             if is_not_found(error):
                 return None
             raise
-        stream.load(self._hub.now())
         if not stream.log.head and (stream.is_closed or not (request.create or stream.publishing)):
             return None
-        return stream, replace(request, position=Position(stream.epoch, stream.log.message_start - 1))
+        start = stream.log.message_start
+        return stream, replace(request, position=Position(stream.epoch, start - 1)) if start else request
 
 
 def _resume(request: SubscribeRequest, ids: Sequence[str]) -> SubscribeRequest:
