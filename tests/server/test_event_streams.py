@@ -11,6 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from deltawire.gateway.config import Settings
 from deltawire.gateway.server import Gateway
 from deltawire.gateway.server.connection.connection import GatewayConnection
 from deltawire.gateway.server.connection.progress import Progress
@@ -24,7 +25,7 @@ from tests.server.stalling import FILLER, SMALL_BUFFER, consumers_of, say
 from tests.support.asking import http_client
 from tests.support.certificates import make_certificates
 from tests.support.minting import token, write_secret
-from tests.support.peers import consumer, producer
+from tests.support.peers import consumer, producer, publish, text_delta
 from tests.support.rawpeer import RawPeer
 from tests.support.waiting import eventually, turn
 
@@ -188,6 +189,25 @@ async def test_heartbeats_and_filters_are_those_of_a_websocket(gateway: Gateway)
             "caught_up",
             "heartbeat",
         ]
+
+
+async def test_a_reader_resumes_after_a_restart_as_if_nothing_had_been(tmp_path: Path) -> None:
+    settings = Settings(port=0, drain_timeout=0.2, data_dir=str(tmp_path), retention_events=100)
+    async with Gateway(settings) as gateway, producer(gateway) as writing, event_source(gateway) as source:
+        await source.read_until("caught_up")
+        await publish(writing, *(text_delta(letter) for letter in "abc"), upto=3)
+        while not source.last_id.endswith(".3"):
+            await source.read()
+        ended = asyncio.create_task(gateway.drain())
+        assert (await source.read_all())[-1].message["code"] == "shutting_down"
+        await ended
+    async with Gateway(settings) as gateway:
+        async with event_source(gateway, last_id=source.last_id) as again, producer(gateway) as writing:
+            assert (await again.read_until("caught_up"))[0].message["recovered"]
+            await publish(writing, text_delta("d"), upto=4)
+            assert text_of(await again.read_until("message")) == "d"
+        async with event_source(gateway, "policy=block") as source:
+            assert text_of(await source.read_until("caught_up")) == "abcd"
 
 
 # What is refused

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from deltawire.gateway.config import Settings
 from deltawire.gateway.server import Gateway
 from deltawire.gateway.server.connection.consumer import Consumer
 from deltawire.protocol.codes import ProblemCode
@@ -86,6 +87,26 @@ async def test_the_beginning_of_a_message_longer_than_the_retention_is_there_fol
         chunks = await read_chunks(source)
     assert chunks[0]["messageId"] == "m1"
     assert text_of(chunks) == "abcdefghijklmnopqrstuvwxyz"
+
+
+@pytest.mark.parametrize("is_complete", [False, True])
+async def test_after_a_restart_the_latest_message_is_found_again(tmp_path: Path, *, is_complete: bool) -> None:
+    settings = Settings(port=0, drain_timeout=0.2, data_dir=str(tmp_path))
+    async with Gateway(settings) as gateway:
+        fill(gateway, "of the past")
+        stream = gateway.hub.get("demo")
+        for data in (MessageStart("m2"), TextDelta("He"), TextDelta("llo")):
+            stream.send_nowait(data)
+        if is_complete:
+            stream.send_nowait(STOP)
+    async with Gateway(settings) as gateway, ui_messages(gateway) as source:
+        if not is_complete:
+            await eventually(lambda: gateway.hub.info("demo").consumers == 1)
+            gateway.hub.get("demo").send_nowait(STOP)
+        chunks = await read_chunks(source)
+    assert chunks[0] == {"type": "start", "messageId": "m2"}
+    assert text_of(chunks) == "Hello"
+    assert chunks[-1] == {"type": "finish", "finishReason": "stop"}
 
 
 async def test_204_where_there_is_nothing_and_nobody_who_would_write(gateway: Gateway) -> None:
