@@ -123,6 +123,16 @@ class EventsRequest(Struct, frozen=True, kw_only=True):
     wait: int = 0
 
 
+class ResponseRequest(Struct, frozen=True, kw_only=True):
+    """The parameters of `GET /v1/responses/{id}`.
+
+    Attributes:
+        starting_after: number of the last event that the client has; -1 if it has none.
+    """
+
+    starting_after: int = -1
+
+
 class ListRequest(Struct, frozen=True, kw_only=True):
     """The parameters of `GET /v1/streams`: a page has at most `limit` streams, by id, after the id `after`."""
 
@@ -231,6 +241,7 @@ EVENTS_PARAMETERS = ("after", "epoch", "limit", "wait")
 LIST_PARAMETERS = ("after", "limit")
 CREATE_PARAMETERS = ("policy", "buffer")
 UI_PARAMETERS = ("interval", "create")
+RESPONSE_PARAMETERS = ("stream", "starting_after", "include_obfuscation")
 
 
 def parse_subscribe(query: str) -> SubscribeRequest:
@@ -272,6 +283,17 @@ def parse_ui_message_stream(query: str) -> SubscribeRequest:
         interval=params.take("interval", _parse_interval, 0),
         create=params.take("create", _parse_boolean, False),
     )
+
+
+def parse_response(query: str) -> ResponseRequest:
+    """Parse the query string of `GET /v1/responses/{id}`.
+
+    Raises:
+        WireError: `bad_request`, naming the parameter and what is expected.
+    """
+    params = _Query(query, RESPONSE_PARAMETERS)
+    params.take("stream", _parse_boolean, False)
+    return ResponseRequest(starting_after=params.take("starting_after", parse_seq, -1))
 
 
 def parse_publish(query: str) -> PublishRequest:

@@ -37,7 +37,7 @@ def parse_origins(text: str) -> frozenset[str]:
 
 
 PREFLIGHT: Final = {
-    "Access-Control-Allow-Methods": "GET, HEAD, PUT, DELETE",
+    "Access-Control-Allow-Methods": "GET, HEAD, POST, PUT, DELETE",
     "Access-Control-Allow-Headers": "Authorization, Last-Event-ID",
     "Access-Control-Max-Age": "600",
 }

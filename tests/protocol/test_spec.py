@@ -219,6 +219,7 @@ def test_the_table_of_messages_is_that_of_the_types(first_header: str, classes: 
         ("…/publish", addresses.PUBLISH_PARAMETERS),
         ("…/events", addresses.EVENTS_PARAMETERS),
         ("…/ui-message-stream", addresses.UI_PARAMETERS),
+        ("GET /v1/responses/{id}", addresses.RESPONSE_PARAMETERS),
         ("GET /v1/streams", addresses.LIST_PARAMETERS),
         ("PUT …", addresses.CREATE_PARAMETERS),
     ],

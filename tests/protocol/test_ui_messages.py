@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -11,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import UNSET
 
-from deltawire.protocol.codec import JSON, encode_event
+from deltawire.protocol.codec import JSON
 from deltawire.protocol.events import (
     ContentEnd,
     ContentStart,
@@ -25,19 +24,13 @@ from deltawire.protocol.events import (
     ToolDelta,
     Usage,
 )
-from deltawire.protocol.framing import TEXT, frame
 from deltawire.protocol.messages import CaughtUp, Gap, Problem, StreamEnd
 from deltawire.protocol.ui_messages import MAX_INPUT, UiMessage
+from tests.support.answers import events, framed
 
 START = MessageStart("m1")
 STOP = MessageStop("m1", "end_turn")
 AROUND = [{"type": "start", "messageId": "m1"}, {"type": "start-step"}]
-
-
-def framed(events: Iterable[Data], first: int = 1) -> bytes:
-    """Frames of a stream."""
-    stamp = "2026-11-22T11:00:00.000000Z"
-    return b"".join(frame(TEXT, encode_event(data, seq, stamp)) for seq, data in enumerate(events, first))
 
 
 def chunks_of(body: bytes) -> list[Any]:
@@ -71,13 +64,13 @@ def test_an_answer_in_blocks_has_a_part_for_each() -> None:
     usage = {"inputTokens": 1, "outputTokens": 2, "totalTokens": 3, "reasoningTokens": 1}
     assert chunks == [
         *AROUND,
-        {"type": "reasoning-start", "id": "2"},
-        {"type": "reasoning-delta", "id": "2", "delta": "Hm"},
-        {"type": "reasoning-end", "id": "2"},
-        {"type": "text-start", "id": "5"},
-        {"type": "text-delta", "id": "5", "delta": "Hel"},
-        {"type": "text-delta", "id": "5", "delta": "lo"},
-        {"type": "text-end", "id": "5"},
+        {"type": "reasoning-start", "id": "part-2"},
+        {"type": "reasoning-delta", "id": "part-2", "delta": "Hm"},
+        {"type": "reasoning-end", "id": "part-2"},
+        {"type": "text-start", "id": "part-5"},
+        {"type": "text-delta", "id": "part-5", "delta": "Hel"},
+        {"type": "text-delta", "id": "part-5", "delta": "lo"},
+        {"type": "text-end", "id": "part-5"},
         {"type": "tool-input-start", **called},
         {"type": "tool-input-delta", "toolCallId": "c1", "inputTextDelta": '{"city":'},
         {"type": "tool-input-delta", "toolCallId": "c1", "inputTextDelta": '"Rome"}'},
@@ -93,10 +86,10 @@ def test_bare_text_is_a_message() -> None:
     assert converted(TextDelta("a"), TextDelta("b"), STOP) == [
         {"type": "start"},
         {"type": "start-step"},
-        {"type": "text-start", "id": "1"},
-        {"type": "text-delta", "id": "1", "delta": "a"},
-        {"type": "text-delta", "id": "1", "delta": "b"},
-        {"type": "text-end", "id": "1"},
+        {"type": "text-start", "id": "part-1"},
+        {"type": "text-delta", "id": "part-1", "delta": "a"},
+        {"type": "text-delta", "id": "part-1", "delta": "b"},
+        {"type": "text-end", "id": "part-1"},
         {"type": "finish-step"},
         {"type": "finish", "finishReason": "stop"},
         "[DONE]",
@@ -138,8 +131,8 @@ def test_arguments_are_parsed_or_told_to_be_wrong(pieces: list[str], kind: str, 
 
 def test_a_call_without_name_or_id_has_some() -> None:
     [*_, start, delta] = converted(START, ToolDelta(3, "{"))
-    assert start == {"type": "tool-input-start", "toolCallId": "tool-2", "toolName": "tool"}
-    assert delta["toolCallId"] == "tool-2"
+    assert start == {"type": "tool-input-start", "toolCallId": "part-2", "toolName": "tool"}
+    assert delta["toolCallId"] == "part-2"
 
 
 @pytest.mark.parametrize(
@@ -214,23 +207,6 @@ def test_a_reader_that_seeks_the_latest_message_says_nothing_before_it_has_caugh
     assert not complete.is_done
     assert chunks_of(complete.convert(JSON.frame(CaughtUp(seq=3))))[-1] == "[DONE]"
     assert complete.is_done
-
-
-indices = st.sampled_from([0, 1])
-texts = st.text(st.characters(codec="utf-8"), max_size=3)
-events: st.SearchStrategy[Data] = st.one_of(
-    st.builds(TextDelta, texts),
-    st.builds(TextDelta, texts, indices),
-    st.builds(Thinking, texts),
-    st.builds(Thinking, texts, indices),
-    st.builds(ToolDelta, indices, texts),
-    st.builds(ContentStart, indices),
-    st.builds(ContentStart, indices, kind=st.sampled_from(["text", "thinking", "tool_use", "image"])),
-    st.builds(ContentStart, indices, name=st.just("n")),
-    st.builds(ContentEnd, indices),
-    st.just(Usage(1, 2, 3)),
-    st.just(START),
-)
 
 
 @given(st.lists(events, max_size=20), st.integers(0, 20))

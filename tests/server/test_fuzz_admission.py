@@ -87,7 +87,19 @@ headers = st.one_of(
 methods = st.sampled_from(["GET", "GET", "GET", "PUT", "DELETE", "POST", "HEAD", "OPTIONS", "get", "CONNECT", ""])
 queries = st.lists(
     st.one_of(
-        st.sampled_from(["from=start", "after=1", "policy=block", "producer=p", "generation=1", "types=usage", "&"]),
+        st.sampled_from(
+            [
+                "from=start",
+                "stream=true",
+                "wait=1",
+                "after=1",
+                "policy=block",
+                "producer=p",
+                "generation=1",
+                "types=usage",
+                "&",
+            ]
+        ),
         tokens.map("access_token={}".format),
         odd,
     ),
@@ -99,6 +111,7 @@ paths = st.one_of(
         st.one_of(st.just("demo"), odd),
         st.sampled_from(["", "/events", "/sse", "/ui-message-stream"]),
     ),
+    st.builds("/v1/responses/{}{}".format, st.one_of(st.just("demo"), odd), st.sampled_from(["", "/cancel"])),
     st.builds("/v1/streams/{}/{}".format, st.one_of(st.just("demo"), odd), st.sampled_from(["subscribe", "publish"])),
     st.sampled_from(["/", "*", "/livez", "/readyz", "/metrics", "/v1/schema.json", "/v1/streams", "http://g/livez"]),
     odd,

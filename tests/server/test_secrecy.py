@@ -71,6 +71,8 @@ ASKED = [
     Asking(_plain("GET", "/events?after=1"), ("subscribe",)),
     Asking(_plain("GET", "/events?limit=no"), ("subscribe",)),
     Asking(_plain("GET", "/events?wait=1&after=9"), ("subscribe",)),
+    Asking(_plain("GET").replace("streams", "responses"), ("subscribe",)),
+    Asking(_plain("GET", "?stream=true").replace("streams", "responses"), ("subscribe",)),
     Asking(_plain("GET", "/ui-message-stream"), ("subscribe",)),
     Asking(_plain("GET", "/sse"), ("subscribe",)),
     Asking(_plain("GET", "/sse?after=99"), ("subscribe",)),

@@ -25,7 +25,8 @@ from deltawire.gateway.server.admission.steps import CapacityChecks
 from deltawire.gateway.server.connection.connection import GatewayConnection
 from deltawire.gateway.server.http.event_streams import EventStreams
 from deltawire.gateway.server.http.polling import wait_for_events
-from deltawire.gateway.server.http.routes import Site, answer, respond_error
+from deltawire.gateway.server.http.refusing import respond_error
+from deltawire.gateway.server.http.routes import Site, answer
 from deltawire.gateway.server.http.target import is_upgrade, parse_target
 from deltawire.gateway.server.responses import leave_out_body, respond_later, respond_nothing, respond_problem
 from deltawire.protocol.codec import CODECS
@@ -148,7 +149,7 @@ class Admission:
         """Answer plain HTTP; let requests pass that make a consumer or a producer."""
         if incoming.target.is_endpoint:
             return None
-        site = Site(self._hub, self._not_ready(), self._render_metrics, incoming.connection.grant)
+        site = Site(self._hub, self._not_ready(), self._render_metrics, incoming.connection)
         return answer(site, incoming.request.method, incoming.target)
 
     def _answer_with_events(self, incoming: AdmissionRequest) -> Response | None:

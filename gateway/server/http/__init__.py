@@ -2,6 +2,8 @@
 
 - `routes` — streams, pages of events, schema, health
 - `event_streams` — consumers over plain HTTP
-- `polling` — waiting for events
+- `waiting` — consumers that wait before a response is made; `polling` — for events
+- `openai_responses` — a message as a response of OpenAI's API
+- `refusing` — errors as responses
 - `metrics` — what `/metrics` returns
 """

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 from http import HTTPStatus
 from itertools import chain
-from typing import Final, NamedTuple, TypeVar
+from typing import Final, NamedTuple
 
 import msgspec
 from msgspec.structs import replace
@@ -19,26 +19,34 @@ from websockets.http11 import Response
 
 from deltawire.gateway.access import Action, Grant
 from deltawire.gateway.hub import Hub
-from deltawire.gateway.server.http.target import Target
+from deltawire.gateway.server.connection.connection import GatewayConnection
+from deltawire.gateway.server.http import openai_responses
+from deltawire.gateway.server.http.refusing import refusing
+from deltawire.gateway.server.http.target import RESPONSES, Target
 from deltawire.gateway.server.responses import (
     PIECE,
     LongResponse,
     respond,
     respond_json,
-    respond_later,
     respond_problem,
 )
 from deltawire.gateway.streams.log import Log
 from deltawire.gateway.streams.stream import Stream
 from deltawire.gateway.streams.view import View
-from deltawire.protocol.addresses import PREFIX, check_stream_id, parse_create, parse_events, parse_list, parse_nothing
+from deltawire.protocol.addresses import (
+    PREFIX,
+    check_stream_id,
+    parse_create,
+    parse_events,
+    parse_list,
+    parse_nothing,
+    parse_response,
+)
 from deltawire.protocol.codec import JSON
 from deltawire.protocol.codes import ProblemCode
-from deltawire.protocol.errors import ErrorKind, StreamError, WireError, is_full, is_invalid
+from deltawire.protocol.errors import ErrorKind, StreamError, WireError, is_invalid
 from deltawire.protocol.framing import payload_start, payloads
 from deltawire.protocol.schema import json_schema
-
-T = TypeVar("T")
 
 NDJSON_TYPE: Final = "application/x-ndjson"
 
@@ -48,13 +56,6 @@ EPOCH_HEADER: Final = "Deltawire-Epoch"
 PAGE_BYTES = 1024 * 1024
 """Most bytes of a page of events, apart from its first event."""
 
-_STATUS = {
-    ErrorKind.NOT_FOUND: HTTPStatus.NOT_FOUND,
-    ErrorKind.INVALID: HTTPStatus.BAD_REQUEST,
-    ErrorKind.FULL: HTTPStatus.SERVICE_UNAVAILABLE,
-    ErrorKind.CLOSED: HTTPStatus.CONFLICT,
-}
-
 
 class Site(NamedTuple):
     """What the responses to plain HTTP requests are made from.
@@ -63,13 +64,18 @@ class Site(NamedTuple):
         hub: the streams.
         not_ready: why the gateway should get no new work; None if it should.
         render_metrics: gives the metrics in Prometheus' text format.
-        grant: what the client may do.
+        connection: waits for the response.
     """
 
     hub: Hub
     not_ready: str | None
     render_metrics: Callable[[], bytes]
-    grant: Grant
+    connection: GatewayConnection
+
+    @property
+    def grant(self) -> Grant:
+        """What the client may do."""
+        return self.connection.grant
 
 
 def answer(site: Site, method: str, target: Target) -> Response | Awaitable[Response]:
@@ -97,29 +103,6 @@ def _handle(handle: Handler, site: Site, target: Target) -> Response | Awaitable
     if target.stream_id:
         check_stream_id(target.stream_id)
     return handle(site, target)
-
-
-def refusing(respond_well: Callable[[], T]) -> T | Response:
-    """Call a function that responds, and turn the errors it may raise into refusals."""
-    try:
-        return respond_well()
-    except (ValueError, WireError, StreamError) as error:
-        return respond_error(error)
-
-
-def respond_error(error: ValueError | WireError | StreamError) -> Response:
-    """Turn an error into a refusal."""
-    if isinstance(error, StreamError):
-        return (respond_later if is_full(error) else respond_problem)(_STATUS[error.kind], str(error))
-    if isinstance(error, ValueError):
-        return respond_problem(HTTPStatus.BAD_REQUEST, str(error))
-    match error.code:
-        case ProblemCode.FORBIDDEN:
-            return respond_problem(HTTPStatus.FORBIDDEN, error.message)
-        case ProblemCode.OVERLOADED:
-            return respond_later(HTTPStatus.SERVICE_UNAVAILABLE, error.message)
-        case _:
-            return respond_problem(HTTPStatus.BAD_REQUEST, error.message)
 
 
 Handler = Callable[[Site, Target], Response | Awaitable[Response]]
@@ -224,6 +207,16 @@ async def _stored_page(site: Site, stream: Stream, cursor: int, limit: int) -> R
     return _held_page(stream, cursor, limit)
 
 
+def _retrieve(site: Site, target: Target) -> Awaitable[Response]:
+    parse_response(target.query)
+    return openai_responses.retrieve(site.hub, site.connection, site.hub.manager.get(target.stream_id))
+
+
+def _cancel(site: Site, target: Target) -> Awaitable[Response]:
+    parse_nothing(target.query)
+    return openai_responses.cancel(site.hub, site.connection, site.hub.manager.get(target.stream_id))
+
+
 def _schema(_site: Site, _target: Target) -> Response:
     return respond(HTTPStatus.OK, _SCHEMA, "application/schema+json")
 
@@ -256,6 +249,8 @@ _ROUTES: dict[str, dict[str, Handler]] = {
 _STREAM_ROUTES: dict[str, dict[str, Handler]] = {
     "": {"GET": _info, "PUT": _create, "DELETE": _close},
     "/events": {"GET": _events},
+    RESPONSES: {"GET": _retrieve},
+    RESPONSES + "/cancel": {"POST": _cancel},
 }
 
 
@@ -279,11 +274,19 @@ def _check_permission(handle: Handler, grant: Grant, stream_id: str) -> None:
 
 _ADMIN = Need(lambda grant, stream_id: grant.may(Action.ADMIN, stream_id), "`admin` of this stream")
 
+_SUBSCRIBE = Need(lambda grant, stream_id: grant.may(Action.SUBSCRIBE, stream_id), "`subscribe` of this stream")
+_SIGNAL = Need(
+    lambda grant, stream_id: grant.may(Action.SIGNAL, stream_id) and grant.may(Action.SUBSCRIBE, stream_id),
+    "`signal` and `subscribe` of this stream",
+)
+
 _NEEDS: dict[Handler, Need] = {
     _info: Need(Grant.may_see, "`subscribe` or `admin` of this stream"),
     _create: _ADMIN,
     _close: _ADMIN,
-    _events: Need(lambda grant, stream_id: grant.may(Action.SUBSCRIBE, stream_id), "`subscribe` of this stream"),
+    _events: _SUBSCRIBE,
+    _retrieve: _SUBSCRIBE,
+    _cancel: _SIGNAL,
     _metrics: Need(lambda grant, _: grant.may_administer_all, "`admin` of all streams (`*`)"),
 }
 """What a token must allow for each route. `_list` shows only streams that the client may see; the others are public."""
