@@ -57,15 +57,14 @@ class View:
         readers: subscriptions that read through it now.
     """
 
-    __slots__ = ("_is_json", "_is_plain", "codec", "log", "readers", "types")
+    __slots__ = ("_is_json", "codec", "log", "readers", "types")
 
     def __init__(self, log: Log, codec: Encoding, types: frozenset[EventType] | None) -> None:
         self.log = log
         self.codec = codec
         self.types = types
         self.readers = 0
-        self._is_json = codec is JSON
-        self._is_plain = self._is_json and types is None  # frames go out as they are in the log
+        self._is_json = codec is JSON  # then frames go out as they are in the log
 
     def frame(self, message: Message) -> bytes:
         """A control message in this view's encoding."""
@@ -79,8 +78,11 @@ class View:
             upto: the last seq wanted, above `after`, held.
             size: stop before this many bytes, though not before the first event.
         """
-        if upto == after + 1 and self._is_plain:
-            return Batch(self.log.frame(upto), upto, 1)
+        if upto == after + 1 and self.types is None:
+            frame = self.log.frame(upto)
+            if not self._is_json:
+                frame = self.codec.relay(frame[framing.payload_start(frame) :], upto)
+            return Batch(frame, upto, 1)
         last = min(upto, self.log.furthest_within(after, size))
         frames = self.log.frames(after, last)
         seqs: Iterable[int] = range(after + 1, last + 1)

@@ -1,4 +1,4 @@
-"""A real EventSource (npm's `eventsource`, under Node.js) follows a stream over lost connections to its end (SPEC §9.3)."""
+"""A real EventSource, npm's `eventsource`, follows a stream over lost connections to its end (SPEC §9.3)."""
 
 from __future__ import annotations
 
