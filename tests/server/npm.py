@@ -1,4 +1,4 @@
-"""Packages of npm, installed once into pytest's cache."""
+"""Packages of npm, installed once for this checkout."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.processes import ROOT
+
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
@@ -20,19 +22,17 @@ def locked(path: Path) -> Iterator[None]:
         yield
 
 
-def installed(config: pytest.Config, package: str, version: str) -> Path:
+def installed(package: str, version: str) -> Path:
     """The folder in which a package is installed; without it, the test is skipped.
 
     Args:
-        config: of pytest, which keeps it from run to run.
         package: its name.
         version: its major version.
     """
     if shutil.which("npm") is None or shutil.which("node") is None:
         pytest.skip(f"{package} needs Node.js and npm")
-    if not hasattr(config, "cache"):
-        pytest.skip(f"{package} is installed into pytest's cache, which is off")
-    prefix = Path(config.cache.mkdir(package))
+    prefix = ROOT / "node_modules" / package  # Git ignores it, and `make clean` removes it
+    prefix.mkdir(parents=True, exist_ok=True)
     with locked(prefix / "lock"):  # tests run in several processes
         if not (prefix / "node_modules" / package).exists():
             npm = ["npm", "install", "--prefix", str(prefix), "--no-audit", "--no-fund", "--loglevel=error"]

@@ -67,9 +67,9 @@ say({ status: chat.status, messages: chat.messages });
 
 
 @pytest.fixture(scope="session")
-def script(request: pytest.FixtureRequest) -> Path:
+def script() -> Path:
     """A program that resumes a chat and prints what it has."""
-    path = installed(request.config, "ai", "7") / "chat.mjs"
+    path = installed("ai", "7") / "chat.mjs"
     path.write_text(CHAT)
     return path
 

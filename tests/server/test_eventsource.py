@@ -31,9 +31,9 @@ source.onerror = ({ code }) => {
 
 
 @pytest.fixture(scope="session")
-def script(request: pytest.FixtureRequest) -> Path:
+def script() -> Path:
     """A program that prints what an EventSource gets, until that stops."""
-    path = installed(request.config, "eventsource", "4") / "follow.mjs"
+    path = installed("eventsource", "4") / "follow.mjs"
     path.write_text(FOLLOW)
     return path
 

@@ -25,9 +25,9 @@ START = 60.0
 
 
 @pytest.fixture(scope="session")
-def wscat(request: pytest.FixtureRequest) -> Path:
-    """The command, installed once into pytest's cache."""
-    command = installed(request.config, "wscat", "6") / "node_modules" / ".bin" / "wscat"
+def wscat() -> Path:
+    """The command, installed once for this checkout."""
+    command = installed("wscat", "6") / "node_modules" / ".bin" / "wscat"
     if subprocess.run([command, "--version"], capture_output=True, timeout=60, check=False).returncode:
         pytest.skip("wscat doesn't run on the Node.js of this machine")
     return command
