@@ -7,6 +7,7 @@ with its first delta and ends with the message at the latest. Of several alterna
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from functools import lru_cache
 from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
@@ -56,6 +57,12 @@ _TEXTS: Final[dict[str, PartKind]] = {"text": "text", "thinking": "thinking"}
 ENDED_EARLY: Final = "the stream ended before its message did"
 
 _encode = msgspec.json.Encoder().encode
+
+
+@lru_cache(maxsize=2)
+def _decode(frames: bytes) -> tuple[Event | Message | None, ...]:
+    """Decode what a consumer is sent; once for all readers at the same place, which get it one after the other."""
+    return tuple(map(JSON.decode_to_consumer, payloads(frames)))
 
 
 class Part(Struct):
@@ -118,8 +125,8 @@ class MessageReader(ABC):
         Returns:
             The body that says the same, perhaps nothing.
         """
-        for payload in payloads(frames):
-            self._take(JSON.decode_to_consumer(payload))
+        for message in _decode(frames):
+            self._take(message)
         if self._is_seeking:
             return b""
         body, self._body = bytes(self._body), bytearray()
@@ -193,11 +200,12 @@ class MessageReader(ABC):
     # Reading
 
     def _take(self, message: Event | Message | None) -> None:
-        match message:
-            case CaughtUp():
-                self._is_seeking = False
-            case Event(data=MessageStart()) if self._is_seeking:
-                self.forget()
+        if self._is_seeking:
+            match message:
+                case CaughtUp():
+                    self._is_seeking = False
+                case Event(data=MessageStart()):
+                    self.forget()
         if not self._is_complete:
             self._read(message)
 
@@ -220,17 +228,17 @@ class MessageReader(ABC):
                 pass  # after a problem that passes, a lost connection says more: the reader resumes
 
     def _read_event(self, data: Any, event: Event) -> None:
-        match data:
-            case MessageStart():
-                self._begin(event, data)
-            case ContentStart():
-                self._start(data, event)
+        match data:  # the most frequent ones first
             case TextDelta():
                 self._grow("text", data.index, data.text, event)
             case Thinking():
                 self._grow("thinking", data.index, data.thinking, event)
             case ToolDelta():
                 self._grow("tool", data.index, data.partial_json, event)
+            case MessageStart():
+                self._begin(event, data)
+            case ContentStart():
+                self._start(data, event)
             case ContentEnd():
                 self._end(data.index)
             case MessageStop():
