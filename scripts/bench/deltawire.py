@@ -67,3 +67,29 @@ class Deltawire(Peer):
     def subscribe_request(self, stream: str, port: int, query: str = "") -> bytes:
         """The handshake of a consumer."""
         return request(f"/v1/streams/{stream}/subscribe{query}", port, token=self.token)
+
+
+class EventStream(Peer):
+    """The same gateway with consumers over plain HTTP, which read server-sent events."""
+
+    name = "SSE (deltawire)"
+    history = True
+
+    def __init__(self) -> None:
+        self._gateway = Deltawire()
+
+    def command(self, port: int, folder: Path) -> list[str]:
+        """`deltawire serve` with default settings."""
+        return self._gateway.command(port, folder)
+
+    def environment(self) -> dict[str, str]:
+        """As for the gateway."""
+        return self._gateway.environment()
+
+    def publish_request(self, stream: str, port: int) -> bytes:
+        """The handshake of a producer."""
+        return self._gateway.publish_request(stream, port)
+
+    def subscribe_request(self, stream: str, port: int, query: str = "") -> bytes:
+        """The request of a consumer."""
+        return f"GET /v1/streams/{stream}/sse{query} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n".encode()

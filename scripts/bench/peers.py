@@ -7,6 +7,7 @@ import shutil
 import sys
 from pathlib import Path
 
+from scripts.bench.deltawire import EventStream
 from scripts.bench.peer import ROOT, Peer
 from scripts.bench.wire import BINARY, EVENT, Template, masked, request
 
@@ -172,4 +173,4 @@ def _nginx() -> str | None:
 
 def all_peers() -> list[Peer]:
     """Everything there is to compare with."""
-    return [Floor(), Nchan(), Nats(), Ws(), Broadcast()]
+    return [EventStream(), Floor(), Nchan(), Nats(), Ws(), Broadcast()]

@@ -10,7 +10,7 @@ import pytest
 
 from scripts.bench import peers
 from scripts.bench.curves import CURVES
-from scripts.bench.deltawire import Deltawire
+from scripts.bench.deltawire import Deltawire, EventStream
 from scripts.bench.effort import Effort
 from scripts.bench.peer import Peer
 from scripts.bench.peers import Broadcast, Floor, Nats, Nchan, Ws
@@ -47,7 +47,9 @@ def test_a_storm_ends_also_with_authentication_on() -> None:
     assert (figures["not_caught_up"], figures["lost"], figures["doubled"]) == (0, 0, 0)
 
 
-@pytest.mark.parametrize("peer", [Floor(), Broadcast(), Nchan(), Nats(), Ws()], ids=lambda peer: peer.name)
+@pytest.mark.parametrize(
+    "peer", [EventStream(), Floor(), Broadcast(), Nchan(), Nats(), Ws()], ids=lambda peer: peer.name
+)
 def test_a_peer_delivers(peer: Peer) -> None:
     if peer.absence():
         pytest.skip(f"absent: {peer.absence()}")
