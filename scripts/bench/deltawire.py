@@ -19,24 +19,37 @@ ACTIONS = ("publish", "subscribe", "admin")
 """What the benchmark does to streams."""
 
 
+MEMORY = "memory"
+"""The engine that stores nothing."""
+
+ENGINES = (MEMORY, "off", "interval", "always")
+"""Where streams are kept: in memory, or in a store by its `sync`."""
+
+
 class Deltawire(Peer):
     """`deltawire serve`.
 
     Args:
         root: of its source tree.
-        name: in tables.
+        name: in tables; the engine follows it where streams are stored.
+        engine: where streams are kept.
         is_authenticating: whether every connection has to bring a token.
 
     Attributes:
         root: of its source tree.
+        is_durable: whether streams are stored.
         token: what every connection brings; empty without authentication.
     """
 
     history = True
 
-    def __init__(self, root: Path = ROOT, name: str = "deltawire", *, is_authenticating: bool = False) -> None:
+    def __init__(
+        self, root: Path = ROOT, name: str = "deltawire", *, engine: str = MEMORY, is_authenticating: bool = False
+    ) -> None:
         self.root = root
-        self.name = name
+        self._engine = engine
+        self.is_durable = engine != MEMORY
+        self.name = f"{name} {engine}" if self.is_durable else name
         self._secret = secrets.token_urlsafe(48) if is_authenticating else ""
         claims = {"exp": int(time.time()) + TOKEN_LIFETIME, "deltawire": {action: ["*"] for action in ACTIONS}}
         self.token = jwt.encode(claims, self._secret, "HS256") if is_authenticating else ""
@@ -45,6 +58,8 @@ class Deltawire(Peer):
         """`deltawire serve` with default settings."""
         module = "deltawire" if self._package.is_dir() else "gateway.cli"  # revisions before there was one package
         command = [sys.executable, "-m", module, "serve", "--port", str(port)]
+        if self.is_durable:
+            command += ["--data-dir", str(folder / "data"), "--sync", self._engine]
         if self._secret:
             key = folder / "key"
             key.touch(mode=0o600)
