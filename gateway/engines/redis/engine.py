@@ -225,7 +225,7 @@ class RedisEngine:
         """Commit what was handed over, give all streams up, and end; what the server does not take in time is left."""
         self._committer.close()
         committing, keeping = self._tasks
-        with suppress(TimeoutError):
+        with suppress(TimeoutError, RedisError, OSError):
             async with asyncio.timeout(self._timeout):
                 await committing
                 await self._session.end()
