@@ -7,7 +7,7 @@ leaves the request to the next step. A request that passes every step is upgrade
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from http import HTTPStatus
 from inspect import isawaitable
 
@@ -19,6 +19,7 @@ from deltawire.gateway.access.credentials import is_bearer, split_query
 from deltawire.gateway.hub import Hub
 from deltawire.gateway.logs import get_logger
 from deltawire.gateway.server.accepting.handshakes import Handshakes
+from deltawire.gateway.server.accepting.routing import Siblings
 from deltawire.gateway.server.admission.auth import AccessControl
 from deltawire.gateway.server.admission.request import AdmissionRequest, Step, offered_subprotocols
 from deltawire.gateway.server.admission.steps import CapacityChecks
@@ -43,21 +44,24 @@ class Admission:
         render_metrics: returns the response of `/metrics`.
         handshakes: holds sockets until their request is complete.
         capacity: checks limits on connections and memory.
+        siblings: the other workers of the gateway, for which some responses speak too.
 
     Attributes:
         is_leaving: the gateway shuts down, and `/readyz` says so.
         is_draining: new peers are refused.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - what a gateway has for its requests
         self,
         access: AccessControl,
         hub: Hub,
         render_metrics: Callable[[], bytes],
         handshakes: Handshakes,
         capacity: CapacityChecks,
+        siblings: Siblings | None = None,
     ) -> None:
         self._access = access
+        self._siblings = siblings
         self._hub = hub
         self._handshakes = handshakes
         self._render_metrics = render_metrics
@@ -123,12 +127,15 @@ class Admission:
         self._access.allow_reading(request, response)
         return leave_out_body(response) if request.method == "HEAD" else response
 
-    def _answer_http(self, incoming: AdmissionRequest) -> Response | None:
+    def _answer_http(self, incoming: AdmissionRequest) -> Response | Awaitable[Response] | None:
         """Answer plain HTTP; let requests for a stream's two endpoints pass."""
         if incoming.target.is_endpoint:
             return None
         site = Site(self._hub, self._not_ready(), self._render_metrics, incoming.connection.grant)
-        return answer(site, incoming.request.method, incoming.target)
+        response = answer(site, incoming.request.method, incoming.target)
+        if self._siblings is None or incoming.connection.is_question:
+            return response
+        return self._siblings.complete(incoming.request, incoming.target, response)
 
     def _not_ready(self) -> str | None:
         """Why no new work should be sent here; None if it may be."""
