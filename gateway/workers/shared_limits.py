@@ -136,8 +136,8 @@ class SharedRates(RateTable):
 
 def _cells(key: Hashable, width: int) -> list[int]:
     """Return the cell of a key in each row."""
-    first = hash((0, key))
-    step = hash((1, key)) | 1
+    both = hash(key)
+    first, step = both & 0xFFFF_FFFF, both >> 32 | 1
     return [row * width + (first + row * step) % width for row in range(ROWS)]
 
 
