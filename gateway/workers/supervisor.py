@@ -200,6 +200,8 @@ class Supervisor:
             os._exit(status)
 
     def _on_words(self, place: Place, control: socket.socket) -> None:
+        if control.fileno() < 0:
+            return  # its process was reaped in this very turn
         try:
             words = control.recv(4096)
         except OSError:

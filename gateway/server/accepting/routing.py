@@ -39,6 +39,9 @@ class Remote(NamedTuple):
     has_certificate: bool = False
 
 
+UNKNOWN: Final = Remote("")
+
+
 class Handed(NamedTuple):
     """A socket that another worker has handed over.
 
@@ -79,7 +82,7 @@ def remote_of(transport: asyncio.BaseTransport) -> Remote:
     try:
         name = transport.get_extra_info("peername")
     except ValueError:  # uvloop raises it for a socket that was lost in this turn
-        return Remote("")
+        return UNKNOWN
     host, port = (str(name[0]), int(name[1])) if isinstance(name, tuple) and name else ("", 0)
     has_tls = transport.get_extra_info("sslcontext") is not None
     return Remote(host, port, has_tls, has_tls and bool(transport.get_extra_info("peercert")))

@@ -19,7 +19,7 @@ from deltawire.gateway.hub import Hub
 from deltawire.gateway.hub.fair_queue import FairQueue
 from deltawire.gateway.server.accepting.flood import FloodGuard
 from deltawire.gateway.server.accepting.handshakes import Handshakes
-from deltawire.gateway.server.accepting.routing import Handed, Remote, remote_of
+from deltawire.gateway.server.accepting.routing import UNKNOWN, Handed, remote_of
 from deltawire.gateway.server.connection.closing import Cause, Phase
 from deltawire.gateway.server.connection.containment import contained
 from deltawire.gateway.server.connection.memory import connection_cost
@@ -82,7 +82,7 @@ class GatewayConnection(ReplyingConnection):
         self._renewer = renewer
         self._handshakes = handshakes
         self._leaving = leaving
-        self.remote = Remote("")
+        self.remote = UNKNOWN
         self.is_question = False
         self.target = Target("", "", "")
         self.grant = EVERYTHING
@@ -314,7 +314,7 @@ class GatewayConnection(ReplyingConnection):
     def let_in(self, transport: asyncio.Transport) -> None:
         """Begin to serve the socket."""
         super().connection_made(transport)
-        if not self.remote.host:
+        if self.remote is UNKNOWN:
             self.remote = remote_of(transport)
         self._accepted.add(self)
 
