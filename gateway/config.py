@@ -279,6 +279,19 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         float, Meta(gt=0, description="Seconds of acked events that sync=interval may lose with the machine")
     ] = 1.0
 
+    data_limit: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="Bytes that all stored events may cost (0: no limit); above it closed and unused streams go "
+            "first, then the oldest events",
+        ),
+    ] = 0
+    data_age: Annotated[
+        float,
+        Meta(ge=0, description="Seconds that events are stored at most, whatever their stream retains (0: no limit)"),
+    ] = 0.0
+
     # Logs
 
     log_level: Annotated[Literal["debug", "info", "warning", "error"], Meta(description="Lowest severity logged")] = (

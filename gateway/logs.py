@@ -38,6 +38,8 @@ written says how many (`lines_lost`).
 | `channel.flush_failed` | error | likewise, in a `stream`: its consumers are closed |
 | `commit.failed` | error | `stream`, the traceback; committed events of it may not have been delivered or acked |
 | `admission.failed` | error | likewise, in a request: the answer is 500 |
+| `page.failed` | error | likewise, with stored events of a `stream` that were read back |
+| `storage.read_failed` | error | stored events of a `stream` that can't be read (`detail`): readers get a gap |
 | `trace.failed` | error | likewise, in a span of a `stream`; its event is still appended |
 | `sweep.failed` | error | likewise, in a deadline of a `peer` |
 """

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.processes import ROOT, clean_environment
-from tests.running import complaints
+from tests.support.processes import ROOT, clean_environment
+from tests.support.running import complaints
 
 EXAMPLES = sorted((ROOT / "scripts" / "examples").glob("*.py"))
 ESSENCE = {

@@ -17,8 +17,8 @@ from scripts.hardening.attack import Attack, Target
 from scripts.hardening.guarded import Guarded
 from scripts.hardening.judging import LATE, Found, judge
 from scripts.hardening.neighbours import Neighbours, Seen
-from tests.cli.processes import ROOT
-from tests.running import run_script
+from tests.support.processes import ROOT
+from tests.support.running import run_script
 
 SPEC = (ROOT / "protocol" / "SPEC.md").read_text(encoding="utf-8")
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)

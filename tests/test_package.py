@@ -16,8 +16,8 @@ from zipfile import ZipFile
 import pytest
 
 import deltawire
-from tests.cli.processes import ROOT, clean_environment
-from tests.running import complaints
+from tests.support.processes import ROOT, clean_environment
+from tests.support.running import complaints
 
 FACADE = ROOT / "scripts" / "package" / "deltawire"
 

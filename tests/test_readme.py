@@ -14,8 +14,8 @@ from msgspec import structs
 
 from deltawire.gateway.cli.command import cli
 from deltawire.gateway.config import Settings
-from tests.cli.processes import ROOT, clean_environment
-from tests.running import complaints
+from tests.support.processes import ROOT, clean_environment
+from tests.support.running import complaints
 
 DOCUMENTS = [ROOT / "README.md", ROOT / ".github" / "CONTRIBUTING.md", ROOT / ".github" / "CHANGELOG.md"]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -57,7 +57,7 @@ def command(ctx: click.Context, /, **values: Any) -> None:
 
 async def _check(settings: Settings) -> None:
     """Perform the steps of a start that come before listening."""
-    Gateway(settings)
+    Gateway(settings).check_storage()
     await find_addresses(settings)
 
 

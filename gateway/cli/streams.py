@@ -34,7 +34,7 @@ MAX_ANSWER = 4 * 1024 * 1024
 
 NO_GATEWAY = "the server there is not a gateway"
 
-COLUMNS = ("id", "head", "events", "bytes", "consumers", "producers", "closed", "last_active_at")
+COLUMNS = ("id", "head", "events", "bytes", "stored_bytes", "consumers", "producers", "closed", "last_active_at")
 """The fields of a stream's info that `list` shows; `info` and `--json` show all."""
 
 Info: TypeAlias = dict[str, Any]

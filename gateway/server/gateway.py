@@ -16,14 +16,14 @@ from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.server import ServerProtocol
 
 from deltawire.gateway.config import Settings
-from deltawire.gateway.hub import Hub
+from deltawire.gateway.hub import Hub, check_storage
 from deltawire.gateway.hub.fair_queue import FairQueue
 from deltawire.gateway.logs import get_logger
-from deltawire.gateway.server.accepting.flood import FloodGuard
 from deltawire.gateway.server.accepting.forwarding import Proxies
 from deltawire.gateway.server.accepting.handshakes import Handshakes
 from deltawire.gateway.server.accepting.limits import Limits
 from deltawire.gateway.server.accepting.listening import format_url, listen
+from deltawire.gateway.server.accepting.rate import FloodGuard
 from deltawire.gateway.server.accepting.routing import Handed, Siblings
 from deltawire.gateway.server.accepting.tls import ServerTls
 from deltawire.gateway.server.admission.auth import AccessControl
@@ -97,6 +97,14 @@ class Gateway:
             self._access, self.hub, self._exposition.render, self._handshakes, capacity, siblings
         )
         self._changed = asyncio.Event()  # set when a connection is gone
+
+    def check_storage(self) -> None:
+        """Check whether streams could be stored, without storing any.
+
+        Raises:
+            ConfigError: they could not.
+        """
+        check_storage(self.settings)
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:

@@ -63,10 +63,11 @@ class Ledger:
         delivered_bytes: bytes of their frames.
         folded: deliveries that travelled inside a folded frame.
         dropped: events skipped for a consumer.
+        stored: bytes of events that engines have.
         gaps: `gap` messages, which tell a consumer what it does not get, by reason.
     """
 
-    __slots__ = ("appended", "bytes", "delivered", "delivered_bytes", "dropped", "folded", "gaps")
+    __slots__ = ("appended", "bytes", "delivered", "delivered_bytes", "dropped", "folded", "gaps", "stored")
 
     def __init__(self) -> None:
         self.bytes = 0
@@ -75,6 +76,7 @@ class Ledger:
         self.delivered_bytes = 0
         self.folded = 0
         self.dropped = 0
+        self.stored = 0
         self.gaps: Counter[GapReason] = Counter()
 
 
@@ -127,11 +129,6 @@ class Log:
         self.floor, self.head = floor, head
         self._base = head + 1
 
-    @property
-    def held_from(self) -> int:
-        """Seq of the oldest event in memory; that after the head if the log is unloaded."""
-        return max(self.floor, self._base)
-
     def append(self, kind: Kind, frame: bytes, now: float) -> int:
         """Add an event and trim to the retention.
 
@@ -179,20 +176,28 @@ class Log:
 
     def clear(self) -> None:
         """Drop everything; the head stays."""
-        self._count(-self.prefix.bytes)
-        self.prefix.clear()
+        self.drop_prefix()
         self.trim_to(self.head + 1)
 
+    def drop_prefix(self) -> None:
+        """Drop the folded beginning of the message in progress, and keep none until the next one."""
+        self._count(-self.prefix.bytes)
+        self.prefix.clear()
+
     def unload(self) -> None:
-        """Drop the events from memory, as they are stored elsewhere: floor and head stay."""
-        floor = self.floor
-        self.clear()
+        """Drop the events from memory, as they are stored elsewhere."""
+        self.trim_to(self.head + 1)
         self._frames.clear()
         self._kinds.clear()
         self._ends = array("Q", (0,))
         self._folds.clear()
         self._marks.clear()
-        self.restore(floor, self.head)
+        self.restore(self.head + 1, self.head)
+
+    def shrink(self, size: int) -> None:
+        """Drop the oldest events until the rest costs at most `size` bytes."""
+        while self.bytes > size and self.floor <= self.head:
+            self._drop_oldest()
 
     def _mark(self, now: float) -> None:
         step = self.retention.age / AGE_MARKS

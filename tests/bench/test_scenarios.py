@@ -16,8 +16,8 @@ from scripts.bench.peer import Peer
 from scripts.bench.peers import Broadcast, Floor, Nats, Nchan, Ws
 from scripts.bench.scenarios import SCENARIOS
 from scripts.bench.stalled import measure_stalled
-from tests.cli.processes import ROOT
-from tests.running import run_script
+from tests.support.processes import ROOT
+from tests.support.running import run_script
 
 TINY = Effort(rounds=1, warmup=0.05, seconds=0.2, part=0.003, part_of_load=0.02)
 

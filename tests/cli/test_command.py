@@ -18,7 +18,7 @@ from deltawire import __version__
 from deltawire.gateway.cli import main
 from deltawire.gateway.cli.command import COMMANDS, cli
 from deltawire.gateway.requirements import UnmetRequirementError, check_server_requirements
-from tests.cli.processes import COMMAND, ROOT, Run, Start
+from tests.support.processes import COMMAND, ROOT, Run, Start
 
 
 def all_commands(command: click.Command, *path: str) -> Iterator[tuple[str, ...]]:

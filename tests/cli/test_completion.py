@@ -15,7 +15,7 @@ from deltawire.gateway.cli import main
 from deltawire.gateway.cli.command import COMMANDS, cli
 from deltawire.gateway.cli.completion import SHELLS, VARIABLE
 from deltawire.protocol.messages import Policy
-from tests.cli.processes import ROOT, clean_environment
+from tests.support.processes import ROOT, clean_environment
 
 BASH = shutil.which("bash")
 

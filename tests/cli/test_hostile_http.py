@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from deltawire.gateway.cli import streams
-from tests.cli.processes import Run
+from tests.support.processes import Run
 
 PAGE = [{"id": f"s{number:04}"} for number in range(1000)]
 DEEP = b"[" * 5000 + b"]" * 5000

@@ -10,7 +10,7 @@ from asyncio.subprocess import PIPE
 import pytest
 
 from deltawire.gateway.cli.interrupts import ending_at_once
-from tests.cli.processes import ROOT
+from tests.support.processes import ROOT
 
 INTERRUPTED_IMPORT = """
 import os, signal, sys

@@ -14,9 +14,9 @@ from deltawire.gateway.client import Subscriber
 from deltawire.gateway.config import make_settings
 from deltawire.gateway.server import Gateway
 from deltawire.protocol.events import TextDelta
-from tests.certificates import Certificates, make_certificates
-from tests.cli.processes import Run, Serve, Start, wait_logged
-from tests.server.waiting import DEADLINE
+from tests.support.certificates import Certificates, make_certificates
+from tests.support.processes import Run, Serve, Start, wait_logged
+from tests.support.waiting import DEADLINE
 
 
 @pytest.fixture(scope="module")

@@ -15,10 +15,10 @@ from deltawire.protocol.codec import Codec
 from deltawire.protocol.codes import CloseCode, ProblemCode
 from deltawire.protocol.events import Event
 from deltawire.protocol.messages import CaughtUp, Gap, Message, Policy, Problem, SignalResult, StreamEnd, Subscribed
-from tests.contract.loop import VirtualLoop
 from tests.contract.peers import Peer
-from tests.streams.naive import NaiveStream
-from tests.streams.reading import delta_text
+from tests.support.loop import VirtualLoop
+from tests.support.naive import NaiveStream
+from tests.support.reading import delta_text
 
 
 class Follower(Peer):

@@ -26,7 +26,7 @@ from tests.contract.peers import Peer
 from tests.contract.words import MAKERS, batches, codecs, malformed, names, parameters, picks, spoilt
 from tests.contract.world import MAX_PEERS, SWEEP, TIMEOUT, World
 from tests.contract.writer import WriterPeer
-from tests.server.rawpeer import BINARY, TEXT, frame
+from tests.support.rawpeer import BINARY, TEXT, frame
 
 
 class GatewayMachine(World):

@@ -35,10 +35,10 @@ from deltawire.protocol.events import (
 )
 from deltawire.protocol.messages import Policy
 from tests.contract.follower import Follower
-from tests.contract.loop import VirtualLoop
 from tests.contract.peers import Peer
 from tests.contract.writer import WriterPeer
-from tests.streams.naive import NaiveStream
+from tests.support.loop import VirtualLoop
+from tests.support.naive import NaiveStream
 
 MAX_PEERS = 10
 SWEEP = 0.5

@@ -240,7 +240,7 @@ def _or(value: object, word: str) -> object:
 def test_the_table_of_stream_info_is_that_of_the_type() -> None:
     assert tuple(_column("info field", 0)) == StreamInfo.__struct_fields__
     for counter in Counters.__struct_fields__:
-        assert f"`{counter}`" in _table("info field")[-1][2]
+        assert f"`{counter}`" in _table("info field")[-2][2]
 
 
 def test_the_table_of_problem_codes_is_that_of_the_code() -> None:

@@ -13,8 +13,8 @@ import uvloop
 
 from deltawire.gateway.config import Settings
 from deltawire.gateway.server import Gateway
-from tests.server.heard import HEARD
-from tests.server.waiting import DEADLINE
+from tests.support.heard import HEARD
+from tests.support.waiting import DEADLINE
 
 LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "asyncio": asyncio.new_event_loop,

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from deltawire.gateway.config import Settings
 from deltawire.gateway.server import Gateway
 from scripts.hardening.answers import STATUSES
-from tests.server.minting import everything, token, unsigned, write_secret
-from tests.server.rawpeer import RawPeer
+from tests.support.minting import everything, token, unsigned, write_secret
+from tests.support.rawpeer import RawPeer
 
 ORIGIN = "https://app.example.org"
 TOKENS = [

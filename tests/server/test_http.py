@@ -18,11 +18,11 @@ from deltawire.gateway.server import Gateway
 from deltawire.protocol.codes import CloseCode, ProblemCode
 from deltawire.protocol.errors import StreamError
 from deltawire.protocol.events import TextDelta
-from tests.server.asking import http_client
 from tests.server.conftest import StartGateway
-from tests.server.peers import consumer, producer, publish, text_delta
-from tests.server.rawpeer import HANDSHAKE, TEXT, RawPeer, frame
-from tests.server.waiting import eventually
+from tests.support.asking import http_client
+from tests.support.peers import consumer, producer, publish, text_delta
+from tests.support.rawpeer import HANDSHAKE, TEXT, RawPeer, frame
+from tests.support.waiting import eventually
 
 
 async def ask(gateway: Gateway, method: str, path: str) -> httpx.Response:

@@ -11,9 +11,9 @@ from deltawire.gateway.config import ConfigError, Settings
 from deltawire.gateway.server import Gateway
 from deltawire.protocol.events import TextDelta
 from tests.server.conftest import StartGateway
-from tests.server.minting import write_secret
-from tests.server.peers import consumer
-from tests.server.rawpeer import RawPeer
+from tests.support.minting import write_secret
+from tests.support.peers import consumer
+from tests.support.rawpeer import RawPeer
 
 ALLOWED = "https://app.example.org, http://localhost:3000,https://[::1]:8443"
 

@@ -16,11 +16,11 @@ from deltawire.gateway.server import Gateway
 from deltawire.gateway.streams.stream import Stream
 from deltawire.protocol.codes import ProblemCode
 from deltawire.protocol.messages import Policy
-from tests.server.asking import http_client
 from tests.server.conftest import StartGateway
-from tests.server.minting import bearer, everything, token, write_secret
-from tests.server.peers import consumer, producer, publish, text_delta
-from tests.server.rawpeer import HANDSHAKE, RawPeer
+from tests.support.asking import http_client
+from tests.support.minting import bearer, everything, token, write_secret
+from tests.support.peers import consumer, producer, publish, text_delta
+from tests.support.rawpeer import HANDSHAKE, RawPeer
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ import pytest
 from deltawire.gateway.server import Gateway
 from deltawire.protocol.events import TextDelta
 from tests.server.conftest import StartGateway
-from tests.server.minting import everything, write_secret
-from tests.server.peers import consumer
-from tests.server.rawpeer import HANDSHAKE, RawPeer
+from tests.support.minting import everything, write_secret
+from tests.support.peers import consumer
+from tests.support.rawpeer import HANDSHAKE, RawPeer
 
 
 async def ask(gateway: Gateway, line: str, headers: str = "") -> tuple[bytes, list[bytes], bytes]:

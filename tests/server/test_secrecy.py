@@ -21,8 +21,8 @@ from hypothesis import strategies as st
 from deltawire.gateway.config import Settings
 from deltawire.gateway.server import Gateway
 from deltawire.protocol.events import TextDelta
-from tests.server.minting import token, write_secret
-from tests.server.rawpeer import HANDSHAKE, RawPeer
+from tests.support.minting import token, write_secret
+from tests.support.rawpeer import HANDSHAKE, RawPeer
 
 SECRETS = ("demo", "demo2", "Demo", "a:b@c")
 STREAMS = (*SECRETS, "mine", "mine-1", "none", "dem")

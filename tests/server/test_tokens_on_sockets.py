@@ -16,10 +16,10 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from deltawire.gateway.config import ConfigError, Settings
 from deltawire.gateway.server import Gateway
-from tests.server.asking import http_client
 from tests.server.conftest import StartGateway
-from tests.server.minting import SECRET, base64url, bearer, by_hand, claims, everything, sign, unsigned, write_secret
-from tests.server.rawpeer import RawPeer
+from tests.support.asking import http_client
+from tests.support.minting import SECRET, base64url, bearer, by_hand, claims, everything, sign, unsigned, write_secret
+from tests.support.rawpeer import RawPeer
 
 RSA = rsa.generate_private_key(65537, 2048)
 P256 = ec.generate_private_key(ec.SECP256R1())

@@ -17,8 +17,8 @@ import pytest
 
 from deltawire.gateway.server import Gateway
 from deltawire.protocol.events import TextDelta
-from tests.server.peers import producer
-from tests.server.waiting import eventually
+from tests.support.peers import producer
+from tests.support.waiting import eventually
 
 CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\r")
 START = 60.0

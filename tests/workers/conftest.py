@@ -9,10 +9,10 @@ import httpx
 import pytest
 import uvloop
 
-from tests.cli.conftest import run, run_process, serve, start
-from tests.cli.processes import Serve
-from tests.server.asking import http_client
-from tests.server.rawpeer import RawPeer
+from tests.support.asking import http_client
+from tests.support.commands import run, run_process, serve, start
+from tests.support.processes import Serve
+from tests.support.rawpeer import RawPeer
 from tests.workers.gateways import Many, StartWorkers, children_of
 
 __all__ = ["run", "run_process", "serve", "start"]  # fixtures

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from deltawire.gateway.workers.shards import worker_of
-from tests.cli.processes import Served
-from tests.server.rawpeer import RawPeer
-from tests.server.waiting import DEADLINE
+from tests.support.processes import Served
+from tests.support.rawpeer import RawPeer
+from tests.support.waiting import DEADLINE
 
 
 class Many(NamedTuple):

@@ -7,7 +7,7 @@ import asyncio
 import httpx
 import pytest
 
-from tests.server.rawpeer import HANDSHAKE, text
+from tests.support.rawpeer import HANDSHAKE, text
 from tests.workers.gateways import StartWorkers, streams_of
 
 pytestmark = pytest.mark.parametrize("accepted_by", [0, 1])

@@ -8,8 +8,8 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.server.minting import bearer, everything, token, write_secret
-from tests.server.rawpeer import text
+from tests.support.minting import bearer, everything, token, write_secret
+from tests.support.rawpeer import text
 from tests.workers.gateways import Many, StartWorkers, streams_of
 
 

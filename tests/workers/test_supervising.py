@@ -9,19 +9,20 @@ import signal
 import socket
 from asyncio.subprocess import Process
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
 
 from deltawire.gateway.client import Publisher, Subscriber
 from deltawire.protocol.events import Event, TextDelta
-from tests.cli.processes import Run, Serve, Start, passing, wait_logged
-from tests.cli.test_systemd import Manager
-from tests.server.minting import SECRET, bearer, everything, write_secret
-from tests.server.rawpeer import CLOSE, text
-from tests.server.waiting import DEADLINE, eventually
+from tests.support.manager import Manager, manager
+from tests.support.minting import SECRET, bearer, everything, write_secret
+from tests.support.processes import Run, Serve, Start, passing, wait_logged
+from tests.support.rawpeer import CLOSE, text
+from tests.support.waiting import DEADLINE, eventually
 from tests.workers.gateways import StartWorkers, children_of, streams_of
+
+__all__ = ["manager"]  # a fixture
 
 
 def write(path: Path, content: bytes) -> None:
@@ -222,13 +223,6 @@ async def test_workers_are_replaced_one_after_the_other(start_workers: StartWork
 
 
 # The start
-
-
-@pytest.fixture
-def manager(tmp_path: Path) -> Any:
-    it = Manager(tmp_path / "notify")
-    yield it
-    it.close()
 
 
 async def test_a_service_manager_hears_from_the_supervisor_alone(

@@ -11,11 +11,11 @@ import pytest
 
 from deltawire.gateway.client import Publisher, Subscriber
 from deltawire.protocol.events import Event, TextDelta
-from tests.certificates import Certificates, make_certificates
-from tests.cli.processes import wait_logged
-from tests.server.asking import http_client
-from tests.server.tlspeer import TlsPeer
-from tests.server.waiting import DEADLINE
+from tests.support.asking import http_client
+from tests.support.certificates import Certificates, make_certificates
+from tests.support.processes import wait_logged
+from tests.support.tlspeer import TlsPeer
+from tests.support.waiting import DEADLINE
 from tests.workers.gateways import Many, StartWorkers, streams_of
 
 

@@ -31,8 +31,7 @@ from deltawire.gateway.logs import get_logger
 from deltawire.gateway.server.accepting.forwarding import Proxies, limited_address
 from deltawire.gateway.server.accepting.limits import Limits
 from deltawire.gateway.server.accepting.routing import Handed, RoutedSocket, Siblings, remote_of
-from deltawire.gateway.server.accepting.tls import ServerTls
-from deltawire.gateway.server.accepting.unwrapping import Unwrapping
+from deltawire.gateway.server.accepting.tls import ServerTls, TlsHandshake
 from deltawire.gateway.server.responses import Refusal, leave_out_body, respond_refusal
 
 GRACE: Final = 1.0
@@ -142,7 +141,7 @@ class Handshakes:
             guest = RefusedSocket(self, refusal, served)
         self._wait(guest, transport, now)
         if self._tls is not None:
-            Unwrapping(transport, self._tls, self._settings, partial(self._let_in, guest), partial(self.leave, guest))
+            TlsHandshake(transport, self._tls, self._settings, partial(self._let_in, guest), partial(self.leave, guest))
         elif refusal is None and self._siblings is None:
             served.let_in(transport)
         else:

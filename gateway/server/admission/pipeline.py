@@ -133,7 +133,7 @@ class Admission:
             return None
         site = Site(self._hub, self._not_ready(), self._render_metrics, incoming.connection.grant)
         response = answer(site, incoming.request.method, incoming.target)
-        if self._siblings is None or incoming.connection.is_question:
+        if self._siblings is None or incoming.connection.is_question or not isinstance(response, Response):
             return response
         return self._siblings.complete(incoming.request, incoming.target, response)
 

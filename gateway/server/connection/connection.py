@@ -17,8 +17,8 @@ from websockets.protocol import CLOSED, CONNECTING, Event
 from deltawire.gateway.access import EVERYTHING
 from deltawire.gateway.hub import Hub
 from deltawire.gateway.hub.fair_queue import FairQueue
-from deltawire.gateway.server.accepting.flood import FloodGuard
 from deltawire.gateway.server.accepting.handshakes import Handshakes
+from deltawire.gateway.server.accepting.rate import FloodGuard
 from deltawire.gateway.server.accepting.routing import UNKNOWN, Handed, remote_of
 from deltawire.gateway.server.connection.closing import Cause, Phase
 from deltawire.gateway.server.connection.containment import contained

@@ -6,7 +6,7 @@ is a status with an `application/problem+json` body (RFC 9457).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from http import HTTPStatus
 from itertools import chain
 from typing import Final, NamedTuple
@@ -28,12 +28,13 @@ from deltawire.gateway.server.responses import (
     respond_problem,
 )
 from deltawire.gateway.streams.log import Log
+from deltawire.gateway.streams.stream import Stream
 from deltawire.gateway.streams.view import View
 from deltawire.protocol.addresses import PREFIX, check_stream_id, parse_create, parse_events, parse_list, parse_nothing
 from deltawire.protocol.codec import JSON
 from deltawire.protocol.codes import ProblemCode
 from deltawire.protocol.errors import ErrorKind, StreamError, WireError, is_full, is_invalid
-from deltawire.protocol.framing import payloads
+from deltawire.protocol.framing import payload_start, payloads
 from deltawire.protocol.schema import json_schema
 
 NDJSON_TYPE: Final = "application/x-ndjson"
@@ -65,7 +66,7 @@ class Site(NamedTuple):
     grant: Grant
 
 
-def answer(site: Site, method: str, target: Target) -> Response:
+def answer(site: Site, method: str, target: Target) -> Response | Awaitable[Response]:
     """Answer a plain HTTP request.
 
     Args:
@@ -97,7 +98,7 @@ def answer(site: Site, method: str, target: Target) -> Response:
         return respond_error(_STATUS[error.kind], str(error))
 
 
-Handler = Callable[[Site, Target], Response]
+Handler = Callable[[Site, Target], Response | Awaitable[Response]]
 
 
 def _list(site: Site, target: Target) -> Response:
@@ -110,33 +111,60 @@ def _info(site: Site, target: Target) -> Response:
     return respond_json(site.hub.info(target.stream_id))
 
 
-def _create(site: Site, target: Target) -> Response:
+def _create(site: Site, target: Target) -> Response | Awaitable[Response]:
     asked = parse_create(target.query)
     if not site.grant.may_choose(asked.policy):
         raise WireError(ProblemCode.FORBIDDEN, f"the token does not allow policy {asked.policy}")
     default = site.hub.manager.settings
     settings = replace(default, policy=asked.policy or default.policy, buffer=asked.buffer or default.buffer)
     settings.check_policy(settings.policy)
+    _check_storage(site)
     try:
         site.hub.create(target.stream_id, settings)
     except StreamError as error:
         if is_invalid(error):  # the id is valid, as checked above, so it is taken
             return respond_problem(HTTPStatus.CONFLICT, str(error))
         raise
-    return respond_json(site.hub.info(target.stream_id), HTTPStatus.CREATED)
+    return _respond_stored(site, target.stream_id, HTTPStatus.CREATED)
 
 
-def _close(site: Site, target: Target) -> Response:
+def _close(site: Site, target: Target) -> Response | Awaitable[Response]:
     parse_nothing(target.query)
+    _check_storage(site)
     site.hub.close(target.stream_id)
-    return respond_json(site.hub.info(target.stream_id))
+    return _respond_stored(site, target.stream_id)
 
 
-def _events(site: Site, target: Target) -> Response:
+def _check_storage(site: Site) -> None:
+    if (failure := site.hub.storage_failure) is not None:
+        raise StreamError(ErrorKind.FULL, "change", "", f"nothing can be stored now: {failure}")
+
+
+def _respond_stored(site: Site, stream_id: str, status: HTTPStatus = HTTPStatus.OK) -> Response | Awaitable[Response]:
+    """Describe a stream, once what was changed is stored, if anything is."""
+    stream = site.hub.manager.get(stream_id)
+    if stream.staging is None:
+        return respond_json(site.hub.describe(stream), status)
+
+    async def wait() -> Response:
+        await site.hub.dispatcher.wait_until_committed(stream)
+        return respond_json(site.hub.describe(stream), status)
+
+    return wait()
+
+
+def _events(site: Site, target: Target) -> Response | Awaitable[Response]:
     request = parse_events(target.query)
     stream = site.hub.manager.get(target.stream_id)
-    stream.load(site.hub.now())
-    pieces = _page(stream.log, request.after, request.limit)
+    cursor = max(request.after, stream.floor - 1)
+    if cursor + 1 < stream.log.floor:
+        return _stored_page(site, stream, cursor, request.limit)
+    return _held_page(stream, cursor, request.limit)
+
+
+def _held_page(stream: Stream, cursor: int, limit: int) -> Response:
+    """A page of events in memory."""
+    pieces = _page(stream.log, cursor, limit)
     first, second = next(pieces, b""), next(pieces, b"")
     if not second:
         return respond(HTTPStatus.OK, first, NDJSON_TYPE)
@@ -153,10 +181,21 @@ def _page(log: Log, after: int, limit: int) -> Iterator[bytes]:
         return
     upto = min(cursor + limit, log.furthest_within(cursor, PAGE_BYTES))
     view = View(log, JSON, None)
-    while log.held_from - 1 <= cursor < upto:
+    while log.floor - 1 <= cursor < upto:
         batch = view.raw(cursor, upto, PIECE)
         cursor = batch.last
         yield b"".join(payload + b"\n" for payload in payloads(batch.data))
+
+
+async def _stored_page(site: Site, stream: Stream, cursor: int, limit: int) -> Response:
+    """A page of events that memory does not hold; those that can't be read are left out."""
+    while cursor + 1 < stream.log.floor:
+        page = await site.hub.dispatcher.read_back(stream, cursor, PAGE_BYTES)
+        cursor = page.last
+        if page.frames:
+            lines = b"".join(frame[payload_start(frame) :] + b"\n" for frame in page.frames[:limit])
+            return respond(HTTPStatus.OK, lines, NDJSON_TYPE)
+    return _held_page(stream, cursor, limit)
 
 
 def _schema(_site: Site, _target: Target) -> Response:

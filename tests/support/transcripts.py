@@ -25,7 +25,7 @@ from deltawire.protocol.events import (
     Usage,
 )
 
-FOLDER = Path(__file__).parents[2] / "shared" / "transcripts"
+FOLDER = Path(__file__).parents[3] / "shared" / "transcripts"
 FORMATS = {"anthropic": "anthropic-sse", "openai-chat": "openai-chat-sse"}
 FILES = sorted(path for provider in FORMATS for path in FOLDER.glob(f"{provider}/*.sse"))
 

@@ -7,7 +7,7 @@ import sys
 from asyncio.subprocess import PIPE
 from os import PathLike
 
-from tests.cli.processes import ROOT
+from tests.support.processes import ROOT
 
 
 def complaints(errors: str) -> list[str]:

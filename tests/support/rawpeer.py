@@ -10,8 +10,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any, NamedTuple, Self
 
-from tests.server.heard import note_close, note_message
-from tests.server.waiting import DEADLINE
+from tests.support.heard import note_close, note_message
+from tests.support.waiting import DEADLINE
 
 TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
 FIN = 0x80

@@ -6,7 +6,7 @@ from typing import Any
 
 import httpx
 
-from tests.server.waiting import DEADLINE
+from tests.support.waiting import DEADLINE
 
 
 def http_client(**options: Any) -> httpx.AsyncClient:

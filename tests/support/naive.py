@@ -21,7 +21,7 @@ from deltawire.protocol.addresses import SubscribeRequest
 from deltawire.protocol.codec import Codec
 from deltawire.protocol.events import Data, Digest, Event, EventType, MessageStart, MessageStop, TextDelta
 from deltawire.protocol.messages import CaughtUp, Gap, Policy, StreamEnd, Subscribed
-from tests.streams.reading import STAMP, Frame, delta_text, read_frames
+from tests.support.reading import STAMP, Frame, delta_text, read_frames
 
 BlockId = tuple[EventType, int | UnsetType, int | UnsetType]
 

@@ -14,8 +14,8 @@ from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
 from deltawire.gateway.server import Gateway
-from tests.server.heard import note_close, note_message
-from tests.server.waiting import DEADLINE
+from tests.support.heard import note_close, note_message
+from tests.support.waiting import DEADLINE
 
 Message: TypeAlias = dict[str, Any]
 

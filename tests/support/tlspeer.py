@@ -7,8 +7,8 @@ import socket
 import ssl
 from typing import Self
 
-from tests.server.rawpeer import HANDSHAKE
-from tests.server.waiting import DEADLINE
+from tests.support.rawpeer import HANDSHAKE
+from tests.support.waiting import DEADLINE
 
 
 class TlsPeer:
