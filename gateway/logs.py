@@ -19,6 +19,7 @@ written says how many (`lines_lost`).
 | `gateway.killed` | warning | a second `signal` arrived |
 | `gateway.stopped` | info | |
 | `gateway.restart_started` | info | SIGUSR2: workers are replaced, one after the other |
+| `storage.distributed` | info | `streams` that were moved to other databases, as `workers` was another number before |
 | `worker.started` | info | `worker`, `pid`, `restarts`: it took the place of one that died or left |
 | `worker.died` | error | `worker`, `pid`, `how`, `restarts`: its connections are lost; another one takes its place |
 | `worker.stalled` | error | `worker`, `pid`: its event loop did not turn for 30 s, so it is killed |

@@ -47,7 +47,7 @@ LAYERS: dict[str, set[str]] = {
         "gateway.requirements",
     },
     "gateway.client": {"protocol"},
-    "gateway.workers": {"protocol", "gateway.server", "gateway.config", "gateway.logs"},
+    "gateway.workers": {"protocol", "gateway.engines", "gateway.server", "gateway.config", "gateway.logs"},
     "gateway.cli": {
         "protocol",
         "gateway.server",

@@ -27,7 +27,7 @@ from deltawire.gateway.server import Gateway
 from deltawire.gateway.server.accepting.descriptors import connections_possible, raise_limit
 from deltawire.gateway.server.accepting.listening import bind, find_addresses, format_url
 from deltawire.gateway.streams.stream import MessageWatcher
-from deltawire.gateway.workers import Seat, Supervisor, count_workers, work
+from deltawire.gateway.workers import Seat, Supervisor, claim_storage, count_workers, work
 from deltawire.protocol.addresses import PREFIX
 
 new_event_loop: Callable[[], asyncio.AbstractEventLoop]
@@ -94,6 +94,8 @@ async def _serve(settings: Settings, asked: Settings) -> None:
     async with AsyncExitStack() as stack:
         stopping = _await_signals(stack, notifier)
         with _explaining(settings):
+            if (lock := claim_storage(settings, 1)) is not None:
+                os.close(lock)  # the gateway takes it itself
             gateway = Gateway(settings, sockets=take_sockets(os.environ))
             await _open(stack, gateway)
         _reload_on_hangup(stack, stopping, gateway, notifier)
@@ -138,6 +140,7 @@ def _supervise(settings: Settings, asked: Settings, workers: int) -> int:
             notifier.tell("READY=1", f"STATUS=Listening on {url}")
             _announce(url, settings, asked, workers=workers)
 
+        claim_storage(settings, workers)  # the lock is held to the end, by each of the processes
         supervisor = Supervisor(settings, workers, sockets, partial(_work, settings), notifier, announce)
     status = supervisor.run()
     log.info("gateway.stopped")

@@ -98,7 +98,7 @@ class Supervisor:
         announce: Callable[[], None],
     ) -> None:
         self._settings = settings
-        self._divided = divide(settings, workers)
+        self._divided = [divide(settings, worker, workers) for worker in range(workers)]
         self._sockets = sockets
         self._work = work
         self._manager = manager
@@ -185,7 +185,7 @@ class Supervisor:
                 place.worker,
                 len(self._places),
                 place.restarts,
-                self._divided,
+                self._divided[place.worker],
                 self._sockets,
                 theirs,
                 Links(place.worker, self._inboxes),

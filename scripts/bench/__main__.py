@@ -46,6 +46,7 @@ class Options(NamedTuple):
     part: float | None
     quick: bool
     auth: bool
+    workers: int
     json_file: Path | None
     markdown_file: Path | None
 
@@ -152,6 +153,9 @@ def prepare() -> None:
 @click.option("--part", type=float, help="Part of all sizes, to try things out; the figures mean nothing then.")
 @click.option("--quick", is_flag=True, help="Short runs of fewer systems: two minutes in all.")
 @click.option("--auth", is_flag=True, help="With authentication on: every connection of this gateway brings a token.")
+@click.option(
+    "--workers", type=click.IntRange(1), default=1, help="Beside it, this gateway with as many worker processes."
+)
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="File for all figures.")
 @click.option("--markdown", "markdown_file", type=click.Path(path_type=Path), help="File for the tables.")
 def main(**values: Any) -> None:
@@ -170,7 +174,11 @@ def main(**values: Any) -> None:
             except OSError as error:
                 raise click.ClickException(str(error)) from None
         others = find_peers(options.wanted_peers) if options.peers or base is None else []
-        systems = [Deltawire(is_authenticating=options.auth), *([base] if base else []), *others]
+        systems: list[Peer] = [Deltawire(is_authenticating=options.auth)]
+        if options.workers > 1:
+            name = f"{options.workers} workers"
+            systems.append(Deltawire(name=name, is_authenticating=options.auth, workers=options.workers))
+        systems += [*([base] if base else []), *others]
         results = Results()
         measure_all(results, options, systems)
         is_good = judge_all(results, options, base) and not results.failures

@@ -26,6 +26,7 @@ class Deltawire(Peer):
         root: of its source tree.
         name: in tables.
         is_authenticating: whether every connection has to bring a token.
+        workers: processes that serve; more than one on the server's core show what they cost, not what they win.
 
     Attributes:
         root: of its source tree.
@@ -34,8 +35,11 @@ class Deltawire(Peer):
 
     history = True
 
-    def __init__(self, root: Path = ROOT, name: str = "deltawire", *, is_authenticating: bool = False) -> None:
+    def __init__(
+        self, root: Path = ROOT, name: str = "deltawire", *, is_authenticating: bool = False, workers: int = 1
+    ) -> None:
         self.root = root
+        self._workers = workers
         self.name = name
         self._secret = secrets.token_urlsafe(48) if is_authenticating else ""
         claims = {"exp": int(time.time()) + TOKEN_LIFETIME, "deltawire": {action: ["*"] for action in ACTIONS}}
@@ -45,6 +49,8 @@ class Deltawire(Peer):
         """`deltawire serve` with default settings."""
         module = "deltawire" if self._package.is_dir() else "gateway.cli"  # revisions before there was one package
         command = [sys.executable, "-m", module, "serve", "--port", str(port)]
+        if self._workers > 1:
+            command += ["--workers", str(self._workers)]
         if self._secret:
             key = folder / "key"
             key.touch(mode=0o600)
