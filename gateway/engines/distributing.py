@@ -8,33 +8,35 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Final
 
-import msgspec
-
 from deltawire.gateway.engines.engine import EngineError
 from deltawire.gateway.engines.schema import migrate
-from deltawire.gateway.engines.sqlite import FILE, LOCK, check_version, connect
+from deltawire.gateway.engines.sqlite import FILE, check_version, connect
 
 _BELONGS: Final = """
     home_of(name) = :home AND NOT EXISTS
         (SELECT 1 FROM main.streams AS known WHERE known.name = s.name AND known.epoch = s.epoch)
 """
 
+_TWICE: Final = """
+    SELECT name FROM source.streams AS s JOIN main.streams AS known USING (name) WHERE s.epoch <> known.epoch LIMIT 1
+"""
+
 _ROWS: Final = ("events", "pieces")
 """Tables with a number of their own for each row; a number is in one of the two alone."""
 
 
-def distribute(root: Path, homes: Sequence[Path], home_of: Callable[[str], int]) -> int:
-    """Move every stream stored in a folder, or in a folder in it, to the folder where it belongs.
+def distribute(sources: Iterable[Path], homes: Sequence[Path], home_of: Callable[[str], int]) -> int:
+    """Move every stream that is stored in some folders to the folder where it belongs.
 
     Nobody else may use any of these folders.
 
     Args:
-        root: the folder.
+        sources: folders where streams may be; those that are homes stay as they are.
         homes: where streams are to be; made if they do not exist.
         home_of: the number of a stream's home, by its id.
 
@@ -42,15 +44,15 @@ def distribute(root: Path, homes: Sequence[Path], home_of: Callable[[str], int])
         How many streams were moved.
 
     Raises:
-        EngineError: a database or a folder can't be used.
+        EngineError: a database or a folder can't be used, or a stream is stored twice.
     """
     moved = 0
-    for source in (root, *sorted(path for path in root.glob("*/") if path not in homes)):
+    for source in sources:
         if source not in homes and (source / FILE).exists():
             try:
                 moved += _move_all(source, homes, home_of)
-            except (OSError, sqlite3.Error, msgspec.MsgspecError) as error:
-                raise EngineError(f"data_dir {root}: {source / FILE} can't be distributed: {error}") from None
+            except (OSError, sqlite3.Error) as error:
+                raise EngineError(f"data_dir {source}: streams of {FILE} can't be moved: {error}") from None
     return moved
 
 
@@ -64,9 +66,6 @@ def _move_all(source: Path, homes: Sequence[Path], home_of: Callable[[str], int]
     for name in (f"{FILE}-wal", f"{FILE}-shm", FILE):  # the database last: without it, nothing is tried again
         (source / name).unlink(missing_ok=True)
     _sync(source)
-    if source != source.parent and not any(path.name != LOCK for path in source.iterdir()):
-        (source / LOCK).unlink(missing_ok=True)
-        source.rmdir()
     return moved
 
 
@@ -81,6 +80,12 @@ def _copy(source: Path, home: Path, number: int, home_of: Callable[[str], int]) 
         database.create_function("home_of", 1, home_of, deterministic=True)
         execute("ATTACH ? AS source", (str(source / FILE),))
         execute("BEGIN IMMEDIATE")
+        twice = execute(_TWICE).fetchone()
+        if twice is not None:
+            raise EngineError(
+                f"stream {twice[0]!r} is stored in {source} and in {home}, and they are not the same: "
+                "move one of the two folders to another place"
+            )
         execute(f"CREATE TEMP TABLE moving AS SELECT id FROM source.streams AS s WHERE {_BELONGS}", {"home": number})  # noqa: S608 - names of ours
         streams = execute("SELECT coalesce(max(id), 0) FROM main.streams").fetchone()[0]
         rows = max(execute(f"SELECT coalesce(max(id), 0) FROM main.{table}").fetchone()[0] for table in _ROWS)  # noqa: S608 - likewise

@@ -72,7 +72,8 @@ def claim_storage(settings: Settings, workers: int) -> int | None:
     root = Path(settings.data_dir)
     try:
         lock = lock_folder(root)
-        moved = distribute(root, _homes(root, workers), partial(worker_of, workers=workers))
+        sources = [root, *sorted(root.glob("worker-*-of-*/"))]
+        moved = distribute(sources, _homes(root, workers), partial(worker_of, workers=workers))
     except EngineError as error:
         raise ConfigError(str(error)) from None
     if moved:

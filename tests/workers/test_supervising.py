@@ -256,7 +256,7 @@ async def test_a_socket_that_was_passed_is_served_by_all(serve: Serve, run: Run)
         (("--host=0.0.0.0",), "--insecure-no-auth"),
         (("--auth-key=/absent",), "auth_key"),
         (("--tls-cert=/absent", "--tls-key=/absent"), "tls_cert"),
-        (("--data-dir=/tmp/absent",), "data_dir"),
+        (("--data-dir=/dev/null",), "data_dir"),
         (("--max-streams=1",), "max_streams"),
         (("--host=192.0.2.1", "--insecure-no-auth"), "Cannot assign requested address"),
         (("--workers=65",), "--workers"),
