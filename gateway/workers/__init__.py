@@ -27,10 +27,12 @@ Invariants:
 - `links` — sockets and questions between workers; `siblings` — what a worker does with them
 - `relaying` — connections with TLS to streams of other workers
 - `gathering` — responses made of those of all workers
-- `division` — limits that are divided, where each worker stores its streams; `shared_limits` — limits counted over all
+- `division` — limits that are divided; `shared_limits` — limits counted over all workers
+- `storage` — where each worker stores its streams
 """
 
-from deltawire.gateway.workers.division import claim_storage, count_workers
+from deltawire.gateway.workers.division import count_workers
+from deltawire.gateway.workers.storage import claim_storage
 from deltawire.gateway.workers.supervisor import Supervisor
 from deltawire.gateway.workers.worker import Seat, work
 
