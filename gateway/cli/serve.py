@@ -27,7 +27,7 @@ from deltawire.gateway.server import Gateway
 from deltawire.gateway.server.accepting.descriptors import connections_possible, raise_limit
 from deltawire.gateway.server.accepting.listening import bind, find_addresses, format_url
 from deltawire.gateway.streams.stream import MessageWatcher
-from deltawire.gateway.workers import Seat, Supervisor, claim_storage, count_workers, work
+from deltawire.gateway.workers import Seat, Supervisor, claim_storage, count_workers, reload_files, work
 from deltawire.protocol.addresses import PREFIX
 
 new_event_loop: Callable[[], asyncio.AbstractEventLoop]
@@ -214,12 +214,7 @@ def _reload_on_hangup(
                 stopping.set_result(None)
             return
         notifier.tell("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
-        try:
-            gateway.reload()
-        except ConfigError as error:
-            log.error("gateway.reload_failed", reason=str(error))  # noqa: TRY400 - the reason is enough
-        else:
-            log.info("gateway.reloaded")
+        reload_files(gateway)
         notifier.tell("READY=1")
 
     loop = asyncio.get_running_loop()

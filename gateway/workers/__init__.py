@@ -34,6 +34,6 @@ Invariants:
 from deltawire.gateway.workers.division import count_workers
 from deltawire.gateway.workers.storage import claim_storage
 from deltawire.gateway.workers.supervisor import Supervisor
-from deltawire.gateway.workers.worker import Seat, work
+from deltawire.gateway.workers.worker import Seat, reload_files, work
 
-__all__ = ["Seat", "Supervisor", "claim_storage", "count_workers", "work"]
+__all__ = ["Seat", "Supervisor", "claim_storage", "count_workers", "reload_files", "work"]
