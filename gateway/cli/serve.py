@@ -27,7 +27,16 @@ from deltawire.gateway.server import Gateway
 from deltawire.gateway.server.accepting.descriptors import connections_possible, raise_limit
 from deltawire.gateway.server.accepting.listening import bind, find_addresses, format_url
 from deltawire.gateway.streams.stream import MessageWatcher
-from deltawire.gateway.workers import Seat, Supervisor, claim_storage, count_workers, reload_files, work
+from deltawire.gateway.workers import (
+    TAKEN,
+    Seat,
+    SignalPipe,
+    Supervisor,
+    claim_storage,
+    count_workers,
+    reload_files,
+    work,
+)
 from deltawire.protocol.addresses import PREFIX
 
 new_event_loop: Callable[[], asyncio.AbstractEventLoop]
@@ -128,6 +137,7 @@ def _explaining(settings: Settings) -> Iterator[None]:
 
 def _supervise(settings: Settings, asked: Settings, workers: int) -> int:
     """Listen, and have several processes serve; arguments as for `_serve`."""
+    signals = SignalPipe(TAKEN)
     notifier = Notifier(os.environ)
     with _explaining(settings):
         given = take_sockets(os.environ)
@@ -141,7 +151,7 @@ def _supervise(settings: Settings, asked: Settings, workers: int) -> int:
             _announce(url, settings, asked, workers=workers)
 
         claim_storage(settings, workers)  # the lock is held to the end, by each of the processes
-        supervisor = Supervisor(settings, workers, sockets, partial(_work, settings), notifier, announce)
+        supervisor = Supervisor(settings, workers, sockets, signals, partial(_work, settings), notifier, announce)
     status = supervisor.run()
     log.info("gateway.stopped")
     return status

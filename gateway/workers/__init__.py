@@ -32,8 +32,9 @@ Invariants:
 """
 
 from deltawire.gateway.workers.division import count_workers
+from deltawire.gateway.workers.signals import SignalPipe
 from deltawire.gateway.workers.storage import claim_storage
-from deltawire.gateway.workers.supervisor import Supervisor
+from deltawire.gateway.workers.supervisor import TAKEN, Supervisor
 from deltawire.gateway.workers.worker import Seat, reload_files, work
 
-__all__ = ["Seat", "Supervisor", "claim_storage", "count_workers", "reload_files", "work"]
+__all__ = ["TAKEN", "Seat", "SignalPipe", "Supervisor", "claim_storage", "count_workers", "reload_files", "work"]

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import array
 import asyncio
+import errno
+import os
 import socket
 import sys
 from collections.abc import Callable, Sequence
@@ -70,9 +72,12 @@ class Links:
         """Hand a socket over; this process may close its descriptor afterwards.
 
         Raises:
-            OSError: the other worker does not take what was sent to it before, or too many descriptors are under way.
+            OSError: the message is too long, the other worker does not take what it gets, or too many descriptors are
+                under way.
         """
         message = msgspec.msgpack.encode(handed)
+        if len(message) > MAX_MESSAGE:  # it would be cut
+            raise OSError(errno.EMSGSIZE, os.strerror(errno.EMSGSIZE))
         rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [fd]))]
         self._writers[worker].sendmsg([message], rights)
 

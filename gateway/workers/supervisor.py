@@ -41,8 +41,8 @@ WRONG_SETTINGS: Final = 2
 
 FAILED: Final = 1
 
-ENDING: Final = (signal.SIGTERM, signal.SIGINT)
-TAKEN: Final = (*ENDING, signal.SIGHUP, signal.SIGUSR2, signal.SIGCHLD)
+TAKEN: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR2, signal.SIGCHLD)
+"""Signals that a supervisor acts on."""
 
 log = get_logger()
 
@@ -80,6 +80,7 @@ class Supervisor:
         settings: of the whole gateway.
         workers: how many there are; at least 2.
         sockets: bound, to listen on.
+        signals: taken since before any of this was made.
         work: serves as a worker in a process that was forked, until it is told to leave; returns the exit status.
         manager: hears of readiness, reload and the end.
         announce: called once every worker serves.
@@ -93,6 +94,7 @@ class Supervisor:
         settings: Settings,
         workers: int,
         sockets: Sequence[socket.socket],
+        signals: SignalPipe,
         work: Callable[[Seat], int],
         manager: Manager,
         announce: Callable[[], None],
@@ -100,6 +102,7 @@ class Supervisor:
         self._settings = settings
         self._divided = [divide(settings, worker, workers) for worker in range(workers)]
         self._sockets = sockets
+        self._signals = signals
         self._work = work
         self._manager = manager
         self._announce = announce
@@ -118,7 +121,6 @@ class Supervisor:
 
     def run(self) -> int:
         """Supervise until a signal ends the gateway; return the exit status."""
-        self._signals = SignalPipe(TAKEN)
         self._selector.register(self._signals.reader, selectors.EVENT_READ, self._on_signals)
         gc.collect()
         gc.freeze()  # a worker that collects garbage would copy every page of these objects
