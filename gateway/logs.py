@@ -22,6 +22,7 @@ written says how many (`lines_lost`).
 | `storage.distributed` | info | `streams` that were moved to other databases, as `workers` was another number before |
 | `worker.started` | info | `worker`, `pid`, `restarts`: it took the place of one that died or left |
 | `worker.died` | error | `worker`, `pid`, `how`, `restarts`: its connections are lost; another one takes its place |
+| `worker.start_failed` | error | `worker`, `reason`: the system has nothing left for a process; it is tried again |
 | `worker.stalled` | error | `worker`, `pid`: its event loop did not turn for 30 s, so it is killed |
 | `loop.blocked` | warning | `seconds` for which the event loop served nobody |
 | `drain.timed_out` | warning | `connections` that were dropped |

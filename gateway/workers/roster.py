@@ -47,10 +47,9 @@ class Place:
         self._ready_at = 0.0
         self._beat_at = 0.0
 
-    def started(self, now: float) -> None:
+    def started(self) -> None:
         """A process was started."""
         self.state = State.STARTING
-        self._beat_at = now
 
     def is_ready(self, now: float) -> None:
         """Its process serves."""
@@ -62,8 +61,8 @@ class Place:
         self._beat_at = now
 
     def is_hung(self, now: float) -> bool:
-        """Whether its process has not shown for long that it runs."""
-        return self.state is not State.ABSENT and now - self._beat_at >= HUNG_AFTER
+        """Whether its process has not shown for long that it runs; to start may take longer, and block."""
+        return self.state in (State.READY, State.LEAVING) and now - self._beat_at >= HUNG_AFTER
 
     def leaves(self) -> None:
         """Its process was asked to make room for the next one."""

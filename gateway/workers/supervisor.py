@@ -15,7 +15,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from deltawire.gateway.config import Settings
 from deltawire.gateway.logs import get_logger
@@ -60,17 +60,16 @@ class Manager(Protocol):
         """Send one message, such as `READY=1`."""
 
 
-class Process:
+class Process(NamedTuple):
     """A process in the place of a worker.
 
-    Args:
+    Attributes:
         pid: of the process.
         control: this side of the line to it.
     """
 
-    def __init__(self, pid: int, control: socket.socket) -> None:
-        self.pid = pid
-        self.control = control
+    pid: int
+    control: socket.socket
 
 
 class Supervisor:
@@ -156,9 +155,15 @@ class Supervisor:
         first = self._places[0]
         for place in self._places:
             if self._stop_by is None and place.is_due(now) and (place is first or first.state is not State.STARTING):
-                self._start(place, now)
+                try:
+                    self._start(place)
+                except OSError as error:  # there is no memory for it, or no descriptor
+                    if not self._is_announced:
+                        raise
+                    place.died(now)
+                    log.error("worker.start_failed", worker=place.worker, reason=error.strerror)  # noqa: TRY400 - the reason is enough
 
-    def _start(self, place: Place, now: float) -> None:
+    def _start(self, place: Place) -> None:
         ours, theirs = socket.socketpair()
         for end in (ours, theirs):
             end.setblocking(False)
@@ -167,7 +172,7 @@ class Supervisor:
             if not pid:
                 self._become(place, ours, theirs)
         theirs.close()
-        place.started(now)
+        place.started()
         self._processes[place.worker] = Process(pid, ours)
         self._selector.register(ours, selectors.EVENT_READ, lambda: self._on_words(place, ours))
 
@@ -311,12 +316,16 @@ class Supervisor:
         for worker, process in self._processes.items():
             self._reloading.add(worker)
             tell(process.control, Word.RELOAD)
+        self._tell_reloaded()
 
     def _on_reloaded(self, worker: int) -> None:
         if worker in self._reloading:
             self._reloading.remove(worker)
-            if not self._reloading:
-                self._manager.tell("READY=1")
+            self._tell_reloaded()
+
+    def _tell_reloaded(self) -> None:
+        if not self._reloading:
+            self._manager.tell("READY=1")
 
     def _restart_all(self) -> None:
         """Replace every worker by a new one, one after the other: each drains first."""

@@ -189,6 +189,13 @@ async def test_a_worker_that_does_not_leave_is_killed(start_workers: StartWorker
     assert not any(map(is_running, gateway.pids))
 
 
+async def test_a_signal_while_workers_start_ends_it(start: Start) -> None:
+    process = await start("serve", "--port=0", "--workers=2")
+    await eventually(lambda: children_of(process.pid), "a worker")
+    process.terminate()
+    assert await process.wait() == 0
+
+
 # Reload and replacement
 
 
