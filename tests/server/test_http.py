@@ -163,7 +163,7 @@ async def test_a_refusal_is_a_problem_document(gateway: Gateway, method: str, pa
 async def test_a_405_names_the_methods_there_are(gateway: Gateway) -> None:
     response = await ask(gateway, "POST", "/v1/streams/demo")
     assert_problem(response, 405)
-    assert response.headers["allow"] == "GET, HEAD, PUT, DELETE"
+    assert response.headers["allow"] == "GET, HEAD, PUT, DELETE, OPTIONS"
 
 
 UPGRADE = "Upgrade: websocket\r\nConnection: Upgrade\r\n"

@@ -18,6 +18,7 @@ import pytest
 from deltawire.gateway.server import Gateway
 from deltawire.protocol.events import TextDelta
 from tests.support.peers import producer
+from tests.support.processes import ROOT
 from tests.support.waiting import eventually
 
 CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\r")
@@ -34,11 +35,12 @@ def locked(path: Path) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def wscat(request: pytest.FixtureRequest) -> Path:
-    """The command, installed once into pytest's cache."""
+def wscat() -> Path:
+    """The command, installed once for this checkout."""
     if shutil.which("npm") is None or shutil.which("node") is None:
         pytest.skip("wscat needs Node.js and npm")
-    prefix = Path(request.config.cache.mkdir("wscat"))
+    prefix = ROOT / "node_modules" / "wscat"  # Git ignores it, and `make clean` removes it
+    prefix.mkdir(parents=True, exist_ok=True)
     command = prefix / "node_modules" / ".bin" / "wscat"
     with locked(prefix / "lock"):  # tests run in several processes
         if not command.exists():

@@ -24,15 +24,17 @@ from deltawire.gateway.server.admission.auth import AccessControl
 from deltawire.gateway.server.admission.request import AdmissionRequest, Step, offered_subprotocols
 from deltawire.gateway.server.admission.steps import CapacityChecks
 from deltawire.gateway.server.connection.connection import GatewayConnection
-from deltawire.gateway.server.http.routes import Site, answer
+from deltawire.gateway.server.http.routes import Site, allowed_methods, answer
 from deltawire.gateway.server.http.target import is_upgrade, parse_target
-from deltawire.gateway.server.responses import leave_out_body, respond_later, respond_problem
+from deltawire.gateway.server.responses import leave_out_body, respond_later, respond_nothing, respond_problem
+from deltawire.protocol.addresses import PREFIX
 from deltawire.protocol.codec import CODECS
 
 log = get_logger()
 
 _GOING = "the gateway is shutting down"
 _QUOTED = re.compile(r" at \d+ in .*")  # quotes a whole header that can't be parsed, which may hold a token
+_EVERY_METHOD = allowed_methods(parse_target(f"{PREFIX}/any"))  # streams have all methods that there are
 
 
 class Admission:
@@ -74,10 +76,10 @@ class Admission:
             access.answer_preflight,
             access.identify,
             capacity.check_token,
+            check_method,
             access.check_permission,
             capacity.check_memory_for_answer,
             self._answer_http,
-            check_method,
             check_upgrade,
             self._check_draining,
             capacity.check_memory,
@@ -155,14 +157,22 @@ class Admission:
 
 
 def check_method(incoming: AdmissionRequest) -> Response | None:
-    """Refuse every method but GET, and HEAD, which asks for no upgrade."""
-    method = incoming.request.method
-    if method in ("GET", "HEAD"):
-        return None
-    allowed = "GET, HEAD"
-    return respond_problem(
-        HTTPStatus.METHOD_NOT_ALLOWED, f"{method} is not possible here; allowed: {allowed}", Allow=allowed
-    )
+    """Refuse an unknown path, and a method that its path does not have; tell OPTIONS which it has (RFC 9110 §9.3.7).
+
+    No permission is needed for that: it is the same for every stream.
+    """
+    method, target = incoming.request.method, incoming.target
+    is_of_all = method == "OPTIONS" and target.tail == "*"
+    allowed = _EVERY_METHOD if is_of_all else allowed_methods(target)
+    if not allowed:
+        return respond_problem(HTTPStatus.NOT_FOUND, f"no such path; streams are under {PREFIX}")
+    if method == "OPTIONS":
+        return respond_nothing(Allow=allowed)
+    if method not in allowed.split(", "):
+        return respond_problem(
+            HTTPStatus.METHOD_NOT_ALLOWED, f"{method} is not possible here; allowed: {allowed}", Allow=allowed
+        )
+    return None
 
 
 def check_upgrade(incoming: AdmissionRequest) -> Response | None:

@@ -6,7 +6,7 @@ is a status with an `application/problem+json` body (RFC 9457).
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from http import HTTPStatus
 from itertools import chain
 from typing import Final, NamedTuple
@@ -66,23 +66,25 @@ class Site(NamedTuple):
     grant: Grant
 
 
+def allowed_methods(target: Target) -> str:
+    """The methods of a path, as in the header `Allow`; empty if there is no such path."""
+    methods = ("GET",) if target.is_endpoint else _handlers(target)
+    return ", ".join((*methods, "OPTIONS")).replace("GET", "GET, HEAD") if methods else ""
+
+
+def _handlers(target: Target) -> Mapping[str, Handler]:
+    return (_STREAM_ROUTES if target.stream_id else _ROUTES).get(target.tail, {})
+
+
 def answer(site: Site, method: str, target: Target) -> Response | Awaitable[Response]:
     """Answer a plain HTTP request.
 
     Args:
         site: what the response is made from.
-        method: GET, PUT, DELETE …; HEAD is answered like GET, and the caller leaves the body out.
+        method: one of `allowed_methods` but OPTIONS; HEAD is answered like GET, and the caller leaves the body out.
         target: the request's path and query.
     """
-    methods = (_STREAM_ROUTES if target.stream_id else _ROUTES).get(target.tail)
-    if methods is None:
-        return respond_problem(HTTPStatus.NOT_FOUND, f"no such path; streams are under {PREFIX}")
-    handle = methods.get("GET" if method == "HEAD" else method)
-    if handle is None:
-        allowed = ", ".join(methods).replace("GET", "GET, HEAD")
-        return respond_problem(
-            HTTPStatus.METHOD_NOT_ALLOWED, f"{method} is not possible here; allowed: {allowed}", Allow=allowed
-        )
+    handle = _handlers(target)["GET" if method == "HEAD" else method]
     try:
         _check_permission(handle, site.grant, target.stream_id)
         if target.stream_id:
