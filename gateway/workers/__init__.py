@@ -31,10 +31,20 @@ Invariants:
 - `storage` — where each worker stores its streams
 """
 
-from deltawire.gateway.workers.division import count_workers
+from deltawire.gateway.workers.division import count_workers, divide
 from deltawire.gateway.workers.signals import SignalPipe
 from deltawire.gateway.workers.storage import claim_storage
 from deltawire.gateway.workers.supervisor import TAKEN, Supervisor
 from deltawire.gateway.workers.worker import Seat, reload_files, work
 
-__all__ = ["TAKEN", "Seat", "SignalPipe", "Supervisor", "claim_storage", "count_workers", "reload_files", "work"]
+__all__ = [
+    "TAKEN",
+    "Seat",
+    "SignalPipe",
+    "Supervisor",
+    "claim_storage",
+    "count_workers",
+    "divide",
+    "reload_files",
+    "work",
+]

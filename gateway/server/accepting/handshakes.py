@@ -164,13 +164,13 @@ class Handshakes:
                 refusal = self._limits.settle(served, limited_address(host))
         if refusal is not None:
             self._limits.leave(served)
-            self._refuse(served, transport, handed.head, refusal, handed.since)
+            self._refuse(served, handed.since, transport, handed.head, refusal)
             return
         self._wait(served, transport, handed.since)
         self._switch(served, transport, handed.head)
 
     def _refuse(
-        self, served: Served, transport: asyncio.Transport, head: bytes, refusal: Refusal, since: float
+        self, served: Served, since: float, transport: asyncio.Transport, head: bytes, refusal: Refusal
     ) -> None:
         guest = RefusedSocket(self, refusal, served)
         self._wait(guest, transport, since)
@@ -188,15 +188,9 @@ class Handshakes:
         self._waiting[guest] = Waiting(transport, waiting.since, waiting.tick)
         if self._siblings is not None and not isinstance(guest, RefusedSocket):
             leave = partial(self.leave, guest)
-            refuse = partial(self._refuse_routed, guest, waiting.since)
+            refuse = partial(self._refuse, guest, waiting.since)
             guest = RoutedSocket(self._siblings, waiting.since, partial(self._switch, guest), leave, refuse)
         self._switch(guest, transport, data)
-
-    def _refuse_routed(
-        self, guest: Served, since: float, transport: asyncio.Transport, head: bytes, refusal: Refusal
-    ) -> None:
-        self.leave(guest)
-        self._refuse(guest, transport, head, refusal, since)
 
     @staticmethod
     def _switch(guest: Served, transport: asyncio.Transport, data: bytes) -> None:

@@ -95,7 +95,7 @@ class RoutedSocket(asyncio.Protocol):
         siblings: the other workers.
         since: monotonic seconds when it was accepted.
         stay: called with what came, if it is served here.
-        leave: called when another worker has it, or it is gone.
+        leave: called before another worker gets it, and when it is gone.
         refuse: called with what came and a refusal, if the other worker can't take it.
     """
 
@@ -131,10 +131,10 @@ class RoutedSocket(asyncio.Protocol):
         stream_id = stream_of(line)
         if not stream_id or self._siblings.own(stream_id):
             self._stay(self._transport, self._head)
-        elif (refusal := self._hand_over(stream_id)) is None:
-            self._leave()
         else:
-            self._refuse(self._transport, self._head, refusal)
+            self._leave()  # first: the other worker may count it before this one goes on
+            if (refusal := self._hand_over(stream_id)) is not None:
+                self._refuse(self._transport, self._head, refusal)
 
     def _hand_over(self, stream_id: str) -> Refusal | None:
         if self._siblings.is_draining:
