@@ -51,6 +51,11 @@ class Peer:
         offer = f"Sec-WebSocket-Protocol: {codec.subprotocol}\r\n"
         self.socket.arrive(HANDSHAKE.format(path=target, headers=offer).encode() if request is None else request)
 
+    @property
+    def is_served(self) -> bool:
+        """Whether the gateway serves it as a consumer or a producer."""
+        return self.status == 101
+
     # Speaking
 
     def send(self, payload: bytes) -> None:
@@ -104,6 +109,9 @@ class Peer:
             self._heard = bytearray(rest)
             self.status = int(head.split()[1])
             assert self.status in STATUSES, head
+        self._read_body()
+
+    def _read_body(self) -> None:
         while self.status == 101 and (whole := self._next_frame()):
             self._take(*whole)
 

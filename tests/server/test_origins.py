@@ -129,7 +129,7 @@ async def test_an_allowed_page_may_read_that_there_are_too_many(start_gateway: S
         response = await request(gateway, "GET", "/v1/streams", **ORIGIN)
     assert response.status_code == 503
     assert response.headers["Access-Control-Allow-Origin"] == ORIGIN["Origin"]
-    assert response.headers["Access-Control-Expose-Headers"] == "Retry-After"
+    assert response.headers["Access-Control-Expose-Headers"] == "Retry-After, Deltawire-Epoch"
 
 
 async def test_other_pages_may_read_nothing_and_have_no_preflight(start_gateway: StartGateway) -> None:

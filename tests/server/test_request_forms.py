@@ -88,7 +88,7 @@ ALLOWED = {
     "/v1/streams/demo/publish": READ_ONLY,
     "/v1/streams?limit=no": READ_ONLY,
     "http://gateway/livez": READ_ONLY,
-    "*": "GET, HEAD, PUT, DELETE, OPTIONS",
+    "*": "GET, HEAD, POST, PUT, DELETE, OPTIONS",
 }
 
 

@@ -30,6 +30,8 @@ def test_every_worker_has_as_many_shards_as_any_other_or_one_more(workers: int) 
         (b"GET /v1/streams/demo/subscribe HTTP/1.1\r", "demo"),
         (b"GET /v1/streams/demo/publish?producer=a HTTP/1.1\r", "demo"),
         (b"DELETE /v1/streams/a%3Ab HTTP/1.1\r", "a:b"),
+        (b"GET /v1/streams/demo/sse HTTP/1.1\r", "demo"),
+        (b"POST /v1/responses/demo/cancel HTTP/1.1\r", "demo"),
         (b"GET http://elsewhere/v1/streams/demo HTTP/1.1\r", "demo"),
         (b"GET /v1/streams/\xc3\xa4 HTTP/1.1\r", "\udcc3\udca4"),
         (b"GET /v1/streams HTTP/1.1\r", ""),

@@ -24,17 +24,21 @@ from deltawire.gateway.server.admission.auth import AccessControl
 from deltawire.gateway.server.admission.request import AdmissionRequest, Step, offered_subprotocols
 from deltawire.gateway.server.admission.steps import CapacityChecks
 from deltawire.gateway.server.connection.connection import GatewayConnection
+from deltawire.gateway.server.http.event_streams import EventStreams
+from deltawire.gateway.server.http.polling import wait_for_events
+from deltawire.gateway.server.http.refusing import respond_error
 from deltawire.gateway.server.http.routes import Site, allowed_methods, answer
 from deltawire.gateway.server.http.target import is_upgrade, parse_target
 from deltawire.gateway.server.responses import leave_out_body, respond_later, respond_nothing, respond_problem
 from deltawire.protocol.addresses import PREFIX
 from deltawire.protocol.codec import CODECS
+from deltawire.protocol.errors import StreamError, WireError
 
 log = get_logger()
 
 _GOING = "the gateway is shutting down"
 _QUOTED = re.compile(r" at \d+ in .*")  # quotes a whole header that can't be parsed, which may hold a token
-_EVERY_METHOD = allowed_methods(parse_target(f"{PREFIX}/any"))  # streams have all methods that there are
+_EVERY_METHOD = "GET, HEAD, POST, PUT, DELETE, OPTIONS"
 
 
 class Admission:
@@ -46,6 +50,7 @@ class Admission:
         render_metrics: returns the response of `/metrics`.
         handshakes: holds sockets until their request is complete.
         capacity: checks limits on connections and memory.
+        event_streams: answers requests for streams over plain HTTP.
         siblings: the other workers of the gateway, for which some responses speak too.
 
     Attributes:
@@ -53,13 +58,14 @@ class Admission:
         is_draining: new peers are refused.
     """
 
-    def __init__(  # noqa: PLR0913, PLR0917 - what a gateway has for its requests
+    def __init__(  # noqa: PLR0913, PLR0917 - what requests are judged and answered with
         self,
         access: AccessControl,
         hub: Hub,
         render_metrics: Callable[[], bytes],
         handshakes: Handshakes,
         capacity: CapacityChecks,
+        event_streams: EventStreams,
         siblings: Siblings | None = None,
     ) -> None:
         self._access = access
@@ -67,6 +73,7 @@ class Admission:
         self._hub = hub
         self._handshakes = handshakes
         self._render_metrics = render_metrics
+        self._event_streams = event_streams
         self.is_leaving = False
         self.is_draining = False
         self._steps: tuple[Step, ...] = (
@@ -79,10 +86,12 @@ class Admission:
             check_method,
             access.check_permission,
             capacity.check_memory_for_answer,
+            self._wait_for_events,
             self._answer_http,
             check_upgrade,
             self._check_draining,
             capacity.check_memory,
+            self._answer_with_events,
             check_subprotocols,
         )
 
@@ -103,13 +112,13 @@ class Admission:
         path, _, query = request.path.partition("?")
         tokens, query = split_query(query)
         incoming = AdmissionRequest(connection, request, parse_target(f"{path}?{query}"), tokens)
+        connection.target = incoming.target
         for step in self._steps:
             response = step(incoming)
             if isawaitable(response):
                 response = await response
             if response is not None:
                 return response
-        connection.target = incoming.target
         return None
 
     def conclude(self, connection: ServerConnection, request: Request, response: Response) -> Response | None:
@@ -129,15 +138,32 @@ class Admission:
         self._access.allow_reading(request, response)
         return leave_out_body(response) if request.method == "HEAD" else response
 
+    async def _wait(self, incoming: AdmissionRequest) -> Response | None:
+        try:
+            response = await wait_for_events(self._hub, incoming)
+        except (WireError, StreamError) as error:
+            return respond_error(error)
+        return respond_nothing() if incoming.connection.is_gone else response
+
+    def _wait_for_events(self, incoming: AdmissionRequest) -> Awaitable[Response | None] | None:
+        """Wait for events for a page, if the client asks for that."""
+        if self.is_draining or not (incoming.target.stream_id and incoming.target.tail == "/events"):
+            return None
+        return self._wait(incoming)
+
     def _answer_http(self, incoming: AdmissionRequest) -> Response | Awaitable[Response] | None:
-        """Answer plain HTTP; let requests for a stream's two endpoints pass."""
+        """Answer plain HTTP; let requests pass that make a consumer or a producer."""
         if incoming.target.is_endpoint:
             return None
-        site = Site(self._hub, self._not_ready(), self._render_metrics, incoming.connection.grant)
+        site = Site(self._hub, self._not_ready(), self._render_metrics, incoming.connection)
         response = answer(site, incoming.request.method, incoming.target)
         if self._siblings is None or incoming.connection.is_question or not isinstance(response, Response):
             return response
         return self._siblings.complete(incoming.request, incoming.target, response)
+
+    def _answer_with_events(self, incoming: AdmissionRequest) -> Response | None:
+        """Answer a request for a stream over plain HTTP."""
+        return self._event_streams.answer(incoming) if incoming.target.is_event_stream else None
 
     def _not_ready(self) -> str | None:
         """Why no new work should be sent here; None if it may be."""
@@ -176,7 +202,9 @@ def check_method(incoming: AdmissionRequest) -> Response | None:
 
 
 def check_upgrade(incoming: AdmissionRequest) -> Response | None:
-    """Refuse a request that asks for no upgrade."""
+    """Refuse a request that asks for no upgrade where only a WebSocket is served."""
+    if incoming.target.is_event_stream:
+        return None
     if incoming.request.method == "GET" and is_upgrade(incoming.request.headers):
         return None
     return respond_problem(

@@ -1,5 +1,9 @@
 """HTTP endpoints beside the WebSocket ones.
 
 - `routes` — streams, pages of events, schema, health
+- `event_streams` — consumers over plain HTTP
+- `waiting` — consumers that wait before a response is made; `polling` — for events
+- `openai_responses` — a message as a response of OpenAI's API
+- `refusing` — errors as responses
 - `metrics` — what `/metrics` returns
 """
