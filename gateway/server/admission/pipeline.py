@@ -25,7 +25,7 @@ from deltawire.gateway.server.admission.steps import CapacityChecks
 from deltawire.gateway.server.connection.connection import GatewayConnection
 from deltawire.gateway.server.http.routes import Site, answer
 from deltawire.gateway.server.http.target import is_upgrade, parse_target
-from deltawire.gateway.server.responses import leave_out_body, respond_later, respond_problem
+from deltawire.gateway.server.responses import leave_out_body, leave_out_known, respond_later, respond_problem
 from deltawire.protocol.codec import CODECS
 
 log = get_logger()
@@ -119,7 +119,7 @@ class Admission:
             return None
         if response.status_code >= HTTPStatus.BAD_REQUEST and parse_target(request.path).is_endpoint:
             self._hub.tally.refuse(response.status_code)
-        response = reword_refusal(response) or response
+        response = leave_out_known(request, reword_refusal(response) or response)
         self._access.allow_reading(request, response)
         return leave_out_body(response) if request.method == "HEAD" else response
 
