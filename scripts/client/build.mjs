@@ -1,13 +1,17 @@
-// Makes what is published, in dist/, and the one file that the gateway serves as /client/deltawire.js.
+// Makes what is published.
+//     node build.mjs [FOLDER]      into that folder; dist/ if none is given
+//     node build.mjs --served      into dist/, and the one file that the gateway serves as /client/deltawire.js
 import { execFileSync } from "node:child_process";
 import { copyFileSync, rmSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
 
 const here = fileURLToPath(new URL(".", import.meta.url));
-const [dist = `${here}dist`] = process.argv.slice(2);
+const [argument] = process.argv.slice(2);
+const isServed = argument === "--served";
+const dist = isServed || argument === undefined ? `${here}dist` : argument;
 const served = `${here}../../gateway/server/http/deltawire.js`;
-const banner = "// deltawire: made from scripts/client by `npm run build`. MIT licence.";
+const banner = "// deltawire: made from scripts/client by `npm run served`. MIT licence.";
 
 rmSync(dist, { recursive: true, force: true });
 await build({
@@ -24,7 +28,7 @@ await build({
 const tsc = fileURLToPath(import.meta.resolve("typescript/package.json")).replace("package.json", "bin/tsc");
 const types = ["--noEmit", "false", "--emitDeclarationOnly", "--declaration", "--rootDir", `${here}src`, "--outDir", dist];
 execFileSync(process.execPath, [tsc, "--project", `${here}tsconfig.build.json`, ...types], { stdio: "inherit" });
-if (process.argv.length === 2) {
+if (isServed) {
   copyFileSync(`${dist}/deltawire.js`, served);
 }
 

@@ -1,4 +1,4 @@
-// deltawire: made from scripts/client by `npm run build`. MIT licence.
+// deltawire: made from scripts/client by `npm run served`. MIT licence.
 
 // src/errors.ts
 var RETRYABLE = /* @__PURE__ */ new Set(["unreachable", "token_unavailable", "not_delivered", "timeout"]);
