@@ -16,7 +16,7 @@ from tests.support.certificates import Certificates, make_certificates
 from tests.support.minting import everything, write_secret
 from tests.support.rawpeer import HANDSHAKE
 
-OPEN = ("/livez", "/readyz", "/healthz", "/v1/schema.json")
+OPEN = ("/livez", "/readyz", "/healthz", "/v1/schema.json", "/client/deltawire.js")
 SHUT = (
     "/metrics",
     "/v1/streams",
