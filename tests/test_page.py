@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -18,6 +19,7 @@ from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
 
 from deltawire import Gateway, MessageStart, MessageStop, Publisher, Settings, TextDelta
+from tests.support.processes import ROOT
 
 BROWSERS: Final = ("chromium", "chromium-browser", "google-chrome")
 START: Final = 60.0
@@ -49,6 +51,16 @@ await tell({ text: kept.text, whole, visits: kept.visits, verified: again.verifi
 </script>
 """
 """Keeps text and position together, is reloaded in the middle of the answer, and tells its site what it has."""
+
+
+WATCH = """<script>
+new MutationObserver(() => {
+  const text = document.body.innerText.trim();
+  if (text) fetch(`/?${encodeURIComponent(JSON.stringify({ text }))}`);
+}).observe(document.documentElement, { childList: true, subtree: true });
+</script>
+"""
+"""Tells its site what the page shows."""
 
 
 class Site:
@@ -106,6 +118,23 @@ async def browser(address: str, profile: Path) -> AsyncIterator[None]:
     finally:
         process.terminate()
         await process.wait()
+
+
+async def test_the_page_of_the_readme_shows_the_text(tmp_path: Path) -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    [page] = re.findall(r"^```html\n(.*?)^```$", readme, re.DOTALL | re.MULTILINE)
+    assert page.count("\n") <= 2 + 5, "five lines of JavaScript between the tags, at most"
+    async with Site() as site, Gateway(Settings(port=0, allowed_origins=site.origin)) as gateway:
+        address = gateway.url.replace("ws:", "http:")
+        page = page.replace('"/client/', f'"{address}/client/').replace('subscribe("/"', f'subscribe("{address}"')
+        site.page = page + WATCH
+        async with (
+            Publisher(gateway.url, "demo") as publisher,
+            browser(site.origin, tmp_path),
+            asyncio.timeout(START),
+        ):
+            await publisher.send(TextDelta(text="all that was said"))
+            assert await site.heard.get() == {"text": "all that was said"}
 
 
 async def test_a_page_that_is_reloaded_in_mid_answer_has_the_same_text(tmp_path: Path) -> None:

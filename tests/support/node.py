@@ -27,13 +27,22 @@ def locked(path: Path) -> Iterator[None]:
         yield
 
 
-def npm_install(folder: Path, *packages: str) -> None:
-    """Install packages, or those that the `package.json` of a folder names; skips the test where npm can't."""
+def npm_install(folder: Path) -> None:
+    """Install the packages that the `package.json` of a folder names; skips the test where npm can't."""
     if shutil.which("npm") is None or shutil.which("node") is None:
         pytest.skip("this needs Node.js and npm")
-    npm = ["npm", "install", "--prefix", str(folder), "--no-audit", "--no-fund", "--loglevel=error", "--fetch-retries=1"]
+    npm = [
+        "npm",
+        "install",
+        "--prefix",
+        str(folder),
+        "--no-audit",
+        "--no-fund",
+        "--loglevel=error",
+        "--fetch-retries=1",
+    ]
     try:
-        subprocess.run([*npm, *packages], cwd=folder, capture_output=True, text=True, timeout=120, check=True)
+        subprocess.run([*npm, "--fetch-retries=1"], capture_output=True, text=True, timeout=120, check=True)
     except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
         pytest.skip(f"npm can't install here: {str(error.stderr or error).strip()[-200:]}")
 
