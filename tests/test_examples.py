@@ -53,7 +53,7 @@ ESSENCE = {
 @cache
 def run(path: Path) -> str:
     """What a script prints; it has to end well and say nothing on standard error."""
-    environment = clean_environment(PYTHONPATH=str(ROOT), PYTHONIOENCODING="utf-8")
+    environment = clean_environment(PYTHONIOENCODING="utf-8")
     done = subprocess.run(
         [sys.executable, "-W", "always::ResourceWarning", path],
         capture_output=True,

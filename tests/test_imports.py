@@ -53,6 +53,7 @@ LAYERS: dict[str, set[str]] = {
         "gateway.client",
         "gateway.access",
         "gateway.config",
+        "gateway.engines",
         "gateway.files",
         "gateway.http_client",
         "gateway.logs",

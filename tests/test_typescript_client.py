@@ -11,7 +11,8 @@ import pytest
 
 import deltawire
 from tests.support.conformance import CASES, PlayedGateway, check
-from tests.support.node import locked, node, npm_install, run_node
+from tests.support.node import node, run_node
+from tests.support.npm import locked, npm_install
 from tests.support.processes import ROOT
 
 CLIENT = ROOT / "scripts" / "client"

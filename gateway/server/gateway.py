@@ -31,15 +31,17 @@ from deltawire.gateway.server.connection.connection import GatewayConnection
 from deltawire.gateway.server.connection.consumer import Consumer
 from deltawire.gateway.server.connection.producer import Producer
 from deltawire.gateway.server.connection.sending import CLOSE_TIMEOUT, HARD_MESSAGE_LIMIT
+from deltawire.gateway.server.connection.streaming import StreamingConnection
 from deltawire.gateway.server.draining import batches
 from deltawire.gateway.server.housekeeping import Housekeeping
+from deltawire.gateway.server.http.event_streams import EventStreams
 from deltawire.gateway.server.http.metrics import Exposition
 from deltawire.gateway.server.http.target import Target
+from deltawire.gateway.server.subscribing import Subscribing, Ticket
 from deltawire.protocol.addresses import check_stream_id, parse_publish, parse_subscribe
 from deltawire.protocol.codec import CODECS, JSON
 from deltawire.protocol.codes import ProblemCode
 from deltawire.protocol.errors import StreamError, WireError, is_not_found
-from deltawire.protocol.messages import Policy
 
 WRITE_LIMIT = 32 * 1024
 """Bytes in a connection's own write buffer at which it stops accepting, so that a lag stays in the cursor."""
@@ -86,7 +88,16 @@ class Gateway:
         self._exposition = Exposition(self.hub, self._accepted, self._handshakes)
         capacity = CapacityChecks(self.hub, self._limits, self._proxies)
         self._housekeeping = Housekeeping(self.settings, self.hub, self._access, self._handshakes, self._accepted)
-        self._admission = Admission(self._access, self.hub, self._exposition.render, self._handshakes, capacity)
+        self._reading = FairQueue(lambda turn: asyncio.get_running_loop().call_soon(turn))
+        self._subscribing = Subscribing(self.hub, self._reading)
+        self._admission = Admission(
+            self._access,
+            self.hub,
+            self._exposition.render,
+            self._handshakes,
+            capacity,
+            EventStreams(self._subscribing, self._serve_events),
+        )
         self._changed = asyncio.Event()  # set when a connection is gone
 
     def check_storage(self) -> None:
@@ -102,7 +113,6 @@ class Gateway:
             if self._owns_hub:
                 await stack.enter_async_context(self.hub)
             await stack.enter_async_context(self._access)
-            self._reading = FairQueue(asyncio.get_running_loop().call_soon)
             self._servers = await listen(self.settings, self._sockets, self._open_server)
             self._owned = stack.pop_all()
         self.hub.deadlines.add(self._housekeeping)
@@ -170,31 +180,44 @@ class Gateway:
     async def _handle(self, connection: ServerConnection) -> None:
         """Serve one connection until it is gone. Callbacks do the work; this only waits."""
         assert isinstance(connection, GatewayConnection), "the factory makes nothing else"
-        connection.codec = CODECS.get(str(connection.subprotocol), JSON)
-        connection.admitted()
-        is_producer = connection.target.tail == "/publish"
+        connection.codec = connection.encoding = CODECS.get(str(connection.subprotocol), JSON)
         connection.flood_guard = FloodGuard(
-            self.settings.message_rate if is_producer else 0.0, self.settings.control_rate, self.hub.now()
+            self.settings.message_rate if connection.target.publishes else 0.0,
+            self.settings.control_rate,
+            self.hub.now(),
         )
+        await self._serve(connection, self._start)
+
+    async def _serve_events(self, ticket: Ticket, connection: StreamingConnection) -> None:
+        """Serve one consumer over plain HTTP until its connection is gone."""
+        assert isinstance(connection, GatewayConnection), "the factory makes nothing else"
+        await self._serve(connection, partial(self._subscribing.start, ticket=ticket))
+
+    async def _serve(self, connection: GatewayConnection, start: Callable[[GatewayConnection], None]) -> None:
+        connection.admitted()
         self._connections.add(connection)
         try:
-            if self._admission.is_draining:  # draining began since it was admitted
-                connection.close_with_problem(
-                    ProblemCode.SHUTTING_DOWN, "the gateway is shutting down: connect elsewhere"
-                )
-            else:
-                self._serve(connection, connection.target)
+            try:
+                start(connection)
+            except Exception:  # noqa: BLE001 - whatever it is, it is this connection's alone
+                connection.fail()
+            finally:
+                connection.forget_handshake()
             await connection.wait_closed()
         finally:
             self._connections.discard(connection)
             self._changed.set()
 
-    def _serve(self, connection: GatewayConnection, target: Target) -> None:
+    def _start(self, connection: GatewayConnection) -> None:
+        target = connection.target
+        if self._admission.is_draining:  # draining began since it was admitted
+            connection.close_with_problem(ProblemCode.SHUTTING_DOWN, "the gateway is shutting down: connect elsewhere")
+            return
         try:
-            if target.tail == "/subscribe":
-                self._start_consumer(connection, target)
-            else:
+            if target.publishes:
                 self._start_producer(connection, target)
+            else:
+                self._start_consumer(connection, target)
         except WireError as error:
             connection.close_with_problem(error.code, error.message)
         except StreamError as error:
@@ -202,24 +225,12 @@ class Gateway:
                 connection.close_with_problem(ProblemCode.NOT_FOUND, f"there is no stream {error.stream_id!r} now")
             else:
                 connection.close_with_problem(ProblemCode.OVERLOADED, error.detail)
-        except Exception:  # noqa: BLE001 - whatever it is, it is this connection's alone
-            connection.fail()
-        finally:
-            connection.forget_handshake()
 
     def _start_consumer(self, connection: GatewayConnection, target: Target) -> None:
         request = parse_subscribe(target.query)
-        manager, now = self.hub.manager, self.hub.now()
-        stream_id = _check_id(target)
-        stream = manager.open(stream_id, now) if request.create else manager.get(stream_id)
-        chosen = request.policy or (Policy.BLOCK if stream.settings.policy is Policy.BLOCK else None)
-        if not connection.grant.may_choose(chosen):  # `block` holds others up: a token must allow it as a default too
-            raise WireError(ProblemCode.FORBIDDEN, f"the token does not allow policy {chosen}: ask for another one")
-        subscription = stream.subscribe(request, connection.codec, now=now)
-        manager.keep(stream, now)
-        consumer = Consumer(self.hub, connection, subscription, self._reading, chosen)
-        connection.peer = consumer
-        consumer.start(request.heartbeat)
+        stream = self._subscribing.find(_check_id(target), request)
+        ticket = self._subscribing.subscribe(stream, request, connection.grant, connection.codec)
+        self._subscribing.start(connection, ticket)
 
     def _start_producer(self, connection: GatewayConnection, target: Target) -> None:
         request = parse_publish(target.query)
@@ -258,6 +269,8 @@ class Gateway:
 
     async def _send_home(self, seconds: float) -> None:
         """Tell every peer to leave once it has got the rest: producers first, so that no new events come."""
+        for connection in self._accepted:
+            connection.respond_now()
         peers = [it.peer for it in self._connections if it.peer is not None]
         peers.sort(key=lambda peer: isinstance(peer, Consumer))
         for pause, batch in batches(peers, seconds):

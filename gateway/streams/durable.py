@@ -105,6 +105,7 @@ class DurableStream(Stream):
             if it.digest_from >= max(self.history.floor, 1):
                 self._unread = _Unread(it.digest_from, head, hash(it.id))
                 self._digest.begin(it.digest_from)
+                self.log.message_start = it.digest_from
         self._count_extra()
 
     # What can be read

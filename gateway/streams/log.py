@@ -102,6 +102,7 @@ class Log:
         "floor",
         "head",
         "ledger",
+        "message_start",
         "prefix",
         "retention",
     )
@@ -110,6 +111,7 @@ class Log:
         self.retention = retention
         self.ledger = ledger
         self.prefix = Prefix(retention.bytes // PREFIX_SHARE)
+        self.message_start = 0  # seq of the latest message's, held or not; 0 if it is not known
         self.head = 0
         self.floor = 1
         self.bytes = 0
@@ -235,6 +237,7 @@ class Log:
     def begin_message(self) -> None:
         """Prepare for a message that begins with the next event: drop the prefix of the previous one."""
         self._count(-self.prefix.bytes)
+        self.message_start = self.head + 1
         self.prefix.begin(self.head + 1)
 
     def _count(self, cost: int) -> None:

@@ -22,7 +22,7 @@ from deltawire.gateway.streams.staging import Staging
 from deltawire.gateway.streams.subscription import Subscription
 from deltawire.gateway.streams.view import View
 from deltawire.protocol.addresses import SubscribeRequest
-from deltawire.protocol.codec import JSON, Codec, encode_event
+from deltawire.protocol.codec import JSON, Encoding, encode_event
 from deltawire.protocol.codes import ProblemCode
 from deltawire.protocol.digest import MessageDigest
 from deltawire.protocol.errors import ErrorKind, StreamError, WireError
@@ -117,7 +117,7 @@ class Stream:
         self.staging: Staging | None = None  # where an engine has to commit events before they are in the log
         self._subscriptions: dict[Subscription, None] = {}
         self.blocking = Blocking(self.log)
-        self._views: dict[tuple[Codec, frozenset[EventType] | None], View] = {}
+        self._views: dict[tuple[Encoding, frozenset[EventType] | None], View] = {}
 
     @property
     def is_closed(self) -> bool:
@@ -335,7 +335,7 @@ class Stream:
         """Whether producers may continue: no `block` consumer's buffer is full, by events or by bytes."""
         return not self.blocking.subscriptions or self.blocking.has_room(self.settings.buffer_bytes)
 
-    def subscribe(self, request: SubscribeRequest, codec: Codec = JSON, *, now: float) -> Subscription:
+    def subscribe(self, request: SubscribeRequest, codec: Encoding = JSON, *, now: float) -> Subscription:
         """Attach a consumer.
 
         Args:

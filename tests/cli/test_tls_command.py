@@ -1,4 +1,4 @@
-"""The command over wss: publish, tail and streams; certificates exchanged by SIGHUP."""
+"""The command over wss: publish, tail, streams and export; certificates exchanged by SIGHUP."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ async def test_a_gateway_that_asks_for_a_certificate_gets_ours(run: Run, certifi
         assert (done.status, len(done.errors.splitlines())) == (1, 1)
 
 
-COMMANDS = [("tail", "demo"), ("publish", "demo"), ("streams", "list")]
+COMMANDS = [("tail", "demo"), ("publish", "demo"), ("streams", "list"), ("export", "demo")]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

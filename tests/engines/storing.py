@@ -60,14 +60,16 @@ def store(engine: SqliteEngine, *commits: Commit) -> None:
     assert done.wait(DEADLINE), engine.failure
 
 
-def read(engine: SqliteEngine, first: int, last: int, stream: str = "s", size: int = 1_000_000) -> StoredPage:
+def read(
+    engine: SqliteEngine, first: int, last: int, stream: str = "s", size: int = 1_000_000, *, epoch: str = "e"
+) -> StoredPage:
     answer: Future[StoredPage] = Future()
-    engine.read(stream, "e", Wanted(first, last, size), answer.set_result)
+    engine.read(stream, epoch, Wanted(first, last, size), answer.set_result)
     return answer.result(DEADLINE)
 
 
-def texts(engine: SqliteEngine, first: int, last: int, stream: str = "s") -> list[str]:
-    page = read(engine, first, last, stream)
+def texts(engine: SqliteEngine, first: int, last: int, stream: str = "s", *, epoch: str = "e") -> list[str]:
+    page = read(engine, first, last, stream, epoch=epoch)
     assert (page.last, page.fault) == (last, "")
     events = [decode_event(it[payload_start(it) :]) for it in page.frames]
     return [it.text for it in events if isinstance(it, TextDelta)]

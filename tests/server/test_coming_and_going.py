@@ -150,6 +150,7 @@ class EagerConnection:
         self.loop = asyncio.get_running_loop()
         self.record = Record(Tally())
         self.transport = self
+        self.writer = self.write
 
     def write(self, _frames: bytes) -> None:
         pass

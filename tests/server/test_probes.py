@@ -21,7 +21,7 @@ PROBES = {
     b"HEAD /readyz HTTP/1.1\r\nHost: x\r\n\r\n": 200,
     b"HEAD /livez HTTP/1.0\r\n\r\n": 200,
     b"OPTIONS / HTTP/1.0\r\n\r\n": 404,
-    b"OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n": 404,
+    b"OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n": 204,
     b"HEAD / HTTP/1.0\r\n\r\n": 404,
     b"GET /\r\n\r\n": 400,
     b"\r\n\r\n": 400,

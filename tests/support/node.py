@@ -1,14 +1,12 @@
-"""Node.js, where it is: programs of it, and what npm installs for them."""
+"""Programs of Node.js, where it is."""
 
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import json
 import shutil
 import subprocess
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -17,34 +15,6 @@ import pytest
 
 START: Final = 60.0
 """Seconds node may need to start on a busy machine."""
-
-
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Let one process at a time run the block."""
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-def npm_install(folder: Path) -> None:
-    """Install the packages that the `package.json` of a folder names; skips the test where npm can't."""
-    if shutil.which("npm") is None or shutil.which("node") is None:
-        pytest.skip("this needs Node.js and npm")
-    npm = [
-        "npm",
-        "install",
-        "--prefix",
-        str(folder),
-        "--no-audit",
-        "--no-fund",
-        "--loglevel=error",
-        "--fetch-retries=1",
-    ]
-    try:
-        subprocess.run([*npm, "--fetch-retries=1"], capture_output=True, text=True, timeout=120, check=True)
-    except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
-        pytest.skip(f"npm can't install here: {str(error.stderr or error).strip()[-200:]}")
 
 
 @cache

@@ -119,6 +119,13 @@ class RawPeer:
         head, self._buffer = self._buffer.split(b"\r\n\r\n", 1)
         return head
 
+    async def read_some(self) -> bytes:
+        """What has come, or comes next; nothing when the gateway has hung up."""
+        if not self._buffer:
+            await self._receive()
+        data, self._buffer = self._buffer, b""
+        return data
+
     async def read_rest(self) -> bytes:
         """Everything until the gateway hangs up."""
         while await self._receive():

@@ -62,8 +62,10 @@ def read_frames(data: bytes, codec: Codec = JSON) -> list[Frame]:
 def drain(subscription: Subscription, size: int = 1 << 20) -> list[Event | Message]:
     """Everything a subscription has to say now."""
     messages: list[Event | Message] = []
+    codec = subscription.view.codec
+    assert isinstance(codec, Codec), "it is read as frames"
     while (data := subscription.take(size)) != b"":
-        messages += [frame.message for frame in read_frames(data or b"", subscription.view.codec)]
+        messages += [frame.message for frame in read_frames(data or b"", codec)]
     return messages
 
 

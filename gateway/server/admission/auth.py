@@ -122,7 +122,7 @@ class AccessControl:
         """Refuse to publish or subscribe if the grant does not allow it; the stream is not even looked up."""
         if not incoming.target.is_endpoint:
             return None
-        action = Action.SUBSCRIBE if incoming.target.tail == "/subscribe" else Action.PUBLISH
+        action = Action.PUBLISH if incoming.target.publishes else Action.SUBSCRIBE
         if incoming.connection.grant.may(action, incoming.target.stream_id):
             return None
         return respond_problem(

@@ -23,9 +23,9 @@ from deltawire.gateway.server.connection.closing import Cause, Phase
 from deltawire.gateway.server.connection.containment import contained
 from deltawire.gateway.server.connection.memory import connection_cost
 from deltawire.gateway.server.connection.peer import Peer, Renewer
-from deltawire.gateway.server.connection.replying import ReplyingConnection
 from deltawire.gateway.server.connection.sending import HARD_MESSAGE_LIMIT, Hold
 from deltawire.gateway.server.connection.splitter import OTHER, FrameSplitter
+from deltawire.gateway.server.connection.streaming import StreamingConnection
 from deltawire.gateway.server.http.target import Target, is_upgrade
 from deltawire.protocol import framing
 from deltawire.protocol.codes import ProblemCode
@@ -44,7 +44,7 @@ FRAME_COST = 120
 """Bytes that a message split from the socket's bytes costs beside its payload (CPython 3.11)."""
 
 
-class GatewayConnection(ReplyingConnection):
+class GatewayConnection(StreamingConnection):
     """One peer's connection.
 
     Args:
@@ -93,7 +93,7 @@ class GatewayConnection(ReplyingConnection):
         """Begin the record of the connection: its handshake is over."""
         host, port, *_ = self.transport.get_extra_info("peername") or ("", 0)
         self.record.opened(
-            "consumer" if self.target.tail == "/subscribe" else "producer",
+            "producer" if self.target.publishes else "consumer",
             self.last_heard,
             connection=self.id.hex[:8],
             remote=f"[{host}]:{port}" if ":" in host else f"{host}:{port}",
@@ -103,7 +103,7 @@ class GatewayConnection(ReplyingConnection):
     def cost_of(self, target: Target) -> int:
         """Bytes the connection would take for the requested target, before it holds anything."""
         has_tls = self.transport.get_extra_info("sslcontext") is not None
-        return connection_cost(has_tls=has_tls, sends=target.tail == "/publish")
+        return connection_cost(has_tls=has_tls, sends=target.publishes)
 
     @property
     def agent(self) -> str | None:
@@ -157,6 +157,8 @@ class GatewayConnection(ReplyingConnection):
         self.last_heard = self.loop.time()
         self.tally.received_bytes += len(data)
         try:
+            if self.is_streaming:
+                return  # there is nothing to say
             if self.peer is None or self.is_finished:
                 self._receive_outside(data)
             else:
@@ -217,7 +219,7 @@ class GatewayConnection(ReplyingConnection):
         """Bytes it costs now, including unsent bytes and incomplete or deferred input."""
         if self.is_replying:
             return self.cost + self.reserved
-        held = self.cost + self.transport.get_write_buffer_size() + self._splitter.held_bytes
+        held = self.cost + self.transport.get_write_buffer_size() + self._splitter.held_bytes + self.body_bytes
         if self._fragments is not None:
             held += len(self._fragments)
         if self._deferred:
@@ -315,6 +317,7 @@ class GatewayConnection(ReplyingConnection):
         """
         self._move(Cause.SOCKET_LOST)
         self.forget_reply()
+        self.respond_now()
         self._handshakes.leave(self)
         if self.peer is None:
             self._end(exc)
