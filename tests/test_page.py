@@ -32,7 +32,7 @@ import { subscribe } from "GATEWAY/client/deltawire.js";
 const tell = (news) => fetch(`/?${encodeURIComponent(JSON.stringify(news))}`);
 const kept = JSON.parse(sessionStorage.demo ?? '{"text":"","visits":0}');
 kept.visits += 1;
-const events = subscribe("GATEWAY", "demo", { position: kept.position });
+const events = subscribe("GATEWAY", "demo", { position: kept.position, transport: "TRANSPORT" });
 for await (const event of events) {
   if (event.type === "text_delta") kept.text += event.data.text;
   kept.position = events.position;
@@ -42,7 +42,8 @@ for await (const event of events) {
     location.reload();
     await new Promise(() => undefined);
   }
-  if (event.type === "text_delta") await tell({ seq: event.seq, cancelled: await events.cancel() });
+  const cancel = () => events.cancel().catch(({ code }) => code);
+  if (event.type === "text_delta") await tell({ seq: event.seq, cancelled: await cancel() });
 }
 let whole = "";
 const again = subscribe("GATEWAY", "demo", { create: false });
@@ -137,9 +138,12 @@ async def test_the_page_of_the_readme_shows_the_text(tmp_path: Path) -> None:
             assert await site.heard.get() == {"text": "all that was said"}
 
 
-async def test_a_page_that_is_reloaded_in_mid_answer_has_the_same_text(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("transport", "cancelled"), [("websocket", 1), ("sse", "not_delivered")])
+async def test_a_page_that_is_reloaded_in_mid_answer_has_the_same_text(
+    tmp_path: Path, transport: str, cancelled: int | str
+) -> None:
     async with Site() as site, Gateway(Settings(port=0, allowed_origins=site.origin)) as gateway:
-        site.page = PAGE.replace("GATEWAY", gateway.url.replace("ws:", "http:"))
+        site.page = PAGE.replace("GATEWAY", gateway.url.replace("ws:", "http:")).replace("TRANSPORT", transport)
         async with (
             Publisher(gateway.url, "demo") as publisher,
             browser(site.origin, tmp_path),
@@ -151,7 +155,7 @@ async def test_a_page_that_is_reloaded_in_mid_answer_has_the_same_text(tmp_path:
             assert await site.heard.get() == {"text": "the first half "}
             await publisher.send(TextDelta(text="and ünd 🚀"))
             await publisher.send(MessageStop(message_id="m1", stop_reason="end_turn"))
-            assert await site.heard.get() == {"seq": 5, "cancelled": 1}
+            assert await site.heard.get() == {"seq": 5, "cancelled": cancelled}
             await publisher.close_stream()
             text = "the first half and ünd 🚀"
             wanted = {"text": text, "whole": text, "visits": 2, "verified": 1, "ended": "closed"}

@@ -83,7 +83,7 @@ export function openWebSocket(
     socket.onclose = ({ code, reason }) => {
       if (isOpen) {
         leave();
-        listener.end({ code, reason });
+        listener.end({ code: code || 1006, reason }); // Deno's is 0 where no close frame came
       } else {
         fail(new NotOpened("the WebSocket could not be opened"));
       }

@@ -127,6 +127,13 @@ test("the status tells what goes on", async () => {
   ]);
 });
 
+test("a loss that a runtime reports without a code is resumed like any other", async () => {
+  const events = subscribe(URL, "demo", { backoff: AT_ONCE });
+  (await FakeSocket.nth(1)).end(0);
+  (await FakeSocket.nth(2)).say(subscribed(), text(1, "a"), end(1));
+  assert.deepEqual(await seqsOf(events), [1]);
+});
+
 test("an error says whether the same can succeed later", () => {
   assert.ok(new DeltawireError("unreachable", "x").retryable);
   assert.ok(!new DeltawireError("forbidden", "x").retryable);
