@@ -34,8 +34,11 @@ export async function openEventStream(
   signal: AbortSignal,
 ): Promise<Connection | null> {
   const leaving = new AbortController();
-  const leave = (): void => leaving.abort();
-  signal.addEventListener("abort", leave, { once: true });
+  const leave = (): void => {
+    signal.removeEventListener("abort", leave);
+    leaving.abort();
+  };
+  signal.addEventListener("abort", leave);
   let response: Response;
   try {
     response = await fetch(url, {
@@ -44,14 +47,18 @@ export async function openEventStream(
       signal: leaving.signal,
     });
   } catch (cause) {
+    leave();
     signal.throwIfAborted();
     throw new NotOpened("there was no answer", { cause });
   }
   if (response.status === 204) {
+    leave();
     return null;
   }
   if (!response.ok) {
-    throw await refusalOf(response);
+    const refusal = await refusalOf(response);
+    leave();
+    throw refusal;
   }
   if (!response.headers.get("Content-Type")?.startsWith("text/event-stream") || response.body === null) {
     leave();

@@ -77,7 +77,8 @@ export class Subscription implements AsyncIterable<Item> {
   #isOver = false; // the end came, or the reader has left
   #failure: { readonly error: unknown } | null = null;
   #turn: Promise<unknown> = Promise.resolve(); // the latest `next`
-  #onRead: () => void = () => undefined;
+  #onRead: () => void = () => undefined; // all that came has been read
+  #stop: () => void = () => undefined; // ends what is waited for on the gateway's side
 
   /** @throws TypeError the address, the stream id or the token is wrong. */
   constructor(url: string | URL, stream: string, options: SubscribeOptions = {}) {
@@ -186,6 +187,7 @@ export class Subscription implements AsyncIterable<Item> {
     this.#failure ??= failure;
     this.#unread.discard();
     this.#leaving.abort();
+    this.#stop();
   }
 
   // The gateway's side
@@ -231,7 +233,7 @@ export class Subscription implements AsyncIterable<Item> {
         alive: () => this.#liveness?.heard(),
         end: resolve,
       };
-      signal.addEventListener("abort", () => resolve(null), { once: true });
+      this.#stop = () => resolve(null);
     });
     ending.catch(() => undefined); // it may fail before it is waited for
     this.#problem = undefined;
@@ -317,8 +319,7 @@ export class Subscription implements AsyncIterable<Item> {
   async #room(): Promise<void> {
     if (this.#isFull) {
       await new Promise<void>((resolve) => {
-        this.#onRead = resolve;
-        this.#leaving.signal.addEventListener("abort", () => resolve(), { once: true });
+        this.#onRead = this.#stop = resolve;
       });
     }
   }

@@ -134,6 +134,21 @@ test("a loss that a runtime reports without a code is resumed like any other", a
   assert.deepEqual(await seqsOf(events), [1]);
 });
 
+test("no connection leaves anything behind", async () => {
+  const warnings: string[] = [];
+  const note = ({ message }: Error): unknown => warnings.push(message);
+  process.on("warning", note);
+  const events = subscribe(URL, "demo", { backoff: AT_ONCE });
+  for (let number = 1; number <= 30; number += 1) {
+    (await FakeSocket.nth(number)).end(1006);
+  }
+  (await FakeSocket.nth(31)).say(subscribed(), end(0));
+  assert.deepEqual(await seqsOf(events), []);
+  await new Promise((resolve) => setImmediate(resolve));
+  process.off("warning", note);
+  assert.deepEqual(warnings.filter((text) => text.includes("leak")), []);
+});
+
 test("an error says whether the same can succeed later", () => {
   assert.ok(new DeltawireError("unreachable", "x").retryable);
   assert.ok(!new DeltawireError("forbidden", "x").retryable);
