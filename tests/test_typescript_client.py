@@ -12,7 +12,7 @@ import pytest
 import deltawire
 from tests.support.conformance import CASES, PlayedGateway, check
 from tests.support.node import node, run_node
-from tests.support.npm import locked, npm_install
+from tests.support.npm import locked, npm_install, require_npm
 from tests.support.processes import ROOT
 
 CLIENT = ROOT / "scripts" / "client"
@@ -51,6 +51,7 @@ def run(*command: str | Path, cwd: Path) -> str:
 @pytest.fixture(scope="module")
 def client() -> Path:
     """The folder of the client, with everything that its package.json names."""
+    require_npm()
     modules = CLIENT / "node_modules"
     modules.mkdir(exist_ok=True)
     stamp = modules / ".installed"

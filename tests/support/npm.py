@@ -37,10 +37,15 @@ def installed(package: str, version: str) -> Path:
     return prefix
 
 
-def npm_install(folder: Path, *packages: str) -> None:
-    """Install packages into a folder; without any, those that its `package.json` names. Skips the test if npm can't."""
+def require_npm() -> None:
+    """Skip the test where there is no npm."""
     if shutil.which("npm") is None or shutil.which("node") is None:
         pytest.skip("this needs Node.js and npm")
+
+
+def npm_install(folder: Path, *packages: str) -> None:
+    """Install packages into a folder; without any, those that its `package.json` names. Skips the test if npm can't."""
+    require_npm()
     npm = ["npm", "install", "--prefix", str(folder), "--no-audit", "--no-fund", "--loglevel=error"]
     try:
         subprocess.run([*npm, "--fetch-retries=1", *packages], capture_output=True, text=True, timeout=120, check=True)
