@@ -29,7 +29,13 @@ from deltawire.gateway.server.http.polling import wait_for_events
 from deltawire.gateway.server.http.refusing import respond_error
 from deltawire.gateway.server.http.routes import Site, allowed_methods, answer
 from deltawire.gateway.server.http.target import is_upgrade, parse_target
-from deltawire.gateway.server.responses import leave_out_body, respond_later, respond_nothing, respond_problem
+from deltawire.gateway.server.responses import (
+    leave_out_body,
+    leave_out_known,
+    respond_later,
+    respond_nothing,
+    respond_problem,
+)
 from deltawire.protocol.addresses import PREFIX
 from deltawire.protocol.codec import CODECS
 from deltawire.protocol.errors import StreamError, WireError
@@ -134,7 +140,7 @@ class Admission:
             return None
         if response.status_code >= HTTPStatus.BAD_REQUEST and parse_target(request.path).is_endpoint:
             self._hub.tally.refuse(response.status_code)
-        response = reword_refusal(response) or response
+        response = leave_out_known(request, reword_refusal(response) or response)
         self._access.allow_reading(request, response)
         return leave_out_body(response) if request.method == "HEAD" else response
 
