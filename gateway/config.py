@@ -21,6 +21,7 @@ MIB = 1024 * KIB
 
 GROUPS: Final = {
     "host": "Listening",
+    "workers": "Processes",
     "tls_cert": "TLS",
     "auth_key": "Access",
     "max_message": "Limits",
@@ -51,6 +52,17 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         bool,
         Meta(description="Listen off loopback without authentication: anyone who reaches the port can do everything"),
     ] = False
+
+    # Processes
+
+    workers: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=64,
+            description="Processes of `deltawire serve` that share the streams; 0 means one for each core",
+        ),
+    ] = 1  # more cost a few percent each, as most connections change the process once
 
     # TLS
 
@@ -347,6 +359,8 @@ def make_settings(values: dict[str, Any]) -> Settings:
             raise ConfigError("engine_url: streams are stored there or in data_dir, not in both")
         if not settings.engine_url.startswith(("redis://", "rediss://")):
             raise ConfigError("engine_url: expected redis://… or rediss://…")
+        if settings.workers != 1:
+            raise ConfigError("workers: with engine_url there is one process a gateway; start several gateways instead")
     return settings
 
 

@@ -47,9 +47,11 @@ LAYERS: dict[str, set[str]] = {
         "gateway.requirements",
     },
     "gateway.client": {"protocol"},
+    "gateway.workers": {"protocol", "gateway.engines", "gateway.server", "gateway.config", "gateway.logs"},
     "gateway.cli": {
         "protocol",
         "gateway.server",
+        "gateway.workers",
         "gateway.client",
         "gateway.access",
         "gateway.config",

@@ -9,6 +9,7 @@ are in memory alone, and appending commits them.
 - `listing` — what it has, found at the start
 - `index` — where the events of a stream are
 - `reading` — reading them back, and checking them
+- `distributing` — moving streams between folders, where several processes have a database each
 - `writer` — the thread that does all this: group commits, reads in between, faults of the disk
 - `redis` — a Redis or Valkey server, for several gateways
 """

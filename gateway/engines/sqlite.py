@@ -97,9 +97,9 @@ class SqliteEngine:
             EngineError: the folder or the database can't be used.
         """
         with ExitStack() as stack:
-            stack.callback(os.close, _lock(self._folder))
+            stack.callback(os.close, lock_folder(self._folder))
             try:
-                self._database = database = _connect(self._folder / FILE)
+                self._database = database = connect(self._folder / FILE)
                 stack.callback(database.close)
                 version = check_version(database, self._folder)
                 database.execute("PRAGMA journal_mode = WAL")
@@ -220,8 +220,12 @@ class SqliteEngine:
         self._opened.close()
 
 
-def _lock(folder: Path) -> int:
-    """Make a folder if there is none, and return the descriptor that keeps others from using it."""
+def lock_folder(folder: Path) -> int:
+    """Make a folder if there is none, and return the descriptor that keeps others from using it.
+
+    Raises:
+        EngineError: it can't be made, or another gateway uses it.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -235,7 +239,8 @@ def _lock(folder: Path) -> int:
     return lock
 
 
-def _connect(path: Path) -> sqlite3.Connection:
+def connect(path: Path) -> sqlite3.Connection:
+    """Open a database that this user alone may read, or make an empty one."""
     database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     try:
         path.chmod(0o600)

@@ -77,5 +77,6 @@ METRICS = (
     # The process
     Metric("deltawire_memory_bytes", "gauge", "Memory by what it is for", ("kind",)),
     Metric("deltawire_memory_limit_bytes", "gauge", "Setting memory_limit, under which the kind streams is held"),
+    Metric("deltawire_worker_restarts_total", "counter", "Processes that died and were replaced by this one"),
     Metric("deltawire_build_info", "gauge", "1; what runs", ("version", "python", "websockets", "loop")),
 )

@@ -13,6 +13,7 @@ from typing import Any, Self, cast
 from weakref import WeakSet
 
 from websockets.asyncio.server import Server, ServerConnection, serve
+from websockets.server import ServerProtocol
 
 from deltawire.gateway.config import Settings
 from deltawire.gateway.hub import Hub, check_storage
@@ -21,8 +22,9 @@ from deltawire.gateway.logs import get_logger
 from deltawire.gateway.server.accepting.forwarding import Proxies
 from deltawire.gateway.server.accepting.handshakes import Handshakes
 from deltawire.gateway.server.accepting.limits import Limits
-from deltawire.gateway.server.accepting.listening import listen
+from deltawire.gateway.server.accepting.listening import format_url, listen
 from deltawire.gateway.server.accepting.rate import FloodGuard
+from deltawire.gateway.server.accepting.routing import Handed, Siblings
 from deltawire.gateway.server.accepting.tls import ServerTls
 from deltawire.gateway.server.admission.auth import AccessControl
 from deltawire.gateway.server.admission.pipeline import Admission
@@ -60,6 +62,8 @@ class Gateway:
         hub: the streams it serves; None makes its own, which ends with it.
         sockets: bound sockets to listen on; if there are none, it listens on the host and port of the settings.
         clock: seconds since 1970, by which tokens expire.
+        limits: counts connections; None counts those of this process alone.
+        siblings: the other workers of a gateway of several processes (`gateway.workers`).
 
     Raises:
         ConfigError: settings contradict each other, or a file or key they name can't be used; or, on entry, the gateway
@@ -67,12 +71,14 @@ class Gateway:
         OSError: on entry, it can't listen on the address.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - the last two are for workers
         self,
         settings: Settings | None = None,
         hub: Hub | None = None,
         sockets: Sequence[socket.socket] = (),
         clock: Callable[[], float] = time.time,
+        limits: Limits | None = None,
+        siblings: Siblings | None = None,
     ) -> None:
         self.settings = settings or Settings()
         self._tls = ServerTls.wanted(self.settings)
@@ -82,9 +88,10 @@ class Gateway:
         self._accepted: WeakSet[GatewayConnection] = WeakSet()  # every connection let in, even before its request
         self._connections: set[GatewayConnection] = set()
         self._access = AccessControl(self.settings, clock)
-        self._limits = Limits(self.settings)
+        self._siblings = siblings
+        self._limits = limits or Limits(self.settings)
         self._proxies = Proxies(self.settings.trusted_proxies, self.settings.forwarded_header)
-        self._handshakes = Handshakes(self.settings, self._tls, self._limits, self._proxies, self.hub)
+        self._handshakes = Handshakes(self.settings, self._tls, self._limits, self._proxies, self.hub, siblings)
         self._exposition = Exposition(self.hub, self._accepted, self._handshakes)
         capacity = CapacityChecks(self.hub, self._limits, self._proxies)
         self._housekeeping = Housekeeping(self.settings, self.hub, self._access, self._handshakes, self._accepted)
@@ -97,6 +104,7 @@ class Gateway:
             self._handshakes,
             capacity,
             EventStreams(self._subscribing, self._serve_events),
+            siblings,
         )
         self._changed = asyncio.Event()  # set when a connection is gone
 
@@ -113,6 +121,7 @@ class Gateway:
             if self._owns_hub:
                 await stack.enter_async_context(self.hub)
             await stack.enter_async_context(self._access)
+            self._leaving = FairQueue(asyncio.get_running_loop().call_soon)
             self._servers = await listen(self.settings, self._sockets, self._open_server)
             self._owned = stack.pop_all()
         self.hub.deadlines.add(self._housekeeping)
@@ -126,7 +135,6 @@ class Gateway:
             await self._owned.aclose()
 
     async def _open_server(self, **where: Any) -> Server:
-        leaving = FairQueue(asyncio.get_running_loop().call_soon)
         return await serve(
             self._handle,
             process_request=self._admission.judge,
@@ -134,19 +142,40 @@ class Gateway:
             compression=None,  # deltas are too short to gain, and it would cost every consumer its own bytes
             server_header=None,
             open_timeout=None,  # `Handshakes` has its own timeout for everything before the request is complete
-            ping_interval=None,  # `Housekeeping` keeps alive without a task per connection
-            close_timeout=CLOSE_TIMEOUT,
             max_size=HARD_MESSAGE_LIMIT,
-            write_limit=WRITE_LIMIT,
             logger=_quiet_logger(),
-            create_connection=cast(
-                "type[ServerConnection]",
-                partial(
-                    GatewayConnection, self._accepted, self.hub, self._access, self._handshakes, leaving, self._reading
-                ),
-            ),  # it is called
+            create_connection=cast("type[ServerConnection]", self._make_connection),  # it is called
             **where,
         )
+
+    def _make_connection(self, protocol: ServerProtocol, server: Server, **_: object) -> GatewayConnection:
+        return GatewayConnection(
+            self._accepted,
+            self.hub,
+            self._access,
+            self._handshakes,
+            self._leaving,
+            self._reading,
+            protocol,
+            server,
+            ping_interval=None,  # `Housekeeping` keeps alive without a task per connection
+            close_timeout=CLOSE_TIMEOUT,
+            write_limit=WRITE_LIMIT,
+        )
+
+    async def adopt(self, sock: socket.socket, handed: Handed) -> None:
+        """Serve a socket that another worker accepted.
+
+        Args:
+            sock: the socket; not blocking.
+            handed: what the other worker knows of it.
+
+        Raises:
+            OSError: the socket can't be served any more.
+        """
+        protocol = ServerProtocol(max_size=HARD_MESSAGE_LIMIT, logger=_quiet_logger())
+        connection = self._make_connection(protocol, self._servers[0])
+        await asyncio.get_running_loop().connect_accepted_socket(partial(Adopting, connection, handed), sock)
 
     def reload(self) -> None:
         """Read the certificates and the key file again: they hold for new connections, and no connection is dropped.
@@ -166,9 +195,8 @@ class Gateway:
     @property
     def url(self) -> str:
         """Where clients connect: `ws://HOST:PORT`, or `wss://HOST:PORT`."""
-        scheme = "ws" if self._tls is None else "wss"
         host = str(self._sockets[0].getsockname()[0]) if self._sockets else self.settings.host
-        return f"{scheme}://[{host}]:{self.port}" if ":" in host else f"{scheme}://{host}:{self.port}"
+        return format_url(host, self.port, has_tls=self._tls is not None)
 
     @property
     def connections(self) -> int:
@@ -259,6 +287,8 @@ class Gateway:
                 if settings.drain_delay:
                     await asyncio.sleep(settings.drain_delay)
                 self._admission.is_draining = True
+                if self._siblings is not None:
+                    self._siblings.is_draining = True
                 await self._send_home(settings.drain_timeout - settings.drain_delay)
                 while self._connections:
                     self._changed.clear()
@@ -285,19 +315,40 @@ class Gateway:
     async def _close(self) -> None:
         """Stop listening, and abort the remaining connections, including those without a request."""
         self._admission.is_draining = True
-        for server in self._servers:
-            server.close(close_connections=False)
+        self.stop_listening()
         self.abort()
         with suppress(TimeoutError):  # a remaining connection must not delay the end
             async with asyncio.timeout(LEAVE_TIMEOUT):
                 for server in self._servers:
                     await server.wait_closed()
 
+    def stop_listening(self) -> None:
+        """Accept no more connections; those accepted stay, and other processes may listen on the same sockets."""
+        for server in self._servers:
+            server.close(close_connections=False)
+
     def abort(self) -> None:
         """Abort every connection at once."""
         self._handshakes.abort()
         for connection in tuple(self._accepted):
             connection.abort("still there when the gateway went away")
+
+
+class Adopting(asyncio.Protocol):
+    """Passes the transport of a socket that another worker accepted to its connection.
+
+    Args:
+        connection: serves it.
+        handed: what the other worker knows of it.
+    """
+
+    def __init__(self, connection: GatewayConnection, handed: Handed) -> None:
+        self._connection = connection
+        self._handed = handed
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Pass it on."""
+        self._connection.adopt(cast("asyncio.Transport", transport), self._handed)
 
 
 def _check_id(target: Target) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import msgspec
 from websockets.datastructures import Headers
 from websockets.exceptions import HeaderLineTooLong, RequestLineTooLong, TooManyHeaders
-from websockets.http11 import Response
+from websockets.http11 import Request, Response
 
 from deltawire.protocol.codec import Encoding
 from deltawire.protocol.event_stream import Body
@@ -134,6 +134,16 @@ def leave_out_body(response: Response) -> Response:
         return Response(response.status_code, response.reason_phrase, response.headers)
     response.body = b""
     return response
+
+
+def leave_out_known(request: Request, response: Response) -> Response:
+    """Turn a response into 304 if the client has the same one already (RFC 9110 §13.1.2)."""
+    tag = response.headers.get("ETag")
+    known = ",".join(request.headers.get_all("If-None-Match"))
+    if tag is None or tag not in [name.strip().removeprefix("W/") for name in known.split(",")]:
+        return response
+    kept = Headers({name: value for name, value in response.headers.raw_items() if not name.startswith("Content-")})
+    return Response(HTTPStatus.NOT_MODIFIED.value, HTTPStatus.NOT_MODIFIED.phrase, kept)
 
 
 def respond_json(value: Any, status: HTTPStatus = HTTPStatus.OK) -> Response:

@@ -57,6 +57,7 @@ class Options(NamedTuple):
     part: float | None
     quick: bool
     auth: bool
+    workers: int
     json_file: Path | None
     markdown_file: Path | None
 
@@ -189,6 +190,9 @@ def prepare() -> None:
 @click.option("--part", type=float, help="Part of all sizes, to try things out; the figures mean nothing then.")
 @click.option("--quick", is_flag=True, help="Short runs of fewer systems: two minutes in all.")
 @click.option("--auth", is_flag=True, help="With authentication on: every connection of this gateway brings a token.")
+@click.option(
+    "--workers", type=click.IntRange(1), default=1, help="Beside it, this gateway with as many worker processes."
+)
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="File for all figures.")
 @click.option("--markdown", "markdown_file", type=click.Path(path_type=Path), help="File for the tables.")
 def main(**values: Any) -> None:
@@ -211,6 +215,12 @@ def main(**values: Any) -> None:
         storing = options.is_storing
         others = find_peers(options.wanted_peers, is_storing=storing) if options.peers or base is None else []
         own = [Deltawire(engine=engine, is_authenticating=options.auth) for engine in options.engines]
+        if options.workers > 1:
+            name = f"{options.workers} workers"
+            own += [
+                Deltawire(name=name, engine=engine, is_authenticating=options.auth, workers=options.workers)
+                for engine in options.engines
+            ]
         systems = [*own, *([base] if base else []), *others]
         results = Results()
         measure_all(results, options, systems)

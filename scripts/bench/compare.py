@@ -94,7 +94,7 @@ def checked_out(revision: str, *, engine: str = MEMORY, is_authenticating: bool 
         OSError: git does not know it.
     """
     packed = subprocess.run(
-        ["git", "archive", revision, "gateway", "protocol"],  # noqa: S607 - whichever git there is
+        ["git", "archive", revision],  # noqa: S607 - whichever git there is
         cwd=ROOT,
         capture_output=True,
         check=False,

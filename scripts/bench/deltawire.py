@@ -34,6 +34,7 @@ class Deltawire(Peer):
         name: in tables; the engine follows it where streams are stored.
         engine: where streams are kept.
         is_authenticating: whether every connection has to bring a token.
+        workers: processes that serve; more than one on the server's core show what they cost, not what they win.
 
     Attributes:
         root: of its source tree.
@@ -44,9 +45,16 @@ class Deltawire(Peer):
     history = True
 
     def __init__(
-        self, root: Path = ROOT, name: str = "deltawire", *, engine: str = MEMORY, is_authenticating: bool = False
+        self,
+        root: Path = ROOT,
+        name: str = "deltawire",
+        *,
+        engine: str = MEMORY,
+        is_authenticating: bool = False,
+        workers: int = 1,
     ) -> None:
         self.root = root
+        self._workers = workers
         self._engine = engine
         self.is_durable = engine != MEMORY
         self.name = f"{name} {engine}" if self.is_durable else name
@@ -58,6 +66,8 @@ class Deltawire(Peer):
         """`deltawire serve` with default settings."""
         module = "deltawire" if self._package.is_dir() else "gateway.cli"  # revisions before there was one package
         command = [sys.executable, "-m", module, "serve", "--port", str(port)]
+        if self._workers > 1:
+            command += ["--workers", str(self._workers)]
         if self.is_durable:
             command += ["--data-dir", str(folder / "data"), "--sync", self._engine]
         if self._secret:

@@ -50,6 +50,7 @@ async def test_what_it_prints_is_a_file_that_says_the_same(run: Run, tmp_path: P
         (["--tls-client-ca={ca}"], "TLS needs both tls_cert and tls_key"),
         (["--host=no-such-host.invalid"], "host no-such-host.invalid: "),
         (["--host=a..b"], "host a..b: not a host name"),
+        (["--workers=4", "--max-streams=3"], "max_streams: expected at least 4 with 4 workers"),
         (["--drain-delay=30"], "drain_delay is a part of drain_timeout"),
         (["--port=many"], "--port"),
         (["--config=absent.toml"], "absent.toml: No such file or directory"),

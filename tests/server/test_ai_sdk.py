@@ -24,8 +24,8 @@ from deltawire.protocol.events import (
     Usage,
 )
 from tests.server.conftest import StartGateway
-from tests.server.npm import installed
 from tests.support.minting import token, write_secret
+from tests.support.npm import installed
 from tests.support.waiting import DEADLINE
 
 CHAT = """

@@ -11,7 +11,7 @@ import pytest
 
 from deltawire.gateway.server import Gateway
 from deltawire.protocol.events import TextDelta
-from tests.server.npm import installed
+from tests.support.npm import installed
 from tests.support.waiting import DEADLINE, eventually
 
 FOLLOW = """

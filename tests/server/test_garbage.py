@@ -13,8 +13,8 @@ import pytest
 from deltawire.gateway.config import Settings
 from deltawire.gateway.server import Gateway
 from deltawire.gateway.server.connection.connection import GatewayConnection
-from tests.server.tlspeer import make_hello
 from tests.support.certificates import make_certificates
+from tests.support.tlspeer import make_hello
 from tests.support.waiting import eventually
 
 REQUEST = (

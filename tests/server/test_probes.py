@@ -11,8 +11,8 @@ import pytest
 
 from deltawire.gateway.server import Gateway
 from tests.server.scraping import Scraper, series
-from tests.server.tlspeer import make_hello
 from tests.support.rawpeer import RawPeer
+from tests.support.tlspeer import make_hello
 from tests.support.waiting import eventually
 
 HELLO = b"\x16\x03\x01\x02\x00\x01\x00"

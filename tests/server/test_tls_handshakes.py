@@ -15,9 +15,9 @@ import pytest
 from deltawire.gateway.server import Gateway
 from deltawire.gateway.server.accepting.handshakes import TICK, TLS_GRACE
 from tests.server.conftest import StartGateway
-from tests.server.tlspeer import TlsPeer, make_hello
 from tests.support.certificates import Certificates, make_certificates
 from tests.support.rawpeer import HANDSHAKE, RawPeer
+from tests.support.tlspeer import TlsPeer, make_hello
 from tests.support.waiting import eventually
 
 SUBSCRIBE = HANDSHAKE.format(path="/v1/streams/demo/subscribe", headers="").encode()

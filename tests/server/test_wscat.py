@@ -15,7 +15,7 @@ import pytest
 
 from deltawire.gateway.server import Gateway
 from deltawire.protocol.events import TextDelta
-from tests.server.npm import installed
+from tests.support.npm import installed
 from tests.support.peers import producer
 from tests.support.waiting import eventually
 

@@ -9,6 +9,7 @@ import asyncio
 import os
 import socket
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import ExitStack
 from ipaddress import IPv6Address, ip_address
 from typing import Any, Final
 
@@ -62,11 +63,43 @@ async def listen(settings: Settings, given: Sequence[socket.socket], open_server
     return servers
 
 
+def bind(addresses: Sequence[str], port: int) -> list[socket.socket]:
+    """Bind a socket to each address, for `listen` in this process or in others.
+
+    Args:
+        addresses: numeric, as `find_addresses` gives them.
+        port: 0 picks a free one.
+
+    Raises:
+        OSError: an address can't be bound to.
+    """
+    bound: list[socket.socket] = []
+    with ExitStack() as stack:
+        for address in addresses:
+            (family, kind, number, _, name), *_ = socket.getaddrinfo(
+                address, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST
+            )
+            it = stack.enter_context(socket.socket(family, kind, number))
+            it.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                it.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            it.bind(name)
+            bound.append(it)
+        stack.pop_all()
+    return bound
+
+
 async def find_addresses(settings: Settings, given: Sequence[socket.socket] = ()) -> list[str]:
     """Return the numeric addresses that `listen` would use; arguments and errors as for `listen`."""
     addresses = [_address_of(it) for it in given] or await _resolve(settings.host, settings.port)
     check_exposure(addresses, is_authenticated=is_authenticated(settings), is_accepted=settings.insecure_no_auth)
     return addresses
+
+
+def format_url(host: str, port: int, *, has_tls: bool) -> str:
+    """Return where clients connect: `ws://HOST:PORT`, or `wss://HOST:PORT`."""
+    scheme = "wss" if has_tls else "ws"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 def is_authenticated(settings: Settings) -> bool:

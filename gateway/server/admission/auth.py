@@ -70,7 +70,7 @@ class AccessControl:
         """Refuse a peer without a certificate if one is required; a bad one has failed in the TLS handshake already."""
         if not self._wants_certificate or incoming.is_open:
             return None
-        if incoming.connection.transport.get_extra_info("peercert"):
+        if incoming.connection.remote.has_certificate:
             return None
         return respond_problem(
             HTTPStatus.FORBIDDEN,

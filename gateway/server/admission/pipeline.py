@@ -19,6 +19,7 @@ from deltawire.gateway.access.credentials import is_bearer, split_query
 from deltawire.gateway.hub import Hub
 from deltawire.gateway.logs import get_logger
 from deltawire.gateway.server.accepting.handshakes import Handshakes
+from deltawire.gateway.server.accepting.routing import Siblings
 from deltawire.gateway.server.admission.auth import AccessControl
 from deltawire.gateway.server.admission.request import AdmissionRequest, Step, offered_subprotocols
 from deltawire.gateway.server.admission.steps import CapacityChecks
@@ -28,7 +29,13 @@ from deltawire.gateway.server.http.polling import wait_for_events
 from deltawire.gateway.server.http.refusing import respond_error
 from deltawire.gateway.server.http.routes import Site, allowed_methods, answer
 from deltawire.gateway.server.http.target import is_upgrade, parse_target
-from deltawire.gateway.server.responses import leave_out_body, respond_later, respond_nothing, respond_problem
+from deltawire.gateway.server.responses import (
+    leave_out_body,
+    leave_out_known,
+    respond_later,
+    respond_nothing,
+    respond_problem,
+)
 from deltawire.protocol.addresses import PREFIX, check_stream_id
 from deltawire.protocol.codec import CODECS
 from deltawire.protocol.errors import StreamError, WireError
@@ -50,6 +57,7 @@ class Admission:
         handshakes: holds sockets until their request is complete.
         capacity: checks limits on connections and memory.
         event_streams: answers requests for streams over plain HTTP.
+        siblings: the other workers of the gateway, for which some responses speak too.
 
     Attributes:
         is_leaving: the gateway shuts down, and `/readyz` says so.
@@ -64,8 +72,10 @@ class Admission:
         handshakes: Handshakes,
         capacity: CapacityChecks,
         event_streams: EventStreams,
+        siblings: Siblings | None = None,
     ) -> None:
         self._access = access
+        self._siblings = siblings
         self._hub = hub
         self._handshakes = handshakes
         self._render_metrics = render_metrics
@@ -131,7 +141,7 @@ class Admission:
             return None
         if response.status_code >= HTTPStatus.BAD_REQUEST and parse_target(request.path).is_endpoint:
             self._hub.tally.refuse(response.status_code)
-        response = reword_refusal(response) or response
+        response = leave_out_known(request, reword_refusal(response) or response)
         self._access.allow_reading(request, response)
         return leave_out_body(response) if request.method == "HEAD" else response
 
@@ -167,7 +177,10 @@ class Admission:
         if incoming.target.is_endpoint:
             return None
         site = Site(self._hub, self._not_ready(), self._render_metrics, incoming.connection)
-        return answer(site, incoming.request.method, incoming.target)
+        response = answer(site, incoming.request.method, incoming.target)
+        if self._siblings is None or incoming.connection.is_question or not isinstance(response, Response):
+            return response
+        return self._siblings.complete(incoming.request, incoming.target, response)
 
     def _answer_with_events(self, incoming: AdmissionRequest) -> Response | None:
         """Answer a request for a stream over plain HTTP."""

@@ -19,6 +19,7 @@ from deltawire.gateway.hub import Hub
 from deltawire.gateway.hub.fair_queue import FairQueue
 from deltawire.gateway.server.accepting.handshakes import Handshakes
 from deltawire.gateway.server.accepting.rate import FloodGuard
+from deltawire.gateway.server.accepting.routing import UNKNOWN, Handed, remote_of
 from deltawire.gateway.server.connection.closing import Cause, Phase
 from deltawire.gateway.server.connection.containment import contained
 from deltawire.gateway.server.connection.memory import connection_cost
@@ -58,6 +59,8 @@ class GatewayConnection(StreamingConnection):
         kwargs: likewise.
 
     Attributes:
+        remote: who is at its other end, once its socket is let in.
+        is_question: whether another worker of this gateway asks.
         target: of its request, once it is admitted.
         elsewhere: why its stream can't be served here; empty if it can.
         flood_guard: limits what its peer sends, once it is admitted.
@@ -80,6 +83,8 @@ class GatewayConnection(StreamingConnection):
         self._renewer = renewer
         self._handshakes = handshakes
         self._leaving = leaving
+        self.remote = UNKNOWN
+        self.is_question = False
         self.target = Target("", "", "")
         self.elsewhere = ""
         self.grant = EVERYTHING
@@ -93,7 +98,7 @@ class GatewayConnection(StreamingConnection):
 
     def admitted(self) -> None:
         """Begin the record of the connection: its handshake is over."""
-        host, port, *_ = self.transport.get_extra_info("peername") or ("", 0)
+        host, port = self.remote.host, self.remote.port
         self.record.opened(
             "producer" if self.target.publishes else "consumer",
             self.last_heard,
@@ -104,8 +109,7 @@ class GatewayConnection(StreamingConnection):
 
     def cost_of(self, target: Target) -> int:
         """Bytes the connection would take for the requested target, before it holds anything."""
-        has_tls = self.transport.get_extra_info("sslcontext") is not None
-        return connection_cost(has_tls=has_tls, sends=target.publishes)
+        return connection_cost(has_tls=self.remote.has_tls, sends=target.publishes)
 
     @property
     def agent(self) -> str | None:
@@ -306,9 +310,16 @@ class GatewayConnection(StreamingConnection):
         """Pass the new socket to `Handshakes`; if it exceeds a limit, nothing is set up for it."""
         self._handshakes.receive(self, cast("asyncio.Transport", transport))
 
+    def adopt(self, transport: asyncio.Transport, handed: Handed) -> None:
+        """Like `connection_made`, for a socket that another worker has handed over."""
+        self.remote, self.is_question = handed.remote, handed.is_question
+        self._handshakes.adopt(self, transport, handed)
+
     def let_in(self, transport: asyncio.Transport) -> None:
         """Begin to serve the socket."""
         super().connection_made(transport)
+        if self.remote is UNKNOWN:
+            self.remote = remote_of(transport)
         self._accepted.add(self)
 
     @contained

@@ -29,21 +29,25 @@ def installed(package: str, version: str) -> Path:
         package: its name.
         version: its major version.
     """
-    if shutil.which("npm") is None or shutil.which("node") is None:
-        pytest.skip(f"{package} needs Node.js and npm")
     prefix = ROOT / "node_modules" / package  # Git ignores it, and `make clean` removes it
     prefix.mkdir(parents=True, exist_ok=True)
     with locked(prefix / "lock"):  # tests run in several processes
         if not (prefix / "node_modules" / package).exists():
-            npm = ["npm", "install", "--prefix", str(prefix), "--no-audit", "--no-fund", "--loglevel=error"]
-            try:
-                subprocess.run(
-                    [*npm, "--fetch-retries=1", f"{package}@{version}"],
-                    capture_output=True,
-                    text=True,
-                    timeout=60,
-                    check=True,
-                )
-            except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
-                pytest.skip(f"npm can't install {package} here: {str(error.stderr or error).strip()[-200:]}")
+            npm_install(prefix, f"{package}@{version}")
     return prefix
+
+
+def require_npm() -> None:
+    """Skip the test where there is no npm."""
+    if shutil.which("npm") is None or shutil.which("node") is None:
+        pytest.skip("this needs Node.js and npm")
+
+
+def npm_install(folder: Path, *packages: str) -> None:
+    """Install packages into a folder; without any, those that its `package.json` names. Skips the test if npm can't."""
+    require_npm()
+    npm = ["npm", "install", "--prefix", str(folder), "--no-audit", "--no-fund", "--loglevel=error"]
+    try:
+        subprocess.run([*npm, "--fetch-retries=1", *packages], capture_output=True, text=True, timeout=120, check=True)
+    except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
+        pytest.skip(f"npm can't install here: {str(error.stderr or error).strip()[-200:]}")
