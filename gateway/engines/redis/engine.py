@@ -70,6 +70,7 @@ class RedisEngine:
         self._readings: set[asyncio.Task[None]] = set()
         self._server = Server("", "", 0)
         self._elsewhere = 0
+        self._is_closing = asyncio.Event()
 
     # The interface
 
@@ -224,9 +225,11 @@ class RedisEngine:
     async def close(self) -> None:
         """Commit what was handed over, give all streams up, and end; what the server does not take in time is left."""
         self._committer.close()
+        self._is_closing.set()
         committing, keeping = self._tasks
         with suppress(TimeoutError, RedisError, OSError):
             async with asyncio.timeout(self._timeout):
+                await keeping  # not cancelled: it may be about to renew the session, which is to end now
                 await committing
                 await self._session.end()
         tasks = [committing, keeping, *self._readings]
@@ -244,8 +247,10 @@ class RedisEngine:
             self._claims_from = asyncio.get_running_loop().time() + TTL
 
     async def _keep_session(self) -> None:
-        while True:
-            await asyncio.sleep(RENEWAL)
+        while not self._is_closing.is_set():
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._is_closing.wait(), RENEWAL)
+                return
             began = time.monotonic()
             try:
                 was_there = await self._session.renew()
