@@ -13,7 +13,7 @@ from websockets.exceptions import InvalidStatus
 
 from deltawire.gateway.hub.fair_queue import FairQueue
 from deltawire.gateway.server import Gateway
-from deltawire.gateway.server.connection.producer import TURN
+from deltawire.gateway.server.connection.backlog import TURN
 from deltawire.gateway.streams.publication import FIRST_READS
 from deltawire.gateway.streams.view import View
 from deltawire.protocol.addresses import SubscribeRequest
