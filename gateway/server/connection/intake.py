@@ -19,7 +19,7 @@ from msgspec import UNSET, Raw
 from deltawire.gateway.hub.fair_queue import FairQueue
 from deltawire.gateway.hub.hub import Hub
 from deltawire.gateway.server.accepting.rate import TokenBucket
-from deltawire.gateway.server.connection.backlog import REFUSAL, Backlog
+from deltawire.gateway.server.connection.backlog import REFUSAL, UNIT, Backlog
 from deltawire.gateway.server.connection.batch import Batch
 from deltawire.gateway.server.connection.connection import GatewayConnection
 from deltawire.gateway.server.connection.containment import contained
@@ -85,36 +85,54 @@ class Intake(ABC):
 
     def receive(self, payload: bytes, *, is_text: bool) -> None:
         """Handle a message of the producer: an event, an array of them, `close_stream` or `token`."""
-        connection = self._connection
-        codec = connection.codec
-        try:
-            if len(payload) > self._max_message or is_text is not codec.is_text:
-                connection.check_frame(payload, ProblemCode.INVALID_EVENT, is_text=is_text, limit=self._max_message)
-            if not codec.is_batch(payload):
-                self._take(None, payload)
-            else:
-                self._begin_batch(Batch(codec.split_batch(payload), len(payload)))
-        except WireError as error:
-            self._backlog.left -= REFUSAL
-            connection.report(error.code, error.message)
-        if (self._backlog.left <= 0 or connection.paused) and not self.is_busy:
+        connection, backlog = self._connection, self._backlog
+        codec, size = connection.codec, len(payload)
+        if (size > self._max_message or is_text is not codec.is_text) and not self._fits(payload, is_text=is_text):
+            return
+        backlog.left -= 1 + size // UNIT
+        if backlog.left < 0 and not self._has_time():
+            backlog.keep(payload)
+            self._wait_for_turn()
+        elif not codec.is_batch(payload):
+            self._take(None, payload)
+        else:
+            self._begin_batch(payload)
+            self._take_all()
+        if connection.paused and not self.is_busy:
             self._wait_for_turn()
 
-    def _begin_batch(self, batch: Batch) -> None:
-        """Process as much of a batch as a turn allows; the flood guard has counted its first item as a message."""
+    def _fits(self, payload: bytes, *, is_text: bool) -> bool:
+        """Whether a message has the right size and kind of frame; report it otherwise."""
+        try:
+            self._connection.check_frame(payload, ProblemCode.INVALID_EVENT, is_text=is_text, limit=self._max_message)
+        except WireError as error:
+            self._report(error)
+            return False
+        return True
+
+    def _report(self, error: WireError) -> None:
+        self._backlog.left -= REFUSAL
+        self._connection.report(error.code, error.message)
+
+    def _begin_batch(self, payload: bytes) -> None:
+        """Split a batch into its items; the flood guard has counted the first one as a message."""
+        try:
+            batch = Batch(self._connection.codec.split_batch(payload), len(payload))
+        except WireError as error:
+            self._report(error)
+            return
         if len(batch) > 1 and (why := self._connection.judge_events(len(batch) - 1)):
             self.end(ProblemCode.RATE_LIMITED, why)
             return
         self._backlog.begin_batch(batch)
-        self._take_all()
 
     def _take_all(self) -> None:
         """Process what was received, until all is done or something has to wait."""
         backlog, connection = self._backlog, self._connection
-        if (waiting := backlog.take_waiting()) is not None and not self._take(*waiting):
+        if (kept := backlog.take_kept()) is not None and not self._take_kept(*kept):
             return
         while backlog.has_items and not connection.is_finished:
-            if backlog.left <= 0 or connection.paused:
+            if (backlog.left <= 0 and not self._has_time()) or connection.paused:
                 self._wait_for_turn()
                 return
             if not self._take(*backlog.take_item()):
@@ -122,6 +140,20 @@ class Intake(ABC):
         if untold := backlog.end_batch():
             connection.report(ProblemCode.INVALID_EVENT, f"{untold} more items of this batch are refused")
         self.is_busy = False
+
+    def _take_kept(self, place: int | None, item: bytes | Event) -> bool:
+        """Process what was kept; return False if it has to wait for room."""
+        if isinstance(item, bytes) and self._connection.codec.is_batch(item):
+            self._begin_batch(item)
+            return True
+        return self._take(place, item)
+
+    def _has_time(self) -> bool:
+        """Whether another step's work may be done in this turn."""
+        if not self._queue.has_time():
+            return False
+        self._backlog.begin_step()
+        return True
 
     def _wait_for_turn(self) -> None:
         """Continue after others had their turn; nothing further is processed meanwhile."""
@@ -140,20 +172,20 @@ class Intake(ABC):
         self._is_queued = False
         if self._connection.paused or not self.is_busy:
             return  # either its peer reads no answers, and `resume` continues; or it has ended meanwhile
-        self._backlog.begin_turn()
+        self._backlog.begin_step()
         self._go_on()
 
     @contained
     def on_room(self) -> None:
         """Continue, as there is room again."""
-        self._backlog.begin_turn()
+        self._backlog.begin_step()
         self._go_on()
 
     def _go_on(self) -> None:
         """Process what is left and what came behind it, until something has to wait again."""
         self._take_all()
         self._connection.receive_deferred()
-        self.received()
+        self.took_step()
         if not self.is_busy:
             self._connection.release_reading(Hold.BUSY)
 
@@ -165,8 +197,7 @@ class Intake(ABC):
     # One item
 
     def _take(self, place: int | None, item: bytes | Raw | Event) -> bool:
-        """Process one item; return False if it has to wait, which keeps it."""
-        self._backlog.left -= 1
+        """Process one item; return False if it has to wait for room, which keeps it."""
         try:
             message = item if isinstance(item, Event) else self._connection.codec.decode_from_producer(item)
             if not isinstance(message, Event):
@@ -243,8 +274,8 @@ class Intake(ABC):
     # What follows
 
     @abstractmethod
-    def received(self) -> None:
-        """Deliver and acknowledge what was appended."""
+    def took_step(self) -> None:
+        """Deliver and acknowledge what was appended, soon."""
 
     @abstractmethod
     def close_stream(self) -> None:

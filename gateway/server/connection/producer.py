@@ -106,18 +106,27 @@ class Producer(Intake):
     def received(self) -> None:
         """Deliver the events appended from one read, and acknowledge them now or a little later."""
         if not self.is_busy:
-            self._backlog.begin_turn()
+            self._backlog.begin_step()
+        if self._decide_ack():
+            self._hub.dispatcher.deliver(self.channel)
+
+    def took_step(self) -> None:
+        """Likewise, but deliver in the next turn: this one may have been long enough."""
+        if self._decide_ack():
+            self._hub.dispatcher.touch(self.channel)
+
+    def _decide_ack(self) -> bool:
+        """Decide when to acknowledge what was accepted; return whether there is anything to deliver."""
         publication = self._publication
         if not publication.unacked:
-            return
+            return False
         if self.is_busy and not self._backlog.waits_for_room:
-            self._hub.dispatcher.deliver(self.channel)
-            return  # one ack covers everything from this read
+            return True  # one ack covers everything from this read
         if publication.is_ack_due(self._connection.last_heard):
             self.channel.acknowledge_later(self)
         else:
             self._hub.dispatcher.acknowledge_late(self)
-        self._hub.dispatcher.deliver(self.channel)
+        return True
 
     @contained
     def answer_rest(self) -> None:
