@@ -14,7 +14,7 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Final
 
-STEP_SLICE: Final = 0.002
+STEP_SLICE: Final = 0.001
 """Seconds of steps in one loop turn. The last step may exceed it, by 60 µs (the end of a connection) or one read."""
 
 
