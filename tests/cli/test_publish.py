@@ -11,7 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
 
-from tests.cli.processes import Run, Serve, Start, Terminal, read_json
+from tests.support.processes import Run, Serve, Start, Terminal, read_json
 
 
 def delta(text: str) -> bytes:

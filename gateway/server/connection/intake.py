@@ -251,8 +251,8 @@ class Intake(ABC):
     def _has_room(self) -> bool:
         """Whether an event can be appended or refused now; called when a `block` consumer's buffer is full."""
         has_room = self.stream.is_closed or self.channel.make_room()
-        if not has_room and self._rejects:
-            raise WireError(ProblemCode.STREAM_FULL, "a consumer of policy 'block' is not keeping up: try again")
+        if not has_room and self._rejects and not self.stream.is_recovering:
+            raise WireError(ProblemCode.STREAM_FULL, self.stream.full_because)
         return has_room
 
     def _append(self, event: Event) -> None:
