@@ -195,6 +195,8 @@ class Dispatcher:
 
     def _end_silence(self, channel: Channel) -> None:
         channel.is_telling_later = False
+        if not channel.attached:  # released: the stream may have another channel, whose events it would measure again
+            return
         channel.audience_told_at = 0.0  # don't compare again: asyncio's timers may be early by the clock's resolution
         self.touch(channel)
 

@@ -74,9 +74,11 @@ class FlushScheduler:
         if channel.is_dirty or channel.is_served or channel.rest_until or channel.stream.consumers > FEW:
             self.touch(channel)
         else:
-            channel.touched_at = monotonic()
-            self._serve(channel, inf)
-            self._conclude(channel, monotonic())
+            channel.touched_at = now = monotonic()
+            if self._serve(channel, now + FLUSH_SLICE):
+                self._conclude(channel, monotonic())
+            else:  # each of a few consumers has an encoding and filter of its own, and there is much to encode
+                self._flush_soon()
 
     def touch(self, channel: Channel) -> None:
         """Flush a channel at the end of this loop turn, or a little later if its last flush was a long one."""

@@ -23,6 +23,10 @@ FEW_STREAMS = 64
 SAMPLED = 8
 """Beyond `FEW_STREAMS`, one stream in this many is measured in full."""
 
+FOLLOWED = 256
+"""Newest events of a flush that are gone through one by one. Only a flood has more in a flush; where a stream is not
+measured in full, those before were flushed long ago."""
+
 
 class LatencyMeter:
     """Measures the latency of one stream, for one of its channels.
@@ -64,12 +68,17 @@ class LatencyMeter:
             if heard_by:
                 heard_by.inter_token.observe((now - self._token_at) / events, events)
             self._token_at = now
-        stream.measure_at = now + self._interval if self._asked_at is None else 0.0
+        if self._asked_at is not None:
+            stream.measure_at = 0.0
+        else:
+            stream.measure_at = now + self._interval
+            if self._interval == inf:
+                self._token_at = None  # the next measurement is not that of the next token
 
     def _follow(self, heard_by: Tally | None, before: int, began: float, now: float) -> None:
         """Go event by event through a flush in which a message begins or ends, or waits for its first token."""
         log = self._stream.log
-        for kind in log.kinds(max(before, log.floor - 1), log.head):
+        for kind in log.kinds(max(before, log.head - FOLLOWED, log.floor - 1), log.head):
             if kind.type is EventType.MESSAGE_START:
                 self._asked_at, self._token_at = began, None
             elif kind.type is EventType.MESSAGE_STOP:

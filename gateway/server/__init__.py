@@ -2,7 +2,7 @@
 
 A connection's path: `accepting` (socket, TLS, complete request) → `admission` (refused, answered, or upgraded) →
 `connection` (a consumer or a producer, until it ends). An event's path: bytes of a producer's socket →
-`connection.splitter` → `connection.producer` → the hub → `connection.consumer` or a cohort → bytes of other sockets.
+`connection.splitter` → `connection.intake` → the hub → `connection.consumer` or a cohort → bytes of other sockets.
 
 - `gateway` — `Gateway`: start, serve, drain
 - `accepting` — from listening sockets to complete requests

@@ -17,7 +17,7 @@ import uvloop
 from scripts.hardening import at_the_door, in_masses, on_the_wire, reading_much, standing_still
 from scripts.hardening.attack import STREAM, Attack, ShutOutError, Target
 from scripts.hardening.guarded import Guarded, guarded
-from scripts.hardening.hostile import NoAnswerError
+from scripts.hardening.hostile import YIELDING, NoAnswerError
 from scripts.hardening.judging import LATE, Found, judge
 from scripts.hardening.neighbours import Job, Neighbours, Seen, living
 from scripts.hardening.together import PLAYED, all_for
@@ -34,9 +34,6 @@ KINDS = {
 
 PAUSE = 0.02
 """Seconds between two goes of an attack: what is measured is what it does, not how fast this process is."""
-
-YIELDING = 10
-"""By how much attackers give way to the neighbours, which share a core with them where there are only two."""
 
 
 class Times(NamedTuple):

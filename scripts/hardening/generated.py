@@ -44,6 +44,8 @@ FILLERS: Final[dict[str, Callable[[int], Value]]] = {
 LARGEST: Final = 63 * 1024
 """Bytes of a filler in a message that `max_message` still allows."""
 
+SUBPROTOCOLS: Final = ("deltawire.v1.json", "deltawire.v1.msgpack")
+
 
 def _nested(depth: int, kind: type) -> Value:
     value: Value = kind()

@@ -15,6 +15,9 @@ from scripts.hardening.frames import CLOSE, FINAL, TEXT, frame
 PATIENCE = 30.0
 """Seconds after which an answer is taken to never come."""
 
+YIELDING = 10
+"""By how much attackers give way to the neighbours, which share a core with them where there are only two."""
+
 
 class NoAnswerError(Exception):
     """The gateway neither answered nor hung up: it hangs."""

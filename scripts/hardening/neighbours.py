@@ -12,8 +12,10 @@ import json
 import sys
 import time
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
+from http import HTTPStatus
+from itertools import chain
 
 import msgspec
 import uvloop
@@ -22,6 +24,8 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import WebSocketException
 
 from deltawire.protocol.messages import Policy
+from scripts.hardening.frames import MIB
+from scripts.hardening.hostile import Hostile, NoAnswerError
 from scripts.proof.children import Children
 
 RATE = 200
@@ -65,6 +69,7 @@ class Seen(Struct):
         max_ms: the longest.
         newcomers: who tried to come in.
         shut_out: of these, who did not get in.
+        latencies_us: of the events, in microseconds.
     """
 
     events: int = 0
@@ -74,6 +79,24 @@ class Seen(Struct):
     max_ms: float = 0.0
     newcomers: int = 0
     shut_out: int = 0
+    latencies_us: list[int] = []
+
+
+def pooled(looks: Iterable[Seen]) -> Seen:
+    """What was seen in several looks."""
+    seen = tuple(looks)
+    latencies = sorted(chain.from_iterable(it.latencies_us for it in seen))
+    p50, p99 = (latencies[int(len(latencies) * part)] / 1000 if latencies else 0.0 for part in (0.5, 0.99))
+    return Seen(
+        events=len(latencies),
+        lost=sum(it.lost for it in seen),
+        p50_ms=p50,
+        p99_ms=p99,
+        max_ms=max(latencies, default=0) / 1000,
+        newcomers=sum(it.newcomers for it in seen),
+        shut_out=sum(it.shut_out for it in seen),
+        latencies_us=latencies,
+    )
 
 
 class Group:
@@ -85,7 +108,6 @@ class Group:
 
     def __init__(self, job: Job) -> None:
         self._job = job
-        self._latencies: list[int] = []
         self._seen = Seen()
         self._last = 0
         self._told_to_end = False
@@ -95,12 +117,7 @@ class Group:
     def look(self) -> Seen:
         """What was seen since the last look."""
         seen, self._seen = self._seen, Seen()
-        latencies, self._latencies = sorted(self._latencies), []
-        if latencies:
-            seen.events = len(latencies)
-            seen.p50_ms, seen.p99_ms = (latencies[int(len(latencies) * part)] / 1000 for part in (0.5, 0.99))
-            seen.max_ms = latencies[-1] / 1000
-        return seen
+        return pooled([seen])
 
     def _connect(self, path: str) -> connect:
         return connect(
@@ -177,19 +194,23 @@ class Group:
             at, due = map(int, event.rstrip(".").split(" "))
             self._seen.lost += at != self._reached[number] + 1
             self._reached[number] = at
-            self._latencies.append(now - due)
+            self._seen.latencies_us.append(now - due)
         if self._told_to_end and min(self._reached) == self._last:
             self._all_read.set()
 
     async def _keep_coming(self) -> None:
+        """Have newcomers knock; by hand, as a client library works for 6 ms at each, and readers here would wait."""
         while True:
             await asyncio.sleep(NEWCOMERS)
             self._seen.newcomers += 1
-            try:
-                async with self._connect("subscribe?from=now") as coming:
-                    await coming.recv()
-            except (WebSocketException, OSError):
-                self._seen.shut_out += 1
+            self._seen.shut_out += not await self._comes_in()
+
+    async def _comes_in(self) -> bool:
+        path = f"/v1/streams/{self._job.stream}/subscribe?from=now"
+        with suppress(OSError, NoAnswerError):
+            async with Hostile(int(self._job.url.rpartition(":")[2])) as coming:
+                return await coming.upgrade(path, self._job.token) == HTTPStatus.SWITCHING_PROTOCOLS
+        return False
 
 
 async def _read_away(writing: ClientConnection) -> None:
@@ -242,7 +263,7 @@ class Neighbours:
 async def living(children: Children, job: Job) -> AsyncIterator[Neighbours]:
     """A group that is there, and follows its stream."""
     arguments = msgspec.json.encode(job).decode()
-    process = await children.start("-m", "scripts.hardening.neighbours", arguments, stdin=PIPE, stdout=PIPE)
+    process = await children.start("-m", "scripts.hardening.neighbours", arguments, stdin=PIPE, stdout=PIPE, limit=MIB)
     neighbours = Neighbours(process)
     while True:
         await asyncio.sleep(0.1)

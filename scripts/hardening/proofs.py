@@ -6,7 +6,8 @@
 - *returned*: the same with the allocator of the C library, and when all have gone, the process takes as much as when
   others had gone before. Python's own allocator keeps a MiB for as long as one object in it lives.
 - *loop*: one message of the largest size of every shape, in both encodings, to producers' and consumers' endpoints.
-  No turn of the loop takes longer than `TURN_MS`, and the latency of a healthy group hardly changes.
+  No turn of the loop takes longer than `TURN_MS`, and the p99 of a healthy group is at most `FACTOR` times that of a
+  quiet run (`turns`).
 """
 
 from __future__ import annotations
@@ -26,19 +27,16 @@ from scripts.bench.wire import request
 from scripts.hardening.frames import MIB, text
 from scripts.hardening.generated import (
     CONSUMED,
-    LARGEST,
     PRODUCED,
-    Shape,
+    SUBPROTOCOLS,
     encode,
     random_message,
     random_query,
     random_request,
-    shapes,
 )
 from scripts.hardening.hostile import Hostile, NoAnswerError
-from scripts.hardening.judging import longest_wait
 from scripts.hardening.measured import Measure, Measured, measuring
-from scripts.hardening.neighbours import Job, living
+from scripts.hardening.turns import WAITED, prove_loop
 from scripts.proof.children import Children
 
 LIMIT: Final = 64 * MIB
@@ -54,9 +52,6 @@ AFTERWARDS: Final = 1.2
 GONE: Final = 10.0
 """Seconds after which it must have given everything back."""
 
-TURN_MS: Final = 50.0
-"""Milliseconds of a turn, at most."""
-
 KNOWN: Final = 200
 """Messages of each kind that are generated beforehand, so that peers are as fast as they can be."""
 
@@ -65,13 +60,6 @@ FULL: Final = "full"
 
 MOOD: Final = 2.0
 """Seconds until all that peers do is drawn again."""
-
-SUBPROTOCOLS: Final = ("deltawire.v1.json", "deltawire.v1.msgpack")
-WAITED: Final = "neighbours waited"
-"""What a busy machine makes them do too."""
-
-SHOWN: Final = 5
-"""Messages that took longest, which are shown."""
 
 SETTINGS: Final[dict[str, float]] = {
     "memory_limit": LIMIT,
@@ -293,69 +281,10 @@ async def _rest(gateway: Measured) -> Measure:
     return await gateway.measure()
 
 
-# The loop
-
-
-async def prove_loop(times: Times, seed: int) -> list[str]:
-    """What was wrong with the turns of the loop."""
-    async with AsyncExitStack() as stack:
-        children = await stack.enter_async_context(Children())
-        gateway = await stack.enter_async_context(measuring(children, is_timed=True, connection_rate=0.0))
-        job = Job(url=gateway.url, stream="neighbours", token="none")  # noqa: S106 - it asks for none
-        neighbours = await stack.enter_async_context(living(children, job))
-        await asyncio.sleep(1.0)
-        await neighbours.look()
-        await asyncio.sleep(3.0)
-        quiet = await neighbours.look()
-        await gateway.measure()
-        longest, slow, sent = 0.0, list[str](), 0
-        took_by: dict[str, float] = {}
-        for endpoint, messages in (("publish", PRODUCED), ("subscribe", CONSUMED)):
-            for shape in _chosen(list(shapes(messages)), times.every, seed):
-                for subprotocol in SUBPROTOCOLS:
-                    data = encode(shape.make(LARGEST), is_text=subprotocol == SUBPROTOCOLS[0])
-                    await _send(gateway, endpoint, subprotocol, data)
-                    sent += 1
-                    took = (await gateway.measure()).longest_ms
-                    longest = max(longest, took)
-                    took_by[f"{shape.name} ({endpoint}, {subprotocol})"] = took
-                    if took > TURN_MS:
-                        slow.append(f"{shape.name} ({endpoint}, {subprotocol}): a turn of {took:.0f} ms")
-        seen = await neighbours.look()
-        await neighbours.finish()
-        faults = (await gateway.measure()).faults
-    print(f"loop: {sent} messages of {LARGEST // 1024} KiB, the longest turn {longest:.1f} ms (limit {TURN_MS:g})")
-    for name, took in sorted(took_by.items(), key=lambda it: -it[1])[:SHOWN]:
-        print(f"    {took:5.1f} ms: {name}")
-    print(f"  a neighbour's p99 {seen.p99_ms:.1f} ms, in a quiet run {quiet.p99_ms:.1f} ms")
-    return [
-        *slow,
-        *([f"{WAITED} {seen.p99_ms:.1f} ms"] if seen.p99_ms > longest_wait(quiet) else []),
-        *([f"neighbours lost {seen.lost} events"] if seen.lost else []),
-        *([f"{faults} faults"] if faults else []),
-    ]
-
-
-def _chosen(all_: list[Shape], every: int, seed: int) -> list[Shape]:
-    """One of so many shapes, and all that are a whole message, which are few and the worst."""
-    return [it for at, it in enumerate(all_) if it.is_whole or (at + seed) % every == 0]
-
-
-async def _send(gateway: Measured, endpoint: str, subprotocol: str, data: bytes) -> None:
-    """Send one message, beside a reader of each encoding, and wait until it is done."""
-    async with Hostile(gateway.port) as it, Hostile(gateway.port) as json_reader, Hostile(gateway.port) as other:
-        for reader, wanted in ((json_reader, SUBPROTOCOLS[0]), (other, SUBPROTOCOLS[1])):
-            await reader.ask(request("/v1/streams/one/subscribe?from=now", gateway.port, wanted))
-        await it.ask(request(f"/v1/streams/one/{endpoint}", gateway.port, subprotocol))
-        await it.send(data)
-        await it.send(b"\x88\x82\0\0\0\0\x03\xe8")  # a close, answered when all before it is done
-        await it.read_rest()
-
-
 PROOFS: Final[dict[str, Callable[[Times, int], Awaitable[list[str]]]]] = {
     "memory": prove_memory,
     "returned": prove_returned,
-    "loop": prove_loop,
+    "loop": lambda times, seed: prove_loop(times.every, seed),
 }
 
 

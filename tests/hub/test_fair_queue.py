@@ -31,7 +31,6 @@ def test_a_turn_is_bounded_and_the_order_kept() -> None:
     turnstile = FairQueue(turns.append, clock)
 
     def step(number: int) -> None:
-        assert not turnstile.is_over
         clock.now += 0.3 * STEP_SLICE
         done.append(number)
 
@@ -46,23 +45,41 @@ def test_a_turn_is_bounded_and_the_order_kept() -> None:
     assert done == list(range(10))
 
 
-def test_a_step_that_takes_long_sees_that_the_turn_is_over() -> None:
+def test_work_goes_on_until_the_slice_is_over_that_began_with_it() -> None:
     turns: list[Callable[[], None]] = []
     clock = Clock()
     turnstile = FairQueue(turns.append, clock)
+    assert turnstile.has_time()
+    clock.now += STEP_SLICE
+    assert not turnstile.has_time()
+    turns.pop()()
+    assert turnstile.has_time(), "another turn has begun"
+
+
+def test_work_that_went_on_takes_from_the_slice_of_the_turn_but_for_one_step() -> None:
+    turns: list[Callable[[], None]] = []
+    done: list[int] = []
+    clock = Clock()
+    turnstile = FairQueue(turns.append, clock)
+    assert turnstile.has_time()
+    clock.now += STEP_SLICE
+    for number in range(2):
+        turnstile.enter(partial(done.append, number))
+    turns.pop()()
+    assert done == [0]
+    turns.pop()()
+    assert (done, turns) == ([0, 1], [])
+
+
+def test_nothing_goes_on_while_others_wait() -> None:
+    turns: list[Callable[[], None]] = []
+    turnstile = FairQueue(turns.append)
     seen: list[bool] = []
-
-    def step() -> None:
-        seen.append(turnstile.is_over)
-        clock.now += STEP_SLICE
-        seen.append(turnstile.is_over)
-
-    assert turnstile.is_over, "no turn has begun"
-    turnstile.enter(step)
+    for _ in range(2):
+        turnstile.enter(lambda: seen.append(turnstile.has_time()))
+    assert not turnstile.has_time()
     turns.pop()()
     assert seen == [False, True]
-    clock.now -= STEP_SLICE
-    assert turnstile.is_over, "a turn ends with its last step"
 
 
 def test_what_comes_while_steps_are_done_waits_its_turn() -> None:

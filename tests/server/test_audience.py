@@ -175,3 +175,19 @@ def name_of(peer: RawPeer) -> tuple[str, int]:
     """The address a peer connects from."""
     host, port = peer.sock.getsockname()
     return host, port
+
+
+async def test_a_change_that_is_told_later_measures_nothing_once_everybody_has_gone(gateway: Gateway) -> None:
+    async with producer(gateway) as writing:
+        for _ in range(2):
+            async with consumer(gateway) as reading:
+                await reading.read_until("caught_up")
+        [left] = gateway.hub.dispatcher._channels.values()
+        await eventually(lambda: left.is_telling_later)
+    await eventually(lambda: not gateway.hub.dispatcher._channels)
+    async with consumer(gateway) as reading, producer(gateway) as writing:
+        await reading.read_until("caught_up")
+        await publish(writing, start("m1"), text_delta("a"), stop("m1"), start("m2"), upto=4)
+        await eventually(lambda: not left.is_telling_later)
+        await turn()
+    assert gateway.hub.tally.first_token.count == 1

@@ -12,7 +12,7 @@ from deltawire.gateway.streams import coalesce
 from deltawire.gateway.streams.log import BLOCK, Retention
 from deltawire.gateway.streams.settings import StreamSettings
 from deltawire.gateway.streams.stream import Stream
-from deltawire.gateway.streams.view import CHUNK, READ_EVENTS, Batch, View
+from deltawire.gateway.streams.view import CHUNK, READ_EVENTS, READ_RUNS, Batch, View
 from deltawire.protocol.codec import JSON, MSGPACK, Codec
 from deltawire.protocol.events import (
     ContentEnd,
@@ -118,6 +118,15 @@ def test_skipping_goes_no_further_than_one_read() -> None:
     stream = filled(*numbered(1, READ_EVENTS + 10))
     assert view(stream).skipping(3, stream.log.head).last == 3 + READ_EVENTS
     assert view(stream, types=frozenset({EventType.ERROR})).skipping(3, stream.log.head).last == 3 + READ_EVENTS
+
+
+@pytest.mark.parametrize("how", ["folded", "skipping"])
+def test_a_read_has_no_more_frames_than_take_a_millisecond_to_encode(how: str) -> None:
+    stream = filled(*[Usage(1, 2, 3)] * (2 * READ_RUNS + 10))
+    read = getattr(view(stream, MSGPACK), how)
+    batches: list[Batch] = [read(after, stream.log.head) for after in (0, READ_RUNS, 2 * READ_RUNS)]
+    assert [batch.events for batch in batches] == [READ_RUNS, READ_RUNS, 10]
+    assert batches[-1].last == stream.log.head
 
 
 def test_saved_goes_over_no_more_runs_than_one_read_of_events() -> None:

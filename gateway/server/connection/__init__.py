@@ -1,6 +1,6 @@
 """One connection from its request to its end.
 
-An event's path in: `connection.data_received` → `splitter.feed` → `producer.receive` decodes and validates it → the hub
+An event's path in: `connection.data_received` → `splitter.feed` → `intake.receive` decodes and validates it → the hub
 appends it. Its path out: the hub writes to the socket of a consumer at the head; `consumer.pump` reads for one that
 replays, folds, filters or is behind, until the socket accepts no more.
 
@@ -14,7 +14,8 @@ In layers, each a subclass of the one before:
 What a WebSocket serves (`peer`):
 
 - `consumer` — the send loop: backpressure, policies, deadlines
-- `producer` — validate, number, append, acknowledge; `batch` — the remaining items of an array of events
+- `producer` — its stream, its acks, its end; a subclass of `intake` — validate, number, append, a turn's work at a time
+- `backlog` — what a producer sent and waits; `batch` — the remaining items of an array of events
 
 What they share:
 

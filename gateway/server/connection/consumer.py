@@ -25,8 +25,8 @@ from deltawire.protocol.messages import Heartbeat, Ping, Policy, Pong, Signal, S
 READS_IN_A_ROW = 4
 """Reads of one consumer before others with more to read get their turn: at most four chunks of 64 KiB."""
 
-FREE_READS = 2
-"""Of these, reads without checking the clock: most pumps only read one event and then the end of the log."""
+LONG_READ = 4096
+"""Bytes of a read after which it looks whether there is time for another: it took up to a millisecond to make them."""
 
 MAX_PING = 128
 """Bytes of a message that may be a ping; a longer one counts towards `signal_rate` before it is even parsed."""
@@ -157,9 +157,7 @@ class Consumer:
                 self._timer = self._connection.loop.call_later(wait, self._end_interval)
                 return
             self._next_write = self._hub.now() + subscription.interval
-        for reads in range(READS_IN_A_ROW):
-            if reads >= FREE_READS and self._reading.is_over:
-                break
+        for _ in range(READS_IN_A_ROW):
             data = subscription.take()
             if data:
                 self._connection.write(data)
@@ -170,6 +168,8 @@ class Consumer:
                 return
             if self._is_stalled:
                 return
+            if (data is None or len(data) >= LONG_READ) and not self._reading.has_time():
+                break
         self._wait_for_turn()
 
     def _rest(self) -> None:

@@ -1,68 +1,24 @@
-"""A producer's connection: validate, number, append, acknowledge (SPEC §7).
-
-    message ──► judged, appended ──► acknowledged
-                   │       ▲
-      a turn's work│       │its turn comes,
-           is done,│       │or there is room
-      or no room   ▼       │
-                 the rest waits
-
-While something waits, nothing more is read. Messages of the same read wait behind it, in the connection.
-"""
+"""A producer's connection (SPEC §7): its stream, its acks, its end. `intake` processes what it sends."""
 
 from __future__ import annotations
-
-from msgspec import UNSET, Raw
 
 from deltawire.gateway.access import Action, Grant
 from deltawire.gateway.hub.fair_queue import FairQueue
 from deltawire.gateway.hub.hub import Hub
-from deltawire.gateway.server.accepting.rate import TokenBucket
-from deltawire.gateway.server.connection.batch import Batch
 from deltawire.gateway.server.connection.connection import GatewayConnection
 from deltawire.gateway.server.connection.containment import contained
-from deltawire.gateway.server.connection.sending import Hold
+from deltawire.gateway.server.connection.intake import Intake
 from deltawire.gateway.streams.producers import Writer
-from deltawire.gateway.streams.publication import Publication
 from deltawire.gateway.streams.stream import Stream
-from deltawire.protocol.addresses import OnFull, PublishRequest
+from deltawire.protocol.addresses import PublishRequest
 from deltawire.protocol.codes import CloseCode, ProblemCode
-from deltawire.protocol.errors import StreamError, WireError, is_closed
-from deltawire.protocol.events import Event, EventType
-from deltawire.protocol.messages import Ack, Audience, CloseStream, Message, Ping, Pong, Ready, Signal, Token
-
-EVENT_COST = 256
-"""Bytes, about, that an event costs while it waits for room: events are short, and at most one per producer waits."""
-
-TURN = 256
-"""Events processed from one producer in a row, 2 ms of work: further ones wait until others had their turn."""
-
-REFUSAL = 8
-"""Events that a refused one counts for: finding and reporting its error takes as long."""
-
-_MESSAGE_STOP = EventType.MESSAGE_STOP  # looking up an enum member costs more than comparing it
+from deltawire.protocol.messages import Ack, Audience, Ready, Signal
 
 
-class Producer:
+class Producer(Intake):
     """One producer on a WebSocket."""
 
-    __slots__ = (
-        "_allowance",
-        "_batch",
-        "_connection",
-        "_hub",
-        "_is_queued",
-        "_left",
-        "_max_message",
-        "_on_full",
-        "_publication",
-        "_queue",
-        "_waiting",
-        "audience",
-        "channel",
-        "is_busy",
-        "stream",
-    )
+    __slots__ = ("audience",)
 
     def __init__(  # noqa: PLR0913, PLR0917 - what a gateway knows of it
         self,
@@ -73,27 +29,8 @@ class Producer:
         request: PublishRequest,
         queue: FairQueue,
     ) -> None:
-        self._hub = hub
-        self._connection = connection
-        self._publication = Publication(stream, writer)
-        self._max_message = hub.settings.max_message
-        self._on_full: OnFull = request.on_full
-        self._queue = queue
-        self._left = TURN  # events that may still be processed in this turn
-        self._batch: Batch | None = None  # items not processed yet
-        self._waiting: tuple[int | None, Event] | None = None  # event waiting for room, and its index in its batch
-        self._is_queued = False  # in the fair queue
-        self.is_busy = False  # something waits, and nothing behind it may be processed
-        self._allowance: TokenBucket | None = None
+        super().__init__(hub, connection, stream, writer, request, queue)
         self.audience = 0  # consumers, as last told
-        self.stream = stream
-        self.channel = hub.dispatcher.attach(stream, self)
-
-    @property
-    def held_bytes(self) -> int:
-        """Bytes, about, of what waits for room or for its turn."""
-        held = 0 if self._batch is None else self._batch.held_bytes
-        return held if self._waiting is None else held + EVENT_COST
 
     def start(self) -> None:
         """Fence older generations, and begin; once what the producer continues after is committed."""
@@ -111,8 +48,7 @@ class Producer:
         if stream.staging is None or stream.producers.is_committed(self._publication.writer):
             self._begin()
         else:  # `ready` names the last event accepted: it must not be lost any more
-            self.is_busy = True
-            self._connection.hold_reading(Hold.BUSY)
+            self._hold()
             self._hub.dispatcher.when_committed(self.channel, self._begin_late)
 
     @contained
@@ -139,7 +75,7 @@ class Producer:
             )
         )
         if stream.is_closed:
-            self._refuse_closed()
+            self.refuse_closed()
 
     @contained
     def fence_if_older(self) -> None:
@@ -149,162 +85,14 @@ class Producer:
                 ProblemCode.FENCED, f"a newer generation of producer {self._publication.writer.id!r} publishes now"
             )
 
-    # Receiving
-
-    def receive(self, payload: bytes, *, is_text: bool) -> None:
-        """Handle a message of the producer: an event, an array of them, `close_stream` or `token`."""
-        connection = self._connection
-        codec = connection.codec
-        try:
-            if len(payload) > self._max_message or is_text is not codec.is_text:
-                connection.check_frame(payload, ProblemCode.INVALID_EVENT, is_text=is_text, limit=self._max_message)
-            if not codec.is_batch(payload):
-                self._take(None, payload)
-            else:
-                self._begin_batch(Batch(codec.split_batch(payload), len(payload)))
-        except WireError as error:
-            self._left -= REFUSAL
-            connection.report(error.code, error.message)
-        if (self._left <= 0 or connection.paused) and not self.is_busy:
-            self._wait_for_turn()
-
-    def _begin_batch(self, batch: Batch) -> None:
-        """Process as much of a batch as a turn allows; the flood guard has counted its first item as a message."""
-        if len(batch) > 1 and (why := self._connection.judge_events(len(batch) - 1)):
-            self.end(ProblemCode.RATE_LIMITED, why)
-            return
-        self._batch = batch
-        self._take_all()
-
-    def _take_all(self) -> None:
-        """Process what was received, until all is done or something has to wait."""
-        if self._waiting is not None:
-            (place, event), self._waiting = self._waiting, None
-            if not self._take(place, event):
-                return
-        while self._batch and not self._connection.is_finished:
-            if self._left <= 0 or self._connection.paused:
-                self._wait_for_turn()
-                return
-            place, item = self._batch.take()
-            if not self._take(place, item):
-                return
-        if self._batch is not None and (untold := self._batch.untold):
-            self._connection.report(ProblemCode.INVALID_EVENT, f"{untold} more items of this batch are refused")
-        self._batch = None
-        self.is_busy = False
-
-    def _wait_for_turn(self) -> None:
-        """Continue after others had their turn; nothing further is processed meanwhile."""
-        self.is_busy = True
-        self._connection.hold_reading(Hold.BUSY)
-        if not self._is_queued:
-            self._is_queued = True
-            self._queue.enter(self._take_turn)
-
-    @contained
-    def _take_turn(self) -> None:
-        self._is_queued = False
-        if self._connection.paused or not self.is_busy:
-            return  # either its peer reads no answers, and `resume` continues; or it has ended meanwhile
-        self._left = TURN
-        self._go_on()
-
-    def _go_on(self) -> None:
-        """Process what is left and what came behind it, until something has to wait again."""
-        self._take_all()
-        self._connection.receive_deferred()
-        self.received()
-        if not self.is_busy:
-            self._connection.release_reading(Hold.BUSY)
-
-    def _take(self, place: int | None, item: bytes | Raw | Event) -> bool:
-        """Process one item; return False if it has to wait, which keeps it."""
-        self._left -= 1
-        try:
-            message = item if isinstance(item, Event) else self._connection.codec.decode_from_producer(item)
-            if not isinstance(message, Event):
-                self._control(message, place)
-            elif message.producer_seq is not UNSET and self._publication.is_repeat(message.producer_seq):
-                pass
-            elif self.stream.has_room or self._has_room():
-                self._append(message)
-            else:
-                self._wait(place, message)
-                return False
-        except WireError as error:
-            self._refuse(place, item, error)
-        return True
-
-    def _refuse(self, place: int | None, item: bytes | Raw | Event, error: WireError) -> None:
-        """Report the error of an item, unless too many of its batch were reported already."""
-        if error.code is ProblemCode.FENCED:
-            self.end(error.code, error.message)
-            return
-        connection = self._connection
-        if place is not None and self._batch is not None and not self._batch.refused():
-            return
-        if why := connection.judge_events(REFUSAL):
-            self.end(ProblemCode.RATE_LIMITED, why)
-            return
-        self._left -= REFUSAL
-        number = item.producer_seq if isinstance(item, Event) else connection.codec.producer_seq_of(item)
-        expected = self._publication.writer.last + 1 if error.code is ProblemCode.SEQUENCE_GAP else UNSET
-        where = "" if place is None else f"[{place}] "
-        connection.report(error.code, where + error.message, producer_seq=number, expected=expected)
-
-    def _control(self, message: Message, place: int | None) -> None:
-        if place is not None:
-            raise _invalid("`close_stream`, `token` and `ping` stand alone, not in a batch")
-        if isinstance(message, CloseStream):
-            self._close_stream()
-            return
-        rate = self._hub.settings.signal_rate
-        if self._allowance is None:  # made late, as few producers ever send a token
-            self._allowance = TokenBucket(rate, burst=max(2 * rate, 1), now=self._hub.now())
-        if not self._allowance.take(self._hub.now()):
-            self.end(ProblemCode.RATE_LIMITED, f"more than {rate:g} tokens or pings a second (signal_rate): send fewer")
-        elif isinstance(message, Token):
-            self._connection.renew(message.token)
-        elif isinstance(message, Ping):
-            self._connection.tell(Pong(id=message.id))
-
     def forbidden_by(self, grant: Grant) -> str:
         """Which of its uses a grant does not allow: to publish; empty if it does."""
         return "" if grant.may(Action.PUBLISH, self.stream.id) else "to publish to this stream"
 
-    def _has_room(self) -> bool:
-        """Whether an event can be appended or refused now; called when a `block` consumer's buffer is full."""
-        has_room = self.stream.is_closed or self.channel.make_room()
-        if not has_room and self._on_full == "reject" and not self.stream.is_recovering:
-            raise WireError(ProblemCode.STREAM_FULL, self.stream.full_because)
-        return has_room
-
-    def _wait(self, place: int | None, event: Event) -> None:
-        self._waiting = (place, event)
-        self.is_busy = True
-        self._connection.hold_reading(Hold.BUSY)
-        self.channel.wait_for_room(self)
-
-    def _append(self, event: Event) -> None:
-        timestamp = None if event.timestamp is UNSET else event.timestamp.isoformat().replace("+00:00", "Z")
-        try:
-            seq = self._hub.dispatcher.append(self.stream, event.data, timestamp, self._publication.writer)
-        except StreamError as error:
-            if is_closed(error):
-                self._refuse_closed()
-            else:
-                self.end(ProblemCode.OVERLOADED, error.detail)
-            return
-        publication = self._publication
-        publication.appended += 1
-        if event.data.type is _MESSAGE_STOP:
-            publication.is_urgent = True
-        publication.accepted(event.producer_seq, seq)
-
-    def _close_stream(self) -> None:
+    def close_stream(self) -> None:
+        """Close the stream, then the connection."""
         if self.stream.is_closed:
-            self._refuse_closed()
+            self.refuse_closed()
             return
         self._hub.end(self.stream)
         self._hub.dispatcher.when_committed(self.channel, self._finish)
@@ -318,18 +106,27 @@ class Producer:
     def received(self) -> None:
         """Deliver the events appended from one read, and acknowledge them now or a little later."""
         if not self.is_busy:
-            self._left = TURN
+            self._backlog.begin_step()
+        if self._decide_ack():
+            self._hub.dispatcher.deliver(self.channel)
+
+    def took_step(self) -> None:
+        """Likewise, but deliver in the next turn: this one may have been long enough."""
+        if self._decide_ack():
+            self._hub.dispatcher.touch(self.channel)
+
+    def _decide_ack(self) -> bool:
+        """Decide when to acknowledge what was accepted; return whether there is anything to deliver."""
         publication = self._publication
         if not publication.unacked:
-            return
-        if self.is_busy and self._waiting is None:
-            self._hub.dispatcher.deliver(self.channel)
-            return  # one ack covers everything from this read
+            return False
+        if self.is_busy and not self._backlog.waits_for_room:
+            return True  # one ack covers everything from this read
         if publication.is_ack_due(self._connection.last_heard):
             self.channel.acknowledge_later(self)
         else:
             self._hub.dispatcher.acknowledge_late(self)
-        self._hub.dispatcher.deliver(self.channel)
+        return True
 
     @contained
     def answer_rest(self) -> None:
@@ -339,12 +136,6 @@ class Producer:
             self._hub.dispatcher.touch(self.channel)
 
     # The channel's side
-
-    @contained
-    def on_room(self) -> None:
-        """Continue, as there is room again."""
-        self._left = TURN
-        self._go_on()
 
     @contained
     def acknowledge(self) -> None:
@@ -400,7 +191,8 @@ class Producer:
         self.channel.flush()  # waiting events may have room by now
         self.end(ProblemCode.SHUTTING_DOWN, "the gateway is shutting down: reconnect and go on")
 
-    def _refuse_closed(self) -> None:
+    def refuse_closed(self) -> None:
+        """End the connection, as the stream is closed."""
         self.end(ProblemCode.STREAM_CLOSED, f"stream {self.stream.id!r} is closed; it takes no more events")
 
     def end(self, code: ProblemCode, why: str) -> None:
@@ -410,11 +202,6 @@ class Producer:
         self.channel.remove_inlet(self)
         self._connection.close_with_problem(code, why)
         self._connection.receive_deferred()  # the peer's close may be among it
-
-    def _forget(self) -> None:
-        """Drop what was received but not processed."""
-        self._batch = self._waiting = None
-        self.is_busy = False
 
     def fail(self) -> None:
         """Record the unexpected exception being handled, and end the connection."""
@@ -434,7 +221,7 @@ class Producer:
     def resume(self) -> None:
         """Continue with the rest of a batch, as the producer reads again."""
         self._hub.deadlines.remove(self)
-        if self.is_busy and self._waiting is None:
+        if self.is_busy and not self._backlog.waits_for_room:
             self._wait_for_turn()
 
     @contained
@@ -454,7 +241,3 @@ class Producer:
         if writer.id is None or all(inlet.producer_id != writer.id for inlet in self.channel.inlets):
             self._hub.dispatcher.lease(self.channel, writer)
         self._hub.dispatcher.detach(self.channel, self)
-
-
-def _invalid(message: str) -> WireError:
-    return WireError(ProblemCode.INVALID_EVENT, message)
