@@ -192,7 +192,7 @@ async def prove_ailment(ailment: Ailment, seconds: float, folder: Path) -> list[
     writer = Writer(PACE)
     settings = {"data_dir": str(folder), **KEEPING}
     stored = int(STORED * seconds)
-    fill(folder, stored)
+    await asyncio.to_thread(fill, folder, stored)
     async with Children() as children:
         async with serving(children, FAILING, **settings) as served:
             peers = Peers(served, writer, stored)
