@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
+from itertools import groupby
+from operator import itemgetter
 from typing import NamedTuple, cast
 
 import msgspec
@@ -11,7 +13,6 @@ import msgspec
 from deltawire.gateway.engines.engine import StoredStream
 from deltawire.gateway.engines.index import Index
 from deltawire.gateway.streams.history import History
-from deltawire.gateway.streams.log import EVENT_OVERHEAD
 from deltawire.gateway.streams.producers import ProducerState
 from deltawire.gateway.streams.settings import StreamSettings
 from deltawire.gateway.streams.staging import OpenMessage, StoredState
@@ -67,14 +68,13 @@ def list_streams(database: sqlite3.Connection) -> Listing:
 def _list_rows(database: sqlite3.Connection, found: dict[int, tuple[Index, History]]) -> int:
     """Fill indexes and histories; returns the first key that no row has."""
     next_row = 1
-    for stream, id_, first, last, size, at in _rows(database):
-        next_row = max(next_row, abs(id_) + 1)
+    for stream, rows in groupby(_rows(database), itemgetter(0)):
+        _, ids, firsts, lasts, sizes, times = zip(*rows, strict=True)
+        next_row = max(next_row, 1 + max(ids), 1 - min(ids))
         if stream in found:
             index, history = found[stream]
-            index.add(id_, first)
-            history.add(last, size + EVENT_OVERHEAD * (last - first + 1), at)
-    for _, history in found.values():
-        history.begin_piece()
+            index.extend(ids, firsts)
+            history.restore(lasts, sizes, times)
     return next_row
 
 

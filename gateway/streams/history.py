@@ -7,8 +7,10 @@ that go together. A mark holds a 64th of the retention at most, so that marks ar
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
+from math import inf
 
-from deltawire.gateway.streams.log import Ledger, Retention
+from deltawire.gateway.streams.log import EVENT_OVERHEAD, Ledger, Retention
 
 MARKS = 64
 """Marks over a retention: its events go in steps of a 64th."""
@@ -81,6 +83,27 @@ class History:
         self._changed_at += offset
         for mark in self._marks:
             mark.at += offset
+
+    def restore(self, lasts: Sequence[int], sizes: Sequence[int], times: Sequence[float]) -> None:
+        """Add rows of an engine, at least one; what fits one mark at once, as it is for most streams.
+
+        Args:
+            lasts: seq of the last event of each.
+            sizes: bytes of the frames of each.
+            times: seconds, of each.
+        """
+        retention, whole = self.retention, sum(sizes) + EVENT_OVERHEAD * (lasts[-1] - self.last)
+        if (
+            (lasts[-1] - self.last) * MARKS <= retention.events
+            and whole * MARKS <= retention.bytes
+            and (times[-1] - times[0]) * MARKS <= (retention.age or inf)
+        ):
+            self.add(lasts[-1], whole, times[0])
+            self._changed_at = times[-1]
+        else:
+            for last, size, at in zip(lasts, sizes, times, strict=True):
+                self.add(last, size + EVENT_OVERHEAD * (last - self.last), at)
+        self.begin_piece()
 
     def add(self, last: int, cost: int, now: float) -> None:
         """Add what was committed.
