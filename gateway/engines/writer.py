@@ -32,7 +32,7 @@ Table: TypeAlias = Literal["events", "pieces", "producers"]
 COLUMNS: Final[dict[Table, tuple[str, ...]]] = {
     "events": ("id", "stream", "first", "last", "checksum", "at", "frames"),
     "pieces": ("id", "stream", "first", "last", "checksum", "at", "frames"),
-    "producers": ("stream", "id", "generation", "last", "seq"),
+    "producers": ("stream", "id", "generation", "last", "seq", "checksum"),
 }
 """The columns of the rows of a `Job`, in order."""
 
