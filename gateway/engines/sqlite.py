@@ -236,7 +236,7 @@ def lock_folder(folder: Path) -> int:
 
 def connect(path: Path) -> sqlite3.Connection:
     """Open a database that this user alone may read, or make an empty one."""
-    database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    database = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)  # tried again by us
     try:
         path.chmod(0o600)
     except OSError:
