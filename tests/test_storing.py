@@ -21,6 +21,5 @@ async def test_a_store_that_fails_costs_readers_nothing_and_loses_nothing_that_w
     assert output.endswith("nothing that was acked was lost, and every fault was named\n")
 
 
-@pytest.mark.xfail(strict=True, reason="rows have no checksum of what they belong to, and what raises is no error told")
 async def test_whatever_is_left_of_a_store_nothing_but_what_was_written_is_read(tmp_path: Path) -> None:
     assert await prove_spoiled(100, 17, tmp_path) == []

@@ -6,6 +6,7 @@ are in memory alone, and appending commits them.
 - `engine` — the interface, and what an engine gives back after a restart
 - `sqlite` — one SQLite database in `data_dir`
 - `schema` — its tables, and how older ones become these
+- `checksums` — of its rows
 - `listing` — what it has, found at the start
 - `index` — where the events of a stream are
 - `reading` — reading them back, and checking them

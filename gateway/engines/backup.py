@@ -18,7 +18,9 @@ from contextlib import closing
 from pathlib import Path
 from typing import Final
 
+from deltawire.gateway.engines.checksums import STREAM, teach
 from deltawire.gateway.engines.engine import EngineError
+from deltawire.gateway.engines.schema import CHECKED
 from deltawire.gateway.engines.sqlite import FILE, check_version
 
 STEP: Final = 1024
@@ -47,13 +49,17 @@ def back_up(folder: Path, copy: Path) -> None:
             target.execute("PRAGMA journal_mode = OFF")
             target.execute("PRAGMA synchronous = OFF")  # it is nothing until it is whole
             with closing(open_to_read(folder)) as source:
-                if check_version(source, folder) == 0:
+                version = check_version(source, folder)
+                if version == 0:
                     raise EngineError(f"data_dir {folder}: {FILE} is empty")
                 source.execute("BEGIN")
                 source.execute("SELECT count(*) FROM streams").fetchone()  # the copy is from this moment
                 _copy(source, target, copy)
             target.execute("PRAGMA journal_mode = DELETE")  # one file, which can be opened where nothing can be written
             target.execute(_NEW_EPOCHS)
+            if version >= CHECKED:
+                teach(target)
+                target.execute(f"UPDATE streams SET checksum = {STREAM}")  # noqa: S608 - a name of ours
             [answer, *_] = target.execute("PRAGMA quick_check").fetchone()
     except sqlite3.Error as error:
         raise EngineError(_explain(error, folder)) from None

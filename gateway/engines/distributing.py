@@ -13,7 +13,9 @@ from contextlib import closing
 from pathlib import Path
 from typing import Final
 
+from deltawire.gateway.engines.checksums import EVENTS, PRODUCER, STREAM
 from deltawire.gateway.engines.engine import EngineError
+from deltawire.gateway.engines.listing import list_streams
 from deltawire.gateway.engines.schema import migrate
 from deltawire.gateway.engines.sqlite import FILE, check_version, connect
 
@@ -51,7 +53,9 @@ def distribute(sources: Iterable[Path], homes: Sequence[Path], home_of: Callable
         if source not in homes and (source / FILE).exists():
             try:
                 moved += _move_all(source, homes, home_of)
-            except (OSError, sqlite3.Error) as error:
+            except EngineError:
+                raise
+            except Exception as error:  # noqa: BLE001 - a corrupt database raises anything
                 raise EngineError(f"data_dir {source}: streams of {FILE} can't be moved: {error}") from None
     return moved
 
@@ -59,6 +63,7 @@ def distribute(sources: Iterable[Path], homes: Sequence[Path], home_of: Callable
 def _move_all(source: Path, homes: Sequence[Path], home_of: Callable[[str], int]) -> int:
     with closing(connect(source / FILE)) as database:
         migrate(database, check_version(database, source))
+        list_streams(database)  # what is corrupt must not be sealed anew
     moved = sum(_copy(source, home, number, home_of) for number, home in enumerate(homes))
     for home in homes:
         for folder in (home, home.parent):
@@ -93,6 +98,9 @@ def _copy(source: Path, home: Path, number: int, home_of: Callable[[str], int]) 
         _insert(database, "producers", {"stream": f"stream + {streams}"}, "stream")
         for table in _ROWS:
             _insert(database, table, {"id": f"id + {rows}", "stream": f"stream + {streams}"}, "stream")
+            execute(f"UPDATE main.{table} SET checksum = {EVENTS} WHERE id > {rows}")  # noqa: S608 - names of ours
+        execute(f"UPDATE main.streams SET checksum = {STREAM} WHERE id > {streams}")  # noqa: S608 - likewise
+        execute(f"UPDATE main.producers SET checksum = {PRODUCER} WHERE stream > {streams}")  # noqa: S608 - likewise
         moved: int = execute("SELECT count(*) FROM moving").fetchone()[0]
         execute("COMMIT")
     return moved

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sqlite3
-import zlib
 from collections.abc import Sequence
 
 import msgspec
 
+from deltawire.gateway.engines.checksums import of_events
 from deltawire.gateway.engines.index import Index
 from deltawire.gateway.streams.pages import StoredPage, Wanted
 from deltawire.protocol.framing import payload_start, split_frames
@@ -41,8 +41,8 @@ def read_events(database: sqlite3.Connection, index: Index, wanted: Wanted) -> S
         found = index.row_with(seq)
         row, end = found or (0, last)
         try:
-            read = _read_row(database, row, seq)
-        except (_UnreadableError, sqlite3.Error, ValueError) as error:
+            read = _read_row(database, index.id, row, seq)
+        except Exception as error:  # noqa: BLE001 - whatever is in the file, it is told, and the thread must not end
             if frames:
                 break
             return StoredPage(min(end, last), (), f"events {seq} to {min(end, last)}: {error}")
@@ -55,17 +55,17 @@ def read_events(database: sqlite3.Connection, index: Index, wanted: Wanted) -> S
     return StoredPage(seq - 1, frames)
 
 
-def _read_row(database: sqlite3.Connection, row: int, seq: int) -> Sequence[bytes]:
+def _read_row(database: sqlite3.Connection, stream: int, row: int, seq: int) -> Sequence[bytes]:
     """Return the frames of a row from a seq on; at least one."""
     table = "events" if row > 0 else "pieces"
     found = database.execute(
-        f"SELECT first, checksum, frames FROM {table} WHERE id = ?",  # noqa: S608 - a name of ours
+        f"SELECT first, last, checksum, frames FROM {table} WHERE id = ?",  # noqa: S608 - a name of ours
         (abs(row),),
     ).fetchone()
     if found is None:
         raise _UnreadableError("missing")
-    first, checksum, data = found
-    if zlib.crc32(data) != checksum:
+    first, last, checksum, data = found
+    if of_events(abs(row), stream, first, last, data) != checksum:
         raise _UnreadableError(f"corrupt (row {abs(row)} of {table})")
     frames = list(split_frames(data))[seq - first :]
     if not frames or seq < first or _decode_seq(frames[0][payload_start(frames[0]) :]).seq != seq:

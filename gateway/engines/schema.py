@@ -11,8 +11,14 @@ from __future__ import annotations
 import sqlite3
 from typing import Final
 
-VERSION: Final = 2
+from deltawire.gateway.engines.checksums import EVENTS as CHECKSUM_OF_EVENTS
+from deltawire.gateway.engines.checksums import PRODUCER, STREAM
+
+VERSION: Final = 3
 """Of the schema, in `PRAGMA user_version`."""
+
+CHECKED: Final = 3
+"""The version from which on all rows have checksums."""
 
 APPLICATION_ID: Final = 0x64776972
 """In `PRAGMA application_id`: the database is one of deltawire's."""
@@ -22,7 +28,7 @@ _EVENTS: Final = """
     stream INTEGER NOT NULL,
     first INTEGER NOT NULL,   -- seq of the first event
     last INTEGER NOT NULL,
-    checksum INTEGER NOT NULL, -- CRC-32 of the frames
+    checksum INTEGER NOT NULL, -- of its place and its frames
     at REAL NOT NULL,         -- seconds since 1970
     frames BLOB NOT NULL      -- last, so that the rest is found without it
 """
@@ -37,7 +43,8 @@ CREATE TABLE streams (
     messages BLOB NOT NULL,   -- in progress: MessagePack
     end_reason TEXT,
     created_at REAL NOT NULL, -- seconds since 1970
-    changed_at REAL NOT NULL
+    changed_at REAL NOT NULL,
+    checksum INTEGER NOT NULL -- of all others, in this order
 );
 CREATE TABLE producers (
     stream INTEGER NOT NULL,
@@ -45,6 +52,7 @@ CREATE TABLE producers (
     generation INTEGER NOT NULL,
     last INTEGER NOT NULL,
     seq INTEGER NOT NULL,
+    checksum INTEGER NOT NULL, -- of all others
     PRIMARY KEY (stream, id)
 ) WITHOUT ROWID;
 CREATE TABLE events ({_EVENTS});
@@ -56,6 +64,14 @@ MIGRATIONS: Final[dict[int, str]] = {
 ALTER TABLE events ADD COLUMN at REAL NOT NULL DEFAULT 0;
 UPDATE events SET at = (SELECT changed_at FROM streams WHERE streams.id = events.stream);
 CREATE TABLE pieces ({_EVENTS});
+""",  # noqa: S608 - names of ours
+    2: f"""
+UPDATE events SET checksum = {CHECKSUM_OF_EVENTS};
+UPDATE pieces SET checksum = {CHECKSUM_OF_EVENTS};
+ALTER TABLE streams ADD COLUMN checksum INTEGER NOT NULL DEFAULT 0;
+UPDATE streams SET checksum = {STREAM};
+ALTER TABLE producers ADD COLUMN checksum INTEGER NOT NULL DEFAULT 0;
+UPDATE producers SET checksum = {PRODUCER};
 """,  # noqa: S608 - names of ours
 }
 """What makes version N + 1 of version N."""

@@ -9,7 +9,6 @@ import fcntl
 import os
 import sqlite3
 import time
-import zlib
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from functools import partial
@@ -18,6 +17,7 @@ from typing import Any, Final
 
 import msgspec
 
+from deltawire.gateway.engines.checksums import STREAM, of_events, of_values, teach
 from deltawire.gateway.engines.engine import Done, EngineError, EngineMetrics, Memory, StoredStream
 from deltawire.gateway.engines.index import Index
 from deltawire.gateway.engines.listing import list_streams
@@ -49,6 +49,8 @@ _UPDATE: Final = """
     UPDATE streams SET messages = coalesce(?, messages), end_reason = coalesce(?, end_reason), changed_at = ?
     WHERE id = ?
 """
+
+_SEAL: Final = f"UPDATE streams SET checksum = {STREAM} WHERE id = ?"  # noqa: S608 - a name of ours
 
 
 class SqliteEngine:
@@ -106,7 +108,9 @@ class SqliteEngine:
                 database.execute(f"PRAGMA synchronous = {_SYNCHRONOUS[self._sync]}")
                 migrate(database, version)
                 listed = list_streams(database)
-            except (sqlite3.Error, OSError, msgspec.MsgspecError) as error:
+            except EngineError:
+                raise
+            except Exception as error:  # noqa: BLE001 - a corrupt database raises anything
                 raise EngineError(f"data_dir {self._folder}: {FILE} can't be used: {error}") from None
             self._opened = stack.pop_all()
         self._call_soon = call_soon
@@ -121,8 +125,10 @@ class SqliteEngine:
         self._next_stream += 1
         self._indexes[stream, epoch] = index
         now = time.time()
-        values = (index.id, stream, epoch, _encode(settings), 1, _encode([]), None, now, now)
-        self._writer.write(Job(statements=[("INSERT INTO streams VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", values)]))
+        encoded = _encode(settings)
+        values = (index.id, stream, epoch, encoded, 1, _encode([]), None, now, now)
+        insertion = ("INSERT INTO streams VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", (*values, of_values(*values)))
+        self._writer.write(Job(statements=[insertion]))
 
     def locate(self, stream: str) -> None:
         """Return None: no other gateway uses this database."""
@@ -136,7 +142,7 @@ class SqliteEngine:
         """
         now = time.time()
         rows: list[tuple[Table, tuple[object, ...]]] = []
-        statements = []
+        statements: list[tuple[str, Sequence[object]]] = []
         for commit in commits:
             index = self._indexes.get((commit.stream, commit.epoch))
             if index is None:  # it was forgotten meanwhile
@@ -145,10 +151,11 @@ class SqliteEngine:
                 id_ = self._take_row()
                 index.add(id_, commit.first)
                 rows.append(("events", _row(id_, index, commit.first, commit.frames, now)))
-            rows += [("producers", (index.id, *it)) for it in commit.producers]
+            rows += [("producers", (index.id, *it, of_values(index.id, *it))) for it in commit.producers]
             if commit.messages is not None or commit.end_reason is not None:
                 messages = None if commit.messages is None else _encode(commit.messages)
                 statements.append((_UPDATE, (messages, commit.end_reason, now, index.id)))
+                statements.append((_SEAL, (index.id,)))
         all_done = partial(done, range(len(commits)))
         self._writer.write(Job(rows, statements, done=all_done, events=sum(len(commit.frames) for commit in commits)))
 
@@ -191,6 +198,7 @@ class SqliteEngine:
             return
         of_stream = [
             ("UPDATE streams SET floor = ? WHERE id = ?", (floor, index.id)),
+            (_SEAL, (index.id,)),
             (_FORGET_PRODUCERS, (index.id, index.id, MAX_REMEMBERED)),
         ]
         self._writer.write(Job(statements=[*_deletions(index.cut(floor)), *of_stream]))
@@ -241,12 +249,13 @@ def lock_folder(folder: Path) -> int:
 
 def connect(path: Path) -> sqlite3.Connection:
     """Open a database that this user alone may read, or make an empty one."""
-    database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    database = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)  # tried again by us
     try:
         path.chmod(0o600)
     except OSError:
         database.close()
         raise
+    teach(database)
     return database
 
 
@@ -298,8 +307,8 @@ _encode = msgspec.msgpack.encode
 
 
 def _row(id_: int, index: Index, first: int, frames: Sequence[bytes], now: float) -> tuple[object, ...]:
-    data = b"".join(frames)
-    return (id_, index.id, first, first + len(frames) - 1, zlib.crc32(data), now, data)
+    data, last = b"".join(frames), first + len(frames) - 1
+    return (id_, index.id, first, last, of_events(id_, index.id, first, last, data), now, data)
 
 
 def _deletions(rows: Sequence[int]) -> list[tuple[str, Sequence[int]]]:

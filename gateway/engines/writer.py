@@ -15,7 +15,7 @@ import sqlite3
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import cache, partial
 from itertools import chain
@@ -27,12 +27,14 @@ from deltawire.gateway.metrics.histogram import Histogram
 Sync: TypeAlias = Literal["always", "interval", "off"]
 """When commits are on the disk: before their events are acked, every `sync_interval`, or when the system likes."""
 
+_Statement: TypeAlias = tuple[str, Sequence[Any]]
+
 Table: TypeAlias = Literal["events", "pieces", "producers"]
 
 COLUMNS: Final[dict[Table, tuple[str, ...]]] = {
     "events": ("id", "stream", "first", "last", "checksum", "at", "frames"),
     "pieces": ("id", "stream", "first", "last", "checksum", "at", "frames"),
-    "producers": ("stream", "id", "generation", "last", "seq"),
+    "producers": ("stream", "id", "generation", "last", "seq", "checksum"),
 }
 """The columns of the rows of a `Job`, in order."""
 
@@ -45,8 +47,9 @@ RETRY: Final = 0.5
 READS_IN_A_ROW: Final = 4
 """Pages read between two commits: a millisecond, so that an ack hardly waits for readers of old events."""
 
-ROWS: Final = (256, 32, 4, 1)
-"""Rows inserted by one statement. A statement gives up the interpreter's lock, and may wait for it afterwards."""
+ROWS: Final = 512
+"""Rows inserted by one statement, at most. A statement gives up the interpreter's lock, and may wait for it afterwards:
+up to 5 ms while the event loop is busy."""
 
 _FATAL: Final = ("SQLITE_IOERR_FSYNC", "SQLITE_IOERR_DIR_FSYNC", "SQLITE_CORRUPT", "SQLITE_NOTADB")
 
@@ -167,9 +170,11 @@ class Writer:
     def _commit(self, jobs: Sequence[Job]) -> bool:
         """Write everything in one transaction; whether it is committed."""
         try:
-            self._database.execute("BEGIN IMMEDIATE")
-            self._execute(jobs)
-            self._database.execute("COMMIT")
+            statements = list(_statements(jobs))
+            if len(statements) > 1:
+                statements = [("BEGIN IMMEDIATE", ()), *statements, ("COMMIT", ())]
+            for statement, parameters in statements:
+                self._database.execute(statement, parameters)
         except Exception as error:  # noqa: BLE001 - the thread must not end, and nothing that failed be taken for stored
             with suppress(sqlite3.Error):
                 self._database.execute("ROLLBACK")
@@ -190,26 +195,6 @@ class Writer:
             self._call_soon(partial(_call_all, done))
         return True
 
-    def _execute(self, jobs: Iterable[Job]) -> None:
-        rows: dict[Table, list[tuple[Any, ...]]] = {}
-        for job in jobs:
-            for table, row in job.rows:
-                rows.setdefault(table, []).append(row)
-            if job.statements:
-                self._insert(rows)  # what it deletes or changes may be among them
-                for statement, parameters in job.statements:
-                    self._database.execute(statement, tuple(parameters))
-        self._insert(rows)
-
-    def _insert(self, tables: dict[Table, list[tuple[Any, ...]]]) -> None:
-        for table, rows in tables.items():
-            at = 0
-            for count in ROWS:
-                while len(rows) - at >= count:
-                    self._database.execute(_insertion(table, count), tuple(chain.from_iterable(rows[at : at + count])))
-                    at += count
-        tables.clear()
-
     def _sync_in_time(self, *, is_closing: bool) -> None:
         """Have the disk store what was committed, when the interval is over."""
         since = self._unsynced_since
@@ -226,11 +211,35 @@ class Writer:
             self.failure = f"data_dir {self._path.parent}: {error.strerror} (fsync)"
 
 
+def _statements(jobs: Iterable[Job]) -> Iterator[_Statement]:
+    """Yield what writes some jobs: as few statements as possible, as each gives up the interpreter's lock."""
+    rows: dict[Table, list[tuple[Any, ...]]] = {}
+    for job in jobs:
+        for table, row in job.rows:
+            rows.setdefault(table, []).append(row)
+        if job.statements:
+            yield from _insertions(rows)  # what it deletes or changes may be among them
+            for statement, parameters in job.statements:
+                yield statement, tuple(parameters)
+    yield from _insertions(rows)
+
+
+def _insertions(tables: dict[Table, list[tuple[Any, ...]]]) -> Iterator[_Statement]:
+    for table, rows in tables.items():
+        for at in range(0, len(rows), ROWS):
+            some = rows[at : at + ROWS]
+            count = 1 << (len(some) - 1).bit_length()  # few numbers, so that SQLite knows the statement
+            padding = (None,) * (count - len(some)) * len(COLUMNS[table])
+            yield _insertion(table, count), (*chain.from_iterable(some), *padding)
+    tables.clear()
+
+
 @cache
 def _insertion(table: Table, count: int) -> str:
+    """The statement that inserts rows, or replaces those of the same key; those without one are left out."""
     columns = COLUMNS[table]
-    row = f"({', '.join('?' * len(columns))})"
-    return f"INSERT OR REPLACE INTO {table} ({', '.join(columns)}) VALUES {', '.join([row] * count)}"  # noqa: S608
+    rows = ", ".join([f"({', '.join('?' * len(columns))})"] * count)
+    return f"INSERT OR REPLACE INTO {table} ({', '.join(columns)}) SELECT * FROM (VALUES {rows}) WHERE column1 NOT NULL"  # noqa: S608
 
 
 def _call_all(functions: Sequence[Callable[[], None]]) -> None:

@@ -22,6 +22,7 @@ from deltawire.gateway.hub.dispatch import Dispatcher
 from deltawire.gateway.logs import get_logger
 from deltawire.gateway.metrics.tally import Tally
 from deltawire.gateway.streams.durable import DurableStream
+from deltawire.gateway.streams.log import EVENT_OVERHEAD
 from deltawire.gateway.streams.manager import StreamManager
 from deltawire.gateway.streams.pages import StoredPage, Wanted
 from deltawire.gateway.streams.producers import Writer
@@ -284,29 +285,35 @@ class CommittingDispatcher(Dispatcher):
 
     def _committed(self, flights: list[_InFlight], began: float, indexes: Iterable[int]) -> None:
         now = self._clock.now()
-        seconds = monotonic() - began
-        for flight in map(flights.__getitem__, indexes):
+        answered = [flights[index] for index in indexes]
+        events = sum(len(flight.commit.frames) for flight in answered)
+        if events:
+            self._tally.commit_seconds.observe(monotonic() - began, events)
+        for flight in answered:
             try:
-                self._conclude(flight, now, seconds)
+                self._conclude(flight, now)
             except Exception:  # one stream's fault is not another's
                 self._tally.faults += 1
                 log.exception("commit.failed", stream=flight.stream.id)
 
-    def _conclude(self, flight: _InFlight, now: float, seconds: float) -> None:
+    def _conclude(self, flight: _InFlight, now: float) -> None:
         """Deliver what is committed, and acknowledge it."""
         stream, commit = flight.stream, flight.commit
         channel = self.channel(stream)  # it may have another than when the commit was taken
         if stream.is_lost:
             flight.acks.clear()
         elif not flight.is_empty:
-            self._tally.commit_seconds.observe(seconds, len(commit.frames))
-            self._tally.committed_bytes += sum(map(len, commit.frames))
+            self._tally.committed_bytes += commit.cost - EVENT_OVERHEAD * len(commit.frames)
             stream.commit(commit, now)
-            self._trim(stream, now)
-            if piece := stream.take_piece():
-                self._engine.merge(stream.id, stream.epoch, stream.log.head - len(piece) + 1, piece)
-        channel.acks += flight.acks
-        channel.then += flight.then
+            if stream.history.has_news:
+                stream.history.has_news = False
+                self._trim(stream, now)
+                if piece := stream.take_piece():
+                    self._engine.merge(stream.id, stream.epoch, stream.log.head - len(piece) + 1, piece)
+        if flight.acks:
+            channel.acks += flight.acks
+        if flight.then:
+            channel.then += flight.then
         self._scheduler.deliver(channel)
 
     def _flush(self) -> None:

@@ -208,23 +208,26 @@ class DurableStream(Stream):
 
     def commit(self, commit: Commit, now: float) -> None:
         """Move a commit that the engine has into the log, where consumers read it."""
-        log, before = self.log, self.staging.bytes
+        log = self.log
         self.staging.committed(commit)
-        self.producers.committed(commit.producers)
+        if commit.producers:
+            self.producers.committed(commit.producers)
         if commit.end_reason is not None:
             self.end_reason = commit.end_reason
+            self.history.has_news = True
         if self._is_cleared:
             return
-        log.ledger.bytes += self.staging.bytes - before
+        log.ledger.bytes -= commit.cost
         if commit.frames:
-            self.history.add(log.head + len(commit.frames), before - self.staging.bytes, now)
+            self.history.add(log.head + len(commit.frames), commit.cost, now)
         for kind, frame in zip(commit.kinds, commit.frames, strict=True):
             if kind.type is EventType.MESSAGE_START:
                 log.begin_message()
             elif kind.type is EventType.MESSAGE_STOP:
-                self._has_ended_message = True
+                self._has_ended_message = self.history.has_news = True
             log.append(kind, frame, now)
-        self._enter_idle()
+        if self._idle is not None and not self._subscriptions and not self.publishing:
+            self._enter_idle()
 
     def take_piece(self) -> Sequence[bytes]:
         """Return the frames, up to the head, that the engine should store again as one piece; empty if none."""

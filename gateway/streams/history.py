@@ -7,8 +7,10 @@ that go together. A mark holds a 64th of the retention at most, so that marks ar
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
+from math import inf
 
-from deltawire.gateway.streams.log import Ledger, Retention
+from deltawire.gateway.streams.log import EVENT_OVERHEAD, Ledger, Retention
 
 MARKS = 64
 """Marks over a retention: its events go in steps of a 64th."""
@@ -41,17 +43,22 @@ class History:
         last: seq of the newest event.
         bytes: what the events cost, counted as in a log.
         loose: seq from which on each commit is stored by itself.
+        has_news: something may have to be trimmed, or be worth a piece, since the last time both were asked.
         ledger: counts its bytes together with those of others, once it is set.
     """
 
     __slots__ = (
+        "_bytes_left",
         "_changed_at",
+        "_events_left",
         "_ledger",
         "_loose_bytes",
         "_loose_commits",
         "_marks",
+        "_open_until",
         "bytes",
         "floor",
+        "has_news",
         "last",
         "loose",
         "retention",
@@ -68,6 +75,10 @@ class History:
         self._marks: deque[_Mark] = deque()
         self._changed_at = 0.0
         self._ledger: Ledger | None = None
+        self.has_news = False
+        self._events_left = 0  # in the newest mark, as the next two
+        self._bytes_left = 0.0
+        self._open_until = 0.0
 
     def count_on(self, ledger: Ledger, offset: float) -> None:
         """Count on a ledger from now on.
@@ -79,8 +90,30 @@ class History:
         self._ledger = ledger
         ledger.stored += self.bytes
         self._changed_at += offset
+        self._open_until += offset
         for mark in self._marks:
             mark.at += offset
+
+    def restore(self, lasts: Sequence[int], sizes: Sequence[int], times: Sequence[float]) -> None:
+        """Add rows of an engine, at least one; what fits one mark at once, as it is for most streams.
+
+        Args:
+            lasts: seq of the last event of each.
+            sizes: bytes of the frames of each.
+            times: seconds, of each.
+        """
+        retention, whole = self.retention, sum(sizes) + EVENT_OVERHEAD * (lasts[-1] - self.last)
+        if (
+            (lasts[-1] - self.last) * MARKS <= retention.events
+            and whole * MARKS <= retention.bytes
+            and (times[-1] - times[0]) * MARKS <= (retention.age or inf)
+        ):
+            self.add(lasts[-1], whole, times[0])
+            self._changed_at = times[-1]
+        else:
+            for last, size, at in zip(lasts, sizes, times, strict=True):
+                self.add(last, size + EVENT_OVERHEAD * (last - self.last), at)
+        self.begin_piece()
 
     def add(self, last: int, cost: int, now: float) -> None:
         """Add what was committed.
@@ -90,28 +123,42 @@ class History:
             cost: bytes of its events.
             now: seconds, of the commit.
         """
-        each = cost / (last - self.last)
+        count = last - self.last
         self._count(cost)
         self._changed_at = now
         self._loose_bytes += cost
         self._loose_commits += 1
-        while self.last < last:
-            if not self._marks or self._room_in(self._marks[-1], each, now) <= 0:
-                self._marks.append(_Mark(self.last + 1, now))
-            mark = self._marks[-1]
-            count = min(last - self.last, max(1, self._room_in(mark, each, now)))
-            share = cost if count == last - self.last else int(each * count)
-            mark.cost += share
+        if self._loose_bytes >= PIECE_BYTES:
+            self.has_news = True
+        if count <= self._events_left and cost <= self._bytes_left and now < self._open_until:
+            self._put(count, cost)
+            return
+        self.has_news = True
+        each = cost / count
+        while count:
+            room = min(self._events_left, int(self._bytes_left / each)) if now < self._open_until else 0
+            if not self._marks or room <= 0:
+                self._begin_mark(now)
+                room = max(1, min(self._events_left, int(self._bytes_left / each)))
+            some = min(count, room)
+            share = cost if some == count else int(each * some)
+            self._put(some, share)
+            count -= some
             cost -= share
-            self.last += count
 
-    def _room_in(self, mark: _Mark, each: float, now: float) -> int:
-        """How many more events of a size go with those of a mark."""
+    def _put(self, count: int, cost: int) -> None:
+        """Put events into the newest mark."""
+        self._marks[-1].cost += cost
+        self._events_left -= count
+        self._bytes_left -= cost
+        self.last += count
+
+    def _begin_mark(self, now: float) -> None:
         retention = self.retention
-        if retention.age and (now - mark.at) * MARKS >= retention.age:
-            return 0
-        events = retention.events // MARKS - (self.last + 1 - mark.first)
-        return min(events, int((retention.bytes / MARKS - mark.cost) / each))
+        self._marks.append(_Mark(self.last + 1, now))
+        self._events_left = retention.events // MARKS
+        self._bytes_left = retention.bytes / MARKS
+        self._open_until = now + retention.age / MARKS if retention.age else inf
 
     def is_worth_a_piece(self, *, is_complete: bool) -> bool:
         """Whether to store the commits from `loose` on again, as one piece.
@@ -157,6 +204,8 @@ class History:
 
     def _drop_oldest(self) -> None:
         self._count(-self._marks.popleft().cost)
+        if not self._marks:
+            self._events_left = 0  # there is no mark to put anything into
         self.floor = self._marks[0].first if self._marks else self.last + 1
 
     def _count(self, cost: int) -> None:

@@ -62,6 +62,7 @@ class Commit(NamedTuple):
         producers: those whose state changed.
         messages: in progress; None if unchanged.
         end_reason: why the stream ended; None if it did not.
+        cost: bytes of the events, counted as in a log.
     """
 
     stream: str
@@ -72,6 +73,7 @@ class Commit(NamedTuple):
     producers: Sequence[ProducerState]
     messages: Sequence[OpenMessage] | None
     end_reason: EndReason | None
+    cost: int = 0
 
 
 class Recalled(NamedTuple):
@@ -106,13 +108,14 @@ class Staging:
         in_flight: commits taken and not committed.
     """
 
-    __slots__ = ("_ended", "_frames", "_kinds", "_writers", "bytes", "has_new_messages", "head", "in_flight")
+    __slots__ = ("_cost", "_ended", "_frames", "_kinds", "_writers", "bytes", "has_new_messages", "head", "in_flight")
 
     def __init__(self, head: int) -> None:
         self.head = head
         self.bytes = 0
         self.in_flight = 0
         self.has_new_messages = False  # a message began or ended since the last commit was taken
+        self._cost = 0  # of what is in no commit yet
         self._kinds: list[Kind] = []
         self._frames: list[bytes] = []
         self._writers: dict[Writer, None] = {}
@@ -136,7 +139,9 @@ class Staging:
         """Stage an event; returns its seq."""
         self._kinds.append(kind)
         self._frames.append(frame)
-        self.bytes += len(frame) + EVENT_OVERHEAD
+        cost = len(frame) + EVENT_OVERHEAD
+        self._cost += cost
+        self.bytes += cost
         if writer is not None and writer.id is not None:
             self._writers[writer] = None
         self.head += 1
@@ -160,17 +165,20 @@ class Staging:
         """
         if not self._frames and self._ended is None and not self._writers:
             return None
-        commit = Commit(
-            stream=stream,
-            epoch=epoch,
-            first=self.head - len(self._frames) + 1,
-            kinds=self._kinds,
-            frames=self._frames,
-            producers=[ProducerState(it.id or "", it.generation, it.last, it.seq) for it in self._writers],
-            messages=messages() if self.has_new_messages else None,
-            end_reason=self._ended,
+        commit = Commit(  # by position: this is done for each event of most streams
+            stream,
+            epoch,
+            self.head - len(self._frames) + 1,
+            self._kinds,
+            self._frames,
+            [ProducerState(it.id or "", it.generation, it.last, it.seq) for it in self._writers],
+            messages() if self.has_new_messages else None,
+            self._ended,
+            self._cost,
         )
-        self._kinds, self._frames, self._writers, self._ended = [], [], {}, None
+        self._kinds, self._frames, self._ended, self._cost = [], [], None, 0
+        if self._writers:
+            self._writers = {}
         self.has_new_messages = False
         self.in_flight += 1
         return commit
@@ -178,4 +186,4 @@ class Staging:
     def committed(self, commit: Commit) -> None:
         """Record that the oldest commit in flight is committed."""
         self.in_flight -= 1
-        self.bytes -= sum(len(frame) + EVENT_OVERHEAD for frame in commit.frames)
+        self.bytes -= commit.cost

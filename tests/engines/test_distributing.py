@@ -10,12 +10,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from msgspec.msgpack import encode
 
 from deltawire.gateway.engines import distributing
+from deltawire.gateway.engines.checksums import STREAM, of_events, of_values, teach
 from deltawire.gateway.engines.distributing import distribute
 from deltawire.gateway.engines.engine import EngineError
 from deltawire.gateway.engines.schema import migrate
 from deltawire.gateway.engines.sqlite import FILE
+from deltawire.gateway.streams.settings import StreamSettings
 
 NAMES = [f"s{number}" for number in range(9)]
 
@@ -35,11 +38,13 @@ def write(folder: Path, names: list[str]) -> None:
     with closing(sqlite3.connect(folder / FILE, isolation_level=None)) as database:
         migrate(database, 0)
         for number, name in enumerate(names, start=5):
-            values = (number, name, f"epoch of {name}", b"", 1, b"", None, 1.0, 2.0)
-            database.execute("INSERT INTO streams VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
-            database.execute("INSERT INTO producers VALUES (?, 'p', 1, 2, 3)", (number,))
+            values = (number, name, f"epoch of {name}", encode(StreamSettings()), 1, encode([]), None, 1.0, 2.0)
+            database.execute("INSERT INTO streams VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", (*values, of_values(*values)))
+            producer = (number, "p", 1, 2, 3)
+            database.execute("INSERT INTO producers VALUES (?, ?, ?, ?, ?, ?)", (*producer, of_values(*producer)))
             for table, row, first in (("pieces", 0, 1), ("events", 1, 11), ("events", 2, 21)):
-                event = (3 * number + row, number, first, first + 9, 0, 0.0, f"{name} {first}".encode())
+                place, frames = (3 * number + row, number, first, first + 9), f"{name} {first}".encode()
+                event = (*place, of_events(*place, frames), 0.0, frames)
                 database.execute(f"INSERT INTO {table} VALUES (?, ?, ?, ?, ?, ?, ?)", event)
 
 
@@ -98,7 +103,9 @@ def test_a_stream_that_is_stored_twice_is_named_and_nothing_changes(tmp_path: Pa
     write(tmp_path, NAMES)
     write(homes(tmp_path, 2)[1], NAMES[1::2])
     with closing(sqlite3.connect(tmp_path / FILE)) as database, database:
+        teach(database)
         database.execute("UPDATE streams SET epoch = 'another' WHERE name = 's3'")
+        database.execute(f"UPDATE streams SET checksum = {STREAM}")
     before = read(tmp_path), read(homes(tmp_path, 2)[1])
     with pytest.raises(EngineError, match="stream 's3' is stored in"):
         distribute(folders(tmp_path), homes(tmp_path, 2), by_number(2))
