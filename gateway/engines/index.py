@@ -47,6 +47,12 @@ class Index:
             self._firsts.extend(firsts)
             self._ids.extend(ids)
 
+    def begins_from(self, seq: int) -> int:
+        """The first seq from a seq on with which a row begins; one more than all seqs if there is none."""
+        with self._lock:
+            at = bisect_left(self._firsts, seq)
+            return self._firsts[at] if at < len(self._firsts) else MAX_SEQ + 1
+
     def merge(self, piece: int, first: int, last: int) -> list[int]:
         """Put a piece in place of the rows that it holds, which are read until it `is_stored`.
 

@@ -171,6 +171,10 @@ class SqliteEngine:
         index = self._indexes.get((stream, epoch))
         if index is None:
             return
+        begin = index.begins_from(first)  # memory may begin in the middle of a commit, which stays a row of its own
+        frames, first = frames[begin - first :], begin
+        if not frames:
+            return
         piece = self._take_row()
         gone = index.merge(-piece, first, first + len(frames) - 1)
         row = _row(piece, index, first, frames, time.time())

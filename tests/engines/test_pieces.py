@@ -32,6 +32,19 @@ def test_commits_are_merged_to_pieces_and_read_as_before(tmp_path: Path) -> None
             assert engine._database.execute(f"SELECT count(*) FROM {table}").fetchone() == (0,)
 
 
+def test_a_piece_begins_where_a_commit_begins(tmp_path: Path) -> None:
+    with opened(tmp_path) as (engine, _):
+        engine.create("s", "e", StreamSettings())
+        store(engine, commit(1, *"123"), commit(4, *"45"), commit(6, "6"))
+        engine.merge("s", "e", 2, frames_of(2, *"23456"))
+        engine.merge("s", "e", 2, frames_of(2, *"23"))
+        store(engine, commit(7, "7"))
+        assert texts(engine, 1, 7) == list("1234567")
+        assert engine._database.execute("SELECT first, last FROM pieces").fetchall() == [(4, 6)]
+    with opened(tmp_path) as (engine, _):
+        assert texts(engine, 1, 7) == list("1234567")
+
+
 def test_what_is_to_be_merged_is_read_while_nothing_can_be_stored(tmp_path: Path) -> None:
     with opened(tmp_path) as (engine, _):
         engine.create("s", "e", StreamSettings())
