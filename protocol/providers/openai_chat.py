@@ -56,7 +56,7 @@ from deltawire.protocol.providers.not_a_stream import is_failure
 from deltawire.protocol.providers.openai_choice import Choice
 from deltawire.protocol.providers.openai_delta import read_calls, read_texts, without_repeats
 from deltawire.protocol.providers.parts import Pieces
-from deltawire.protocol.providers.translator import SseTranslator
+from deltawire.protocol.providers.translator import BodyTranslator
 
 _REPEATED = frozenset({"id", "model", "created", "system_fingerprint", "service_tier", "provider", "event"})
 _NAMES = frozenset({"", "message", "error"})  # what chunks are called, on their `event:` line if they have one
@@ -66,7 +66,7 @@ _MAX_IDS = 4
 """Changes of the id that are told: some servers give each chunk its own."""
 
 
-class OpenAIChat(SseTranslator):
+class OpenAIChat(BodyTranslator):
     """Translates one streamed response of the Chat Completions API."""
 
     provider: ClassVar[str] = "openai"

@@ -1,4 +1,4 @@
-"""The common part of the translators of server-sent events: from bytes to JSON objects, from values to events."""
+"""The common part of all translators: from bytes or objects to JSON objects, from values to events."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from deltawire.protocol.providers.bounds import MAX_ERROR, make_extensions
 from deltawire.protocol.providers.fields import Fields, parse_object
 from deltawire.protocol.providers.halves import encode_json, mend
 from deltawire.protocol.providers.not_a_stream import NOT_A_STREAM, UNREADABLE, describe, is_noise, is_torn, words_of
+from deltawire.protocol.providers.objects import encode_chunk
 from deltawire.protocol.providers.sse import EventStreamDecoder, EventTooLargeError, ServerSentEvent, Stray
 from deltawire.protocol.providers.tolerant import read_documents, read_objects
 
@@ -22,8 +23,8 @@ DONE = "[DONE]"
 """The data of the event that ends a stream, for providers that send one."""
 
 
-class SseTranslator(ABC):
-    """Translates one body of server-sent events as it arrives.
+class BodyTranslator(ABC):
+    """Translates one body of server-sent events, or of JSON lines, as it arrives.
 
     JSON that is not as it should be is read as well as can be (`tolerant`): only what is wrong in it is lost. Several
     objects in one event, or in an array, are taken one after the other. What is no JSON becomes an extension `unparsed`
@@ -64,6 +65,17 @@ class SseTranslator(ABC):
         """
         if not self._ended:
             self._read(self._decoder.feed(chunk))
+        return self._flush()
+
+    def feed_object(self, chunk: object) -> list[Data]:
+        """The events of one chunk that an SDK has read from the body.
+
+        Args:
+            chunk: a dict, a model of the SDK, or what else `objects.encode_chunk` can encode; ignored once the body
+                has ended.
+        """
+        if not self._ended:
+            self._read([ServerSentEvent("", encode_chunk(chunk))])
         return self._flush()
 
     def finish(self) -> list[Data]:

@@ -1,0 +1,43 @@
+"""Texts that were told, remembered to know them again when a server sends all of an answer once more."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+
+MAX_TOLD = 1 << 20
+"""Code points that are remembered of one answer; of a longer one nothing is, and what repeats it is told again."""
+
+
+class Told:
+    """The texts of one answer, each under a key."""
+
+    def __init__(self) -> None:
+        self._texts: dict[Hashable, list[str]] = {}
+        self._size = 0
+
+    def __bool__(self) -> bool:
+        return bool(self._size)
+
+    def add(self, key: Hashable, text: str) -> None:
+        """More of a text was told."""
+        self._size += len(text)
+        if self._size <= MAX_TOLD:
+            self._texts.setdefault(key, []).append(text)
+        else:
+            self._texts.clear()
+
+    def rest_of(self, key: Hashable, whole: str) -> str | None:
+        """What of a whole text was not told; None if another text was, or too much to remember."""
+        if self._size > MAX_TOLD:
+            return None
+        told = self.text_of(key)
+        return whole[len(told) :] if whole.startswith(told) else None
+
+    def text_of(self, key: Hashable) -> str:
+        """What was told of a text, as far as it is remembered."""
+        pieces = self._texts.get(key)
+        if pieces is None:
+            return ""
+        text = "".join(pieces)
+        self._texts[key] = [text]
+        return text
