@@ -35,8 +35,13 @@ from __future__ import annotations
 from typing import Final, Protocol
 
 from deltawire.protocol.events import Data
+from deltawire.protocol.providers.ag_ui import AGUI
+from deltawire.protocol.providers.ai_sdk import AISDK
 from deltawire.protocol.providers.anthropic import AnthropicMessages
+from deltawire.protocol.providers.gemini import Gemini
+from deltawire.protocol.providers.ollama import Ollama
 from deltawire.protocol.providers.openai_chat import OpenAIChat
+from deltawire.protocol.providers.openai_responses import OpenAIResponses
 
 __all__ = ["TRANSLATORS", "AnthropicMessages", "OpenAIChat", "Translator"]
 
@@ -73,5 +78,10 @@ class MakeTranslator(Protocol):
 TRANSLATORS: Final[dict[str, MakeTranslator]] = {
     "anthropic-sse": AnthropicMessages,
     "openai-chat-sse": OpenAIChat,
+    "openai-responses-sse": OpenAIResponses,
+    "gemini-sse": Gemini,
+    "ollama-ndjson": Ollama,
+    "ai-sdk-sse": AISDK,
+    "ag-ui-sse": AGUI,
 }
 """Translators by the name of the format they read (`deltawire publish --format`)."""

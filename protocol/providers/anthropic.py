@@ -72,9 +72,9 @@ class AnthropicMessages(TypedTranslator):
         self._second: Fields | None = None  # a start amid a message, or due: what comes next tells whose it is
         self._is_start_due = False  # whether the message that has stopped last had none
 
-    def _prepare(self, kind: str, payload: Fields) -> None:
+    def _prepare(self, payload: Fields) -> None:
         if self._second is not None:
-            self._settle_second(kind, payload)
+            self._settle_second(self._kind, payload)
 
     # What the events of the provider do. Each returns the name for what is left of it.
 
@@ -133,8 +133,7 @@ class AnthropicMessages(TypedTranslator):
             self._begin(second)
         elif message is not None:
             self._begin_again(message, second)
-        if rest := second.left():
-            self._extend("message_start", rest)
+        self._extend_left("message_start", second)
 
     def _take_whole(self, payload: Fields) -> str:
         """A message that comes whole, as if it came in events."""
@@ -184,9 +183,7 @@ class AnthropicMessages(TypedTranslator):
         return "message_delta"
 
     def _stop_message(self, payload: Fields) -> str:
-        if rest := payload.left():
-            self._extend("message_stop", rest)
-            payload.drop_all()
+        self._extend_left("message_stop", payload)
         if self._is_torn:
             self._close()
         elif self._message is not None:

@@ -9,7 +9,7 @@ from msgspec import UNSET, UnsetType
 
 from deltawire.protocol.events import Data
 from deltawire.protocol.providers.blocks import Blocks
-from deltawire.protocol.providers.bounds import make_text, make_thinking
+from deltawire.protocol.providers.bounds import make_arguments, make_text, make_thinking
 from deltawire.protocol.providers.parts import Pieces
 from deltawire.protocol.providers.speech import Speech
 from deltawire.protocol.providers.told import Told
@@ -69,6 +69,19 @@ class Choice:
                 return None
             rest.append((kind, news))
         return rest
+
+    def open_call(self, call_id: str | None, name: str | None) -> int:
+        """A tool call begins whose arguments come whole; returns the index of its block."""
+        self._begin_call()
+        block = self._blocks.reserve()
+        self._blocks.start(block, "tool_use", call_id, name)
+        return block
+
+    def end_call(self, block: int, arguments: str) -> None:
+        """The arguments of such a call have come: it is complete."""
+        for data in make_arguments(arguments, block, self.choice):
+            self._emit(data)
+        self._blocks.end(block)
 
     @property
     def is_finished(self) -> bool:

@@ -13,6 +13,7 @@ from deltawire.protocol.providers.not_a_stream import is_failure
 from deltawire.protocol.providers.parts import Pieces
 from deltawire.protocol.providers.translator import BodyTranslator
 
+_NAMES = frozenset({"", "message", "error"})  # what chunks are called, on their `event:` line if they have one
 _NO_REASON = (None, "null", "FINISH_REASON_UNSPECIFIED")
 
 
@@ -28,6 +29,8 @@ class ChoiceTranslator(BodyTranslator):
     MODEL: ClassVar[str] = "model"
     FINISH: ClassVar[str] = "finish_reason"
     """Fields of a chunk, and of a choice."""
+    REPEATED: ClassVar[frozenset[str]]
+    """Fields of a chunk that are told when they change."""
 
     def __init__(self, *, body: str = "", inline_thinking: bool = False) -> None:
         super().__init__(body=body, inline_thinking=inline_thinking)
@@ -44,10 +47,6 @@ class ChoiceTranslator(BodyTranslator):
     def _take_rest(self, payload: Fields) -> None:
         """Translate what a chunk says beside its choices, usage above all; what is left of it becomes extensions."""
 
-    @abstractmethod
-    def _extend_chunk(self, event: str, payload: Fields) -> None:
-        """Tell what is left of a chunk."""
-
     def _take_chunk(self, event: str, payload: Fields, choices: Sequence[tuple[int, Fields]]) -> None:
         """Translate one chunk.
 
@@ -58,9 +57,7 @@ class ChoiceTranslator(BodyTranslator):
         """
         self._end_finished(but=[number for number, _ in choices])
         for number, fields in choices:
-            if number not in self._choices:
-                self._choices[number] = Choice(number, self._emit, inline_thinking=self._splits_thinking)
-            self._take_choice(self._choices[number], fields)
+            self._take_choice(self._choice(number), fields)
         has_failed = event == "error" or is_failure(payload.source)
         if has_failed:
             self._end_finished()
@@ -83,6 +80,12 @@ class ChoiceTranslator(BodyTranslator):
         self._repeated = {self.ID: self._message_id, self.MODEL: model}
         self._emit_start(self._message_id, model)
 
+    def _choice(self, number: int) -> Choice:
+        """The choice with a number; a new one if it is the first time."""
+        if number not in self._choices:
+            self._choices[number] = Choice(number, self._emit, inline_thinking=self._splits_thinking)
+        return self._choices[number]
+
     @property
     def _are_finished(self) -> bool:
         """Whether all choices of the message have ended, and there are some."""
@@ -104,6 +107,18 @@ class ChoiceTranslator(BodyTranslator):
             self._extend(self.FINISH, {"index": choice.number, self.FINISH: other})
         fields.drop(self.FINISH, choice.finish_reason)
 
+    def _extend_chunk(self, event: str, payload: Fields) -> None:
+        """Tell what is left of a chunk, field by field."""
+        self._fail_stray(payload)
+        named = {} if event in _NAMES else {"event": event}
+        for name, value in (named | payload.left()).items():
+            if _is_new(name, value, self.REPEATED, self._repeated):
+                self._extend_field(name, value)
+
+    def _extend_field(self, name: str, value: Any) -> None:
+        """Tell a field of a chunk."""
+        self._extend(name, {name: value})
+
     def _extend_fields(self, choice: Choice, fields: Fields, repeated: frozenset[str], *places: str) -> None:
         """Tell what is left of a choice, or of an object in it, field by field.
 
@@ -116,7 +131,7 @@ class ChoiceTranslator(BodyTranslator):
         for name, value in fields.left().items():
             if name == "index" and not places and fields.amount(name) is not None:
                 continue
-            if is_new(name, value, repeated, choice.repeated):
+            if _is_new(name, value, repeated, choice.repeated):
                 data = {name: value}
                 for place in reversed(places):
                     data = {place: data}
@@ -139,7 +154,7 @@ class ChoiceTranslator(BodyTranslator):
     def _close(self) -> None:
         if self._message_id is None:
             return
-        choices = list(self._choices.values()) or [Choice(0, self._emit, inline_thinking=False)]
+        choices = list(self._choices.values()) or [self._choice(0)]
         for choice in choices:
             choice.end()
         self._end_finished()
@@ -161,7 +176,7 @@ class ChoiceTranslator(BodyTranslator):
         return "error" if self._failed else "incomplete"
 
 
-def is_new(name: str, value: Any, repeated: frozenset[str], told: dict[str, Any]) -> bool:
+def _is_new(name: str, value: Any, repeated: frozenset[str], told: dict[str, Any]) -> bool:
     """Whether a field is to be told: always, but for those repeated, flags and numbers: these when they change."""
     if name not in repeated and not isinstance(value, (bool, int, float)):
         return True

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple, TypeAlias
 
-from msgspec import UNSET
+from msgspec import UNSET, structs
 
-from deltawire.protocol.events import Usage
+from deltawire.protocol.events import MAX_SEQ, Usage
 from deltawire.protocol.providers.fields import Fields
 
 Path: TypeAlias = tuple[str, ...]
@@ -45,6 +46,22 @@ def read_usage(counts: Fields, names: CountNames) -> Usage | None:
         cached_tokens=UNSET if cached is None else cached,
         reasoning_tokens=UNSET if reasoning is None else reasoning,
     )
+
+
+def add_usage(usages: Iterable[Usage]) -> Usage | None:
+    """The sum of the counts of several calls; None if there are none."""
+    total: Usage | None = None
+    for usage in usages:
+        if total is None:
+            total = usage
+        else:
+            sums = {
+                name: min(getattr(total, name) + getattr(usage, name), MAX_SEQ)
+                for name in usage.__struct_fields__
+                if UNSET not in (getattr(total, name), getattr(usage, name))
+            }
+            total = structs.replace(total, **sums)
+    return total
 
 
 def _add(counts: Fields, names: tuple[str, ...]) -> int | None:

@@ -45,18 +45,16 @@ call, a `reasoning` or a finish reason that repeats what was said; SSE comments.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar, Final
 
 from deltawire.protocol.providers.choice import Choice
 from deltawire.protocol.providers.choice_numbers import ChoiceNumbers, Chunk
-from deltawire.protocol.providers.choices import ChoiceTranslator, is_new
+from deltawire.protocol.providers.choices import ChoiceTranslator
 from deltawire.protocol.providers.counts import CountNames, read_usage
 from deltawire.protocol.providers.fields import Fields
 from deltawire.protocol.providers.not_a_stream import HTTP_RETRYABLE
 from deltawire.protocol.providers.openai_delta import read_calls, read_texts, without_repeats
 
-_REPEATED = frozenset({"id", "model", "created", "system_fingerprint", "service_tier", "provider", "event"})
-_NAMES = frozenset({"", "message", "error"})  # what chunks are called, on their `event:` line if they have one
 _REPEATED_IN_DELTA = frozenset({"role", "channel", "reasoning_details"})
 _OBJECTS = ("chat.completion.chunk", "chat.completion", "text_completion", "error")
 _COUNTS = CountNames(
@@ -69,25 +67,31 @@ _COUNTS = CountNames(
 _MAX_IDS = 4
 """Changes of the id that are told: some servers give each chunk its own."""
 
+RETRYABLE: Final = {
+    "server_error": True,
+    "internal_server_error": True,
+    "overloaded_error": True,
+    "rate_limit_error": True,
+    "rate_limit_exceeded": True,
+    "service_unavailable": True,
+    "timeout": True,
+    "authentication_error": False,
+    "insufficient_quota": False,
+    "invalid_api_key": False,
+    "invalid_request_error": False,
+    **HTTP_RETRYABLE,
+}
+"""Whether another try is worth it, by the code or type of an error of OpenAI."""
+
 
 class OpenAIChat(ChoiceTranslator):
     """Translates one streamed response of the Chat Completions API."""
 
     provider: ClassVar[str] = "openai"
-    retryable: ClassVar[Mapping[str, bool]] = {
-        "server_error": True,
-        "internal_server_error": True,
-        "overloaded_error": True,
-        "rate_limit_error": True,
-        "rate_limit_exceeded": True,
-        "service_unavailable": True,
-        "timeout": True,
-        "authentication_error": False,
-        "insufficient_quota": False,
-        "invalid_api_key": False,
-        "invalid_request_error": False,
-        **HTTP_RETRYABLE,
-    }
+    retryable: ClassVar[Mapping[str, bool]] = RETRYABLE
+    REPEATED: ClassVar[frozenset[str]] = frozenset(
+        {"id", "model", "created", "system_fingerprint", "service_tier", "provider", "event"}
+    )
 
     def __init__(self, *, body: str = "", inline_thinking: bool = False) -> None:
         super().__init__(body=body, inline_thinking=inline_thinking)
@@ -136,17 +140,11 @@ class OpenAIChat(ChoiceTranslator):
         if payload.source.get("usage"):
             self._take_usage(payload.object("usage"))
 
-    def _extend_chunk(self, event: str, payload: Fields) -> None:
-        """Tell what is left of a chunk, field by field."""
-        self._fail_stray(payload)
-        named = {} if event in _NAMES else {"event": event}
-        for name, value in (named | payload.left()).items():
-            if not is_new(name, value, _REPEATED, self._repeated):
-                continue
-            if name == "id":
-                self._ids += 1
-            if name != "id" or not (self._numbers.is_counting or self._ids > _MAX_IDS):
-                self._extend(name, {name: value})
+    def _extend_field(self, name: str, value: Any) -> None:
+        if name == "id":
+            self._ids += 1
+        if name != "id" or not (self._numbers.is_counting or self._ids > _MAX_IDS):
+            super()._extend_field(name, value)
 
     def _begins_another(self, chunk_id: str | None, choices: list[Fields]) -> bool:
         """Whether a chunk is of another message: after the end of all choices, with another id and a role."""

@@ -42,6 +42,8 @@ class BodyTranslator(ABC):
     provider: ClassVar[str]
     retryable: ClassVar[Mapping[str, bool]]
     """Whether an error with this code is retryable; for other codes, the event has no `retryable`."""
+    HAS_LINES: ClassVar[bool] = False
+    """Whether the body is JSON lines rather than server-sent events."""
 
     def __init__(self, *, body: str = "", inline_thinking: bool = False) -> None:
         self.unparsed = 0
@@ -113,7 +115,7 @@ class BodyTranslator(ABC):
             self._end()
 
     def _read_event(self, event: ServerSentEvent) -> None:
-        self._is_stray = isinstance(event, Stray)
+        self._is_stray = isinstance(event, Stray) and not (self.HAS_LINES and _is_line(event.data))
         text, payload = self._whole
         if text is not event.data:
             payload = parse_object(event.data)
@@ -236,7 +238,7 @@ class BodyTranslator(ABC):
 
     def _fail_stray(self, payload: Fields) -> None:
         """Tell of an object that came in place of a stream, and that nothing else is told of."""
-        if self._is_stray and not (self._messages or self._failed) and payload.left():
+        if (self._is_stray or self.HAS_LINES) and not (self._messages or self._failed) and payload.left():
             line = describe(encode_json(payload.source))
             self._fail(f"the provider's answer is no event stream: {line}", NOT_A_STREAM)
 
@@ -252,6 +254,11 @@ class BodyTranslator(ABC):
         name = UNSET if code is None else str(code)
         retryable = self.retryable.get(str(code), self.retryable.get(kind, UNSET))
         self._fail(message or "the provider sent an error without a message", name, retryable=retryable)
+
+
+def _is_line(text: str) -> bool:
+    """Whether a text may be a line of a body of JSON lines: one that holds an object, and no failure."""
+    return text.startswith("{") and '"error"' not in text
 
 
 def _error_in(holder: Fields) -> Fields:

@@ -35,8 +35,8 @@ class Message(Struct, eq=False):
 class TypedTranslator(BodyTranslator):
     """Gives each event to the handler of its type; what that leaves of it becomes an extension."""
 
-    HANDLERS: ClassVar[Mapping[str, Callable[[Any, Fields], str]]]
-    """By type: what it does to the translator and the event, and the name for what is left of the event."""
+    HANDLERS: ClassVar[Mapping[str, Callable[[Any, Fields], str | None]]]
+    """By type: takes an event, and returns the name for what is left of it, if that is not the type."""
 
     PLACE: ClassVar[tuple[str, ...]] = ()
     """Fields that say where in the message an event belongs: told again with what is left of it."""
@@ -44,25 +44,32 @@ class TypedTranslator(BodyTranslator):
     def __init__(self, *, body: str = "", inline_thinking: bool = False) -> None:
         super().__init__(body=body, inline_thinking=inline_thinking)
         self._message: Message | None = None
+        self._kind = ""  # type of the event at hand
         self._stopped = ""  # id of the message that has stopped last
 
     def _take(self, event: str, payload: Fields) -> None:
         kind = "error" if event == "error" else payload.peek("type") or event
         if kind not in self.HANDLERS and _tells_failure(kind, payload):
             kind = "error"
-        self._prepare(kind, payload)
+        self._kind = kind
+        self._prepare(payload)
         name = kind
         if handler := self.HANDLERS.get(kind):
             payload.drop("type", kind)
-            name = handler(self, payload)
+            name = handler(self, payload) or kind
         else:
             self._take_other(payload)
+        self._extend_left(name, payload)
+
+    def _extend_left(self, name: str, payload: Fields) -> None:
+        """Tell what is left of an event, and where in the message that belongs."""
         if payload.left():
             for place in self.PLACE:
                 payload.keep(place)
             self._extend(name, payload.left())
+            payload.drop_all()
 
-    def _prepare(self, kind: str, payload: Fields) -> None:
+    def _prepare(self, payload: Fields) -> None:
         """Do what has to be done before an event is taken."""
 
     def _take_other(self, payload: Fields) -> None:
