@@ -124,8 +124,8 @@ class AGUI(PartTranslator):
         self._chunks.clear()
 
     def _finish_run(self, payload: Fields) -> None:
-        outcome = payload.label("outcome") or payload.object("outcome").label("type")
-        self._end_run(payload, outcome or ("error" if self._failed else "success"))
+        otherwise = "error" if self._failed else "success"
+        self._end_run(payload, lambda: payload.label("outcome") or payload.object("outcome").label("type") or otherwise)
 
     def _fail_run(self, payload: Fields) -> None:
         message, code = payload.label("message", MAX_ERROR), payload.label("code")
@@ -133,9 +133,9 @@ class AGUI(PartTranslator):
             self._take_error(payload)
         else:
             self._fail(message, code or UNSET)
-        self._end_run(payload, "error")
+        self._end_run(payload, lambda: "error")
 
-    def _end_run(self, payload: Fields, reason: str) -> None:
+    def _end_run(self, payload: Fields, reason: Callable[[], str]) -> None:
         message = self._message
         if message is None:
             return
@@ -146,11 +146,7 @@ class AGUI(PartTranslator):
             payload.keep("usage")
         payload.drop("runId", message.id)
         payload.drop("threadId", self._thread)
-        self._extend_left(self._kind, payload)
-        if self._is_torn:
-            self._close()
-        else:
-            self._stop(message, reason)
+        self._end_message(message, payload, reason)
 
     def _fail_message(self, payload: Fields) -> None:
         self._take_error(payload)

@@ -117,15 +117,9 @@ class AISDK(PartTranslator):
 
     def _finish(self, payload: Fields) -> None:
         self._take_metadata(payload)
-        message = self._message
-        if message is None:
-            return
-        reason = payload.label("finishReason") or ("error" if self._failed else "unknown")
-        self._extend_left(self._kind, payload)
-        if self._is_torn:
-            self._close()
-        else:
-            self._stop(message, reason)
+        if self._message is not None:
+            otherwise = "error" if self._failed else "unknown"
+            self._end_message(self._message, payload, lambda: payload.label("finishReason") or otherwise)
 
     def _abort(self, payload: Fields) -> None:
         self._extend_left(self._kind, payload)

@@ -86,11 +86,6 @@ class ChoiceTranslator(BodyTranslator):
             self._choices[number] = Choice(number, self._emit, inline_thinking=self._splits_thinking)
         return self._choices[number]
 
-    @property
-    def _are_finished(self) -> bool:
-        """Whether all choices of the message have ended, and there are some."""
-        return bool(self._choices) and all(choice.is_finished for choice in self._choices.values())
-
     def _say(self, choice: Choice, texts: Pieces) -> bool:
         for kind, text in texts:
             choice.say(kind, text)

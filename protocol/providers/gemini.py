@@ -24,8 +24,7 @@ may follow the finish of all candidates, with another `responseId`. Without one 
 `groundingMetadata`, `citationMetadata`; those of a candidate have its `index`. `usage` has the details of the counts.
 What is repeated on each chunk is told when it changes.
 
-Dropped, because they say nothing: null and empty fields; `role: model`; `FINISH_REASON_UNSPECIFIED`; what the SDK adds
-to the provider's JSON (`sdkHttpResponse`, `automaticFunctionCallingHistory`).
+Dropped, because they say nothing: null and empty fields; `role: model`; `FINISH_REASON_UNSPECIFIED`.
 """
 
 from __future__ import annotations
@@ -80,7 +79,7 @@ class Gemini(ChoiceTranslator):
         candidates = payload.objects("candidates")
         response_id = payload.peek("responseId")
         is_other = response_id not in (None, self._message_id, self._repeated.get("responseId"))
-        if candidates and is_other and self._are_finished:
+        if candidates and is_other and self._have_ended:
             self._close()
         if any(payload.source.get(name) for name in _CHUNK):
             self._open(payload)
@@ -90,9 +89,13 @@ class Gemini(ChoiceTranslator):
             numbers.append(min(place if index is None else index, MAX_CHOICES - 1))
         self._take_chunk(event, payload, list(zip(numbers, candidates, strict=True)))
 
+    @property
+    def _have_ended(self) -> bool:
+        """Whether all candidates of the message have a finish reason, and said nothing since."""
+        choices = self._choices.values()
+        return bool(choices) and all(choice.finish_reason and not choice.has_said_more for choice in choices)
+
     def _take_rest(self, payload: Fields) -> None:
-        payload.drop("sdkHttpResponse")
-        payload.drop("automaticFunctionCallingHistory")
         usage = payload.object("usageMetadata")
         counts = read_usage(usage, _COUNTS)
         if usage.source.get("toolUsePromptTokenCount"):
@@ -124,7 +127,8 @@ class Gemini(ChoiceTranslator):
         text = part.text("text")
         choice.say("thinking" if is_thought else "text", text)
         call = part.object("functionCall")
-        has_call = bool(call.source) and self._take_call(choice, call)
+        is_end = part.source.get("functionCall") == {} and choice.number in self._open_calls
+        has_call = (bool(call.source) or is_end) and self._take_call(choice, call)
         if rest := part.left():
             name = next(iter(rest))
             marked = {"thought": True} if is_thought else {}

@@ -150,7 +150,8 @@ class OpenAIChat(ChoiceTranslator):
         """Whether a chunk is of another message: after the end of all choices, with another id and a role."""
         return (
             chunk_id not in (None, self._message_id, self._repeated.get("id"))
-            and self._are_finished
+            and bool(self._choices)
+            and all(choice.is_finished for choice in self._choices.values())
             and any(fields.object("delta").peek("role") for fields in choices)
         )
 

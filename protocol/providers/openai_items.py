@@ -12,6 +12,7 @@ from deltawire.protocol.providers.fields import Fields
 from deltawire.protocol.providers.halves import has_halves
 from deltawire.protocol.providers.named_blocks import NamedBlocks
 from deltawire.protocol.providers.told import Told
+from deltawire.protocol.providers.tool_calls import read_arguments
 
 Extend = Callable[[str, dict[str, Any]], None]
 
@@ -144,10 +145,11 @@ class Items:
         """Tell of an item what was not told before: of all of it, when it is new; returns its type."""
         known = self._items.setdefault(index, _Item())
         self._last = index
-        kind = item.label("type") or known.type
         if known.type is None:
-            known.type = kind
-            self._start(index, kind, item, known)
+            known.type = item.peek("type")
+            self._start(index, known.type, item, known)
+        kind = known.type
+        item.drop("type", kind)
         item_id = item.peek("id")
         if item_id is not None and self._knows_id(known, index, item_id):
             item.drop("id")
@@ -159,9 +161,7 @@ class Items:
                     self.tell_part(index, place, number, part)
         elif kind in CALLS:
             name, text = CALLS[kind]
-            if self.say_rest(index, 0, text, item.text(name)):
-                item.drop(name)
-            else:
+            if not self.say_rest(index, 0, text, read_arguments(item, (name,)) or ""):
                 item.keep(name)
         drop_told(item, known.told)
         return kind

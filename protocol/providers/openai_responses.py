@@ -44,6 +44,7 @@ from deltawire.protocol.providers.counts import CountNames, read_usage
 from deltawire.protocol.providers.fields import Fields
 from deltawire.protocol.providers.openai_chat import RETRYABLE
 from deltawire.protocol.providers.openai_items import CALLS, PARTS, STATES, Items, drop_told
+from deltawire.protocol.providers.tool_calls import read_arguments
 from deltawire.protocol.providers.typed_events import Message, TypedTranslator
 
 _COUNTS = CountNames(
@@ -89,7 +90,7 @@ class OpenAIResponses(TypedTranslator):
     def _forget_message(self) -> None:
         super()._forget_message()
         self._told: dict[str, Any] = {}  # the last value of each field of the response
-        self._error: str | None = None  # the message of the error that was told
+        self._error: dict[str, Any] = {}  # the error that was told last
 
     def _prepare(self, payload: Fields) -> None:
         payload.amount("sequence_number")
@@ -105,7 +106,7 @@ class OpenAIResponses(TypedTranslator):
         response_id, message = response.peek("id"), self._message
         if message is None and response_id is not None and response_id == self._stopped:
             return None
-        if message is not None and message.has_started and response_id not in (None, message.id):
+        if message is not None and message.has_started and response_id not in (None, message.id, self._told.get("id")):
             self._close()
         message = self._open(response_id, response.peek("model"))
         message.has_started = True
@@ -129,26 +130,22 @@ class OpenAIResponses(TypedTranslator):
         usage = response.object("usage")
         self._emit_usage(read_usage(usage, _COUNTS), usage)
         self._take_failure(response, status)
-        reason = response.object("incomplete_details").label("reason") or _REASONS[status]
-        self._extend_left(self._kind, payload)
-        if self._is_torn:
-            self._close()
-        else:
-            self._stop(message, reason)
+        details = response.object("incomplete_details")
+        self._end_message(message, payload, lambda: details.label("reason") or _REASONS[status])
 
     def _take_failure(self, response: Fields, status: str) -> None:
         """Tell the error of a response, if it wasn't."""
-        if response.source.get("error"):
-            if self._error is not None and response.object("error").peek("message") == self._error:
-                response.drop("error")
-            else:
-                self._take_error(response)
+        error = response.object("error")
+        if self._error and error.source.get("message") == self._error.get("message"):
+            drop_told(error, self._error)
+        elif response.source.get("error"):
+            self._take_error(response)
         elif status == "failed" and not self._failed:
             self._fail("the provider says that the response failed, and not why")
 
     def _fail_message(self, payload: Fields) -> None:
-        holder = payload.object("error") if isinstance(payload.source.get("error"), dict) else payload
-        self._error = holder.peek("message")
+        nested = payload.object("error").source
+        self._error = dict(nested or payload.source)
         self._take_error(payload)
 
     def _add_item(self, payload: Fields) -> str | None:
@@ -182,7 +179,9 @@ class OpenAIResponses(TypedTranslator):
         index, number = self._items.index_of(payload), payload.amount(f"{text.place}_index") or 0
         if change == "delta":
             self._items.say(index, number, text, payload.text("delta"))
-        elif not self._items.say_rest(index, number, text, payload.text(name)):
+            return
+        whole = read_arguments(payload, (name,)) if text.said == "arguments" else payload.text(name)
+        if not self._items.say_rest(index, number, text, whole or ""):
             payload.keep(name)
 
     def _take_annotation(self, payload: Fields) -> None:

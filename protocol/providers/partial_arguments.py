@@ -9,6 +9,7 @@ MAX_PIECES: Final = 100_000
 """Pieces of one call, so that hostile ones are bounded; an answer has fewer tokens."""
 
 _MAX_STEPS: Final = 60  # what nests deeper can't travel
+_FIELDS: Final = {"jsonPath", "stringValue", "boolValue", "numberValue", "nullValue", "willContinue"}
 _EXACT: Final = 2**53
 _STEP = re.compile(r"""\.([^.\[\]'"]+)|\[(\d{1,6})\]|\['((?:[^'\\]|\\.)*)'\]|\["((?:[^"\\]|\\.)*)"\]""", re.DOTALL)
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
@@ -38,11 +39,15 @@ class PartialArguments:
             piece: an object with `jsonPath` and a value; text goes behind the text that is there.
 
         Returns:
-            Whether the piece was understood; otherwise it changed nothing.
+            Whether all of the piece was understood.
         """
-        if self._pieces == MAX_PIECES:
+        if self._pieces == MAX_PIECES or not isinstance(piece, dict):
             return False
         self._pieces += 1
+        is_known = piece.keys() <= _FIELDS and isinstance(piece.get("willContinue", False), bool)
+        return self._take(piece) and is_known
+
+    def _take(self, piece: dict[str, Any]) -> bool:
         match piece:
             case {"jsonPath": str(path), "stringValue": str(value)}:
                 return self._put(_parse(path), _Text([value]))
@@ -56,17 +61,13 @@ class PartialArguments:
         return False
 
     def _put(self, steps: list[str | int], value: Any) -> bool:
-        if not steps:
+        if not steps or not _exists(self._arguments, steps):
             return False
         holder: Any = self._arguments
         *outer, last = steps
         for step, following in zip(outer, steps[1:], strict=True):
-            if not _make_room(holder, step, [] if isinstance(following, int) else {}):
-                return False
-            holder = holder[step]
-        if not _make_room(holder, last, value):
-            return False
-        found = holder[last]
+            holder = _make_room(holder, step, [] if isinstance(following, int) else {})
+        found = _make_room(holder, last, value)
         if isinstance(found, _Text) and isinstance(value, _Text) and found is not value:
             found += value
         else:
@@ -74,18 +75,25 @@ class PartialArguments:
         return True
 
 
-def _make_room(holder: Any, step: str | int, value: Any) -> bool:
-    """Whether a place exists; if it is the next one to exist, it does now, with this value."""
-    if isinstance(step, str):
-        if not isinstance(holder, dict):
+def _exists(holder: Any, steps: list[str | int]) -> bool:
+    """Whether there is such a place, or may be: any name of an object, the next place of an array."""
+    for number, step in enumerate(steps):
+        is_right = isinstance(holder, dict) if isinstance(step, str) else type(holder) is list and step <= len(holder)
+        if not is_right:
             return False
-        holder.setdefault(step, value)
-        return True
-    if not isinstance(holder, list) or isinstance(holder, _Text) or step > len(holder):
-        return False
+        if (step not in holder) if isinstance(step, str) else step == len(holder):
+            return all(step == 0 or isinstance(step, str) for step in steps[number + 1 :])
+        holder = holder[step]
+    return True
+
+
+def _make_room(holder: Any, step: str | int, value: Any) -> Any:
+    """What is at a place that exists or may; if there is nothing, this value is from now on."""
+    if isinstance(step, str):
+        return holder.setdefault(step, value)
     if step == len(holder):
         holder.append(value)
-    return True
+    return holder[step]
 
 
 def _join(value: Any) -> Any:

@@ -82,6 +82,8 @@ class PartTranslator(TypedTranslator):
 
     def end_part(self, payload: Fields) -> None:
         """Take the end of a part."""
-        key, _ = self._find(payload)
-        if self._message is not None:
+        key, part = self._find(payload)
+        if self._message is None or key not in self._message.blocks.seen:
+            payload.keep(part.id)
+        else:
             self._message.blocks.end(key)

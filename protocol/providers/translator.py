@@ -51,7 +51,8 @@ class BodyTranslator(ABC):
         self._splits_thinking = inline_thinking
         self._decoder = EventStreamDecoder(is_whole=self._is_whole)
         self._whole: tuple[str, dict[str, Any] | None] = ("", None)  # what was read last to see whether it is whole
-        self._is_stray = False  # whether the event at hand is no part of an event stream
+        self._is_stray = False  # whether the event at hand has not the form of server-sent events
+        self._is_foreign = False  # whether it is no part of the body's format
         self._is_at_end = False  # whether the body has ended
         self._is_done = False  # whether the provider says so
         self._out: list[Data] = []
@@ -76,8 +77,8 @@ class BodyTranslator(ABC):
             chunk: a dict, a model of the SDK, or what else `objects.encode_chunk` can encode; ignored once the body
                 has ended.
         """
-        if not self._ended:
-            self._read([ServerSentEvent("", encode_chunk(chunk))])
+        if not self._ended and (text := encode_chunk(chunk)) is not None:
+            self._read([ServerSentEvent("", text)])
         return self._flush()
 
     def finish(self) -> list[Data]:
@@ -115,7 +116,8 @@ class BodyTranslator(ABC):
             self._end()
 
     def _read_event(self, event: ServerSentEvent) -> None:
-        self._is_stray = isinstance(event, Stray) and not (self.HAS_LINES and _is_line(event.data))
+        self._is_stray = isinstance(event, Stray)
+        self._is_foreign = self._is_stray and not (self.HAS_LINES and _is_line(event.data))
         text, payload = self._whole
         if text is not event.data:
             payload = parse_object(event.data)
@@ -156,9 +158,9 @@ class BodyTranslator(ABC):
             self._fail("the provider sent an error that is not a JSON object")
         elif self._is_at_end and self._is_cut_off(text):
             self._is_cut |= is_torn(text) and not DONE.startswith(text)
-        elif is_torn(text) and not self._is_stray:
+        elif is_torn(text) and not self._is_foreign:
             self._fail_torn(f"a part of the provider's answer can't be read: {describe(text)}", UNREADABLE)
-        elif text and not (is_noise(text) and (self._messages or not self._is_stray)):
+        elif text and not (is_noise(text) and (self._messages or not self._is_foreign)):
             self._fail_torn(f"the provider's answer is no event stream: {describe(text)}", NOT_A_STREAM)
         if text or name not in ("", "ping"):
             self.unparsed += 1
@@ -175,7 +177,7 @@ class BodyTranslator(ABC):
         """Whether what can't be read at the end of the body is the beginning of what could."""
         if DONE.startswith(text):
             return True
-        if self._is_stray:
+        if self._is_foreign:
             return any(field.startswith(text) for field in _FIELDS) or bool(
                 self._messages and is_torn(text) and '"error"' not in text
             )
@@ -238,7 +240,7 @@ class BodyTranslator(ABC):
 
     def _fail_stray(self, payload: Fields) -> None:
         """Tell of an object that came in place of a stream, and that nothing else is told of."""
-        if (self._is_stray or self.HAS_LINES) and not (self._messages or self._failed) and payload.left():
+        if self._is_stray and not (self._messages or self._failed) and payload.left():
             line = describe(encode_json(payload.source))
             self._fail(f"the provider's answer is no event stream: {line}", NOT_A_STREAM)
 

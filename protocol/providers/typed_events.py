@@ -91,6 +91,21 @@ class TypedTranslator(BodyTranslator):
         self._message, self._stopped = None, message.id
         self._forget_message()
 
+    def _end_message(self, message: Message, payload: Fields, reason: Callable[[], str]) -> None:
+        """The provider says that a message ends.
+
+        Args:
+            message: the one that is open.
+            payload: what is left of the event is told before.
+            reason: takes the stop reason from the event; one does not vouch for an answer that is torn.
+        """
+        stop_reason = None if self._is_torn else reason()
+        self._extend_left(self._kind, payload)
+        if stop_reason is None:
+            self._close()
+        else:
+            self._stop(message, stop_reason)
+
     def _close(self) -> None:
         if self._message is not None:
             self._stop(self._message, "error" if self._failed else "incomplete")
