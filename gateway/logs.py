@@ -34,6 +34,9 @@ written says how many (`lines_lost`).
 | `commit.failed` | error | `stream`, the traceback; committed events of it may not have been delivered or acked |
 | `admission.failed` | error | likewise, in a request: the answer is 500 |
 | `trace.failed` | error | likewise, in a span of a `stream`; its event is still appended |
+| `tee.failed` | warning | `stream`, `why` no more of an answer is published |
+| `tee.event_refused` | warning | `stream`, `why` |
+| `tee.ended` | warning | `stream`, `dropped`: chunks of an answer of which readers did not get everything |
 | `sweep.failed` | error | likewise, in a deadline of a `peer` |
 """
 

@@ -143,7 +143,6 @@ def command(  # noqa: PLR0913 - one argument an option
                 publisher,
                 form,
                 Pace(pace),
-                is_judged_at_once=on_full == "reject",
                 until_alone=until_alone,
                 idle_timeout=idle_timeout,
                 inline_thinking=inline_thinking,

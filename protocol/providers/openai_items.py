@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Hashable
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
-from msgspec import Struct, field
+from msgspec import Struct, field, structs
 
 from deltawire.protocol.providers.fields import Fields
 from deltawire.protocol.providers.halves import has_halves
@@ -25,7 +25,7 @@ MAX_IDS: Final = 4
 _MAX_LISTED: Final = 1000  # annotations of a part that are remembered, to know the list of them again
 
 
-class Text(NamedTuple):
+class Text(Struct, frozen=True):
     """What a text is.
 
     Attributes:
@@ -178,7 +178,7 @@ class Items:
         kind = part.label("type")
         name, text = PARTS.get(kind or "", ("", None))
         if text is not None:
-            text = PARTS["summary_text"][1] if place == "summary" else text._replace(place=place)
+            text = PARTS["summary_text"][1] if place == "summary" else structs.replace(text, place=place)
         key = (index, place, number)
         if key not in self._blocks.seen:
             self._open(index, number, place, kind if text is None else text.kind)

@@ -346,7 +346,7 @@ PAYLOADS = {
 
 @pytest.mark.parametrize("name", PAYLOADS)
 @pytest.mark.parametrize("inline_thinking", [False, True])
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=60)
 @given(data=st.data())
 def test_no_text_is_lost_in_any_shape_framing_or_cut(name: str, *, inline_thinking: bool, data: st.DataObject) -> None:
     body = data.draw(bodies(PAYLOADS[name]))
@@ -360,7 +360,7 @@ def test_no_text_is_lost_in_any_shape_framing_or_cut(name: str, *, inline_thinki
 
 
 @pytest.mark.parametrize("name", PAYLOADS)
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=50)
 @given(data=st.data())
 def test_a_body_that_is_cut_short_or_spoilt_loses_nothing_that_can_still_be_read(
     name: str, data: st.DataObject
