@@ -16,6 +16,7 @@ Imports point down only: `cli → server, client → hub → streams → protoco
 - `hub` — streams on an event loop, for Python programs and for the server
 - `server` — WebSocket and HTTP endpoints
 - `client` — `Publisher` and `Subscriber` for Python programs
+- `tee` — what an SDK yields, published while a program reads it
 - `access` — tokens, keys, permissions, origins
 - `metrics` — counts and histograms; `logs` — structured logs; `tracing` — OpenTelemetry spans of messages
 - `cli` — the `deltawire` command

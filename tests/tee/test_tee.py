@@ -79,7 +79,7 @@ async def test_every_chunk_goes_on_as_it_is_and_readers_get_its_events(gateway: 
     expected = [data for item in chunks for data in translator.feed_object(item)] + translator.finish()
     events = await read(gateway.url, upto=sum(isinstance(data, MessageStop) for data in expected))
     assert [type(data) for data in events] == [type(data) for data in expected]
-    assert text_of(events) == text_of(expected) == "ü 🌍" * (form == "anthropic-sse") or "grüße 🌍" in text_of(events)
+    assert text_of(events) == text_of(expected) != ""
     assert (teed.dropped, teed.failure, teed.is_cancelled) == (0, None, False)
 
 
