@@ -43,10 +43,11 @@ soak: setup  ## look for broken promises for long: SECONDS=180 of faults, SEED=â
 	$(BIN)/python -m scripts.chaos --seed $(SEED) --seconds $(SECONDS)
 	$(BIN)/python -m scripts.soak
 	$(BIN)/python -m scripts.proof.survival --seed $(SEED)
+	$(BIN)/python -m scripts.hardening.storing --beside-others --seed $(SEED)
 
-bench: .venv/.bench  ## measure beside other systems: QUICK=1, SCENARIOS=A,C, PEERS=NATS, BASE=revision to compare with
+bench: .venv/.bench  ## measure beside other systems: QUICK=1, SCENARIOS=A,C, ENGINE=memory,always, PEERS=NATS, WORKERS=2, BASE=revision
 	$(BIN)/python -m scripts.bench $(if $(QUICK),--quick) $(if $(AUTH),--auth) \
-		$(foreach option,scenarios peers base rounds seconds json markdown,$(call flag,$(option)))
+		$(foreach option,scenarios engine peers base workers rounds seconds json markdown,$(call flag,$(option)))
 
 bench-scale: .venv/.bench  ## measure and plot what costs how much as numbers grow: CURVES=load,streams
 	$(BIN)/python -m scripts.bench.scale $(foreach option,curves peers rounds seconds json,$(call flag,$(option)))
@@ -63,8 +64,9 @@ check: setup  ## lint, formatting, types
 hardening: setup  ## attack a running gateway, and see what its neighbours notice: QUICK=1, ONLY=door,wire,masses,reading,still
 	$(BIN)/python -m scripts.hardening $(if $(QUICK),--quick) $(call flag,only)
 	$(BIN)/python -m scripts.hardening.proofs $(if $(QUICK),--quick) $(call flag,seed)
+	$(BIN)/python -m scripts.hardening.storing $(if $(QUICK),--quick) $(call flag,seed)
 
 clean:  ## remove what the other targets made
-	rm -rf .venv .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache node_modules
+	rm -rf .venv .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache node_modules scripts/client/node_modules scripts/client/dist scripts/examples/rust/target
 
 .PHONY: help setup run demo test test-fast soak bench bench-scale hardening check clean

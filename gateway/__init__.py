@@ -10,11 +10,11 @@ The path of one event, from its producer's socket to its consumers' sockets:
 6. `hub.cohort` writes the frame to every consumer at the head; `server.connection.consumer` reads for all others
 7. `hub.channel` sends the ack, or `hub.dispatch` a little later
 
-Imports point down only: `cli → server, client → hub → streams → protocol`; a test reads them.
+Imports point down only: `cli → workers → server, client → hub → streams → protocol`; a test reads them.
 
 - `streams` — the pure core: log, cursor, policies, folding, producers
 - `hub` — streams on an event loop, for Python programs and for the server
-- `server` — WebSocket and HTTP endpoints
+- `server` — WebSocket and HTTP endpoints; `workers` — several processes that serve as one gateway
 - `client` — `Publisher` and `Subscriber` for Python programs
 - `tee` — what an SDK yields, published while a program reads it
 - `access` — tokens, keys, permissions, origins

@@ -21,6 +21,7 @@ MIB = 1024 * KIB
 
 GROUPS: Final = {
     "host": "Listening",
+    "workers": "Processes",
     "tls_cert": "TLS",
     "auth_key": "Access",
     "max_message": "Limits",
@@ -50,6 +51,17 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         bool,
         Meta(description="Listen off loopback without authentication: anyone who reaches the port can do everything"),
     ] = False
+
+    # Processes
+
+    workers: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=64,
+            description="Processes of `deltawire serve` that share the streams; 0 means one for each core",
+        ),
+    ] = 1  # more cost a few percent each, as most connections change the process once
 
     # TLS
 
@@ -266,6 +278,19 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     sync_interval: Annotated[
         float, Meta(gt=0, description="Seconds of acked events that sync=interval may lose with the machine")
     ] = 1.0
+
+    data_limit: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="Bytes that all stored events may cost (0: no limit); above it closed and unused streams go "
+            "first, then the oldest events",
+        ),
+    ] = 0
+    data_age: Annotated[
+        float,
+        Meta(ge=0, description="Seconds that events are stored at most, whatever their stream retains (0: no limit)"),
+    ] = 0.0
 
     # Logs
 

@@ -1,8 +1,9 @@
 """Logs: one line on standard error for each thing the gateway did.
 
 The name of a log event is a dotted fact in the past tense (`consumer.closed`); its details are keys and values
-(`code=4000`). On a terminal, a line is coloured text, elsewhere a JSON object. Records of the standard `logging` module
-(websockets, asyncio) are written the same way, so that nothing else writes to standard error.
+(`code=4000`). Where there are several workers, a line of one of them has its number (`worker`). On a terminal, a line
+is coloured text, elsewhere a JSON object. Records of the standard `logging` module (websockets, asyncio) are written
+the same way, so that nothing else writes to standard error.
 
 Nothing is logged per stream event; the content of events and tokens are never logged. Every line about a connection has
 `connection` (a short id), `remote` and `stream`. If nobody reads the log, lines are lost; the next line that can be
@@ -10,13 +11,19 @@ written says how many (`lines_lost`).
 
 | fact | level | keys, and what it means |
 |---|---|---|
-| `gateway.started` | info | `url`, `host`, `port`, `pid` |
+| `gateway.started` | info | `url`, `host`, `port`, `pid`; `workers` if there are several |
 | `descriptors.limited` | info | `max_connections` that the file descriptors allow, fewer than `asked` |
 | `gateway.reloaded` | info | certificates and keys were read again |
 | `gateway.reload_failed` | error | `reason`; the previous certificates and keys stay |
 | `gateway.drain_started` | info | `signal` |
 | `gateway.killed` | warning | a second `signal` arrived |
 | `gateway.stopped` | info | |
+| `gateway.restart_started` | info | SIGUSR2: workers are replaced, one after the other |
+| `storage.distributed` | info | `streams` that were moved to other databases, as `workers` was another number before |
+| `worker.started` | info | `worker`, `pid`, `restarts`: it took the place of one that died or left |
+| `worker.died` | error | `worker`, `pid`, `how`, `restarts`: its connections are lost; another one takes its place |
+| `worker.start_failed` | error | `worker`, `reason`: the system has nothing left for a process; it is tried again |
+| `worker.stalled` | error | `worker`, `pid`: its event loop did not turn for 30 s, so it is killed |
 | `loop.blocked` | warning | `seconds` for which the event loop served nobody |
 | `drain.timed_out` | warning | `connections` that were dropped |
 | `consumer.connected` | info | `policy`, `buffer`, `after`, `head`, `agent` |
@@ -33,6 +40,8 @@ written says how many (`lines_lost`).
 | `channel.flush_failed` | error | likewise, in a `stream`: its consumers are closed |
 | `commit.failed` | error | `stream`, the traceback; committed events of it may not have been delivered or acked |
 | `admission.failed` | error | likewise, in a request: the answer is 500 |
+| `page.failed` | error | likewise, with stored events of a `stream` that were read back |
+| `storage.read_failed` | error | stored events of a `stream` that can't be read (`detail`): readers get a gap |
 | `trace.failed` | error | likewise, in a span of a `stream`; its event is still appended |
 | `tee.failed` | warning | `stream`, `why` no more of an answer is published |
 | `tee.event_refused` | warning | `stream`, `why` |
@@ -180,12 +189,13 @@ def _end_relay(writer: int, thread: Thread) -> None:
     thread.join(LAST_LINES)
 
 
-def configure_logs(settings: Settings, fd: int = 2) -> None:
+def configure_logs(settings: Settings, fd: int = 2, worker: int | None = None) -> None:
     """Send all logs of the process to one descriptor in one format; the last call wins.
 
     Args:
         settings: `log_level` is the lowest severity to write, `log_format` the format of a line.
         fd: the descriptor to write to; `auto` checks whether it is a terminal.
+        worker: the number of this process, which every line says; None if there is only one.
     """
     file = LogFile(fd)
     stream = cast("TextIO", file)
@@ -196,6 +206,8 @@ def configure_logs(settings: Settings, fd: int = 2) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="timestamp"),
         file.tell_lost,
     ]
+    if worker is not None:
+        shared.insert(0, _naming(worker))
     rendering = _console(stream) if on_terminal else _json_lines()
     level = logging.getLevelNamesMapping()[settings.log_level.upper()]
     structlog.configure(
@@ -205,6 +217,13 @@ def configure_logs(settings: Settings, fd: int = 2) -> None:
         cache_logger_on_first_use=False,
     )
     _adopt_standard_logging(level, [*shared, _name_foreign], rendering, stream)
+
+
+def _naming(worker: int) -> Processor:
+    def name(_logger: WrappedLogger, _method: str, event_dict: EventDict) -> EventDict:
+        return {"worker": worker, **event_dict}
+
+    return name
 
 
 def _json_lines() -> list[Processor]:

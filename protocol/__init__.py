@@ -17,6 +17,10 @@ Tour, from the bottom up:
 - `framing` — RFC 6455 server frames
 - `reasons` — why a payload could not be decoded, in words
 - `codec` — JSON and MessagePack
+- `event_stream` — server-sent events
+- `message_reader` — one message of a stream, to be said in another protocol
+- `ui_messages` — in the AI SDK's UI message stream
+- `openai_responses` — in OpenAI's Responses API
 - `digest` — what proves that a reader has the whole text of a message
 - `schema` — JSON Schema made from the types
 - `providers` — provider streams translated into events

@@ -26,6 +26,9 @@ DEFAULT_BUFFER = 100
 MAX_INTERVAL_MS = 1000
 MAX_HEARTBEAT = 300
 MAX_LISTED = 1000
+MAX_EVENTS = 10_000
+MAX_WAIT = 60
+"""Seconds: longer than most proxies wait for an answer."""
 MAX_PARAMETERS = 32
 """Maximum parameters in a query string; several times as many as exist."""
 
@@ -106,10 +109,29 @@ class PublishRequest(Struct, frozen=True, kw_only=True):
 
 
 class EventsRequest(Struct, frozen=True, kw_only=True):
-    """The parameters of `GET …/events`: a page has at most `limit` events after `after`."""
+    """The parameters of `GET …/events`.
+
+    Attributes:
+        after: seq after which the page begins.
+        epoch: of `after`; empty means the current one.
+        limit: the most events in the page.
+        wait: seconds to wait for an event if there is none yet.
+    """
 
     after: int = 0
+    epoch: str = ""
     limit: int = 1000
+    wait: int = 0
+
+
+class ResponseRequest(Struct, frozen=True, kw_only=True):
+    """The parameters of `GET /v1/responses/{id}`.
+
+    Attributes:
+        starting_after: number of the last event that the client has; -1 if it has none.
+    """
+
+    starting_after: int = -1
 
 
 class ListRequest(Struct, frozen=True, kw_only=True):
@@ -163,6 +185,10 @@ def _parse_epoch(text: str) -> str:
     return _check_name("epoch", text, MAX_PRODUCER_ID)
 
 
+def _parse_interval(text: str) -> int:
+    return parse_integer(text, 0, MAX_INTERVAL_MS)
+
+
 def _parse_buffer(text: str) -> int:
     return parse_integer(text, 1, MAX_BUFFER)
 
@@ -212,9 +238,11 @@ def _bad_request(message: str) -> WireError:
 
 SUBSCRIBE_PARAMETERS = ("from", "after", "epoch", "policy", "buffer", "types", "interval", "heartbeat", "create")
 PUBLISH_PARAMETERS = ("producer", "generation", "on_full")
-EVENTS_PARAMETERS = ("after", "limit")
+EVENTS_PARAMETERS = ("after", "epoch", "limit", "wait")
 LIST_PARAMETERS = ("after", "limit")
 CREATE_PARAMETERS = ("policy", "buffer")
+UI_PARAMETERS = ("interval", "create")
+RESPONSE_PARAMETERS = ("stream", "starting_after", "include_obfuscation")
 
 
 def parse_subscribe(query: str) -> SubscribeRequest:
@@ -229,7 +257,7 @@ def parse_subscribe(query: str) -> SubscribeRequest:
     epoch = params.take("epoch", _parse_epoch, "")
     position: Position | None = params.take("after", lambda text: Position(epoch, parse_seq(text)), None)
     policy: Policy | None = params.take("policy", _parse_policy, None)
-    interval = params.take("interval", lambda text: parse_integer(text, 0, MAX_INTERVAL_MS), 0)
+    interval = params.take("interval", _parse_interval, 0)
     if interval and policy not in (None, Policy.COALESCE):
         raise _bad_request(f"parameter 'interval' folds deltas, which only policy 'coalesce' does, not {policy}")
     return SubscribeRequest(
@@ -242,6 +270,31 @@ def parse_subscribe(query: str) -> SubscribeRequest:
         heartbeat=params.take("heartbeat", lambda text: parse_integer(text, 0, MAX_HEARTBEAT), 0),
         create=params.take("create", _parse_boolean, True),
     )
+
+
+def parse_ui_message_stream(query: str) -> SubscribeRequest:
+    """Parse the query string of `…/ui-message-stream`.
+
+    Raises:
+        WireError: `bad_request`, naming the parameter and what is expected.
+    """
+    params = _Query(query, UI_PARAMETERS)
+    return SubscribeRequest(
+        policy=Policy.COALESCE,
+        interval=params.take("interval", _parse_interval, 0),
+        create=params.take("create", _parse_boolean, False),
+    )
+
+
+def parse_response(query: str) -> ResponseRequest:
+    """Parse the query string of `GET /v1/responses/{id}`.
+
+    Raises:
+        WireError: `bad_request`, naming the parameter and what is expected.
+    """
+    params = _Query(query, RESPONSE_PARAMETERS)
+    params.take("stream", _parse_boolean, False)
+    return ResponseRequest(starting_after=params.take("starting_after", parse_seq, -1))
 
 
 def parse_publish(query: str) -> PublishRequest:
@@ -260,7 +313,7 @@ def parse_publish(query: str) -> PublishRequest:
     )
 
 
-def parse_events(query: str, max_limit: int = 10_000) -> EventsRequest:
+def parse_events(query: str, max_limit: int = MAX_EVENTS) -> EventsRequest:
     """Parse the query string of `GET …/events`.
 
     Raises:
@@ -269,7 +322,9 @@ def parse_events(query: str, max_limit: int = 10_000) -> EventsRequest:
     params = _Query(query, EVENTS_PARAMETERS)
     return EventsRequest(
         after=params.take("after", parse_seq, 0),
+        epoch=params.take("epoch", _parse_epoch, ""),
         limit=params.take("limit", lambda text: parse_integer(text, 1, max_limit), min(1000, max_limit)),
+        wait=params.take("wait", lambda text: parse_integer(text, 0, MAX_WAIT), 0),
     )
 
 

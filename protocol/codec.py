@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from math import isfinite
-from typing import Any, Final, TypeAlias, Union, cast
+from typing import Any, Final, Protocol, TypeAlias, Union, cast
 
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType, defstruct
@@ -70,6 +70,21 @@ _PRODUCER_TYPES = ", ".join([*EventType, *sorted(_tags(FROM_PRODUCER))])
 _CONSUMER_TYPES = ", ".join(sorted(_tags(FROM_CONSUMER)))
 
 
+class Encoding(Protocol):
+    """How messages travel from the gateway to one kind of consumer."""
+
+    def frame(self, message: Message) -> bytes:
+        """A control message, ready to write to a socket."""
+
+    def relay(self, payload: bytes, seq: int) -> bytes:
+        """An event, ready to write to a socket.
+
+        Args:
+            payload: as `encode_event` made it, in JSON.
+            seq: of the event; of a folded event, the last one.
+        """
+
+
 class Codec:
     """One encoding of the wire: how messages become frames, and back.
 
@@ -78,6 +93,7 @@ class Codec:
         first_byte: the kind of its frames, `framing.TEXT` or `framing.BINARY`.
         encode: encodes a value as a payload.
         make_decoder: returns a function that decodes a payload to a value of the given type.
+        convert: converts an event from JSON.
     """
 
     def __init__(
@@ -86,11 +102,13 @@ class Codec:
         first_byte: int,
         encode: Callable[[Any], bytes],
         make_decoder: Callable[[Any], Decode],
+        convert: Callable[[bytes], bytes],
     ) -> None:
         self.subprotocol = subprotocol
         self.first_byte = first_byte
         self.is_text = first_byte == framing.TEXT
         self.encode = encode
+        self._convert = convert
         self._from_producer = make_decoder(_FROM_PRODUCER)
         self._batch = make_decoder(list[Raw])
         self._from_consumer = make_decoder(_FROM_CONSUMER)
@@ -103,6 +121,10 @@ class Codec:
     def frame(self, message: Message) -> bytes:
         """A message as a whole frame from the gateway."""
         return framing.frame(self.first_byte, self.encode(message))
+
+    def relay(self, payload: bytes, seq: int) -> bytes:  # noqa: ARG002 - other encodings need it
+        """An event that the gateway encoded in JSON, as a whole frame."""
+        return framing.frame(self.first_byte, self._convert(payload))
 
     def is_batch(self, payload: bytes) -> bool:
         """Whether a producer's payload is an array, by its first byte."""
@@ -288,17 +310,25 @@ def _fault_of(item: Any) -> str:
 _json_encoder = msgspec.json.Encoder()
 _msgpack_encoder = msgspec.msgpack.Encoder()
 
+
+def to_msgpack(payload: bytes) -> bytes:
+    """Convert a JSON payload of this gateway to MessagePack, with the same names, values and order."""
+    return _msgpack_encoder.encode(msgspec.json.decode(payload))
+
+
 JSON: Final = Codec(
     JSON_SUBPROTOCOL,
     framing.TEXT,
     _json_encoder.encode,
     lambda wanted: msgspec.json.Decoder(wanted).decode,
+    lambda payload: payload,
 )
 MSGPACK: Final = Codec(
     MSGPACK_SUBPROTOCOL,
     framing.BINARY,
     _msgpack_encoder.encode,
     lambda wanted: msgspec.msgpack.Decoder(wanted).decode,
+    to_msgpack,
 )
 
 CODECS: Final = {codec.subprotocol: codec for codec in (JSON, MSGPACK)}
@@ -341,8 +371,3 @@ def encode_event(data: Data, seq: int, timestamp: str, first: int | None = None)
     if first is None:
         return _json_encoder.encode(_ENVELOPES[data.type](seq, timestamp, data))
     return _json_encoder.encode(_FOLDED_ENVELOPES[data.type](first, seq, timestamp, data))
-
-
-def to_msgpack(payload: bytes) -> bytes:
-    """Convert a JSON payload of this gateway to MessagePack, with the same names, values and order."""
-    return _msgpack_encoder.encode(msgspec.json.decode(payload))

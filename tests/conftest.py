@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,7 +19,11 @@ settings.register_profile("long", settings.get_profile("deltawire"), max_example
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "deltawire"))
 
 HERE = Path(__file__).parent
+PACKAGE = HERE.parent / "scripts" / "package"
 CORE = (HERE / "protocol", HERE / "streams")
+
+# What tests start is of the same checkout as what they import (`pythonpath` in pyproject.toml).
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(PACKAGE), os.environ.get("PYTHONPATH"))))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -36,6 +41,17 @@ def pytest_collection_finish() -> None:
     """Look no more for garbage among the tests themselves, which are most of what is in memory and stay to the end."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_ignored_signals() -> None:
+    """Ignore signals by a handler, where a shell (`pytest &` in a script) or nohup made this process ignore them.
+
+    What tests start would inherit that they are ignored, and not end when a test interrupts it; it inherits no handler.
+    """
+    for signum in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
+        if signal.getsignal(signum) is signal.SIG_IGN:
+            signal.signal(signum, lambda *_: None)
 
 
 @pytest.fixture(autouse=True)

@@ -21,8 +21,8 @@ from scripts.proof.children import Children, serving
 from scripts.proof.journal import Journal, position_in, read_messages, read_number
 from scripts.proof.proxy import open_door
 from scripts.proof.verdict import Tally, count_proven, judge_consumer, judge_stream, text_of
-from tests.running import run_script
-from tests.server.waiting import DEADLINE, eventually
+from tests.support.running import run_script
+from tests.support.waiting import DEADLINE, eventually
 
 SEED = 20260728
 ROUNDS = 200 if os.environ.get("HYPOTHESIS_PROFILE") == "long" else 60  # 200 in `make soak`

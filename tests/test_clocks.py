@@ -10,8 +10,8 @@ import pytest
 
 from deltawire.gateway.config import Settings
 from deltawire.gateway.server import Gateway
-from tests.server.peers import consumer, producer, publish, text_delta
-from tests.server.waiting import eventually
+from tests.support.peers import consumer, producer, publish, text_delta
+from tests.support.waiting import eventually
 
 ROOT = Path(__file__).parent.parent
 SOURCES = sorted(path for package in ("protocol", "gateway") for path in (ROOT / package).rglob("*.py"))

@@ -16,8 +16,8 @@ import pytest
 from deltawire.gateway.cli.environment import known_variables
 from deltawire.gateway.config import Settings, make_settings
 from deltawire.gateway.server import Gateway
-from tests.certificates import make_certificates
-from tests.cli.processes import ROOT, clean_environment
+from tests.support.certificates import make_certificates
+from tests.support.processes import ROOT, clean_environment
 
 DEPLOY = ROOT / "scripts" / "deploy"
 UNIT = (DEPLOY / "deltawire.service").read_text()

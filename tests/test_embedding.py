@@ -12,7 +12,7 @@ from subprocess import PIPE
 import pytest
 
 from deltawire.gateway.server.accepting.listening import ACCEPTED_AT_ONCE
-from tests.cli.processes import ROOT
+from tests.support.processes import ROOT
 
 PROGRAM = """
 import asyncio
@@ -54,7 +54,7 @@ CROWDED = """
 import asyncio, asyncio.constants, os, resource, sys
 from deltawire.gateway.config import Settings
 from deltawire.gateway.server import Gateway
-from tests.server.waiting import eventually
+from tests.support.waiting import eventually
 
 asyncio.constants.ACCEPT_RETRY_DELAY = 0.5
 

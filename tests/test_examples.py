@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.processes import ROOT, clean_environment
-from tests.running import complaints
+from tests.support.processes import ROOT, clean_environment
+from tests.support.running import complaints
 
 EXAMPLES = sorted((ROOT / "scripts" / "examples").glob("*.py"))
 ESSENCE = {
@@ -53,7 +53,7 @@ ESSENCE = {
 @cache
 def run(path: Path) -> str:
     """What a script prints; it has to end well and say nothing on standard error."""
-    environment = clean_environment(PYTHONPATH=str(ROOT), PYTHONIOENCODING="utf-8")
+    environment = clean_environment(PYTHONIOENCODING="utf-8")
     done = subprocess.run(
         [sys.executable, "-W", "always::ResourceWarning", path],
         capture_output=True,

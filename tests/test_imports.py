@@ -48,12 +48,15 @@ LAYERS: dict[str, set[str]] = {
     },
     "gateway.client": {"protocol"},
     "gateway.tee": {"protocol", "gateway.client", "gateway.logs"},
+    "gateway.workers": {"protocol", "gateway.engines", "gateway.server", "gateway.config", "gateway.logs"},
     "gateway.cli": {
         "protocol",
         "gateway.server",
+        "gateway.workers",
         "gateway.client",
         "gateway.access",
         "gateway.config",
+        "gateway.engines",
         "gateway.files",
         "gateway.http_client",
         "gateway.logs",
@@ -209,6 +212,16 @@ def test_one_module_knows_the_http_library() -> None:
         if imported.partition(".")[0] in HTTP_LIBRARIES
     }
     assert knowing == {"gateway.http_client"}
+
+
+def test_what_tests_of_several_folders_share_is_in_support() -> None:
+    strangers = [
+        f"{path.relative_to(ROOT)} imports {imported}"
+        for path in (ROOT / "tests").rglob("*.py")
+        for imported in _imports(ast.parse(path.read_text(encoding="utf-8")), _module(path), is_package=False)
+        if imported.startswith("tests.") and imported.rpartition(".")[0] not in ("tests.support", _module(path.parent))
+    ]
+    assert strangers == []
 
 
 @pytest.mark.parametrize("name", ["grant", "keys", "tokens", "credentials", "origins", "signing"])

@@ -16,7 +16,7 @@ import pytest
 
 from deltawire.gateway.config import Settings
 from deltawire.gateway.server import Gateway
-from tests.cli.processes import ROOT, Done, clean_environment
+from tests.support.processes import ROOT, Done, clean_environment
 
 pytestmark = pytest.mark.installs
 

@@ -16,8 +16,8 @@ from zipfile import ZipFile
 import pytest
 
 import deltawire
-from tests.cli.processes import ROOT, clean_environment
-from tests.running import complaints
+from tests.support.processes import ROOT, clean_environment
+from tests.support.running import complaints
 
 FACADE = ROOT / "scripts" / "package" / "deltawire"
 
@@ -86,11 +86,28 @@ def test_a_wheel_says_its_version_its_licence_and_its_command(wheel: Path) -> No
     assert metadata["License-Expression"] == "MIT"
 
 
-def test_a_wheel_made_of_the_sdist_is_the_wheel_made_of_the_tree(wheel: Path, tmp_path: Path) -> None:
+@pytest.fixture
+def unpacked(tmp_path: Path) -> Path:
+    """The source tree that the sdist has."""
     with tarfile.open(build("sdist", ROOT, tmp_path / "sdist")) as archive:
         archive.extractall(tmp_path, filter="data")
-    source = tmp_path / f"deltawire-{deltawire.__version__}"
-    assert build("wheel", source, tmp_path / "wheel").read_bytes() == wheel.read_bytes()
+    return tmp_path / f"deltawire-{deltawire.__version__}"
+
+
+def test_a_wheel_made_of_the_sdist_is_the_wheel_made_of_the_tree(wheel: Path, unpacked: Path, tmp_path: Path) -> None:
+    assert build("wheel", unpacked, tmp_path / "wheel").read_bytes() == wheel.read_bytes()
+
+
+def test_an_editable_install_of_the_sdist_runs_what_is_edited(unpacked: Path, tmp_path: Path) -> None:
+    for again in ("once", "twice"):
+        with ZipFile(build("wheel:editable", unpacked, tmp_path / again)) as archive:
+            path = Path(archive.read("_deltawire.pth").decode().strip())
+    assert path.is_relative_to(unpacked)
+    (unpacked / "gateway" / "edited.py").write_text("print('edited')")
+    (unpacked / "protocol" / "edited.py").write_text("print('edited too')")
+    program = "import deltawire.gateway.edited, deltawire.protocol.edited"
+    assert run(sys.executable, "-c", program, cwd=tmp_path, path=path) == "edited\nedited too\n"
+    assert run(sys.executable, "-m", "deltawire", "--version", cwd=tmp_path, path=path)
 
 
 def test_a_wheel_made_of_what_the_container_is_given_is_the_wheel_made_of_the_tree(wheel: Path, tmp_path: Path) -> None:
@@ -161,6 +178,12 @@ def test_a_source_tree_that_is_not_installed_tells_the_version(tmp_path: Path) -
     assert said == f"deltawire {deltawire.__version__}\n"
 
 
+def test_tests_and_the_programs_that_they_start_run_this_checkout(tmp_path: Path) -> None:
+    """Whichever is installed."""
+    printed = run(sys.executable, "-c", "import deltawire; print(deltawire.__file__)", cwd=tmp_path)
+    assert [Path(file).parent for file in (deltawire.__file__, printed)] == [FACADE, FACADE]
+
+
 def test_the_version_is_semantic() -> None:
     assert re.fullmatch(r"\d+\.\d+\.\d+((a|b|rc)\d+)?(\.dev\d+)?", deltawire.__version__)
 
@@ -220,7 +243,7 @@ print([several for several in names.values() if len(several) > 1 and any("deltaw
 
 @pytest.mark.parametrize("where", ["tree", "wheel"])
 def test_no_file_is_loaded_under_two_names(where: str, installed: Path) -> None:
-    count, doubled = run(sys.executable, "-c", EVERYTHING, path=installed if where == "wheel" else ROOT).splitlines()
+    count, doubled = run(sys.executable, "-c", EVERYTHING, path=installed if where == "wheel" else None).splitlines()
     assert int(count) > 100
     assert doubled == "[]"
 

@@ -13,7 +13,7 @@ from deltawire.protocol.errors import WireError
 from deltawire.protocol.events import EVENT_CLASSES, EventType
 from scripts.hardening.generated import CONSUMED, EVENTS, LARGEST, PRODUCED, encode, random_message, shapes
 from scripts.hardening.proofs import PROOFS
-from tests.running import run_script
+from tests.support.running import run_script
 
 
 @pytest.mark.parametrize("proof", PROOFS)

@@ -14,8 +14,8 @@ from msgspec import structs
 
 from deltawire.gateway.cli.command import cli
 from deltawire.gateway.config import Settings
-from tests.cli.processes import ROOT, clean_environment
-from tests.running import complaints
+from tests.support.processes import ROOT, clean_environment
+from tests.support.running import complaints
 
 DOCUMENTS = [ROOT / "README.md", ROOT / ".github" / "CONTRIBUTING.md", ROOT / ".github" / "CHANGELOG.md"]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -62,7 +62,7 @@ def test_a_python_program_of_the_readme_runs_as_it_stands(program: str) -> None:
         [sys.executable, "-c", program],
         capture_output=True,
         text=True,
-        env=clean_environment(PYTHONPATH=str(ROOT)),
+        env=clean_environment(),
         check=False,
     )
     assert (done.returncode, complaints(done.stderr)) == (0, [])
@@ -92,6 +92,12 @@ def test_the_table_of_settings_is_that_of_the_code() -> None:
     rows = re.findall(r"^\| `([a-z_]+)` \| `([^`]*)` \|", README, re.MULTILINE)
     defaults = structs.asdict(Settings())
     assert rows == [(name, str(default)) for name, default in defaults.items()]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_nothing_is_left_to_be_filled_in(document: Path) -> None:
+    placeholders = r"GIT_URL|<[a-z]+ [a-z ]+>|\b(?:TODO|TBD|FIXME)\b"
+    assert re.findall(placeholders, document.read_text(encoding="utf-8")) == []
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from tests.running import run_script
+from tests.support.running import run_script
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="what a process takes is read from /proc")

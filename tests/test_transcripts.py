@@ -16,8 +16,8 @@ from deltawire.gateway.server import Gateway
 from deltawire.protocol.events import Data, Event
 from deltawire.protocol.position import Position
 from deltawire.protocol.providers import TRANSLATORS
-from tests.cli.processes import COMMAND, ROOT, clean_environment
-from tests.transcripts import format_of, split_randomly, told_by_events, told_by_transcript, transcripts
+from tests.support.processes import COMMAND, ROOT, clean_environment
+from tests.support.transcripts import format_of, split_randomly, told_by_events, told_by_transcript, transcripts
 
 STREAM = "answer"
 

@@ -37,8 +37,8 @@ def parse_origins(text: str) -> frozenset[str]:
 
 
 PREFLIGHT: Final = {
-    "Access-Control-Allow-Methods": "GET, HEAD, PUT, DELETE",
-    "Access-Control-Allow-Headers": "Authorization",
+    "Access-Control-Allow-Methods": "GET, HEAD, POST, PUT, DELETE",
+    "Access-Control-Allow-Headers": "Authorization, Last-Event-ID",
     "Access-Control-Max-Age": "600",
 }
 """Headers of the response to a preflight request: what a page may send. Seconds are how long a browser remembers it."""
@@ -58,7 +58,7 @@ def cors_headers(named: Sequence[str], allowed: frozenset[str]) -> dict[str, str
     return {
         "Vary": "Origin",
         "Access-Control-Allow-Origin": named[0],
-        "Access-Control-Expose-Headers": "Retry-After",
+        "Access-Control-Expose-Headers": "Retry-After, Deltawire-Epoch",
     }
 
 

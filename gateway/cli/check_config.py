@@ -16,6 +16,7 @@ from deltawire.gateway.cli.options import SettingsCommand, examples, settings_op
 from deltawire.gateway.config import ConfigError, Settings, grouped_settings, make_settings
 from deltawire.gateway.server import Gateway
 from deltawire.gateway.server.accepting.listening import find_addresses
+from deltawire.gateway.workers import count_workers, divide
 
 ORIGINS: Final = {
     ParameterSource.COMMANDLINE: "flag",
@@ -57,7 +58,8 @@ def command(ctx: click.Context, /, **values: Any) -> None:
 
 async def _check(settings: Settings) -> None:
     """Perform the steps of a start that come before listening."""
-    Gateway(settings)
+    divide(settings, 0, count_workers(settings))
+    Gateway(settings).check_storage()
     await find_addresses(settings)
 
 

@@ -35,6 +35,11 @@ COMMANDS: Final = {
     "publish": Listed("publish", "Publish standard input, or the output of COMMAND, to STREAM."),
     "tail": Listed("tail", "Follow STREAM until it ends."),
     "streams": Listed("streams", "List, inspect, create and close streams."),
+    "export": Listed("export", "Write the events of STREAM as lines of JSON, which `deltawire import` reads."),
+    "import": Listed("import_", "Publish what `deltawire export` wrote to FILE, or to standard input."),
+    "backup": Listed(
+        "backup", "Copy what a gateway stores in DATA_DIR to the new file TARGET, whether the gateway runs or not."
+    ),
     "check-config": Listed(
         "check_config", "Check all settings, and print them as a TOML file that says where each value comes from."
     ),

@@ -8,8 +8,9 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack, contextmanager
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -17,14 +18,25 @@ import click
 from msgspec import structs
 
 from deltawire.gateway.cli.collector import calm
-from deltawire.gateway.cli.ending import StartFailure
+from deltawire.gateway.cli.ending import StartFailure, Status, say
 from deltawire.gateway.cli.options import SettingsCommand, examples, settings_options
 from deltawire.gateway.cli.systemd import Notifier, take_sockets
 from deltawire.gateway.config import ConfigError, Settings, make_settings
 from deltawire.gateway.logs import configure_logs, get_logger
 from deltawire.gateway.server import Gateway
 from deltawire.gateway.server.accepting.descriptors import connections_possible, raise_limit
+from deltawire.gateway.server.accepting.listening import bind, find_addresses, format_url
 from deltawire.gateway.streams.stream import MessageWatcher
+from deltawire.gateway.workers import (
+    TAKEN,
+    Seat,
+    SignalPipe,
+    Supervisor,
+    claim_storage,
+    count_workers,
+    reload_files,
+    work,
+)
 from deltawire.protocol.addresses import PREFIX
 
 new_event_loop: Callable[[], asyncio.AbstractEventLoop]
@@ -46,12 +58,13 @@ log = get_logger()
     ),
 )
 @settings_options
-def command(**values: Any) -> None:
+def command(**values: Any) -> int:
     """Run a gateway until SIGTERM or SIGINT (Ctrl-C), then drain it.
 
     Every option is also an environment variable and a key of the TOML file; the option takes precedence over the
-    variable, the variable over the file. SIGHUP makes the gateway read certificates and keys again. With --port 0, the
-    first log line (`gateway.started`; JSON unless on a terminal) has the port.
+    variable, the variable over the file. SIGHUP makes the gateway read certificates and keys again. With --workers,
+    several processes share the streams, and SIGUSR2 replaces them one after the other. With --port 0, the first log
+    line (`gateway.started`; JSON unless on a terminal) has the port.
     """
     try:
         settings = make_settings(values)
@@ -59,8 +72,12 @@ def command(**values: Any) -> None:
         raise StartFailure(str(error)) from None
     configure_logs(settings)
     fitting = _fit(settings, raise_limit())
+    workers = count_workers(settings)
+    if workers > 1:
+        return _supervise(fitting, settings, workers)
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
         runner.run(_serve(fitting, asked=settings))
+    return Status.DONE
 
 
 def _fit(settings: Settings, limit: int | None) -> Settings:
@@ -85,25 +102,81 @@ async def _serve(settings: Settings, asked: Settings) -> None:
     notifier = Notifier(os.environ)
     async with AsyncExitStack() as stack:
         stopping = _await_signals(stack, notifier)
-        try:
+        with _explaining(settings):
+            if (lock := claim_storage(settings, 1)) is not None:
+                os.close(lock)  # the gateway takes it itself
             gateway = Gateway(settings, sockets=take_sockets(os.environ))
-            if settings.otel:
-                gateway.hub.manager.watcher = _trace(stack)
-            await stack.enter_async_context(gateway)
-        except ConfigError as error:
-            raise StartFailure(str(error)) from None
-        except (OSError, UnicodeError) as error:
-            raise StartFailure(f"can't listen on {settings.host}:{settings.port}: {_reason(error)}") from None
-        calm(stack)
+            await _open(stack, gateway)
         _reload_on_hangup(stack, stopping, gateway, notifier)
         stack.callback(notifier.close)
         notifier.keep_watchdog()
         notifier.tell("READY=1", f"STATUS=Listening on {gateway.url}")
-        _announce(gateway.url)
-        if settings != asked:
-            log.info("descriptors.limited", max_connections=settings.max_connections, asked=asked.max_connections)
+        _announce(gateway.url, settings, asked)
         await stopping
     log.info("gateway.stopped")
+
+
+async def _open(stack: AsyncExitStack, gateway: Gateway) -> None:
+    """Begin to serve; what that takes ends with the stack."""
+    if gateway.settings.otel:
+        gateway.hub.manager.watcher = _trace(stack)
+    await stack.enter_async_context(gateway)
+    calm(stack)
+
+
+@contextmanager
+def _explaining(settings: Settings) -> Iterator[None]:
+    """Say in one line why a gateway can't start."""
+    try:
+        yield
+    except ConfigError as error:
+        raise StartFailure(str(error)) from None
+    except (OSError, UnicodeError) as error:
+        raise StartFailure(f"can't listen on {settings.host}:{settings.port}: {_reason(error)}") from None
+
+
+def _supervise(settings: Settings, asked: Settings, workers: int) -> int:
+    """Listen, and have several processes serve; arguments as for `_serve`."""
+    signals = SignalPipe(TAKEN)
+    notifier = Notifier(os.environ)
+    with _explaining(settings):
+        given = take_sockets(os.environ)
+        addresses = asyncio.run(find_addresses(settings, given))
+        sockets = given or bind(addresses, settings.port)
+        host, port, *_ = sockets[0].getsockname()
+        url = format_url(str(host) if given else settings.host, port, has_tls=bool(settings.tls_cert))
+
+        def announce() -> None:
+            notifier.tell("READY=1", f"STATUS=Listening on {url}")
+            _announce(url, settings, asked, workers=workers)
+
+        claim_storage(settings, workers)  # the lock is held to the end, by each of the processes
+        supervisor = Supervisor(settings, workers, sockets, signals, partial(_work, settings), notifier, announce)
+    status = supervisor.run()
+    log.info("gateway.stopped")
+    return status
+
+
+def _work(whole: Settings, seat: Seat) -> int:
+    """Serve as one of several workers, in a process of its own; return the exit status.
+
+    Args:
+        whole: the settings of all of them.
+        seat: of this one.
+    """
+    configure_logs(seat.settings, worker=seat.worker)
+    try:
+        with asyncio.Runner(loop_factory=new_event_loop) as runner:
+            runner.run(work(seat, partial(_open_as_worker, whole)))
+    except (ConfigError, StartFailure) as failure:
+        say(f"error: {failure}")
+        return Status.MISUSED
+    return Status.DONE
+
+
+async def _open_as_worker(whole: Settings, stack: AsyncExitStack, gateway: Gateway) -> None:
+    with _explaining(whole):
+        await _open(stack, gateway)
 
 
 def _trace(stack: AsyncExitStack) -> MessageWatcher:
@@ -151,12 +224,7 @@ def _reload_on_hangup(
                 stopping.set_result(None)
             return
         notifier.tell("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
-        try:
-            gateway.reload()
-        except ConfigError as error:
-            log.error("gateway.reload_failed", reason=str(error))  # noqa: TRY400 - the reason is enough
-        else:
-            log.info("gateway.reloaded")
+        reload_files(gateway)
         notifier.tell("READY=1")
 
     loop = asyncio.get_running_loop()
@@ -164,10 +232,19 @@ def _reload_on_hangup(
     stack.callback(loop.remove_signal_handler, signal.SIGHUP)
 
 
-def _announce(url: str) -> None:
-    """Announce where the gateway listens: in the log for programs, in words on a terminal."""
+def _announce(url: str, settings: Settings, asked: Settings, **processes: int) -> None:
+    """Announce where the gateway listens: in the log for programs, in words on a terminal.
+
+    Args:
+        url: where it listens.
+        settings: the effective settings.
+        asked: the requested settings.
+        processes: the number of workers, if there are several.
+    """
     parts = urlsplit(url)
-    log.info("gateway.started", url=url, host=parts.hostname, port=parts.port, pid=os.getpid())
+    log.info("gateway.started", url=url, host=parts.hostname, port=parts.port, pid=os.getpid(), **processes)
+    if settings != asked:
+        log.info("descriptors.limited", max_connections=settings.max_connections, asked=asked.max_connections)
     if sys.stdout.isatty():
         click.echo(f"Listening on {url}; to follow the stream `demo`:\n")
         click.echo(f"    wscat -c {url}{PREFIX}/demo/subscribe\n")

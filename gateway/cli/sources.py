@@ -265,7 +265,7 @@ class EventsSource:
                     yield event
 
 
-def _without_gateways_part(event: Event) -> Event:
+def without_gateways_part(event: Event) -> Event:
     """A relayed event without the numbers and the digest of its gateway; the next gateway adds its own."""
     data = event.data
     if isinstance(data, MessageStop):
@@ -285,7 +285,7 @@ def parse_line(line: bytes) -> Event | None:
         with suppress(WireError):
             match JSON.decode_to_consumer(line):
                 case Event() as event if event.seq is not UNSET:
-                    return _without_gateways_part(event)
+                    return without_gateways_part(event)
                 case Message():
                     return None
         raise error from None

@@ -71,12 +71,15 @@ class Notifier:
 
     Args:
         environment: `NOTIFY_SOCKET`, `WATCHDOG_USEC`, `WATCHDOG_PID`.
+
+    Attributes:
+        watchdog: seconds within which it wants to hear from the service; 0 if it does not.
     """
 
     def __init__(self, environment: MutableMapping[str, str]) -> None:
         address = environment.get("NOTIFY_SOCKET", "")
         self._address = f"\0{address[1:]}" if address.startswith("@") else address
-        self._watchdog = self._watchdog_seconds(environment) if self._address else 0.0
+        self.watchdog = self._watchdog_seconds(environment) if self._address else 0.0
         self._timer: asyncio.TimerHandle | None = None
 
     @staticmethod
@@ -95,9 +98,9 @@ class Notifier:
 
     def keep_watchdog(self) -> None:
         """Report twice per watchdog interval that the event loop runs; call this on the loop."""
-        if self._watchdog:
+        if self.watchdog:
             self.tell("WATCHDOG=1")
-            self._timer = asyncio.get_running_loop().call_later(self._watchdog / 2, self.keep_watchdog)
+            self._timer = asyncio.get_running_loop().call_later(self.watchdog / 2, self.keep_watchdog)
 
     def close(self) -> None:
         """Stop the watchdog reports."""

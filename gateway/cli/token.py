@@ -88,8 +88,8 @@ def _streams_option(action: Action, meaning: str) -> Callable[[Command], Command
 def command(*, new_key: Path | None, key: Path | None, lifetime: int, **said: Any) -> None:
     """Print a token, or make a key that signs tokens.
 
-    A token allows only what it names. Pass it to `publish`, `tail` and `streams` with --token-file or DELTAWIRE_TOKEN,
-    and to wscat with -H 'Authorization: Bearer …'.
+    A token allows only what it names. Pass it to the commands that connect with --token-file or DELTAWIRE_TOKEN, and to
+    wscat with -H 'Authorization: Bearer …'.
     """
     if new_key is not None:
         _write_secret(new_key)

@@ -59,11 +59,13 @@ websockets has its own limit, four times this one, since 17; older versions coll
 HUNG_UP: Final = "the connection was closed during the handshake"
 """The reason for a failed connection if nothing more specific is known."""
 
+RETRIED_STATUS: Final = frozenset({429, 500, 502, 503, 504})
+"""HTTP statuses of overload: the same request can succeed later."""
+
 _NOT_TLS = (
     "WRONG_VERSION_NUMBER",
     "RECORD_LAYER_FAILURE",
 )  # OpenSSL's names, by version, for an answer in plain text
-_RETRIED_STATUS = frozenset({429, 500, 502, 503, 504})
 _SECONDS = re.compile(r"[0-9]{1,6}", re.ASCII)
 _ERRNO = re.compile(r"\[Errno (\d+)\]")  # asyncio joins the errors of several addresses of a host into one message
 
@@ -317,7 +319,7 @@ def judge_attempt(error: OSError | WebSocketException, hint: str = "") -> str | 
             status, text = error.response.status_code, _body_text(error.response)
             if fault := _PROXY_FAULTS.get(status):
                 text += f"; {fault}"
-            return f"HTTP {status}: {text}" if status in _RETRIED_STATUS else refusal(status, text)
+            return f"HTTP {status}: {text}" if status in RETRIED_STATUS else refusal(status, text)
         case _:
             return ProtocolFault(f"the server is not a gateway: {error}")
 
@@ -334,8 +336,12 @@ def retry_after(error: Exception) -> float:
     """Seconds to wait as requested by a refusal (RFC 9110 §10.2.3); 0 if it requests none or gives a date."""
     if not isinstance(error, InvalidStatus):
         return 0.0
-    told = error.response.headers.get("Retry-After", "")
-    return float(told) if _SECONDS.fullmatch(told) else 0.0
+    return parse_retry_after(error.response.headers.get("Retry-After", ""))
+
+
+def parse_retry_after(header: str) -> float:
+    """The seconds in a `Retry-After`; 0 if it is a date, or empty."""
+    return float(header) if _SECONDS.fullmatch(header) else 0.0
 
 
 def judge_close(error: ConnectionClosed, problem: Problem | None = None) -> str | ClientError:

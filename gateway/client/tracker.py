@@ -28,6 +28,7 @@ class Tracker:
         self.position = position
         self._filtered = filtered
         self._epoch = ""  # of the current connection
+        self._may_leave_hole = False  # what came last was of an unknown type, and may have been an event
 
     def accept(self, message: Event | Message | None) -> bool:
         """Whether a message is new to the application; advances the position.
@@ -36,6 +37,8 @@ class Tracker:
             ProtocolFault: an event is missing without a gap, or a frame repeats some of its events.
         """
         match message:
+            case None:
+                self._may_leave_hole = True
             case Subscribed():
                 self._start_connection(message)
             case Event():
@@ -58,6 +61,7 @@ class Tracker:
 
     def _start_connection(self, message: Subscribed) -> None:
         self._epoch = message.epoch
+        self._may_leave_hole = False
         if self.position is None or not self.position.epoch:
             self.position = Position(message.epoch, message.after)
 
@@ -69,7 +73,8 @@ class Tracker:
             return False
         if first <= last:
             raise ProtocolFault(f"events {first} to {seq} came as one frame after {last} was delivered already")
-        if first > last + 1 and not self._filtered:
+        if first > last + 1 and not self._filtered and not self._may_leave_hole:
             raise ProtocolFault(f"events {last + 1} to {first - 1} are missing and no gap names them")
+        self._may_leave_hole = False
         self.position = Position(self._epoch, seq)
         return True

@@ -4,6 +4,11 @@ An event reaches a consumer, and an ack its producer, only when the engine has c
 are in memory alone, and appending commits them.
 
 - `engine` — the interface, and what an engine gives back after a restart
-- `sqlite` — one SQLite database in `data_dir`: a writer thread, group commits
-- `schema` — its tables
+- `sqlite` — one SQLite database in `data_dir`
+- `schema` — its tables, and how older ones become these
+- `listing` — what it has, found at the start
+- `index` — where the events of a stream are
+- `reading` — reading them back, and checking them
+- `distributing` — moving streams between folders, where several processes have a database each
+- `writer` — the thread that does all this: group commits, reads in between, faults of the disk
 """

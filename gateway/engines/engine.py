@@ -6,13 +6,14 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 from deltawire.gateway.metrics.histogram import Histogram
+from deltawire.gateway.streams.pages import StoredPage, Wanted
 from deltawire.gateway.streams.settings import StreamSettings
 from deltawire.gateway.streams.staging import Commit, StoredState
 from deltawire.protocol.errors import DeltawireError
 
 
 class EngineError(DeltawireError):
-    """An engine can't be opened, or can't read; the message says why and what to do."""
+    """An engine can't be opened; the message says why and what to do."""
 
 
 class StoredStream(NamedTuple):
@@ -22,9 +23,9 @@ class StoredStream(NamedTuple):
         id: of the stream.
         epoch: of its log.
         settings: it was created with.
-        state: everything else but its events.
+        state: everything else but its events; the times of its history are seconds since 1970.
         created_at: seconds since 1970.
-        changed_at: of the last commit, likewise.
+        changed_at: when a message last began or ended, or the stream ended, likewise.
     """
 
     id: str
@@ -88,11 +89,24 @@ class Engine(Protocol):
     def trim(self, stream: str, epoch: str, floor: int) -> None:
         """Delete the events of a stream before a seq."""
 
-    def read(self, stream: str, epoch: str, first: int, last: int) -> list[bytes]:
-        """Return the frames of events, in order; blocks.
+    def merge(self, stream: str, epoch: str, first: int, frames: Sequence[bytes]) -> None:
+        """Store events that are stored in many commits again, as one piece, if that makes reading them faster.
 
-        Raises:
-            EngineError: they can't be read.
+        Args:
+            stream: its id.
+            epoch: of its log.
+            first: seq of the first event.
+            frames: of the events, up to the newest that is committed.
+        """
+
+    def read(self, stream: str, epoch: str, wanted: Wanted, done: Callable[[StoredPage], None]) -> None:
+        """Read events, whatever else waits to be stored.
+
+        Args:
+            stream: its id.
+            epoch: of its log.
+            wanted: which events.
+            done: called on the event loop with the answer.
         """
 
     def close(self) -> None:

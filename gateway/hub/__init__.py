@@ -16,7 +16,7 @@ every consumer at the head, `pump` lets each other consumer read for itself → 
 - `local` — `LocalStream` and `LocalSubscription`, streams without sockets
 """
 
-from deltawire.gateway.hub.hub import Hub
+from deltawire.gateway.hub.hub import Hub, check_storage
 from deltawire.gateway.hub.local import LocalStream, LocalSubscription
 
-__all__ = ["Hub", "LocalStream", "LocalSubscription"]
+__all__ = ["Hub", "LocalStream", "LocalSubscription", "check_storage"]

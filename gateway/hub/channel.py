@@ -186,6 +186,7 @@ class Channel:
     def wait_for_room(self, waiting: RoomWaiter) -> None:
         """Call `on_room` when there is room."""
         self._waiting[waiting] = None
+        self.stream.recover()
 
     def stop_waiting(self, waiting: RoomWaiter) -> None:
         """No longer call `on_room`."""

@@ -1,10 +1,14 @@
 """Dispatching where an engine commits events before anyone sees them.
 
 append ──► staged ──► end of the turn: one commit a stream ──► engine ──► log ──► flush ──► acks of that commit
+
+A reader behind the log ──► wants a page ──► engine ──► page ──► flush
 """
 
 from __future__ import annotations
 
+import asyncio
+from collections import deque
 from collections.abc import Callable
 from functools import partial
 from time import monotonic
@@ -17,7 +21,9 @@ from deltawire.gateway.hub.clock import Clock
 from deltawire.gateway.hub.dispatch import Dispatcher
 from deltawire.gateway.logs import get_logger
 from deltawire.gateway.metrics.tally import Tally
+from deltawire.gateway.streams.durable import DurableStream
 from deltawire.gateway.streams.manager import StreamManager
+from deltawire.gateway.streams.pages import StoredPage, Wanted
 from deltawire.gateway.streams.producers import Writer
 from deltawire.gateway.streams.staging import Commit
 from deltawire.gateway.streams.stream import Stream
@@ -26,9 +32,6 @@ from deltawire.protocol.events import Data
 from deltawire.protocol.messages import Ack
 
 log = get_logger()
-
-TRIM_AFTER = 256
-"""Events that a log has dropped since the engine was told: so few rows are not worth a write."""
 
 
 class _InFlight(NamedTuple):
@@ -41,7 +44,7 @@ class _InFlight(NamedTuple):
         then: called afterwards.
     """
 
-    stream: Stream
+    stream: DurableStream
     commit: Commit | None
     acks: list[tuple[Inlet, Ack]]
     then: list[Callable[[], None]]
@@ -65,6 +68,8 @@ class CommittingDispatcher(Dispatcher):
         self._queue: dict[Channel, None] = {}  # to be committed
         self._then: dict[Channel, list[Callable[[], None]]] = {}
         self._is_committing_soon = False
+        self._wanted: deque[tuple[DurableStream, int]] = deque()  # pages to be read
+        self._is_fetching = False
         self.deliver = self._deliver
         self.touch = self._touch
         self.flush = self._flush
@@ -80,15 +85,17 @@ class CommittingDispatcher(Dispatcher):
         except EngineError as error:
             raise ConfigError(str(error)) from None
         now = self._clock.now()
-        self._manager.store = self
+        manager = self._manager
+        manager.store = self
+        manager.pages.fetch = self._fetch
         for stored in found:
-            stream = self._manager.make_stored(stored.id, stored.epoch, stored.settings, now)
-            state = stored.state
-            read = partial(self._engine.read, stored.id, stored.epoch)
-            stream.restore(state, read, now, self._lease)
+            stream = manager.make_stored(stored.id, stored.epoch, stored.settings, now)
+            stream.restore(stored.state, now, self._lease, self._clock.monotonic(0.0))
             stream.created_at = self._clock.monotonic(stored.created_at)
-            stream.last_active_at = now
-            self._manager.restore(stream)
+            if stream.is_closed:
+                stream.closed_at = self._clock.monotonic(stored.changed_at)
+            manager.restore(stream)
+            self._trim(stream, now)
             if stream.leases.is_running:
                 self._leased[stream] = None
 
@@ -98,17 +105,61 @@ class CommittingDispatcher(Dispatcher):
         self._engine.close()
         self._scheduler.flush()
 
-    def created(self, stream: Stream) -> None:
+    def created(self, stream: DurableStream) -> None:
         """Store a new stream."""
         self._engine.create(stream.id, stream.epoch, stream.settings)
 
-    def unload(self, stream: Stream) -> bool:
-        """Drop a stream's events from memory; whether there were any to drop."""
-        return stream.unload(partial(self._engine.read, stream.id, stream.epoch))
+    def trimmed(self, stream: DurableStream) -> None:
+        """Delete the events of a stream that are not needed any more."""
+        self._engine.trim(stream.id, stream.epoch, stream.history.floor)
 
-    def forgotten(self, stream: Stream) -> None:
+    def _trim(self, stream: DurableStream, now: float) -> None:
+        if stream.trim(now):
+            self.trimmed(stream)
+
+    def forgotten(self, stream: DurableStream) -> None:
         """Delete a stream from the store."""
         self._engine.forget(stream.id, stream.epoch)
+
+    # Pages
+
+    def _fetch(self, stream: DurableStream, first: int) -> None:
+        """Read a page, in its turn: pages are made one at a time, between which the loop does other work."""
+        self._wanted.append((stream, first))
+        if not self._is_fetching:
+            self._fetch_next()
+
+    def _fetch_next(self) -> None:
+        self._is_fetching = bool(self._wanted)
+        if self._wanted:
+            stream, first = self._wanted.popleft()
+            done = partial(self._fetched, stream, first)
+            self._engine.read(stream.id, stream.epoch, Wanted(first, stream.history.last), done)
+
+    def _fetched(self, stream: DurableStream, first: int, page: StoredPage) -> None:
+        if page.fault and first >= stream.history.floor:
+            log.error("storage.read_failed", stream=stream.id, detail=page.fault)
+        try:
+            stream.add_page(first, page, self._clock.now())
+            stream.recover()
+            self.touch(self.channel(stream))
+        except Exception:  # one stream's fault is not another's
+            self._tally.faults += 1
+            log.exception("page.failed", stream=stream.id)
+        self._loop.call_soon(self._fetch_next)
+
+    async def read_back(self, stream: Stream, after: int, size: int) -> StoredPage:
+        """As `Dispatcher.read_back`; what can't be read is told as a fault."""
+        answer: asyncio.Future[StoredPage] = self._loop.create_future()
+
+        def done(page: StoredPage) -> None:
+            if not answer.done():
+                answer.set_result(page)
+
+        self._engine.read(stream.id, stream.epoch, Wanted(after + 1, stream.log.head, size), done)
+        return await answer
+
+    # Commits
 
     def append(self, stream: Stream, data: Data, timestamp: str | None = None, writer: Writer | None = None) -> int:
         """As `Dispatcher.append`; nothing is taken while the engine can't commit."""
@@ -148,8 +199,10 @@ class CommittingDispatcher(Dispatcher):
         queue, self._queue = self._queue, {}
         flights = []
         for channel in queue:
-            commit = channel.stream.take_commit()
-            flight = _InFlight(channel.stream, commit, channel.take_acks(), self._then.pop(channel, []))
+            stream = channel.stream
+            assert isinstance(stream, DurableStream), "the manager makes no others while it has a store"
+            commit = stream.take_commit()
+            flight = _InFlight(stream, commit, channel.take_acks(), self._then.pop(channel, []))
             if commit is not None or flight.acks or flight.then:
                 flights.append(flight)
         if flights:
@@ -174,9 +227,9 @@ class CommittingDispatcher(Dispatcher):
             self._tally.commit_seconds.observe(seconds, len(commit.frames))
             self._tally.committed_bytes += sum(map(len, commit.frames))
             stream.commit(commit, now)
-            if stream.log.floor - stream.trimmed > TRIM_AFTER:
-                stream.trimmed = stream.log.floor
-                self._engine.trim(stream.id, stream.epoch, stream.log.floor)
+            self._trim(stream, now)
+            if piece := stream.take_piece():
+                self._engine.merge(stream.id, stream.epoch, stream.log.head - len(piece) + 1, piece)
         channel.acks += flight.acks
         channel.then += flight.then
         self._scheduler.deliver(channel)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from deltawire.gateway.config import Settings
 from deltawire.gateway.hub.channel import Channel, Inlet
@@ -19,6 +19,7 @@ from deltawire.gateway.logs import get_logger
 from deltawire.gateway.metrics.tally import Tally
 from deltawire.gateway.streams.log import Ledger
 from deltawire.gateway.streams.manager import StreamManager
+from deltawire.gateway.streams.pages import StoredPage
 from deltawire.gateway.streams.producers import Writer
 from deltawire.gateway.streams.publication import WITHHELD_FOR
 from deltawire.gateway.streams.stream import Stream
@@ -137,6 +138,22 @@ class Dispatcher:
     def when_committed(self, channel: Channel, then: Callable[[], None]) -> None:  # noqa: ARG002 - others need it
         """Call a function when everything appended so far is committed and delivered; here, that is now."""
         then()
+
+    async def wait_until_committed(self, stream: Stream) -> None:
+        """Return when everything appended so far is committed and delivered."""
+        committed = asyncio.Event()
+        self.when_committed(self.channel(stream), committed.set)
+        await committed.wait()
+
+    def read_back(self, stream: Stream, after: int, size: int) -> Awaitable[StoredPage]:
+        """Read stored events, for somebody who is not a consumer.
+
+        Args:
+            stream: of the events.
+            after: position after which to read.
+            size: bytes of frames after which to stop.
+        """
+        raise NotImplementedError("nothing is stored")
 
     # What producers are told
 

@@ -13,9 +13,10 @@ from pathlib import Path
 from secrets import token_hex
 from typing import Self, TypeVar
 
-from deltawire.gateway.config import Settings
-from deltawire.gateway.engines.engine import Engine, EngineMetrics
-from deltawire.gateway.engines.sqlite import EVENTS, SqliteEngine
+from deltawire.gateway.config import ConfigError, Settings
+from deltawire.gateway.engines.engine import Engine, EngineError, EngineMetrics
+from deltawire.gateway.engines.sqlite import SqliteEngine, check_folder
+from deltawire.gateway.engines.writer import EVENTS
 from deltawire.gateway.hub.clock import Clock
 from deltawire.gateway.hub.committing import CommittingDispatcher
 from deltawire.gateway.hub.deadlines import Deadlines
@@ -59,6 +60,8 @@ class Hub:
             memory_limit=self.settings.memory_limit,
             max_streams=self.settings.max_streams,
             closed_retention=self.settings.closed_retention,
+            data_limit=self.settings.data_limit,
+            data_age=self.settings.data_age,
         )
         self.tally = Tally()
         self.clock = Clock()
@@ -244,6 +247,19 @@ def open_engine(settings: Settings) -> Engine | None:
     if not settings.data_dir:
         return None
     return SqliteEngine(Path(settings.data_dir), settings.sync, settings.sync_interval)
+
+
+def check_storage(settings: Settings) -> None:
+    """Check whether streams could be stored, without storing any.
+
+    Raises:
+        ConfigError: they could not.
+    """
+    if settings.data_dir:
+        try:
+            check_folder(Path(settings.data_dir))
+        except EngineError as error:
+            raise ConfigError(str(error)) from None
 
 
 def stream_settings(settings: Settings) -> StreamSettings:

@@ -203,7 +203,7 @@ class LocalStream:
 
     def __len__(self) -> int:
         """Events held."""
-        return self._stream.log.head - self._stream.log.floor + 1
+        return self._stream.log.head - self._stream.floor + 1
 
     def __bool__(self) -> bool:
         return True
@@ -213,7 +213,7 @@ class LocalStream:
         return self._hub.describe(self._stream)
 
     def send_nowait(self, data: Data) -> int:
-        """Append an event if there is room.
+        """Append an event if there is room. With `data_dir`, it is stored a little later.
 
         Returns:
             Its seq.
@@ -222,14 +222,15 @@ class LocalStream:
             StreamError: full, a `block` consumer's buffer or the memory limit; closed; invalid, the data breaks a rule.
         """
         _check(data, self.id)
-        self._stream.load(self._hub.now())  # the digest of a message in progress goes on where it was
-        channel = self._hub.dispatcher.channel(self._stream)
-        if not self._stream.has_room and not self._stream.is_closed and not channel.make_room():
-            raise StreamError(ErrorKind.FULL, "send", self.id, "a consumer of policy 'block' is not keeping up")
+        stream = self._stream
+        channel = self._hub.dispatcher.channel(stream)
+        may_append = stream.has_room or stream.is_closed or stream.is_recovering or channel.make_room()
+        if not may_append:
+            raise StreamError(ErrorKind.FULL, "send", self.id, stream.full_because)
         return self._hub.dispatcher.publish(channel, data)
 
     async def send(self, data: Data, *, timeout: float | None = None) -> int:
-        """Append an event, waiting for `block` consumers while their buffer is full.
+        """Append an event, waiting for `block` consumers while their buffer is full, and until it is stored, if it is.
 
         Args:
             data: of the event.
@@ -248,7 +249,10 @@ class LocalStream:
         except TimeoutError:
             detail = f"no room within {timeout:g} s: a consumer of policy 'block' is not keeping up"
             raise StreamError(ErrorKind.FULL, "send", self.id, detail) from None
-        return self.send_nowait(data)
+        seq = self.send_nowait(data)
+        if self._stream.staging is not None:
+            await self._hub.dispatcher.wait_until_committed(self._stream)
+        return seq
 
     async def _wait_for_room(self) -> None:
         channel = self._hub.dispatcher.channel(self._stream)

@@ -31,7 +31,9 @@ METRICS = (
     Metric("deltawire_connections_opened_total", "counter", "Connections opened", ("role",)),
     Metric("deltawire_consumers", "gauge", "Consumers now, by how far they are", ("state",)),
     Metric("deltawire_consumer_lag_events_max", "gauge", "Events the consumer furthest behind the head is behind"),
-    Metric("deltawire_handshakes_refused_total", "counter", "WebSocket handshakes refused", ("status",)),
+    Metric(
+        "deltawire_handshakes_refused_total", "counter", "Connections to streams refused, by HTTP status", ("status",)
+    ),
     Metric("deltawire_closes_total", "counter", "Connections ended, by close code and by who closed", ("code", "by")),
     Metric("deltawire_problems_total", "counter", "Problem messages sent", ("code",)),
     Metric("deltawire_faults_total", "counter", "Faults of the gateway itself, each in the log with its traceback"),
@@ -75,5 +77,6 @@ METRICS = (
     # The process
     Metric("deltawire_memory_bytes", "gauge", "Memory by what it is for", ("kind",)),
     Metric("deltawire_memory_limit_bytes", "gauge", "Setting memory_limit, under which the kind streams is held"),
+    Metric("deltawire_worker_restarts_total", "counter", "Processes that died and were replaced by this one"),
     Metric("deltawire_build_info", "gauge", "1; what runs", ("version", "python", "websockets", "loop")),
 )

@@ -38,6 +38,7 @@ class Tally:
         "received_bytes",
         "refused",
         "signals",
+        "worker_restarts",
         "write_delay",
     )
 
@@ -46,6 +47,7 @@ class Tally:
         self.acks = 0
         self.signals = 0
         self.faults = 0
+        self.worker_restarts = 0  # of processes that died in the place of this one
         self.connections: Counter[str] = Counter()  # accepted, by role
         self.problems: Counter[ProblemCode] = Counter()
         self.closes: Counter[tuple[str, ...]] = Counter()  # by code and by who closed

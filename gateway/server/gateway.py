@@ -13,16 +13,18 @@ from typing import Any, Self, cast
 from weakref import WeakSet
 
 from websockets.asyncio.server import Server, ServerConnection, serve
+from websockets.server import ServerProtocol
 
 from deltawire.gateway.config import Settings
-from deltawire.gateway.hub import Hub
+from deltawire.gateway.hub import Hub, check_storage
 from deltawire.gateway.hub.fair_queue import FairQueue
 from deltawire.gateway.logs import get_logger
-from deltawire.gateway.server.accepting.flood import FloodGuard
 from deltawire.gateway.server.accepting.forwarding import Proxies
 from deltawire.gateway.server.accepting.handshakes import Handshakes
 from deltawire.gateway.server.accepting.limits import Limits
-from deltawire.gateway.server.accepting.listening import listen
+from deltawire.gateway.server.accepting.listening import format_url, listen
+from deltawire.gateway.server.accepting.rate import FloodGuard
+from deltawire.gateway.server.accepting.routing import Handed, Siblings
 from deltawire.gateway.server.accepting.tls import ServerTls
 from deltawire.gateway.server.admission.auth import AccessControl
 from deltawire.gateway.server.admission.pipeline import Admission
@@ -31,15 +33,17 @@ from deltawire.gateway.server.connection.connection import GatewayConnection
 from deltawire.gateway.server.connection.consumer import Consumer
 from deltawire.gateway.server.connection.producer import Producer
 from deltawire.gateway.server.connection.sending import CLOSE_TIMEOUT, HARD_MESSAGE_LIMIT
+from deltawire.gateway.server.connection.streaming import StreamingConnection
 from deltawire.gateway.server.draining import batches
 from deltawire.gateway.server.housekeeping import Housekeeping
+from deltawire.gateway.server.http.event_streams import EventStreams
 from deltawire.gateway.server.http.metrics import Exposition
 from deltawire.gateway.server.http.target import Target
+from deltawire.gateway.server.subscribing import Subscribing, Ticket
 from deltawire.protocol.addresses import check_stream_id, parse_publish, parse_subscribe
 from deltawire.protocol.codec import CODECS, JSON
 from deltawire.protocol.codes import ProblemCode
 from deltawire.protocol.errors import StreamError, WireError, is_not_found
-from deltawire.protocol.messages import Policy
 
 WRITE_LIMIT = 32 * 1024
 """Bytes in a connection's own write buffer at which it stops accepting, so that a lag stays in the cursor."""
@@ -58,6 +62,8 @@ class Gateway:
         hub: the streams it serves; None makes its own, which ends with it.
         sockets: bound sockets to listen on; if there are none, it listens on the host and port of the settings.
         clock: seconds since 1970, by which tokens expire.
+        limits: counts connections; None counts those of this process alone.
+        siblings: the other workers of a gateway of several processes (`gateway.workers`).
 
     Raises:
         ConfigError: settings contradict each other, or a file or key they name can't be used; or, on entry, the gateway
@@ -65,12 +71,14 @@ class Gateway:
         OSError: on entry, it can't listen on the address.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - the last two are for workers
         self,
         settings: Settings | None = None,
         hub: Hub | None = None,
         sockets: Sequence[socket.socket] = (),
         clock: Callable[[], float] = time.time,
+        limits: Limits | None = None,
+        siblings: Siblings | None = None,
     ) -> None:
         self.settings = settings or Settings()
         self._tls = ServerTls.wanted(self.settings)
@@ -80,21 +88,40 @@ class Gateway:
         self._accepted: WeakSet[GatewayConnection] = WeakSet()  # every connection let in, even before its request
         self._connections: set[GatewayConnection] = set()
         self._access = AccessControl(self.settings, clock)
-        self._limits = Limits(self.settings)
+        self._siblings = siblings
+        self._limits = limits or Limits(self.settings)
         self._proxies = Proxies(self.settings.trusted_proxies, self.settings.forwarded_header)
-        self._handshakes = Handshakes(self.settings, self._tls, self._limits, self._proxies, self.hub)
+        self._handshakes = Handshakes(self.settings, self._tls, self._limits, self._proxies, self.hub, siblings)
         self._exposition = Exposition(self.hub, self._accepted, self._handshakes)
         capacity = CapacityChecks(self.hub, self._limits, self._proxies)
         self._housekeeping = Housekeeping(self.settings, self.hub, self._access, self._handshakes, self._accepted)
-        self._admission = Admission(self._access, self.hub, self._exposition.render, self._handshakes, capacity)
+        self._reading = FairQueue(lambda turn: asyncio.get_running_loop().call_soon(turn))
+        self._subscribing = Subscribing(self.hub, self._reading)
+        self._admission = Admission(
+            self._access,
+            self.hub,
+            self._exposition.render,
+            self._handshakes,
+            capacity,
+            EventStreams(self._subscribing, self._serve_events),
+            siblings,
+        )
         self._changed = asyncio.Event()  # set when a connection is gone
+
+    def check_storage(self) -> None:
+        """Check whether streams could be stored, without storing any.
+
+        Raises:
+            ConfigError: they could not.
+        """
+        check_storage(self.settings)
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
             if self._owns_hub:
                 await stack.enter_async_context(self.hub)
             await stack.enter_async_context(self._access)
-            self._reading = FairQueue(asyncio.get_running_loop().call_soon)
+            self._leaving = FairQueue(asyncio.get_running_loop().call_soon)
             self._servers = await listen(self.settings, self._sockets, self._open_server)
             self._owned = stack.pop_all()
         self.hub.deadlines.add(self._housekeeping)
@@ -108,7 +135,6 @@ class Gateway:
             await self._owned.aclose()
 
     async def _open_server(self, **where: Any) -> Server:
-        leaving = FairQueue(asyncio.get_running_loop().call_soon)
         return await serve(
             self._handle,
             process_request=self._admission.judge,
@@ -116,19 +142,40 @@ class Gateway:
             compression=None,  # deltas are too short to gain, and it would cost every consumer its own bytes
             server_header=None,
             open_timeout=None,  # `Handshakes` has its own timeout for everything before the request is complete
-            ping_interval=None,  # `Housekeeping` keeps alive without a task per connection
-            close_timeout=CLOSE_TIMEOUT,
             max_size=HARD_MESSAGE_LIMIT,
-            write_limit=WRITE_LIMIT,
             logger=_quiet_logger(),
-            create_connection=cast(
-                "type[ServerConnection]",
-                partial(
-                    GatewayConnection, self._accepted, self.hub, self._access, self._handshakes, leaving, self._reading
-                ),
-            ),  # it is called
+            create_connection=cast("type[ServerConnection]", self._make_connection),  # it is called
             **where,
         )
+
+    def _make_connection(self, protocol: ServerProtocol, server: Server, **_: object) -> GatewayConnection:
+        return GatewayConnection(
+            self._accepted,
+            self.hub,
+            self._access,
+            self._handshakes,
+            self._leaving,
+            self._reading,
+            protocol,
+            server,
+            ping_interval=None,  # `Housekeeping` keeps alive without a task per connection
+            close_timeout=CLOSE_TIMEOUT,
+            write_limit=WRITE_LIMIT,
+        )
+
+    async def adopt(self, sock: socket.socket, handed: Handed) -> None:
+        """Serve a socket that another worker accepted.
+
+        Args:
+            sock: the socket; not blocking.
+            handed: what the other worker knows of it.
+
+        Raises:
+            OSError: the socket can't be served any more.
+        """
+        protocol = ServerProtocol(max_size=HARD_MESSAGE_LIMIT, logger=_quiet_logger())
+        connection = self._make_connection(protocol, self._servers[0])
+        await asyncio.get_running_loop().connect_accepted_socket(partial(Adopting, connection, handed), sock)
 
     def reload(self) -> None:
         """Read the certificates and the key file again: they hold for new connections, and no connection is dropped.
@@ -148,9 +195,8 @@ class Gateway:
     @property
     def url(self) -> str:
         """Where clients connect: `ws://HOST:PORT`, or `wss://HOST:PORT`."""
-        scheme = "ws" if self._tls is None else "wss"
         host = str(self._sockets[0].getsockname()[0]) if self._sockets else self.settings.host
-        return f"{scheme}://[{host}]:{self.port}" if ":" in host else f"{scheme}://{host}:{self.port}"
+        return format_url(host, self.port, has_tls=self._tls is not None)
 
     @property
     def connections(self) -> int:
@@ -162,31 +208,44 @@ class Gateway:
     async def _handle(self, connection: ServerConnection) -> None:
         """Serve one connection until it is gone. Callbacks do the work; this only waits."""
         assert isinstance(connection, GatewayConnection), "the factory makes nothing else"
-        connection.codec = CODECS.get(str(connection.subprotocol), JSON)
-        connection.admitted()
-        is_producer = connection.target.tail == "/publish"
+        connection.codec = connection.encoding = CODECS.get(str(connection.subprotocol), JSON)
         connection.flood_guard = FloodGuard(
-            self.settings.message_rate if is_producer else 0.0, self.settings.control_rate, self.hub.now()
+            self.settings.message_rate if connection.target.publishes else 0.0,
+            self.settings.control_rate,
+            self.hub.now(),
         )
+        await self._serve(connection, self._start)
+
+    async def _serve_events(self, ticket: Ticket, connection: StreamingConnection) -> None:
+        """Serve one consumer over plain HTTP until its connection is gone."""
+        assert isinstance(connection, GatewayConnection), "the factory makes nothing else"
+        await self._serve(connection, partial(self._subscribing.start, ticket=ticket))
+
+    async def _serve(self, connection: GatewayConnection, start: Callable[[GatewayConnection], None]) -> None:
+        connection.admitted()
         self._connections.add(connection)
         try:
-            if self._admission.is_draining:  # draining began since it was admitted
-                connection.close_with_problem(
-                    ProblemCode.SHUTTING_DOWN, "the gateway is shutting down: connect elsewhere"
-                )
-            else:
-                self._serve(connection, connection.target)
+            try:
+                start(connection)
+            except Exception:  # noqa: BLE001 - whatever it is, it is this connection's alone
+                connection.fail()
+            finally:
+                connection.forget_handshake()
             await connection.wait_closed()
         finally:
             self._connections.discard(connection)
             self._changed.set()
 
-    def _serve(self, connection: GatewayConnection, target: Target) -> None:
+    def _start(self, connection: GatewayConnection) -> None:
+        target = connection.target
+        if self._admission.is_draining:  # draining began since it was admitted
+            connection.close_with_problem(ProblemCode.SHUTTING_DOWN, "the gateway is shutting down: connect elsewhere")
+            return
         try:
-            if target.tail == "/subscribe":
-                self._start_consumer(connection, target)
-            else:
+            if target.publishes:
                 self._start_producer(connection, target)
+            else:
+                self._start_consumer(connection, target)
         except WireError as error:
             connection.close_with_problem(error.code, error.message)
         except StreamError as error:
@@ -194,24 +253,12 @@ class Gateway:
                 connection.close_with_problem(ProblemCode.NOT_FOUND, f"there is no stream {error.stream_id!r} now")
             else:
                 connection.close_with_problem(ProblemCode.OVERLOADED, error.detail)
-        except Exception:  # noqa: BLE001 - whatever it is, it is this connection's alone
-            connection.fail()
-        finally:
-            connection.forget_handshake()
 
     def _start_consumer(self, connection: GatewayConnection, target: Target) -> None:
         request = parse_subscribe(target.query)
-        manager, now = self.hub.manager, self.hub.now()
-        stream_id = _check_id(target)
-        stream = manager.open(stream_id, now) if request.create else manager.get(stream_id)
-        chosen = request.policy or (Policy.BLOCK if stream.settings.policy is Policy.BLOCK else None)
-        if not connection.grant.may_choose(chosen):  # `block` holds others up: a token must allow it as a default too
-            raise WireError(ProblemCode.FORBIDDEN, f"the token does not allow policy {chosen}: ask for another one")
-        subscription = stream.subscribe(request, connection.codec, now=now)
-        manager.keep(stream, now)
-        consumer = Consumer(self.hub, connection, subscription, self._reading, chosen)
-        connection.peer = consumer
-        consumer.start(request.heartbeat)
+        stream = self._subscribing.find(_check_id(target), request)
+        ticket = self._subscribing.subscribe(stream, request, connection.grant, connection.codec)
+        self._subscribing.start(connection, ticket)
 
     def _start_producer(self, connection: GatewayConnection, target: Target) -> None:
         request = parse_publish(target.query)
@@ -238,6 +285,8 @@ class Gateway:
                 if settings.drain_delay:
                     await asyncio.sleep(settings.drain_delay)
                 self._admission.is_draining = True
+                if self._siblings is not None:
+                    self._siblings.is_draining = True
                 await self._send_home(settings.drain_timeout - settings.drain_delay)
                 while self._connections:
                     self._changed.clear()
@@ -250,6 +299,8 @@ class Gateway:
 
     async def _send_home(self, seconds: float) -> None:
         """Tell every peer to leave once it has got the rest: producers first, so that no new events come."""
+        for connection in self._accepted:
+            connection.respond_now()
         peers = [it.peer for it in self._connections if it.peer is not None]
         peers.sort(key=lambda peer: isinstance(peer, Consumer))
         for pause, batch in batches(peers, seconds):
@@ -262,19 +313,40 @@ class Gateway:
     async def _close(self) -> None:
         """Stop listening, and abort the remaining connections, including those without a request."""
         self._admission.is_draining = True
-        for server in self._servers:
-            server.close(close_connections=False)
+        self.stop_listening()
         self.abort()
         with suppress(TimeoutError):  # a remaining connection must not delay the end
             async with asyncio.timeout(LEAVE_TIMEOUT):
                 for server in self._servers:
                     await server.wait_closed()
 
+    def stop_listening(self) -> None:
+        """Accept no more connections; those accepted stay, and other processes may listen on the same sockets."""
+        for server in self._servers:
+            server.close(close_connections=False)
+
     def abort(self) -> None:
         """Abort every connection at once."""
         self._handshakes.abort()
         for connection in tuple(self._accepted):
             connection.abort("still there when the gateway went away")
+
+
+class Adopting(asyncio.Protocol):
+    """Passes the transport of a socket that another worker accepted to its connection.
+
+    Args:
+        connection: serves it.
+        handed: what the other worker knows of it.
+    """
+
+    def __init__(self, connection: GatewayConnection, handed: Handed) -> None:
+        self._connection = connection
+        self._handed = handed
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Pass it on."""
+        self._connection.adopt(cast("asyncio.Transport", transport), self._handed)
 
 
 def _check_id(target: Target) -> str:

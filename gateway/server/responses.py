@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from http import HTTPStatus
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 from websockets.datastructures import Headers
 from websockets.exceptions import HeaderLineTooLong, RequestLineTooLong, TooManyHeaders
-from websockets.http11 import Response
+from websockets.http11 import Request, Response
+
+from deltawire.protocol.codec import Encoding
+from deltawire.protocol.event_stream import Body
+
+if TYPE_CHECKING:
+    from deltawire.gateway.server.connection.streaming import StreamingConnection, Translator
 
 JSON_TYPE: Final = "application/json"
 PROBLEM_TYPE: Final = "application/problem+json"
@@ -54,18 +60,56 @@ def respond_nothing(**headers: str) -> Response:
     return Response(status.value, status.phrase, Headers({"Connection": "close"} | headers))
 
 
+def respond_head(headers: dict[str, str]) -> Response:
+    """The headers of a response that has a body; the connection ends with them."""
+    return Response(HTTPStatus.OK.value, HTTPStatus.OK.phrase, Headers({"Connection": "close"} | headers))
+
+
 class LongResponse(Response):
     """A response whose body is made while it is sent.
 
     Args:
         content_type: of the body.
         pieces: the body, none of them empty.
+        headers: more of them.
     """
 
-    def __init__(self, content_type: str, pieces: Iterator[bytes]) -> None:
-        fields = Headers({"Content-Type": content_type, "Connection": "close"})
+    def __init__(self, content_type: str, pieces: Iterator[bytes], **headers: str) -> None:
+        fields = Headers({"Content-Type": content_type, "Connection": "close"} | headers)
         super().__init__(HTTPStatus.OK.value, HTTPStatus.OK.phrase, fields, b"")
         self.pieces = pieces
+
+
+class EventsResponse(Response):
+    """A response whose body is the events of a consumer, until there are no more.
+
+    It does not say `Connection: close`, though the connection ends with it: some clients (undici, of Node.js) would
+    take a body without its last chunk for whole.
+
+    Args:
+        headers: of the response.
+        framing: of the body.
+        opening: the beginning of the body, not empty.
+        encoding: of the consumer.
+        serve: serves the consumer until its connection is gone.
+        translator: says what the consumer is sent in another protocol.
+    """
+
+    def __init__(  # noqa: PLR0913, PLR0917 - all that a consumer over HTTP has and others have not
+        self,
+        headers: dict[str, str],
+        framing: Body,
+        opening: bytes,
+        encoding: Encoding,
+        serve: Callable[[StreamingConnection], Awaitable[None]],
+        translator: Translator | None = None,
+    ) -> None:
+        super().__init__(HTTPStatus.OK.value, HTTPStatus.OK.phrase, Headers(headers), b"")
+        self.framing = framing
+        self.opening = opening
+        self.encoding = encoding
+        self.serve = serve
+        self.translator = translator
 
 
 def pieces_of(response: Response, protocol: str) -> tuple[Iterator[bytes], bool]:
@@ -90,6 +134,16 @@ def leave_out_body(response: Response) -> Response:
         return Response(response.status_code, response.reason_phrase, response.headers)
     response.body = b""
     return response
+
+
+def leave_out_known(request: Request, response: Response) -> Response:
+    """Turn a response into 304 if the client has the same one already (RFC 9110 §13.1.2)."""
+    tag = response.headers.get("ETag")
+    known = ",".join(request.headers.get_all("If-None-Match"))
+    if tag is None or tag not in [name.strip().removeprefix("W/") for name in known.split(",")]:
+        return response
+    kept = Headers({name: value for name, value in response.headers.raw_items() if not name.startswith("Content-")})
+    return Response(HTTPStatus.NOT_MODIFIED.value, HTTPStatus.NOT_MODIFIED.phrase, kept)
 
 
 def respond_json(value: Any, status: HTTPStatus = HTTPStatus.OK) -> Response:

@@ -30,6 +30,9 @@ Tour, from the bottom up:
 - `eviction` — which idle stream goes first when room is needed
 - `settings`, `info` — a stream's settings, and its description
 - `stream` — a log with its readers and writers
+- `staging`, `history`, `pages` — of a stored stream: what waits for the engine, what the engine has, and what of it was
+  read back
+- `durable` — a stored stream
 - `sorted_ids` — the ids of streams in order, for lists
 - `manager` — the streams of a process
 """

@@ -21,15 +21,16 @@ class StreamInfo(Struct, frozen=True, kw_only=True):
         id: the stream id.
         epoch: of its log.
         head: newest seq.
-        floor: oldest seq held.
-        events: number of events held.
-        bytes: what the held events cost.
+        floor: oldest seq that can be read.
+        events: number of events that can be read.
+        bytes: what the events in memory cost.
         consumers: subscriptions now.
         producers: publishing connections now.
         closed: whether it has ended.
         created_at: RFC 3339.
         last_active_at: of the last event, consumer or producer; RFC 3339.
         counters: what the policies did.
+        stored_bytes: what the stored events cost; 0 where none are stored.
     """
 
     id: str
@@ -44,3 +45,4 @@ class StreamInfo(Struct, frozen=True, kw_only=True):
     created_at: str
     last_active_at: str
     counters: Counters
+    stored_bytes: int = 0

@@ -63,10 +63,11 @@ class Ledger:
         delivered_bytes: bytes of their frames.
         folded: deliveries that travelled inside a folded frame.
         dropped: events skipped for a consumer.
+        stored: bytes of events that engines have.
         gaps: `gap` messages, which tell a consumer what it does not get, by reason.
     """
 
-    __slots__ = ("appended", "bytes", "delivered", "delivered_bytes", "dropped", "folded", "gaps")
+    __slots__ = ("appended", "bytes", "delivered", "delivered_bytes", "dropped", "folded", "gaps", "stored")
 
     def __init__(self) -> None:
         self.bytes = 0
@@ -75,6 +76,7 @@ class Ledger:
         self.delivered_bytes = 0
         self.folded = 0
         self.dropped = 0
+        self.stored = 0
         self.gaps: Counter[GapReason] = Counter()
 
 
@@ -100,6 +102,7 @@ class Log:
         "floor",
         "head",
         "ledger",
+        "message_start",
         "prefix",
         "retention",
     )
@@ -108,6 +111,7 @@ class Log:
         self.retention = retention
         self.ledger = ledger
         self.prefix = Prefix(retention.bytes // PREFIX_SHARE)
+        self.message_start = 0  # seq of the latest message's, held or not; 0 if it is not known
         self.head = 0
         self.floor = 1
         self.bytes = 0
@@ -126,11 +130,6 @@ class Log:
         assert not self._frames, "it has no events yet"
         self.floor, self.head = floor, head
         self._base = head + 1
-
-    @property
-    def held_from(self) -> int:
-        """Seq of the oldest event in memory; that after the head if the log is unloaded."""
-        return max(self.floor, self._base)
 
     def append(self, kind: Kind, frame: bytes, now: float) -> int:
         """Add an event and trim to the retention.
@@ -179,20 +178,28 @@ class Log:
 
     def clear(self) -> None:
         """Drop everything; the head stays."""
-        self._count(-self.prefix.bytes)
-        self.prefix.clear()
+        self.drop_prefix()
         self.trim_to(self.head + 1)
 
+    def drop_prefix(self) -> None:
+        """Drop the folded beginning of the message in progress, and keep none until the next one."""
+        self._count(-self.prefix.bytes)
+        self.prefix.clear()
+
     def unload(self) -> None:
-        """Drop the events from memory, as they are stored elsewhere: floor and head stay."""
-        floor = self.floor
-        self.clear()
+        """Drop the events from memory, as they are stored elsewhere."""
+        self.trim_to(self.head + 1)
         self._frames.clear()
         self._kinds.clear()
         self._ends = array("Q", (0,))
         self._folds.clear()
         self._marks.clear()
-        self.restore(floor, self.head)
+        self.restore(self.head + 1, self.head)
+
+    def shrink(self, size: int) -> None:
+        """Drop the oldest events until the rest costs at most `size` bytes."""
+        while self.bytes > size and self.floor <= self.head:
+            self._drop_oldest()
 
     def _mark(self, now: float) -> None:
         step = self.retention.age / AGE_MARKS
@@ -230,6 +237,7 @@ class Log:
     def begin_message(self) -> None:
         """Prepare for a message that begins with the next event: drop the prefix of the previous one."""
         self._count(-self.prefix.bytes)
+        self.message_start = self.head + 1
         self.prefix.begin(self.head + 1)
 
     def _count(self, cost: int) -> None:

@@ -6,14 +6,18 @@ import builtins
 from collections import deque
 from collections.abc import Callable, Collection
 from itertools import islice
+from operator import attrgetter
 from typing import Protocol
 
+from msgspec.structs import replace
+
+from deltawire.gateway.streams.durable import DurableStream
 from deltawire.gateway.streams.eviction import IdleStreams
 from deltawire.gateway.streams.info import StreamInfo
 from deltawire.gateway.streams.log import Ledger
+from deltawire.gateway.streams.pages import Pages
 from deltawire.gateway.streams.settings import StreamSettings
 from deltawire.gateway.streams.sorted_ids import SortedIds
-from deltawire.gateway.streams.staging import Staging
 from deltawire.gateway.streams.stream import MessageWatcher, Stream
 from deltawire.protocol.addresses import check_stream_id
 from deltawire.protocol.errors import ErrorKind, StreamError
@@ -24,16 +28,28 @@ STREAM_OVERHEAD = 3168
 take 36 MB resident."""
 
 
+PAGES_SHARE = 16
+"""Pages of stored events may take a sixteenth of the memory: by default 32 MiB, five hundred readers at once."""
+
+LIMIT_SLACK = 64
+"""Where a limit is reached and streams in use have to give, they give a 64th more, so that it is not reached at once
+again: all streams are looked at."""
+
+
+SHRINK_INTERVAL = 1.0
+"""Seconds between two looks at all streams where none had anything to give."""
+
+
 class StreamStore(Protocol):
     """Is told of streams, to keep them elsewhere."""
 
-    def created(self, stream: Stream) -> None:
+    def created(self, stream: DurableStream) -> None:
         """A stream is found by its id from now on."""
 
-    def unload(self, stream: Stream) -> bool:
-        """Drop a stream's events from memory, where they are stored; whether there were any to drop."""
+    def trimmed(self, stream: DurableStream) -> None:
+        """The oldest events of a stream are not needed any more."""
 
-    def forgotten(self, stream: Stream) -> None:
+    def forgotten(self, stream: DurableStream) -> None:
         """A stream is not found any more."""
 
 
@@ -46,9 +62,15 @@ class StreamManager:
         memory_limit: bytes that all streams and everything counted by `elsewhere` may cost together.
         max_streams: the most streams, including closed ones that can still be read.
         closed_retention: seconds a closed stream can still be read.
+        data_limit: bytes that the stored events of all streams may cost; 0 for no limit.
+        data_age: seconds that events are stored at most, whatever the retention of their stream; 0 for no limit.
+
+    Attributes:
+        store: told of streams that come and go; None keeps them in memory alone.
+        pages: stored events in memory, for readers who are behind what the logs hold.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - limits, all named
         self,
         settings: StreamSettings,
         make_epoch: Callable[[], str],
@@ -56,6 +78,8 @@ class StreamManager:
         memory_limit: int = 512 * 1024 * 1024,
         max_streams: int = 50_000,
         closed_retention: float = 600.0,
+        data_limit: int = 0,
+        data_age: float = 0.0,
     ) -> None:
         self.settings = settings
         self._memory_limit = memory_limit
@@ -68,8 +92,12 @@ class StreamManager:
         self._closed: deque[Stream] = deque()  # in the order they were closed
         self._idle = IdleStreams()
         self.ledger = Ledger()
-        self.store: StreamStore | None = None  # told of streams that come and go
+        self.store: StreamStore | None = None
+        self.pages = Pages(memory_limit // PAGES_SHARE, self.ledger)
+        self.data_limit = data_limit
+        self.data_age = data_age
         self.watcher: MessageWatcher | None = None  # given to the streams created from now on
+        self._next_shrink = 0.0
         self._elsewhere = 0
         self.events_limit = memory_limit  # bytes on the ledger above which room has to be made
 
@@ -81,6 +109,7 @@ class StreamManager:
     @memory_limit.setter
     def memory_limit(self, limit: int) -> None:
         self._memory_limit = limit
+        self.pages.limit = limit // PAGES_SHARE
         self._measure()
 
     @property
@@ -124,19 +153,22 @@ class StreamManager:
             check_stream_id(stream_id)
         except ValueError as error:
             raise StreamError(ErrorKind.INVALID, "create", stream_id, str(error)) from None
+        if self.store is not None:
+            return self.make_stored(stream_id, self._make_epoch(), settings, now)
         stream = Stream(stream_id, self._make_epoch(), settings, now, self.ledger, self._idle)
         stream.watcher = self.watcher
-        if self.store is not None:
-            stream.staging = Staging(0)
         return stream
 
-    def make_stored(self, stream_id: str, epoch: str, settings: StreamSettings, now: float) -> Stream:
-        """Return a stream from before a restart, to be filled and given to `restore`."""
-        stream = Stream(stream_id, epoch, settings, now, self.ledger, self._idle)
+    def make_stored(self, stream_id: str, epoch: str, settings: StreamSettings, now: float) -> DurableStream:
+        """Return a stream that is stored; one from before a restart is to be filled and given to `restore`."""
+        retention = settings.retention
+        if self.data_age and not 0 < retention.age <= self.data_age:
+            settings = replace(settings, retention=replace(retention, age=self.data_age))
+        stream = DurableStream(stream_id, epoch, settings, now, self.ledger, self.pages, self._idle)
         stream.watcher = self.watcher
         return stream
 
-    def restore(self, stored: Stream) -> None:
+    def restore(self, stored: DurableStream) -> None:
         """Register a stream from before a restart."""
         self._streams[stored.id] = stored
         self._names.add(stored.id)
@@ -154,7 +186,7 @@ class StreamManager:
         Raises:
             StreamError: invalid, the id is malformed.
         """
-        return self._loaded(stream_id, now) or self._make(stream_id, now, self.settings)
+        return self._streams.get(stream_id) or self._make(stream_id, now, self.settings)
 
     def keep(self, stream: Stream, now: float) -> None:
         """Register a stream returned by `open`, so that it is found by its id.
@@ -172,7 +204,7 @@ class StreamManager:
             self._aging[stream] = None
         self._measure()
         self._idle.add(stream)
-        if self.store is not None:
+        if self.store is not None and isinstance(stream, DurableStream):
             self.store.created(stream)
 
     def get(self, stream_id: str) -> Stream:
@@ -189,14 +221,7 @@ class StreamManager:
         Raises:
             StreamError: as `create`.
         """
-        return self._loaded(stream_id, now) or self.create(stream_id, now)
-
-    def _loaded(self, stream_id: str, now: float) -> Stream | None:
-        """Return the stream with this id, with what was stored of it before a restart; None if there is none."""
-        stream = self._streams.get(stream_id)
-        if stream is not None:
-            stream.load(now)
-        return stream
+        return self._streams.get(stream_id) or self.create(stream_id, now)
 
     def close(self, stream_id: str, now: float, reason: EndReason = "closed") -> Stream:
         """End a stream; its events can be read until its retention ends. Closing twice changes nothing.
@@ -259,11 +284,36 @@ class StreamManager:
         return [self._streams[name] for name in islice(self._names.matching(exact, prefixes, after), limit)]
 
     def expire(self, now: float) -> None:
-        """Forget closed streams whose retention is over, and events that are too old."""
+        """Forget closed streams whose retention is over, and events that are too old, or too many to be stored."""
         while self._closed and now - self._closed[0].closed_at >= self.closed_retention:
             self._forget(self._closed.popleft())
         for stream in self._aging:
-            stream.log.trim_by_age(now)
+            if stream.trim_by_age(now):
+                self._trimmed(stream)
+        if self.data_limit and self.ledger.stored > self.data_limit:
+            self._limit_data(now)
+
+    def _trimmed(self, stream: Stream) -> None:
+        if self.store is not None and isinstance(stream, DurableStream):
+            self.store.trimmed(stream)
+
+    def _limit_data(self, now: float) -> None:
+        """Get under `data_limit`: forget closed and unused streams, oldest first; drop the oldest events of others."""
+        enough = self.data_limit - self.data_limit // LIMIT_SLACK
+        while self.ledger.stored > enough and self._closed:
+            self._forget(self._closed.popleft())
+        unused = [stream for stream in self._streams.values() if stream.is_idle]
+        for stream in sorted(unused, key=attrgetter("last_active_at")):
+            if self.ledger.stored <= enough:
+                return
+            stream.close("inactive", now)
+            self._forget(stream)
+        used = [stream for stream in self._streams.values() if isinstance(stream, DurableStream)]
+        for stream in sorted(used, key=attrgetter("stored_bytes"), reverse=True):
+            if self.ledger.stored <= enough:
+                return
+            if stream.trim_to(max(stream.stored_bytes - (self.ledger.stored - enough), 0)):
+                self._trimmed(stream)
 
     def make_room(self, now: float, needed: int = 0, streams: int = 0) -> bool:
         """Get under the limits by forgetting streams: idle ones without any event, closed ones, then other idle ones.
@@ -279,7 +329,7 @@ class StreamManager:
         Returns:
             Whether there is room.
         """
-        if self.store is not None and not self._unload(self.store, needed):
+        if self.store is not None and not self._unload(now, needed):
             return False
         while self.bytes + needed > self.memory_limit or len(self._streams) + streams > self.max_streams:
             stream = self._next_to_go()
@@ -292,15 +342,30 @@ class StreamManager:
             self._forget(stream)
         return True
 
-    def _unload(self, store: StreamStore, needed: int) -> bool:
-        """Drop the events of idle streams from memory until there is room; whether there is."""
+    def _unload(self, now: float, needed: int) -> bool:
+        """Drop stored events from memory until there is room: pages, those of idle streams, those of others."""
+        if (excess := self.bytes + needed - self.memory_limit) > 0:
+            self.pages.shrink(max(self.pages.bytes - excess, 0))
         while self.bytes + needed > self.memory_limit:
             stream = self._idle.first()
             if stream is None:
-                return False
-            store.unload(stream)
-            self._idle.discard(stream)  # until it is loaded again, or what waits for the engine is committed
+                return self._shrink(now, needed)
+            stream.unload()
+            self._idle.discard(stream)  # until what waits for the engine is committed, or its next user has left
         return True
+
+    def _shrink(self, now: float, needed: int) -> bool:
+        """Drop the oldest events of streams in use, which are stored, from memory; whether there is room then."""
+        if now < self._next_shrink:
+            return False
+        enough = self.memory_limit - needed - self.memory_limit // LIMIT_SLACK
+        for stream in sorted(self._streams.values(), key=attrgetter("bytes"), reverse=True):
+            if self.bytes <= enough or not stream.shrink():
+                break
+        has_room = self.bytes + needed <= self.memory_limit
+        if not has_room:
+            self._next_shrink = now + SHRINK_INTERVAL
+        return has_room
 
     def _next_to_go(self) -> Stream | None:
         if self.store is not None:
@@ -333,6 +398,6 @@ class StreamManager:
             self.ledger.appended += stream.log.head
             del self._streams[stream.id]
             self._names.remove(stream.id)
-            if self.store is not None:
+            if self.store is not None and isinstance(stream, DurableStream):
                 self.store.forgotten(stream)
             self._measure()

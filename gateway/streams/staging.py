@@ -7,10 +7,11 @@ Seqs are assigned when an event is staged. Commits of one stream are taken and c
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 from deltawire.gateway.streams.coalesce import Kind
+from deltawire.gateway.streams.history import History
 from deltawire.gateway.streams.log import EVENT_OVERHEAD
 from deltawire.gateway.streams.producers import ProducerState, Writer
 from deltawire.protocol.messages import EndReason
@@ -19,21 +20,33 @@ MAX_STAGED: Final = 1024 * 1024
 """Bytes of a stream that may wait for the engine before its producers have to: seconds of any model's output."""
 
 
+class OpenMessage(NamedTuple):
+    """A message in progress.
+
+    Attributes:
+        id: of the message.
+        producer: id of the producer it belongs to; None if that has none.
+        digest_from: seq of the event from which on all text of the stream is its own; 0 if some is not.
+    """
+
+    id: str
+    producer: str | None
+    digest_from: int = 0
+
+
 class StoredState(NamedTuple):
     """What an engine has of a stream, but for its events.
 
     Attributes:
-        floor: seq of the oldest event.
-        head: seq of the newest event.
+        history: which events it has.
         producers: those remembered.
-        messages: in progress, with the producer ids they belong to.
+        messages: in progress.
         end_reason: why the stream ended; None if it is open.
     """
 
-    floor: int
-    head: int
+    history: History
     producers: Sequence[ProducerState]
-    messages: Sequence[tuple[str, str | None]]
+    messages: Sequence[OpenMessage]
     end_reason: EndReason | None
 
 
@@ -47,7 +60,7 @@ class Commit(NamedTuple):
         kinds: of the events.
         frames: the events framed in JSON, in order.
         producers: those whose state changed.
-        messages: ids of the messages in progress and the producer ids they belong to; None if unchanged.
+        messages: in progress; None if unchanged.
         end_reason: why the stream ended; None if it did not.
     """
 
@@ -57,7 +70,7 @@ class Commit(NamedTuple):
     kinds: Sequence[Kind]
     frames: Sequence[bytes]
     producers: Sequence[ProducerState]
-    messages: Sequence[tuple[str, str | None]] | None
+    messages: Sequence[OpenMessage] | None
     end_reason: EndReason | None
 
 
@@ -117,13 +130,13 @@ class Staging:
         """Stage the end of the stream."""
         self._ended = reason
 
-    def take(self, stream: str, epoch: str, messages: Sequence[tuple[str, str | None]]) -> Commit | None:
+    def take(self, stream: str, epoch: str, messages: Callable[[], Sequence[OpenMessage]]) -> Commit | None:
         """Return everything staged, as one commit; None if there is nothing.
 
         Args:
             stream: id of the stream.
             epoch: of its log.
-            messages: in progress, with the producer ids they belong to.
+            messages: lists those in progress.
         """
         if not self._frames and self._ended is None and not self._writers:
             return None
@@ -134,7 +147,7 @@ class Staging:
             kinds=self._kinds,
             frames=self._frames,
             producers=[ProducerState(it.id or "", it.generation, it.last, it.seq) for it in self._writers],
-            messages=messages if self.has_new_messages else None,
+            messages=messages() if self.has_new_messages else None,
             end_reason=self._ended,
         )
         self._kinds, self._frames, self._writers, self._ended = [], [], {}, None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Protocol, TypeAlias
+from typing import Protocol
 
 from msgspec import UNSET
 from msgspec.structs import replace
@@ -15,26 +15,23 @@ from deltawire.gateway.streams.cursor import LogState, plan_subscription
 from deltawire.gateway.streams.eviction import IdleStreams
 from deltawire.gateway.streams.info import Counters, StreamInfo
 from deltawire.gateway.streams.leases import Leases
-from deltawire.gateway.streams.log import Ledger, Log
+from deltawire.gateway.streams.log import Ledger, Log, Retention
 from deltawire.gateway.streams.producers import Producers, Writer
 from deltawire.gateway.streams.settings import StreamSettings
-from deltawire.gateway.streams.staging import Commit, Staging, StoredState
+from deltawire.gateway.streams.staging import Staging
 from deltawire.gateway.streams.subscription import Subscription
 from deltawire.gateway.streams.view import View
 from deltawire.protocol.addresses import SubscribeRequest
-from deltawire.protocol.codec import JSON, Codec, decode_event, encode_event
+from deltawire.protocol.codec import JSON, Encoding, encode_event
 from deltawire.protocol.codes import ProblemCode
 from deltawire.protocol.digest import MessageDigest
 from deltawire.protocol.errors import ErrorKind, StreamError, WireError
 from deltawire.protocol.events import MAX_SEQ, Data, Error, EventType, MessageStart, MessageStop, TextDelta
-from deltawire.protocol.framing import TEXT, header, payload_start
+from deltawire.protocol.framing import TEXT, header
 from deltawire.protocol.messages import EndReason, Policy
 
 LOST = "the producer was lost and did not come back within {lease:g} s"
 ABANDONED = "the producer connected again and began another message without finishing this one"
-
-ReadFrames: TypeAlias = Callable[[int, int], list[bytes]]
-"""Returns the stored frames of the events from one seq to another."""
 
 
 class MessageWatcher(Protocol):
@@ -48,7 +45,7 @@ class MessageWatcher(Protocol):
 
 
 class Stream:
-    """One stream in one epoch.
+    """One stream in one epoch, in memory.
 
     Args:
         stream_id: its id.
@@ -57,6 +54,7 @@ class Stream:
         now: monotonic seconds.
         ledger: counts its bytes together with those of other streams.
         idle: where it adds itself when its last user has gone.
+        held: what its log holds; None for all that it retains.
     """
 
     __slots__ = (
@@ -64,8 +62,6 @@ class Stream:
         "_digest",
         "_extra",
         "_idle",
-        "_is_cleared",
-        "_stored",
         "_subscriptions",
         "_views",
         "blocking",
@@ -85,7 +81,6 @@ class Stream:
         "publishing",
         "settings",
         "staging",
-        "trimmed",
         "watcher",
     )
 
@@ -97,11 +92,12 @@ class Stream:
         now: float,
         ledger: Ledger,
         idle: IdleStreams | None = None,
+        held: Retention | None = None,
     ) -> None:
         self.id = stream_id
         self.epoch = epoch
         self.settings = settings
-        self.log = Log(settings.retention, ledger)
+        self.log = Log(held or settings.retention, ledger)
         self.producers = Producers()
         self.leases = Leases()
         self._digest = MessageDigest()
@@ -118,13 +114,10 @@ class Stream:
         self.closed_at = 0.0
         self.closed_as: EndReason | None = None  # for producers
         self.end_reason: EndReason | None = None  # for consumers, once everything before is committed
-        self.trimmed = 1  # floor of what the engine holds
-        self._stored: ReadFrames | None = None  # reads what is stored and not in the log
-        self._is_cleared = False
         self.staging: Staging | None = None  # where an engine has to commit events before they are in the log
         self._subscriptions: dict[Subscription, None] = {}
         self.blocking = Blocking(self.log)
-        self._views: dict[tuple[Codec, frozenset[EventType] | None], View] = {}
+        self._views: dict[tuple[Encoding, frozenset[EventType] | None], View] = {}
 
     @property
     def is_closed(self) -> bool:
@@ -134,70 +127,50 @@ class Stream:
     @property
     def is_settled(self) -> bool:
         """Whether everything appended is committed."""
-        return self.staging is None or self.staging.is_settled
-
-    def restore(self, stored: StoredState, read: ReadFrames, now: float, lease: float) -> None:
-        """Take over what an engine has stored before a restart. Events are read when somebody needs them.
-
-        Args:
-            stored: everything but the events.
-            read: returns the frames of the events from one seq to another.
-            now: monotonic seconds.
-            lease: seconds that the producers of messages in progress have to return.
-        """
-        self.staging = Staging(stored.head)
-        self.trimmed = stored.floor
-        self._stored = read if stored.head >= stored.floor else None
-        self.log.restore(stored.floor, stored.head)
-        self.producers.restore(stored.producers)
-        self.leases.restore(stored.messages, now + lease)
-        self.closed_as = self.end_reason = stored.end_reason
-        self.closed_at = now
-        self._count_extra()
-
-    def unload(self, read: ReadFrames) -> bool:
-        """Drop the events from memory, until somebody needs them; `read` as for `restore`.
-
-        Returns:
-            Whether there were any to drop: not while the stream is in use, or events of it wait for the engine.
-        """
-        log = self.log
-        if self._stored is not None or log.head < log.floor or not self.is_idle or not self.is_settled:
-            return False
-        log.unload()
-        self._digest.begin(1)
-        self._alone = None
-        self._stored = read
-        self._count_extra()
         return True
 
-    def load(self, now: float) -> None:
-        """Read the events that are stored and not in the log; once.
+    @property
+    def floor(self) -> int:
+        """Seq of the oldest event that can be read."""
+        return self.log.floor
 
-        Raises:
-            DeltawireError: they can't be read.
-        """
-        if self._stored is None:
-            return
-        log = self.log
-        frames = self._stored(log.floor, log.head)
-        self._stored = None
-        log.restore(log.floor, log.floor - 1)
-        in_progress = 0
-        for frame in frames:
-            data = decode_event(frame[payload_start(frame) :])
-            if isinstance(data, TextDelta):
-                self._digest.add(data.choice, data.text)
-            elif isinstance(data, MessageStart):
-                self._digest.begin(log.head + 1)
-                log.begin_message()
-                in_progress += 1
-                self._alone = hash(data.message_id) if in_progress == 1 else None
-            elif isinstance(data, MessageStop):
-                in_progress -= 1
-            log.append(kind_of(data), frame, now)
-        self._count_extra()
-        self._enter_idle()
+    def readable_after(self, cursor: int, *, folded: bool) -> int:
+        """As `Log.readable_after`, of all that can be read."""
+        return self.log.readable_after(cursor, folded=folded)
+
+    def is_stored(self, seq: int) -> bool:  # noqa: ARG002 - others know
+        """Whether an event that the log has dropped can be read from a page."""
+        return False
+
+    def page_with(self, seq: int) -> Log | None:
+        """Return the page with an event that `is_stored`; None if it is being read."""
+        raise NotImplementedError
+
+    @property
+    def is_recovering(self) -> bool:
+        """Whether producers have to wait until something is read."""
+        return False
+
+    def recover(self) -> None:
+        """Begin to read what producers have to wait for, if there is anything."""
+
+    @property
+    def full_because(self) -> str:
+        """Why there is no room, for a producer that does not want to wait."""
+        return "a consumer of policy 'block' is not keeping up: try again"
+
+    def unload(self) -> bool:
+        """Drop the events from memory, if they are stored; whether there were any to drop."""
+        return False
+
+    def shrink(self) -> bool:
+        """Drop from memory what is stored and no policy needs; whether there was anything to drop."""
+        return False
+
+    def trim_by_age(self, now: float) -> bool:
+        """Drop events older than the retention's age; whether something has to be deleted elsewhere too."""
+        self.log.trim_by_age(now)
+        return False
 
     @property
     def head(self) -> int:
@@ -261,41 +234,8 @@ class Stream:
         return log.append(kind_of(data), frame, now) if staging is None else self._stage(data, frame, writer)
 
     def _stage(self, data: Data, frame: bytes, writer: Writer | None) -> int:
-        assert self.staging is not None, "events are committed by an engine"
-        before = self.staging.bytes
-        if isinstance(data, MessageStart | MessageStop):
-            self.staging.has_new_messages = True
-        if writer is not None and not self.producers.is_latest(writer):
-            writer = None  # a later connection goes on with its numbers: these must not be stored in their place
-        seq = self.staging.add(kind_of(data), frame, writer)
-        self.log.ledger.bytes += self.staging.bytes - before
-        return seq
-
-    def take_commit(self) -> Commit | None:
-        """Return what is staged, for the engine; None if there is nothing."""
-        if self.staging is None:
-            return None
-        return self.staging.take(self.id, self.epoch, self.leases.owners())
-
-    def commit(self, commit: Commit, now: float) -> None:
-        """Move a commit that the engine has into the log, where consumers read it."""
-        assert self.staging is not None, "it was taken from there"
-        log, before = self.log, self.staging.bytes
-        self.staging.committed(commit)
-        self.producers.committed(commit.producers)
-        if commit.end_reason is not None:
-            self.end_reason = commit.end_reason
-        if self._is_cleared:
-            return
-        log.ledger.bytes += self.staging.bytes - before
-        if self._stored is not None:  # to be read with the others: leases of many streams may end at once
-            log.restore(log.floor, log.head + len(commit.frames))
-            return
-        for kind, frame in zip(commit.kinds, commit.frames, strict=True):
-            if kind.type is EventType.MESSAGE_START:
-                log.begin_message()
-            log.append(kind, frame, now)
-        self._enter_idle()
+        """Keep an event until an engine has it; returns its seq."""
+        raise NotImplementedError
 
     def end_lost(self, timestamp: str, now: float, lease: float) -> list[str]:
         """End the messages whose producers were lost and did not come back in time.
@@ -337,6 +277,11 @@ class Stream:
         """What it costs beyond the fixed cost of a stream: its log, its producers, and the messages in progress."""
         return self.log.bytes + self._extra
 
+    @property
+    def stored_bytes(self) -> int:
+        """What its stored events cost."""
+        return 0
+
     def _count_extra(self) -> None:
         extra = self.producers.bytes + self.leases.bytes + self._digest.bytes
         self.log.ledger.bytes += extra - self._extra
@@ -344,13 +289,7 @@ class Stream:
 
     def clear(self) -> None:
         """Drop the events of a closed stream that nobody can find, and stop counting the rest of it."""
-        if self._stored is not None:
-            self.log.restore(self.log.head + 1, self.log.head)
-            self._stored = None
         self.log.clear()
-        self._is_cleared = True
-        if self.staging is not None:  # what waits for the engine comes in no log any more
-            self.log.ledger.bytes -= self.staging.bytes
         self.log.ledger.bytes -= self._extra  # the rest still fences connections, and is freed with the last
         self._extra = 0
 
@@ -370,10 +309,7 @@ class Stream:
         limit = self.settings.max_producers
         if self.publishing >= limit:
             raise _crowded(f"this stream has {limit} producers (max_producers)")
-        is_newer = self.producers.is_newer(producer_id, generation)
         writer = self.producers.open(producer_id, generation)
-        if is_newer and self.staging is not None:
-            self.staging.remember(writer)
         self._count_extra()
         return writer
 
@@ -397,11 +333,9 @@ class Stream:
     @property
     def has_room(self) -> bool:
         """Whether producers may continue: no `block` consumer's buffer is full, by events or by bytes."""
-        if self.staging is not None and not self.staging.has_room:
-            return False
         return not self.blocking.subscriptions or self.blocking.has_room(self.settings.buffer_bytes)
 
-    def subscribe(self, request: SubscribeRequest, codec: Codec = JSON, *, now: float) -> Subscription:
+    def subscribe(self, request: SubscribeRequest, codec: Encoding = JSON, *, now: float) -> Subscription:
         """Attach a consumer.
 
         Args:
@@ -413,7 +347,6 @@ class Stream:
             WireError: `position_ahead`; `forbidden`, policy `block` where it is not allowed; `bad_request`, an
                 interval where the policy folds nothing; `overloaded`, there are `max_consumers`.
         """
-        self.load(now)
         limit = self.settings.max_consumers
         if self.consumers >= limit:
             raise _crowded(f"this stream has {limit} consumers (max_consumers)")
@@ -423,7 +356,7 @@ class Stream:
             raise WireError(
                 ProblemCode.BAD_REQUEST, f"parameter 'interval': this stream's policy, {policy}, folds nothing"
             )
-        readable_after = partial(self.log.readable_after, folded=policy is Policy.COALESCE)
+        readable_after = partial(self.readable_after, folded=policy is Policy.COALESCE)
         plan = plan_subscription(request, LogState(self.epoch, self.log.head, readable_after))
         key = (codec, request.types)
         view = self._views.get(key)
@@ -480,9 +413,10 @@ class Stream:
             id=self.id,
             epoch=self.epoch,
             head=log.head,
-            floor=log.floor,
-            events=log.head - log.floor + 1,
+            floor=self.floor,
+            events=log.head - self.floor + 1,
             bytes=log.bytes,
+            stored_bytes=self.stored_bytes,
             consumers=self.consumers,
             producers=self.publishing,
             closed=self.is_closed,

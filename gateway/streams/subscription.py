@@ -86,7 +86,7 @@ class Subscription:
         subscribed = Subscribed(
             stream=stream.id,
             epoch=stream.epoch,
-            floor=stream.log.floor,
+            floor=stream.floor,
             head=stream.log.head,
             after=plan.after,
             policy=self.policy,
@@ -120,15 +120,15 @@ class Subscription:
         """Whether it is at the head and only waits for the next event."""
         return self._is_caught_up and not self.lag and not self.ended
 
-    def take(self, size: int = CHUNK) -> bytes | None:
+    def take(self, size: int = CHUNK) -> bytes | None:  # noqa: PLR0911 - one for each thing to send
         """Return the next bytes for this consumer, in whole frames.
 
         Args:
             size: the most bytes, about; at least one frame is returned.
 
         Returns:
-            Empty if it has to wait for an event. None if its filter let none of many events through: call again, after
-            others had their turn.
+            Empty if it has to wait for an event, or for a page of stored ones. None if its filter let none of many
+            events through: call again, after others had their turn.
         """
         if self._opening:
             opening, self._opening = self._opening, b""
@@ -137,12 +137,16 @@ class Subscription:
         while True:
             log = self.stream.log
             head = log.head
-            start = log.readable_after(self.cursor, folded=self.policy is Policy.COALESCE)
-            if start > self.cursor:
-                return self._evicted(start)
+            start = self.cursor
+            if start < log.floor - 1:
+                start = self.stream.readable_after(start, folded=self.policy is Policy.COALESCE)
+                if start > self.cursor:
+                    return self._evicted(start)
             upto = head if self._is_caught_up else self._replay_to
             if self.cursor < upto:
                 batch = self._read(upto, size)
+                if batch is None:
+                    return b""
                 self._move_to(batch.last)
                 self._count(batch)
                 if batch.data:
@@ -224,19 +228,27 @@ class Subscription:
         if self.policy is Policy.BLOCK:
             self.stream.blocking.progressed()
 
-    def _read(self, upto: int, size: int) -> Batch:
-        if self.cursor + 1 < self.stream.log.floor:
-            return self.view.saved(self.cursor, size)
+    def _read(self, upto: int, size: int) -> Batch | None:
+        """Read up to a seq; None if a page of stored events has to be fetched before."""
+        view = self.view
+        if self.cursor + 1 < view.log.floor:
+            if not self.stream.is_stored(self.cursor + 1):
+                return view.saved(self.cursor, size)
+            page = self.stream.page_with(self.cursor + 1)
+            if page is None:
+                return None
+            view = View(page, view.codec, view.types)
+            upto = min(upto, page.head)
         while self._skips and self._skips[0][1] <= self.cursor:
             del self._skips[0]
         if self._skips:
             first, last = self._skips[0]
             if first <= self.cursor + 1:
-                return self.view.skipping(self.cursor, last, size)
-            upto = first - 1
+                return view.skipping(self.cursor, min(last, upto), size)
+            upto = min(upto, first - 1)
         if self._wants_folding:
-            return self.view.folded(self.cursor, upto, size)
-        return self.view.raw(self.cursor, upto, size)
+            return view.folded(self.cursor, upto, size)
+        return view.raw(self.cursor, upto, size)
 
     def count_delivered(self, events: int, size: int) -> None:
         """Count events handed to this consumer, and their bytes."""

@@ -7,13 +7,13 @@ encoded or joined for one of them are sent to the others at the same position.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from itertools import groupby
+from itertools import compress, groupby
 from typing import NamedTuple
 
 from deltawire.gateway.streams.coalesce import Kind, Run, fold
 from deltawire.gateway.streams.log import BLOCK, Log
 from deltawire.protocol import framing
-from deltawire.protocol.codec import JSON, Codec, to_msgpack
+from deltawire.protocol.codec import JSON, Encoding
 from deltawire.protocol.events import EventType
 from deltawire.protocol.messages import Gap, Message
 
@@ -57,15 +57,14 @@ class View:
         readers: subscriptions that read through it now.
     """
 
-    __slots__ = ("_is_json", "_is_plain", "codec", "log", "readers", "types")
+    __slots__ = ("_is_json", "codec", "log", "readers", "types")
 
-    def __init__(self, log: Log, codec: Codec, types: frozenset[EventType] | None) -> None:
+    def __init__(self, log: Log, codec: Encoding, types: frozenset[EventType] | None) -> None:
         self.log = log
         self.codec = codec
         self.types = types
         self.readers = 0
-        self._is_json = codec is JSON
-        self._is_plain = self._is_json and types is None  # frames go out as they are in the log
+        self._is_json = codec is JSON  # then frames go out as they are in the log
 
     def frame(self, message: Message) -> bytes:
         """A control message in this view's encoding."""
@@ -79,15 +78,20 @@ class View:
             upto: the last seq wanted, above `after`, held.
             size: stop before this many bytes, though not before the first event.
         """
-        if upto == after + 1 and self._is_plain:
-            return Batch(self.log.frame(upto), upto, 1)
+        if upto == after + 1 and self.types is None:
+            frame = self.log.frame(upto)
+            if not self._is_json:
+                frame = self.codec.relay(frame[framing.payload_start(frame) :], upto)
+            return Batch(frame, upto, 1)
         last = min(upto, self.log.furthest_within(after, size))
         frames = self.log.frames(after, last)
+        seqs: Iterable[int] = range(after + 1, last + 1)
         if self.types is not None:
-            kinds = self.log.kinds(after, last)
-            frames = [frame for frame, kind in zip(frames, kinds, strict=True) if kind.type in self.types]
+            wanted = [kind.type in self.types for kind in self.log.kinds(after, last)]
+            frames, seqs = list(compress(frames, wanted)), compress(seqs, wanted)
         if not self._is_json:
-            frames = [self._reframe(frame[framing.payload_start(frame) :]) for frame in frames]
+            payloads = (frame[framing.payload_start(frame) :] for frame in frames)
+            frames = list(map(self.codec.relay, payloads, seqs))
         return Batch(frames[0] if len(frames) == 1 else b"".join(frames), last, len(frames))
 
     def folded(self, after: int, upto: int, size: int = CHUNK) -> Batch:
@@ -173,8 +177,4 @@ class View:
         return self.types is None or kind.type in self.types
 
     def _encode(self, run: Run) -> bytes:
-        payload = run.encode()
-        return framing.frame(framing.TEXT, payload) if self._is_json else self._reframe(payload)
-
-    def _reframe(self, payload: bytes) -> bytes:
-        return framing.frame(self.codec.first_byte, to_msgpack(payload))
+        return self.codec.relay(run.encode(), run.last)

@@ -8,6 +8,9 @@ figures of one run mean anything.
     python -m scripts.bench --help
     python -m scripts.bench.scale --help
 
+With `--engine memory,off,interval,always` the gateway takes part once for each, beside systems that store too. Stores,
+and the file that tells how fast the disk syncs, are in `TMPDIR`.
+
 Whether the load generator is the bottleneck can be seen in every table: `load %` is its share of its core. Where it is
 full it reads larger pieces, not fewer bytes, so that no server has to wait for it; it then adds up to a round through
 its sockets, two milliseconds for 500, to latencies. What it can follow the floor shows in C, which does nothing but
@@ -24,7 +27,8 @@ From the bottom up:
 - `handshake` — opening thousands of connections, `blocking` — one
 - `process` — a server on a core of its own
 - `peer` — a system to measure, `deltawire` — this one, `peers` — others, `servers` — those that are written here
-- `fan` — scenarios A to E and J, `memory` — F, `joining` — G, `stalled` — H, `inprocess` — I, `storm` — K
+- `fan` — scenarios A to E, J, L and M, `memory` — F, `joining` — G, `stalled` — H, `inprocess` — I, `storm` — K,
+  `stores` — N, and the disk
 - `scenarios` — what each letter means
 - `targets` — what is to be reached, and whether it was
 - `compare` — two revisions of the gateway

@@ -15,15 +15,25 @@ import click
 from rich.console import Console
 
 from scripts.bench.compare import checked_out, compare
-from scripts.bench.deltawire import Deltawire
+from scripts.bench.deltawire import ENGINES, MEMORY, Deltawire
 from scripts.bench.effort import FULL, QUICK, Effort
 from scripts.bench.figures import summarize
 from scripts.bench.handshake import HandshakeError
 from scripts.bench.peer import Peer
 from scripts.bench.peers import all_peers
 from scripts.bench.process import LOAD_CORE, ServerError
-from scripts.bench.report import Results, print_table, ratio_rows, rows, verdict_rows, write_json, write_markdown
-from scripts.bench.scenarios import SCENARIOS, Scenario
+from scripts.bench.report import (
+    Results,
+    disk_rows,
+    print_table,
+    ratio_rows,
+    rows,
+    verdict_rows,
+    write_json,
+    write_markdown,
+)
+from scripts.bench.scenarios import SCENARIOS, STORED, UNSTORED, Scenario
+from scripts.bench.stores import DISK, measure_disk
 from scripts.bench.targets import TARGETS, judge
 
 BASE_ROUNDS = 3
@@ -39,6 +49,7 @@ class Options(NamedTuple):
     """What is asked for on the command line."""
 
     named: dict[str, Scenario]
+    engines: list[str]
     peers: str
     base: str
     rounds: int | None
@@ -46,19 +57,26 @@ class Options(NamedTuple):
     part: float | None
     quick: bool
     auth: bool
+    workers: int
     json_file: Path | None
     markdown_file: Path | None
 
     @property
     def scenarios(self) -> dict[str, Scenario]:
-        """Those named, or all; in little time two revisions are not compared by those that take longest."""
+        """Those named, or those for what is measured; in little time revisions are not compared by the longest."""
+        letters = STORED if self.is_storing else UNSTORED
         left_out = SLOW if self.base and self.quick else ""
-        return self.named or {letter: it for letter, it in SCENARIOS.items() if letter not in left_out}
+        return self.named or {letter: SCENARIOS[letter] for letter in letters if letter not in left_out}
+
+    @property
+    def is_storing(self) -> bool:
+        """Whether stores are measured."""
+        return self.engines != [MEMORY]
 
     @property
     def wanted_peers(self) -> str:
         """Names of peers; those that keep up when there is little time."""
-        return self.peers or ("floor,nchan,nats" if self.quick else "")
+        return self.peers or ("floor,nchan,nats" if self.quick and not self.is_storing else "")
 
     @property
     def effort(self) -> Effort:
@@ -78,12 +96,21 @@ def choose_scenarios(_: click.Context, __: click.Parameter, value: str) -> dict[
     return {letter: SCENARIOS[letter] for letter in letters}
 
 
-def find_peers(wanted: str) -> list[Peer]:
-    """The systems to compare with; says which are absent."""
+def choose_engines(_: click.Context, __: click.Parameter, value: str) -> list[str]:
+    """The engines by their names."""
+    names = [name.strip().lower() for name in value.split(",") if name.strip()]
+    unknown = [name for name in names if name not in ENGINES]
+    if unknown:
+        raise click.BadParameter(f"no engine {', '.join(unknown)}; there are {', '.join(ENGINES)}")
+    return names or [MEMORY]
+
+
+def find_peers(wanted: str, *, is_storing: bool = False) -> list[Peer]:
+    """The systems to compare with, those that store beside stores; says which are absent."""
     names = [name.strip().lower() for name in wanted.split(",") if name.strip()]
     present = []
     for peer in all_peers():
-        if names and not any(peer.name.lower().startswith(name) for name in names):
+        if not any(peer.name.lower().startswith(name) for name in names) if names else peer.is_durable != is_storing:
             continue
         command = peer.absence()
         if command:
@@ -98,6 +125,8 @@ def measure_all(results: Results, options: Options, systems: list[Peer]) -> None
     effort = options.effort
     for letter, scenario in options.scenarios.items():
         suited = [system for system in systems if scenario.suits(system)]
+        if options.is_storing:
+            results.disk.append(measure_disk())
         runs = results.runs[letter] = {system.name: [] for system in suited}
         for number in range(effort.rounds):
             for system in suited[:: -1 if number % 2 else 1]:
@@ -112,19 +141,25 @@ def measure_all(results: Results, options: Options, systems: list[Peer]) -> None
         print_table(console, *list(results.tables.items())[-1])
 
 
-def judge_all(results: Results, options: Options, base: Peer | None) -> bool:
+def judge_all(results: Results, options: Options, own: Peer, base: Peer | None) -> bool:
     """Compare with the targets, or with another revision; whether nothing became worse."""
+    if results.disk:
+        title = "Disk: 36 KiB written and synced"
+        results.tables[title] = disk_rows(results.disk)
+        print_table(console, title, results.tables[title])
     if base is None:
         verdicts = [
-            judge(target, results.summary[target.scenario]) for target in TARGETS if target.scenario in results.summary
+            judge(target, {**results.summary[target.scenario], DISK: summarize(results.disk)})
+            for target in TARGETS
+            if target.system in results.summary.get(target.scenario, {})
         ]
         title, table, is_good = "Targets", verdict_rows(verdicts), True
     else:
         ratios = {
-            letter: compare(runs["deltawire"], runs[base.name], options.scenarios[letter].metrics)
+            letter: compare(runs[own.name], runs[base.name], options.scenarios[letter].metrics)
             for letter, runs in results.runs.items()
         }
-        title, table = f"deltawire against {base.name}", ratio_rows(ratios)
+        title, table = f"{own.name} against {base.name}", ratio_rows(ratios)
         is_good = not any(ratio.is_worse for of_scenario in ratios.values() for ratio in of_scenario)
     results.tables[title] = table
     print_table(console, title, table)
@@ -145,6 +180,9 @@ def prepare() -> None:
 @click.option(
     "--scenarios", "named", callback=choose_scenarios, default="", help="Letters, such as A,C; all by default."
 )
+@click.option(
+    "--engine", "engines", callback=choose_engines, default="", help=f"Of {','.join(ENGINES)}; memory by default."
+)
 @click.option("--peers", default="", help="Names, such as NATS,Nchan, or none; all that are installed by default.")
 @click.option("--base", default="", help="Compare with this git revision; beside peers only if they are named.")
 @click.option("--rounds", type=click.IntRange(1), help="Rounds: 3, or 1 with --quick.")
@@ -152,6 +190,9 @@ def prepare() -> None:
 @click.option("--part", type=float, help="Part of all sizes, to try things out; the figures mean nothing then.")
 @click.option("--quick", is_flag=True, help="Short runs of fewer systems: two minutes in all.")
 @click.option("--auth", is_flag=True, help="With authentication on: every connection of this gateway brings a token.")
+@click.option(
+    "--workers", type=click.IntRange(1), default=1, help="Beside it, this gateway with as many worker processes."
+)
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="File for all figures.")
 @click.option("--markdown", "markdown_file", type=click.Path(path_type=Path), help="File for the tables.")
 def main(**values: Any) -> None:
@@ -166,14 +207,24 @@ def main(**values: Any) -> None:
         base: Peer | None = None
         if options.base:
             try:
-                base = stack.enter_context(checked_out(options.base, is_authenticating=options.auth))
+                base = stack.enter_context(
+                    checked_out(options.base, engine=options.engines[0], is_authenticating=options.auth)
+                )
             except OSError as error:
                 raise click.ClickException(str(error)) from None
-        others = find_peers(options.wanted_peers) if options.peers or base is None else []
-        systems = [Deltawire(is_authenticating=options.auth), *([base] if base else []), *others]
+        storing = options.is_storing
+        others = find_peers(options.wanted_peers, is_storing=storing) if options.peers or base is None else []
+        own = [Deltawire(engine=engine, is_authenticating=options.auth) for engine in options.engines]
+        if options.workers > 1:
+            name = f"{options.workers} workers"
+            own += [
+                Deltawire(name=name, engine=engine, is_authenticating=options.auth, workers=options.workers)
+                for engine in options.engines
+            ]
+        systems = [*own, *([base] if base else []), *others]
         results = Results()
         measure_all(results, options, systems)
-        is_good = judge_all(results, options, base) and not results.failures
+        is_good = judge_all(results, options, own[0], base) and not results.failures
     if options.json_file:
         write_json(options.json_file, results, options.effort)
     if options.markdown_file:

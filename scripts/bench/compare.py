@@ -12,7 +12,7 @@ from statistics import median
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
-from scripts.bench.deltawire import Deltawire
+from scripts.bench.deltawire import MEMORY, Deltawire
 from scripts.bench.figures import Metrics
 from scripts.bench.peer import ROOT
 
@@ -82,18 +82,19 @@ def _ratio(metric: str, value: float, base: float) -> float:
 
 
 @contextmanager
-def checked_out(revision: str, *, is_authenticating: bool = False) -> Iterator[Deltawire]:
+def checked_out(revision: str, *, engine: str = MEMORY, is_authenticating: bool = False) -> Iterator[Deltawire]:
     """Another revision of the gateway, in a temporary folder.
 
     Args:
         revision: as git names it.
+        engine: where it keeps streams.
         is_authenticating: whether every connection has to bring a token.
 
     Raises:
         OSError: git does not know it.
     """
     packed = subprocess.run(
-        ["git", "archive", revision, "gateway", "protocol"],  # noqa: S607 - whichever git there is
+        ["git", "archive", revision],  # noqa: S607 - whichever git there is
         cwd=ROOT,
         capture_output=True,
         check=False,
@@ -103,4 +104,4 @@ def checked_out(revision: str, *, is_authenticating: bool = False) -> Iterator[D
     with TemporaryDirectory(prefix="deltawire-base-") as folder:
         with tarfile.open(fileobj=io.BytesIO(packed.stdout)) as archive:
             archive.extractall(folder, filter="data")
-        yield Deltawire(Path(folder), f"base {revision}", is_authenticating=is_authenticating)
+        yield Deltawire(Path(folder), f"base {revision}", engine=engine, is_authenticating=is_authenticating)

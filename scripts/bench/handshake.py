@@ -92,7 +92,7 @@ class Opening:
         data = sock.recv(65536)
         answer += data
         head, found, rest = bytes(answer).partition(b"\r\n\r\n")
-        if not data or (found and b" 101 " not in head.partition(b"\r\n")[0]):
+        if not data or (found and head.split(b" ", 2)[1] not in {b"101", b"200"}):
             raise HandshakeError(f"refused: {bytes(answer[:300])!r}")
         if not found:
             return

@@ -24,10 +24,12 @@ class Peer(ABC):
     Attributes:
         name: in tables.
         history: whether it keeps events for consumers that join late.
+        is_durable: whether events outlive its process.
     """
 
     name: str
     history = False
+    is_durable = False
 
     def absence(self) -> str:
         """The command that installs what is missing; empty when nothing is."""

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 
+from scripts.bench.blocking import Connection
+from scripts.bench.deltawire import EventStream
 from scripts.bench.peer import ROOT, Peer
+from scripts.bench.process import Server
 from scripts.bench.wire import BINARY, EVENT, Template, masked, request
 
 NODE_FOLDER = ROOT / ".venv" / "bench"
@@ -109,6 +116,74 @@ class Nats(Peer):
         return Template(masked(f"PUB {stream} {len(EVENT)}\r\n".encode() + EVENT + b"\r\n", BINARY))
 
 
+JETSTREAM = "js"
+"""The name of the one stream that has the events of all, and what their subjects begin with."""
+
+
+class JetStream(Nats):
+    """NATS with JetStream on files: every event is acked when it is stored, and pushed from there.
+
+    Args:
+        sync: when files are synced: a time, or `always`, which is before an ack.
+    """
+
+    name = "JetStream"
+    is_durable = True
+
+    def __init__(self, sync: str = "2m") -> None:
+        self._sync = sync
+        self._numbers = count()
+        if sync == "always":
+            self.name = "JetStream always"
+
+    def command(self, port: int, folder: Path) -> list[str]:
+        """With a folder for its files."""
+        command = super().command(port, folder)
+        with (folder / "nats.conf").open("a") as file:
+            file.write(f"jetstream {{ store_dir: {json.dumps(str(folder / 'data'))}, sync_interval: {self._sync} }}\n")
+        return command
+
+    @contextmanager
+    def running(self, settings: tuple[str, ...] = ()) -> Iterator[Server]:
+        """Its server, with the stream that takes everything."""
+        with super().running(settings) as server:
+            with Connection(server.port, self.publish_request("", server.port)) as connection:
+                connection.send(self.greeting("made", is_consumer=False))
+                stream = {"name": JETSTREAM, "subjects": [f"{JETSTREAM}.>"], "storage": "file"}
+                connection.send(_asking(f"STREAM.CREATE.{JETSTREAM}", "acks.made", stream))
+                connection.read_until(b'"did_create":true')
+            yield server
+
+    def greeting(self, stream: str, *, is_consumer: bool) -> bytes:
+        """Where acks are to come, or a consumer that the server pushes to, and acks nothing."""
+        if not is_consumer:
+            return super().greeting(f"acks.{stream}", is_consumer=True)
+        subject = f"pushed.{next(self._numbers)}"
+        consumer = {
+            "stream_name": JETSTREAM,
+            "config": {
+                "filter_subject": f"{JETSTREAM}.{stream}",
+                "deliver_subject": subject,
+                "deliver_policy": "new",
+                "ack_policy": "none",
+                "mem_storage": True,
+            },
+        }
+        asked = _asking(f"CONSUMER.CREATE.{JETSTREAM}", subject, consumer)
+        return super().greeting(subject, is_consumer=True) + asked
+
+    def template(self, stream: str) -> Template:
+        """PUB with a reply subject, which asks for an ack."""
+        head = f"PUB {JETSTREAM}.{stream} acks.{stream} {len(EVENT)}\r\n"
+        return Template(masked(head.encode() + EVENT + b"\r\n", BINARY))
+
+
+def _asking(subject: str, reply: str, request_: object) -> bytes:
+    """A request to the API of JetStream."""
+    data = json.dumps(request_)
+    return masked(f"PUB $JS.API.{subject} {reply} {len(data)}\r\n{data}\r\n".encode(), BINARY)
+
+
 NCHAN_MODULE = Path("/usr/lib/nginx/modules/ngx_nchan_module.so")
 
 NCHAN_CONFIGURATION = """
@@ -172,4 +247,4 @@ def _nginx() -> str | None:
 
 def all_peers() -> list[Peer]:
     """Everything there is to compare with."""
-    return [Floor(), Nchan(), Nats(), Ws(), Broadcast()]
+    return [EventStream(), Floor(), Nchan(), Nats(), Ws(), Broadcast(), JetStream(), JetStream("always")]

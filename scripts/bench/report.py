@@ -16,9 +16,10 @@ from rich.table import Table
 
 from scripts.bench.compare import Ratio
 from scripts.bench.effort import Effort
-from scripts.bench.figures import Metrics, Spread
+from scripts.bench.figures import Metrics, Spread, summarize
 from scripts.bench.peer import ROOT
 from scripts.bench.scenarios import Scenario
+from scripts.bench.stores import DISK
 from scripts.bench.targets import Verdict
 
 UNITS = {
@@ -60,6 +61,9 @@ UNITS = {
     "events_per_s": ("events/s", 0),
     "bytes_an_event": ("bytes/event", 0),
     "storm_s": ("storm s", 2),
+    "ready_s": ("ready after s", 2),
+    "fill_s": ("filled in s", 1),
+    "syncs_per_s": ("syncs/s", 0),
     "not_caught_up": ("not caught up", 0),
     "ack_p50_ms": ("ack p50 ms", 2),
     "ack_p99_ms": ("ack p99 ms", 2),
@@ -79,12 +83,14 @@ class Results(msgspec.Struct):
         runs: figures by scenario and system, one a round.
         summary: their medians and ranges.
         tables: as printed, by title, their heading first.
+        disk: what it takes to write and sync, where streams are stored, each time a scenario began.
         failures: runs of this gateway that failed.
     """
 
     runs: dict[str, dict[str, list[Metrics]]] = {}
     summary: dict[str, Systems] = {}
     tables: dict[str, list[list[str]]] = {}
+    disk: list[Metrics] = []
     failures: int = 0
 
 
@@ -123,6 +129,12 @@ def rows(systems: Systems, scenario: Scenario) -> list[list[str]]:
     return table
 
 
+def disk_rows(runs: Iterable[Metrics]) -> list[list[str]]:
+    """The rows of the table of the disk, its heading first."""
+    figures = summarize(runs)
+    return [[DISK, *map(title_of, figures)], ["", *(show(metric, figure) for metric, figure in figures.items())]]
+
+
 def ratio_rows(ratios: Mapping[str, Iterable[Ratio]]) -> list[list[str]]:
     """The rows of the table of two revisions, its heading first."""
     table = [["", "figure", "base", "now", "ratio (over 1: worse)", "noise", ""]]
@@ -140,11 +152,12 @@ def verdict_rows(verdicts: Iterable[Verdict]) -> list[list[str]]:
     for verdict in verdicts:
         target = verdict.target
         versus = f"{target.bound:g} × {target.against}" if target.against else f"{target.bound:,g}"
+        versus = f"{target.over} + {versus}" if target.over else versus
         reached = {True: "reached", False: "NOT reached", None: "not measured"}[verdict.is_reached]
         table.append(
             [
                 target.scenario,
-                f"{title_of(target.metric)} {target.sense} {versus}",
+                f"{target.system}: {title_of(target.metric)} {target.sense} {versus}",
                 *(
                     "–" if value is None else show_number(target.metric, value)
                     for value in (verdict.value, verdict.limit)
@@ -183,6 +196,7 @@ def write_json(path: Path, results: Results, effort: Effort) -> None:
         "effort": effort._asdict(),
         "runs": results.runs,
         "summary": results.summary,
+        "disk": results.disk,
     }
     path.write_bytes(msgspec.json.format(msgspec.json.encode(written)) + b"\n")
 

@@ -13,9 +13,10 @@ from scripts.bench.inprocess import EVENTS, measure_in_process
 from scripts.bench.joining import measure_join
 from scripts.bench.memory import STREAMS, measure_memory
 from scripts.bench.peer import Peer
-from scripts.bench.peers import Broadcast, Floor, Ws
+from scripts.bench.peers import Broadcast, Floor, JetStream, Ws
 from scripts.bench.process import SERVER_CORE
 from scripts.bench.stalled import POLICIES, measure_stalled
+from scripts.bench.stores import measure_start
 from scripts.bench.storm import measure_storm
 
 
@@ -59,14 +60,18 @@ def _own(
     measure: Callable[[Deltawire, Effort], Metrics],
     *columns: str,
     variants: tuple[str, ...] = (),
+    is_durable: bool = False,
 ) -> Scenario:
-    """A scenario of what only this gateway does."""
+    """A scenario of what only this gateway does, or only with a store."""
 
     def measure_own(peer: Peer, effort: Effort) -> Metrics:
         assert isinstance(peer, Deltawire), "it suits no other"
         return measure(peer, effort)
 
-    return Scenario(title, measure_own, lambda peer: isinstance(peer, Deltawire), columns, variants)
+    def suits(peer: Peer) -> bool:
+        return isinstance(peer, Deltawire) and peer.is_durable >= is_durable
+
+    return Scenario(title, measure_own, suits, columns, variants)
 
 
 def _measure_policies(peer: Deltawire, effort: Effort) -> Metrics:
@@ -77,6 +82,12 @@ def _measure_policies(peer: Deltawire, effort: Effort) -> Metrics:
     }
 
 
+UNSTORED = "ABCDEFGHIJK"
+"""Scenarios of systems that store nothing."""
+
+STORED = "ACDEGKLMN"
+"""Scenarios in which stores show."""
+
 SCENARIOS = {
     "A": _fan("1 stream, 500 consumers, 200 events/s", Fan(1, 500, 200)),
     "B": _fan("1 stream, 500 consumers, 1,000 events/s", Fan(1, 500, 1000), Floor),
@@ -86,7 +97,7 @@ SCENARIOS = {
     "F": Scenario(
         "memory: 9,000 idle consumers; 1,000 and 10,000 streams of 100 events",
         measure_memory,
-        lambda peer: not isinstance(peer, Floor),
+        lambda peer: not isinstance(peer, (Floor, JetStream)),
         (
             "idle_mib",
             "consumer_kib",
@@ -132,5 +143,13 @@ SCENARIOS = {
             "reconnect_us",
             "disturbed",
         ),
+    ),
+    "L": _fan("250 streams, 1 consumer each, 80 events/s each: 20,000 a second", Fan(250, 1, 80), Floor),
+    "M": _fan("250 streams, 2 consumers each, 320 events/s each: 80,000 a second", Fan(250, 2, 320), Floor),
+    "N": _own(
+        "start with 10,000 stored streams of 100 events, a row each",
+        measure_start,
+        *("ready_s", "fill_s", "rss_mb"),
+        is_durable=True,
     ),
 }

@@ -17,4 +17,6 @@ it counts as a failure.
 - `attack` — what an attack is; `judging` — what must not have come of it
 - `at_the_door`, `on_the_wire`, `in_masses`, `reading_much`, `standing_still` — the attacks
 - `together` — all at once
+- `proofs` — bounds that always hold; `generated`, `measured`
+- `storing` — faults of a store: `ailments` while a gateway runs, with `failing`, and what it begins with, `spoiled`
 """

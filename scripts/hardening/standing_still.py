@@ -67,6 +67,20 @@ async def disconnect(target: Target) -> AsyncIterator[str]:
     yield await _stand_still(target, "disconnect")
 
 
+@attack("a reader of server-sent events that stops", answers.DROPPED, is_repeated=False)
+async def event_stream(target: Target) -> AsyncIterator[str]:
+    """It is a consumer like the others."""
+    path = f"/v1/streams/{STREAM}/sse?from=now&buffer=50"
+    asked = f"GET {path} HTTP/1.1\r\nAuthorization: Bearer {target.reader}\r\n\r\n".encode()
+    async with target.hostile(receive_buffer=SMALL_BUFFER) as it:
+        if (status := await it.ask(asked)) != 200:
+            yield answers.of_status(status)
+            return
+        await asyncio.sleep(SEND_TIMEOUT + 2 * AFTERWARDS)
+        body = await it.read_rest()
+        yield answers.SERVED if body.endswith(b"0\r\n\r\n") else answers.DROPPED
+
+
 @attack("a reader that may not hold up, and asks to", "close 4503")
 async def not_allowed(target: Target) -> AsyncIterator[str]:
     """`block` is what a token has to allow."""
@@ -119,4 +133,4 @@ async def stopped(target: Target) -> AsyncIterator[str]:
             yield answers.DROPPED if await process.wait() == 0 else "failed"
 
 
-ATTACKS = (coalesce, drop_oldest, drop_newest, disconnect, not_allowed, block, bytewise, stopped)
+ATTACKS = (coalesce, drop_oldest, drop_newest, disconnect, event_stream, not_allowed, block, bytewise, stopped)

@@ -15,5 +15,6 @@ consumer noted are then compared event by event (`verdict`).
 - `history` — everything a stream ever held, read over HTTP while it runs
 - `verdict` — what was lost, doubled, misordered or altered
 - `stuck` — consumers that stop reading and stay
+- `survival` — kills of a gateway with a store, under the load of `numbered` events
 - `watched` — a gateway that tells what its process takes
 """

@@ -76,11 +76,17 @@ class Served(NamedTuple):
 
 
 @asynccontextmanager
-async def serving(children: Children, **settings: object) -> AsyncIterator[Served]:
-    """A gateway on a free port, with settings by their names; it drains on leaving."""
+async def serving(children: Children, program: str = "deltawire", /, **settings: object) -> AsyncIterator[Served]:
+    """A gateway on a free port, with settings by their names; it drains on leaving.
+
+    Args:
+        children: where its process is started.
+        program: the module that is run.
+        settings: by their names.
+    """
     flags = [part for name, value in settings.items() for part in (f"--{name.replace('_', '-')}", str(value))]
     process = await children.start(
-        *("-m", "deltawire", "serve", "--port", "0", "--log-format", "json", "--log-level", "info", *flags),
+        *("-m", program, "serve", "--port", "0", "--log-format", "json", "--log-level", "info", *flags),
         stderr=PIPE,
     )
     assert process.stderr is not None, "it was asked for"

@@ -12,20 +12,13 @@ import random
 import sys
 import tempfile
 import time
-from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import NamedTuple
 
-import msgspec
 import uvloop
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed
 
-from deltawire.protocol.addresses import PREFIX
-from scripts.proof.children import Children, Served, serving
-
-WINDOW: Final = 64
-"""Events sent and not acked, at most."""
+from scripts.proof.children import Children, serving
+from scripts.proof.numbered import KEEPING, Writer
 
 
 class Survived(NamedTuple):
@@ -44,48 +37,6 @@ class Survived(NamedTuple):
     faults: list[str]
 
 
-class _Writer:
-    """A producer through all its connections."""
-
-    def __init__(self) -> None:
-        self.acked = 0
-        self.faults: list[str] = []
-
-    async def publish(self, url: str) -> None:
-        """Publish until the connection is gone."""
-        with suppress(ConnectionClosed, OSError):
-            async with connect(f"{url}{PREFIX}/s/publish?producer=p", proxy=None, ping_interval=None) as connection:
-                ready = await _read(connection)
-                if ready["producer_seq"] < self.acked:
-                    self.faults.append(f"{self.acked} was acked, and ready says {ready['producer_seq']}")
-                number = ready["producer_seq"]
-                self.acked = max(self.acked, number)
-                while True:
-                    while number - self.acked < WINDOW:
-                        number += 1
-                        event = {"type": "text_delta", "producer_seq": number, "data": {"text": f"{number} "}}
-                        await connection.send(msgspec.json.encode(event), text=True)
-                    message = await _read(connection)
-                    if message["type"] == "ack":
-                        self.acked = max(self.acked, message.get("producer_seq", 0))
-
-
-async def _read(connection: ClientConnection) -> dict[str, Any]:
-    message: dict[str, Any] = msgspec.json.decode(await connection.recv())
-    return message
-
-
-async def _stored(served: Served) -> list[dict[str, Any]]:
-    """Every event of the stream."""
-    url = f"{served.url}{PREFIX}/s/subscribe?policy=block"
-    events: list[dict[str, Any]] = []
-    async with connect(url, proxy=None, max_size=None) as connection:
-        while (message := await _read(connection))["type"] != "caught_up":
-            if message["type"] != "subscribed":
-                events.append(message)
-    return events
-
-
 async def survive(folder: Path, kills: int, seed: int, sync: str = "always") -> Survived:
     """Kill a gateway at random moments.
 
@@ -96,8 +47,8 @@ async def survive(folder: Path, kills: int, seed: int, sync: str = "always") -> 
         sync: the setting.
     """
     chance = random.Random(seed)  # noqa: S311 - the same again for the same seed
-    writer = _Writer()
-    settings = {"data_dir": str(folder), "sync": sync, "retention_events": 10_000_000, "retention_bytes": 2**30}
+    writer = Writer()
+    settings = {"data_dir": str(folder), "sync": sync, **KEEPING}
     async with Children() as children:
         for _ in range(kills):
             async with serving(children, **settings) as served:
@@ -106,15 +57,8 @@ async def survive(folder: Path, kills: int, seed: int, sync: str = "always") -> 
                 served.process.kill()
                 await publishing
         async with serving(children, **settings) as served:
-            events = await _stored(served)
-    faults = list(writer.faults)
-    for seq, event in enumerate(events, 1):
-        if event != event | {"type": "text_delta", "seq": seq, "data": {"text": f"{seq} "}}:
-            faults.append(f"in place of event {seq} there is {event}")
-            break
-    if len(events) < writer.acked:
-        faults.append(f"{writer.acked} events were acked, and {len(events)} are there")
-    return Survived(kills, writer.acked, len(events), faults)
+            stored = await writer.judge(served)
+    return Survived(kills, writer.acked, stored, writer.faults)
 
 
 def main() -> int:

@@ -18,8 +18,8 @@ from deltawire.gateway.access.jwks import MAX_DOCUMENT, RemoteKeys, check_url, f
 from deltawire.gateway.access.tokens import UnknownKey
 from deltawire.gateway.config import ConfigError, Settings
 from deltawire.gateway.http_client import NoAnswer
-from tests.server.minting import SECRET, base64url, claims, sign
-from tests.server.waiting import eventually
+from tests.support.minting import SECRET, base64url, claims, sign
+from tests.support.waiting import eventually
 
 URL = "https://keys.example.org/jwks.json"
 

@@ -18,7 +18,7 @@ from deltawire.gateway.access import Action, BadToken, Grant
 from deltawire.gateway.access.credentials import find_token, split_query
 from deltawire.gateway.access.keys import parse_key_file
 from deltawire.gateway.access.tokens import CLOCK_SKEW, MAX_TOKEN, Expected, verify
-from tests.server.minting import SECRET, by_hand, sign, unsigned
+from tests.support.minting import SECRET, by_hand, sign, unsigned
 
 NOW = 1_795_600_000.0
 KEYS = parse_key_file(SECRET)

@@ -13,7 +13,7 @@ from scripts.bench.load import Load
 from scripts.bench.reads import clock
 from scripts.bench.schedule import evenly
 from scripts.bench.wire import BINARY, EVENT, MARKER, Template, first_stamp, last_stamp, masked
-from tests.server.waiting import DEADLINE
+from tests.support.waiting import DEADLINE
 
 
 def text(stamp: int) -> bytes:

@@ -10,14 +10,14 @@ import pytest
 
 from scripts.bench import peers
 from scripts.bench.curves import CURVES
-from scripts.bench.deltawire import Deltawire
+from scripts.bench.deltawire import Deltawire, EventStream
 from scripts.bench.effort import Effort
 from scripts.bench.peer import Peer
-from scripts.bench.peers import Broadcast, Floor, Nats, Nchan, Ws
+from scripts.bench.peers import Broadcast, Floor, JetStream, Nats, Nchan, Ws
 from scripts.bench.scenarios import SCENARIOS
 from scripts.bench.stalled import measure_stalled
-from tests.cli.processes import ROOT
-from tests.running import run_script
+from tests.support.processes import ROOT
+from tests.support.running import run_script
 
 TINY = Effort(rounds=1, warmup=0.05, seconds=0.2, part=0.003, part_of_load=0.02)
 
@@ -36,6 +36,18 @@ def test_a_scenario_gives_all_its_figures(letter: str) -> None:
     assert figures.get("unacked", 0) == 0
 
 
+@pytest.mark.parametrize("letter", "AN")
+@pytest.mark.parametrize("engine", ["off", "always"])
+def test_a_scenario_gives_all_its_figures_with_a_store(letter: str, engine: str) -> None:
+    scenario = SCENARIOS[letter]
+    peer = Deltawire(engine=engine)
+    assert scenario.suits(peer)
+    figures = scenario.measure(peer, TINY)
+    assert figures.keys() >= set(scenario.metrics)
+    assert figures.get("lost", 0) == 0
+    assert figures.get("unacked", 0) == 0
+
+
 def test_a_policy_is_measured_with_and_without_a_stalled_consumer() -> None:
     figures = measure_stalled(Deltawire(), TINY, "disconnect")
     assert figures.keys() >= set(SCENARIOS["H"].columns)
@@ -47,7 +59,10 @@ def test_a_storm_ends_also_with_authentication_on() -> None:
     assert (figures["not_caught_up"], figures["lost"], figures["doubled"]) == (0, 0, 0)
 
 
-@pytest.mark.parametrize("peer", [Floor(), Broadcast(), Nchan(), Nats(), Ws()], ids=lambda peer: peer.name)
+PEERS = [EventStream(), Floor(), Broadcast(), Nchan(), Nats(), Ws(), JetStream(), JetStream("always")]
+
+
+@pytest.mark.parametrize("peer", PEERS, ids=lambda peer: peer.name)
 def test_a_peer_delivers(peer: Peer) -> None:
     if peer.absence():
         pytest.skip(f"absent: {peer.absence()}")
@@ -88,10 +103,11 @@ async def test_the_command_prints_and_keeps_what_it_measured(tmp_path: Path) -> 
     figures, tables = tmp_path / "figures.json", tmp_path / "tables.md"
     output = await run_script(
         *("-m", "scripts.bench", "--scenarios", "A,I", "--part", "0.02", "--seconds", "0.2"),
-        *("--rounds", "2", "--peers", "none", "--json", figures, "--markdown", tables),
+        *("--rounds", "2", "--peers", "none", "--engine", "memory,off", "--json", figures, "--markdown", tables),
     )
     assert "A: 1 stream, 500 consumers" in output
     assert "| system | delivered/s |" in tables.read_text()
+    assert "| disk | p50 ms |" in tables.read_text()
     kept = json.loads(figures.read_bytes())
-    assert len(kept["runs"]["A"]["deltawire"]) == 2
+    assert len(kept["runs"]["A"]["deltawire"]) == len(kept["runs"]["A"]["deltawire off"]) == 2
     assert kept["machine"]["revision"]

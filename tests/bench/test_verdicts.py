@@ -29,6 +29,16 @@ def test_a_target_may_be_a_number() -> None:
     assert judge(Target("I", "events_per_s", 700_000, sense="≥"), systems).is_reached is False
 
 
+def test_a_target_may_be_what_another_system_takes_and_so_much_more() -> None:
+    systems = {"deltawire always": figures(p50_ms=1.5), "deltawire": figures(p50_ms=1.0), "disk": figures(p50_ms=0.2)}
+    target = Target("L", "p50_ms", 2, "disk", system="deltawire always", over="deltawire")
+    verdict = judge(target, systems)
+    assert verdict.limit == pytest.approx(1.4)
+    assert verdict.is_reached is False
+    del systems["deltawire"]
+    assert judge(target, systems).is_reached is None
+
+
 def test_the_best_peer_is_one_that_lost_nothing() -> None:
     systems = {
         "deltawire": figures(p99_ms=5.0),

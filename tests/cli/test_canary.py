@@ -14,10 +14,10 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Subprotocol
 
-from tests.cli.processes import Serve
-from tests.server.minting import SECRET, everything, sign, unsigned, write_secret
-from tests.server.rawpeer import HANDSHAKE, RawPeer
-from tests.server.waiting import DEADLINE
+from tests.support.minting import SECRET, everything, sign, unsigned, write_secret
+from tests.support.processes import Serve
+from tests.support.rawpeer import HANDSHAKE, RawPeer
+from tests.support.waiting import DEADLINE
 
 TOKENS = {
     "good": everything(),

@@ -13,7 +13,7 @@ import pytest
 
 from deltawire.gateway.client import Subscriber
 from deltawire.protocol.events import Data, Error, Event, MessageStop, TextDelta
-from tests.cli.processes import Run, Start, Terminal, read_json
+from tests.support.processes import Run, Start, Terminal, read_json
 
 POLITE = """
 import os, signal

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import tomllib
 from pathlib import Path
 
@@ -10,8 +11,8 @@ import pytest
 
 from deltawire.gateway.cli.check_config import redact
 from deltawire.gateway.config import GROUPS, Settings, grouped_settings
-from tests.certificates import make_certificates
-from tests.cli.processes import Run
+from tests.support.certificates import make_certificates
+from tests.support.processes import Run
 
 
 async def test_every_setting_is_printed_with_where_it_comes_from(run: Run, tmp_path: Path) -> None:
@@ -49,6 +50,7 @@ async def test_what_it_prints_is_a_file_that_says_the_same(run: Run, tmp_path: P
         (["--tls-client-ca={ca}"], "TLS needs both tls_cert and tls_key"),
         (["--host=no-such-host.invalid"], "host no-such-host.invalid: "),
         (["--host=a..b"], "host a..b: not a host name"),
+        (["--workers=4", "--max-streams=3"], "max_streams: expected at least 4 with 4 workers"),
         (["--drain-delay=30"], "drain_delay is a part of drain_timeout"),
         (["--port=many"], "--port"),
         (["--config=absent.toml"], "absent.toml: No such file or directory"),
@@ -88,3 +90,21 @@ async def test_help_shows_settings_in_their_groups(run: Run) -> None:
     headings = [line[:-1] for line in lines if line.endswith(":") and not line.startswith(" ")]
     assert headings == ["Options", *GROUPS.values()]
     assert lines.index("TLS:") < next(at for at, line in enumerate(lines) if "--tls-cert " in line)
+
+
+async def test_a_store_that_could_not_be_used_is_told(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    old = tmp_path / "old"
+    old.mkdir()
+    (old / "deltawire.sqlite").write_bytes(b"no database" * 100)
+    newer = tmp_path / "newer"
+    newer.mkdir()
+    with sqlite3.connect(newer / "deltawire.sqlite") as database:
+        database.executescript("PRAGMA application_id = 0x64776972; PRAGMA user_version = 99; CREATE TABLE t (x)")
+    for folder, why in (("file/deeper", "is no folder"), ("old", "can't be used"), ("newer", "version 99, newer")):
+        done = await run("check-config", "--data-dir", str(tmp_path / folder))
+        assert done.status == 2
+        assert why in done.errors
+    done = await run("check-config", "--data-dir", str(tmp_path / "new" / "er"))
+    assert done.status == 0
+    assert not (tmp_path / "new").exists()

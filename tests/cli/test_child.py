@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -44,15 +43,6 @@ async def test_a_command_that_does_not_end_when_asked_is_made_to() -> None:
         await child.stop(grace=0)
         assert await child.wait() == 137
         assert await read_all(child) == b""
-
-
-@pytest.fixture
-def fifo(tmp_path: Path) -> Iterator[Path]:
-    """A pipe that does not end as long as the test lasts; a cat of it ends with that."""
-    os.mkfifo(path := tmp_path / "fifo")
-    held = os.open(path, os.O_RDWR)
-    yield path
-    os.close(held)
 
 
 async def test_output_held_open_by_others_is_read_no_longer_than_the_command_may_live(fifo: Path) -> None:

@@ -18,7 +18,7 @@ from deltawire import __version__
 from deltawire.gateway.cli import main
 from deltawire.gateway.cli.command import COMMANDS, cli
 from deltawire.gateway.requirements import UnmetRequirementError, check_server_requirements
-from tests.cli.processes import COMMAND, ROOT, Run, Start
+from tests.support.processes import COMMAND, ROOT, Run, Start
 
 
 def all_commands(command: click.Command, *path: str) -> Iterator[tuple[str, ...]]:
@@ -91,6 +91,11 @@ def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
         (["publish", "x", "--producer=p", f"--generation={2**60}"], "generation"),
         (["publish", "x", "--url=ws://user@host"], "user"),
         (["streams", "info"], "STREAM"),
+        (["export"], "say which streams: their ids, or --all"),
+        (["export", "x", "--all"], "say which streams: their ids, or --all"),
+        (["export", "a/b"], "stream id 'a/b'"),
+        (["import", "--stream=a/b"], "stream id 'a/b'"),
+        (["backup", "data"], "TARGET"),
         (["streams", "nope"], "'nope'"),
     ],
 )
@@ -103,7 +108,10 @@ def test_misuse_is_one_line_and_status_2(arguments: list[str], reason: str, caps
     assert reason in said.err
 
 
-@pytest.mark.parametrize("arguments", [("tail", "demo"), ("publish", "demo"), ("streams", "list")])
+CONNECTING = [("tail", "demo"), ("publish", "demo"), ("streams", "list"), ("export", "demo"), ("export", "--all")]
+
+
+@pytest.mark.parametrize("arguments", CONNECTING)
 async def test_an_absent_gateway_is_said_at_once_in_one_line(arguments: tuple[str, ...], run: Run) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         url = f"ws://127.0.0.1:{free.getsockname()[1]}"
@@ -111,7 +119,7 @@ async def test_an_absent_gateway_is_said_at_once_in_one_line(arguments: tuple[st
     assert done == (1, "", f"deltawire: error: no gateway at {url}: connection refused\n")
 
 
-@pytest.mark.parametrize("arguments", [("tail", "demo"), ("publish", "demo"), ("streams", "list")])
+@pytest.mark.parametrize("arguments", CONNECTING)
 async def test_an_unknown_host_is_one_line(arguments: tuple[str, ...], run: Run) -> None:
     done = await run(*arguments, "--url=ws://no-such-host.invalid:1")
     assert done.status == 1
@@ -119,7 +127,7 @@ async def test_an_unknown_host_is_one_line(arguments: tuple[str, ...], run: Run)
     assert done.errors.startswith("deltawire: error: no gateway at ws://no-such-host.invalid:1: ")
 
 
-@pytest.mark.parametrize("line", ["--help", "tail --help", "--version", "streams list", "tail demo"])
+@pytest.mark.parametrize("line", ["--help", "tail --help", "--version", "streams list", "tail demo", "export demo"])
 async def test_output_on_a_full_disk_is_one_line(line: str, start: Start, run: Run, gateway: str) -> None:
     await run("publish", "demo", "--close", "--format=text", f"--url={gateway}", stdin=b"some text")
     full = os.open("/dev/full", os.O_WRONLY)

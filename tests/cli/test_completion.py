@@ -15,7 +15,7 @@ from deltawire.gateway.cli import main
 from deltawire.gateway.cli.command import COMMANDS, cli
 from deltawire.gateway.cli.completion import SHELLS, VARIABLE
 from deltawire.protocol.messages import Policy
-from tests.cli.processes import ROOT, clean_environment
+from tests.support.processes import ROOT, clean_environment
 
 BASH = shutil.which("bash")
 
@@ -36,6 +36,9 @@ def complete(line: str) -> list[str]:
         ("deltawire --v", ["--version"]),
         ("deltawire --version ", [*COMMANDS]),
         ("deltawire completion ", [*SHELLS]),
+        ("deltawire ex", ["export"]),
+        ("deltawire export --o", ["--output"]),
+        ("deltawire import --s", ["--stream"]),
         ("deltawire streams c", ["create", "close"]),
         ("deltawire tail --pol", ["--policy"]),
         ("deltawire tail demo --policy ", [policy.value for policy in Policy]),
@@ -52,8 +55,9 @@ def test_commands_options_and_values_are_offered(
 
 def test_a_file_is_left_to_the_shell() -> None:
     bash = get_completion_class("bash")(cli, {}, "deltawire", VARIABLE)
-    [item] = bash.get_completions(["serve", "--config"], "de")
-    assert (item.type, item.value) == ("file", "de")
+    for words in (["serve", "--config"], ["import"], ["backup"], ["backup", "data"], ["export", "--output"]):
+        [item] = bash.get_completions(words, "de")
+        assert (item.type, item.value) == ("file", "de")
 
 
 def test_a_misspelt_variable_is_no_matter_while_a_line_is_typed(

@@ -13,7 +13,7 @@ import pytest
 from deltawire.gateway.cli.encoding import NotUtf8Error, Preamble, Utf8Source, recognise_wide
 from deltawire.gateway.cli.sources import CANCELLED, open_source
 from deltawire.protocol.events import Data, Event, MessageStop, TextDelta
-from tests.cli.processes import Run, Start
+from tests.support.processes import Run, Start
 
 MARK = codecs.BOM_UTF8
 EVENTS = (

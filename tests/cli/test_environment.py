@@ -9,7 +9,7 @@ import pytest
 
 from deltawire.gateway.cli.command import cli
 from deltawire.gateway.cli.environment import known_variables, unknown_variables
-from tests.cli.processes import Run
+from tests.support.processes import Run
 
 
 def variables_of(command: click.Command) -> Iterator[str]:

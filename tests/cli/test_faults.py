@@ -23,11 +23,11 @@ from deltawire.gateway.client import ClientError, Publisher, Subscriber
 from deltawire.gateway.server.accepting.descriptors import connections_possible
 from deltawire.protocol.events import Event, TextDelta
 from deltawire.protocol.messages import Gap, Policy
-from tests.cli.processes import Serve, Served, Start, passing, wait_logged
-from tests.running import complaints
-from tests.server.asking import http_client
-from tests.server.rawpeer import HANDSHAKE
-from tests.server.waiting import DEADLINE, eventually
+from tests.support.asking import http_client
+from tests.support.processes import Serve, Served, Start, passing, wait_logged
+from tests.support.rawpeer import HANDSHAKE
+from tests.support.running import complaints
+from tests.support.waiting import DEADLINE, eventually
 
 
 async def open_stalled(served: Served) -> socket.socket:

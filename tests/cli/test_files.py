@@ -14,8 +14,8 @@ from deltawire.gateway.cli.trust import make_context
 from deltawire.gateway.config import ConfigError, Settings
 from deltawire.gateway.files import MAX_FILE, read_file, read_regular_file
 from deltawire.gateway.server import Gateway
-from tests.certificates import Certificates, make_certificates
-from tests.cli.processes import Run
+from tests.support.certificates import Certificates, make_certificates
+from tests.support.processes import Run
 
 
 @pytest.fixture(scope="module")

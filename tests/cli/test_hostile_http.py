@@ -10,8 +10,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from deltawire.gateway.cli import streams
-from tests.cli.processes import Run
+from deltawire.gateway.cli import asking
+from tests.support.processes import Run
 
 PAGE = [{"id": f"s{number:04}"} for number in range(1000)]
 DEEP = b"[" * 5000 + b"]" * 5000
@@ -59,8 +59,8 @@ async def test_any_answer_ends_in_one_line(run: Run, answer: str) -> None:
 
 @pytest.mark.parametrize("pause", [0, 0.05], ids=["in a flood", "in drops"])
 async def test_an_answer_without_end_is_given_up(run: Run, monkeypatch: pytest.MonkeyPatch, pause: float) -> None:
-    monkeypatch.setattr(streams, "MAX_ANSWER", 1_000_000)
-    monkeypatch.setattr(streams, "READ_TIMEOUT", 0.3)
+    monkeypatch.setattr(asking, "MAX_ANSWER", 1_000_000)
+    monkeypatch.setattr(asking, "READ_TIMEOUT", 0.3)
     async with answering("200 OK", b" " * 1000, times=1_000_000, pause=pause) as url:
         done = await run("streams", "list", f"--url={url}")
     assert (done.status, len(done.errors.splitlines())) == (1, 1)

@@ -10,8 +10,8 @@ from websockets.datastructures import Headers
 from websockets.http11 import Response
 
 from deltawire.gateway.cli.ending import say
-from tests.cli.processes import SUBSCRIBED, Run, Start, Terminal
-from tests.client.fakes import FakeGateway, Script, closing, frames
+from tests.support.fakes import FakeGateway, Script, closing, frames
+from tests.support.processes import SUBSCRIBED, Run, Start, Terminal
 
 HOSTILE = "a\x1b]0;owned\x07\x1b]52;c;ZXZpbA==\x07\x1b[2J\x9b2J\u202e\u200f\u200e\u061cb\ndeltawire: all is well\r"
 SHORT = "\x1b]0;x\x07\x1b[2J\u202e\u200fb\ndeltawire: well\r"

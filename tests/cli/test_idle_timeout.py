@@ -7,7 +7,7 @@ import json
 import os
 import signal
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import pytest
 
 from deltawire.gateway.cli import publish_run
 from deltawire.gateway.cli.stdio import Input
-from tests.cli.processes import Run, Start, read_json
+from tests.support.processes import Run, Start, read_json
 
 START, STOP = '{"type":"message_start",', '{"type":"message_stop"'
 BEGUN = {
@@ -123,15 +123,6 @@ async def test_without_it_input_may_be_silent(start: Start, gateway: str, option
         assert await reader.stdout.readexactly(3) == chunk
     writer.stdin.close()
     assert await end_of(writer) == (0, "")
-
-
-@pytest.fixture
-def fifo(tmp_path: Path) -> Iterator[Path]:
-    """A pipe that does not end as long as the test lasts."""
-    os.mkfifo(path := tmp_path / "fifo")
-    held = os.open(path, os.O_RDWR)
-    yield path
-    os.close(held)
 
 
 async def test_a_command_that_stalls_is_made_to_end_and_the_stream_closed(

@@ -14,8 +14,8 @@ from deltawire.gateway.cli.tail import Cooldown
 from deltawire.gateway.client import Publisher
 from deltawire.protocol.codes import CloseCode
 from deltawire.protocol.events import TextDelta
-from tests.cli.processes import SUBSCRIBED, Start, Terminal
-from tests.client.fakes import FakeGateway, frames
+from tests.support.fakes import FakeGateway, frames
+from tests.support.processes import SUBSCRIBED, Start, Terminal
 
 LFLAG = 3
 SOME_TEXT = {"type": "text_delta", "seq": 1, "timestamp": "2026-11-22T11:00:00Z", "data": {"text": "some text"}}

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.cli.processes import Start
-from tests.server.rawpeer import CLOSE, frame, raw_peer, text
+from tests.support.processes import Start
+from tests.support.rawpeer import CLOSE, frame, raw_peer, text
 
 BAD = ("\r", "\n", "\x1b", "\u2028", "\x85", "\u009b")
 """Ends a line, or drives a terminal, somewhere."""

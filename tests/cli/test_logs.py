@@ -20,7 +20,7 @@ import structlog
 
 from deltawire.gateway.config import make_settings
 from deltawire.gateway.logs import LogFile, configure_logs
-from tests.cli.processes import ROOT
+from tests.support.processes import ROOT
 
 HOSTILE = "a\x1b[2J\nb"
 

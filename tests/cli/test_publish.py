@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from tests.cli.processes import Run, Serve, Start, Terminal, read_json
-from tests.protocol.provider_bodies import FORMS
+from tests.support.processes import Run, Serve, Start, Terminal, read_json
+from tests.support.provider_bodies import FORMS
 
 
 def delta(text: str) -> bytes:

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.cli.processes import Run, Serve, Start, Terminal, wait_logged
+from tests.support.processes import Run, Serve, Start, Terminal, wait_logged
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])

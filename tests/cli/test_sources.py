@@ -14,7 +14,7 @@ from deltawire.protocol.codec import JSON
 from deltawire.protocol.events import Data, Error, Event, EventType, MessageStart, MessageStop, TextDelta
 from deltawire.protocol.messages import Policy, Subscribed
 from deltawire.protocol.providers import ANY
-from tests.protocol.provider_bodies import FORMS
+from tests.support.provider_bodies import FORMS
 
 
 def text_of(items: list[Data]) -> str:

@@ -10,7 +10,7 @@ import pytest
 from deltawire.gateway.config import Settings
 from deltawire.gateway.server import Gateway
 from deltawire.protocol.addresses import MAX_LISTED
-from tests.cli.processes import Run
+from tests.support.processes import Run
 
 
 async def test_streams_are_created_listed_shown_and_closed(run: Run, gateway: str) -> None:

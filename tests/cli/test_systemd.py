@@ -16,43 +16,16 @@ import pytest
 
 from deltawire.gateway.cli.systemd import Notifier, take_sockets
 from deltawire.gateway.config import ConfigError
-from tests.cli.processes import AS_SYSTEMD, COMMAND, Run, Serve, Start, passing, wait_logged
-from tests.server.waiting import DEADLINE
+from tests.support.manager import Manager, manager
+from tests.support.processes import AS_SYSTEMD, COMMAND, Run, Serve, Start, passing, wait_logged
+
+__all__ = ["manager"]  # a fixture
 
 
 @pytest.fixture
 def listening() -> Iterator[socket.socket]:
     with socket.create_server(("127.0.0.1", 0)) as it:
         yield it
-
-
-class Manager:
-    """Listens as a service manager does."""
-
-    def __init__(self, path: Path) -> None:
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._socket.setblocking(False)
-        self._socket.bind(str(path))
-
-    async def heard(self) -> list[str]:
-        """The lines of the next message that is no ping of the watchdog."""
-        while (lines := await self.hear()) == ["WATCHDOG=1"]:
-            pass
-        return lines
-
-    async def hear(self) -> list[str]:
-        async with asyncio.timeout(DEADLINE):
-            return (await asyncio.get_running_loop().sock_recv(self._socket, 4096)).decode().splitlines()
-
-    def close(self) -> None:
-        self._socket.close()
-
-
-@pytest.fixture
-def manager(tmp_path: Path) -> Iterator[Manager]:
-    it = Manager(tmp_path / "notify")
-    yield it
-    it.close()
 
 
 async def test_a_socket_that_was_passed_is_served_in_place_of_host_and_port(

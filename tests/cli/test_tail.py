@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from deltawire.gateway.cli.stdio import Input
-from tests.cli.processes import SUBSCRIBED, Run, Serve, Start, Terminal, read_json
-from tests.client.fakes import FakeGateway, closing, frames
+from tests.support.fakes import FakeGateway, closing, frames
+from tests.support.processes import SUBSCRIBED, Run, Serve, Start, Terminal, read_json
 
 ANSWER = b"""\
 {"type":"message_start","data":{"message_id":"m","model":"model-1"}}

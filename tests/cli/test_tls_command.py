@@ -1,4 +1,4 @@
-"""The command over wss: publish, tail and streams; certificates exchanged by SIGHUP."""
+"""The command over wss: publish, tail, streams and export; certificates exchanged by SIGHUP."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from deltawire.gateway.client import Subscriber
 from deltawire.gateway.config import make_settings
 from deltawire.gateway.server import Gateway
 from deltawire.protocol.events import TextDelta
-from tests.certificates import Certificates, make_certificates
-from tests.cli.processes import Run, Serve, Start, wait_logged
-from tests.server.waiting import DEADLINE
+from tests.support.certificates import Certificates, make_certificates
+from tests.support.processes import Run, Serve, Start, wait_logged
+from tests.support.waiting import DEADLINE
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ async def test_a_gateway_that_asks_for_a_certificate_gets_ours(run: Run, certifi
         assert (done.status, len(done.errors.splitlines())) == (1, 1)
 
 
-COMMANDS = [("tail", "demo"), ("publish", "demo"), ("streams", "list")]
+COMMANDS = [("tail", "demo"), ("publish", "demo"), ("streams", "list"), ("export", "demo")]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -10,8 +10,8 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
-from tests.cli.processes import Run, Serve
-from tests.server.minting import SECRET, everything, token, write_secret
+from tests.support.minting import SECRET, everything, token, write_secret
+from tests.support.processes import Run, Serve
 
 
 def private_pem(key: ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | rsa.RSAPrivateKey) -> bytes:

@@ -19,9 +19,9 @@ from deltawire.gateway.hub import Hub
 from deltawire.gateway.streams.producers import Writer
 from deltawire.gateway.tracing import MessageTracer
 from deltawire.protocol.events import MessageStart, MessageStop, TextDelta, Usage
-from tests.cli.processes import ROOT, Start, clean_environment, wait_logged
-from tests.server.rawpeer import raw_peer, text
-from tests.server.waiting import eventually
+from tests.support.processes import ROOT, Start, clean_environment, wait_logged
+from tests.support.rawpeer import raw_peer, text
+from tests.support.waiting import eventually
 
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 TRACEPARENT = f"00-{TRACE}-{PARENT}-01"

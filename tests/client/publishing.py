@@ -6,7 +6,7 @@ from typing import Any
 
 from deltawire.gateway.client import Publisher
 from deltawire.protocol.events import TextDelta
-from tests.client.fakes import AT_ONCE, FakeGateway, text
+from tests.support.fakes import AT_ONCE, FakeGateway, text
 
 
 def publisher(gateway: FakeGateway, **arguments: Any) -> Publisher:

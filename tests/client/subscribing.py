@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from deltawire.gateway.client import Subscriber
-from tests.client.fakes import AT_ONCE, FakeGateway, Script, closing, frames
+from tests.support.fakes import AT_ONCE, FakeGateway, Script, closing, frames
 
 Message = dict[str, Any]
 

@@ -12,7 +12,7 @@ from websockets.asyncio.server import ServerConnection
 
 from deltawire.gateway.client import Fenced, Publisher
 from deltawire.protocol.codes import CloseCode
-from tests.client.fakes import AT_ONCE, FakeGateway, FakeLog, closing, cut, frames, stay, text
+from tests.support.fakes import AT_ONCE, FakeGateway, FakeLog, closing, cut, frames, stay, text
 
 
 class Clock:

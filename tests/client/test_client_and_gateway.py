@@ -28,8 +28,8 @@ from deltawire.protocol.codec import JSON, MSGPACK, Codec
 from deltawire.protocol.events import Event, EventType, MessageStart, MessageStop, TextDelta, TextDeltaEvent, Usage
 from deltawire.protocol.messages import Gap, Policy, Problem
 from deltawire.protocol.position import Position
-from tests.client.fakes import AT_ONCE
-from tests.server.waiting import DEADLINE
+from tests.support.fakes import AT_ONCE
+from tests.support.waiting import DEADLINE
 
 
 @pytest.fixture

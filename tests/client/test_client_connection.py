@@ -21,7 +21,7 @@ from deltawire.gateway.client import Subscriber
 from deltawire.gateway.client.connection import HUNG_UP, hint_of, judge_attempt, judge_close, retry_after
 from deltawire.gateway.client.errors import Fenced, ProtocolFault, Refused, StreamClosed
 from deltawire.protocol.messages import Problem
-from tests.client.fakes import FakeGateway, stay
+from tests.support.fakes import FakeGateway, stay
 
 
 def status(code: int, reason: str = "", body: bytes = b"") -> InvalidStatus:

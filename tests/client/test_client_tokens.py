@@ -15,8 +15,8 @@ from deltawire.gateway.client.tokens import LEAD, PAUSE, Tokens
 from deltawire.gateway.config import Settings
 from deltawire.gateway.server import Gateway
 from deltawire.protocol.events import Event, TextDelta
-from tests.server.minting import everything, sign, token, write_secret
-from tests.server.waiting import eventually
+from tests.support.minting import everything, sign, token, write_secret
+from tests.support.waiting import eventually
 
 QUICK = Backoff(initial=0.001, longest=0.01)
 

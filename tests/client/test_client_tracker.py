@@ -71,6 +71,14 @@ def test_a_hole_or_half_a_frame_after_five_is_a_fault_of_the_gateway(message: Ev
         tracker_at(5).accept(message)
 
 
+def test_a_message_of_an_unknown_type_may_have_been_an_event() -> None:
+    tracker = tracker_at(5)
+    assert tracker.accept(None)
+    assert tracker.accept(event(7))
+    with pytest.raises(ProtocolFault):
+        tracker.accept(event(9))
+
+
 def test_an_event_without_a_seq_is_a_fault_of_the_gateway() -> None:
     with pytest.raises(ProtocolFault, match="without a seq"):
         tracker_at(5).accept(TextDeltaEvent(data=TextDelta("x")))

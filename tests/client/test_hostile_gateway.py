@@ -16,10 +16,10 @@ from deltawire.gateway.client import GatewayUnreachable, NotDelivered, ProtocolF
 from deltawire.gateway.client import connection as connections
 from deltawire.gateway.client import subscriber as subscribers
 from deltawire.protocol.events import TextDelta
-from tests.client.fakes import FakeGateway, FakeLog, Script, closing, frames, stay, text
 from tests.client.publishing import publisher
 from tests.client.subscribing import event, subscribed, subscriber
-from tests.server.waiting import eventually
+from tests.support.fakes import FakeGateway, FakeLog, Script, closing, frames, stay, text
+from tests.support.waiting import eventually
 
 DEEP = b'{"x":' + b"[" * 5000 + b"]" * 5000 + b"}"
 REFUSALS = {

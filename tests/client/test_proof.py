@@ -14,7 +14,7 @@ from deltawire.protocol.digest import MessageDigest
 from deltawire.protocol.events import Data, Event, EventType, MessageStart, MessageStop, TextDelta, make_event
 from deltawire.protocol.messages import Gap, Policy, Subscribed
 from deltawire.protocol.position import Position
-from tests.client.fakes import FakeGateway, frames, stay
+from tests.support.fakes import FakeGateway, frames, stay
 
 
 def subscribed(after: int = 0) -> Subscribed:

@@ -14,8 +14,8 @@ from websockets.asyncio.server import ServerConnection
 from deltawire.gateway.client import Publisher
 from deltawire.protocol.codec import MSGPACK
 from deltawire.protocol.events import Event, TextDelta, make_event
-from tests.client.fakes import FakeGateway, FakeLog, NotingBackoff, frames, stay
 from tests.client.publishing import numbers, publisher, send_numbers
+from tests.support.fakes import FakeGateway, FakeLog, NotingBackoff, frames, stay
 
 
 async def test_what_is_sent_is_acked_before_the_context_is_left() -> None:

@@ -10,8 +10,8 @@ from websockets.asyncio.server import ServerConnection
 from deltawire.gateway.client import NotDelivered
 from deltawire.gateway.client import publisher as publisher_module
 from deltawire.protocol.events import TextDelta
-from tests.client.fakes import FakeGateway, FakeLog, closing, cut
 from tests.client.publishing import numbers, publisher, send_numbers
+from tests.support.fakes import FakeGateway, FakeLog, closing, cut
 
 
 async def test_closing_the_stream_is_confirmed() -> None:

@@ -24,9 +24,9 @@ from deltawire.gateway.client import (
 )
 from deltawire.gateway.client.backoff import Backoff
 from deltawire.protocol.events import Data, Extension, TextDelta, Usage, make_event
-from tests.client.fakes import FakeGateway, FakeLog, NotingBackoff, Script, closing, frames, stay, text
 from tests.client.publishing import numbers, problem, publisher, send_numbers
-from tests.server.waiting import DEADLINE
+from tests.support.fakes import FakeGateway, FakeLog, NotingBackoff, Script, closing, frames, stay, text
+from tests.support.waiting import DEADLINE
 
 
 @pytest.mark.parametrize(

@@ -19,8 +19,8 @@ from deltawire.protocol.codec import MSGPACK
 from deltawire.protocol.events import Event, EventType
 from deltawire.protocol.messages import CaughtUp, Gap, StreamEnd
 from deltawire.protocol.position import Position
-from tests.client.fakes import FakeGateway, NotingBackoff, Script, closing, cut, frames, stay, text
 from tests.client.subscribing import ending, event, events, seqs, subscribed, subscriber
+from tests.support.fakes import FakeGateway, NotingBackoff, Script, closing, cut, frames, stay, text
 
 
 async def test_a_whole_stream_is_read_to_its_end() -> None:

@@ -11,8 +11,8 @@ from deltawire.gateway.client import GatewayUnreachable, ProtocolFault, Refused,
 from deltawire.gateway.client.backoff import Backoff
 from deltawire.protocol.messages import Problem
 from deltawire.protocol.position import Position
-from tests.client.fakes import FakeGateway, closing, cut, frames, stay, text
 from tests.client.subscribing import ending, event, seqs, subscribed, subscriber
+from tests.support.fakes import FakeGateway, closing, cut, frames, stay, text
 
 
 async def test_an_absent_gateway_is_one_clear_line() -> None:

@@ -12,8 +12,8 @@ from websockets.asyncio.server import ServerConnection
 from deltawire.gateway.client import NotDelivered
 from deltawire.protocol.messages import Signal
 from deltawire.protocol.position import Position
-from tests.client.fakes import FakeGateway, Script, cut, frames, stay, text
 from tests.client.subscribing import Message, ending, event, events, seqs, subscribed, subscriber
+from tests.support.fakes import FakeGateway, Script, cut, frames, stay, text
 
 
 def answering_signals(before_answer: list[Message]) -> Script:

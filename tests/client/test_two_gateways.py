@@ -13,8 +13,8 @@ from deltawire.gateway.config import Settings
 from deltawire.gateway.server import Gateway
 from deltawire.protocol.events import Event, TextDelta
 from deltawire.protocol.messages import Policy
-from tests.client.fakes import AT_ONCE, FakeGateway, FakeLog, cut
 from tests.client.publishing import numbers, publisher, send_numbers
+from tests.support.fakes import AT_ONCE, FakeGateway, FakeLog, cut
 
 
 async def test_what_a_gateway_has_is_not_sent_to_it_again_when_another_one_was_in_between() -> None:

@@ -1,18 +1,18 @@
-"""Sources that fall silent."""
+"""Sources that fall silent, in virtual time."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
 
 from deltawire.gateway.client import SourceStalled, iterate_with_idle_timeout
 from deltawire.protocol.events import ContentEnd, Data, Error, MessageStop, TextDelta
 from deltawire.protocol.providers import AnthropicMessages, OpenAIChat
-from tests.server.waiting import DEADLINE
+from tests.support.loop import VirtualLoop
 
-SHORT = 0.05
+SECONDS = 30.0
 
 
 class Source:
@@ -35,37 +35,44 @@ class Source:
             self.was_left = True
 
 
-async def collect(source: AsyncIterator[str], got: list[str]) -> None:
+@pytest.fixture
+def loop() -> Iterator[VirtualLoop]:
+    loop = VirtualLoop()
+    yield loop
+    loop.close()
+
+
+async def collect(source: AsyncIterator[str], got: list[str], pause: float = 0) -> None:
     async for item in source:
-        got.append(item)  # noqa: PERF401 - what came before it raises is kept
+        await asyncio.sleep(pause)
+        got.append(item)
 
 
 @pytest.mark.parametrize("items", [(), ("one", "two")])
-async def test_silence_ends_it_after_what_came(items: tuple[str, ...]) -> None:
+def test_silence_ends_it_after_what_came(loop: VirtualLoop, items: tuple[str, ...]) -> None:
     source, got = Source(*items), list[str]()
     with pytest.raises(SourceStalled) as raised:
-        await collect(iterate_with_idle_timeout(source, SHORT), got)
+        loop.finish(collect(iterate_with_idle_timeout(source, SECONDS), got), within=SECONDS)
     assert tuple(got) == items
-    assert (raised.value.seconds, str(raised.value)) == (SHORT, "nothing came from the source for 0.05 s")
+    assert (raised.value.seconds, str(raised.value)) == (SECONDS, "nothing came from the source for 30 s")
     assert source.was_left
 
 
-@pytest.mark.parametrize("seconds", [None, 0, DEADLINE])
+@pytest.mark.parametrize("seconds", [None, 0, SECONDS])
 async def test_a_source_that_ends_is_read_to_its_end(seconds: float | None) -> None:
     source = Source("one", "two", ends=True)
     assert [item async for item in iterate_with_idle_timeout(source, seconds)] == ["one", "two"]
 
 
-async def test_each_item_begins_the_time_anew() -> None:
-    source = Source(*"abcdef", ends=True, pause=0.1)
-    assert [item async for item in iterate_with_idle_timeout(source, 0.4)] == list("abcdef")
+def test_each_item_begins_the_time_anew(loop: VirtualLoop) -> None:
+    source, got = Source(*"abcdef", ends=True, pause=SECONDS - 1), list[str]()
+    loop.finish(collect(iterate_with_idle_timeout(source, SECONDS), got), within=6 * SECONDS)
+    assert got == list("abcdef")
 
 
-async def test_what_is_done_between_two_items_does_not_count() -> None:
-    got = []
-    async for item in iterate_with_idle_timeout(Source("one", "two", ends=True), SHORT):
-        await asyncio.sleep(2 * SHORT)
-        got.append(item)
+def test_what_is_done_between_two_items_does_not_count(loop: VirtualLoop) -> None:
+    source, got = Source("one", "two", ends=True), list[str]()
+    loop.finish(collect(iterate_with_idle_timeout(source, SECONDS), got, pause=2 * SECONDS), within=4 * SECONDS)
     assert got == ["one", "two"]
 
 
@@ -76,13 +83,16 @@ async def test_a_timeout_of_the_sources_own_is_left_as_it_is() -> None:
         yield ""
 
     with pytest.raises(TimeoutError, match="connect"):
-        await anext(iterate_with_idle_timeout(fail(), DEADLINE))
+        await anext(iterate_with_idle_timeout(fail(), SECONDS))
 
 
-async def test_a_timeout_around_it_is_left_as_it_is() -> None:
+def test_a_timeout_around_it_is_left_as_it_is(loop: VirtualLoop) -> None:
+    async def read() -> str:
+        async with asyncio.timeout(SECONDS / 2):
+            return await anext(iterate_with_idle_timeout(Source(), SECONDS))
+
     with pytest.raises(TimeoutError):
-        async with asyncio.timeout(SHORT):
-            await anext(iterate_with_idle_timeout(Source(), DEADLINE))
+        loop.finish(read(), within=SECONDS)
 
 
 @pytest.mark.parametrize("seconds", [-1, float("nan"), float("inf")])

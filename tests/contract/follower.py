@@ -15,10 +15,10 @@ from deltawire.protocol.codec import Codec
 from deltawire.protocol.codes import CloseCode, ProblemCode
 from deltawire.protocol.events import Event
 from deltawire.protocol.messages import CaughtUp, Gap, Message, Policy, Problem, SignalResult, StreamEnd, Subscribed
-from tests.contract.loop import VirtualLoop
 from tests.contract.peers import Peer
-from tests.streams.naive import NaiveStream
-from tests.streams.reading import delta_text
+from tests.support.loop import VirtualLoop
+from tests.support.naive import NaiveStream
+from tests.support.reading import delta_text
 
 
 class Follower(Peer):
@@ -30,14 +30,21 @@ class Follower(Peer):
         query: what it asks for.
         codec: its encoding.
         find_book: the book of the stream with an epoch.
+        request: the whole request, where it is not a handshake.
 
     Attributes:
         position: the last seq it has; -1 before `subscribed`.
         behind_since: when it was first seen to lack what was appended, or the end; None when it lacks nothing.
     """
 
-    def __init__(
-        self, loop: VirtualLoop, stream: str, query: str, codec: Codec, find_book: Callable[[str], NaiveStream]
+    def __init__(  # noqa: PLR0917 - what it is
+        self,
+        loop: VirtualLoop,
+        stream: str,
+        query: str,
+        codec: Codec,
+        find_book: Callable[[str], NaiveStream],
+        request: bytes | None = None,
     ) -> None:
         self.stream = stream
         self.request: SubscribeRequest = parse_subscribe(query)
@@ -50,7 +57,7 @@ class Follower(Peer):
         self._find_book = find_book
         self._allowance = inf  # messages it may still send at once
         self._spoke_at = 0.0
-        super().__init__(loop, f"/v1/streams/{stream}/subscribe?{query}", codec)
+        super().__init__(loop, f"/v1/streams/{stream}/subscribe?{query}", codec, request)
 
     @property
     def book(self) -> NaiveStream:
@@ -126,7 +133,7 @@ class Follower(Peer):
             assert list(map(encode, members)) == [
                 encode(event.data)
             ]  # decoders of either side have classes of their own
-            key = (self.codec.subprotocol, event.seq)
+            key = (f"{type(self).__name__} {self.codec.subprotocol}", event.seq)
             assert self.book.wire.setdefault(key, whole) == whole, "other bytes than another consumer got"
         else:
             assert self.policy is Policy.COALESCE

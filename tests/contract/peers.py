@@ -6,12 +6,10 @@ from deltawire.protocol.codec import Codec
 from deltawire.protocol.codes import STAYS_OPEN, CloseCode, ProblemCode, close_code, is_problem_retryable
 from deltawire.protocol.events import Event
 from deltawire.protocol.messages import Message, Problem
-from tests.contract.loop import VirtualLoop
+from scripts.hardening.answers import STATUSES
 from tests.contract.sockets import VirtualSocket
-from tests.server.rawpeer import BINARY, CLOSE, HANDSHAKE, PONG, TEXT, frame
-
-STATUSES = {101, 200, 201, 400, 401, 403, 404, 405, 409, 414, 426, 429, 431, 503}
-"""Those of SPEC §2.3 and §9."""
+from tests.support.loop import VirtualLoop
+from tests.support.rawpeer import BINARY, CLOSE, HANDSHAKE, PONG, TEXT, frame
 
 WITHOUT_A_PROBLEM = {CloseCode.STREAM_ENDED, CloseCode.PROTOCOL_ERROR, CloseCode.INVALID_UTF8}
 """Closes no problem comes before (SPEC §8)."""
@@ -52,6 +50,11 @@ class Peer:
         self.socket = VirtualSocket(loop, self._hear, self._end)
         offer = f"Sec-WebSocket-Protocol: {codec.subprotocol}\r\n"
         self.socket.arrive(HANDSHAKE.format(path=target, headers=offer).encode() if request is None else request)
+
+    @property
+    def is_served(self) -> bool:
+        """Whether the gateway serves it as a consumer or a producer."""
+        return self.status == 101
 
     # Speaking
 
@@ -106,6 +109,9 @@ class Peer:
             self._heard = bytearray(rest)
             self.status = int(head.split()[1])
             assert self.status in STATUSES, head
+        self._read_body()
+
+    def _read_body(self) -> None:
         while self.status == 101 and (whole := self._next_frame()):
             self._take(*whole)
 

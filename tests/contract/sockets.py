@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from tests.contract.loop import VirtualLoop
+from tests.support.loop import VirtualLoop
 
 
 class VirtualSocket(asyncio.Transport):

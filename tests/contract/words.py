@@ -23,6 +23,7 @@ from deltawire.protocol.events import (
 picks = st.integers(0, 99)
 names = st.sampled_from(["a", "a", "a", "b"])
 codecs = st.sampled_from([JSON, JSON, MSGPACK])
+encodings = st.sampled_from([JSON, JSON, MSGPACK, None])  # None: server-sent events
 MAKERS: dict[str, Callable[[int], Data]] = {
     "text": lambda number: TextDelta(f"{number};"),
     "big": lambda number: TextDelta(f"{number};" + "x" * 900),

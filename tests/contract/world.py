@@ -35,10 +35,11 @@ from deltawire.protocol.events import (
 )
 from deltawire.protocol.messages import Policy
 from tests.contract.follower import Follower
-from tests.contract.loop import VirtualLoop
+from tests.contract.listener import Listener
 from tests.contract.peers import Peer
 from tests.contract.writer import WriterPeer
-from tests.streams.naive import NaiveStream
+from tests.support.loop import VirtualLoop
+from tests.support.naive import NaiveStream
 
 MAX_PEERS = 10
 SWEEP = 0.5
@@ -114,9 +115,16 @@ class World(RuleBasedStateMachine):
         for asked in (None, Policy.BLOCK, Policy.DROP_OLDEST, Policy.DISCONNECT):
             self.subscribe("a", {"policy": asked}, JSON)
 
-    def subscribe(self, name: str, query: dict[str, Any], codec: Codec) -> None:
-        said = urlencode({key: value for key, value in query.items() if value is not None})
-        self.peers.append(Follower(self.loop, name, said, codec, self.find_book))
+    def subscribe(self, name: str, query: dict[str, Any], codec: Codec | None) -> None:
+        """Add a consumer; one over plain HTTP where there is no codec, which resumes as EventSource does."""
+        wanted = {key: value for key, value in query.items() if value is not None}
+        if codec is None:
+            position = (wanted.pop("epoch", ""), wanted.get("after"))
+            last_id = f"{position[0]}.{position[1]}" if position[0] else ""
+            wanted.pop("after", None)
+            self.peers.append(Listener(self.loop, name, urlencode(wanted), self.find_book, last_id))
+        else:
+            self.peers.append(Follower(self.loop, name, urlencode(wanted), codec, self.find_book))
         self.settle()
 
     def add_writer(self, name: str, producer: str | None, generation: int, on_full: str, codec: Codec) -> None:
@@ -279,7 +287,7 @@ class World(RuleBasedStateMachine):
         if not hasattr(self, "hub"):
             return
         hub = self.hub
-        assert len(self.gateway._connections) == len([peer for peer in self.peers if peer.status == 101])
+        assert len(self.gateway._connections) == len([peer for peer in self.peers if peer.is_served])
         assert not hub.dispatcher._scheduler._queue
         assert not hub.dispatcher._scheduler._resting
         streams = hub.manager.list()

@@ -12,9 +12,9 @@ from deltawire.protocol.codec import Codec
 from deltawire.protocol.codes import CloseCode, ProblemCode
 from deltawire.protocol.events import Data, Event
 from deltawire.protocol.messages import Ack, Audience, Message, Problem, Ready, Signal
-from tests.contract.loop import VirtualLoop
 from tests.contract.peers import Peer
-from tests.streams.naive import NaiveStream
+from tests.support.loop import VirtualLoop
+from tests.support.naive import NaiveStream
 
 
 class Library(Protocol):

@@ -11,7 +11,7 @@ from deltawire.gateway.config import Settings
 from deltawire.gateway.hub import Hub
 from deltawire.gateway.server.http.routes import _page
 from deltawire.protocol.events import MessageStart, MessageStop, TextDelta
-from tests.server.waiting import eventually, turn
+from tests.support.waiting import eventually, turn
 
 
 @pytest.fixture
@@ -71,6 +71,5 @@ async def test_a_page_of_events_ends_early_where_they_are_unloaded_meanwhile(set
         log = hub.manager.get("s").log
         page = _page(log, 0, 3000)
         assert next(page)
-        assert hub.manager.store
-        assert hub.manager.store.unload(hub.manager.get("s"))
+        assert hub.manager.get("s").unload()
         assert list(page) == []

@@ -9,7 +9,7 @@ from functools import partial
 from deltawire.gateway.config import Settings
 from deltawire.gateway.hub.fair_queue import STEP_SLICE, FairQueue
 from deltawire.gateway.server import Gateway
-from tests.server.waiting import eventually
+from tests.support.waiting import eventually
 
 CROWD = 100
 

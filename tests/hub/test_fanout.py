@@ -15,7 +15,7 @@ from deltawire.protocol.addresses import SubscribeRequest
 from deltawire.protocol.codes import ProblemCode
 from deltawire.protocol.events import TextDelta
 from deltawire.protocol.framing import payloads
-from tests.server.waiting import eventually, turn
+from tests.support.waiting import eventually, turn
 
 MANY = 3 * COHORT_SIZE + 1
 

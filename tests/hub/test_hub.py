@@ -22,7 +22,7 @@ from deltawire.protocol.codes import ProblemCode
 from deltawire.protocol.errors import StreamError, is_full, is_invalid, is_not_found
 from deltawire.protocol.events import EventType, MessageStart, TextDelta
 from deltawire.protocol.messages import Gap
-from tests.server.waiting import DEADLINE, eventually, turn
+from tests.support.waiting import DEADLINE, eventually, turn
 
 
 @pytest.fixture

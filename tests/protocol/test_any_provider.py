@@ -12,7 +12,7 @@ from deltawire.protocol.events import Data, Error, Extension, MessageStart
 from deltawire.protocol.providers import ANY, TRANSLATORS
 from deltawire.protocol.providers.any_provider import MAX_HELD
 from deltawire.protocol.providers.recognition import recognise
-from tests.protocol.provider_bodies import FORMS
+from tests.support.provider_bodies import FORMS
 from tests.protocol.test_translators import PAGE, check, translate
 
 formats = pytest.mark.parametrize("name", FORMS)

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from deltawire.protocol.codec import JSON
 from deltawire.protocol.events import Data, Extension, TextDelta, Thinking, ToolDelta
 from deltawire.protocol.providers import TRANSLATORS
-from tests.protocol.provider_bodies import FORMS
+from tests.support.provider_bodies import FORMS
 from tests.protocol.test_translators import check
 
 MARKER = re.compile(r"<[0-9]+[^<>]*>")

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from deltawire.protocol.providers import TRANSLATORS
-from tests.protocol.provider_bodies import FORMS
+from tests.support.provider_bodies import FORMS
 
 Make = Callable[[int], list[dict[str, Any]]]
 

@@ -15,7 +15,7 @@ import pytest
 from deltawire.protocol.events import Error, Extension, MessageStop, TextDelta
 from deltawire.protocol.providers import TRANSLATORS
 from deltawire.protocol.providers.objects import encode_chunk
-from tests.protocol.provider_bodies import FORMS
+from tests.support.provider_bodies import FORMS
 from tests.protocol.test_translators import check, translate
 
 formats = pytest.mark.parametrize("name", FORMS)

@@ -21,7 +21,7 @@ from deltawire.protocol.events import (
     make_event,
 )
 from deltawire.protocol.providers import TRANSLATORS, AnthropicMessages, OpenAIResponses
-from tests.transcripts import (
+from tests.support.transcripts import (
     format_of,
     payloads,
     split_randomly,

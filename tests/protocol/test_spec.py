@@ -19,6 +19,7 @@ from deltawire.protocol import addresses
 from deltawire.protocol.codec import JSON, MSGPACK
 from deltawire.protocol.codes import STAYS_OPEN, CloseCode, ProblemCode, close_code, is_problem_retryable, is_retryable
 from deltawire.protocol.errors import WireError
+from deltawire.protocol.event_stream import Body, EventStream
 from deltawire.protocol.events import EVENT_CLASSES, Digest, Event
 from deltawire.protocol.messages import FROM_CONSUMER, FROM_PRODUCER, TO_CONSUMER, TO_PRODUCER, Message
 
@@ -149,6 +150,7 @@ def test_every_block_of_examples_has_a_tag_that_is_tested() -> None:
         "hex to_consumer",
         "json http",
         "json claims",
+        "sse",
     }
     assert {tag for tag, _ in BLOCKS} == tested
 
@@ -156,6 +158,21 @@ def test_every_block_of_examples_has_a_tag_that_is_tested() -> None:
 def test_every_http_example_is_json() -> None:
     for body in _examples("json http"):
         assert isinstance(json.loads(body), dict)
+
+
+def test_the_example_of_server_sent_events_is_as_the_gateway_writes_it() -> None:
+    (body,) = [body for tag, body in BLOCKS if tag == "sse"]
+    encoding = EventStream("f3a1c2", Body(is_chunked=False))
+    for event in body.removesuffix("\n\n").split("\n\n"):
+        payload = event.rpartition("data: ")[2].encode()
+        message = JSON.decode_to_consumer(payload)
+        assert message is not None
+        if isinstance(message, Event):
+            assert isinstance(message.seq, int)
+            written = encoding.relay(payload, message.seq)
+        else:
+            written = encoding.frame(message)
+        assert written == f"{event}\n\n".encode()
 
 
 def test_problems_in_examples_have_the_code_and_the_retryable_flag_of_the_code() -> None:
@@ -201,6 +218,8 @@ def test_the_table_of_messages_is_that_of_the_types(first_header: str, classes: 
         ("…/subscribe", addresses.SUBSCRIBE_PARAMETERS),
         ("…/publish", addresses.PUBLISH_PARAMETERS),
         ("…/events", addresses.EVENTS_PARAMETERS),
+        ("…/ui-message-stream", addresses.UI_PARAMETERS),
+        ("GET /v1/responses/{id}", addresses.RESPONSE_PARAMETERS),
         ("GET /v1/streams", addresses.LIST_PARAMETERS),
         ("PUT …", addresses.CREATE_PARAMETERS),
     ],
@@ -225,10 +244,12 @@ def test_the_defaults_of_parameters_are_those_of_the_code() -> None:
             str(subscribe.create).lower(),
         ],
         "publish": [_or(publish.producer, "—"), str(publish.generation), publish.on_full],
-        "events": [str(events.after), str(events.limit)],
+        "events": [str(events.after), _or(events.epoch or None, "—"), str(events.limit), str(events.wait)],
     }
     for endpoint, values in defaults.items():
         assert _column(f"parameter of `…/{endpoint}`", 2) == values
+    ui = addresses.parse_ui_message_stream("")
+    assert _column("parameter of `…/ui-message-stream`", 2) == [str(ui.interval), str(ui.create).lower()]
     listing = addresses.parse_list("")
     assert _column("parameter of `GET /v1/streams`", 2) == [_or(listing.after or None, "—"), str(listing.limit)]
 
@@ -240,7 +261,7 @@ def _or(value: object, word: str) -> object:
 def test_the_table_of_stream_info_is_that_of_the_type() -> None:
     assert tuple(_column("info field", 0)) == StreamInfo.__struct_fields__
     for counter in Counters.__struct_fields__:
-        assert f"`{counter}`" in _table("info field")[-1][2]
+        assert f"`{counter}`" in _table("info field")[-2][2]
 
 
 def test_the_table_of_problem_codes_is_that_of_the_code() -> None:

@@ -29,7 +29,7 @@ from deltawire.protocol.events import (
     make_event,
 )
 from deltawire.protocol.providers import ANY, TRANSLATORS, Translator, sse
-from tests.protocol.provider_bodies import FORMS
+from tests.support.provider_bodies import FORMS
 
 MAX_MESSAGE = 64 * 1024
 

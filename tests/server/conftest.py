@@ -13,14 +13,22 @@ import uvloop
 
 from deltawire.gateway.config import Settings
 from deltawire.gateway.server import Gateway
-from tests.server.heard import HEARD
-from tests.server.waiting import DEADLINE
+from tests.support.heard import HEARD
+from tests.support.waiting import DEADLINE
 
 LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "asyncio": asyncio.new_event_loop,
     "uvloop": uvloop.new_event_loop,
 }
-BOTH_LOOPS = ("test_consuming", "test_policies", "test_lifecycle", "test_closing", "test_tls", "test_tls_handshakes")
+BOTH_LOOPS = (
+    "test_consuming",
+    "test_policies",
+    "test_lifecycle",
+    "test_closing",
+    "test_tls",
+    "test_tls_handshakes",
+    "test_event_streams",
+)
 """Modules about what a transport does, which the two loops do differently; the others run on what `serve` uses."""
 
 

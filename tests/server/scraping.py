@@ -8,7 +8,7 @@ from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from deltawire.gateway.server import Gateway
-from tests.server.asking import http_client
+from tests.support.asking import http_client
 
 Series: TypeAlias = dict[tuple[str, frozenset[tuple[str, str]]], float]
 

@@ -9,8 +9,8 @@ from deltawire.gateway.hub import LocalStream
 from deltawire.gateway.server import Gateway
 from deltawire.gateway.server.connection.consumer import Consumer
 from deltawire.protocol.events import TextDelta
-from tests.server.rawpeer import RawPeer, raw_peer
-from tests.server.waiting import eventually, turn
+from tests.support.rawpeer import RawPeer, raw_peer
+from tests.support.waiting import eventually, turn
 
 SMALL_BUFFER = 4096
 FILLER = 8 * 1024

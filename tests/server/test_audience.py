@@ -10,9 +10,9 @@ from deltawire.gateway.server import Gateway
 from deltawire.gateway.streams.stream import ABANDONED
 from deltawire.protocol.codes import CloseCode
 from tests.server.conftest import StartGateway
-from tests.server.peers import Message, consumer, producer, publish, text_delta, types_of
-from tests.server.rawpeer import RawPeer, raw_peer, text
-from tests.server.waiting import eventually, turn
+from tests.support.peers import Message, consumer, producer, publish, text_delta, types_of
+from tests.support.rawpeer import RawPeer, raw_peer, text
+from tests.support.waiting import eventually, turn
 
 START = {"type": "message_start", "data": {"message_id": "m1"}}
 STOP = {"type": "message_stop", "data": {"message_id": "m1", "stop_reason": "end_turn"}}

@@ -10,13 +10,13 @@ import pytest
 
 from deltawire.gateway.client import Refused, Subscriber
 from deltawire.gateway.server import Gateway
-from tests.certificates import Certificates, make_certificates
 from tests.server.conftest import StartGateway
-from tests.server.minting import everything, write_secret
-from tests.server.rawpeer import HANDSHAKE
-from tests.server.tlspeer import TlsPeer
+from tests.support.certificates import Certificates, make_certificates
+from tests.support.minting import everything, write_secret
+from tests.support.rawpeer import HANDSHAKE
+from tests.support.tlspeer import TlsPeer
 
-OPEN = ("/livez", "/readyz", "/healthz", "/v1/schema.json")
+OPEN = ("/livez", "/readyz", "/healthz", "/v1/schema.json", "/client/deltawire.js")
 SHUT = (
     "/metrics",
     "/v1/streams",

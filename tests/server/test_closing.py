@@ -14,9 +14,9 @@ from deltawire.protocol.codes import CloseCode, ProblemCode
 from deltawire.protocol.events import TextDelta
 from deltawire.protocol.messages import Policy
 from tests.server.conftest import StartGateway
-from tests.server.peers import consumer, producer, publish, text_delta, text_of, types_of
-from tests.server.rawpeer import CLOSE, frame, raw_peer, text
-from tests.server.waiting import DEADLINE, eventually, turn
+from tests.support.peers import consumer, producer, publish, text_delta, text_of, types_of
+from tests.support.rawpeer import CLOSE, frame, raw_peer, text
+from tests.support.waiting import DEADLINE, eventually, turn
 
 
 @pytest.fixture

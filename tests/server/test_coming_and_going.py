@@ -20,9 +20,9 @@ from deltawire.protocol.addresses import SubscribeRequest
 from deltawire.protocol.events import TextDelta
 from deltawire.protocol.messages import Policy
 from tests.server.conftest import StartGateway
-from tests.server.peers import consumer, producer, publish, text_delta, types_of
-from tests.server.rawpeer import CLOSE, RawPeer, frame, text
-from tests.server.waiting import DEADLINE, eventually
+from tests.support.peers import consumer, producer, publish, text_delta, types_of
+from tests.support.rawpeer import CLOSE, RawPeer, frame, text
+from tests.support.waiting import DEADLINE, eventually
 
 
 async def open_raw(gateway: Gateway, what: str, receive_buffer: int | None = None) -> RawPeer:
@@ -150,6 +150,7 @@ class EagerConnection:
         self.loop = asyncio.get_running_loop()
         self.record = Record(Tally())
         self.transport = self
+        self.writer = self.write
 
     def write(self, _frames: bytes) -> None:
         pass

@@ -13,7 +13,8 @@ from deltawire.protocol.codes import CloseCode, ProblemCode
 from deltawire.protocol.events import ContentStart, Data, MessageStart, MessageStop, TextDelta, Thinking, Usage
 from deltawire.protocol.messages import Policy
 from tests.server.conftest import StartGateway
-from tests.server.peers import (
+from tests.server.stalling import consumers_of
+from tests.support.peers import (
     Message,
     consumer,
     peer,
@@ -24,7 +25,6 @@ from tests.server.peers import (
     text_of,
     types_of,
 )
-from tests.server.stalling import consumers_of
 
 ANSWER: list[Data] = [
     MessageStart(message_id="m1", model="m-large"),

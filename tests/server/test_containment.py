@@ -21,10 +21,10 @@ from deltawire.gateway.streams.view import View
 from deltawire.protocol.codec import Codec
 from deltawire.protocol.events import TextDelta
 from tests.server.conftest import StartGateway
-from tests.server.peers import consumer, producer, publish, text_delta, text_of
-from tests.server.rawpeer import RawPeer, raw_peer, text
 from tests.server.stalling import stalled
-from tests.server.waiting import eventually
+from tests.support.peers import consumer, producer, publish, text_delta, text_of
+from tests.support.rawpeer import RawPeer, raw_peer, text
+from tests.support.waiting import eventually
 
 Logs = list[dict[str, Any]]
 SIGNAL = {"type": "signal", "name": "cancel"}

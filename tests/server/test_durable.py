@@ -15,11 +15,11 @@ from deltawire.gateway.client import Publisher, Subscriber
 from deltawire.gateway.config import ConfigError, Settings
 from deltawire.gateway.engines.sqlite import SqliteEngine
 from deltawire.gateway.server import Gateway
-from deltawire.gateway.streams.stream import Stream
+from deltawire.gateway.streams.durable import DurableStream
 from deltawire.protocol.events import Event, MessageStart, MessageStop, TextDelta
 from deltawire.protocol.messages import Gap
-from tests.server.peers import consumer, peer, producer, publish, text_delta, text_of, types_of
-from tests.server.waiting import eventually
+from tests.support.peers import Peer, consumer, peer, producer, publish, text_delta, text_of, types_of
+from tests.support.waiting import eventually
 
 START = {"type": "message_start", "data": {"message_id": "m"}}
 STOP = {"type": "message_stop", "data": {"message_id": "m", "stop_reason": "end_turn"}}
@@ -67,9 +67,9 @@ async def test_a_late_reader_gets_the_whole_answer_and_a_digest_over_the_restart
         async with producer(gateway, "producer=p") as writing:
             await publish(writing, text_delta("two"), STOP, upto=4)
         async with Subscriber(gateway.url, "demo") as events:
-            got = [await anext(events) for _ in range(3)]
+            got = [await anext(events) for _ in range(4)]
             assert events.proven == 1
-    assert [type(it.data) for it in got if isinstance(it, Event)] == [MessageStart, TextDelta, MessageStop]
+    assert [type(it.data) for it in got if isinstance(it, Event)] == [MessageStart, TextDelta, TextDelta, MessageStop]
 
 
 async def test_a_producer_goes_on_with_its_numbers_and_an_older_one_is_fenced(restart: Restart) -> None:
@@ -150,15 +150,26 @@ async def test_little_memory_costs_no_stored_stream_and_all_can_be_read(restart:
         assert gateway.hub.count() == 60
 
 
+async def fill_disk(gateway: Gateway, writing: Peer) -> SqliteEngine:
+    """Store one event of a producer, and send a second one that the disk has no room for."""
+    engine = gateway.hub._engine
+    assert isinstance(engine, SqliteEngine)
+    await publish(writing, text_delta("stored") | {"producer_seq": 1}, upto=1)
+    engine._database.execute("PRAGMA max_page_count = 1")  # no more than there are
+    await writing.say(text_delta("x" * 60_000) | {"producer_seq": 2})
+    await eventually(lambda: engine.failure, "that the disk is full")
+    return engine
+
+
+async def free_disk(engine: SqliteEngine) -> None:
+    engine._database.execute("PRAGMA max_page_count = 1073741823")
+    await eventually(lambda: engine.failure is None, "that there is room again")
+
+
 async def test_while_nothing_can_be_stored_nothing_is_acked_and_readers_go_on(restart: Restart) -> None:
     async with restart() as gateway, http(gateway) as client:
-        engine = gateway.hub._engine
-        assert isinstance(engine, SqliteEngine)
         async with producer(gateway, "producer=p") as writing:
-            await publish(writing, text_delta("stored") | {"producer_seq": 1}, upto=1)
-            engine._database.execute("PRAGMA max_page_count = 1")  # no more than there are: a full disk
-            await writing.say(text_delta("x" * 60_000) | {"producer_seq": 2})
-            await eventually(lambda: engine.failure, "that the disk is full")
+            engine = await fill_disk(gateway, writing)
             await writing.say(text_delta("y") | {"producer_seq": 3})
             *others, problem = await writing.read_until("problem")
         assert (problem["code"], problem["retryable"], types_of(others).count("ack")) == ("overloaded", True, 0)
@@ -168,8 +179,7 @@ async def test_while_nothing_can_be_stored_nothing_is_acked_and_readers_go_on(re
         assert "full" in unready.json()["detail"]
         async with consumer(gateway) as reading:
             assert text_of(await reading.read_until("caught_up")) == "stored"
-            engine._database.execute("PRAGMA max_page_count = 1073741823")
-            await eventually(lambda: engine.failure is None, "that there is room again")
+            await free_disk(engine)
             stored = (await reading.read_until("text_delta"))[-1]
             assert stored["seq"] == 2, "it was kept, and stored when there was room"
         assert (await client.get("/readyz")).status_code == 200
@@ -188,19 +198,14 @@ async def test_while_nothing_can_be_stored_nothing_is_acked_and_readers_go_on(re
 
 async def test_a_producer_that_returns_is_ready_once_what_it_sent_is_stored(restart: Restart) -> None:
     async with restart() as gateway:
-        engine = gateway.hub._engine
-        assert isinstance(engine, SqliteEngine)
         async with producer(gateway, "producer=p") as writing:
-            await publish(writing, text_delta("stored") | {"producer_seq": 1}, upto=1)
-            engine._database.execute("PRAGMA max_page_count = 1")  # no more than there are: a full disk
-            await writing.say(text_delta("x" * 60_000) | {"producer_seq": 2})
-            await eventually(lambda: engine.failure, "that the disk is full")
+            engine = await fill_disk(gateway, writing)
         async with peer(gateway, "demo/publish?producer=p") as writing:
             await writing.say(text_delta("y") | {"producer_seq": 3})
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(0.2):
                     await writing.read_until("ready")
-            engine._database.execute("PRAGMA max_page_count = 1073741823")
+            await free_disk(engine)
             messages = await writing.read_until("ack")
             assert types_of(messages)[0] == "ready"
             assert messages[0]["producer_seq"] == 2
@@ -210,14 +215,14 @@ async def test_a_producer_that_returns_is_ready_once_what_it_sent_is_stored(rest
 async def test_a_fault_with_one_stream_costs_no_other_its_acks(
     restart: Restart, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    commit = Stream.commit
+    commit = DurableStream.commit
 
-    def fail(stream: Stream, *arguments: Any) -> None:
+    def fail(stream: DurableStream, *arguments: Any) -> None:
         if stream.id == "faulty":
             raise ZeroDivisionError
         commit(stream, *arguments)
 
-    monkeypatch.setattr(Stream, "commit", fail)
+    monkeypatch.setattr(DurableStream, "commit", fail)
     async with restart() as gateway, producer(gateway, stream="faulty") as faulty, producer(gateway) as writing:
         await faulty.say(text_delta("lost in the log, though not in the store"))
         await eventually(lambda: gateway.hub.tally.faults)

@@ -9,7 +9,7 @@ import pytest
 from deltawire.gateway.config import ConfigError, Settings
 from deltawire.gateway.server import Gateway
 from deltawire.gateway.server.accepting import listening
-from deltawire.gateway.server.accepting.exposure import check_exposure, is_loopback
+from deltawire.gateway.server.accepting.listening import check_exposure, is_loopback
 
 OFF_LOOPBACK = ["0.0.0.0", "192.0.2.1", "10.0.0.1", "::", "fe80::1%eth0", "2001:db8::1", "::ffff:192.0.2.1"]
 

@@ -14,9 +14,9 @@ from websockets.exceptions import InvalidStatus
 
 from deltawire.gateway.server import Gateway
 from tests.server.conftest import StartGateway
-from tests.server.minting import claims, sign
-from tests.server.peers import consumer
-from tests.server.waiting import DEADLINE
+from tests.support.minting import claims, sign
+from tests.support.peers import consumer
+from tests.support.waiting import DEADLINE
 
 KEYS = {name: ed25519.Ed25519PrivateKey.generate() for name in ("old", "new")}
 

@@ -7,12 +7,12 @@ import asyncio
 import pytest
 
 from deltawire.gateway.server import Gateway
-from deltawire.gateway.server.accepting.flood import MIN_BURST, SCRAP, FloodGuard
+from deltawire.gateway.server.accepting.rate import MIN_BURST, SCRAP, FloodGuard
 from deltawire.protocol.codes import CloseCode, ProblemCode
 from tests.server.conftest import StartGateway
-from tests.server.peers import consumer, producer, publish, text_delta
-from tests.server.rawpeer import PING, PONG, TEXT, RawPeer, frame, raw_peer, text
-from tests.server.waiting import DEADLINE, eventually
+from tests.support.peers import consumer, producer, publish, text_delta
+from tests.support.rawpeer import PING, PONG, TEXT, RawPeer, frame, raw_peer, text
+from tests.support.waiting import DEADLINE, eventually
 
 SIDES = {"subscribe": "caught_up", "publish": "ready"}
 

@@ -9,7 +9,7 @@ import pytest
 
 from deltawire.gateway.config import ConfigError
 from deltawire.gateway.server.accepting.forwarding import Proxies, limited_address
-from deltawire.gateway.server.accepting.handshakes import host_of
+from deltawire.gateway.server.accepting.routing import remote_of
 
 PROXY = "10.0.0.1"
 
@@ -89,4 +89,4 @@ def test_a_socket_that_was_lost_in_this_turn_has_no_address() -> None:
         def get_extra_info(self, name: str, default: Any = None) -> Any:  # noqa: ARG002 - asyncio's signature
             raise ValueError("negative file descriptor")
 
-    assert host_of(Lost()) == ""
+    assert remote_of(Lost()).host == ""

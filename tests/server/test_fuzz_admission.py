@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from deltawire.gateway.config import Settings
 from deltawire.gateway.server import Gateway
 from scripts.hardening.answers import STATUSES
-from tests.server.minting import everything, token, unsigned, write_secret
-from tests.server.rawpeer import RawPeer
+from tests.support.minting import everything, token, unsigned, write_secret
+from tests.support.rawpeer import RawPeer
 
 ORIGIN = "https://app.example.org"
 TOKENS = [
@@ -67,6 +67,7 @@ usual = st.sampled_from(
 others = st.one_of(
     st.tuples(st.just("Authorization"), authorizations),
     st.tuples(st.just("Origin"), origins),
+    st.tuples(st.just("Last-Event-ID"), st.one_of(st.sampled_from(["e.0", "e.1", ".1", "1"]), odd)),
     st.tuples(st.just("Sec-WebSocket-Protocol"), subprotocols),
     st.tuples(st.just("Sec-WebSocket-Extensions"), st.one_of(st.just("permessage-deflate"), odd)),
     st.tuples(st.sampled_from(["Upgrade", "Connection", "Sec-WebSocket-Key", "Sec-WebSocket-Version"]), odd),
@@ -86,14 +87,31 @@ headers = st.one_of(
 methods = st.sampled_from(["GET", "GET", "GET", "PUT", "DELETE", "POST", "HEAD", "OPTIONS", "get", "CONNECT", ""])
 queries = st.lists(
     st.one_of(
-        st.sampled_from(["from=start", "after=1", "policy=block", "producer=p", "generation=1", "types=usage", "&"]),
+        st.sampled_from(
+            [
+                "from=start",
+                "stream=true",
+                "wait=1",
+                "after=1",
+                "policy=block",
+                "producer=p",
+                "generation=1",
+                "types=usage",
+                "&",
+            ]
+        ),
         tokens.map("access_token={}".format),
         odd,
     ),
     max_size=4,
 ).map("&".join)
 paths = st.one_of(
-    st.builds("/v1/streams/{}{}".format, st.one_of(st.just("demo"), odd), st.sampled_from(["", "/events"])),
+    st.builds(
+        "/v1/streams/{}{}".format,
+        st.one_of(st.just("demo"), odd),
+        st.sampled_from(["", "/events", "/sse", "/ui-message-stream"]),
+    ),
+    st.builds("/v1/responses/{}{}".format, st.one_of(st.just("demo"), odd), st.sampled_from(["", "/cancel"])),
     st.builds("/v1/streams/{}/{}".format, st.one_of(st.just("demo"), odd), st.sampled_from(["subscribe", "publish"])),
     st.sampled_from(["/", "*", "/livez", "/readyz", "/metrics", "/v1/schema.json", "/v1/streams", "http://g/livez"]),
     odd,

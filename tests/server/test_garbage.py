@@ -13,9 +13,9 @@ import pytest
 from deltawire.gateway.config import Settings
 from deltawire.gateway.server import Gateway
 from deltawire.gateway.server.connection.connection import GatewayConnection
-from tests.certificates import make_certificates
-from tests.server.tlspeer import make_hello
-from tests.server.waiting import eventually
+from tests.support.certificates import make_certificates
+from tests.support.tlspeer import make_hello
+from tests.support.waiting import eventually
 
 REQUEST = (
     b"GET %b HTTP/1.1\r\nHost: gateway\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"

@@ -8,8 +8,8 @@ import pytest
 
 from deltawire.gateway.server import Gateway, housekeeping
 from deltawire.gateway.server.connection.connection import GatewayConnection
-from tests.server.peers import consumer
-from tests.server.waiting import eventually, turn
+from tests.support.peers import consumer
+from tests.support.waiting import eventually, turn
 
 MANY = 1_000_000
 """Bytes."""

@@ -18,11 +18,11 @@ from deltawire.gateway.server import Gateway
 from deltawire.protocol.codes import CloseCode, ProblemCode
 from deltawire.protocol.errors import StreamError
 from deltawire.protocol.events import TextDelta
-from tests.server.asking import http_client
 from tests.server.conftest import StartGateway
-from tests.server.peers import consumer, producer, publish, text_delta
-from tests.server.rawpeer import HANDSHAKE, TEXT, RawPeer, frame
-from tests.server.waiting import eventually
+from tests.support.asking import http_client
+from tests.support.peers import consumer, producer, publish, text_delta
+from tests.support.rawpeer import HANDSHAKE, TEXT, RawPeer, frame
+from tests.support.waiting import eventually
 
 
 async def ask(gateway: Gateway, method: str, path: str) -> httpx.Response:
@@ -141,6 +141,22 @@ async def test_a_route_answers_json_and_hangs_up(gateway: Gateway, path: str) ->
         ("POST", "/v1/streams/demo", 405),
         ("PUT", "/v1/streams/demo/events", 405),
         ("PUT", "/v1/streams/demo/subscribe", 405),
+        ("POST", "/v1/streams/demo/sse", 405),
+        ("POST", "/v1/responses/demo", 405),
+        ("POST", "/v1/responses/demo?stream=true", 405),
+        ("GET", "/v1/responses/demo/cancel", 405),
+        ("GET", "/v1/responses", 404),
+        ("GET", "/v1/responses/", 404),
+        ("GET", "/v1/responses/unknown", 404),
+        ("GET", "/v1/responses/unknown?stream=true", 404),
+        ("GET", "/v1/responses/demo?stream=true&starting_after=x", 400),
+        ("GET", "/v1/responses/demo?stream=maybe", 400),
+        ("POST", "/v1/responses/demo/cancel?x=1", 400),
+        ("GET", "/v1/responses/a%20b", 400),
+        ("GET", "/v1/streams/demo/v1", 404),
+        ("POST", "/v1/streams/demo/ui-message-stream", 405),
+        ("GET", "/v1/streams/a%20b/sse", 400),
+        ("GET", "/v1/streams//sse", 404),
         ("DELETE", "/livez", 405),
         ("GET", "/v1/streams/demo/subscribe", 426),
         ("GET", "/v1/streams/demo/publish", 426),
@@ -163,7 +179,7 @@ async def test_a_refusal_is_a_problem_document(gateway: Gateway, method: str, pa
 async def test_a_405_names_the_methods_there_are(gateway: Gateway) -> None:
     response = await ask(gateway, "POST", "/v1/streams/demo")
     assert_problem(response, 405)
-    assert response.headers["allow"] == "GET, HEAD, PUT, DELETE"
+    assert response.headers["allow"] == "GET, HEAD, PUT, DELETE, OPTIONS"
 
 
 UPGRADE = "Upgrade: websocket\r\nConnection: Upgrade\r\n"

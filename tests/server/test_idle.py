@@ -8,8 +8,8 @@ import pytest
 
 from deltawire.protocol.codes import CloseCode, ProblemCode
 from tests.server.conftest import StartGateway
-from tests.server.peers import consumer, producer, publish, text_delta
-from tests.server.waiting import eventually
+from tests.support.peers import consumer, producer, publish, text_delta
+from tests.support.waiting import eventually
 
 HOUR = 3600.0
 MOMENT = 0.001

@@ -23,12 +23,12 @@ from deltawire.gateway.server import Gateway
 from deltawire.gateway.server.connection.progress import look
 from deltawire.protocol.codes import CloseCode, ProblemCode
 from deltawire.protocol.events import TextDelta
-from tests.server.asking import http_client
 from tests.server.conftest import StartGateway
-from tests.server.peers import consumer, producer, publish, ranges_of, text_delta, text_of, types_of
-from tests.server.rawpeer import PING, PONG, RawPeer, frame, raw_peer
 from tests.server.stalling import say, stalled
-from tests.server.waiting import DEADLINE, eventually, turn
+from tests.support.asking import http_client
+from tests.support.peers import consumer, producer, publish, ranges_of, text_delta, text_of, types_of
+from tests.support.rawpeer import PING, PONG, RawPeer, frame, raw_peer
+from tests.support.waiting import DEADLINE, eventually, turn
 
 FDS = Path("/proc/self/fd")
 UPGRADE = {

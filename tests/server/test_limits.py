@@ -18,10 +18,10 @@ from deltawire.gateway.server.accepting.handshakes import GRACE, TICK
 from deltawire.gateway.server.accepting.limits import Counts, Limits
 from deltawire.protocol.codes import CloseCode, ProblemCode
 from tests.server.conftest import StartGateway
-from tests.server.minting import claims, sign, write_secret
-from tests.server.peers import consumer, peer, producer, publish, text_delta, types_of
-from tests.server.rawpeer import HANDSHAKE, RawPeer, raw_peer
-from tests.server.waiting import eventually
+from tests.support.minting import claims, sign, write_secret
+from tests.support.peers import consumer, peer, producer, publish, text_delta, types_of
+from tests.support.rawpeer import HANDSHAKE, RawPeer, raw_peer
+from tests.support.waiting import eventually
 
 SUBSCRIBE = "/v1/streams/demo/subscribe"
 

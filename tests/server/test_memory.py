@@ -10,11 +10,11 @@ import pytest
 from deltawire.gateway.client import GatewayUnreachable, Publisher, Subscriber
 from deltawire.gateway.server.connection.memory import CONNECTION_COST, SHED_OVER, choose, connection_cost
 from deltawire.protocol.codes import ProblemCode
-from tests.certificates import make_certificates
 from tests.server.conftest import StartGateway
-from tests.server.peers import consumer, producer, publish, text_delta
-from tests.server.rawpeer import TEXT, frame, raw_peer
-from tests.server.waiting import eventually
+from tests.support.certificates import make_certificates
+from tests.support.peers import consumer, producer, publish, text_delta
+from tests.support.rawpeer import TEXT, frame, raw_peer
+from tests.support.waiting import eventually
 
 MIB = 1024 * 1024
 

@@ -12,11 +12,11 @@ from deltawire.gateway.metrics.catalogue import METRICS
 from deltawire.gateway.server import Gateway
 from deltawire.protocol.events import TextDelta
 from tests.server.conftest import StartGateway
-from tests.server.peers import consumer, peer, producer, publish, text_delta
-from tests.server.rawpeer import CLOSE, RawPeer, frame, raw_peer
 from tests.server.scraping import Scraper, scrape, series
 from tests.server.stalling import say, stalled
-from tests.server.waiting import eventually, turn
+from tests.support.peers import consumer, peer, producer, publish, text_delta
+from tests.support.rawpeer import CLOSE, RawPeer, frame, raw_peer
+from tests.support.waiting import eventually, turn
 
 PROCESS = {"process_resident_memory_bytes", "process_cpu_seconds_total", "process_open_fds", "process_max_fds"}
 MESSAGE = (

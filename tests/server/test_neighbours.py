@@ -9,8 +9,8 @@ import pytest
 
 from deltawire.protocol.messages import Policy
 from tests.server.conftest import StartGateway
-from tests.server.peers import Peer, consumer, producer, publish, ranges_of, text_delta, text_of
 from tests.server.stalling import stalled
+from tests.support.peers import Peer, consumer, producer, publish, ranges_of, text_delta, text_of
 
 HEALTHY = 20
 EVENTS = 500

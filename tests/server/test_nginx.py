@@ -17,9 +17,9 @@ from deltawire.gateway.client import Publisher, Refused, Subscriber
 from deltawire.gateway.config import Settings
 from deltawire.gateway.server import Gateway
 from deltawire.protocol.events import Event, TextDelta
-from tests.client.fakes import AT_ONCE
-from tests.server.asking import http_client
-from tests.server.waiting import eventually
+from tests.support.asking import http_client
+from tests.support.fakes import AT_ONCE
+from tests.support.waiting import eventually
 
 NGINX = shutil.which("nginx") or shutil.which("/usr/sbin/nginx")
 pytestmark = pytest.mark.skipif(NGINX is None, reason="nginx is not installed")

@@ -16,11 +16,11 @@ from deltawire.gateway.server import Gateway
 from deltawire.gateway.streams.stream import Stream
 from deltawire.protocol.codes import ProblemCode
 from deltawire.protocol.messages import Policy
-from tests.server.asking import http_client
 from tests.server.conftest import StartGateway
-from tests.server.minting import bearer, everything, token, write_secret
-from tests.server.peers import consumer, producer, publish, text_delta
-from tests.server.rawpeer import HANDSHAKE, RawPeer
+from tests.support.asking import http_client
+from tests.support.minting import bearer, everything, token, write_secret
+from tests.support.peers import consumer, producer, publish, text_delta
+from tests.support.rawpeer import HANDSHAKE, RawPeer
 
 
 @pytest.fixture
@@ -55,6 +55,13 @@ REQUESTS = [
     "PUT /v1/streams/{id}?policy=block HTTP/1.1\r\nHost: g\r\n{auth}\r\n",
     "DELETE /v1/streams/{id} HTTP/1.1\r\nHost: g\r\n{auth}\r\n",
     "GET /v1/streams/{id}/events HTTP/1.1\r\nHost: g\r\n{auth}\r\n",
+    "GET /v1/streams/{id}/sse HTTP/1.1\r\nHost: g\r\n{auth}\r\n",
+    "GET /v1/responses/{id} HTTP/1.1\r\nHost: g\r\n{auth}\r\n",
+    "GET /v1/responses/{id}?stream=true HTTP/1.1\r\nHost: g\r\n{auth}\r\n",
+    "POST /v1/responses/{id}/cancel HTTP/1.1\r\nHost: g\r\n{auth}\r\n",
+    "GET /v1/streams/{id}/ui-message-stream HTTP/1.1\r\nHost: g\r\n{auth}\r\n",
+    "GET /v1/streams/{id}/events?wait=60 HTTP/1.1\r\nHost: g\r\n{auth}\r\n",
+    "GET /v1/streams/{id}/sse?nonsense HTTP/1.1\r\nHost: g\r\n{auth}\r\n",
     HANDSHAKE.replace("{path}", "/v1/streams/{id}/subscribe").replace("{headers}", "{auth}"),
     HANDSHAKE.replace("{path}", "/v1/streams/{id}/subscribe?after=9").replace("{headers}", "{auth}"),
     HANDSHAKE.replace("{path}", "/v1/streams/{id}/subscribe?nonsense").replace("{headers}", "{auth}"),

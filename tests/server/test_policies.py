@@ -13,10 +13,10 @@ from deltawire.protocol.codes import CloseCode, ProblemCode
 from deltawire.protocol.events import MessageStop, TextDelta, Usage
 from deltawire.protocol.messages import Policy
 from tests.server.conftest import StartGateway
-from tests.server.peers import Message, consumer, producer, publish, ranges_of, text_delta, text_of, types_of
-from tests.server.rawpeer import raw_peer, text
 from tests.server.stalling import consumers_of, say, stalled
-from tests.server.waiting import DEADLINE, eventually, turn
+from tests.support.peers import Message, consumer, producer, publish, ranges_of, text_delta, text_of, types_of
+from tests.support.rawpeer import raw_peer, text
+from tests.support.waiting import DEADLINE, eventually, turn
 
 
 def assert_whole(messages: list[Message], upto: int) -> None:

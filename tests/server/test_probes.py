@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from deltawire.gateway.server import Gateway
-from tests.server.rawpeer import RawPeer
 from tests.server.scraping import Scraper, series
-from tests.server.tlspeer import make_hello
-from tests.server.waiting import eventually
+from tests.support.rawpeer import RawPeer
+from tests.support.tlspeer import make_hello
+from tests.support.waiting import eventually
 
 HELLO = b"\x16\x03\x01\x02\x00\x01\x00"
 PROBES = {
@@ -21,7 +21,7 @@ PROBES = {
     b"HEAD /readyz HTTP/1.1\r\nHost: x\r\n\r\n": 200,
     b"HEAD /livez HTTP/1.0\r\n\r\n": 200,
     b"OPTIONS / HTTP/1.0\r\n\r\n": 404,
-    b"OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n": 404,
+    b"OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n": 204,
     b"HEAD / HTTP/1.0\r\n\r\n": 404,
     b"GET /\r\n\r\n": 400,
     b"\r\n\r\n": 400,

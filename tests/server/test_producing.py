@@ -21,7 +21,7 @@ from deltawire.protocol.codec import Codec
 from deltawire.protocol.codes import CloseCode, ProblemCode
 from deltawire.protocol.messages import Policy
 from tests.server.conftest import StartGateway
-from tests.server.peers import (
+from tests.support.peers import (
     Message,
     Peer,
     consumer,
@@ -32,8 +32,8 @@ from tests.server.peers import (
     text_of,
     types_of,
 )
-from tests.server.rawpeer import CLOSE, PONG, RawPeer, frame, raw_peer, text
-from tests.server.waiting import eventually, turn
+from tests.support.rawpeer import CLOSE, PONG, RawPeer, frame, raw_peer, text
+from tests.support.waiting import eventually, turn
 
 
 async def read_answer(it: Peer) -> Message:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from deltawire.gateway.server.accepting.rate import RateTable, TokenBucket
 from tests.server.conftest import StartGateway
-from tests.server.peers import consumer, producer
+from tests.support.peers import consumer, producer
 
 
 def test_a_burst_is_taken_then_one_for_each_token_that_came() -> None:

@@ -18,9 +18,9 @@ from deltawire.gateway.server import Gateway
 from deltawire.protocol.codes import CloseCode, ProblemCode
 from deltawire.protocol.events import TextDelta
 from tests.server.conftest import StartGateway
-from tests.server.peers import consumer, text_delta
-from tests.server.rawpeer import BINARY, CLOSE, HANDSHAKE, KEY, PING, PONG, TEXT, RawPeer, frame, raw_peer, text
-from tests.server.waiting import eventually
+from tests.support.peers import consumer, text_delta
+from tests.support.rawpeer import BINARY, CLOSE, HANDSHAKE, KEY, PING, PONG, TEXT, RawPeer, frame, raw_peer, text
+from tests.support.waiting import eventually
 
 MIB = 1024 * 1024
 GREETING = {"subscribe": "caught_up", "publish": "ready"}

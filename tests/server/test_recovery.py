@@ -15,10 +15,10 @@ from deltawire.gateway.client.backoff import Backoff
 from deltawire.gateway.hub import fair_queue
 from deltawire.gateway.server import Gateway
 from deltawire.protocol.events import TextDelta
-from tests.server.peers import consumer, producer, publish, ranges_of, text_delta, text_of
-from tests.server.rawpeer import RawPeer
 from tests.server.stalling import stalled
-from tests.server.waiting import DEADLINE, eventually
+from tests.support.peers import consumer, producer, publish, ranges_of, text_delta, text_of
+from tests.support.rawpeer import RawPeer
+from tests.support.waiting import DEADLINE, eventually
 
 CROWD = 400
 """Clients that come back at once: two descriptors each in this process. `make bench SCENARIOS=K` does it with 5,000."""

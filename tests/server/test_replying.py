@@ -16,11 +16,11 @@ from deltawire.gateway.server.connection.replying import REPLY_COST, Reply
 from deltawire.gateway.server.http.routes import PAGE_BYTES
 from deltawire.gateway.server.responses import PIECE
 from deltawire.protocol.events import TextDelta
-from tests.server.asking import http_client
 from tests.server.conftest import StartGateway
-from tests.server.peers import consumer
-from tests.server.rawpeer import RawPeer
-from tests.server.waiting import eventually
+from tests.support.asking import http_client
+from tests.support.peers import consumer
+from tests.support.rawpeer import RawPeer
+from tests.support.waiting import eventually
 
 EVENTS = 1500
 SIZE = 1000

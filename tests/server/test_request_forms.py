@@ -1,4 +1,4 @@
-"""Requests in forms other than `GET /path`: HEAD, and targets with a scheme and a host (SPEC §9)."""
+"""Requests in forms other than `GET /path`: HEAD, OPTIONS, and targets with a scheme and a host (SPEC §9)."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import pytest
 from deltawire.gateway.server import Gateway
 from deltawire.protocol.events import TextDelta
 from tests.server.conftest import StartGateway
-from tests.server.minting import everything, write_secret
-from tests.server.peers import consumer
-from tests.server.rawpeer import HANDSHAKE, RawPeer
+from tests.support.minting import everything, token, write_secret
+from tests.support.peers import consumer
+from tests.support.rawpeer import HANDSHAKE, RawPeer
 
 
 async def ask(gateway: Gateway, line: str, headers: str = "") -> tuple[bytes, list[bytes], bytes]:
@@ -68,9 +68,72 @@ async def test_head_upgrades_nothing_and_gets_no_body(gateway: Gateway) -> None:
 
 async def test_a_405_says_that_there_is_head(gateway: Gateway) -> None:
     _, headers, _ = await ask(gateway, "POST /v1/streams/demo")
-    assert b"Allow: GET, HEAD, PUT, DELETE" in headers
+    assert b"Allow: GET, HEAD, PUT, DELETE, OPTIONS" in headers
     _, headers, _ = await ask(gateway, "POST /livez")
-    assert b"Allow: GET, HEAD" in headers
+    assert b"Allow: GET, HEAD, OPTIONS" in headers
+
+
+READ_ONLY = "GET, HEAD, OPTIONS"
+ALLOWED = {
+    "/livez": READ_ONLY,
+    "/readyz": READ_ONLY,
+    "/healthz": READ_ONLY,
+    "/metrics": READ_ONLY,
+    "/v1/schema.json": READ_ONLY,
+    "/v1/streams": READ_ONLY,
+    "/v1/streams/demo": "GET, HEAD, PUT, DELETE, OPTIONS",
+    "/v1/streams/unknown": "GET, HEAD, PUT, DELETE, OPTIONS",
+    "/v1/streams/demo/events": READ_ONLY,
+    "/v1/streams/demo/subscribe": READ_ONLY,
+    "/v1/streams/demo/publish": READ_ONLY,
+    "/v1/streams?limit=no": READ_ONLY,
+    "http://gateway/livez": READ_ONLY,
+    "*": "GET, HEAD, POST, PUT, DELETE, OPTIONS",
+}
+
+
+@pytest.mark.parametrize(("path", "allowed"), ALLOWED.items())
+async def test_options_names_the_methods_of_a_path_and_does_nothing(gateway: Gateway, path: str, allowed: str) -> None:
+    gateway.hub.create("demo")
+    status, headers, body = await ask(gateway, f"OPTIONS {path}")
+    assert (status, body) == (b"HTTP/1.1 204 No Content", b"")
+    assert f"Allow: {allowed}".encode() in headers
+    assert not [it for it in headers if it.startswith((b"Content-Length", b"Access-Control"))]
+    assert [info.id for info in gateway.hub.list_info()] == ["demo"]
+
+
+@pytest.mark.parametrize("path", ["/", "/nothing", "/v1/streams/", "/v1/streams/demo/other", "/*", "http://gateway"])
+async def test_options_on_an_unknown_path_is_404(gateway: Gateway, path: str) -> None:
+    status, headers, _ = await ask(gateway, f"OPTIONS {path}")
+    assert status.startswith(b"HTTP/1.1 404 ")
+    assert not [it for it in headers if it.startswith(b"Allow")]
+
+
+async def test_an_upgrade_by_options_is_none(gateway: Gateway) -> None:
+    it = await RawPeer.connect(gateway.port)
+    handshake = HANDSHAKE.format(path="/v1/streams/demo/subscribe", headers="")
+    await it.send(handshake.replace("GET", "OPTIONS").encode())
+    assert (await it.read_head()).startswith(b"HTTP/1.1 204 ")
+    it.close()
+    assert not gateway.hub.list_info()
+
+
+async def test_options_needs_a_token_where_get_needs_one_but_no_permission(
+    start_gateway: StartGateway, tmp_path: Path
+) -> None:
+    """What it says is the same for every stream, so there is nothing to permit."""
+    gateway = await start_gateway(auth_key=write_secret(tmp_path))
+    holder = f"Authorization: Bearer {token(subscribe=['mine'])}\r\n"
+    for path, allowed in ALLOWED.items():
+        is_open = path.endswith(("z", "/v1/schema.json"))
+        status, headers, _ = await ask(gateway, f"OPTIONS {path}")
+        assert status.startswith(b"HTTP/1.1 204 " if is_open else b"HTTP/1.1 401 "), path
+        assert (f"Allow: {allowed}".encode() in headers) is is_open
+        status, headers, _ = await ask(gateway, f"OPTIONS {path}", holder)
+        assert status.startswith(b"HTTP/1.1 204 "), path
+        assert f"Allow: {allowed}".encode() in headers
+    assert (await ask(gateway, "OPTIONS /nothing"))[0].startswith(b"HTTP/1.1 401 ")
+    assert (await ask(gateway, "OPTIONS /nothing", holder))[0].startswith(b"HTTP/1.1 404 ")
 
 
 async def test_who_is_refused_gets_no_body_for_head_either(start_gateway: StartGateway, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.server.rawpeer import RawPeer, text
+from tests.support.rawpeer import RawPeer, text
 
 STREAMS = 10_000
 CONSUMERS = 2_000

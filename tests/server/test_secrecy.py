@@ -21,8 +21,8 @@ from hypothesis import strategies as st
 from deltawire.gateway.config import Settings
 from deltawire.gateway.server import Gateway
 from deltawire.protocol.events import TextDelta
-from tests.server.minting import token, write_secret
-from tests.server.rawpeer import HANDSHAKE, RawPeer
+from tests.support.minting import token, write_secret
+from tests.support.rawpeer import HANDSHAKE, RawPeer
 
 SECRETS = ("demo", "demo2", "Demo", "a:b@c")
 STREAMS = (*SECRETS, "mine", "mine-1", "none", "dem")
@@ -70,6 +70,14 @@ ASKED = [
     Asking(_plain("GET", "/events"), ("subscribe",)),
     Asking(_plain("GET", "/events?after=1"), ("subscribe",)),
     Asking(_plain("GET", "/events?limit=no"), ("subscribe",)),
+    Asking(_plain("GET", "/events?wait=1&after=9"), ("subscribe",)),
+    Asking(_plain("GET").replace("streams", "responses"), ("subscribe",)),
+    Asking(_plain("GET", "?stream=true").replace("streams", "responses"), ("subscribe",)),
+    Asking(_plain("GET", "/ui-message-stream"), ("subscribe",)),
+    Asking(_plain("GET", "/sse"), ("subscribe",)),
+    Asking(_plain("GET", "/sse?after=99"), ("subscribe",)),
+    Asking(_plain("GET", "/sse?create=false"), ("subscribe",)),
+    Asking(_plain("HEAD", "/sse"), ("subscribe",)),
     *(Asking(_plain(method, rest), ()) for method in ("GET", "POST") for rest in ("/", "/..", "/subscribe", "/x")),
     *(
         Asking(_websocket(f"subscribe{query}"), ("subscribe",))
@@ -121,7 +129,7 @@ async def _whole_answer(gateway: Gateway, request: str) -> bytes:
         first = await it.read_frame()
         assert first is not None
         answer += first.payload
-    else:
+    elif b"text/event-stream" not in answer:
         answer += b"\r\n\r\n" + await it.read_rest()
     it.close()
     return _VARYING.sub(b"", answer)

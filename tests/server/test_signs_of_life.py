@@ -8,9 +8,9 @@ import pytest
 
 from deltawire.gateway.server import Gateway
 from tests.server.conftest import StartGateway
-from tests.server.peers import consumer, producer, publish, text_delta, types_of
 from tests.server.stalling import consumers_of
-from tests.server.waiting import eventually
+from tests.support.peers import consumer, producer, publish, text_delta, types_of
+from tests.support.waiting import eventually
 
 
 async def test_a_consumer_that_asks_for_heartbeats_gets_one_after_another(gateway: Gateway) -> None:

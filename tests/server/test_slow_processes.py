@@ -16,9 +16,9 @@ from deltawire.gateway.server import Gateway
 from deltawire.gateway.server.connection import sending
 from deltawire.protocol.messages import Policy
 from tests.server.conftest import StartGateway
-from tests.server.peers import Message, producer, publish, text_delta
-from tests.server.rawpeer import HANDSHAKE
-from tests.server.waiting import DEADLINE, eventually
+from tests.support.peers import Message, producer, publish, text_delta
+from tests.support.rawpeer import HANDSHAKE
+from tests.support.waiting import DEADLINE, eventually
 
 READER = """
 import socket, sys

@@ -12,7 +12,7 @@ from websockets.server import ServerProtocol
 
 from deltawire.gateway.server.connection.splitter import OTHER, FrameSplitter
 from deltawire.protocol import framing
-from tests.server.rawpeer import BINARY, KEY, PING, PONG, TEXT, frame
+from tests.support.rawpeer import BINARY, KEY, PING, PONG, TEXT, frame
 
 LIMIT = 70_000
 

@@ -24,11 +24,11 @@ from deltawire.gateway.hub import LocalStream
 from deltawire.gateway.server import Gateway
 from deltawire.gateway.server.accepting.tls import ServerTls, make_context
 from deltawire.protocol.events import Event, TextDelta
-from tests.certificates import Certificates, make_certificates
 from tests.server.conftest import StartGateway
 from tests.server.stalling import consumers_of, say
-from tests.server.tlspeer import TlsPeer
-from tests.server.waiting import DEADLINE, eventually, turn
+from tests.support.certificates import Certificates, make_certificates
+from tests.support.tlspeer import TlsPeer
+from tests.support.waiting import DEADLINE, eventually, turn
 
 
 @pytest.fixture(scope="module")

@@ -14,11 +14,11 @@ import pytest
 
 from deltawire.gateway.server import Gateway
 from deltawire.gateway.server.accepting.handshakes import TICK, TLS_GRACE
-from tests.certificates import Certificates, make_certificates
 from tests.server.conftest import StartGateway
-from tests.server.rawpeer import HANDSHAKE, RawPeer
-from tests.server.tlspeer import TlsPeer, make_hello
-from tests.server.waiting import eventually
+from tests.support.certificates import Certificates, make_certificates
+from tests.support.rawpeer import HANDSHAKE, RawPeer
+from tests.support.tlspeer import TlsPeer, make_hello
+from tests.support.waiting import eventually
 
 SUBSCRIBE = HANDSHAKE.format(path="/v1/streams/demo/subscribe", headers="").encode()
 LIVEZ = b"GET /livez HTTP/1.1\r\nHost: gateway\r\n\r\n"

@@ -13,10 +13,10 @@ import pytest
 from deltawire.gateway.config import Settings
 from deltawire.gateway.server import Gateway
 from deltawire.protocol.codes import CloseCode, ProblemCode
-from tests.server import minting
 from tests.server.conftest import StartGateway
-from tests.server.minting import everything, sign, token, write_secret
-from tests.server.peers import Peer, consumer, producer, publish, text_delta, types_of
+from tests.support import minting
+from tests.support.minting import everything, sign, token, write_secret
+from tests.support.peers import Peer, consumer, producer, publish, text_delta, types_of
 
 STREAM: dict[str, Any] = {"publish": ["demo"], "subscribe": ["demo"]}
 

@@ -16,10 +16,10 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from deltawire.gateway.config import ConfigError, Settings
 from deltawire.gateway.server import Gateway
-from tests.server.asking import http_client
 from tests.server.conftest import StartGateway
-from tests.server.minting import SECRET, base64url, bearer, by_hand, claims, everything, sign, unsigned, write_secret
-from tests.server.rawpeer import RawPeer
+from tests.support.asking import http_client
+from tests.support.minting import SECRET, base64url, bearer, by_hand, claims, everything, sign, unsigned, write_secret
+from tests.support.rawpeer import RawPeer
 
 RSA = rsa.generate_private_key(65537, 2048)
 P256 = ec.generate_private_key(ec.SECP256R1())
@@ -272,9 +272,9 @@ async def test_a_jwks_file_gives_each_key_its_algorithm(start_gateway: StartGate
     assert await status(SECRET, "HS256", "s") == 401  # it is for encryption
 
 
-async def test_health_and_schema_are_open_and_nothing_else(guarded: Gateway) -> None:
+async def test_health_schema_and_client_are_open_and_nothing_else(guarded: Gateway) -> None:
     async with http_client(base_url=f"http://127.0.0.1:{guarded.port}") as client:
-        for path in ("/livez", "/readyz", "/healthz", "/v1/schema.json"):
+        for path in ("/livez", "/readyz", "/healthz", "/v1/schema.json", "/client/deltawire.js"):
             assert (await client.get(path)).status_code == 200
             assert (await client.get(path, headers=bearer("bad"))).status_code == 200
         for path in ("/", "/metrics", "/v1/streams", "/v1/streams/demo", "/v1/streams/demo/events", "/unknown"):

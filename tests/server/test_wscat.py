@@ -3,52 +3,31 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import os
 import pty
 import re
-import shutil
 import subprocess
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
 from deltawire.gateway.server import Gateway
 from deltawire.protocol.events import TextDelta
-from tests.server.peers import producer
-from tests.server.waiting import eventually
+from tests.support.npm import installed
+from tests.support.peers import producer
+from tests.support.waiting import eventually
 
 CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\r")
 START = 60.0
 """Seconds node may need to start on a busy machine."""
 
 
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Let one process at a time run the block."""
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
 @pytest.fixture(scope="session")
-def wscat(request: pytest.FixtureRequest) -> Path:
-    """The command, installed once into pytest's cache."""
-    if shutil.which("npm") is None or shutil.which("node") is None:
-        pytest.skip("wscat needs Node.js and npm")
-    prefix = Path(request.config.cache.mkdir("wscat"))
-    command = prefix / "node_modules" / ".bin" / "wscat"
-    with locked(prefix / "lock"):  # tests run in several processes
-        if not command.exists():
-            npm = ["npm", "install", "--prefix", str(prefix), "--no-audit", "--no-fund", "--loglevel=error"]
-            try:
-                subprocess.run(
-                    [*npm, "--fetch-retries=1", "wscat@6"], capture_output=True, text=True, timeout=60, check=True
-                )
-            except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
-                pytest.skip(f"npm can't install wscat here: {str(error.stderr or error).strip()[-200:]}")
+def wscat() -> Path:
+    """The command, installed once for this checkout."""
+    command = installed("wscat", "6") / "node_modules" / ".bin" / "wscat"
     if subprocess.run([command, "--version"], capture_output=True, timeout=60, check=False).returncode:
         pytest.skip("wscat doesn't run on the Node.js of this machine")
     return command

@@ -34,8 +34,8 @@ from deltawire.protocol.events import (
 )
 from deltawire.protocol.messages import Policy
 from deltawire.protocol.position import Position
-from tests.streams.naive import UNSET_OR, NaiveReader, NaiveStream
-from tests.streams.reading import STAMP
+from tests.support.naive import UNSET_OR, NaiveReader, NaiveStream
+from tests.support.reading import STAMP
 
 MAX_READERS = 8
 

@@ -27,7 +27,7 @@ from deltawire.protocol.events import (
     ToolDelta,
     Usage,
 )
-from tests.streams.reading import STAMP, delta_text
+from tests.support.reading import STAMP, delta_text
 
 OTHERS: list[Data] = [
     ContentStart(0),

@@ -1,6 +1,6 @@
 """The delivery contract as a whole: producers with generations and leases beside everything `CoreMachine` does.
 
-Virtual time, the naive model of `tests.streams.naive`, and a naive book of what each producer had accepted.
+Virtual time, the naive model of `tests.support.naive`, and a naive book of what each producer had accepted.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from deltawire.protocol.errors import StreamError, WireError, is_closed
 from deltawire.protocol.events import Data, Error, Event, MessageStart, MessageStop
 from deltawire.protocol.framing import payloads
 from tests.streams.machine import CoreMachine, events, picks
-from tests.streams.naive import NaiveStream
-from tests.streams.reading import STAMP
+from tests.support.naive import NaiveStream
+from tests.support.reading import STAMP
 
 LEASE = 10.0
 

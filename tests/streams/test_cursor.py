@@ -8,7 +8,7 @@ from deltawire.gateway.streams.cursor import LogState, Plan, plan_subscription
 from deltawire.protocol.codes import ProblemCode
 from deltawire.protocol.errors import WireError
 from deltawire.protocol.messages import Gap, GapReason
-from tests.streams.reading import ask
+from tests.support.reading import ask
 
 
 def held(floor: int, head: int) -> LogState:

@@ -10,7 +10,7 @@ from deltawire.gateway.streams.eviction import SLACK, IdleStreams
 from deltawire.gateway.streams.log import Ledger
 from deltawire.gateway.streams.settings import StreamSettings
 from deltawire.gateway.streams.stream import Stream
-from tests.streams.reading import ask, numbered, publish
+from tests.support.reading import ask, numbered, publish
 
 picks = st.integers(0, 99)
 

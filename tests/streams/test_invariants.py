@@ -14,8 +14,8 @@ from deltawire.protocol.events import (
 )
 from deltawire.protocol.messages import Policy
 from tests.streams.machine import CoreMachine, blocks, events, is_full, types
-from tests.streams.naive import NaiveReader, NaiveStream
-from tests.streams.reading import make_stream
+from tests.support.naive import NaiveReader, NaiveStream
+from tests.support.reading import make_stream
 
 TestInvariants = CoreMachine.TestCase
 

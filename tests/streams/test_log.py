@@ -15,7 +15,7 @@ from deltawire.gateway.streams.log import AGE_MARKS, BLOCK, EVENT_OVERHEAD, FOLD
 from deltawire.protocol.codec import encode_event
 from deltawire.protocol.events import ContentEnd, ContentStart, Data, TextDelta, Usage
 from deltawire.protocol.framing import TEXT, frame
-from tests.streams.reading import STAMP
+from tests.support.reading import STAMP
 
 
 def make_log(*, events: int = 50_000, size: int = 8 << 20, age: float = 0.0, ledger: Ledger | None = None) -> Log:

@@ -17,7 +17,7 @@ from deltawire.gateway.streams.stream import Stream
 from deltawire.protocol.errors import StreamError, is_closed, is_full, is_invalid, is_not_found
 from deltawire.protocol.events import MessageStart, MessageStop
 from deltawire.protocol.messages import Gap, Policy, StreamEnd
-from tests.streams.reading import STAMP, ask, drain, live, numbered, only, publish, texts
+from tests.support.reading import STAMP, ask, drain, live, numbered, only, publish, texts
 
 
 def make_manager(**limits: float) -> StreamManager:

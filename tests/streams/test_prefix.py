@@ -11,7 +11,7 @@ from deltawire.gateway.streams.stream import Stream
 from deltawire.protocol.codec import JSON, MSGPACK, Codec
 from deltawire.protocol.events import Event, MessageStart, MessageStop, TextDelta, Usage
 from deltawire.protocol.messages import Gap, Message, Policy
-from tests.streams.reading import ask, drain, live, only, publish, spans
+from tests.support.reading import ask, drain, live, only, publish, spans
 
 
 def make_stream(events: int = 10, size: int = 1 << 20) -> Stream:

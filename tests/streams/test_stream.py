@@ -21,7 +21,7 @@ from deltawire.protocol.digest import CHOICE_COST
 from deltawire.protocol.errors import StreamError, WireError, is_closed
 from deltawire.protocol.events import MAX_SEQ, Data, Digest, Event, MessageStart, MessageStop, TextDelta
 from deltawire.protocol.messages import Policy
-from tests.streams.reading import STAMP, ask, drain, live, make_stream, numbered, publish, read_frames, texts
+from tests.support.reading import STAMP, ask, drain, live, make_stream, numbered, publish, read_frames, texts
 
 
 def clock_at(at: float) -> str:

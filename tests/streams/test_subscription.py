@@ -11,7 +11,7 @@ from deltawire.gateway.streams.subscription import Subscription
 from deltawire.protocol.codec import JSON, MSGPACK, Codec
 from deltawire.protocol.events import ContentEnd, Data, Error, Event, Extension, TextDelta, Usage
 from deltawire.protocol.messages import CaughtUp, Gap, Policy, StreamEnd, Subscribed
-from tests.streams.reading import (
+from tests.support.reading import (
     ask,
     delta_text,
     drain,

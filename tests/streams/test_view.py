@@ -24,7 +24,7 @@ from deltawire.protocol.events import (
     Thinking,
     Usage,
 )
-from tests.streams.reading import make_stream, numbered, publish, read_frames, spans, split_frames, texts
+from tests.support.reading import make_stream, numbered, publish, read_frames, spans, split_frames, texts
 
 DELTAS_ONLY = frozenset({EventType.TEXT_DELTA})
 MIXED: list[Data] = [

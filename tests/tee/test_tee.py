@@ -18,10 +18,10 @@ from deltawire.gateway.server import Gateway
 from deltawire.gateway.tee import Tee, tee
 from deltawire.protocol.events import ContentEnd, Error, Extension, MessageStart, MessageStop, TextDelta
 from deltawire.protocol.providers import ANY, TRANSLATORS, OpenAIChat
-from tests.client.fakes import AT_ONCE, FakeGateway, closing, frames, stay
-from tests.protocol.provider_bodies import FORMS
-from tests.server.waiting import DEADLINE, eventually
-from tests.tee.answers import CHUNKS, STREAM, WORDS, Answer, chunk, ids_of, read, text_of
+from tests.support.fakes import AT_ONCE, FakeGateway, closing, frames, stay
+from tests.support.provider_bodies import FORMS
+from tests.support.waiting import DEADLINE, eventually
+from tests.support.sdk_answers import CHUNKS, STREAM, WORDS, Answer, chunk, ids_of, read, text_of
 
 NOWHERE = "ws://127.0.0.1:1"
 

@@ -1,6 +1,6 @@
 """Sockets from accept to complete request, and sockets that are refused at once.
 
-    accepted ──► over a limit? ──► [TLS] ──no──► request ──► admission
+    accepted ──► over a limit? ──► [TLS] ──no──► [another worker's?] ──► request ──► admission
                                      │yes
                                      ▼
                                   its request is read past, answered, and the socket closed
@@ -30,8 +30,8 @@ from deltawire.gateway.hub import Hub
 from deltawire.gateway.logs import get_logger
 from deltawire.gateway.server.accepting.forwarding import Proxies, limited_address
 from deltawire.gateway.server.accepting.limits import Limits
-from deltawire.gateway.server.accepting.tls import ServerTls
-from deltawire.gateway.server.accepting.unwrapping import Unwrapping
+from deltawire.gateway.server.accepting.routing import Handed, RoutedSocket, Siblings, remote_of
+from deltawire.gateway.server.accepting.tls import ServerTls, TlsHandshake
 from deltawire.gateway.server.responses import Refusal, leave_out_body, respond_refusal
 
 GRACE: Final = 1.0
@@ -89,10 +89,20 @@ class Handshakes:
         limits: counts connections, in all and per address.
         proxies: trusted to say where a request came from.
         hub: its clock, and its tally, which counts refusals.
+        siblings: the other workers of the gateway, if there are any.
     """
 
-    def __init__(self, settings: Settings, tls: ServerTls | None, limits: Limits, proxies: Proxies, hub: Hub) -> None:
+    def __init__(  # noqa: PLR0913, PLR0917 - what a gateway has for its sockets
+        self,
+        settings: Settings,
+        tls: ServerTls | None,
+        limits: Limits,
+        proxies: Proxies,
+        hub: Hub,
+        siblings: Siblings | None = None,
+    ) -> None:
         self._settings = settings
+        self._siblings = siblings
         self._tls = tls
         self._grace = GRACE if tls is None else TLS_GRACE
         self._limits = limits
@@ -121,7 +131,7 @@ class Handshakes:
             transport: its transport.
         """
         now = self._now()
-        host = host_of(transport)
+        host = remote_of(transport).host
         refusal = self._limits.come(served)
         if refusal is None and host and not self._proxies.trusts(host):
             refusal = self._limits.identify(served, limited_address(host), now)
@@ -131,11 +141,40 @@ class Handshakes:
             guest = RefusedSocket(self, refusal, served)
         self._wait(guest, transport, now)
         if self._tls is not None:
-            Unwrapping(transport, self._tls, self._settings, partial(self._let_in, guest), partial(self.leave, guest))
-        elif refusal is None:
+            TlsHandshake(transport, self._tls, self._settings, partial(self._let_in, guest), partial(self.leave, guest))
+        elif refusal is None and self._siblings is None:
             served.let_in(transport)
         else:
             self._let_in(guest, transport)
+
+    def adopt(self, served: Served, transport: asyncio.Transport, handed: Handed) -> None:
+        """Let in a socket that another worker has handed over, or refuse it.
+
+        Its rate was judged where it was accepted; it is counted here, where it stays.
+
+        Args:
+            served: as for `receive`.
+            transport: its transport.
+            handed: what the other worker knows of it.
+        """
+        host, refusal = handed.remote.host, None
+        if not handed.is_question:
+            refusal = self._limits.come(served)
+            if refusal is None and host and not self._proxies.trusts(host):
+                refusal = self._limits.settle(served, limited_address(host))
+        if refusal is not None:
+            self._limits.leave(served)
+            self._refuse(served, handed.since, transport, handed.head, refusal)
+            return
+        self._wait(served, transport, handed.since)
+        self._switch(served, transport, handed.head)
+
+    def _refuse(
+        self, served: Served, since: float, transport: asyncio.Transport, head: bytes, refusal: Refusal
+    ) -> None:
+        guest = RefusedSocket(self, refusal, served)
+        self._wait(guest, transport, since)
+        self._switch(guest, transport, head)
 
     def admit_probe(self, refused: RefusedSocket, served: Served, request: bytes) -> None:
         """Let in a socket that was refused, as its request is a probe, which is answered all the same."""
@@ -144,9 +183,17 @@ class Handshakes:
         self._let_in(served, refused.transport, request)
 
     def _let_in(self, guest: Served, transport: asyncio.Transport, data: bytes = b"") -> None:
-        """Switch a socket to the protocol that serves or refuses it, and pass on bytes that came before."""
+        """Switch a socket to the protocol that serves, refuses or routes it, and pass on bytes that came before."""
         waiting = self._waiting[guest]
         self._waiting[guest] = Waiting(transport, waiting.since, waiting.tick)
+        if self._siblings is not None and not isinstance(guest, RefusedSocket):
+            leave = partial(self.leave, guest)
+            refuse = partial(self._refuse, guest, waiting.since)
+            guest = RoutedSocket(self._siblings, waiting.since, partial(self._switch, guest), leave, refuse)
+        self._switch(guest, transport, data)
+
+    @staticmethod
+    def _switch(guest: Served, transport: asyncio.Transport, data: bytes) -> None:
         transport.set_protocol(cast("asyncio.BaseProtocol", guest))
         guest.let_in(transport)
         if data:
@@ -256,12 +303,3 @@ class RefusedSocket(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the loop's signature
         """The socket is gone."""
         self._handshakes.leave(self)
-
-
-def host_of(transport: asyncio.BaseTransport) -> str:
-    """The numeric address of the peer; empty if there is none, because the socket is gone or is no TCP socket."""
-    try:
-        name = transport.get_extra_info("peername")
-    except ValueError:  # uvloop raises it for a socket that was lost in this turn
-        return ""
-    return str(name[0]) if isinstance(name, tuple) and name else ""

@@ -18,7 +18,8 @@ from deltawire.gateway.server.responses import Refusal
 ADDRESSES_REMEMBERED: Final = 16_384
 """Addresses whose rate is remembered: about 3 MiB, and more than a flooder can use up while a burst lasts."""
 
-_ALL: Final = "all"
+ALL: Final = "all"
+"""The key under which every connection is counted."""
 
 
 class Counts:
@@ -60,17 +61,23 @@ class Limits:
 
     Args:
         settings: how many there may be.
+        counts: of connections; None counts those of this process alone.
+        rates: of addresses; likewise.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, counts: Counts | None = None, rates: RateTable | None = None) -> None:
         self._settings = settings
-        self._counts = Counts()
-        self._rates = RateTable(settings.connection_rate, settings.connection_burst, ADDRESSES_REMEMBERED)
+        self._counts = Counts() if counts is None else counts
+        self._rates = (
+            RateTable(settings.connection_rate, settings.connection_burst, ADDRESSES_REMEMBERED)
+            if rates is None
+            else rates
+        )
 
     @property
     def connections(self) -> int:
         """Number of connections counted."""
-        return self._counts[_ALL]
+        return self._counts[ALL]
 
     @property
     def is_unused(self) -> bool:
@@ -80,7 +87,7 @@ class Limits:
     def come(self, holder: object) -> Refusal | None:
         """Count a new connection; return a refusal if there are too many in all."""
         limit = self._settings.max_connections
-        if self._counts.take(holder, _ALL, limit):
+        if self._counts.take(holder, ALL, limit):
             return None
         return Refusal(HTTPStatus.SERVICE_UNAVAILABLE, f"the gateway has {limit} connections (max_connections)")
 
@@ -97,6 +104,15 @@ class Limits:
             rate = self._settings.connection_rate
             detail = f"{address} connects more than {rate:g} times a second (connection_rate)"
             return Refusal(HTTPStatus.TOO_MANY_REQUESTS, detail, math.ceil(wait))
+        return self.settle(holder, address)
+
+    def settle(self, holder: object, address: str) -> Refusal | None:
+        """Count a connection under its address, whatever its rate; return a refusal if it exceeds the limit.
+
+        Args:
+            holder: the connection.
+            address: as `limited_address` gives it.
+        """
         limit = self._settings.max_connections_per_address
         if self._counts.take(holder, ("address", address), limit):
             return None

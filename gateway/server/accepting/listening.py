@@ -1,17 +1,21 @@
-"""Where a gateway accepts connections: addresses that it resolves and checks itself, or sockets it was given."""
+"""Where a gateway accepts connections: addresses that it resolves itself, or sockets it was given.
+
+Without authentication, it listens on loopback only (SPEC §11).
+"""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import socket
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import ExitStack
+from ipaddress import IPv6Address, ip_address
 from typing import Any, Final
 
 from websockets.asyncio.server import Server
 
 from deltawire.gateway.config import ConfigError, Settings
-from deltawire.gateway.server.accepting.exposure import check_exposure
 
 SEND_BUFFER: Final = 64 * 1024
 """Requested SO_SNDBUF. Linux doubles it: 128 KiB, so that a lag stays in the cursor and not in the kernel."""
@@ -59,6 +63,32 @@ async def listen(settings: Settings, given: Sequence[socket.socket], open_server
     return servers
 
 
+def bind(addresses: Sequence[str], port: int) -> list[socket.socket]:
+    """Bind a socket to each address, for `listen` in this process or in others.
+
+    Args:
+        addresses: numeric, as `find_addresses` gives them.
+        port: 0 picks a free one.
+
+    Raises:
+        OSError: an address can't be bound to.
+    """
+    bound: list[socket.socket] = []
+    with ExitStack() as stack:
+        for address in addresses:
+            (family, kind, number, _, name), *_ = socket.getaddrinfo(
+                address, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST
+            )
+            it = stack.enter_context(socket.socket(family, kind, number))
+            it.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                it.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            it.bind(name)
+            bound.append(it)
+        stack.pop_all()
+    return bound
+
+
 async def find_addresses(settings: Settings, given: Sequence[socket.socket] = ()) -> list[str]:
     """Return the numeric addresses that `listen` would use; arguments and errors as for `listen`."""
     addresses = [_address_of(it) for it in given] or await _resolve(settings.host, settings.port)
@@ -66,9 +96,44 @@ async def find_addresses(settings: Settings, given: Sequence[socket.socket] = ()
     return addresses
 
 
+def format_url(host: str, port: int, *, has_tls: bool) -> str:
+    """Return where clients connect: `ws://HOST:PORT`, or `wss://HOST:PORT`."""
+    scheme = "wss" if has_tls else "ws"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+
+
 def is_authenticated(settings: Settings) -> bool:
     """Whether every peer must prove who it is, by a token or by a certificate alone."""
     return settings.has_authentication or bool(settings.tls_client_ca)
+
+
+def is_loopback(address: str) -> bool:
+    """Whether only this machine can reach a numeric address; a scope (`%eth0`) does not matter."""
+    ip = ip_address(address.partition("%")[0])
+    if isinstance(ip, IPv6Address) and ip.ipv4_mapped is not None:
+        ip = ip.ipv4_mapped
+    return ip.is_loopback
+
+
+def check_exposure(addresses: Iterable[str], *, is_authenticated: bool, is_accepted: bool) -> None:
+    """Refuse to be open to a network by accident.
+
+    Args:
+        addresses: where to listen, numeric: names are resolved before, as a name may stand for any address.
+        is_authenticated: whether peers must prove who they are.
+        is_accepted: whether the operator said explicitly that they need not.
+
+    Raises:
+        ConfigError: an address is off loopback, and neither holds.
+    """
+    if is_authenticated or is_accepted:
+        return
+    for address in addresses:
+        if not is_loopback(address):
+            raise ConfigError(
+                f"{address} is off loopback and there is no authentication: whoever reaches it could read, write and "
+                "close every stream; set up authentication, or say --insecure-no-auth if that is meant"
+            )
 
 
 async def _resolve(host: str, port: int) -> list[str]:

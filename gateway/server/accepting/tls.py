@@ -1,4 +1,4 @@
-"""TLS of the server: certificates from files, which can be replaced while connections stay open.
+"""TLS of the server: its certificates, which can be replaced while connections stay open, and its handshakes.
 
 A handshake uses the context that is current when it begins. Connections keep theirs, and a bad file leaves the current
 context in place. Loading new files into a context in use would not work: a key that doesn't match is noticed only
@@ -7,7 +7,9 @@ after the certificate was replaced, and authorities can only be added.
 
 from __future__ import annotations
 
+import asyncio
 import ssl
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Self
 
@@ -16,6 +18,9 @@ from deltawire.gateway.files import read_regular_file
 
 MINIMUM: Final = ssl.TLSVersion.TLSv1_2
 """Older versions are broken and forbidden (RFC 8996)."""
+
+TLS_CLOSE_TIMEOUT: Final = 5.0
+"""Seconds a peer has for the closing alert of TLS; by then nothing of the stream is left to send."""
 
 
 class ServerTls:
@@ -102,3 +107,68 @@ def _explain(settings: Settings, error: ssl.SSLError) -> str:
 
 def _reason(error: ssl.SSLError) -> str:
     return (error.reason or "unreadable").replace("_", " ").lower()
+
+
+class TlsHandshake(asyncio.Protocol):
+    """The handshake of one accepted socket (RFC 8446 §4).
+
+    The event loop can do the handshake itself, but hands over a socket only after it. Until then nobody could count or
+    drop the socket, and only descriptors would limit thousands of sockets that never send a byte.
+
+    It begins at once: uvloop reads a socket as soon as it is handed over, and TLS would miss bytes that come before it
+    begins. So the coroutine of the handshake is stepped here; a task would begin a turn later.
+
+    Args:
+        transport: of the socket.
+        tls: the current certificates.
+        settings: how long it may take.
+        done: called after the handshake, with the transport of TLS and bytes that came together with its end.
+        failed: called if the handshake fails; may be called twice.
+    """
+
+    def __init__(
+        self,
+        transport: asyncio.Transport,
+        tls: ServerTls,
+        settings: Settings,
+        done: Callable[[asyncio.Transport, bytes], None],
+        failed: Callable[[], None],
+    ) -> None:
+        self._socket = transport
+        self._done = done
+        self._failed = failed
+        self._early = b""
+        self._steps = asyncio.get_running_loop().start_tls(
+            transport,
+            self,
+            tls.context,
+            server_side=True,
+            ssl_handshake_timeout=settings.handshake_timeout,
+            ssl_shutdown_timeout=TLS_CLOSE_TIMEOUT,
+        )
+        self._go_on()
+
+    def _go_on(self, _awaited: asyncio.Future[None] | None = None) -> None:
+        try:
+            awaited = self._steps.send(None)
+        except StopIteration as over:
+            self._finish(over.value)
+        except OSError as error:  # by the peer, or because the socket was dropped
+            error.__traceback__ = None  # breaks a cycle: traceback, this frame, the awaited future, the error
+            self._failed()
+        else:
+            awaited.add_done_callback(self._go_on)
+
+    def _finish(self, transport: asyncio.Transport | None) -> None:
+        if transport is None or transport.is_closing() or self._socket.is_closing():  # dropped meanwhile
+            self._failed()
+        else:
+            self._done(transport, self._early)
+
+    def data_received(self, data: bytes) -> None:
+        """Keep bytes that the peer sent together with the end of its handshake."""
+        self._early += data
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the loop's signature
+        """The socket is gone."""
+        self._failed()

@@ -70,7 +70,7 @@ class AccessControl:
         """Refuse a peer without a certificate if one is required; a bad one has failed in the TLS handshake already."""
         if not self._wants_certificate or incoming.is_open:
             return None
-        if incoming.connection.transport.get_extra_info("peercert"):
+        if incoming.connection.remote.has_certificate:
             return None
         return respond_problem(
             HTTPStatus.FORBIDDEN,
@@ -122,7 +122,7 @@ class AccessControl:
         """Refuse to publish or subscribe if the grant does not allow it; the stream is not even looked up."""
         if not incoming.target.is_endpoint:
             return None
-        action = Action.SUBSCRIBE if incoming.target.tail == "/subscribe" else Action.PUBLISH
+        action = Action.PUBLISH if incoming.target.publishes else Action.SUBSCRIBE
         if incoming.connection.grant.may(action, incoming.target.stream_id):
             return None
         return respond_problem(

@@ -7,7 +7,7 @@ leaves the request to the next step. A request that passes every step is upgrade
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from http import HTTPStatus
 from inspect import isawaitable
 
@@ -19,19 +19,32 @@ from deltawire.gateway.access.credentials import is_bearer, split_query
 from deltawire.gateway.hub import Hub
 from deltawire.gateway.logs import get_logger
 from deltawire.gateway.server.accepting.handshakes import Handshakes
+from deltawire.gateway.server.accepting.routing import Siblings
 from deltawire.gateway.server.admission.auth import AccessControl
 from deltawire.gateway.server.admission.request import AdmissionRequest, Step, offered_subprotocols
 from deltawire.gateway.server.admission.steps import CapacityChecks
 from deltawire.gateway.server.connection.connection import GatewayConnection
-from deltawire.gateway.server.http.routes import Site, answer
+from deltawire.gateway.server.http.event_streams import EventStreams
+from deltawire.gateway.server.http.polling import wait_for_events
+from deltawire.gateway.server.http.refusing import respond_error
+from deltawire.gateway.server.http.routes import Site, allowed_methods, answer
 from deltawire.gateway.server.http.target import is_upgrade, parse_target
-from deltawire.gateway.server.responses import leave_out_body, respond_later, respond_problem
+from deltawire.gateway.server.responses import (
+    leave_out_body,
+    leave_out_known,
+    respond_later,
+    respond_nothing,
+    respond_problem,
+)
+from deltawire.protocol.addresses import PREFIX
 from deltawire.protocol.codec import CODECS
+from deltawire.protocol.errors import StreamError, WireError
 
 log = get_logger()
 
 _GOING = "the gateway is shutting down"
 _QUOTED = re.compile(r" at \d+ in .*")  # quotes a whole header that can't be parsed, which may hold a token
+_EVERY_METHOD = "GET, HEAD, POST, PUT, DELETE, OPTIONS"
 
 
 class Admission:
@@ -43,24 +56,30 @@ class Admission:
         render_metrics: returns the response of `/metrics`.
         handshakes: holds sockets until their request is complete.
         capacity: checks limits on connections and memory.
+        event_streams: answers requests for streams over plain HTTP.
+        siblings: the other workers of the gateway, for which some responses speak too.
 
     Attributes:
         is_leaving: the gateway shuts down, and `/readyz` says so.
         is_draining: new peers are refused.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - what requests are judged and answered with
         self,
         access: AccessControl,
         hub: Hub,
         render_metrics: Callable[[], bytes],
         handshakes: Handshakes,
         capacity: CapacityChecks,
+        event_streams: EventStreams,
+        siblings: Siblings | None = None,
     ) -> None:
         self._access = access
+        self._siblings = siblings
         self._hub = hub
         self._handshakes = handshakes
         self._render_metrics = render_metrics
+        self._event_streams = event_streams
         self.is_leaving = False
         self.is_draining = False
         self._steps: tuple[Step, ...] = (
@@ -70,13 +89,15 @@ class Admission:
             access.answer_preflight,
             access.identify,
             capacity.check_token,
+            check_method,
             access.check_permission,
             capacity.check_memory_for_answer,
+            self._wait_for_events,
             self._answer_http,
-            check_method,
             check_upgrade,
             self._check_draining,
             capacity.check_memory,
+            self._answer_with_events,
             check_subprotocols,
         )
 
@@ -97,13 +118,13 @@ class Admission:
         path, _, query = request.path.partition("?")
         tokens, query = split_query(query)
         incoming = AdmissionRequest(connection, request, parse_target(f"{path}?{query}"), tokens)
+        connection.target = incoming.target
         for step in self._steps:
             response = step(incoming)
             if isawaitable(response):
                 response = await response
             if response is not None:
                 return response
-        connection.target = incoming.target
         return None
 
     def conclude(self, connection: ServerConnection, request: Request, response: Response) -> Response | None:
@@ -119,16 +140,36 @@ class Admission:
             return None
         if response.status_code >= HTTPStatus.BAD_REQUEST and parse_target(request.path).is_endpoint:
             self._hub.tally.refuse(response.status_code)
-        response = reword_refusal(response) or response
+        response = leave_out_known(request, reword_refusal(response) or response)
         self._access.allow_reading(request, response)
         return leave_out_body(response) if request.method == "HEAD" else response
 
-    def _answer_http(self, incoming: AdmissionRequest) -> Response | None:
-        """Answer plain HTTP; let requests for a stream's two endpoints pass."""
+    async def _wait(self, incoming: AdmissionRequest) -> Response | None:
+        try:
+            response = await wait_for_events(self._hub, incoming)
+        except (WireError, StreamError) as error:
+            return respond_error(error)
+        return respond_nothing() if incoming.connection.is_gone else response
+
+    def _wait_for_events(self, incoming: AdmissionRequest) -> Awaitable[Response | None] | None:
+        """Wait for events for a page, if the client asks for that."""
+        if self.is_draining or not (incoming.target.stream_id and incoming.target.tail == "/events"):
+            return None
+        return self._wait(incoming)
+
+    def _answer_http(self, incoming: AdmissionRequest) -> Response | Awaitable[Response] | None:
+        """Answer plain HTTP; let requests pass that make a consumer or a producer."""
         if incoming.target.is_endpoint:
             return None
-        site = Site(self._hub, self._not_ready(), self._render_metrics, incoming.connection.grant)
-        return answer(site, incoming.request.method, incoming.target)
+        site = Site(self._hub, self._not_ready(), self._render_metrics, incoming.connection)
+        response = answer(site, incoming.request.method, incoming.target)
+        if self._siblings is None or incoming.connection.is_question or not isinstance(response, Response):
+            return response
+        return self._siblings.complete(incoming.request, incoming.target, response)
+
+    def _answer_with_events(self, incoming: AdmissionRequest) -> Response | None:
+        """Answer a request for a stream over plain HTTP."""
+        return self._event_streams.answer(incoming) if incoming.target.is_event_stream else None
 
     def _not_ready(self) -> str | None:
         """Why no new work should be sent here; None if it may be."""
@@ -148,18 +189,28 @@ class Admission:
 
 
 def check_method(incoming: AdmissionRequest) -> Response | None:
-    """Refuse every method but GET, and HEAD, which asks for no upgrade."""
-    method = incoming.request.method
-    if method in ("GET", "HEAD"):
-        return None
-    allowed = "GET, HEAD"
-    return respond_problem(
-        HTTPStatus.METHOD_NOT_ALLOWED, f"{method} is not possible here; allowed: {allowed}", Allow=allowed
-    )
+    """Refuse an unknown path, and a method that its path does not have; tell OPTIONS which it has (RFC 9110 §9.3.7).
+
+    No permission is needed for that: it is the same for every stream.
+    """
+    method, target = incoming.request.method, incoming.target
+    is_of_all = method == "OPTIONS" and target.tail == "*"
+    allowed = _EVERY_METHOD if is_of_all else allowed_methods(target)
+    if not allowed:
+        return respond_problem(HTTPStatus.NOT_FOUND, f"no such path; streams are under {PREFIX}")
+    if method == "OPTIONS":
+        return respond_nothing(Allow=allowed)
+    if method not in allowed.split(", "):
+        return respond_problem(
+            HTTPStatus.METHOD_NOT_ALLOWED, f"{method} is not possible here; allowed: {allowed}", Allow=allowed
+        )
+    return None
 
 
 def check_upgrade(incoming: AdmissionRequest) -> Response | None:
-    """Refuse a request that asks for no upgrade."""
+    """Refuse a request that asks for no upgrade where only a WebSocket is served."""
+    if incoming.target.is_event_stream:
+        return None
     if incoming.request.method == "GET" and is_upgrade(incoming.request.headers):
         return None
     return respond_problem(

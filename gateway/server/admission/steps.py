@@ -8,7 +8,6 @@ from websockets.http11 import Response
 
 from deltawire.gateway.hub import Hub
 from deltawire.gateway.server.accepting.forwarding import Proxies, limited_address
-from deltawire.gateway.server.accepting.handshakes import host_of
 from deltawire.gateway.server.accepting.limits import Limits
 from deltawire.gateway.server.admission.request import AdmissionRequest
 from deltawire.gateway.server.connection.replying import REPLY_COST
@@ -31,7 +30,7 @@ class CapacityChecks:
 
     def check_address(self, incoming: AdmissionRequest) -> Response | None:
         """Refuse a client behind a proxy that connects too often, or has too many connections."""
-        host = host_of(incoming.connection.transport)
+        host = incoming.connection.remote.host
         if not host or not self._proxies.trusts(host):
             return None
         client = self._proxies.client(host, incoming.request.headers.get_all(self._proxies.header))

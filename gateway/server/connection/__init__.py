@@ -8,6 +8,7 @@ In layers, each a subclass of the one before:
 
 - `sending` — frames out, the closing handshake, liveness of the peer
 - `replying` — HTTP responses
+- `streaming` — consumers over plain HTTP
 - `connection` — frames in; no task and no queue of its own
 
 What a WebSocket serves (`peer`):

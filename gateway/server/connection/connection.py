@@ -17,15 +17,16 @@ from websockets.protocol import CLOSED, CONNECTING, Event
 from deltawire.gateway.access import EVERYTHING
 from deltawire.gateway.hub import Hub
 from deltawire.gateway.hub.fair_queue import FairQueue
-from deltawire.gateway.server.accepting.flood import FloodGuard
 from deltawire.gateway.server.accepting.handshakes import Handshakes
+from deltawire.gateway.server.accepting.rate import FloodGuard
+from deltawire.gateway.server.accepting.routing import UNKNOWN, Handed, remote_of
 from deltawire.gateway.server.connection.closing import Cause, Phase
 from deltawire.gateway.server.connection.containment import contained
 from deltawire.gateway.server.connection.memory import connection_cost
 from deltawire.gateway.server.connection.peer import Peer, Renewer
-from deltawire.gateway.server.connection.replying import ReplyingConnection
 from deltawire.gateway.server.connection.sending import HARD_MESSAGE_LIMIT, Hold
 from deltawire.gateway.server.connection.splitter import OTHER, FrameSplitter
+from deltawire.gateway.server.connection.streaming import StreamingConnection
 from deltawire.gateway.server.http.target import Target, is_upgrade
 from deltawire.protocol import framing
 from deltawire.protocol.codes import ProblemCode
@@ -44,7 +45,7 @@ FRAME_COST = 120
 """Bytes that a message split from the socket's bytes costs beside its payload (CPython 3.11)."""
 
 
-class GatewayConnection(ReplyingConnection):
+class GatewayConnection(StreamingConnection):
     """One peer's connection.
 
     Args:
@@ -58,6 +59,8 @@ class GatewayConnection(ReplyingConnection):
         kwargs: likewise.
 
     Attributes:
+        remote: who is at its other end, once its socket is let in.
+        is_question: whether another worker of this gateway asks.
         target: of its request, once it is admitted.
         flood_guard: limits what its peer sends, once it is admitted.
         grant: what its peer may do; `grant.key` tells token holders apart, and is empty without authentication.
@@ -79,6 +82,8 @@ class GatewayConnection(ReplyingConnection):
         self._renewer = renewer
         self._handshakes = handshakes
         self._leaving = leaving
+        self.remote = UNKNOWN
+        self.is_question = False
         self.target = Target("", "", "")
         self.grant = EVERYTHING
         self.flood_guard: FloodGuard | None = None
@@ -91,9 +96,9 @@ class GatewayConnection(ReplyingConnection):
 
     def admitted(self) -> None:
         """Begin the record of the connection: its handshake is over."""
-        host, port, *_ = self.transport.get_extra_info("peername") or ("", 0)
+        host, port = self.remote.host, self.remote.port
         self.record.opened(
-            "consumer" if self.target.tail == "/subscribe" else "producer",
+            "producer" if self.target.publishes else "consumer",
             self.last_heard,
             connection=self.id.hex[:8],
             remote=f"[{host}]:{port}" if ":" in host else f"{host}:{port}",
@@ -102,8 +107,7 @@ class GatewayConnection(ReplyingConnection):
 
     def cost_of(self, target: Target) -> int:
         """Bytes the connection would take for the requested target, before it holds anything."""
-        has_tls = self.transport.get_extra_info("sslcontext") is not None
-        return connection_cost(has_tls=has_tls, sends=target.tail == "/publish")
+        return connection_cost(has_tls=self.remote.has_tls, sends=target.publishes)
 
     @property
     def agent(self) -> str | None:
@@ -157,6 +161,8 @@ class GatewayConnection(ReplyingConnection):
         self.last_heard = self.loop.time()
         self.tally.received_bytes += len(data)
         try:
+            if self.is_streaming:
+                return  # there is nothing to say
             if self.peer is None or self.is_finished:
                 self._receive_outside(data)
             else:
@@ -217,7 +223,7 @@ class GatewayConnection(ReplyingConnection):
         """Bytes it costs now, including unsent bytes and incomplete or deferred input."""
         if self.is_replying:
             return self.cost + self.reserved
-        held = self.cost + self.transport.get_write_buffer_size() + self._splitter.held_bytes
+        held = self.cost + self.transport.get_write_buffer_size() + self._splitter.held_bytes + self.body_bytes
         if self._fragments is not None:
             held += len(self._fragments)
         if self._deferred:
@@ -302,9 +308,16 @@ class GatewayConnection(ReplyingConnection):
         """Pass the new socket to `Handshakes`; if it exceeds a limit, nothing is set up for it."""
         self._handshakes.receive(self, cast("asyncio.Transport", transport))
 
+    def adopt(self, transport: asyncio.Transport, handed: Handed) -> None:
+        """Like `connection_made`, for a socket that another worker has handed over."""
+        self.remote, self.is_question = handed.remote, handed.is_question
+        self._handshakes.adopt(self, transport, handed)
+
     def let_in(self, transport: asyncio.Transport) -> None:
         """Begin to serve the socket."""
         super().connection_made(transport)
+        if self.remote is UNKNOWN:
+            self.remote = remote_of(transport)
         self._accepted.add(self)
 
     @contained
@@ -315,6 +328,7 @@ class GatewayConnection(ReplyingConnection):
         """
         self._move(Cause.SOCKET_LOST)
         self.forget_reply()
+        self.respond_now()
         self._handshakes.leave(self)
         if self.peer is None:
             self._end(exc)

@@ -36,7 +36,7 @@ CONSUMER_STATES = ("live", "replaying", "behind", "stalled")
 
 
 class Consumer:
-    """One consumer on a WebSocket.
+    """One consumer, on a WebSocket or over plain HTTP.
 
     Args:
         hub: the streams.
@@ -80,7 +80,7 @@ class Consumer:
         self._connection = connection
         self.subscription = subscription
         self.channel = hub.dispatcher.attach(subscription.stream, self)
-        self.write = connection.transport.write  # a cohort calls it directly; connections of its members are open
+        self.write = connection.writer  # a cohort calls it directly; connections of its members are open
         self._cohort: Cohort | None = None
         self._is_stalled = False
         self._is_waiting = False  # in the fair queue: nothing is read until its turn comes
@@ -163,6 +163,8 @@ class Consumer:
             data = subscription.take()
             if data:
                 self._connection.write(data)
+                if self._connection.is_finished:
+                    return
             if data == b"" or subscription.ended:  # the close follows `stream_end` at once, even into a full socket
                 self._rest()
                 return

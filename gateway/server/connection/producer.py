@@ -276,8 +276,8 @@ class Producer:
     def _has_room(self) -> bool:
         """Whether an event can be appended or refused now; called when a `block` consumer's buffer is full."""
         has_room = self.stream.is_closed or self.channel.make_room()
-        if not has_room and self._on_full == "reject":
-            raise WireError(ProblemCode.STREAM_FULL, "a consumer of policy 'block' is not keeping up: try again")
+        if not has_room and self._on_full == "reject" and not self.stream.is_recovering:
+            raise WireError(ProblemCode.STREAM_FULL, self.stream.full_because)
         return has_room
 
     def _wait(self, place: int | None, event: Event) -> None:

@@ -9,7 +9,7 @@ from websockets.protocol import Protocol
 
 from deltawire.gateway.logs import get_logger
 from deltawire.gateway.metrics.tally import NO_CLOSE, Tally
-from deltawire.protocol.codes import ProblemCode
+from deltawire.protocol.codes import CloseCode, ProblemCode
 
 Role = Literal["consumer", "producer"]
 
@@ -32,6 +32,7 @@ class Record:
         self._opened_at = 0.0
         self._why = ""
         self._gave_up = False
+        self._code: CloseCode | None = None
         self._has_failed = False
         self.role: Role | None = None
 
@@ -61,6 +62,10 @@ class Record:
         """Record why the gateway ends it; the first reason stands."""
         self._why = self._why or why
         self._gave_up = self._gave_up or by_abort
+
+    def closing(self, code: CloseCode) -> None:
+        """Record the code with which a connection ends that has no close frames."""
+        self._code = code
 
     def failed(self) -> bool:
         """Record that the gateway failed on the connection, with the exception being handled.
@@ -100,6 +105,8 @@ class Record:
 
     def _closing(self, protocol: Protocol) -> tuple[int, bool]:
         """Return the close code, and whether the gateway ended the connection."""
+        if self._code is not None:
+            return int(self._code), True
         sent, received = protocol.close_sent, protocol.close_rcvd
         if sent is not None and not (received is not None and protocol.close_rcvd_then_sent):
             return int(sent.code), True

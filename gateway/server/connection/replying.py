@@ -8,7 +8,7 @@ long as it likes.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from inspect import isawaitable
 from typing import Any, Final
 
@@ -19,7 +19,7 @@ from deltawire.gateway.hub.fair_queue import FairQueue
 from deltawire.gateway.server.connection.containment import contained
 from deltawire.gateway.server.connection.memory import CONNECTION_COST
 from deltawire.gateway.server.connection.sending import SendingConnection
-from deltawire.gateway.server.http.target import is_upgrade
+from deltawire.gateway.server.http.target import is_upgrade, parse_target
 from deltawire.gateway.server.responses import PIECE, LongResponse, pieces_of
 
 UNREAD: Final = 4 * PIECE
@@ -58,6 +58,9 @@ class ReplyingConnection(SendingConnection):
         replying: fair queue in which it waits while it has a long response to send.
         args: as for `SendingConnection`.
         kwargs: likewise.
+
+    Attributes:
+        hurry: ends the wait for something to respond with; None while nothing is waited for.
     """
 
     def __init__(self, replying: FairQueue, *args: Any, **kwargs: Any) -> None:
@@ -66,6 +69,7 @@ class ReplyingConnection(SendingConnection):
         self._reply: Reply | None = None
         self._is_waiting = False  # in the fair queue
         self._has_half_closed = False
+        self.hurry: Callable[[], None] | None = None
 
     @property
     def is_replying(self) -> bool:
@@ -73,13 +77,19 @@ class ReplyingConnection(SendingConnection):
         return self._reply is not None
 
     def half_closes(self) -> bool:
-        """Handle a half-close; return whether to respond all the same, as the request was for no WebSocket."""
+        """Handle a half-close; return whether to respond all the same, as the request was for no stream."""
         if self.request is None or self.is_finished or self.protocol.state is not CONNECTING:
             return False
-        if is_upgrade(self.request.headers):
+        if is_upgrade(self.request.headers) or parse_target(self.request.path).is_event_stream:
             return False
         self._has_half_closed = True
+        self.respond_now()
         return True
+
+    def respond_now(self) -> None:
+        """Wait no longer for something to respond with: the peer may have left, or the gateway is about to."""
+        if self.hurry is not None:
+            self.hurry()
 
     async def handshake(
         self, process_request: Any = None, process_response: Any = None, server_header: str | None = None
@@ -105,18 +115,24 @@ class ReplyingConnection(SendingConnection):
             self.protocol.send_response(response)
             self.send_data()
         else:
-            self._begin_reply(self.request, response)
-            await asyncio.shield(self.connection_lost_waiter)
+            await self._respond(self.request, response)
+
+    async def _respond(self, request: Request, response: Response) -> None:
+        self._begin_reply(request, response)
+        await asyncio.shield(self.connection_lost_waiter)
 
     def _begin_reply(self, request: Request, response: Response) -> None:
         pieces, is_chunked = pieces_of(response, request.protocol)
         self.occupy(CONNECTION_COST, UNREAD if isinstance(response, LongResponse) else len(response.body))
         response.body = b""
+        self._reply = Reply(pieces, is_chunked=is_chunked)
+        self._send_head(response)
+        self._send_piece()
+
+    def _send_head(self, response: Response) -> None:
         self.protocol.send_response(response)  # from here on the protocol discards input
         head, *_ = self.protocol.data_to_send()  # drops the EOF that follows: the body is yet to be sent
-        self._reply = Reply(pieces, is_chunked=is_chunked)
         self.transport.write(head)
-        self._send_piece()
 
     @contained
     def _send_piece(self) -> None:
@@ -135,6 +151,10 @@ class ReplyingConnection(SendingConnection):
     def _end_reply(self) -> None:
         self._reply = None
         self.occupy(CONNECTION_COST)  # unsent bytes are counted with the write buffer
+        self._hang_up()
+
+    def _hang_up(self) -> None:
+        """Half-close once everything is sent, and wait for the peer to hang up."""
         if not self._has_half_closed and self.transport.can_write_eof():
             self.transport.write_eof()
             self.await_close()

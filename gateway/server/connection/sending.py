@@ -6,12 +6,13 @@ Messages are framed already and go straight to the transport; the library frames
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from enum import Enum, auto
 from typing import Any
 
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import PayloadTooBig
-from websockets.protocol import OPEN, SEND_EOF
+from websockets.protocol import CLOSED, OPEN, SEND_EOF
 
 from deltawire.gateway.hub import Hub
 from deltawire.gateway.server.connection.closing import Cause, Phase, after
@@ -20,7 +21,7 @@ from deltawire.gateway.server.connection.peer import Peer
 from deltawire.gateway.server.connection.progress import look
 from deltawire.gateway.server.connection.record import Record
 from deltawire.gateway.server.responses import respond_unreadable
-from deltawire.protocol.codec import JSON, Codec
+from deltawire.protocol.codec import JSON, Codec, Encoding
 from deltawire.protocol.codes import MAX_CLOSE_REASON, CloseCode, ProblemCode, close_code, is_problem_retryable
 from deltawire.protocol.messages import Message, Problem
 
@@ -56,7 +57,8 @@ class SendingConnection(ServerConnection):
     Attributes:
         tally: counts what happens on it.
         record: counts and logs its beginning and end.
-        codec: its encoding.
+        codec: decodes what its peer sends.
+        encoding: what its peer is sent in.
         peer: the consumer or producer it serves; None before it is admitted, and after its socket is gone.
         last_heard: monotonic seconds when its peer last sent something.
         pinged_at: monotonic seconds when it was pinged; None once something has come since.
@@ -75,6 +77,7 @@ class SendingConnection(ServerConnection):
         self.reserved = 0
         self._counted = 0  # bytes counted towards the memory limit
         self.codec: Codec = JSON
+        self.encoding: Encoding = JSON
         self.peer: Peer | None = None
         self.last_heard = self.loop.time()
         self.phase = Phase.ACTIVE
@@ -120,9 +123,9 @@ class SendingConnection(ServerConnection):
     def fail(self) -> None:
         """Record the unexpected exception being handled, and end this connection alone, with 1011.
 
-        If it is no WebSocket, only an abort shows the peer that the response is incomplete.
+        If its peer understands no messages, only an abort shows that the response is incomplete.
         """
-        if not self.record.failed() or self.is_finished or self.protocol.state is not OPEN:
+        if not self.record.failed() or self.is_finished or not self.can_tell:
             self.transport.abort()
             return
         try:
@@ -131,6 +134,21 @@ class SendingConnection(ServerConnection):
             )
         except Exception:  # noqa: BLE001 - closing may be the very thing that is broken
             self.abort("the gateway failed twice")
+
+    @property
+    def can_tell(self) -> bool:
+        """Whether its peer understands messages now."""
+        return self.protocol.state is OPEN
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether its peer has left: there is nobody to answer."""
+        return self.protocol.state is CLOSED or self.transport.is_closing()
+
+    @property
+    def writer(self) -> Callable[[bytes], object]:
+        """Writes whole frames as long as the connection is not finished."""
+        return self.transport.write
 
     def write(self, frames: bytes) -> None:
         """Write whole frames; the transport calls `pause_writing` when it has enough.
@@ -147,7 +165,7 @@ class SendingConnection(ServerConnection):
 
     def tell(self, message: Message) -> None:
         """Write a control message."""
-        self.write(self.codec.frame(message))
+        self.write(self.encoding.frame(message))
 
     def report(self, code: ProblemCode, message: str, **details: Any) -> None:
         """Send the peer a problem; details are further fields of `Problem`."""
@@ -214,7 +232,7 @@ class SendingConnection(ServerConnection):
             self.record.told(code)
             self.record.ending(why)
             problem = Problem(code=code, message=why, retryable=is_problem_retryable(code))
-            self.transport.write(self.codec.frame(problem))  # not `write`: the protocol is closing already
+            self.transport.write(self.encoding.frame(problem))  # not `write`: the protocol is closing already
         super().send_data()
 
     def stop_parsing(self) -> None:

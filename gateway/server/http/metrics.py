@@ -144,6 +144,7 @@ class _GatewayCollector(Collector):
                 "write_buffers": sum(transport.get_write_buffer_size() for transport in transports),
             },
             "deltawire_memory_limit_bytes": manager.memory_limit,
+            "deltawire_worker_restarts_total": self._hub.tally.worker_restarts,
             "deltawire_build_info": {_build(): 1},
         }
 

@@ -6,7 +6,8 @@ is a status with an `application/problem+json` body (RFC 9457).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from functools import partial
 from http import HTTPStatus
 from itertools import chain
 from typing import Final, NamedTuple
@@ -18,35 +19,43 @@ from websockets.http11 import Response
 
 from deltawire.gateway.access import Action, Grant
 from deltawire.gateway.hub import Hub
-from deltawire.gateway.server.http.target import Target
+from deltawire.gateway.server.connection.connection import GatewayConnection
+from deltawire.gateway.server.http import openai_responses
+from deltawire.gateway.server.http.client_script import respond_script
+from deltawire.gateway.server.http.refusing import refusing
+from deltawire.gateway.server.http.target import RESPONSES, Target
 from deltawire.gateway.server.responses import (
     PIECE,
     LongResponse,
     respond,
     respond_json,
-    respond_later,
     respond_problem,
 )
 from deltawire.gateway.streams.log import Log
+from deltawire.gateway.streams.stream import Stream
 from deltawire.gateway.streams.view import View
-from deltawire.protocol.addresses import PREFIX, check_stream_id, parse_create, parse_events, parse_list, parse_nothing
+from deltawire.protocol.addresses import (
+    PREFIX,
+    check_stream_id,
+    parse_create,
+    parse_events,
+    parse_list,
+    parse_nothing,
+    parse_response,
+)
 from deltawire.protocol.codec import JSON
 from deltawire.protocol.codes import ProblemCode
-from deltawire.protocol.errors import ErrorKind, StreamError, WireError, is_full, is_invalid
-from deltawire.protocol.framing import payloads
+from deltawire.protocol.errors import ErrorKind, StreamError, WireError, is_invalid
+from deltawire.protocol.framing import payload_start, payloads
 from deltawire.protocol.schema import json_schema
 
 NDJSON_TYPE: Final = "application/x-ndjson"
 
+EPOCH_HEADER: Final = "Deltawire-Epoch"
+"""In which a page of events says whose numbers it has."""
+
 PAGE_BYTES = 1024 * 1024
 """Most bytes of a page of events, apart from its first event."""
-
-_STATUS = {
-    ErrorKind.NOT_FOUND: HTTPStatus.NOT_FOUND,
-    ErrorKind.INVALID: HTTPStatus.BAD_REQUEST,
-    ErrorKind.FULL: HTTPStatus.SERVICE_UNAVAILABLE,
-    ErrorKind.CLOSED: HTTPStatus.CONFLICT,
-}
 
 
 class Site(NamedTuple):
@@ -56,48 +65,50 @@ class Site(NamedTuple):
         hub: the streams.
         not_ready: why the gateway should get no new work; None if it should.
         render_metrics: gives the metrics in Prometheus' text format.
-        grant: what the client may do.
+        connection: waits for the response.
     """
 
     hub: Hub
     not_ready: str | None
     render_metrics: Callable[[], bytes]
-    grant: Grant
+    connection: GatewayConnection
+
+    @property
+    def grant(self) -> Grant:
+        """What the client may do."""
+        return self.connection.grant
 
 
-def answer(site: Site, method: str, target: Target) -> Response:
+def allowed_methods(target: Target) -> str:
+    """The methods of a path, as in the header `Allow`; empty if there is no such path."""
+    methods = ("GET",) if target.is_endpoint else _handlers(target)
+    return ", ".join((*methods, "OPTIONS")).replace("GET", "GET, HEAD") if methods else ""
+
+
+def _handlers(target: Target) -> Mapping[str, Handler]:
+    return (_STREAM_ROUTES if target.stream_id else _ROUTES).get(target.tail, {})
+
+
+def answer(site: Site, method: str, target: Target) -> Response | Awaitable[Response]:
     """Answer a plain HTTP request.
 
     Args:
         site: what the response is made from.
-        method: GET, PUT, DELETE …; HEAD is answered like GET, and the caller leaves the body out.
+        method: one of `allowed_methods` but OPTIONS; HEAD is answered like GET, and the caller leaves the body out.
         target: the request's path and query.
     """
-    methods = (_STREAM_ROUTES if target.stream_id else _ROUTES).get(target.tail)
-    if methods is None:
-        return respond_problem(HTTPStatus.NOT_FOUND, f"no such path; streams are under {PREFIX}")
-    handle = methods.get("GET" if method == "HEAD" else method)
-    if handle is None:
-        allowed = ", ".join(methods).replace("GET", "GET, HEAD")
-        return respond_problem(
-            HTTPStatus.METHOD_NOT_ALLOWED, f"{method} is not possible here; allowed: {allowed}", Allow=allowed
-        )
-    try:
-        _check_permission(handle, site.grant, target.stream_id)
-        if target.stream_id:
-            check_stream_id(target.stream_id)
-        return handle(site, target)
-    except ValueError as error:
-        return respond_problem(HTTPStatus.BAD_REQUEST, str(error))
-    except WireError as error:
-        is_forbidden = error.code is ProblemCode.FORBIDDEN
-        return respond_problem(HTTPStatus.FORBIDDEN if is_forbidden else HTTPStatus.BAD_REQUEST, error.message)
-    except StreamError as error:
-        respond_error = respond_later if is_full(error) else respond_problem
-        return respond_error(_STATUS[error.kind], str(error))
+    handle = _handlers(target)["GET" if method == "HEAD" else method]
+    return refusing(partial(_handle, handle, site, target))
 
 
-Handler = Callable[[Site, Target], Response]
+def _handle(handle: Handler, site: Site, target: Target) -> Response | Awaitable[Response]:
+    _check_permission(handle, site.grant, target.stream_id)
+    if target.stream_id:
+        check_stream_id(target.stream_id)
+    return handle(site, target)
+
+
+Handler = Callable[[Site, Target], Response | Awaitable[Response]]
 
 
 def _list(site: Site, target: Target) -> Response:
@@ -110,37 +121,66 @@ def _info(site: Site, target: Target) -> Response:
     return respond_json(site.hub.info(target.stream_id))
 
 
-def _create(site: Site, target: Target) -> Response:
+def _create(site: Site, target: Target) -> Response | Awaitable[Response]:
     asked = parse_create(target.query)
     if not site.grant.may_choose(asked.policy):
         raise WireError(ProblemCode.FORBIDDEN, f"the token does not allow policy {asked.policy}")
     default = site.hub.manager.settings
     settings = replace(default, policy=asked.policy or default.policy, buffer=asked.buffer or default.buffer)
     settings.check_policy(settings.policy)
+    _check_storage(site)
     try:
         site.hub.create(target.stream_id, settings)
     except StreamError as error:
         if is_invalid(error):  # the id is valid, as checked above, so it is taken
             return respond_problem(HTTPStatus.CONFLICT, str(error))
         raise
-    return respond_json(site.hub.info(target.stream_id), HTTPStatus.CREATED)
+    return _respond_stored(site, target.stream_id, HTTPStatus.CREATED)
 
 
-def _close(site: Site, target: Target) -> Response:
+def _close(site: Site, target: Target) -> Response | Awaitable[Response]:
     parse_nothing(target.query)
+    _check_storage(site)
     site.hub.close(target.stream_id)
-    return respond_json(site.hub.info(target.stream_id))
+    return _respond_stored(site, target.stream_id)
 
 
-def _events(site: Site, target: Target) -> Response:
+def _check_storage(site: Site) -> None:
+    if (failure := site.hub.storage_failure) is not None:
+        raise StreamError(ErrorKind.FULL, "change", "", f"nothing can be stored now: {failure}")
+
+
+def _respond_stored(site: Site, stream_id: str, status: HTTPStatus = HTTPStatus.OK) -> Response | Awaitable[Response]:
+    """Describe a stream, once what was changed is stored, if anything is."""
+    stream = site.hub.manager.get(stream_id)
+    if stream.staging is None:
+        return respond_json(site.hub.describe(stream), status)
+
+    async def wait() -> Response:
+        await site.hub.dispatcher.wait_until_committed(stream)
+        return respond_json(site.hub.describe(stream), status)
+
+    return wait()
+
+
+def _events(site: Site, target: Target) -> Response | Awaitable[Response]:
     request = parse_events(target.query)
     stream = site.hub.manager.get(target.stream_id)
-    stream.load(site.hub.now())
-    pieces = _page(stream.log, request.after, request.limit)
+    after = request.after if request.epoch in ("", stream.epoch) else 0
+    cursor = max(after, stream.floor - 1)
+    if cursor + 1 < stream.log.floor:
+        return _stored_page(site, stream, cursor, request.limit)
+    return _held_page(stream, cursor, request.limit)
+
+
+def _held_page(stream: Stream, cursor: int, limit: int) -> Response:
+    """A page of events in memory."""
+    pieces = _page(stream.log, cursor, limit)
     first, second = next(pieces, b""), next(pieces, b"")
+    headers = {EPOCH_HEADER: stream.epoch}
     if not second:
-        return respond(HTTPStatus.OK, first, NDJSON_TYPE)
-    return LongResponse(NDJSON_TYPE, chain((first, second), pieces))
+        return respond(HTTPStatus.OK, first, NDJSON_TYPE, **headers)
+    return LongResponse(NDJSON_TYPE, chain((first, second), pieces), **headers)
 
 
 def _page(log: Log, after: int, limit: int) -> Iterator[bytes]:
@@ -153,14 +193,39 @@ def _page(log: Log, after: int, limit: int) -> Iterator[bytes]:
         return
     upto = min(cursor + limit, log.furthest_within(cursor, PAGE_BYTES))
     view = View(log, JSON, None)
-    while log.held_from - 1 <= cursor < upto:
+    while log.floor - 1 <= cursor < upto:
         batch = view.raw(cursor, upto, PIECE)
         cursor = batch.last
         yield b"".join(payload + b"\n" for payload in payloads(batch.data))
 
 
+async def _stored_page(site: Site, stream: Stream, cursor: int, limit: int) -> Response:
+    """A page of events that memory does not hold; those that can't be read are left out."""
+    while cursor + 1 < stream.log.floor:
+        page = await site.hub.dispatcher.read_back(stream, cursor, PAGE_BYTES)
+        cursor = page.last
+        if page.frames:
+            lines = b"".join(frame[payload_start(frame) :] + b"\n" for frame in page.frames[:limit])
+            return respond(HTTPStatus.OK, lines, NDJSON_TYPE, **{EPOCH_HEADER: stream.epoch})
+    return _held_page(stream, cursor, limit)
+
+
+def _retrieve(site: Site, target: Target) -> Awaitable[Response]:
+    parse_response(target.query)
+    return openai_responses.retrieve(site.hub, site.connection, site.hub.manager.get(target.stream_id))
+
+
+def _cancel(site: Site, target: Target) -> Awaitable[Response]:
+    parse_nothing(target.query)
+    return openai_responses.cancel(site.hub, site.connection, site.hub.manager.get(target.stream_id))
+
+
 def _schema(_site: Site, _target: Target) -> Response:
     return respond(HTTPStatus.OK, _SCHEMA, "application/schema+json")
+
+
+def _client_script(_site: Site, _target: Target) -> Response:
+    return respond_script()
 
 
 def _live(_site: Site, _target: Target) -> Response:
@@ -182,6 +247,7 @@ _SCHEMA = msgspec.json.encode(json_schema()) + b"\n"
 _ROUTES: dict[str, dict[str, Handler]] = {
     PREFIX: {"GET": _list},
     "/v1/schema.json": {"GET": _schema},
+    "/client/deltawire.js": {"GET": _client_script},
     "/metrics": {"GET": _metrics},
     "/livez": {"GET": _live},
     "/readyz": {"GET": _ready},
@@ -191,6 +257,8 @@ _ROUTES: dict[str, dict[str, Handler]] = {
 _STREAM_ROUTES: dict[str, dict[str, Handler]] = {
     "": {"GET": _info, "PUT": _create, "DELETE": _close},
     "/events": {"GET": _events},
+    RESPONSES: {"GET": _retrieve},
+    RESPONSES + "/cancel": {"POST": _cancel},
 }
 
 
@@ -214,11 +282,19 @@ def _check_permission(handle: Handler, grant: Grant, stream_id: str) -> None:
 
 _ADMIN = Need(lambda grant, stream_id: grant.may(Action.ADMIN, stream_id), "`admin` of this stream")
 
+_SUBSCRIBE = Need(lambda grant, stream_id: grant.may(Action.SUBSCRIBE, stream_id), "`subscribe` of this stream")
+_SIGNAL = Need(
+    lambda grant, stream_id: grant.may(Action.SIGNAL, stream_id) and grant.may(Action.SUBSCRIBE, stream_id),
+    "`signal` and `subscribe` of this stream",
+)
+
 _NEEDS: dict[Handler, Need] = {
     _info: Need(Grant.may_see, "`subscribe` or `admin` of this stream"),
     _create: _ADMIN,
     _close: _ADMIN,
-    _events: Need(lambda grant, stream_id: grant.may(Action.SUBSCRIBE, stream_id), "`subscribe` of this stream"),
+    _events: _SUBSCRIBE,
+    _retrieve: _SUBSCRIBE,
+    _cancel: _SIGNAL,
     _metrics: Need(lambda grant, _: grant.may_administer_all, "`admin` of all streams (`*`)"),
 }
 """What a token must allow for each route. `_list` shows only streams that the client may see; the others are public."""

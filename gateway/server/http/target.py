@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+from typing import Final, NamedTuple
 from urllib.parse import unquote
 
 from websockets.datastructures import Headers
@@ -12,7 +12,13 @@ from deltawire.protocol.addresses import PREFIX
 
 _ORIGIN = re.compile("https?://[^/?#]+", re.IGNORECASE)  # of a request target in absolute form
 
-_ENDPOINTS = ("/subscribe", "/publish")
+SSE: Final = "/sse"
+UI_MESSAGES: Final = "/ui-message-stream"
+RESPONSES: Final = "/v1/responses"
+"""Tails of paths; `/v1/responses/{id}…` is about the stream with that id."""
+
+_WEBSOCKETS = ("/subscribe", "/publish")
+_EVENT_STREAMS = (SSE, UI_MESSAGES)
 
 
 class Target(NamedTuple):
@@ -20,7 +26,8 @@ class Target(NamedTuple):
 
     Attributes:
         stream_id: the `{id}` of `/v1/streams/{id}…`, decoded once; empty if there is none.
-        tail: the path after the id, or the whole path if there is none.
+        tail: the path after the id, or the whole path if there is none; `/v1/responses` and the path after the id, in
+            `/v1/responses/{id}…`.
         query: the query string, undecoded.
     """
 
@@ -30,13 +37,25 @@ class Target(NamedTuple):
 
     @property
     def is_endpoint(self) -> bool:
-        """Whether it is one of a stream's two WebSocket endpoints."""
-        return bool(self.stream_id) and self.tail in _ENDPOINTS
+        """Whether a connection to it serves a consumer or a producer."""
+        return self.is_event_stream or (bool(self.stream_id) and self.tail in _WEBSOCKETS)
+
+    @property
+    def is_event_stream(self) -> bool:
+        """Whether it serves a consumer over plain HTTP."""
+        if not self.stream_id:
+            return False
+        return self.tail in _EVENT_STREAMS or (self.tail == RESPONSES and "stream=true" in self.query.split("&"))
+
+    @property
+    def publishes(self) -> bool:
+        """Whether it serves a producer."""
+        return bool(self.stream_id) and self.tail == "/publish"
 
     @property
     def may_be_long(self) -> bool:
         """Whether the response over plain HTTP grows with the number or the content of streams."""
-        return self.tail == ("/events" if self.stream_id else PREFIX)
+        return self.tail in (("/events", RESPONSES) if self.stream_id else (PREFIX,))
 
 
 def parse_target(target: str) -> Target:
@@ -46,6 +65,8 @@ def parse_target(target: str) -> Target:
     parts = path.split("/")
     if path.startswith(PREFIX + "/") and len(parts) in (4, 5):
         return Target(unquote(parts[3]), "/".join(("", *parts[4:])), query)
+    if path.startswith(RESPONSES + "/") and len(parts) in (4, 5):
+        return Target(unquote(parts[3]), "/".join((RESPONSES, *parts[4:])), query)
     return Target("", path, query)
 
 

@@ -1,0 +1,85 @@
+"""From a request to a consumer, over WebSocket or plain HTTP."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from deltawire.gateway.access import Grant
+from deltawire.gateway.hub import Hub
+from deltawire.gateway.hub.fair_queue import FairQueue
+from deltawire.gateway.server.connection.connection import GatewayConnection
+from deltawire.gateway.server.connection.consumer import Consumer
+from deltawire.gateway.streams.stream import Stream
+from deltawire.gateway.streams.subscription import Subscription
+from deltawire.protocol.addresses import SubscribeRequest
+from deltawire.protocol.codec import Encoding
+from deltawire.protocol.codes import ProblemCode
+from deltawire.protocol.errors import WireError
+from deltawire.protocol.messages import Policy
+
+
+class Ticket(NamedTuple):
+    """A subscription whose consumer has yet to begin.
+
+    Attributes:
+        subscription: what it reads.
+        chosen: the policy that its token must allow, as for `Consumer`.
+        heartbeat: seconds between `heartbeat` messages; 0 sends none.
+    """
+
+    subscription: Subscription
+    chosen: Policy | None
+    heartbeat: int
+
+
+class Subscribing:
+    """Subscribes consumers to the streams of a hub.
+
+    Args:
+        hub: the streams.
+        reading: fair queue in which consumers wait for their turn while they have much to read.
+    """
+
+    def __init__(self, hub: Hub, reading: FairQueue) -> None:
+        self._hub = hub
+        self._reading = reading
+
+    def find(self, stream_id: str, request: SubscribeRequest) -> Stream:
+        """Return the stream that a request is about; a new one exists only once somebody has subscribed.
+
+        Args:
+            stream_id: its id, valid.
+            request: whether it may be created.
+
+        Raises:
+            StreamError: not found.
+        """
+        manager = self._hub.manager
+        return manager.open(stream_id, self._hub.now()) if request.create else manager.get(stream_id)
+
+    def subscribe(self, stream: Stream, request: SubscribeRequest, grant: Grant, encoding: Encoding) -> Ticket:
+        """Subscribe to a stream.
+
+        Args:
+            stream: as `find` returned it in this turn of the loop.
+            request: how to read it.
+            grant: what the consumer may do; that it may read the stream is known.
+            encoding: of the consumer.
+
+        Raises:
+            WireError: the request can't be met, or the grant does not allow its policy.
+            StreamError: full, there is no room for another stream.
+        """
+        manager, now = self._hub.manager, self._hub.now()
+        chosen = request.policy or (Policy.BLOCK if stream.settings.policy is Policy.BLOCK else None)
+        if not grant.may_choose(chosen):  # `block` holds others up: a token must allow it as a default too
+            raise WireError(ProblemCode.FORBIDDEN, f"the token does not allow policy {chosen}: ask for another one")
+        subscription = stream.subscribe(request, encoding, now=now)
+        manager.keep(stream, now)
+        return Ticket(subscription, chosen, request.heartbeat)
+
+    def start(self, connection: GatewayConnection, ticket: Ticket) -> None:
+        """Begin to serve the consumer of a connection."""
+        consumer = Consumer(self._hub, connection, ticket.subscription, self._reading, ticket.chosen)
+        connection.peer = consumer
+        consumer.start(ticket.heartbeat)

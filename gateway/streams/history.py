@@ -1,0 +1,165 @@
+"""What an engine has of one stream's events, and which of them go when their retention is over. Pure.
+
+The history is longer than the log, which holds the newest events in memory. It is measured in marks: consecutive events
+that go together. A mark holds a 64th of the retention at most, so that marks are few, however long the history is.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+from deltawire.gateway.streams.log import Ledger, Retention
+
+MARKS = 64
+"""Marks over a retention: its events go in steps of a 64th."""
+
+PIECE_BYTES = 64 * 1024
+"""Bytes that are worth storing as one piece: as many as a reader takes at a time."""
+
+PIECE_COMMITS = 32
+"""Commits that are worth one piece when a message is complete: reading them back costs one read each."""
+
+
+class _Mark:
+    __slots__ = ("at", "cost", "first")
+
+    def __init__(self, first: int, at: float) -> None:
+        self.first = first
+        self.cost = 0
+        self.at = at  # of its first event
+
+
+class History:
+    """The stored events of one stream.
+
+    Args:
+        retention: how much is stored, at most and rounded up to whole marks.
+        floor: seq of the oldest event.
+
+    Attributes:
+        floor: likewise; one more than `last` if there is none.
+        last: seq of the newest event.
+        bytes: what the events cost, counted as in a log.
+        loose: seq from which on each commit is stored by itself.
+        ledger: counts its bytes together with those of others, once it is set.
+    """
+
+    __slots__ = (
+        "_changed_at",
+        "_ledger",
+        "_loose_bytes",
+        "_loose_commits",
+        "_marks",
+        "bytes",
+        "floor",
+        "last",
+        "loose",
+        "retention",
+    )
+
+    def __init__(self, retention: Retention, floor: int = 1) -> None:
+        self.retention = retention
+        self.floor = floor
+        self.last = floor - 1
+        self.bytes = 0
+        self.loose = floor
+        self._loose_bytes = 0
+        self._loose_commits = 0
+        self._marks: deque[_Mark] = deque()
+        self._changed_at = 0.0
+        self._ledger: Ledger | None = None
+
+    def count_on(self, ledger: Ledger, offset: float) -> None:
+        """Count on a ledger from now on.
+
+        Args:
+            ledger: of the manager.
+            offset: seconds to add to the times of everything added so far.
+        """
+        self._ledger = ledger
+        ledger.stored += self.bytes
+        self._changed_at += offset
+        for mark in self._marks:
+            mark.at += offset
+
+    def add(self, last: int, cost: int, now: float) -> None:
+        """Add what was committed.
+
+        Args:
+            last: seq of its last event; the first one follows the newest event here.
+            cost: bytes of its events.
+            now: seconds, of the commit.
+        """
+        each = cost / (last - self.last)
+        self._count(cost)
+        self._changed_at = now
+        self._loose_bytes += cost
+        self._loose_commits += 1
+        while self.last < last:
+            if not self._marks or self._room_in(self._marks[-1], each, now) <= 0:
+                self._marks.append(_Mark(self.last + 1, now))
+            mark = self._marks[-1]
+            count = min(last - self.last, max(1, self._room_in(mark, each, now)))
+            share = cost if count == last - self.last else int(each * count)
+            mark.cost += share
+            cost -= share
+            self.last += count
+
+    def _room_in(self, mark: _Mark, each: float, now: float) -> int:
+        """How many more events of a size go with those of a mark."""
+        retention = self.retention
+        if retention.age and (now - mark.at) * MARKS >= retention.age:
+            return 0
+        events = retention.events // MARKS - (self.last + 1 - mark.first)
+        return min(events, int((retention.bytes / MARKS - mark.cost) / each))
+
+    def is_worth_a_piece(self, *, is_complete: bool) -> bool:
+        """Whether to store the commits from `loose` on again, as one piece.
+
+        Args:
+            is_complete: whether a message has just ended.
+        """
+        return self._loose_bytes >= PIECE_BYTES or (is_complete and self._loose_commits >= PIECE_COMMITS)
+
+    def begin_piece(self) -> None:
+        """Note that everything so far is stored in pieces, or will never be."""
+        self.loose = self.last + 1
+        self._loose_bytes = self._loose_commits = 0
+
+    def trim(self, now: float) -> bool:
+        """Drop what the retention does not cover; whether there was anything to drop.
+
+        Args:
+            now: seconds.
+        """
+        marks, retention = self._marks, self.retention
+        before = self.floor
+        while len(marks) > 1 and (
+            self.last - marks[1].first + 1 >= retention.events
+            or self.bytes - marks[0].cost >= retention.bytes
+            or (retention.age and marks[1].at <= now - retention.age)
+        ):
+            self._drop_oldest()
+        if marks and retention.age and self._changed_at <= now - retention.age:
+            self._drop_oldest()
+        return self.floor > before
+
+    def trim_to(self, size: int) -> bool:
+        """Drop the oldest events until the rest costs at most `size` bytes; whether there was anything to drop."""
+        before = self.floor
+        while self.bytes > size:
+            self._drop_oldest()
+        return self.floor > before
+
+    def clear(self) -> None:
+        """Drop everything."""
+        self.trim_to(0)
+
+    def _drop_oldest(self) -> None:
+        self._count(-self._marks.popleft().cost)
+        self.floor = self._marks[0].first if self._marks else self.last + 1
+
+    def _count(self, cost: int) -> None:
+        self.bytes += cost
+        if self._ledger is not None:
+            self._ledger.stored += cost
