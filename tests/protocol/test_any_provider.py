@@ -12,8 +12,8 @@ from deltawire.protocol.events import Data, Error, Extension, MessageStart
 from deltawire.protocol.providers import ANY, TRANSLATORS
 from deltawire.protocol.providers.any_provider import MAX_HELD
 from deltawire.protocol.providers.recognition import recognise
-from tests.support.provider_bodies import FORMS
 from tests.protocol.test_translators import PAGE, check, translate
+from tests.support.provider_bodies import FORMS
 
 formats = pytest.mark.parametrize("name", FORMS)
 

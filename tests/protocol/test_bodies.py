@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from deltawire.protocol.codec import JSON
 from deltawire.protocol.events import Data, Extension, TextDelta, Thinking, ToolDelta
 from deltawire.protocol.providers import TRANSLATORS
-from tests.support.provider_bodies import FORMS
 from tests.protocol.test_translators import check
+from tests.support.provider_bodies import FORMS
 
 MARKER = re.compile(r"<[0-9]+[^<>]*>")
 OTHERS = [

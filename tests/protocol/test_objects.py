@@ -15,8 +15,8 @@ import pytest
 from deltawire.protocol.events import Error, Extension, MessageStop, TextDelta
 from deltawire.protocol.providers import TRANSLATORS
 from deltawire.protocol.providers.objects import encode_chunk
-from tests.support.provider_bodies import FORMS
 from tests.protocol.test_translators import check, translate
+from tests.support.provider_bodies import FORMS
 
 formats = pytest.mark.parametrize("name", FORMS)
 

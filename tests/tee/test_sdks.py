@@ -19,8 +19,8 @@ from deltawire.gateway.server import Gateway
 from deltawire.gateway.tee import tee
 from deltawire.protocol.events import Data, Error, Extension, MessageStart, MessageStop, Thinking, ToolDelta, Usage
 from deltawire.protocol.providers import ANY, TRANSLATORS
-from tests.support.waiting import eventually
 from tests.support.sdk_answers import STREAM, read, text_of
+from tests.support.waiting import eventually
 
 
 def sse(*payloads: dict[str, Any], done: bool = False) -> list[bytes]:

@@ -20,8 +20,8 @@ from deltawire.protocol.events import ContentEnd, Error, Extension, MessageStart
 from deltawire.protocol.providers import ANY, TRANSLATORS, OpenAIChat
 from tests.support.fakes import AT_ONCE, FakeGateway, closing, frames, stay
 from tests.support.provider_bodies import FORMS
-from tests.support.waiting import DEADLINE, eventually
 from tests.support.sdk_answers import CHUNKS, STREAM, WORDS, Answer, chunk, ids_of, read, text_of
+from tests.support.waiting import DEADLINE, eventually
 
 NOWHERE = "ws://127.0.0.1:1"
 
