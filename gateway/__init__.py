@@ -16,6 +16,7 @@ Imports point down only: `cli → workers → server, client → hub → streams
 - `hub` — streams on an event loop, for Python programs and for the server
 - `server` — WebSocket and HTTP endpoints; `workers` — several processes that serve as one gateway
 - `client` — `Publisher` and `Subscriber` for Python programs
+- `tee` — what an SDK yields, published while a program reads it
 - `access` — tokens, keys, permissions, origins
 - `metrics` — counts and histograms; `logs` — structured logs; `tracing` — OpenTelemetry spans of messages
 - `cli` — the `deltawire` command

@@ -43,6 +43,9 @@ written says how many (`lines_lost`).
 | `page.failed` | error | likewise, with stored events of a `stream` that were read back |
 | `storage.read_failed` | error | stored events of a `stream` that can't be read (`detail`): readers get a gap |
 | `trace.failed` | error | likewise, in a span of a `stream`; its event is still appended |
+| `tee.failed` | warning | `stream`, `why` no more of an answer is published |
+| `tee.event_refused` | warning | `stream`, `why` |
+| `tee.ended` | warning | `stream`, `dropped`: chunks of an answer of which readers did not get everything |
 | `sweep.failed` | error | likewise, in a deadline of a `peer` |
 """
 

@@ -47,6 +47,7 @@ LAYERS: dict[str, set[str]] = {
         "gateway.requirements",
     },
     "gateway.client": {"protocol"},
+    "gateway.tee": {"protocol", "gateway.client", "gateway.logs"},
     "gateway.workers": {"protocol", "gateway.engines", "gateway.server", "gateway.config", "gateway.logs"},
     "gateway.cli": {
         "protocol",

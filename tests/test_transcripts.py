@@ -87,7 +87,8 @@ async def publish_and_read(path: Path) -> dict[str, list[Data]]:
     print(f"chunks split with seed {seed}")  # noqa: T201 - shown when the test fails
     dice = Random(seed)
     body = path.read_bytes()  # noqa: ASYNC240 - a small file
-    first, second = (list(split_randomly(half, dice)) for half in (body[: len(body) // 2], body[len(body) // 2 :]))
+    cut = body.index(b"\n", len(body) // 2) + 1  # some bodies have most of their bytes in one line
+    first, second = (list(split_randomly(half, dice)) for half in (body[:cut], body[cut:]))
     translator = TRANSLATORS[format_of(path)]()
     half_way = sum(len(translator.feed(chunk)) for chunk in first)
     assert half_way, "there is something to resume after"

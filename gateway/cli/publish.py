@@ -25,7 +25,7 @@ from deltawire.protocol.providers import TRANSLATORS
     epilog=examples(
         "some-command | deltawire publish demo --format text",
         "deltawire publish demo --format text --until-alone 30 -- some-command --its-option",
-        "curl -sN https://api.anthropic.com/v1/messages … | deltawire publish demo --format anthropic-sse --close",
+        "curl -sN https://api.anthropic.com/v1/messages … | deltawire publish demo --format auto --close",
         "deltawire tail --json old | deltawire publish new --pace 50",
     ),
 )
@@ -37,7 +37,7 @@ from deltawire.protocol.providers import TRANSLATORS
     type=click.Choice(["events", "text", *TRANSLATORS]),
     default="events",
     show_default=True,
-    help="Format of the input: one JSON event per line, plain text, or a provider's response body.",
+    help="Format of the input: one JSON event per line, plain text, or a provider's response body; auto finds whose.",
 )
 @click.option(
     "--inline-thinking",
@@ -143,7 +143,6 @@ def command(  # noqa: PLR0913 - one argument an option
                 publisher,
                 form,
                 Pace(pace),
-                is_judged_at_once=on_full == "reject",
                 until_alone=until_alone,
                 idle_timeout=idle_timeout,
                 inline_thinking=inline_thinking,

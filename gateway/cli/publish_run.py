@@ -33,7 +33,6 @@ class PublishRun:
         publisher: where events go; already connected.
         form: the format of the input, as `--format` names it.
         pace: the schedule of deltas.
-        is_judged_at_once: whether a refusal is always about the event just sent.
         inline_thinking: whether `<think>…</think>` within the text of a provider's body is thinking.
         until_alone: seconds without a consumer after which the input is cancelled; None means never.
         idle_timeout: seconds without a byte of input after which reading stops; 0 means never.
@@ -45,7 +44,6 @@ class PublishRun:
         form: str,
         pace: Pace,
         *,
-        is_judged_at_once: bool,
         until_alone: float | None,
         idle_timeout: float,
         inline_thinking: bool = False,
@@ -57,7 +55,6 @@ class PublishRun:
         source = open_source(form, refuse=self.refuse, warn=say, inline_thinking=inline_thinking)
         self._source = Utf8Source(source)
         self._pace = pace
-        self._is_judged_at_once = is_judged_at_once
         self._until_alone = until_alone
         self._idle_timeout = idle_timeout
         self._is_after_stop = False  # the last event was a `message_stop`
@@ -249,7 +246,7 @@ class PublishRun:
                 await self._publisher.send(item)
                 self.look_for_losses()
             except EventRefused as error:
-                if self._is_judged_at_once or error.problem.producer_seq is UNSET:
+                if self._publisher.is_judged_at_once or error.problem.producer_seq is UNSET:
                     self.refuse(f"{self._source.place}{error}")
                     return
                 self.refuse(str(error))

@@ -15,6 +15,7 @@ from uuid import uuid4
 
 from msgspec import UNSET, structs
 
+from deltawire.gateway.client.upstream import end_as
 from deltawire.gateway.config import MIB
 from deltawire.protocol.codec import JSON
 from deltawire.protocol.codes import ProblemCode
@@ -132,11 +133,7 @@ class ProviderSource:
     def cut_short(self, stop_reason: str) -> Iterator[Data]:
         """The end of the message; if the message is incomplete, with the given stop reason."""
         self._tell_unparsed()  # before `finish`: parts that we cut off are not the provider's fault
-        for item in self._translator.finish():
-            if isinstance(item, MessageStop) and item.stop_reason == "incomplete":
-                yield structs.replace(item, stop_reason=stop_reason)
-            else:
-                yield item
+        yield from end_as(stop_reason, self._translator.finish())
         self._tell_failures()
 
     def _heed(self, items: Iterable[Data]) -> Iterator[Data]:

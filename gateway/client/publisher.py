@@ -96,6 +96,21 @@ class Publisher:
         self._task: asyncio.Task[None] | None = None
 
     @property
+    def stream(self) -> str:
+        """The stream's id."""
+        return self._stream
+
+    @property
+    def is_entered(self) -> bool:
+        """Whether its context was entered, even if it has been left since."""
+        return self._task is not None
+
+    @property
+    def is_judged_at_once(self) -> bool:
+        """Whether each `send` reports the outcome of its own event (with `on_full="reject"`)."""
+        return self._one_by_one
+
+    @property
     def acked(self) -> int:
         """The `producer_seq` of the last event that the gateway acked; 0 before the first ack."""
         return self._session.window.acked

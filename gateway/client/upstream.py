@@ -53,7 +53,7 @@ class SourceStalled(DeltawireError):  # noqa: N818 - says what happened, like th
         reasons = [data.stop_reason for data in rest if isinstance(data, MessageStop)]
         if reasons and INCOMPLETE not in reasons:
             return rest
-        return list(with_error(self.error, map(_as_stalled, rest)))
+        return list(with_error(self.error, end_as(STALLED, rest)))
 
 
 def iterate_with_idle_timeout(source: AsyncIterable[T], seconds: float | None) -> AsyncIterator[T]:
@@ -103,10 +103,11 @@ class _Watched(AsyncIterator[T]):
             raise SourceStalled(self._seconds) from None
 
 
-def _as_stalled(data: Data) -> Data:
-    if isinstance(data, MessageStop) and data.stop_reason == INCOMPLETE:
-        return structs.replace(data, stop_reason=STALLED)
-    return data
+def end_as(stop_reason: str, items: Iterable[Data]) -> Iterator[Data]:
+    """The end of a translation, with another stop reason for unfinished messages."""
+    for data in items:
+        is_unfinished = isinstance(data, MessageStop) and data.stop_reason == INCOMPLETE
+        yield structs.replace(data, stop_reason=stop_reason) if is_unfinished else data
 
 
 def with_error(error: Error, items: Iterable[Item]) -> Iterator[Item | Error]:

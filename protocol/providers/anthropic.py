@@ -35,48 +35,22 @@ or the end of that message: what it says beyond usage is an extension, as the me
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Mapping
 from typing import ClassVar
 
-from msgspec import UNSET, Struct, field
+from msgspec import UNSET
 
-from deltawire.protocol.events import ContentEnd, ContentStart, Data, MessageStop, Usage
+from deltawire.protocol.events import Usage
 from deltawire.protocol.providers.anthropic_whole import events_of
-from deltawire.protocol.providers.bounds import make_arguments, make_text, make_thinking
 from deltawire.protocol.providers.fields import Fields
 from deltawire.protocol.providers.halves import encode_json
-from deltawire.protocol.providers.not_a_stream import is_failure
-from deltawire.protocol.providers.speech import Speech
-from deltawire.protocol.providers.translator import SseTranslator
+from deltawire.protocol.providers.typed_events import Message, TypedTranslator
 
 _COUNTS = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens", "output_tokens")
 _THINKING_COUNT = "thinking_tokens"
 
 
-class _Message(Struct):
-    """The message that is open.
-
-    Attributes:
-        id: its id.
-        model: the model that was told with it.
-        has_started: whether its start has come, and was not made.
-        blocks: what the blocks that are open say, by their indices, in order of opening.
-        seen: the indices of all its blocks.
-        stop_reason: the provider's, once it is known.
-        counts: the last of each token count, by the provider's name.
-    """
-
-    id: str
-    model: str | None = None
-    has_started: bool = False
-    blocks: dict[int, Speech] = field(default_factory=dict)
-    seen: set[int] = field(default_factory=set)
-    stop_reason: str | None = None
-    counts: dict[str, int] = field(default_factory=dict)
-
-
-class AnthropicMessages(SseTranslator):
+class AnthropicMessages(TypedTranslator):
     """Translates one streamed response of the Messages API."""
 
     provider: ClassVar[str] = "anthropic"
@@ -95,29 +69,12 @@ class AnthropicMessages(SseTranslator):
 
     def __init__(self, *, body: str = "", inline_thinking: bool = False) -> None:
         super().__init__(body=body, inline_thinking=inline_thinking)
-        self._message: _Message | None = None
         self._second: Fields | None = None  # a start amid a message, or due: what comes next tells whose it is
         self._is_start_due = False  # whether the message that has stopped last had none
-        self._stopped = ""  # id of the message that has stopped last
 
-    def _take(self, event: str, payload: Fields) -> None:
-        kind = "error" if event == "error" else payload.peek("type") or event
-        if kind not in self._HANDLERS and self._tells_failure(kind, payload):
-            kind = "error"
+    def _prepare(self, payload: Fields) -> None:
         if self._second is not None:
-            self._settle_second(kind, payload)
-        name = kind
-        if handler := self._HANDLERS.get(kind):
-            payload.drop("type", kind)
-            name = handler(self, payload)
-        else:
-            self._fail_stray(payload)
-        if rest := payload.left():
-            self._extend(name, rest)
-
-    def _tells_failure(self, kind: str, payload: Fields) -> bool:
-        is_untold = kind == "" or kind.endswith("error") or "error" in payload.source
-        return is_untold and is_failure(payload.source)
+            self._settle_second(self._kind, payload)
 
     # What the events of the provider do. Each returns the name for what is left of it.
 
@@ -125,7 +82,9 @@ class AnthropicMessages(SseTranslator):
         message = self._message
         if message is None and not self._is_start_due:
             self._begin(payload)
-        elif message is not None and (not message.seen or payload.object("message").peek("id") in (None, message.id)):
+        elif message is not None and (
+            not message.blocks.seen or payload.object("message").peek("id") in (None, message.id)
+        ):
             self._begin_again(message, payload)
         else:
             self._second = Fields(payload.source)
@@ -137,45 +96,44 @@ class AnthropicMessages(SseTranslator):
         fields = payload.object("message")
         self._take_start(self._open(fields.label("id"), fields.label("model")), fields)
 
-    def _begin_again(self, message: _Message, payload: Fields) -> None:
+    def _begin_again(self, message: Message, payload: Fields) -> None:
         """The start of a message comes late, or another time; what it says that was not told is left."""
         fields = payload.object("message")
         fields.drop("id", message.id)
         fields.drop("model", message.model)
         self._take_start(message, fields)
 
-    def _take_start(self, message: _Message, fields: Fields) -> None:
+    def _take_start(self, message: Message, fields: Fields) -> None:
         fields.drop("type", "message")
         fields.drop("role", "assistant")
         message.has_started = True
         message.stop_reason = fields.label("stop_reason") or message.stop_reason
-        self._take_usage(message, fields.object("usage"))
+        self._take_usage(fields.object("usage"))
 
     def _settle_second(self, kind: str, payload: Fields) -> None:
         """Decide whether the start that waits is of the message that is open, by the event that follows it."""
-        message, second, index = self._message, self._second, payload.source.get("index")
-        if second is None or kind not in self._HANDLERS or kind == "ping":
+        message, second, index = self._message, self._second, Fields(payload.source).count("index")
+        if second is None or kind not in self.HANDLERS or kind == "ping":
             return
         self._second = None
         if message is None:
             is_same = False
         elif kind == "content_block_start":
-            is_same = index not in message.seen
+            is_same = index not in message.blocks.seen
         elif kind in ("content_block_delta", "content_block_stop"):
             is_same = index in message.blocks
         else:
             is_same = kind != "message_start"
         self._take_second(message, second, is_same=is_same)
 
-    def _take_second(self, message: _Message | None, second: Fields, *, is_same: bool) -> None:
+    def _take_second(self, message: Message | None, second: Fields, *, is_same: bool) -> None:
         second.drop("type", "message_start")
         if not is_same:
             self._close()
             self._begin(second)
         elif message is not None:
             self._begin_again(message, second)
-        if rest := second.left():
-            self._extend("message_start", rest)
+        self._extend_left("message_start", second)
 
     def _take_whole(self, payload: Fields) -> str:
         """A message that comes whole, as if it came in events."""
@@ -192,7 +150,6 @@ class AnthropicMessages(SseTranslator):
             return "content_block_start"
         block = payload.object("content_block")
         kind = block.label("type")
-        self._end_block(index)  # started twice: end the first one
         self._open_block(index, kind, block.label("id"), block.label("name"))
         if kind in self._CONTENT:
             self._say(index, kind, block.text(kind))
@@ -215,20 +172,18 @@ class AnthropicMessages(SseTranslator):
 
     def _stop_block(self, payload: Fields) -> str:
         index = payload.count("index")
-        if index is not None:
-            self._end_block(index)
+        if index is not None and self._message is not None:
+            self._message.blocks.end(index)
         return "content_block_stop"
 
     def _take_message_delta(self, payload: Fields) -> str:
         message = self._open()
         message.stop_reason = payload.object("delta").label("stop_reason") or message.stop_reason
-        self._take_usage(message, payload.object("usage"))
+        self._take_usage(payload.object("usage"))
         return "message_delta"
 
     def _stop_message(self, payload: Fields) -> str:
-        if rest := payload.left():
-            self._extend("message_stop", rest)
-            payload.drop_all()
+        self._extend_left("message_stop", payload)
         if self._is_torn:
             self._close()
         elif self._message is not None:
@@ -242,7 +197,7 @@ class AnthropicMessages(SseTranslator):
     def _drop(self, _payload: Fields) -> str:
         return "ping"
 
-    _HANDLERS: ClassVar[dict[str, Callable[[AnthropicMessages, Fields], str]]] = {
+    HANDLERS: ClassVar[dict[str, Callable[[AnthropicMessages, Fields], str]]] = {
         "message_start": _start_message,
         "content_block_start": _start_block,
         "content_block_delta": _take_delta,
@@ -264,70 +219,45 @@ class AnthropicMessages(SseTranslator):
     }
     """By type of delta: its field, the kind of block it belongs to, and what it says."""
 
-    _MAKERS: ClassVar[dict[str, Callable[[str, int], Sequence[Data]]]] = {
-        "text": make_text,
-        "thinking": make_thinking,
-        "arguments": make_arguments,
-    }
-    """By what a delta says: what that becomes."""
-
     # The message and its blocks
 
-    def _open(self, message_id: str | None = None, model: str | None = None) -> _Message:
-        """The open message; start one if none is open."""
-        if self._message is None:
-            self._messages += 1
-            self._message = _Message(message_id or self._make_id(), model)
-            self._is_start_due = False
-            self._emit_start(self._message.id, model)
-        return self._message
+    def _open(self, message_id: str | None = None, model: str | None = None) -> Message:
+        self._is_start_due = False
+        return super()._open(message_id, model)
 
     def _open_block(self, index: int, kind: str | None, block_id: str | None = None, name: str | None = None) -> None:
-        message = self._open()
-        message.seen.add(index)
-        message.blocks[index] = Speech(partial(self._write, index), inline_thinking=self._splits_thinking)
-        self._emit(ContentStart(index, kind or UNSET, block_id or UNSET, name or UNSET))
-
-    def _end_block(self, index: int) -> None:
-        if self._message is not None and index in self._message.blocks:
-            self._message.blocks.pop(index).hush()
-            self._emit(ContentEnd(index))
+        self._open().blocks.start(index, kind, block_id, name, index=index)
 
     def _say(self, index: int, said: str, text: str) -> None:
         """More of what a block says."""
-        if text:
-            self._open().blocks[index].say(said, text)
+        self._open().blocks.say(index, said, text)
 
-    def _write(self, index: int, said: str, text: str) -> None:
-        self._emit(*self._MAKERS[said](text, index))
+    def _forget_message(self) -> None:
+        super()._forget_message()
+        self._counts: dict[str, int] = {}  # the last of each, by the provider's name
 
-    def _take_usage(self, message: _Message, usage: Fields) -> None:
+    def _take_usage(self, usage: Fields) -> None:
         details = usage.object("output_tokens_details")
         for name, fields in (*((name, usage) for name in _COUNTS), (_THINKING_COUNT, details)):
             count = fields.amount(name)
             if count is not None:
-                message.counts[name] = count
+                self._counts[name] = count
         if usage.source.get("cache_creation_input_tokens"):
             usage.keep("cache_creation_input_tokens")  # the prompt count alone does not show it
-        self._emit_usage(_make_usage(message.counts), usage)
+        self._emit_usage(_make_usage(self._counts), usage)
 
-    def _stop(self, message: _Message, stop_reason: str) -> None:
-        for index in tuple(message.blocks):
-            self._end_block(index)
-        self._emit(MessageStop(message.id, stop_reason))
-        self._message, self._stopped, self._is_start_due = None, message.id, not message.has_started
-        self._forget_message()
+    def _stop(self, message: Message, stop_reason: str) -> None:
+        super()._stop(message, stop_reason)
+        self._is_start_due = not message.has_started
 
     def _close(self) -> None:
         second, self._second = self._second, None
         if second is not None:
             is_same = self._message is None or not self._message.has_started
             self._take_second(self._message, second, is_same=is_same)
-        if self._message is None:
-            return
-        if self._message.stop_reason is not None:
+        if self._message is not None and self._message.stop_reason is not None:
             self._extend("message_delta", {"delta": {"stop_reason": self._message.stop_reason}})
-        self._stop(self._message, "error" if self._failed else "incomplete")
+        super()._close()
 
 
 def _read_json(fields: Fields, name: str) -> str:

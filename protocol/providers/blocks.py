@@ -1,4 +1,4 @@
-"""The content blocks of one choice, for a provider whose format has none: made, numbered from 0, and ended."""
+"""The content blocks of one choice: numbered from 0, started, and ended."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ class Blocks:
         self._count += 1
         return self._count - 1
 
-    def start(self, index: int, kind: str, call_id: str | None = None, name: str | None = None) -> None:
+    def start(self, index: int, kind: str | None, block_id: str | None = None, name: str | None = None) -> None:
         """A block opens."""
         self._open[index] = None
-        self._emit(ContentStart(index, kind, call_id or UNSET, name or UNSET, self.choice))
+        self._emit(ContentStart(index, kind or UNSET, block_id or UNSET, name or UNSET, self.choice))
 
     def end(self, index: int) -> None:
         """A block is complete."""

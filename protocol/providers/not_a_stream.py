@@ -8,7 +8,7 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from deltawire.protocol.providers.bounds import MAX_ERROR
 from deltawire.protocol.providers.halves import mend
@@ -18,6 +18,12 @@ NOT_A_STREAM = "not_a_stream"
 
 UNREADABLE = "unreadable"
 """Code of the error for an event whose JSON is torn, so that text may be lost."""
+
+HTTP_RETRYABLE: Final = {
+    **dict.fromkeys(("408", "429", "500", "502", "503", "504"), True),
+    **dict.fromkeys(("400", "401", "402", "403", "404"), False),
+}
+"""Whether another try is worth it, by the HTTP status that an error has as its code."""
 
 MAX_LINE = 200
 """Code points of a body that its error shows."""

@@ -44,66 +44,58 @@ call, a `reasoning` or a finish reason that repeats what was said; SSE comments.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar, Final
 
-from msgspec import UNSET
-
-from deltawire.protocol.events import Data, MessageStop, Usage
+from deltawire.protocol.providers.choice import Choice
 from deltawire.protocol.providers.choice_numbers import ChoiceNumbers, Chunk
+from deltawire.protocol.providers.choices import ChoiceTranslator
+from deltawire.protocol.providers.counts import CountNames, read_usage
 from deltawire.protocol.providers.fields import Fields
-from deltawire.protocol.providers.not_a_stream import is_failure
-from deltawire.protocol.providers.openai_choice import Choice
+from deltawire.protocol.providers.not_a_stream import HTTP_RETRYABLE
 from deltawire.protocol.providers.openai_delta import read_calls, read_texts, without_repeats
-from deltawire.protocol.providers.parts import Pieces
-from deltawire.protocol.providers.translator import SseTranslator
 
-_REPEATED = frozenset({"id", "model", "created", "system_fingerprint", "service_tier", "provider", "event"})
-_NAMES = frozenset({"", "message", "error"})  # what chunks are called, on their `event:` line if they have one
 _REPEATED_IN_DELTA = frozenset({"role", "channel", "reasoning_details"})
 _OBJECTS = ("chat.completion.chunk", "chat.completion", "text_completion", "error")
+_COUNTS = CountNames(
+    prompt=("prompt_tokens",),
+    completion=("completion_tokens",),
+    total="total_tokens",
+    cached=(("prompt_tokens_details", "cached_tokens"),),
+    reasoning=(("completion_tokens_details", "reasoning_tokens"),),
+)
 _MAX_IDS = 4
 """Changes of the id that are told: some servers give each chunk its own."""
 
+RETRYABLE: Final = {
+    "server_error": True,
+    "internal_server_error": True,
+    "overloaded_error": True,
+    "rate_limit_error": True,
+    "rate_limit_exceeded": True,
+    "service_unavailable": True,
+    "timeout": True,
+    "authentication_error": False,
+    "insufficient_quota": False,
+    "invalid_api_key": False,
+    "invalid_request_error": False,
+    **HTTP_RETRYABLE,
+}
+"""Whether another try is worth it, by the code or type of an error of OpenAI."""
 
-class OpenAIChat(SseTranslator):
+
+class OpenAIChat(ChoiceTranslator):
     """Translates one streamed response of the Chat Completions API."""
 
     provider: ClassVar[str] = "openai"
-    retryable: ClassVar[Mapping[str, bool]] = {
-        "server_error": True,
-        "internal_server_error": True,
-        "overloaded_error": True,
-        "rate_limit_error": True,
-        "rate_limit_exceeded": True,
-        "service_unavailable": True,
-        "timeout": True,
-        "408": True,
-        "429": True,
-        "500": True,
-        "502": True,
-        "503": True,
-        "504": True,
-        "authentication_error": False,
-        "insufficient_quota": False,
-        "invalid_api_key": False,
-        "invalid_request_error": False,
-        "400": False,
-        "401": False,
-        "402": False,
-        "403": False,
-        "404": False,
-    }
+    retryable: ClassVar[Mapping[str, bool]] = RETRYABLE
+    REPEATED: ClassVar[frozenset[str]] = frozenset(
+        {"id", "model", "created", "system_fingerprint", "service_tier", "provider", "event"}
+    )
 
     def __init__(self, *, body: str = "", inline_thinking: bool = False) -> None:
         super().__init__(body=body, inline_thinking=inline_thinking)
-        self._message_id: str | None = None
-        self._choices: dict[int, Choice] = {}
-        self._numbers = ChoiceNumbers()
         self._waiting: list[tuple[str, Fields]] = []  # chunks whose indices are understood with the next one
-        self._tail: list[Data] = []  # what came with a finish reason, told after the ends of the blocks
-        self._repeated: dict[str, Any] = {}
-        self._ids = 0  # how often the id has changed
 
     def _take(self, event: str, payload: Fields) -> None:
         choices = payload.objects("choices")
@@ -120,7 +112,7 @@ class OpenAIChat(SseTranslator):
                 self._waiting.append((event, payload))
                 return
             self._take_waiting()
-        self._take_chunk(event, payload, choices, indices)
+        self._take_numbered(event, payload, choices, indices)
 
     def _settle_numbers(self) -> None:
         """Take the chunks that wait, as nothing comes that would tell more of them."""
@@ -132,44 +124,27 @@ class OpenAIChat(SseTranslator):
         waiting, self._waiting = self._waiting, []
         for event, payload in waiting:
             choices = payload.objects("choices")
-            self._take_chunk(event, payload, choices, [fields.amount("index") or 0 for fields in choices])
+            self._take_numbered(event, payload, choices, [fields.amount("index") or 0 for fields in choices])
 
-    def _take_chunk(self, event: str, payload: Fields, choices: list[Fields], indices: list[int]) -> None:
+    def _take_numbered(self, event: str, payload: Fields, choices: list[Fields], indices: list[int]) -> None:
+        """Take a chunk whose indices are understood."""
         chunk_id = payload.peek("id")
         if chunk_id or choices:
             self._open(payload)
         numbers = [self._numbers.number_of(index, chunk_id) for index in indices]
-        self._end_finished(but=numbers)
-        for number, fields in zip(numbers, choices, strict=True):
-            if number not in self._choices:
-                self._choices[number] = Choice(number, self._emit, inline_thinking=self._splits_thinking)
-            self._take_choice(self._choices[number], fields)
-        has_failed = event == "error" or is_failure(payload.source)
-        if has_failed:
-            self._end_finished()
-        start = len(self._out)
+        self._take_chunk(event, payload, list(zip(numbers, choices, strict=True)))
+
+    def _take_rest(self, payload: Fields) -> None:
         payload.drop("object", *_OBJECTS)
         payload.drop("obfuscation")
         if payload.source.get("usage"):
             self._take_usage(payload.object("usage"))
-        if has_failed:
-            self._take_error(payload)
-        self._extend_chunk(event, payload)
-        if any(choice.is_ending for choice in self._choices.values()):
-            self._tail = self._out[start:]
-            del self._out[start:]
 
-    def _extend_chunk(self, event: str, payload: Fields) -> None:
-        """Tell what is left of a chunk, field by field."""
-        self._fail_stray(payload)
-        named = {} if event in _NAMES else {"event": event}
-        for name, value in (named | payload.left()).items():
-            if not _is_new(name, value, _REPEATED, self._repeated):
-                continue
-            if name == "id":
-                self._ids += 1
-            if name != "id" or not (self._numbers.is_counting or self._ids > _MAX_IDS):
-                self._extend(name, {name: value})
+    def _extend_field(self, name: str, value: Any) -> None:
+        if name == "id":
+            self._ids += 1
+        if name != "id" or not (self._numbers.is_counting or self._ids > _MAX_IDS):
+            super()._extend_field(name, value)
 
     def _begins_another(self, chunk_id: str | None, choices: list[Fields]) -> bool:
         """Whether a chunk is of another message: after the end of all choices, with another id and a role."""
@@ -180,31 +155,8 @@ class OpenAIChat(SseTranslator):
             and any(fields.object("delta").peek("role") for fields in choices)
         )
 
-    def _open(self, payload: Fields) -> None:
-        """Start the message if none is open."""
-        if self._message_id is not None:
-            return
-        self._messages += 1
-        self._message_id = payload.label("id") or self._make_id()
-        model = payload.label("model")
-        self._repeated = {"id": self._message_id, "model": model}
-        self._emit_start(self._message_id, model)
-
     def _take_usage(self, usage: Fields) -> None:
-        prompt, completion, total = (usage.amount(f"{name}_tokens") for name in ("prompt", "completion", "total"))
-        cached = usage.object("prompt_tokens_details").amount("cached_tokens")
-        reasoning = usage.object("completion_tokens_details").amount("reasoning_tokens")
-        counts = None
-        if (prompt, completion, total) != (None, None, None):
-            prompt, completion = prompt or 0, completion or 0
-            counts = Usage(
-                prompt_tokens=prompt,
-                completion_tokens=completion,
-                total_tokens=prompt + completion if total is None else total,
-                cached_tokens=UNSET if cached is None else cached,
-                reasoning_tokens=UNSET if reasoning is None else reasoning,
-            )
-        self._emit_usage(counts, usage)
+        self._emit_usage(read_usage(usage, _COUNTS), usage)
 
     # One choice of a chunk
 
@@ -229,11 +181,6 @@ class OpenAIChat(SseTranslator):
             self._take_error(fields)
         self._extend_choice(choice, fields, said)
 
-    def _say(self, choice: Choice, texts: Pieces) -> bool:
-        for kind, text in texts:
-            choice.say(kind, text)
-        return bool(texts)
-
     def _take_calls(self, choice: Choice, name: str, said: Fields, *, are_told: bool = False) -> bool:
         """Take the calls of a delta or message, but for those that are told."""
         calls, function = read_calls(said)
@@ -247,73 +194,23 @@ class OpenAIChat(SseTranslator):
                 self._extend("tool_calls", {"index": choice.number, name: {"tool_calls": [rest]}})
         return bool(calls or function)
 
-    def _take_finish(self, choice: Choice, fields: Fields, *, has_said: bool) -> None:
-        reason = fields.peek("finish_reason")
-        if reason in (None, "null"):
-            fields.drop("finish_reason", "null")
-            choice.go_on(has_said=has_said)
-            return
-        if other := choice.finish(reason, has_said=has_said):
-            self._extend("finish_reason", {"index": choice.number, "finish_reason": other})
-        fields.drop("finish_reason", choice.finish_reason)
-
     def _extend_choice(self, choice: Choice, fields: Fields, said: Mapping[str, Fields]) -> None:
         """Tell what is left of a choice, field by field."""
         for place, items in said.items():
             items.drop("role", "assistant")
-            for name, value in items.left().items():
-                if _is_new(name, value, _REPEATED_IN_DELTA, choice.repeated):
-                    self._extend(name, {"index": choice.number, place: {name: value}})
-            items.drop_all()
+            self._extend_fields(choice, items, _REPEATED_IN_DELTA, place)
         fields.object("logprobs")  # so that one whose lists are all empty leaves nothing
-        for name, value in fields.left().items():
-            if (name != "index" or fields.amount(name) is None) and _is_new(name, value, frozenset(), choice.repeated):
-                self._extend(name, {"index": choice.number, name: value})
-
-    # The end
-
-    def _end_finished(self, but: Sequence[int] = ()) -> None:
-        """End the choices that have their finish reason, as a chunk came that doesn't go on with them."""
-        for choice in self._choices.values():
-            if choice.is_ending and choice.number not in but:
-                choice.end()
-        self._emit(*self._tail)
-        self._tail = []
+        self._extend_fields(choice, fields, frozenset())
 
     def _settle(self) -> None:
         self._settle_numbers()
-        self._end_finished()
+        super()._settle()
 
     def _close(self) -> None:
         self._settle_numbers()
-        if self._message_id is None:
-            return
-        choices = list(self._choices.values()) or [Choice(0, self._emit, inline_thinking=False)]
-        for choice in choices:
-            choice.end()
-        self._end_finished()
-        for choice in choices:
-            reason = self._stop_reason(choice)
-            if choice.finish_reason not in (None, reason):
-                self._extend("finish_reason", {"index": choice.number, "finish_reason": choice.finish_reason})
-        self._emit(*(MessageStop(self._message_id, self._stop_reason(choice), choice.choice) for choice in choices))
-        self._message_id, self._choices, self._numbers, self._ids = None, {}, ChoiceNumbers(), 0
-        self._forget_message()
+        super()._close()
 
-    def _stop_reason(self, choice: Choice) -> str:
-        """The finish reason, unless something says that text is missing; one amid the text proves little."""
-        reason = choice.finish_reason
-        is_open = choice.has_said_more and not self._is_done
-        is_void = is_open or (choice.is_amid and (self._failed or self._is_cut))
-        if reason is not None and not (self._is_torn or is_void):
-            return reason
-        return "error" if self._failed else "incomplete"
-
-
-def _is_new(name: str, value: Any, repeated: frozenset[str], told: dict[str, Any]) -> bool:
-    """Whether a field is to be told: always, but for those repeated, flags and numbers: these when they change."""
-    if name not in repeated and not isinstance(value, (bool, int, float)):
-        return True
-    is_new: bool = told.get(name) != value
-    told[name] = value
-    return is_new
+    def _forget_message(self) -> None:
+        super()._forget_message()
+        self._numbers = ChoiceNumbers()
+        self._ids = 0  # how often the id has changed

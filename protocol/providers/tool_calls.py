@@ -143,7 +143,7 @@ class ToolCalls:
         self._calls, self._by_index, self._by_id, self._last = [], {}, {}, None
 
     def _take(self, item: Fields, function: Fields, place: int | str | None, spoken: set[int]) -> _ToolCall:
-        arguments = _read_arguments(function)
+        arguments = read_arguments(function)
         piece = _Piece(place, item.peek("id"), function.peek("name"), arguments or "")
         call, is_elsewhere = self._find(piece)
         if call is not None and place is None and piece.name and call.block in spoken:
@@ -255,12 +255,12 @@ def _function_of(item: Fields) -> Fields:
 def _read_call(item: Fields) -> tuple[str | None, str]:
     """Name and arguments of a call, which stay to be taken."""
     function = Fields(_function_of(item).source)
-    return function.peek("name"), _read_arguments(function) or ""
+    return function.peek("name"), read_arguments(function) or ""
 
 
-def _read_arguments(function: Fields) -> str | None:
+def read_arguments(function: Fields, names: tuple[str, ...] = _ARGUMENTS) -> str | None:
     """The arguments as text, an empty object as none; None if there are none, or they are something else."""
-    for name in _ARGUMENTS:
+    for name in names:
         value = function.source.get(name)
         if isinstance(value, str):
             return function.text(name)

@@ -1,4 +1,4 @@
-"""The common part of the translators of server-sent events: from bytes to JSON objects, from values to events."""
+"""The common part of all translators: from bytes or objects to JSON objects, from values to events."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from deltawire.protocol.providers.bounds import MAX_ERROR, make_extensions
 from deltawire.protocol.providers.fields import Fields, parse_object
 from deltawire.protocol.providers.halves import encode_json, mend
 from deltawire.protocol.providers.not_a_stream import NOT_A_STREAM, UNREADABLE, describe, is_noise, is_torn, words_of
+from deltawire.protocol.providers.objects import encode_chunk
 from deltawire.protocol.providers.sse import EventStreamDecoder, EventTooLargeError, ServerSentEvent, Stray
 from deltawire.protocol.providers.tolerant import read_documents, read_objects
 
@@ -22,8 +23,8 @@ DONE = "[DONE]"
 """The data of the event that ends a stream, for providers that send one."""
 
 
-class SseTranslator(ABC):
-    """Translates one body of server-sent events as it arrives.
+class BodyTranslator(ABC):
+    """Translates one body of server-sent events, or of JSON lines, as it arrives.
 
     JSON that is not as it should be is read as well as can be (`tolerant`): only what is wrong in it is lost. Several
     objects in one event, or in an array, are taken one after the other. What is no JSON becomes an extension `unparsed`
@@ -41,6 +42,8 @@ class SseTranslator(ABC):
     provider: ClassVar[str]
     retryable: ClassVar[Mapping[str, bool]]
     """Whether an error with this code is retryable; for other codes, the event has no `retryable`."""
+    HAS_LINES: ClassVar[bool] = False
+    """Whether the body is JSON lines rather than server-sent events."""
 
     def __init__(self, *, body: str = "", inline_thinking: bool = False) -> None:
         self.unparsed = 0
@@ -48,7 +51,8 @@ class SseTranslator(ABC):
         self._splits_thinking = inline_thinking
         self._decoder = EventStreamDecoder(is_whole=self._is_whole)
         self._whole: tuple[str, dict[str, Any] | None] = ("", None)  # what was read last to see whether it is whole
-        self._is_stray = False  # whether the event at hand is no part of an event stream
+        self._is_stray = False  # whether the event at hand has not the form of server-sent events
+        self._is_foreign = False  # whether it is no part of the body's format
         self._is_at_end = False  # whether the body has ended
         self._is_done = False  # whether the provider says so
         self._out: list[Data] = []
@@ -64,6 +68,17 @@ class SseTranslator(ABC):
         """
         if not self._ended:
             self._read(self._decoder.feed(chunk))
+        return self._flush()
+
+    def feed_object(self, chunk: object) -> list[Data]:
+        """The events of one chunk that an SDK has read from the body.
+
+        Args:
+            chunk: a dict, a model of the SDK, or what else `objects.encode_chunk` can encode; ignored once the body
+                has ended.
+        """
+        if not self._ended and (text := encode_chunk(chunk)) is not None:
+            self._read([ServerSentEvent("", text)])
         return self._flush()
 
     def finish(self) -> list[Data]:
@@ -102,6 +117,7 @@ class SseTranslator(ABC):
 
     def _read_event(self, event: ServerSentEvent) -> None:
         self._is_stray = isinstance(event, Stray)
+        self._is_foreign = self._is_stray and not (self.HAS_LINES and _is_line(event.data))
         text, payload = self._whole
         if text is not event.data:
             payload = parse_object(event.data)
@@ -142,9 +158,9 @@ class SseTranslator(ABC):
             self._fail("the provider sent an error that is not a JSON object")
         elif self._is_at_end and self._is_cut_off(text):
             self._is_cut |= is_torn(text) and not DONE.startswith(text)
-        elif is_torn(text) and not self._is_stray:
+        elif is_torn(text) and not self._is_foreign:
             self._fail_torn(f"a part of the provider's answer can't be read: {describe(text)}", UNREADABLE)
-        elif text and not (is_noise(text) and (self._messages or not self._is_stray)):
+        elif text and not (is_noise(text) and (self._messages or not self._is_foreign)):
             self._fail_torn(f"the provider's answer is no event stream: {describe(text)}", NOT_A_STREAM)
         if text or name not in ("", "ping"):
             self.unparsed += 1
@@ -161,7 +177,7 @@ class SseTranslator(ABC):
         """Whether what can't be read at the end of the body is the beginning of what could."""
         if DONE.startswith(text):
             return True
-        if self._is_stray:
+        if self._is_foreign:
             return any(field.startswith(text) for field in _FIELDS) or bool(
                 self._messages and is_torn(text) and '"error"' not in text
             )
@@ -240,6 +256,11 @@ class SseTranslator(ABC):
         name = UNSET if code is None else str(code)
         retryable = self.retryable.get(str(code), self.retryable.get(kind, UNSET))
         self._fail(message or "the provider sent an error without a message", name, retryable=retryable)
+
+
+def _is_line(text: str) -> bool:
+    """Whether a text may be a line of a body of JSON lines: one that holds an object, and no failure."""
+    return text.startswith("{") and '"error"' not in text
 
 
 def _error_in(holder: Fields) -> Fields:

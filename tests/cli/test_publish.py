@@ -11,7 +11,10 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
 
+import pytest
+
 from tests.support.processes import Run, Serve, Start, Terminal, read_json
+from tests.support.provider_bodies import FORMS
 
 
 def delta(text: str) -> bytes:
@@ -147,6 +150,23 @@ async def test_a_pace_spreads_deltas_and_loses_none(run: Run, gateway: str) -> N
     events = await events_of(run, "demo", gateway)
     assert [event["data"]["text"] for event in events] == list("01234567")
     assert events[0]["timestamp"] < events[-1]["timestamp"]
+
+
+@pytest.mark.parametrize("name", FORMS)
+async def test_the_format_of_a_body_is_found_if_asked(run: Run, gateway: str, name: str) -> None:
+    body = FORMS[name].encode(*FORMS[name].clean)
+    done = await run("publish", "demo", "--format=auto", "--close", f"--url={gateway}", stdin=body)
+    assert done.status == int(name == "openai-responses-sse"), "that one fails"
+    events = await events_of(run, "demo", gateway)
+    assert events[0]["data"]["provider"] == FORMS[name].provider
+
+
+async def test_a_body_of_no_format_that_is_known_is_told_so(run: Run, gateway: str) -> None:
+    done = await run("publish", "demo", "--format=auto", f"--url={gateway}", stdin=b'data: {"novel": 1}\n\n')
+    assert (done.status, done.errors) == (
+        1,
+        "deltawire: error: the provider failed: the format of the provider's answer is not known (not_a_stream)\n",
+    )
 
 
 async def test_a_newer_generation_of_a_producer_wins(run: Run, gateway: str) -> None:

@@ -13,6 +13,8 @@ from deltawire.gateway.client.upstream import with_error
 from deltawire.protocol.codec import JSON
 from deltawire.protocol.events import Data, Error, Event, EventType, MessageStart, MessageStop, TextDelta
 from deltawire.protocol.messages import Policy, Subscribed
+from deltawire.protocol.providers import ANY
+from tests.support.provider_bodies import FORMS
 
 
 def text_of(items: list[Data]) -> str:
@@ -212,6 +214,18 @@ def test_a_cancelled_body_ends_its_message_with_cancelled(form: str) -> None:
     items = cancel(form, BODIES[form])
     assert text_of(items) == "Hello"
     assert stops(items) == [("m", "cancelled")]
+
+
+@pytest.mark.parametrize("name", FORMS)
+@pytest.mark.parametrize("is_named", [True, False])
+def test_a_cancelled_body_of_any_format_ends_with_cancelled(name: str, *, is_named: bool) -> None:
+    form = FORMS[name]
+    chunks = (
+        [form.chunks[0], form.delta("Hello")] if name != "ollama-ndjson" else [form.delta("Hello") | {"done": False}]
+    )
+    items = cancel(name if is_named else ANY, [form.encode(chunk) for chunk in chunks])
+    assert "Hello" in text_of(items)
+    assert {reason for _, reason in stops(items)} == {"cancelled"}
 
 
 def test_a_cancel_after_the_providers_own_stop_changes_nothing() -> None:

@@ -337,6 +337,14 @@ def test_a_start_that_comes_twice_begins_no_other_message(second: dict[str, Any]
     ]
 
 
+@pytest.mark.parametrize("index", [[1], {"a": 1}, "one", None])
+def test_an_index_that_is_none_after_a_second_start_is_no_defect(index: object) -> None:
+    other = {"type": "message_start", "message": {"id": "msg_2"}}
+    odd = {"type": "content_block_start", "index": index, "content_block": {"type": "text", "text": "b"}}
+    out = translate(START, block(0, type="text", text="a"), other, odd, message_delta("end_turn"), STOP)
+    assert out[-1] == MessageStop("msg_1", "end_turn")
+
+
 def test_a_start_with_another_id_is_of_the_message_if_that_goes_on_after_it() -> None:
     other = {"type": "message_start", "message": {"id": "msg_2"}}
     told = extension("message_start", {"type": "message_start", "message": {"id": "msg_2"}})

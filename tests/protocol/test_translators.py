@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable
+from copy import deepcopy
 from itertools import pairwise
 from typing import Any
 
@@ -28,56 +28,14 @@ from deltawire.protocol.events import (
     Usage,
     make_event,
 )
-from deltawire.protocol.providers import TRANSLATORS, Translator, sse
+from deltawire.protocol.providers import ANY, TRANSLATORS, Translator, sse
+from tests.support.provider_bodies import FORMS
 
 MAX_MESSAGE = 64 * 1024
 
-ANTHROPIC = b"""event: message_start
-data: {"type":"message_start","message":{"id":"msg_1","model":"m","usage":{"input_tokens":5,"service_tier":"s"}}}
+BODIES = {name: form.body for name, form in FORMS.items()}
 
-event: content_block_start
-data: {"type":"content_block_start","index":0,"content_block":{"type":"text","text":""}}
-
-event: content_block_delta
-data: {"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"\xc3\xbc \xf0\x9f\x8c\x8d"}}
-
-event: content_block_stop
-data: {"type":"content_block_stop","index":0}
-
-event: content_block_start
-data: {"type":"content_block_start","index":1,"content_block":{"type":"tool_use","id":"t","name":"n","input":{"a":1}}}
-
-event: message_delta
-data: {"type":"message_delta","delta":{"stop_reason":"end_turn","stop_sequence":"E"},"usage":{"output_tokens":9}}
-
-event: error
-data: {"type":"error","error":{"type":"api_error","message":"No"}}
-
-event: message_stop
-data: {"type":"message_stop"}
-
-"""
-OPENAI = b"""data: {"id":"c-1","model":"m","created":1,"choices":[{"index":0,"delta":{"role":"assistant"}}]}
-
-data: {"id":"c-1","choices":[{"index":0,"delta":{"reasoning":"Hm"},"logprobs":{"content":[{"token":"x"}]}}]}
-
-data: {"id":"c-1","choices":[{"index":1,"delta":{"content":"gr\xc3\xbc\xc3\x9fe \xf0\x9f\x8c\x8d"}}]}
-
-data: {"id":"c-1","choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"id":"t","function":{"arguments":"{}"}}]}}]}
-
-data: {"id":"c-1","choices":[{"index":0,"delta":{},"finish_reason":"stop"}],"service_tier":"default"}
-
-event: error
-data: {"error":{"message":"No","code":502}}
-
-data: {"id":"c-1","choices":[],"usage":{"prompt_tokens":5,"completion_tokens":9,"audio_tokens":0}}
-
-data: [DONE]
-
-"""
-BODIES = {"anthropic-sse": ANTHROPIC, "openai-chat-sse": OPENAI}
-
-formats = pytest.mark.parametrize("name", list(TRANSLATORS))
+formats = pytest.mark.parametrize("name", FORMS)
 
 
 def translate(name: str, *chunks: bytes) -> list[Data]:
@@ -115,6 +73,10 @@ def check(events: list[Data]) -> None:
             case _:
                 pass
     assert message is None or stops
+
+
+def test_every_format_has_a_body_here() -> None:
+    assert [*FORMS] == [name for name in TRANSLATORS if name != ANY]
 
 
 @formats
@@ -173,13 +135,8 @@ def test_wrong_json_types_anywhere_give_valid_events(name: str, data: st.DataObj
             return {key: spoil(item) for key, item in value.items()}
         return [spoil(item) for item in value] if isinstance(value, list) else value
 
-    lines = []
-    for line in BODIES[name].decode().splitlines():
-        if line.startswith("data: {"):
-            lines.append("data: " + json.dumps(spoil(json.loads(line[6:]))))
-        else:
-            lines.append(line)
-    check(translate(name, "\n".join(lines).encode()))
+    form = FORMS[name]
+    check(translate(name, *(form.frame(json.dumps(spoil(chunk)), form.event(chunk)) for chunk in form.chunks)))
 
 
 def objects_in(value: Any) -> list[dict[str, Any]]:
@@ -195,32 +152,19 @@ def objects_in(value: Any) -> list[dict[str, Any]]:
 def test_a_field_nobody_knows_or_of_another_type_is_not_lost_wherever_it_stands(
     name: str, odd: Any, data: st.DataObject
 ) -> None:
-    lines = BODIES[name].decode().splitlines()
-    number = data.draw(st.sampled_from([i for i, line in enumerate(lines) if line.startswith("data: {")]))
-    payload = json.loads(lines[number][6:])
-    place = data.draw(st.sampled_from(objects_in(payload)))
+    chunks = deepcopy(FORMS[name].chunks)
+    place = data.draw(st.sampled_from(objects_in(data.draw(st.sampled_from(chunks)))))
     place[data.draw(st.sampled_from(["novel", "index", "id", *place]))] = odd
-    lines[number] = "data: " + json.dumps(payload)
-    out = translate(name, "\n".join(lines).encode() + b"\n\n")
+    out = translate(name, FORMS[name].encode(*chunks))
     check(out)
     assert b"mark" in JSON.encode(out)
 
 
-def anthropic_delta(text: str) -> bytes:
-    delta = {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": text}}
-    return b"data: %b\n\n" % json.dumps(delta).encode()
-
-
-def openai_delta(text: str) -> bytes:
-    return b"data: %b\n\n" % json.dumps({"choices": [{"delta": {"content": text}}]}).encode()
-
-
-@pytest.mark.parametrize(("name", "make"), [("anthropic-sse", anthropic_delta), ("openai-chat-sse", openai_delta)])
+@formats
 @pytest.mark.parametrize("text", ["\x00" * 70_000, "🌍" * 30_000, '"' * 70_000])
-def test_text_too_long_for_one_message_comes_in_several_deltas(
-    name: str, make: Callable[[str], bytes], text: str
-) -> None:
-    out = translate(name, make(text))
+def test_text_too_long_for_one_message_comes_in_several_deltas(name: str, text: str) -> None:
+    form = FORMS[name]
+    out = translate(name, form.encode(form.delta(text)))
     check(out)
     assert "".join(data.text for data in out if isinstance(data, TextDelta)) == text
 
@@ -248,11 +192,11 @@ def test_an_extension_of_any_size_fits_and_one_of_35_kb_is_whole(name: str, size
 
 @formats
 def test_a_second_message_begins_with_neither_the_failure_nor_the_usage_of_the_first(name: str) -> None:
-    one = BODIES[name] + b"data: [DONE]\n\n"
-    clean = b"\n".join(line for line in one.splitlines() if not line.startswith((b'data: {"error', b"event: error")))
+    form, done = FORMS[name], b"data: [DONE]\n\n"
+    one, clean = BODIES[name] + done, form.encode(*form.clean)
     first, second = translate(name, one), translate(name, one, clean)[len(translate(name, one)) :]
     assert [data for data in second if isinstance(data, Usage)] == [data for data in first if isinstance(data, Usage)]
-    cut = translate(name, one, clean[:200])
+    cut = translate(name, one, form.encode(*form.unfinished))
     assert isinstance(cut[-1], MessageStop)
     assert cut[-1].stop_reason == "incomplete"
 
@@ -362,8 +306,8 @@ def test_a_failure_in_place_of_a_stream_is_an_error_and_nothing_of_it_is_lost(
     ],
 )
 def test_a_failure_amid_an_answer_is_an_error_and_its_stop_reason(name: str, failure: bytes) -> None:
-    body = BODIES[name].partition(b"event: error")[0].replace(b'"finish_reason":"stop"', b"").replace(b"{},}", b"{}}")
-    out = translate(name, body + failure)
+    form = FORMS[name]
+    out = translate(name, form.encode(*form.unfinished) + failure)
     check(out)
     assert any(isinstance(data, Error) for data in out)
     assert {data.stop_reason for data in out if isinstance(data, MessageStop)} == {"error"}
@@ -374,7 +318,8 @@ def test_a_failure_amid_an_answer_is_an_error_and_its_stop_reason(name: str, fai
     "noise", [b"data: ping\n\n", b": keep alive\n\n", b"data: 7\n\n", b"event: ping\n\n", b"OK\n\n"]
 )
 def test_a_single_word_amid_an_answer_is_no_failure(name: str, noise: bytes) -> None:
-    body = BODIES[name].replace(b"\n\n", b"\n\n" + noise + b"\n\n")
+    form = FORMS[name]
+    body = b"".join(form.encode(chunk) + noise + b"\n\n" for chunk in form.chunks) + form.end
     assert [data for data in translate(name, body) if not isinstance(data, Extension)] == [
         data for data in translate(name, BODIES[name]) if not isinstance(data, Extension)
     ]
@@ -390,34 +335,30 @@ def test_parts_that_cannot_be_read_are_told_in_one_error_of_each_kind(name: str)
 
 @formats
 def test_events_split_by_one_newline_are_told_as_they_come(name: str) -> None:
-    translator: Translator = TRANSLATORS[name]()
-    out = []
-    for line in BODIES[name].replace(b"\n\n", b"\n").splitlines(keepends=True):
-        new = translator.feed(line)
-        waits = any(word in line for word in (b"finish_reason", b"message_delta", b'"index":1'))
-        assert new or waits or not line.startswith(b"data: {")
-        out += new
-    assert out + translator.finish() == translate(name, BODIES[name])
+    form, dense, split = FORMS[name], TRANSLATORS[name](), TRANSLATORS[name]()
+    for chunk in form.chunks:
+        body = form.encode(chunk)
+        assert dense.feed(body.replace(b"\n\n", b"\n")) == split.feed(body)
+    assert dense.feed(form.end) + dense.finish() == split.feed(form.end) + split.finish()
 
 
 @formats
 @pytest.mark.parametrize("glue", [b"", b" ", b"data: "])
 def test_events_without_any_newline_between_them_are_told(name: str, glue: bytes) -> None:
-    payloads = [line[6:] for line in BODIES[name].splitlines() if line.startswith(b"data: {")]
+    payloads = [json.dumps(chunk).encode() for chunk in FORMS[name].chunks]
     expected = translate(name, *(b"data: %b\n\n" % payload for payload in payloads))
     assert translate(name, b"data: " + glue.join(payloads) + b"\n\n") == expected
 
 
 @formats
 def test_ids_that_are_made_are_unique_among_bodies(name: str) -> None:
-    delta = {"anthropic-sse": anthropic_delta, "openai-chat-sse": openai_delta}[name]("x")
+    delta = FORMS[name].encode(FORMS[name].delta("x"))
     ids = []
     for body in ("", "a7", "b8"):
         translator = TRANSLATORS[name](body=body)
         out = translator.feed(delta + b"data: [DONE]\n\n" + delta) + translator.finish()
         ids += [data.message_id for data in out if isinstance(data, MessageStart)]
-    provider = name.partition("-")[0]
-    assert ids == [f"{provider}-{rest}" for rest in ("1", "2", "a7-1", "a7-2", "b8-1", "b8-2")]
+    assert ids == [f"{FORMS[name].provider}-{rest}" for rest in ("1", "2", "a7-1", "a7-2", "b8-1", "b8-2")]
 
 
 @formats

@@ -26,8 +26,14 @@ from deltawire.protocol.events import (
 )
 
 FOLDER = Path(__file__).parents[3] / "shared" / "transcripts"
-FORMATS = {"anthropic": "anthropic-sse", "openai-chat": "openai-chat-sse"}
-FILES = sorted(path for provider in FORMATS for path in FOLDER.glob(f"{provider}/*.sse"))
+FORMATS = {
+    "anthropic": "anthropic-sse",
+    "openai-chat": "openai-chat-sse",
+    "openai-responses": "openai-responses-sse",
+    "gemini": "gemini-sse",
+    "ollama": "ollama-ndjson",
+}
+FILES = sorted(path for provider in FORMATS for path in FOLDER.glob(f"{provider}/*"))
 
 transcripts = pytest.mark.parametrize(
     "path",
@@ -71,6 +77,11 @@ class Calls:
         self._calls: dict[tuple[int, int], tuple[str, str]] = {}
         self._arguments: dict[tuple[int, int], str] = defaultdict(str)
 
+    def begin(self, choice: int, index: int, call_id: str, name: str, arguments: Any) -> None:
+        """A call that comes whole."""
+        self.start(choice, index, call_id, name)
+        self.add(choice, index, json.dumps(arguments))
+
     def start(self, choice: int, index: int, call_id: str, name: str) -> None:
         self._calls[choice, index] = (call_id, name)
 
@@ -80,6 +91,7 @@ class Calls:
     def parse(self) -> dict[str, tuple[str, Any]]:
         """Name and arguments of each, by its id."""
         assert self._arguments.keys() <= self._calls.keys(), "arguments of a call that never started"
+        assert len({call_id for call_id, _ in self._calls.values()}) == len(self._calls)
         return {call_id: (name, json.loads(self._arguments[key])) for key, (call_id, name) in self._calls.items()}
 
 
@@ -89,14 +101,15 @@ def told_by_events(events: Iterable[Data]) -> Told:
     for data in events:
         choice = getattr(data, "choice", UNSET) or 0
         match data:
-            case MessageStart(message_id, model):
-                told.message_id, told.model = message_id, model or None
+            case MessageStart(message_id, model, provider):
+                is_made = message_id.startswith(f"{provider}-")
+                told.message_id, told.model = None if is_made else message_id, model or None
             case TextDelta(text):
                 told.text[choice] += text
             case Thinking(thinking):
                 told.thinking[choice] += thinking
-            case ContentStart(index, "tool_use", call_id, name):
-                calls.start(choice, index, str(call_id), str(name))
+            case ContentStart(index, "tool_use" | "code_interpreter_call" as kind, call_id, name):
+                calls.start(choice, index, call_id or f"call {index}", name or kind)
             case ToolDelta(index, partial_json):
                 calls.add(choice, index, partial_json)
             case Usage():
@@ -121,7 +134,9 @@ def payloads(path: Path) -> list[dict[str, Any]]:
     """The JSON objects of a transcript; each is on one line (its INDEX.md says so)."""
     lines = path.read_text(encoding="utf-8").splitlines()
     return [
-        json.loads(line.removeprefix("data:")) for line in lines if line.startswith("data:") and "[DONE]" not in line
+        json.loads(line.removeprefix("data:"))
+        for line in lines
+        if line.startswith(("data:", "{")) and "[DONE]" not in line
     ]
 
 
@@ -189,5 +204,80 @@ def _read_choice(choice: dict[str, Any], told: Told, calls: Calls) -> None:
         told.stops[number] = choice["finish_reason"]
 
 
+def _told_by_responses(payloads: list[dict[str, Any]]) -> Told:
+    told, calls = Told(), Calls()
+    for payload in payloads:
+        match payload:
+            case {"type": "response.output_text.delta", "delta": text}:
+                told.text[0] += text
+            case {"type": "response.reasoning_summary_text.delta", "delta": text}:
+                told.thinking[0] += text
+            case {
+                "type": "response.output_item.done",
+                "output_index": index,
+                "item": {"type": "function_call"} as item,
+            }:
+                calls.begin(0, index, item["call_id"], item["name"], json.loads(item["arguments"]))
+            case {"type": "response.output_item.done", "output_index": index, "item": {"code": code, "id": item_id}}:
+                calls.begin(0, index, item_id, "code_interpreter_call", {"code": code})
+            case {"type": "error", "error": {"message": message}}:
+                told.errors.append(message)
+            case {"response": {"id": response_id, "model": model, "status": status, "usage": usage}}:
+                told.message_id, told.model = response_id, model
+                if status != "in_progress":
+                    told.stops[0] = {"failed": "error"}.get(status, status)
+                for name, count in (usage or {}).items():
+                    told.usage |= count if isinstance(count, dict) else {name: count}
+    told.usage = _renamed(told.usage, input_tokens="prompt_tokens", output_tokens="completion_tokens")
+    told.tools = calls.parse()
+    return told
+
+
+def _told_by_gemini(payloads: list[dict[str, Any]]) -> Told:
+    told, calls = Told(), Calls()
+    for payload in payloads:
+        told.message_id, told.model = payload["responseId"], payload["modelVersion"]
+        usage = payload["usageMetadata"]
+        told.usage = {
+            "prompt_tokens": usage["promptTokenCount"],
+            "completion_tokens": usage["candidatesTokenCount"] + usage["thoughtsTokenCount"],
+            "total_tokens": usage["totalTokenCount"],
+            "reasoning_tokens": usage["thoughtsTokenCount"],
+        }
+        [candidate] = payload["candidates"]
+        for part in candidate["content"]["parts"]:
+            if part.get("text"):
+                told.text[0] += part["text"]
+            if call := part.get("functionCall"):
+                calls.begin(0, 0, "call 0", call["name"], call["args"])
+        if "finishReason" in candidate:
+            told.stops[0] = candidate["finishReason"]
+    told.tools = calls.parse()
+    return told
+
+
+def _told_by_ollama(payloads: list[dict[str, Any]]) -> Told:
+    told = Told()
+    for payload in payloads:
+        told.model = payload["model"]
+        told.text[0] += payload["message"]["content"]
+        if payload["done"]:
+            prompt, completion = payload["prompt_eval_count"], payload["eval_count"]
+            told.usage = {"prompt_tokens": prompt, "completion_tokens": completion}
+            told.usage["total_tokens"] = prompt + completion
+            told.stops[0] = payload["done_reason"]
+    return told
+
+
+def _renamed(counts: dict[str, int], **names: str) -> dict[str, int]:
+    return {names.get(name, name): count for name, count in counts.items()}
+
+
 _OPENAI_COUNTS = ("prompt_tokens", "completion_tokens", "total_tokens", "cached_tokens", "reasoning_tokens")
-_READERS = {"anthropic": _told_by_anthropic, "openai-chat": _told_by_openai}
+_READERS = {
+    "anthropic": _told_by_anthropic,
+    "openai-chat": _told_by_openai,
+    "openai-responses": _told_by_responses,
+    "gemini": _told_by_gemini,
+    "ollama": _told_by_ollama,
+}

@@ -4,6 +4,7 @@ The names below are the public API for Python programs; each is documented where
 
 - Clients of a gateway: `Publisher`, `Subscriber` (which yields `Frame`), and what they raise: `ClientError` and its
   subclasses; `iterate_with_idle_timeout` for a source that may fall silent, which raises `SourceStalled`
+- `tee`, which publishes what an SDK yields while a program reads it (a `Tee`)
 - Events: their payloads (`TextDelta`, `Thinking`, `ToolDelta`, `MessageStart`, `MessageStop`, …), the envelopes that a
   subscriber receives (`TextDeltaEvent`, …), and `events`, the module of both
 - What a subscriber can also receive or ask for: `Gap`, `Policy`, `Position`, `SubscribeRequest`
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from deltawire.gateway.config import Settings, make_settings
     from deltawire.gateway.hub import Hub, LocalStream, LocalSubscription
     from deltawire.gateway.server import Gateway
+    from deltawire.gateway.tee import Tee, tee
     from deltawire.protocol import events
     from deltawire.protocol.addresses import SubscribeRequest
     from deltawire.protocol.errors import DeltawireError, StreamError, is_full
@@ -121,6 +123,7 @@ __all__ = [
     "StreamNotFound",
     "SubscribeRequest",
     "Subscriber",
+    "Tee",
     "TextDelta",
     "TextDeltaEvent",
     "TextMismatch",
@@ -136,6 +139,7 @@ __all__ = [
     "is_full",
     "iterate_with_idle_timeout",
     "make_settings",
+    "tee",
 ]
 
 _MODULES: Final = {
@@ -163,6 +167,7 @@ _MODULES: Final = {
     "deltawire.gateway.config": ("Settings", "make_settings"),
     "deltawire.gateway.hub": ("Hub", "LocalStream", "LocalSubscription"),
     "deltawire.gateway.server": ("Gateway",),
+    "deltawire.gateway.tee": ("Tee", "tee"),
     "deltawire.protocol": ("events",),
     "deltawire.protocol.addresses": ("SubscribeRequest",),
     "deltawire.protocol.errors": ("DeltawireError", "StreamError", "is_full"),

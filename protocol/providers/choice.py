@@ -9,13 +9,11 @@ from msgspec import UNSET, UnsetType
 
 from deltawire.protocol.events import Data
 from deltawire.protocol.providers.blocks import Blocks
-from deltawire.protocol.providers.bounds import make_text, make_thinking
+from deltawire.protocol.providers.bounds import make_arguments, make_text, make_thinking
 from deltawire.protocol.providers.parts import Pieces
 from deltawire.protocol.providers.speech import Speech
+from deltawire.protocol.providers.told import Told
 from deltawire.protocol.providers.tool_calls import ToolCalls
-
-MAX_TOLD = 1 << 20
-"""Code points of an answer that are remembered to know it again when a server sends all of it at the end."""
 
 
 class Choice:
@@ -49,27 +47,41 @@ class Choice:
         self._speech = Speech(self._write, inline_thinking=inline_thinking)
         self._kind: str | None = None  # of the block of text that is open
         self._block = 0
-        self._told: dict[str, list[str]] = {}
-        self._told_size = 0
+        self._told = Told()
 
     def say(self, kind: str, text: str) -> None:
         """More of the text of a kind: `text`, `thinking` or `refusal`."""
         if text:
-            self._remember(kind, text)
+            self._told.add(kind, text)
             self._speech.say(kind, text)
 
     def rest_of(self, pieces: Pieces) -> Pieces | None:
         """What is news in all of the answer, sent once more; None if it is another answer."""
-        if not self._told_size:
+        if not self._told:
             return pieces
         whole: dict[str, str] = {}
         for kind, text in pieces:
             whole[kind] = whole.get(kind, "") + text
-        told = {kind: "".join(texts) for kind, texts in self._told.items()}
-        self._told = {kind: [text] for kind, text in told.items()}
-        if self._told_size > MAX_TOLD or not all(text.startswith(told.get(kind, "")) for kind, text in whole.items()):
-            return None
-        return [(kind, text[len(told.get(kind, "")) :]) for kind, text in whole.items()]
+        rest = []
+        for kind, text in whole.items():
+            news = self._told.rest_of(kind, text)
+            if news is None:
+                return None
+            rest.append((kind, news))
+        return rest
+
+    def open_call(self, call_id: str | None, name: str | None) -> int:
+        """A tool call begins whose arguments come whole; returns the index of its block."""
+        self._begin_call()
+        block = self._blocks.reserve()
+        self._blocks.start(block, "tool_use", call_id, name)
+        return block
+
+    def end_call(self, block: int, arguments: str) -> None:
+        """The arguments of such a call have come: it is complete."""
+        for data in make_arguments(arguments, block, self.choice):
+            self._emit(data)
+        self._blocks.end(block)
 
     @property
     def is_finished(self) -> bool:
@@ -108,13 +120,6 @@ class Choice:
         self.calls.end()
         self._blocks.end_all()
         self.is_ending = False
-
-    def _remember(self, kind: str, text: str) -> None:
-        self._told_size += len(text)
-        if self._told_size <= MAX_TOLD:
-            self._told.setdefault(kind, []).append(text)
-        else:
-            self._told.clear()
 
     def _write(self, kind: str, text: str) -> None:
         """Text in the block of its kind; another kind's block ends."""
