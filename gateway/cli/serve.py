@@ -238,7 +238,7 @@ def _announce_storage(storage: dict[str, Any], streams: int) -> None:
     """Log what was found where streams are stored."""
     log.info("storage.opened", streams=streams, **storage)
     if storage["persistence"] == "none":
-        log.warning("storage.volatile", detail="the server writes nothing to its disk: its restart loses events")
+        log.warning("storage.unpersisted", detail="the server writes nothing to its disk: its restart loses events")
 
 
 def _announce(url: str, settings: Settings, asked: Settings, **processes: int) -> None:

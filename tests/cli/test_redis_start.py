@@ -45,7 +45,7 @@ async def test_the_start_says_what_was_found(server: RedisServer, serve: Serve) 
     opened = await wait_logged(served.process, "storage.opened")
     assert opened["server"].endswith(f"at 127.0.0.1:{server.port}")
     assert (opened["streams"], opened["elsewhere"], opened["persistence"]) == (0, 0, "none")
-    assert "loses events" in (await wait_logged(served.process, "storage.volatile"))["detail"]
+    assert "loses events" in (await wait_logged(served.process, "storage.unpersisted"))["detail"]
 
 
 async def test_settings_are_shown_without_the_password(server: RedisServer, run: Run) -> None:
