@@ -73,6 +73,7 @@ def test_a_flag_equal_to_the_default_still_wins(config: Path) -> None:
 
 
 OTHER_TEXT = {
+    "engine_url": "redis://localhost",
     "sync": "off",
     "forwarded_header": "forwarded",
     "host": "localhost",
