@@ -94,11 +94,7 @@ class AGUI(PartTranslator):
     # What the events do
 
     def _start_run(self, payload: Fields) -> None:
-        message, run_id = self._message, payload.peek("runId")
-        if message is not None and message.has_started and run_id not in (None, message.id):
-            self._close()
-        message = self._open(run_id)
-        message.has_started = True
+        message = self._begin_message(payload.peek("runId"))
         payload.drop("runId", message.id)
         payload.drop("threadId", self._thread)
         self._thread = payload.peek("threadId")
@@ -144,7 +140,7 @@ class AGUI(PartTranslator):
         self._emit_usage(add_usage(found for found in counts if found is not None), Fields({}))
         if any(usage.left() for usage in usages):
             payload.keep("usage")
-        payload.drop("runId", message.id)
+        payload.drop("runId", message.id, message.given_id)
         payload.drop("threadId", self._thread)
         self._end_message(message, payload, reason)
 

@@ -76,11 +76,7 @@ class AISDK(PartTranslator):
     # What the events do
 
     def _start_message(self, payload: Fields) -> None:
-        message, message_id = self._message, payload.peek("messageId")
-        if message is not None and message.has_started and message_id not in (None, message.id):
-            self._close()
-        message = self._open(message_id)
-        message.has_started = True
+        message = self._begin_message(payload.peek("messageId"))
         payload.drop("messageId", message.id)
         self._take_metadata(payload)
 

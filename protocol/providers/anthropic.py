@@ -150,11 +150,12 @@ class AnthropicMessages(TypedTranslator):
             return "content_block_start"
         block = payload.object("content_block")
         kind = block.label("type")
-        self._open_block(index, kind, block.label("id"), block.label("name"))
+        blocks = self._open().blocks
+        blocks.start(index, kind, block.label("id"), block.label("name"), index=index)
         if kind in self._CONTENT:
-            self._say(index, kind, block.text(kind))
+            blocks.say(index, kind, block.text(kind))
         elif kind is not None and kind.endswith("tool_use"):
-            self._say(index, "arguments", _read_json(block, "input"))
+            blocks.say(index, "arguments", _read_json(block, "input"))
         return kind or "content_block_start"
 
     def _take_delta(self, payload: Fields) -> str:
@@ -165,9 +166,10 @@ class AnthropicMessages(TypedTranslator):
             delta.label("type")
             text_name, kind, said = self._DELTAS[name]
             if text := _read_json(delta, text_name) if said == "arguments" else delta.text(text_name):
-                if index not in self._open().blocks:
-                    self._open_block(index, kind)
-                self._say(index, said, text)
+                blocks = self._open().blocks
+                if index not in blocks:
+                    blocks.start(index, kind, index=index)
+                blocks.say(index, said, text)
         return name
 
     def _stop_block(self, payload: Fields) -> str:
@@ -222,15 +224,10 @@ class AnthropicMessages(TypedTranslator):
     # The message and its blocks
 
     def _open(self, message_id: str | None = None, model: str | None = None) -> Message:
+        if self._message is not None:
+            return self._message
         self._is_start_due = False
         return super()._open(message_id, model)
-
-    def _open_block(self, index: int, kind: str | None, block_id: str | None = None, name: str | None = None) -> None:
-        self._open().blocks.start(index, kind, block_id, name, index=index)
-
-    def _say(self, index: int, said: str, text: str) -> None:
-        """More of what a block says."""
-        self._open().blocks.say(index, said, text)
 
     def _forget_message(self) -> None:
         super()._forget_message()

@@ -14,7 +14,7 @@ from deltawire.protocol.providers.parts import Pieces
 from deltawire.protocol.providers.translator import BodyTranslator
 
 _NAMES = frozenset({"", "message", "error"})  # what chunks are called, on their `event:` line if they have one
-_NO_REASON = (None, "null", "FINISH_REASON_UNSPECIFIED")
+_NO_REASON = ("null", "FINISH_REASON_UNSPECIFIED")
 
 
 class ChoiceTranslator(BodyTranslator):
@@ -47,17 +47,18 @@ class ChoiceTranslator(BodyTranslator):
     def _take_rest(self, payload: Fields) -> None:
         """Translate what a chunk says beside its choices, usage above all; what is left of it becomes extensions."""
 
-    def _take_chunk(self, event: str, payload: Fields, choices: Sequence[tuple[int, Fields]]) -> None:
+    def _take_chunk(self, event: str, payload: Fields, numbers: Sequence[int], choices: Sequence[Fields]) -> None:
         """Translate one chunk.
 
         Args:
             event: the name on its `event:` line, or an empty one.
             payload: the chunk.
-            choices: its choices, with their numbers.
+            numbers: those of its choices.
+            choices: what it says of each.
         """
-        self._end_finished(but=[number for number, _ in choices])
-        for number, fields in choices:
-            self._take_choice(self._choice(number), fields)
+        self._end_finished(but=numbers)
+        for number, fields in zip(numbers, choices, strict=True):
+            self._take_choice(self._choices.get(number) or self._add_choice(number), fields)
         has_failed = event == "error" or is_failure(payload.source)
         if has_failed:
             self._end_finished()
@@ -80,10 +81,9 @@ class ChoiceTranslator(BodyTranslator):
         self._repeated = {self.ID: self._message_id, self.MODEL: model}
         self._emit_start(self._message_id, model)
 
-    def _choice(self, number: int) -> Choice:
-        """The choice with a number; a new one if it is the first time."""
-        if number not in self._choices:
-            self._choices[number] = Choice(number, self._emit, inline_thinking=self._splits_thinking)
+    def _add_choice(self, number: int) -> Choice:
+        """A choice that is spoken of for the first time."""
+        self._choices[number] = Choice(number, self._emit, inline_thinking=self._splits_thinking)
         return self._choices[number]
 
     def _say(self, choice: Choice, texts: Pieces) -> bool:
@@ -94,8 +94,9 @@ class ChoiceTranslator(BodyTranslator):
     def _take_finish(self, choice: Choice, fields: Fields, *, has_said: bool) -> None:
         """Take the finish reason of a choice, if there is one."""
         reason = fields.peek(self.FINISH)
-        if reason in _NO_REASON:
-            fields.drop(self.FINISH, *_NO_REASON)
+        if reason is None or reason in _NO_REASON:
+            if reason is not None:
+                fields.drop(self.FINISH)
             choice.go_on(has_said=has_said)
             return
         if other := choice.finish(reason, has_said=has_said):
@@ -149,7 +150,7 @@ class ChoiceTranslator(BodyTranslator):
     def _close(self) -> None:
         if self._message_id is None:
             return
-        choices = list(self._choices.values()) or [self._choice(0)]
+        choices = list(self._choices.values()) or [self._add_choice(0)]
         for choice in choices:
             choice.end()
         self._end_finished()

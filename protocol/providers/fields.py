@@ -28,7 +28,6 @@ MAX_COUNT = 2**50
 _encode = msgspec.msgpack.Encoder().encode
 _LONGEST_AMOUNT = 32
 _ADDRESS = frozenset({"index", "type"})
-_EMPTY: tuple[Any, ...] = (None, "", [], {})
 
 
 def parse_object(text: str) -> dict[str, Any] | None:
@@ -153,9 +152,12 @@ class Fields:
         place.
         """
         left = {}
+        taken, objects = self._taken, self._objects
         for name, value in (self.source | self._rests if self._rests else self.source).items():
-            if name in self._objects:
-                value = self._objects[name].left()  # noqa: PLW2901 - replaces the whole object
-            if value not in _EMPTY and (name not in self._taken or name in _ADDRESS):
+            if name in taken and name not in _ADDRESS:
+                continue
+            if name in objects:
+                value = objects[name].left()  # noqa: PLW2901 - replaces the whole object
+            if value or isinstance(value, (int, float)):  # neither null nor empty
                 left[name] = value
-        return left if left.keys() - (self._taken & _ADDRESS) else {}
+        return left if left and left.keys() - (taken & _ADDRESS) else {}

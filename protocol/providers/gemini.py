@@ -87,7 +87,7 @@ class Gemini(ChoiceTranslator):
         for place, fields in enumerate(candidates):
             index = fields.amount("index")
             numbers.append(min(place if index is None else index, MAX_CHOICES - 1))
-        self._take_chunk(event, payload, list(zip(numbers, candidates, strict=True)))
+        self._take_chunk(event, payload, numbers, candidates)
 
     @property
     def _have_ended(self) -> bool:
@@ -104,7 +104,7 @@ class Gemini(ChoiceTranslator):
         usage.drop_all()
         reason = Fields(payload.source).object("promptFeedback").peek("blockReason")
         if reason is not None and not self._choices:
-            self._choice(0).finish(reason, has_said=False)
+            self._add_choice(0).finish(reason, has_said=False)
 
     # One candidate of a chunk
 
@@ -117,8 +117,10 @@ class Gemini(ChoiceTranslator):
         self._take_finish(choice, fields, has_said=has_said)
         if choice.is_ending:
             self._give_up_call(choice)
-        self._extend_fields(choice, content, frozenset(), "content")
-        self._extend_fields(choice, fields, _REPEATED_IN_CANDIDATE)
+        if content.left():
+            self._extend_fields(choice, content, frozenset(), "content")
+        if fields.left():
+            self._extend_fields(choice, fields, _REPEATED_IN_CANDIDATE)
 
     def _take_part(self, choice: Choice, part: Fields) -> bool:
         """Take one part; whether it says anything."""

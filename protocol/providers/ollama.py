@@ -58,7 +58,7 @@ class Ollama(ChoiceTranslator):
         )
         if is_chunk:
             self._open(payload)
-        self._take_chunk(event, payload, [(0, payload)] if is_chunk else [])
+        self._take_chunk(event, payload, *(([0], [payload]) if is_chunk else ([], [])))
         if source.get("done") is True:
             self._close_done()
 
@@ -75,7 +75,8 @@ class Ollama(ChoiceTranslator):
         if fields.source.get("done") is True and choice.finish_reason is None:
             choice.finish("unknown", has_said=False)
         fields.drop("done", True, False)
-        self._extend_fields(choice, message, frozenset(), "message")
+        if message.left():
+            self._extend_fields(choice, message, frozenset(), "message")
 
     def _take_call(self, choice: Choice, call: Fields) -> None:
         """Take a call, which comes whole; its number says nothing more."""

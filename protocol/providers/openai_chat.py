@@ -132,7 +132,7 @@ class OpenAIChat(ChoiceTranslator):
         if chunk_id or choices:
             self._open(payload)
         numbers = [self._numbers.number_of(index, chunk_id) for index in indices]
-        self._take_chunk(event, payload, list(zip(numbers, choices, strict=True)))
+        self._take_chunk(event, payload, numbers, choices)
 
     def _take_rest(self, payload: Fields) -> None:
         payload.drop("object", *_OBJECTS)
@@ -198,9 +198,11 @@ class OpenAIChat(ChoiceTranslator):
         """Tell what is left of a choice, field by field."""
         for place, items in said.items():
             items.drop("role", "assistant")
-            self._extend_fields(choice, items, _REPEATED_IN_DELTA, place)
+            if items.left():
+                self._extend_fields(choice, items, _REPEATED_IN_DELTA, place)
         fields.object("logprobs")  # so that one whose lists are all empty leaves nothing
-        self._extend_fields(choice, fields, frozenset())
+        if fields.left():
+            self._extend_fields(choice, fields, frozenset())
 
     def _settle(self) -> None:
         self._settle_numbers()

@@ -103,13 +103,10 @@ class OpenAIResponses(TypedTranslator):
 
     def _begin(self, response: Fields) -> Message | None:
         """The message of a response, started if it is new; None if that has stopped."""
-        response_id, message = response.peek("id"), self._message
-        if message is None and response_id is not None and response_id == self._stopped:
+        response_id = response.peek("id")
+        if self._message is None and response_id is not None and response_id == self._stopped:
             return None
-        if message is not None and message.has_started and response_id not in (None, message.id, self._told.get("id")):
-            self._close()
-        message = self._open(response_id, response.peek("model"))
-        message.has_started = True
+        message = self._begin_message(response_id, response.peek("model"))
         response.drop("id", message.id)
         response.drop("model", message.model)
         response.drop("object", "response")

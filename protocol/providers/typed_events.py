@@ -22,6 +22,7 @@ class Message(Struct, eq=False):
         model: the model that was told with it.
         blocks: its blocks.
         has_started: whether its start has come, and was not made.
+        given_id: the id that its start had; another one than its own if that was made before.
         stop_reason: the provider's, once it is known.
     """
 
@@ -29,6 +30,7 @@ class Message(Struct, eq=False):
     model: str | None
     blocks: NamedBlocks
     has_started: bool = False
+    given_id: str | None = None
     stop_reason: str | None = None
 
 
@@ -59,10 +61,11 @@ class TypedTranslator(BodyTranslator):
             name = handler(self, payload) or kind
         else:
             self._take_other(payload)
-        self._extend_left(name, payload)
+        if payload.left():
+            self._extend_left(name, payload)
 
     def _extend_left(self, name: str, payload: Fields) -> None:
-        """Tell what is left of an event, and where in the message that belongs."""
+        """Tell what is left of an event, if anything is, and where in the message that belongs."""
         if payload.left():
             for place in self.PLACE:
                 payload.keep(place)
@@ -84,6 +87,15 @@ class TypedTranslator(BodyTranslator):
             self._message = Message(message_id or self._make_id(), model, blocks)
             self._emit_start(self._message.id, model)
         return self._message
+
+    def _begin_message(self, message_id: str | None, model: str | None = None) -> Message:
+        """The message whose start has come: a new one, but for the start of the one that is open, late or once more."""
+        message = self._message
+        if message is not None and message.has_started and message_id not in (None, message.id, message.given_id):
+            self._close()
+        message = self._open(message_id, model)
+        message.has_started, message.given_id = True, message_id or message.given_id
+        return message
 
     def _stop(self, message: Message, stop_reason: str) -> None:
         message.blocks.end_all()

@@ -268,3 +268,8 @@ def test_another_run_begins_another_message() -> None:
 def test_a_run_whose_start_is_missing_is_made() -> None:
     assert translate(text("CONTENT", delta="a"), FINISH)[0] == MessageStart("ag-ui-1", provider="ag-ui")
     assert translate(FINISH) == [extension("RUN_FINISHED", FINISH)]
+    late = translate(text("CONTENT", delta="a"), START, START, FINISH)
+    assert [data for data in late if isinstance(data, (MessageStart, MessageStop))] == [
+        MessageStart("ag-ui-1", provider="ag-ui"),
+        MessageStop("ag-ui-1", "success"),
+    ]
