@@ -33,7 +33,7 @@ test: setup  ## run all tests, on JOBS=2 processes; 98 % of the core's lines and
 	$(BIN)/pytest -m alone
 
 test-fast: setup  ## run the tests that start no program and wait for nothing, in half a minute
-	$(PYTEST) tests/access tests/client tests/hub tests/metrics tests/protocol tests/streams tests/test_imports.py
+	$(PYTEST) tests/access tests/client tests/hub tests/metrics tests/protocol tests/streams tests/tee tests/test_imports.py
 
 soak: SEED := $(or $(SEED),$(shell date +%s))
 soak: SECONDS := $(or $(SECONDS),180)

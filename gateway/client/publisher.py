@@ -208,6 +208,10 @@ class Publisher:
         while (signal := await self._session.next_signal()) is not None:
             yield signal
 
+    def discard_signals(self) -> None:
+        """Forget the signals that came and were not read: what they were about is over."""
+        self._session.discard_signals()
+
     async def __aenter__(self) -> Self:
         """Connect and wait until the gateway is ready for events.
 

@@ -127,6 +127,10 @@ class PublisherSession:
             await self._changed.wait_for(lambda: self._signals or self._over)
             return self._signals.popleft() if self._signals else None
 
+    def discard_signals(self) -> None:
+        """Forget the signals that nobody has taken."""
+        self._signals.clear()
+
     async def wait_ended(self) -> None:
         """Wait until the publication is over.
 

@@ -392,6 +392,19 @@ async def test_a_cancel_that_nobody_asked_for_ends_nothing(gateway: Gateway) -> 
     assert not teed.is_cancelled
 
 
+async def test_a_cancel_of_one_answer_is_none_of_the_next(gateway: Gateway) -> None:
+    async with publisher(gateway.url) as target:
+        assert await collect(tee(Answer(*CHUNKS), target, stop_on_cancel=True)) == CHUNKS
+        await cancel(gateway.url)
+        await target.send(TextDelta("between"))
+        await target.flush()  # the ack comes behind the signal
+        acked, go = target.acked, asyncio.Event()
+        second = asyncio.create_task(collect(tee(Answer(CHUNKS[0], go, *CHUNKS[1:]), target, stop_on_cancel=True)))
+        await eventually(lambda: target.acked > acked)
+        go.set()
+        assert await second == CHUNKS
+
+
 async def test_a_timeout_of_the_stream_itself_is_no_cancel(gateway: Gateway) -> None:
     with pytest.raises(TimeoutError, match="of its own"):
         await collect(tee(Answer(TimeoutError("of its own")), publisher(gateway.url), stop_on_cancel=True))
