@@ -47,10 +47,6 @@ class Backlog:
             held += len(item) if isinstance(item, bytes) else EVENT_COST
         return held
 
-    def begin_step(self) -> None:
-        """Allow a step's work."""
-        self.left = STEP
-
     def clear(self) -> None:
         """Drop everything."""
         self._batch = self._kept = None

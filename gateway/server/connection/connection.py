@@ -163,8 +163,8 @@ class GatewayConnection(StreamingConnection):
         self.last_heard = self.loop.time()
         self.tally.received_bytes += len(data)
         try:
-            if self.is_streaming:
-                return  # there is nothing to say
+            if self._response is not None:
+                return  # whoever streams has nothing to say
             if self.peer is None or self.is_finished:
                 self._receive_outside(data)
             else:

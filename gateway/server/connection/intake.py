@@ -19,7 +19,7 @@ from msgspec import UNSET, Raw
 from deltawire.gateway.hub.fair_queue import FairQueue
 from deltawire.gateway.hub.hub import Hub
 from deltawire.gateway.server.accepting.rate import TokenBucket
-from deltawire.gateway.server.connection.backlog import REFUSAL, UNIT, Backlog
+from deltawire.gateway.server.connection.backlog import REFUSAL, STEP, UNIT, Backlog
 from deltawire.gateway.server.connection.batch import Batch
 from deltawire.gateway.server.connection.connection import GatewayConnection
 from deltawire.gateway.server.connection.containment import contained
@@ -152,7 +152,7 @@ class Intake(ABC):
         """Whether another step's work may be done in this turn."""
         if not self._queue.has_time():
             return False
-        self._backlog.begin_step()
+        self._backlog.left = STEP
         return True
 
     def _wait_for_turn(self) -> None:
@@ -172,20 +172,20 @@ class Intake(ABC):
         self._is_queued = False
         if self._connection.paused or not self.is_busy:
             return  # either its peer reads no answers, and `resume` continues; or it has ended meanwhile
-        self._backlog.begin_step()
+        self._backlog.left = STEP
         self._go_on()
 
     @contained
     def on_room(self) -> None:
         """Continue, as there is room again."""
-        self._backlog.begin_step()
+        self._backlog.left = STEP
         self._go_on()
 
     def _go_on(self) -> None:
         """Process what is left and what came behind it, until something has to wait again."""
         self._take_all()
         self._connection.receive_deferred()
-        self.took_step()
+        self.received()
         if not self.is_busy:
             self._connection.release_reading(Hold.BUSY)
 
@@ -274,8 +274,8 @@ class Intake(ABC):
     # What follows
 
     @abstractmethod
-    def took_step(self) -> None:
-        """Deliver and acknowledge what was appended, soon."""
+    def received(self) -> None:
+        """Deliver and acknowledge what was appended."""
 
     @abstractmethod
     def close_stream(self) -> None:

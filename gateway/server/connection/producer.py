@@ -5,6 +5,7 @@ from __future__ import annotations
 from deltawire.gateway.access import Action, Grant
 from deltawire.gateway.hub.fair_queue import FairQueue
 from deltawire.gateway.hub.hub import Hub
+from deltawire.gateway.server.connection.backlog import STEP
 from deltawire.gateway.server.connection.connection import GatewayConnection
 from deltawire.gateway.server.connection.containment import contained
 from deltawire.gateway.server.connection.intake import Intake
@@ -106,27 +107,16 @@ class Producer(Intake):
     def received(self) -> None:
         """Deliver the events appended from one read, and acknowledge them now or a little later."""
         if not self.is_busy:
-            self._backlog.begin_step()
-        if self._decide_ack():
-            self._hub.dispatcher.deliver(self.channel)
-
-    def took_step(self) -> None:
-        """Likewise, but deliver in the next turn: this one may have been long enough."""
-        if self._decide_ack():
-            self._hub.dispatcher.touch(self.channel)
-
-    def _decide_ack(self) -> bool:
-        """Decide when to acknowledge what was accepted; return whether there is anything to deliver."""
+            self._backlog.left = STEP
         publication = self._publication
         if not publication.unacked:
-            return False
-        if self.is_busy and not self._backlog.waits_for_room:
-            return True  # one ack covers everything from this read
-        if publication.is_ack_due(self._connection.last_heard):
-            self.channel.acknowledge_later(self)
-        else:
-            self._hub.dispatcher.acknowledge_late(self)
-        return True
+            return
+        if not self.is_busy or self._backlog.waits_for_room:  # else one ack covers everything from this read
+            if publication.is_ack_due(self._connection.last_heard):
+                self.channel.acknowledge_later(self)
+            else:
+                self._hub.dispatcher.acknowledge_late(self)
+        self._hub.dispatcher.deliver(self.channel)
 
     @contained
     def answer_rest(self) -> None:

@@ -75,13 +75,14 @@ class StreamingConnection(ReplyingConnection):
 
     def write(self, frames: bytes) -> None:
         """Write whole frames, in the protocol of the response."""
-        translator = self._translator
-        if self._response is None or translator is None:
+        response = self._response
+        if response is None or response.translator is None:
             super().write(frames)
             return
+        translator = response.translator
         body = translator.convert(frames)
         if body:
-            super().write(self._response.framing.pack(body))
+            super().write(response.framing.pack(body))
         if translator.is_done:
             self.finish(CloseCode.STREAM_ENDED)
 
