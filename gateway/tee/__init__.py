@@ -90,6 +90,7 @@ class Tee(AsyncIterator[T]):
     def __init__(self, stream: AsyncIterable[T] | Awaitable[AsyncIterable[T]], relay: Relay, linger: float) -> None:
         self._relay = relay
         self._chunks = _iterate(stream, relay, linger)
+        self._unasked: object = stream  # until the first chunk is asked for
 
     @property
     def dropped(self) -> int:
@@ -112,11 +113,14 @@ class Tee(AsyncIterator[T]):
         Raises:
             Exception: the stream's own.
         """
+        self._unasked = None
         return await anext(self._chunks)
 
     async def aclose(self) -> None:
         """End the iteration: close the stream, and tell readers that the answer is incomplete."""
+        unasked, self._unasked = self._unasked, None
         await self._chunks.aclose()
+        await _close(unasked)
 
     async def __aenter__(self) -> Self:
         return self

@@ -341,11 +341,15 @@ async def test_a_cancelled_program_closes_the_stream(gateway: Gateway) -> None:
     assert (await read(gateway.url))[-1] == MessageStop("c-1", "incomplete")
 
 
-async def test_a_stream_that_was_never_asked_for_is_not_begun(gateway: Gateway) -> None:
+async def test_a_stream_that_was_never_asked_for_is_closed_and_nothing_published(gateway: Gateway) -> None:
+    async def create() -> Answer:
+        raise AssertionError("nobody awaits it")
+
     answer = Answer(*CHUNKS)
-    async with tee(answer, publisher(gateway.url)):
-        pass
-    assert answer.asked == 0
+    for stream in (answer, create()):
+        async with tee(stream, publisher(gateway.url)):
+            pass
+    assert (answer.asked, answer.was_closed) == (0, True)
     assert [task.get_name() for task in asyncio.all_tasks() if task.get_name().startswith("tee")] == []
 
 
