@@ -191,9 +191,10 @@ class Items:
 
     def list_annotation(self, index: int, number: int, annotation: Any) -> None:
         """Remember an annotation that was told, to know the list of them again."""
-        told = self._told_in.setdefault((index, "content", number), {}).setdefault("annotations", [])
-        if isinstance(told, list) and len(told) < _MAX_LISTED:
-            told.append(annotation)
+        told = self._told_in.setdefault((index, "content", number), {})
+        known = told.get("annotations") or []
+        if isinstance(known, list) and len(known) < _MAX_LISTED:
+            told["annotations"] = [*known, annotation]  # the list before may be in an event
 
     def end_part(self, index: int, place: str, number: int) -> None:
         """A part is complete."""

@@ -296,6 +296,20 @@ def test_annotations_are_told_once() -> None:
     assert [data.name for data in out if isinstance(data, Extension)] == ["response.output_text.annotation.added"]
 
 
+def test_an_annotation_that_is_added_changes_no_event_before_it() -> None:
+    text = {"type": "output_text", "text": "a", "annotations": [{"url": "u"}]}
+    added = event("output_text.annotation.added", content_index=0, annotation={"url": "v"})
+    out = inside(part("done", **text), added, part("done", **text | {"annotations": [{"url": "u"}, {"url": "v"}]}))
+    assert [data.data for data in out if isinstance(data, Extension)] == [
+        {
+            "output_index": 0,
+            "content_index": 0,
+            "part": {"type": "output_text", "annotations": [{"url": "u"}]},
+        },
+        added,
+    ]
+
+
 @pytest.mark.parametrize(
     ("end", "reason"),
     [
