@@ -159,6 +159,11 @@ class Committer:
     async def _commit(self, group: list[Work]) -> list[Work]:
         """Send a group; returns what of it must be sent again."""
         link = await self._connected(group)
+        for work in group:
+            owned = self.owned.get((work.stream, work.epoch))
+            if owned is not None and work.needs_repair is not None:
+                await self._repair(link, work.stream, work.epoch, owned, work.needs_repair)
+                work.needs_repair = None
         commands: list[Command] = []
         sent: list[tuple[Work, Owned | None, int]] = []
         now = time.time()
@@ -184,12 +189,7 @@ class Committer:
             at += count
         for done, indexes in told.items():
             done(indexes)
-        for work in left:
-            owned = self.owned.get((work.stream, work.epoch))
-            if owned is not None and work.needs_repair is not None:
-                await self._repair(link, work.stream, work.epoch, owned, work.needs_repair)
-                work.needs_repair = None
-        return left
+        return left  # nothing after `done` may fail: it would be called again
 
     def _commands(self, work: Work, owned: Owned | None, now: float) -> list[Command]:
         """What has to be sent for the work on a stream; nothing for a stream that is another's."""

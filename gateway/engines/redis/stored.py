@@ -39,7 +39,7 @@ class Owned:
     Attributes:
         term: of its ownership.
         prior: the term before that, which an older state of the server may show; empty for a new stream.
-        head: newest seq that the server has.
+        head: newest seq that the server has had, as it said; it may have lost events since.
         fixed: the fields that only a claim changes.
     """
 

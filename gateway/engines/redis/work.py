@@ -80,7 +80,8 @@ class Work:
         """The command that appends what the server does not have."""
         left = self.last - owned.head
         data = b"".join(self.frames[len(self.frames) - left :]) if left > 0 else b""
-        return append(keys.of_stream(self.stream), owned, max(self.last, owned.head), data, self.fields, now)
+        last = max(self.last, owned.head)
+        return append(keys.of_stream(self.stream), owned.term, owned.head, last, data, self.fields, now)
 
     def trim(self, keys: Keys, owned: Owned) -> Command:
         """The command that deletes what the retention does not cover."""
@@ -88,10 +89,10 @@ class Work:
 
 
 def append(  # noqa: PLR0913, PLR0917 - what the function of the server takes
-    names: tuple[str, str], owned: Owned, last: int, data: bytes, fields: Fields, now: float
+    names: tuple[str, str], term: bytes, head: int, last: int, data: bytes, fields: Fields, now: float
 ) -> Command:
     """The command that appends events up to a seq; arguments as the function has them."""
-    return call("append", names, owned.term, owned.head, last, int(now * 1000), data, *flat(fields))
+    return call("append", names, term, head, last, int(now * 1000), data, *flat(fields))
 
 
 def judge(reply: Any, owned: Owned, last: int) -> Verdict:
