@@ -83,7 +83,13 @@ class EngineMetrics(NamedTuple):
 
 
 class Engine(Protocol):
-    """Where committed events live. Its methods are called on the event loop, and return at once unless they "block"."""
+    """Where committed events live. Its methods are called on the event loop, and return at once unless they "block".
+
+    Attributes:
+        reads_at_once: streams whose pages it can read at a time.
+    """
+
+    reads_at_once: int
 
     @property
     def failure(self) -> str | None:

@@ -60,7 +60,12 @@ class SqliteEngine:
         folder: where its files are; created if it does not exist.
         sync: when commits are on the disk.
         sync_interval: seconds, for `interval`.
+
+    Attributes:
+        reads_at_once: one thread reads.
     """
+
+    reads_at_once = 1
 
     def __init__(self, folder: Path, sync: Sync = "always", sync_interval: float = 1.0) -> None:
         self._folder = folder

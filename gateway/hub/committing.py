@@ -11,6 +11,7 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
+from itertools import islice
 from time import monotonic
 from typing import NamedTuple
 
@@ -72,8 +73,8 @@ class CommittingDispatcher(Dispatcher):
         self._queue: dict[Channel, None] = {}  # to be committed
         self._then: dict[Channel, list[Callable[[], None]]] = {}
         self._is_committing_soon = False
-        self._wanted: deque[tuple[DurableStream, int]] = deque()  # pages to be read
-        self._is_fetching = False
+        self._wanted: dict[DurableStream, deque[int]] = {}  # first seqs of pages to be read
+        self._fetching: set[DurableStream] = set()
         self._locating: dict[str, asyncio.Task[str]] = {}
         self.deliver = self._deliver
         self.touch = self._touch
@@ -186,15 +187,18 @@ class CommittingDispatcher(Dispatcher):
     # Pages
 
     def _fetch(self, stream: DurableStream, first: int) -> None:
-        """Read a page, in its turn: pages are made one at a time, between which the loop does other work."""
-        self._wanted.append((stream, first))
-        if not self._is_fetching:
-            self._fetch_next()
+        """Read a page in its turn: one of a stream at a time, so that none waits for another stream's for long."""
+        self._wanted.setdefault(stream, deque()).append(first)
+        self._fetch_more()
 
-    def _fetch_next(self) -> None:
-        self._is_fetching = bool(self._wanted)
-        if self._wanted:
-            stream, first = self._wanted.popleft()
+    def _fetch_more(self) -> None:
+        room = self._engine.reads_at_once - len(self._fetching)
+        for stream in tuple(islice((it for it in self._wanted if it not in self._fetching), room)):
+            waiting = self._wanted.pop(stream)
+            first = waiting.popleft()
+            if waiting:
+                self._wanted[stream] = waiting  # behind the others
+            self._fetching.add(stream)
             done = partial(self._fetched, stream, first)
             self._engine.read(stream.id, stream.epoch, Wanted(first, stream.history.last), done)
 
@@ -208,7 +212,11 @@ class CommittingDispatcher(Dispatcher):
         except Exception:  # one stream's fault is not another's
             self._tally.faults += 1
             log.exception("page.failed", stream=stream.id)
-        self._loop.call_soon(self._fetch_next)
+        self._loop.call_soon(self._fetch_after, stream)  # between two pages the loop does other work
+
+    def _fetch_after(self, stream: DurableStream) -> None:
+        self._fetching.discard(stream)
+        self._fetch_more()
 
     async def read_back(self, stream: Stream, after: int, size: int) -> StoredPage:
         """As `Dispatcher.read_back`; what can't be read is told as a fault."""

@@ -22,7 +22,7 @@ from deltawire.gateway.engines.redis.health import Health
 from deltawire.gateway.engines.redis.keys import Keys, call
 from deltawire.gateway.engines.redis.link import Command, Link, LinkError, connect, incarnation_of
 from deltawire.gateway.engines.redis.refilling import Refill
-from deltawire.gateway.engines.redis.server import SOURCE
+from deltawire.gateway.engines.redis.server import NOT_LOADED, SOURCE
 from deltawire.gateway.engines.redis.stored import Owned, flat, new_fields, parse_claim
 from deltawire.gateway.engines.redis.work import Verdict, Work, judge, seen_term
 from deltawire.gateway.metrics.histogram import Histogram
@@ -287,7 +287,7 @@ class Committer:
         for reply in replies:
             if isinstance(reply, hiredis.ReplyError):
                 text = str(reply)
-                if "Function not found" in text:
+                if NOT_LOADED in text:
                     await link.call([("FUNCTION", "LOAD", "REPLACE", SOURCE)])
                     raise LinkError(text)
                 raise (LinkError if text.startswith(PASSING) else ServerError)(text)

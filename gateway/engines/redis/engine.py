@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from deltawire.gateway.engines.engine import (
     Done,
@@ -26,21 +26,27 @@ from deltawire.gateway.engines.redis.claiming import claim, claim_unserved
 from deltawire.gateway.engines.redis.committer import Committer
 from deltawire.gateway.engines.redis.keys import Keys, call
 from deltawire.gateway.engines.redis.server import (
+    NOT_LOADED,
+    SOURCE,
     Server,
     asked,
     check_server,
     execute,
+    is_about_keys,
     load_functions,
     make_client,
 )
 from deltawire.gateway.engines.redis.session import RENEWAL, TTL, Session
 from deltawire.gateway.engines.redis.stored import Claimed, parse_page
+from deltawire.gateway.logs import get_logger
 from deltawire.gateway.streams.pages import StoredPage, Wanted
 from deltawire.gateway.streams.settings import StreamSettings
 from deltawire.gateway.streams.staging import Commit
 
 RETRY: Final = 0.2
 """Seconds between two tries of a read."""
+
+log = get_logger()
 
 
 class RedisEngine:
@@ -53,9 +59,14 @@ class RedisEngine:
         replicas: of the server, that must have a commit.
         advertised: where clients reach this gateway.
 
+    Attributes:
+        reads_at_once: the answer of one may take long; pages that come in one turn of the loop hold it up.
+
     Raises:
         EngineError: the URL is malformed.
     """
+
+    reads_at_once = 4
 
     def __init__(
         self, url: str, *, prefix: str = "deltawire", timeout: float = 5.0, replicas: int = 0, advertised: str = ""
@@ -211,16 +222,31 @@ class RedisEngine:
         task.add_done_callback(self._readings.discard)
 
     async def _read(self, stream: str, epoch: str, wanted: Wanted, done: Callable[[StoredPage], None]) -> None:
+        try:
+            page = await self._read_page(stream, epoch, wanted)
+        except Exception as error:  # noqa: BLE001 - whatever is there, it is told, and others' pages must not wait for it
+            page = StoredPage(wanted.last, (), f"events {wanted.first} to {wanted.last}: {error}")
+        done(page)
+
+    async def _read_page(self, stream: str, epoch: str, wanted: Wanted) -> StoredPage:
         command = call("read", self._keys.of_stream(stream), wanted.first, wanted.last, wanted.size)
+        is_told = False
         while (stream, epoch) in self._committer.owned:
             try:
-                reply = await execute(self._client, command)
+                return parse_page(await execute(self._client, command), wanted)
+            except ResponseError as error:
+                if is_about_keys(error):
+                    raise
+                if not is_told:  # the events are there still, once it is allowed again
+                    log.warning("storage.read_refused", stream=stream, detail=str(error))
+                    is_told = True
+                if NOT_LOADED in str(error):
+                    with suppress(RedisError, OSError):
+                        await self._client.function_load(SOURCE, replace=True)  # type: ignore[misc]
             except (RedisError, OSError):  # what is only away is not told as lost
-                await asyncio.sleep(RETRY)
-            else:
-                done(parse_page(reply, wanted))
-                return
-        done(StoredPage(wanted.last, (), "the stream was forgotten"))
+                pass
+            await asyncio.sleep(RETRY)
+        return StoredPage(wanted.last, (), "the stream was forgotten")
 
     async def close(self) -> None:
         """Commit what was handed over, give all streams up, and end; what the server does not take in time is left."""
