@@ -45,6 +45,7 @@ written says how many (`lines_lost`).
 | `storage.unpersisted` | warning | the server of `engine_url` writes nothing to its disk (`detail`) |
 | `stream.lost` | warning | another gateway owns a `stream` now, or its store is gone (`detail`): its connections end |
 | `storage.read_failed` | error | stored events of a `stream` that can't be read (`detail`): readers get a gap |
+| `storage.stream_skipped` | error | a `stream` on a server that is none of a gateway (`detail`): it is not served |
 | `storage.read_refused` | warning | the server of `engine_url` refuses reads of a `stream` (`detail`): readers wait |
 | `trace.failed` | error | likewise, in a span of a `stream`; its event is still appended |
 | `tee.failed` | warning | `stream`, `why` no more of an answer is published |

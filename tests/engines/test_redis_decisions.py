@@ -59,9 +59,9 @@ def test_what_the_server_has_already_is_not_sent_again() -> None:
     work.add(commit(11, "a", "b"), lambda _: None, 0, 0.0)
     work.add(commit(13, "c"), lambda _: None, 1, 0.0)
     first, second, third = frames_of(11, "a", "b", "c")
-    assert work.append(Keys("d"), owned(10), 0.0)[5:] == (b"7", 10, 13, 0, first + second + third)
-    assert work.append(Keys("d"), owned(12), 0.0)[5:] == (b"7", 12, 13, 0, third)
-    assert work.append(Keys("d"), owned(13), 0.0)[5:] == (b"7", 13, 13, 0, b"")
+    assert work.append(Keys("d"), owned(10), 0.0)[6:] == (b"7", 10, 13, 0, first + second + third)
+    assert work.append(Keys("d"), owned(12), 0.0)[6:] == (b"7", 12, 13, 0, third)
+    assert work.append(Keys("d"), owned(13), 0.0)[6:] == (b"7", 13, 13, 0, b"")
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_a_claim_is_parsed_with_its_history_and_its_producers_oldest_first() -> 
     fields |= {b"term": b"9", b"epoch": b"e", b"head": b"8", b"floor": b"4", b"lineage": b"a:b:3"}
     fields |= {b"p:young": b"1:2:8", b"p:old": b"0:1:5"}
     pairs = [part for field in fields.items() for part in field]
-    it, stream = parse_claim("s", (pairs, [[5, 3, 300, 6000], [8, 3, 300, 7000]]), b"6")
+    it, stream = parse_claim("s", pairs, [[5, 3, 300, 6000], [8, 3, 300, 7000]], b"6")
     assert (it.term, it.prior, it.head) == (b"9", b"6", 8)
     assert (stream.settings.buffer, stream.lineage) == (7, [Fork("a:b", 3)])
     assert (stream.state.history.floor, stream.state.history.last) == (4, 8)

@@ -10,7 +10,7 @@ import pytest
 
 from deltawire.gateway.engines.redis import refilling
 from deltawire.protocol.events import TextDelta
-from tests.engines.on_redis import expect_all, gateway_on, read, write
+from tests.engines.on_redis import expect_all, gateway_on, write
 from tests.support.redis_server import RedisServer, needs_redis
 from tests.support.waiting import eventually
 
@@ -84,7 +84,7 @@ async def cutting(server: RedisServer, reply: int, *, is_silent: bool = False) -
 @pytest.mark.parametrize("is_silent", [False, True])
 @pytest.mark.parametrize("reply", range(5))
 async def test_a_repair_is_cut_at_each_of_its_replies_and_begins_again(
-    server: RedisServer, monkeypatch: pytest.MonkeyPatch, reply: int, is_silent: bool
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch, reply: int, *, is_silent: bool
 ) -> None:
     monkeypatch.setattr(refilling, "PIECE", 1)  # so that there are replies to repair, three appends and confirm
     async with cutting(server, reply, is_silent=is_silent) as cutter:
@@ -101,16 +101,18 @@ async def test_a_repair_is_cut_at_each_of_its_replies_and_begins_again(
 
 
 async def test_what_was_committed_beside_a_repair_that_is_cut_is_delivered_once(server: RedisServer) -> None:
-    async with cutting(server, 0) as cutter:
-        async with gateway_on(server, engine_url=f"redis://127.0.0.1:{cutter.port}") as gateway:
-            for stream in ("lost", "kept"):
-                await write(gateway, 1, 3, stream)
-            server.command("DEL", "deltawire:{lost}:state", "deltawire:{lost}:events")
-            for stream in ("lost", "kept"):  # in one turn, so that one group has both
-                gateway.hub.get(stream).send_nowait(TextDelta("4 "))
-            await eventually(lambda: cutter.has_cut and gateway.hub.info("lost").head == 4)
-            for stream in ("lost", "kept"):
-                await expect_all(gateway, 4, stream=stream)
+    async with (
+        cutting(server, 0) as cutter,
+        gateway_on(server, engine_url=f"redis://127.0.0.1:{cutter.port}") as gateway,
+    ):
+        for stream in ("lost", "kept"):
+            await write(gateway, 1, 3, stream)
+        server.command("DEL", "deltawire:{lost}:state", "deltawire:{lost}:events")
+        for stream in ("lost", "kept"):  # in one turn, so that one group has both
+            gateway.hub.get(stream).send_nowait(TextDelta("4 "))
+        await eventually(lambda: cutter.has_cut and gateway.hub.info("lost").head == 4)
+        for stream in ("lost", "kept"):
+            await expect_all(gateway, 4, stream=stream)
     async with gateway_on(server) as gateway:
         for stream in ("lost", "kept"):
             await expect_all(gateway, 4, stream=stream)

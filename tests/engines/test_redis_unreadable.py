@@ -5,14 +5,20 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import pytest
+from redis.exceptions import ConnectionError as RedisConnectionError
 from structlog.testing import capture_logs
 
+from deltawire.gateway.config import ConfigError
+from deltawire.gateway.engines.redis import claiming
+from deltawire.gateway.engines.redis import engine as engine_module
 from deltawire.gateway.engines.redis.engine import RedisEngine
 from deltawire.gateway.hub import hub as hub_module
 from deltawire.gateway.streams.pages import StoredPage, Wanted
 from tests.engines.on_redis import expect_all, gateway_on, read, write
+from tests.support.peers import peer
 from tests.support.redis_server import RedisServer, needs_redis
 from tests.support.waiting import eventually
 
@@ -87,3 +93,56 @@ async def test_a_stream_that_is_read_slowly_holds_no_other_up(
         assert not reading.done()
         engine.may_read.set()
         await reading
+
+
+@pytest.mark.parametrize(
+    "junk", [("HSET", "deltawire:{a}:state", "messages", "junk"), ("SET", "deltawire:{a}:state", "x")]
+)
+async def test_a_stream_that_is_none_is_named_and_the_others_are_served(
+    server: RedisServer, junk: tuple[str, ...]
+) -> None:
+    await store(server, "a", "b", "c")
+    server.command(*junk)
+    with capture_logs() as logs:
+        async with gateway_on(server) as gateway:
+            assert [it.id for it in gateway.hub.list_info()] == ["b", "c"]
+            await expect_all(gateway, 5, stream="c")
+            async with peer(gateway, "a/subscribe") as reading:
+                assert "stream 'a' can't be read" in (await reading.read())["message"]
+    assert [it["stream"] for it in logs if it["event"] == "storage.stream_skipped"] == ["a"]
+
+
+async def test_a_start_that_fails_gives_back_what_it_has_claimed(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await store(server, "a", "b")
+    monkeypatch.setattr(claiming, "MANY", 1)
+    asked = []
+
+    async def ask_owners(*args: Any) -> Any:
+        asked.append(args)
+        if len(asked) == 2:
+            raise RedisConnectionError("gone")
+        return await real(*args)
+
+    real = claiming._ask_owners
+    monkeypatch.setattr(claiming, "_ask_owners", ask_owners)
+    with pytest.raises(ConfigError, match="gone"):
+        async with gateway_on(server):
+            pass
+    async with gateway_on(server) as gateway:
+        await expect_all(gateway, 5, stream="a")
+        await expect_all(gateway, 5, stream="b")
+
+
+async def test_streams_are_taken_over_though_one_before_them_is_none(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_module, "RENEWAL", 0.02)
+    monkeypatch.setattr(engine_module, "TTL", 0.05)
+    async with gateway_on(server) as one, gateway_on(server) as two:
+        async with gateway_on(server) as leaving:
+            await write(leaving, 1, 5, "a")
+            await write(leaving, 1, 5, "b")
+            server.command("HSET", "deltawire:{a}:state", "messages", "junk")
+        await eventually(lambda: one.hub.manager.has("b") or two.hub.manager.has("b"))

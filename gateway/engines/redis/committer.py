@@ -197,16 +197,10 @@ class Committer:
         if owned is None:
             if work.settings is None or work.is_gone:
                 return []
-            fields = flat(new_fields(work.settings, now))
-            return [
-                ("ZADD", self._keys.streams, int(now * 1000), work.stream),
-                call("claim", names, self._node, b"", work.epoch, *fields),
-            ]
-        commands: list[Command] = []
+            return [call("claim", names, self._node, b"", work.epoch, *flat(new_fields(work.settings, now)))]
         if work.is_gone:
-            commands.append(call("release", names, owned.term, "delete"))
-            commands.append(("ZREM", self._keys.streams, work.stream))
-            return commands
+            return [call("release", names, owned.term, "delete")]
+        commands: list[Command] = []
         if work.floor:
             commands.append(work.trim(self._keys, owned))
         if work.has_changes:
@@ -224,10 +218,10 @@ class Committer:
         if not replies:
             return True
         if owned is None:
-            if isinstance(replies[1], bytes):
+            if isinstance(replies[0], bytes):
                 self._lose(work.stream, work.epoch)
                 return True
-            claimed = parse_claim(work.stream, replies[1], b"")
+            claimed = parse_claim(work.stream, replies[0][0], (), b"")
             self.owned[key] = claimed.owned
             return not (work.has_changes or work.floor)
         if not work.has_changes:

@@ -37,7 +37,7 @@ from deltawire.gateway.engines.redis.server import (
     make_client,
 )
 from deltawire.gateway.engines.redis.session import RENEWAL, TTL, Session
-from deltawire.gateway.engines.redis.stored import Claimed, parse_page
+from deltawire.gateway.engines.redis.stored import Claimed, UnreadableError, parse_page
 from deltawire.gateway.logs import get_logger
 from deltawire.gateway.streams.pages import StoredPage, Wanted
 from deltawire.gateway.streams.settings import StreamSettings
@@ -81,6 +81,7 @@ class RedisEngine:
         self._readings: set[asyncio.Task[None]] = set()
         self._server = Server("", "", 0)
         self._elsewhere = 0
+        self._unreadable: set[str] = set()  # streams, as each is told once
         self._is_closing = asyncio.Event()
 
     # The interface
@@ -119,12 +120,18 @@ class RedisEngine:
             EngineError: the server can't be used.
         """
         self._client = client = make_client(self._address, self._timeout)
+        listed: list[StoredStream] = []
         try:
             self._server = await check_server(client, self._address)
             await load_functions(client, self._keys, self._address)
             self._session = Session(client, self._keys, self._advertised)
-            await asked(self._session.renew(), self._address, "SET")
-            claimed = await asked(self._claim_unserved(), self._address, "claims")
+            try:
+                await asked(self._session.renew(), self._address, "SET")
+                await asked(self._claim_unserved(listed.append), self._address, "claims")
+            except BaseException:
+                with suppress(RedisError, OSError):
+                    await self._session.end()  # which gives back what was claimed
+                raise
         except BaseException:
             await client.aclose()
             raise
@@ -133,7 +140,7 @@ class RedisEngine:
         self._next_search = time.monotonic() + TTL
         committing = self._committer.start(self._session.node, memory, self._hold_claims)
         self._tasks = [committing, asyncio.create_task(self._keep_session())]
-        return [it.stream for it in claimed]
+        return listed
 
     def describe(self) -> dict[str, Any]:
         """What was found at the start, for the log."""
@@ -144,17 +151,17 @@ class RedisEngine:
             "elsewhere": self._elsewhere,
         }
 
-    async def _claim_unserved(self) -> list[Claimed]:
-        try:
-            claimed, self._elsewhere = await claim_unserved(self._client, self._keys, self._session)
-        except (ValueError, LookupError) as error:
-            raise EngineError(
-                f"engine_url: {self._address} has streams under the prefix {self._keys.prefix!r} that can't be read: "
-                f"{error}; choose another engine_prefix"
-            ) from None
-        for it in claimed:
+    async def _claim_unserved(self, found: Callable[[StoredStream], None]) -> None:
+        def claimed(it: Claimed) -> None:
             self._committer.owned[it.stream.id, it.stream.epoch] = it.owned
-        return claimed
+            found(it.stream)
+
+        def unreadable(error: UnreadableError) -> None:
+            if error.stream not in self._unreadable:
+                self._unreadable.add(error.stream)
+                log.error("storage.stream_skipped", stream=error.stream, detail=error.why)
+
+        self._elsewhere = await claim_unserved(self._client, self._keys, self._session, claimed, unreadable)
 
     def locate(self, stream: str) -> Awaitable[StoredStream | Elsewhere | None]:
         """Find a stream that is not here, and take it over if its gateway is gone.
@@ -174,8 +181,8 @@ class RedisEngine:
             found = await claim(self._client, self._keys, self._session, stream)
         except (RedisError, OSError) as error:
             raise EngineError(f"{self._address}: {str(error) or 'no answer'}") from None
-        except (ValueError, LookupError) as error:
-            raise EngineError(f"stream {stream!r} can't be read: {error}") from None
+        except UnreadableError as error:
+            raise EngineError(str(error)) from None
         if isinstance(found, Claimed):
             self._committer.owned[stream, found.stream.epoch] = found.owned
             return found.stream
@@ -242,7 +249,7 @@ class RedisEngine:
                     is_told = True
                 if NOT_LOADED in str(error):
                     with suppress(RedisError, OSError):
-                        await self._client.function_load(SOURCE, replace=True)  # type: ignore[misc]
+                        await self._client.function_load(SOURCE, replace=True)
             except (RedisError, OSError):  # what is only away is not told as lost
                 pass
             await asyncio.sleep(RETRY)
@@ -296,6 +303,5 @@ class RedisEngine:
         self._next_search = time.monotonic() + TTL
         if asyncio.get_running_loop().time() < self._claims_from:
             return
-        with suppress(RedisError, OSError, EngineError):
-            for it in await self._claim_unserved():
-                self._memory.found(it.stream)
+        with suppress(RedisError, OSError):
+            await self._claim_unserved(self._memory.found)

@@ -75,8 +75,7 @@ class Refill:
         fields.setdefault("end", "")
         base = recalled.first - 1
         begin = call("repair", names, owned.term, seen, self._node, epoch, base, *flat(fields))
-        created = int(float(owned.fixed["created"]) * 1000)
-        [head, _] = await self._send([begin, ("ZADD", self._keys.streams, created, stream)])
+        [head] = await self._send([begin])
         if not isinstance(head, int):
             return True
         frames = recalled.frames[head - base :] if head < recalled.head else ()

@@ -52,6 +52,20 @@ class Owned:
         self.fixed = fixed
 
 
+class UnreadableError(Exception):
+    """A stream on a server is not what a gateway writes.
+
+    Args:
+        stream: its id.
+        why: in words.
+    """
+
+    def __init__(self, stream: str, why: str) -> None:
+        super().__init__(f"stream {stream!r} can't be read: {why}")
+        self.stream = stream
+        self.why = why
+
+
 class Claimed(NamedTuple):
     """What a claim returned."""
 
@@ -99,19 +113,26 @@ def flat(fields: Fields) -> list[str | bytes]:
     return [part for field in fields.items() for part in field]
 
 
-def parse_claim(stream: str, reply: Sequence[Any], prior: bytes) -> Claimed:
+def parse_claim(stream: str, pairs: Sequence[bytes], entries: Iterable[Sequence[int]], prior: bytes) -> Claimed:
     """Parse what `claim` returned.
 
     Args:
         stream: its id.
-        reply: fields and values; last seq, count, bytes and milliseconds of each entry.
+        pairs: fields and values.
+        entries: last seq, count, bytes and milliseconds of each.
         prior: the term before.
 
     Raises:
-        ValueError: it is not what a gateway writes.
-        LookupError: likewise.
+        UnreadableError: it is not what a gateway writes.
     """
-    pairs, entries = reply
+    try:
+        return _parse_claim(stream, pairs, entries, prior)
+    except (ValueError, LookupError, TypeError, ArithmeticError, msgspec.MsgspecError) as error:
+        why = f"no field {error}" if isinstance(error, KeyError) else str(error)
+        raise UnreadableError(stream, why) from None
+
+
+def _parse_claim(stream: str, pairs: Sequence[bytes], entries: Iterable[Sequence[int]], prior: bytes) -> Claimed:
     fields: dict[bytes, bytes] = dict(zip(pairs[::2], pairs[1::2], strict=True))
     settings = _decode_settings(fields[b"settings"])
     head = int(fields[b"head"])

@@ -16,7 +16,7 @@ from enum import Enum, auto
 from typing import Any
 
 from deltawire.gateway.engines.engine import Done
-from deltawire.gateway.engines.redis.keys import Keys, call
+from deltawire.gateway.engines.redis.keys import Keys, OfStream, call
 from deltawire.gateway.engines.redis.link import Command
 from deltawire.gateway.engines.redis.stored import Fields, Owned, changed_fields, flat
 from deltawire.gateway.streams.producers import MAX_REMEMBERED
@@ -89,7 +89,7 @@ class Work:
 
 
 def append(  # noqa: PLR0913, PLR0917 - what the function of the server takes
-    names: tuple[str, str], term: bytes, head: int, last: int, data: bytes, fields: Fields, now: float
+    names: OfStream, term: bytes, head: int, last: int, data: bytes, fields: Fields, now: float
 ) -> Command:
     """The command that appends events up to a seq; arguments as the function has them."""
     return call("append", names, term, head, last, int(now * 1000), data, *flat(fields))
