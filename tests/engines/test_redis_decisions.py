@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+import hiredis
 import pytest
 
 from deltawire.gateway.engines.engine import Done, EngineError
@@ -38,9 +39,10 @@ def owned(head: int = 10, prior: bytes = b"6") -> Owned:
         (b"FENCED 6 other", Verdict.REPAIR, 10),
         (b"FENCED 8 other", Verdict.LOST, 10),
         (b"FENCED  ", Verdict.LOST, 10),
+        (hiredis.ReplyError("WRONGTYPE …"), Verdict.LOST, 10),
     ],
 )
-def test_a_reply_to_an_append_up_to_20(reply: int | bytes, verdict: Verdict, head: int) -> None:
+def test_a_reply_to_an_append_up_to_20(reply: int | bytes | Exception, verdict: Verdict, head: int) -> None:
     it = owned()
     assert judge(reply, it, 20) is verdict
     assert it.head == head

@@ -17,8 +17,8 @@ from deltawire.gateway.engines.redis import engine as engine_module
 from deltawire.gateway.engines.redis.engine import RedisEngine
 from deltawire.gateway.hub import hub as hub_module
 from deltawire.gateway.streams.pages import StoredPage, Wanted
-from tests.engines.on_redis import expect_all, gateway_on, read, write
-from tests.support.peers import peer
+from tests.engines.on_redis import expect_all, gateway_on, numbered, read, write
+from tests.support.peers import peer, producer
 from tests.support.redis_server import RedisServer, needs_redis
 from tests.support.waiting import eventually
 
@@ -146,3 +146,22 @@ async def test_streams_are_taken_over_though_one_before_them_is_none(
             await write(leaving, 1, 5, "b")
             server.command("HSET", "deltawire:{a}:state", "messages", "junk")
         await eventually(lambda: one.hub.manager.has("b") or two.hub.manager.has("b"))
+
+
+@pytest.mark.parametrize(
+    "junk", [("SET", "deltawire:{a}:state", "x"), ("XADD", "deltawire:{a}:events", "*", "foreign", "x")]
+)
+async def test_a_stream_that_is_none_any_more_is_told_and_others_are_stored(
+    server: RedisServer, junk: tuple[str, ...]
+) -> None:
+    async with gateway_on(server) as gateway:
+        for stream in ("a", "b"):
+            await write(gateway, 1, 5, stream)
+        server.command(*junk)
+        async with producer(gateway, "producer=p", stream="a") as writing:
+            await writing.say(*numbered(6, 6))
+            problem = (await writing.read_until("problem"))[-1]
+            assert problem["code"] == "overloaded"
+            assert "stream 'a' is not what a gateway writes" in problem["message"]
+        await write(gateway, 6, 10, "b")
+        await expect_all(gateway, 10, stream="b")

@@ -137,7 +137,7 @@ def _readable(stream: str, reply: Any) -> Any:
         RedisError: the server refuses this for all streams.
         UnreadableError: the stream is not what a gateway writes.
     """
-    if isinstance(reply, ResponseError) and is_about_keys(reply):
+    if isinstance(reply, ResponseError) and is_about_keys(str(reply)):
         raise UnreadableError(stream, str(reply))
     if isinstance(reply, Exception):
         raise reply

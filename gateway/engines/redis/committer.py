@@ -22,7 +22,7 @@ from deltawire.gateway.engines.redis.health import Health
 from deltawire.gateway.engines.redis.keys import Keys, call
 from deltawire.gateway.engines.redis.link import Command, Link, LinkError, connect, incarnation_of
 from deltawire.gateway.engines.redis.refilling import Refill
-from deltawire.gateway.engines.redis.server import NOT_LOADED, SOURCE
+from deltawire.gateway.engines.redis.server import NOT_LOADED, SOURCE, is_about_keys
 from deltawire.gateway.engines.redis.stored import Owned, flat, new_fields, parse_claim
 from deltawire.gateway.engines.redis.work import Verdict, Work, answers, judge, seen_term
 from deltawire.gateway.metrics.histogram import Histogram
@@ -215,8 +215,8 @@ class Committer:
         if not replies:
             return True
         if owned is None:
-            if isinstance(replies[0], bytes):
-                self._lose(work.stream, work.epoch)
+            if not isinstance(replies[0], list):
+                self._lose(work.stream, work.epoch, replies[0])
                 return True
             claimed = parse_claim(work.stream, replies[0][0], (), b"")
             self.owned[key] = claimed.owned
@@ -225,14 +225,17 @@ class Committer:
             return True
         verdict = judge(replies[-1], owned, max(work.last, owned.head))
         if verdict is Verdict.LOST:
-            self._lose(work.stream, work.epoch)
+            self._lose(work.stream, work.epoch, replies[-1])
         elif verdict is Verdict.REPAIR:
             work.needs_repair = seen_term(replies[-1])
         return verdict in {Verdict.IN, Verdict.LOST}
 
-    def _lose(self, stream: str, epoch: str) -> None:
+    def _lose(self, stream: str, epoch: str, reply: Any) -> None:
         self.owned.pop((stream, epoch), None)
-        self._memory.lost(stream, epoch, f"another gateway serves stream {stream!r} now: reconnect to resume there")
+        why = f"another gateway serves stream {stream!r} now: reconnect to resume there"
+        if isinstance(reply, hiredis.ReplyError):
+            why = f"what is stored of stream {stream!r} is not what a gateway writes: {reply}"
+        self._memory.lost(stream, epoch, why)
 
     def _refill(self, link: Link) -> Refill:
         return Refill(self._keys, self._node, self._memory, lambda commands: self._call(link, commands))
@@ -259,7 +262,7 @@ class Committer:
         for (stream, epoch), owned, reply in await refill.confirm(self.owned):
             verdict = judge(reply, owned, max(owned.head, reached.get((stream, epoch), 0)))
             if verdict is Verdict.LOST:
-                self._lose(stream, epoch)
+                self._lose(stream, epoch, reply)
             elif verdict is Verdict.REPAIR:
                 await self._repair(link, stream, epoch, owned, seen_term(reply))
 
@@ -268,7 +271,7 @@ class Committer:
             self.owned.pop((stream, epoch), None)  # it was forgotten here meanwhile
 
     async def _call(self, link: Link, commands: Sequence[Command]) -> list[Any]:
-        """Send commands; none of them may fail.
+        """Send commands; none of them may fail but for what is stored of one stream.
 
         Raises:
             LinkError: the connection is gone, or leads to a server that can't be written to any more.
@@ -281,6 +284,8 @@ class Committer:
                 if NOT_LOADED in text:
                     await link.call([("FUNCTION", "LOAD", "REPLACE", SOURCE)])
                     raise LinkError(text)
+                if is_about_keys(text):
+                    continue
                 raise (LinkError if text.startswith(PASSING) else ServerError)(text)
         return replies
 

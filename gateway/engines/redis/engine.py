@@ -244,7 +244,7 @@ class RedisEngine:
             try:
                 return parse_page(await execute(self._client, command), wanted)
             except ResponseError as error:
-                if is_about_keys(error):
+                if is_about_keys(str(error)):
                     raise
                 if not is_told:  # the events are there still, once it is allowed again
                     log.warning("storage.read_refused", stream=stream, detail=str(error))

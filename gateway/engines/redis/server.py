@@ -113,9 +113,9 @@ async def execute(client: Redis, command: Command) -> Any:
     return await client.execute_command(*command)  # type: ignore[no-untyped-call]
 
 
-def is_about_keys(error: ResponseError) -> bool:
+def is_about_keys(refusal: str) -> bool:
     """Whether a refusal is about the keys of one stream: they hold something else than a gateway writes."""
-    return str(error).startswith(("WRONGTYPE", "user_function:"))
+    return refusal.removeprefix("ERR ").startswith(("WRONGTYPE", "user_function:", "The ID specified in XADD"))
 
 
 async def asked(answer: Awaitable[T], address: Address, what: str) -> T:

@@ -8,6 +8,7 @@
 | HEAD before what is committed · MISSING | the server has lost events: appended again from memory |
 | FENCED, with the term that came before ours | the server has an older state: likewise |
 | FENCED | another gateway has the stream |
+| an error | what is stored of it is not what a gateway writes |
 """
 
 from __future__ import annotations
@@ -120,6 +121,8 @@ def judge(reply: Any, owned: Owned, last: int) -> Verdict:
     if isinstance(reply, int):
         owned.head = reply
         return Verdict.IN
+    if isinstance(reply, Exception):
+        return Verdict.LOST
     word, _, rest = bytes(reply).partition(b" ")
     if word == b"HEAD":
         head = int(rest)
