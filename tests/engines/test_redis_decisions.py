@@ -153,6 +153,17 @@ def test_a_process_is_gone_for_certain_only_if_it_was_on_this_machine() -> None:
     assert not is_certainly_gone(Identity())
 
 
+def test_a_process_of_another_user_that_can_t_be_seen_is_not_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    unseen = Identity("", own_identity("").place, 2**30, 1)
+    assert is_certainly_gone(unseen)
+    monkeypatch.setattr(os, "kill", _refuse)  # as for a process that /proc hides
+    assert not is_certainly_gone(unseen)
+
+
+def _refuse(_pid: int, _signal: int) -> None:
+    raise PermissionError
+
+
 def test_an_address_shows_no_secret() -> None:
     address = parse_address("rediss://us%40er:p%3Aw@[::1]/3")
     assert (address.user, address.password, address.database) == ("us@er", "p:w", 3)

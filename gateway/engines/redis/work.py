@@ -132,10 +132,8 @@ def judge(reply: Any, owned: Owned, last: int) -> Verdict:
             return Verdict.REPAIR
         owned.head = head
         return Verdict.IN if head == last else Verdict.AGAIN
-    if word == b"MISSING":
-        return Verdict.REPAIR
-    term = rest.partition(b" ")[0]
-    return Verdict.REPAIR if term == owned.prior else Verdict.LOST
+    is_older = word == b"MISSING" or rest.partition(b" ")[0] == owned.prior
+    return Verdict.REPAIR if is_older else Verdict.LOST
 
 
 def seen_term(reply: Any) -> bytes:
