@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from itertools import islice
 from time import monotonic
-from typing import NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 from deltawire.gateway.config import ConfigError, Settings
 from deltawire.gateway.engines.engine import Elsewhere, Engine, EngineError, StoredStream
@@ -34,7 +34,12 @@ from deltawire.protocol.errors import ErrorKind, StreamError
 from deltawire.protocol.events import Data
 from deltawire.protocol.messages import Ack
 
+T = TypeVar("T")
+
 log = get_logger()
+
+CHECK: Final = 0.1
+"""Seconds after which who waits for a commit looks whether the engine can make one."""
 
 
 class _InFlight(NamedTuple):
@@ -69,6 +74,8 @@ class CommittingDispatcher(Dispatcher):
     def __init__(self, settings: Settings, manager: StreamManager, tally: Tally, clock: Clock, engine: Engine) -> None:
         super().__init__(settings, manager, tally, clock)
         self._engine = engine
+        self._engine_timeout = settings.engine_timeout if settings.engine_url else None
+        self._silence = f"the store has not answered for {settings.engine_timeout:g} s (engine_timeout)"
         self._tally = tally
         self._queue: dict[Channel, None] = {}  # to be committed
         self._then: dict[Channel, list[Callable[[], None]]] = {}
@@ -232,7 +239,15 @@ class CommittingDispatcher(Dispatcher):
                 answer.set_result(page)
 
         self._engine.read(stream.id, stream.epoch, Wanted(after + 1, stream.log.head, size), done)
-        return await answer
+        return await self.read_in_time(stream, answer)
+
+    async def read_in_time(self, stream: Stream, reading: Awaitable[T]) -> T:
+        """As `Dispatcher.read_in_time`."""
+        try:
+            async with asyncio.timeout(self._engine_timeout):
+                return await reading
+        except TimeoutError:
+            raise StreamError(ErrorKind.FULL, "read", stream.id, self._silence) from None
 
     # Commits
 
@@ -271,6 +286,22 @@ class CommittingDispatcher(Dispatcher):
         await super().wait_until_committed(stream)
         if isinstance(stream, DurableStream) and stream.is_lost:
             raise StreamError(ErrorKind.FULL, "change", stream.id, "another gateway serves this stream now: try again")
+
+    async def commit_in_time(self, stream: Stream) -> None:
+        """As `Dispatcher.commit_in_time`."""
+        committing = self._loop.create_task(self.wait_until_committed(stream))
+        try:
+            async with asyncio.timeout(self._engine_timeout):
+                while self._engine.failure is None and not committing.done():
+                    await asyncio.wait({committing}, timeout=CHECK)
+        except TimeoutError:
+            pass
+        if not committing.done():
+            committing.cancel()
+            why = self._engine.failure or self._silence
+            detail = f"it is not stored yet, but may be later: look before you try again ({why})"
+            raise StreamError(ErrorKind.FULL, "change", stream.id, detail)
+        await committing
 
     def _commit_soon(self, channel: Channel) -> None:
         self._queue[channel] = None

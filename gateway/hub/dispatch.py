@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 from deltawire.gateway.config import Settings
 from deltawire.gateway.hub.channel import Channel, Holder, Inlet
@@ -27,6 +28,8 @@ from deltawire.protocol.events import Data, format_timestamp
 
 AUDIENCE_INTERVAL = 0.25
 """Seconds between two `audience` messages to a producer: a storm of joins is told in one message."""
+
+T = TypeVar("T")
 
 log = get_logger()
 
@@ -153,6 +156,22 @@ class Dispatcher:
         self.when_committed(self.channel(stream), committed.set)
         await committed.wait()
 
+    def commit_in_time(self, stream: Stream) -> Awaitable[None]:
+        """Like `wait_until_committed`, for a client, which is not kept waiting while nothing can be stored.
+
+        Raises:
+            StreamError: full, nothing can be stored now.
+        """
+        raise NotImplementedError("nothing is stored")
+
+    async def read_in_time(self, stream: Stream, reading: Awaitable[T]) -> T:  # noqa: ARG002 - others need it
+        """Wait for something that is read from the store, as long as a client would.
+
+        Raises:
+            StreamError: full, the store does not answer.
+        """
+        return await reading
+
     def read_back(self, stream: Stream, after: int, size: int) -> Awaitable[StoredPage]:
         """Read stored events, for somebody who is not a consumer.
 
@@ -160,6 +179,9 @@ class Dispatcher:
             stream: of the events.
             after: position after which to read.
             size: bytes of frames after which to stop.
+
+        Raises:
+            StreamError: full, the store does not answer.
         """
         raise NotImplementedError("nothing is stored")
 

@@ -178,9 +178,10 @@ class RedisEngine:
         if wait > 0:
             return Elsewhere(f"gateways settle who serves which stream after a fault: try again in {wait:.0f} s")
         try:
-            if (leaving := self._committer.leaving.get(stream)) is not None:
-                await asyncio.wait_for(leaving.wait(), self._timeout)
-            found = await claim(self._client, self._keys, self._session, stream)
+            async with asyncio.timeout(self._timeout):
+                if (leaving := self._committer.leaving.get(stream)) is not None:
+                    await leaving.wait()
+                found = await claim(self._client, self._keys, self._session, stream)
         except (RedisError, OSError) as error:
             raise EngineError(f"{self._address}: {str(error) or 'no answer'}") from None
         except UnreadableError as error:
