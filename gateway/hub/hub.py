@@ -14,9 +14,8 @@ from secrets import token_hex
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from deltawire.gateway.config import ConfigError, Settings
-from deltawire.gateway.engines.engine import Engine, EngineError, EngineMetrics
+from deltawire.gateway.engines.engine import EVENTS, Engine, EngineError, EngineMetrics
 from deltawire.gateway.engines.sqlite import SqliteEngine, check_folder
-from deltawire.gateway.engines.writer import EVENTS
 from deltawire.gateway.hub.clock import Clock
 from deltawire.gateway.hub.committing import CommittingDispatcher
 from deltawire.gateway.hub.deadlines import Deadlines

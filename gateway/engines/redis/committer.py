@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import hiredis
 
-from deltawire.gateway.engines.engine import Memory
+from deltawire.gateway.engines.engine import EVENTS, Memory
 from deltawire.gateway.engines.redis.address import Address
 from deltawire.gateway.engines.redis.health import Health
 from deltawire.gateway.engines.redis.keys import Keys, call
@@ -26,9 +26,6 @@ from deltawire.gateway.engines.redis.server import NOT_LOADED, SOURCE, is_about_
 from deltawire.gateway.engines.redis.stored import Owned, flat, new_fields, parse_claim
 from deltawire.gateway.engines.redis.work import Verdict, Work, answers, judge, seen_term
 from deltawire.gateway.metrics.histogram import Histogram
-
-EVENTS: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
-"""Buckets of the number of events in a group."""
 
 RETRY: Final = 0.2
 """Seconds between two tries."""

@@ -15,6 +15,7 @@ from deltawire.gateway.streams.pages import StoredPage, Wanted
 from deltawire.gateway.streams.producers import ProducerState
 from deltawire.gateway.streams.settings import StreamSettings
 from deltawire.gateway.streams.staging import OpenMessage, StoredState
+from deltawire.protocol.codec import decode_seq
 from deltawire.protocol.framing import payload_start, split_frames
 from deltawire.protocol.messages import EndReason
 
@@ -22,12 +23,6 @@ _encode = msgspec.msgpack.encode
 _decode_settings = msgspec.msgpack.Decoder(StreamSettings).decode
 _decode_messages = msgspec.msgpack.Decoder(list[OpenMessage]).decode
 
-
-class _Numbered(msgspec.Struct):
-    seq: int
-
-
-_decode_seq = msgspec.json.Decoder(_Numbered).decode
 
 Fields = dict[str, str | bytes]
 """Fields of a hash, to be written."""
@@ -220,6 +215,6 @@ def _split(data: bytes) -> list[bytes]:
 
 def _is_numbered(frame: bytes, seq: int) -> bool:
     try:
-        return _decode_seq(frame[payload_start(frame) :]).seq == seq
+        return decode_seq(frame[payload_start(frame) :]) == seq
     except msgspec.MsgspecError:
         return False
