@@ -22,14 +22,16 @@ class Cutter:
 
     Args:
         port: of the server.
-        reply: of the repair, counted from 0; the server has done by then what it answers.
+        reply: of the repair, counted from 0; the server has done by then what it answers. None keeps none back.
         is_silent: nothing comes any more on that connection, instead of its end.
+        delay: seconds by which each reply of a repair is late.
     """
 
-    def __init__(self, port: int, reply: int, *, is_silent: bool) -> None:
+    def __init__(self, port: int, reply: int | None, *, is_silent: bool, delay: float) -> None:
         self._server = port
         self._reply = reply
         self._is_silent = is_silent
+        self._delay = delay
         self._asked = -1  # replies of the repair that were asked for
         self.has_cut = False
         self.port = 0
@@ -57,6 +59,8 @@ class Cutter:
                     continue
                 if is_cut:
                     break
+                if self._asked >= 0:
+                    await asyncio.sleep(self._delay)
                 writer.write(data)
             writer.close()
 
@@ -70,8 +74,10 @@ class Cutter:
 
 
 @asynccontextmanager
-async def cutting(server: RedisServer, reply: int, *, is_silent: bool = False) -> AsyncIterator[Cutter]:
-    cutter = Cutter(server.port, reply, is_silent=is_silent)
+async def cutting(
+    server: RedisServer, reply: int | None, *, is_silent: bool = False, delay: float = 0.0
+) -> AsyncIterator[Cutter]:
+    cutter = Cutter(server.port, reply, is_silent=is_silent, delay=delay)
     async with await asyncio.start_server(cutter.accept, "127.0.0.1", 0) as listening:
         cutter.port = listening.sockets[0].getsockname()[1]
         try:
@@ -98,6 +104,21 @@ async def test_a_repair_is_cut_at_each_of_its_replies_and_begins_again(
             await expect_all(gateway, 5, epoch)
     async with gateway_on(server) as gateway:
         await expect_all(gateway, 5, epoch)
+
+
+async def test_a_repair_may_take_longer_than_engine_timeout_while_the_server_answers(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(refilling, "PIECE", 1)
+    async with (
+        cutting(server, None, delay=0.25) as cutter,
+        gateway_on(server, engine_url=f"redis://127.0.0.1:{cutter.port}", engine_timeout=1) as gateway,
+    ):
+        await write(gateway, 1, 6)
+        server.command("FLUSHALL")
+        await write(gateway, 7, 7)
+        assert gateway.hub.storage_metrics().failures == 0, "it did not begin again"
+        await expect_all(gateway, 7)
 
 
 async def test_what_was_committed_beside_a_repair_that_is_cut_is_delivered_once(server: RedisServer) -> None:

@@ -46,7 +46,7 @@ class Committer:
     Args:
         address: of the server.
         keys: on it.
-        timeout: seconds that a group may take before it is sent again.
+        timeout: seconds that an answer may take before a group is sent again.
         replicas: of the server, that must have a commit.
 
     Attributes:
@@ -138,8 +138,7 @@ class Committer:
             began = time.monotonic()
             self.health.asking_since = began
             try:
-                async with asyncio.timeout(self._timeout):
-                    left = await self._commit(left)
+                left = await self._commit(left)
             except (LinkError, ServerError, TimeoutError) as error:
                 self.failures += 1
                 self.health.failed(str(error), began, is_told=isinstance(error, ServerError))
@@ -170,7 +169,7 @@ class Committer:
             commands += some
             sent.append((work, owned, len(some)))
         if self._replicas and commands:
-            commands.append(("WAIT", self._replicas, int(self._timeout * 500)))  # before the whole group times out
+            commands.append(("WAIT", self._replicas, int(self._timeout * 500)))  # before it times out
         replies = await self._call(link, commands) if commands else []
         if self._replicas and commands and (count := replies.pop()) < self._replicas:
             raise ServerError(f"{count} of {self._replicas} replicas have the events (engine_replicas)")
@@ -241,15 +240,20 @@ class Committer:
         """Return the connection; after a new one was made, or all was lost, what the server has is verified."""
         if self._link is None or not self._link.is_open:
             self._link = None
-            self._link = link = await connect(self._address, self.verify)
+            async with asyncio.timeout(self._timeout):
+                self._link = link = await connect(self._address, self.verify)
+                incarnation = await incarnation_of(link)
             self._must_verify = True
-            incarnation = await incarnation_of(link)
             if incarnation != self._incarnation and self._incarnation:
                 self._changed()
             self._incarnation = incarnation
         if self._must_verify:
-            await self._verify(self._link, group)
-            self._must_verify = False
+            self._must_verify = False  # before, as it may have to be verified anew meanwhile
+            try:
+                await self._verify(self._link, group)
+            except BaseException:
+                self._must_verify = True
+                raise
         return self._link
 
     async def _verify(self, link: Link, group: Sequence[Work]) -> None:
@@ -270,11 +274,15 @@ class Committer:
     async def _call(self, link: Link, commands: Sequence[Command]) -> list[Any]:
         """Send commands; none of them may fail but for what is stored of one stream.
 
+        Each call has the whole timeout: a server that answers is given the time that many streams take.
+
         Raises:
             LinkError: the connection is gone, or leads to a server that can't be written to any more.
             ServerError: the server refuses something.
+            TimeoutError: it does not answer.
         """
-        replies = await link.call(commands)
+        async with asyncio.timeout(self._timeout):
+            replies = await link.call(commands)
         for reply in replies:
             if isinstance(reply, hiredis.ReplyError):
                 text = str(reply)
@@ -291,6 +299,6 @@ class Committer:
             call("release", self._keys.of_stream(stream), owned.term, "leave")
             for (stream, _), owned in self.owned.items()
         ]
-        with suppress(LinkError, ServerError):
+        with suppress(LinkError, ServerError, TimeoutError):
             if commands:
                 await self._call(await self._connected(()), commands)
