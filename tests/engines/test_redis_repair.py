@@ -18,17 +18,19 @@ pytestmark = needs_redis
 
 
 class Cutter:
-    """Passes a server's connections on, and keeps one reply of the first repair back.
+    """Passes a server's connections on, and keeps one reply of the first repair back, or of another function.
 
     Args:
         port: of the server.
         reply: of the repair, counted from 0; the server has done by then what it answers. None keeps none back.
         is_silent: nothing comes any more on that connection, instead of its end.
         delay: seconds by which each reply of a repair is late.
+        function: of the server.
     """
 
-    def __init__(self, port: int, reply: int | None, *, is_silent: bool, delay: float) -> None:
+    def __init__(self, port: int, reply: int | None, *, is_silent: bool, delay: float, function: str) -> None:
         self._server = port
+        self._function = f"_{function}\r\n".encode()
         self._reply = reply
         self._is_silent = is_silent
         self._delay = delay
@@ -46,7 +48,7 @@ class Cutter:
         async def ask() -> None:
             nonlocal is_cut
             while data := await reader.read(2**20):
-                if b"_repair\r\n" in data or self._asked >= 0:
+                if self._function in data or self._asked >= 0:
                     self._asked += 1
                     if self._asked == self._reply:
                         is_cut = self.has_cut = True
@@ -75,9 +77,14 @@ class Cutter:
 
 @asynccontextmanager
 async def cutting(
-    server: RedisServer, reply: int | None, *, is_silent: bool = False, delay: float = 0.0
+    server: RedisServer,
+    reply: int | None,
+    *,
+    is_silent: bool = False,
+    delay: float = 0.0,
+    function: str = "repair",
 ) -> AsyncIterator[Cutter]:
-    cutter = Cutter(server.port, reply, is_silent=is_silent, delay=delay)
+    cutter = Cutter(server.port, reply, is_silent=is_silent, delay=delay, function=function)
     async with await asyncio.start_server(cutter.accept, "127.0.0.1", 0) as listening:
         cutter.port = listening.sockets[0].getsockname()[1]
         try:
@@ -137,3 +144,17 @@ async def test_what_was_committed_beside_a_repair_that_is_cut_is_delivered_once(
     async with gateway_on(server) as gateway:
         for stream in ("lost", "kept"):
             await expect_all(gateway, 4, stream=stream)
+
+
+async def test_a_server_that_has_more_than_was_answered_is_known_to_have_all(server: RedisServer) -> None:
+    async with (
+        cutting(server, 0, function="append") as cutter,
+        gateway_on(server, engine_url=f"redis://127.0.0.1:{cutter.port}") as gateway,
+    ):
+        gateway.hub.create("demo")
+        await eventually(lambda: b"owner" in server.command("HGETALL", "deltawire:{demo}:state"))
+        server.command("HSET", "deltawire:{demo}:state", "incarnation", "older")  # as after a restart of the server
+        await write(gateway, 1, 3)
+        assert cutter.has_cut
+        assert b"older" not in server.command("HGET", "deltawire:{demo}:state", "incarnation")
+        await expect_all(gateway, 3)

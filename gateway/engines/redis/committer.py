@@ -266,6 +266,8 @@ class Committer:
                 self._lose(stream, epoch, reply)
             elif verdict is Verdict.REPAIR:
                 await self._repair(link, stream, epoch, owned, seen_term(reply))
+            elif not isinstance(reply, int):  # it has more than was known: an answer was lost
+                await refill.confirm({(stream, epoch): owned})
 
     async def _repair(self, link: Link, stream: str, epoch: str, owned: Owned, seen: bytes) -> None:
         if not await self._refill(link).repair(stream, epoch, owned, seen):
