@@ -24,11 +24,13 @@ LAYERS: dict[str, set[str]] = {
     "gateway.metrics": {"protocol"},
     "gateway.access": {"protocol", "gateway.config", "gateway.files", "gateway.http_client", "gateway.logs"},
     "gateway.streams": {"protocol"},
+    "gateway.middleware": {"protocol", "gateway.streams", "gateway.config", "gateway.files"},
     "gateway.engines": {"protocol", "gateway.streams", "gateway.config", "gateway.metrics"},
     "gateway.hub": {
         "protocol",
         "gateway.streams",
         "gateway.engines",
+        "gateway.middleware",
         "gateway.config",
         "gateway.logs",
         "gateway.metrics",
