@@ -90,7 +90,7 @@ _TOKEN = re.compile(
     r"""(?P<edge>\\[bB])
     |(?P<escape>\\[dDsSwW]|\\[^A-Za-z0-9]|\\[nrtfv])
     |(?P<set>\[\^?\]?(?:\\.|[^\]\\])*\])
-    |(?P<open>\((?:\?:)?)
+    |(?P<open>\(\?:|\((?!\?))
     |(?P<close>\))
     |(?P<bar>\|)
     |(?P<repeat>\{\d{1,4}(?:,\d{0,4})?\}|[?*+])

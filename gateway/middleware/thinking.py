@@ -7,11 +7,13 @@ beginning of a tag waits for what follows: at most seven characters, or backtick
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
+from operator import itemgetter
 from typing import TypeAlias
 
 from msgspec import UNSET, UnsetType
 
-from deltawire.gateway.middleware.holding import HoldingQueue
+from deltawire.gateway.middleware.holding import Held, HoldingQueue
 from deltawire.gateway.middleware.stage import Item, OnError, Plan
 from deltawire.protocol.events import ContentEnd, Data, MessageStart, MessageStop, TextDelta, Thinking
 from deltawire.protocol.providers.inline_thinking import ThinkingSplitter
@@ -26,19 +28,40 @@ Key: TypeAlias = tuple[int | UnsetType, int | UnsetType]
 """Index and choice of a text."""
 
 
-class _Waiting:
-    """An event that waits, and what has become of it so far."""
+class _Other:
+    """An event that waits behind a delta."""
 
-    __slots__ = ("becomes", "is_decided", "origin", "size")
+    __slots__ = ("data", "origin")
 
-    def __init__(self, origin: int, becomes: list[Data], size: int = 0, *, is_decided: bool = True) -> None:
+    size = 0
+    is_decided = True
+
+    def __init__(self, origin: int, data: Data) -> None:
         self.origin = origin
-        self.becomes = becomes
-        self.size = size
-        self.is_decided = is_decided
+        self.data = data
 
     def items(self) -> Sequence[Item]:
-        return [(self.origin, data) for data in self.becomes]
+        return ((self.origin, self.data),)
+
+
+class _Delta:
+    """A delta that waits, and its pieces so far."""
+
+    __slots__ = ("is_decided", "key", "origin", "pieces", "size")
+
+    def __init__(self, origin: int, key: Key, pieces: list[tuple[str, str]], size: int) -> None:
+        self.origin = origin
+        self.key = key
+        self.pieces = pieces
+        self.size = size
+        self.is_decided = False
+
+    def items(self) -> Sequence[Item]:
+        runs = groupby(self.pieces, key=itemgetter(0))
+        return [(self.origin, self._make(kind, "".join(text for _, text in run))) for kind, run in runs]
+
+    def _make(self, kind: str, text: str) -> Data:
+        return Thinking(text, *self.key) if kind == "thinking" else TextDelta(text, *self.key)
 
 
 class _Text:
@@ -48,7 +71,7 @@ class _Text:
 
     def __init__(self) -> None:
         self.splitter = ThinkingSplitter()
-        self.deltas: list[_Waiting] = []
+        self.deltas: list[_Delta] = []
 
     def settle(self) -> None:
         """Decide its deltas: nothing of them is held back any more."""
@@ -89,13 +112,13 @@ class ThinkingSplit:
                     self._end(list(self._texts))
                 case _:
                     pass
-            return self._hold(_Waiting(origin, [data])) if self._queue else (item,)
+            return self._hold(_Other(origin, data)) if self._queue else (item,)
         key = (data.index, data.choice)
         text = self._text_of(key)
         pieces = text.splitter.feed(data.text)
         if not self._queue and not text.splitter.is_holding and pieces in ([("text", data.text)], []):
             return (item,) if pieces or not data.text else ()  # nearly always the first
-        delta = _Waiting(origin, _make(pieces, key), len(data.text), is_decided=False)
+        delta = _Delta(origin, key, pieces, len(data.text))
         text.deltas.append(delta)
         if not text.splitter.is_holding:
             text.settle()
@@ -109,32 +132,29 @@ class ThinkingSplit:
             text = self._texts[key] = _Text()
         return text
 
-    def _hold(self, waiting: _Waiting) -> Sequence[Item]:
+    def _hold(self, waiting: Held) -> Sequence[Item]:
         return self._queue.take_decided() if self._queue.add(waiting) else self.let_out()
 
     def _end(self, keys: list[Key]) -> None:
         for key in keys:
-            self._let_out(key, self._texts.pop(key))
+            self._let_out(self._texts.pop(key))
 
-    def _let_out(self, key: Key, text: _Text) -> None:
+    def _let_out(self, text: _Text) -> None:
         if text.deltas:
-            text.deltas[-1].becomes += _make(text.splitter.finish(), key)
+            last = text.deltas[-1]
+            last.pieces += text.splitter.finish()
             text.settle()
 
     def let_out(self) -> Sequence[Item]:
         """Let out all that is held: the beginning of a tag is text, and so is the rest of it."""
-        for key, text in self._texts.items():
-            self._let_out(key, text)
+        for text in self._texts.values():
+            self._let_out(text)
         return self._queue.take_decided()
 
     def finish(self) -> Sequence[Item]:
         """Decide all that is held, as the texts end here."""
         self._end(list(self._texts))
         return self._queue.take_decided()
-
-
-def _make(pieces: list[tuple[str, str]], key: Key) -> list[Data]:
-    return [Thinking(text, *key) if kind == "thinking" else TextDelta(text, *key) for kind, text in pieces]
 
 
 def split_thinking(on_error: OnError = "refuse") -> Plan:
