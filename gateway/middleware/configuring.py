@@ -191,7 +191,7 @@ def read_middleware(path: Path) -> Middleware:
     Raises:
         ConfigError: the file can't be read, or something in it can't be used; the message says which stage.
     """
-    where = f"setting `middleware`: {path}"
+    where = f"middleware {path}"
     try:
         file = msgspec.toml.decode(read_file(path), type=_File, strict=False)
     except OSError as error:
@@ -201,10 +201,9 @@ def read_middleware(path: Path) -> Middleware:
     rules: dict[str, Rule] = {}
     for place, entry in enumerate(file.middleware):
         if entry.streams in rules:
-            raise ConfigError(f"{where}: middleware[{place}]: there are stages for `{entry.streams}` already")
+            raise ConfigError(f"{where}: [{place}]: there are stages for `{entry.streams}` already")
         plans = [
-            _read_stage(values, f"{where}: middleware[{place}].stages[{number}]")
-            for number, values in enumerate(entry.stages)
+            _read_stage(values, f"{where}: [{place}].stages[{number}]") for number, values in enumerate(entry.stages)
         ]
         rules[entry.streams] = Rule(tuple(plans), entry.max_delay)
     try:
