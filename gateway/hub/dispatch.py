@@ -130,6 +130,16 @@ class Dispatcher:
             stream.resume(data, writer, self.timestamp(now), now)
         return stream.append(data, timestamp or self.timestamp(now), now, writer)
 
+    def check_room(self, stream: Stream, now: float) -> None:
+        """Refuse an event for which there is no room.
+
+        Raises:
+            StreamError: full, `memory_limit` is reached.
+        """
+        manager = self._manager
+        if manager.ledger.bytes > manager.events_limit and not manager.make_room(now):
+            raise manager.out_of_room("send", stream.id)
+
     def let_out(self, stream: Stream) -> None:
         """Append what middleware holds back of a stream, at once."""
         if stream.screen is not None:

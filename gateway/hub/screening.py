@@ -64,9 +64,8 @@ class Screening:
         screen = stream.screen
         if screen is None or stream.is_closed:
             return self._append_plain(stream, data, timestamp, writer)
-        dispatcher, manager, now = self._dispatcher, self._manager, self._clock.now()
-        if manager.ledger.bytes > manager.events_limit and not manager.make_room(now):
-            raise manager.out_of_room("send", stream.id)
+        dispatcher, now = self._dispatcher, self._clock.now()
+        dispatcher.check_room(stream, now)
         stamp = dispatcher.timestamp(now)
         if stream.leases.waiting and writer is not None:
             stream.resume(data, writer, stamp, now)

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.support.commands import run_process
+from tests.support.commands import run_process, start
 
-__all__ = ["run_process"]  # a fixture
+__all__ = ["run_process", "start"]  # fixtures

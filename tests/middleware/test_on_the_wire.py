@@ -13,12 +13,14 @@ import structlog
 
 from deltawire.gateway.client import EventRefused, Publisher, Subscriber
 from deltawire.gateway.config import Settings
+from deltawire.gateway.engines.sqlite import SqliteEngine
 from deltawire.gateway.hub import Hub
 from deltawire.gateway.middleware import Context, drop, make_middleware, split_thinking
 from deltawire.gateway.middleware.configuring import Stages
 from deltawire.gateway.server import Gateway
 from deltawire.protocol.errors import StreamError, is_invalid
 from deltawire.protocol.events import Data, Event, EventType, MessageStart, MessageStop, TextDelta, Thinking
+from deltawire.protocol.messages import Policy
 from tests.support.loop import VirtualLoop
 from tests.support.peers import consumer, peer, producer, publish, text_delta, text_of, types_of
 from tests.support.waiting import eventually
@@ -50,7 +52,7 @@ def refuse_bad(data: Data, _: Context) -> Iterable[Data]:
 
 
 async def test_late_and_live_readers_see_the_same_and_its_digest_is_right() -> None:
-    async with serving(split_thinking()) as gateway, Subscriber(gateway.url, "demo", policy="block") as live:
+    async with serving(split_thinking()) as gateway, Subscriber(gateway.url, "demo", policy=Policy.BLOCK) as live:
         async with Publisher(gateway.url, "demo") as publisher:
             for data in (MessageStart("m"), *map(TextDelta, ("<th", "ink>so", "</think>", "it", " is"))):
                 await publisher.send(data)
@@ -58,7 +60,7 @@ async def test_late_and_live_readers_see_the_same_and_its_digest_is_right() -> N
             await publisher.close_stream()
         seen = [it.data async for it in live if isinstance(it, Event)]
         assert live.proven == 1
-        async with Subscriber(gateway.url, "demo", policy="block") as late:
+        async with Subscriber(gateway.url, "demo", policy=Policy.BLOCK) as late:
             again = [it.data async for it in late if isinstance(it, Event)]
             assert late.proven == 1
     assert seen == again
@@ -220,7 +222,7 @@ async def test_a_gateway_that_stops_lets_out_and_acks_what_is_held_back() -> Non
 
 
 async def test_a_gateway_that_stops_stores_what_is_held_back(tmp_path: Path) -> None:
-    settings = {"data_dir": str(tmp_path), "sync": "off"}
+    settings: dict[str, Any] = {"data_dir": str(tmp_path), "sync": "off"}
     async with serving(split_thinking(), **settings) as gateway, producer(gateway, "producer=p") as writing:
         await writing.say(text_delta("a<", producer_seq=1), {"type": "text_delta"})
         await writing.read_until("problem")
@@ -235,7 +237,7 @@ async def test_a_gateway_that_stops_stores_what_is_held_back(tmp_path: Path) -> 
 
 
 async def test_what_is_held_back_is_neither_acked_nor_stored_before_it_is_appended(tmp_path: Path) -> None:
-    settings = {"data_dir": str(tmp_path), "sync": "off"}
+    settings: dict[str, Any] = {"data_dir": str(tmp_path), "sync": "off"}
     async with serving(split_thinking(), **settings) as gateway, producer(gateway, "producer=p") as writing:
         await publish(writing, text_delta("a", producer_seq=1), upto=1)
         await writing.say(text_delta("b<", producer_seq=2), {"type": "text_delta"})
@@ -249,13 +251,22 @@ async def test_what_is_held_back_is_neither_acked_nor_stored_before_it_is_append
 
 
 async def test_the_number_of_an_event_that_was_dropped_is_stored(tmp_path: Path) -> None:
-    settings = {"data_dir": str(tmp_path), "sync": "off"}
+    settings: dict[str, Any] = {"data_dir": str(tmp_path), "sync": "off"}
     stage = drop([EventType.TEXT_DELTA])
     async with serving(stage, **settings) as gateway, producer(gateway, "producer=p") as writing:
         await writing.say(START | {"producer_seq": 1}, text_delta("b", producer_seq=2))
         await writing.read_until("ack", producer_seq=2)
     async with serving(stage, **settings) as gateway, peer(gateway, "demo/publish?producer=p") as again:
         assert (await again.read())["producer_seq"] == 2
+
+
+async def test_nothing_is_taken_while_nothing_can_be_stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with serving(split_thinking(), data_dir=str(tmp_path), sync="off") as gateway:
+        stream = gateway.hub.create("demo")
+        monkeypatch.setattr(SqliteEngine, "failure", property(lambda _: "the disk is full"))
+        with pytest.raises(StreamError, match="the disk is full"):
+            stream.send_nowait(TextDelta("a<"))
+        monkeypatch.undo()
 
 
 async def test_a_lost_message_ends_behind_what_was_held_back_of_it() -> None:
