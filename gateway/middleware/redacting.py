@@ -143,23 +143,22 @@ class Redaction:
         name = FIELDS.get(type(data))
         if name is None:
             return self._take_other(item)
-        text = self._text_of((type(data), getattr(data, "index"), getattr(data, "choice")))  # noqa: B009
+        key = (type(data), getattr(data, "index"), getattr(data, "choice"))  # noqa: B009
+        text = self._texts.get(key) or self._begin(key)
         added: str = getattr(data, name)
         cuts = text.scanner.feed(added)
-        if not self._queue and len(cuts) == 1 and cuts[0] == (len(added), None):
+        if cuts is None and not self._queue:
             return (item,)  # nearly always
         delta = _Delta(origin, data, added)
         if added:
             text.held.append(delta)
-        text.apply(cuts)
+        text.apply((Cut(len(added), None),) if cuts is None else cuts)
         return self._hold(delta)
 
-    def _text_of(self, key: Key) -> _Text:
-        text = self._texts.get(key)
-        if text is None:
-            if len(self._texts) >= MAX_TEXTS:
-                self._end([next(iter(self._texts))])
-            text = self._texts[key] = _Text(Scanner(self._finder, self._replacement))
+    def _begin(self, key: Key) -> _Text:
+        if len(self._texts) >= MAX_TEXTS:
+            self._end([next(iter(self._texts))])
+        text = self._texts[key] = _Text(Scanner(self._finder, self._replacement))
         return text
 
     def _take_other(self, item: Item) -> Sequence[Item]:
@@ -184,7 +183,10 @@ class Redaction:
         scanner = Scanner(self._finder, self._replacement)
         start = 0
         parts: list[str] = []
-        for size, becomes in [*scanner.feed(text), *scanner.finish()]:
+        cuts = scanner.feed(text)
+        if cuts is None:
+            return text
+        for size, becomes in [*cuts, *scanner.finish()]:
             parts.append(text[start : start + size] if becomes is None else becomes)
             start += size
         return "".join(parts)

@@ -17,7 +17,8 @@ SLICE: Final = 1024
 """Characters scanned at a time: each match that is found costs as much as the scanned text is long."""
 
 CONTEXT: Final = 64
-"""Characters kept before what is undecided: one says whether a word begins, and the end of a block has at most 64."""
+"""Characters kept before what is undecided while a block is redacted, whose end has at most as many. Otherwise one is
+kept: it says whether a word begins."""
 
 MAX_UNTIL: Final = 16 * 1024
 """Characters after the beginning of a block, such as a private key, that are redacted if its end never comes."""
@@ -60,16 +61,29 @@ class Scanner:
         """Characters that wait for what follows."""
         return len(self._buffer) - self._position - self._out
 
-    def feed(self, text: str) -> list[Cut]:
-        """Add a piece of the text; return what is decided now, of this piece and those before."""
+    def feed(self, text: str) -> list[Cut] | None:
+        """Add a piece of the text; return what is decided now, of this piece and those before.
+
+        Nearly always, that is to keep all of it, with nothing left undecided before or after: then it returns None.
+        """
         if len(text) <= SLICE:
-            self._buffer += text
+            buffer, start = self._buffer + text, self._position
+            if start == len(self._buffer) and self._is_clear and self._finder.is_plain(buffer, start):
+                self._buffer = buffer[-1:]
+                self._position = len(self._buffer)
+                return None
+            self._buffer = buffer
             return self._decide()
         cuts: list[Cut] = []
         for start in range(0, len(text), SLICE):
             self._buffer += text[start : start + SLICE]
             cuts += self._decide()
         return cuts
+
+    @property
+    def _is_clear(self) -> bool:
+        """Whether no match goes on."""
+        return self._tail is None and self._until is None
 
     def let_out(self) -> list[Cut]:
         """Decide what is undecided as if the text ended here; if that begins a match, its rest will be redacted."""
@@ -90,10 +104,6 @@ class Scanner:
     def _decide(self, *, is_final: bool = False) -> list[Cut]:
         buffer, start = self._buffer, self._position
         size = len(buffer)
-        is_clear = self._tail is None and self._until is None and not self._out and not is_final
-        if is_clear and self._finder.is_plain(buffer, start):  # nearly always
-            self._trim(size)
-            return [Cut(size - start, None)]
         cuts: list[Cut] = []
         begun = -1
         while True:
@@ -142,6 +152,6 @@ class Scanner:
 
     def _trim(self, start: int) -> None:
         """Drop what is decided, but for the context."""
-        drop = max(0, start - CONTEXT)
+        drop = max(0, start - (1 if self._until is None else CONTEXT))
         self._buffer = self._buffer[drop:]
         self._position = start - drop

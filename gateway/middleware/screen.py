@@ -58,7 +58,18 @@ class Screen:
         watcher: hears what happens.
     """
 
-    __slots__ = ("_counted", "_number", "_origins", "_ready", "_stages", "_stream", "_watcher", "max_delay")
+    __slots__ = (
+        "_counted",
+        "_number",
+        "_origins",
+        "_ready",
+        "_refused",
+        "_refused_by",
+        "_stages",
+        "_stream",
+        "_watcher",
+        "max_delay",
+    )
 
     def __init__(self, stream: Stream, plans: Iterable[Plan], max_delay: float, watcher: Watcher) -> None:
         self.max_delay = max_delay
@@ -69,6 +80,8 @@ class Screen:
         self._origins: deque[_Origin] = deque()  # of what waits
         self._ready: deque[Item] = deque()  # has left the last stage, but not all that became of its event has
         self._counted = 0
+        self._refused_by: Plan | None = None  # the stage that has just failed on an event
+        self._refused = 0  # number of that event
 
     @property
     def bytes(self) -> int:
@@ -98,7 +111,7 @@ class Screen:
             StreamError: closed.
         """
         self._number = number = self._number + 1
-        items, refusal = self._run([(number, data)], 0, number)
+        items, refusal = self._run(((number, data),), 0, len(self._stages), number)
         if not self._origins and not self._holds():
             if refusal is not None:
                 raise refusal
@@ -131,41 +144,50 @@ class Screen:
                 self._watcher.failed(self._stream, plan, error)
                 self._replace(place)
             if place + 1 < len(self._stages):
-                items, _ = self._run(items, place + 1, 0, only=place + 2)
+                items = [*self._run(items, place + 1, place + 2, 0)[0]]
         self._ready += items
         self._settle(now, 0)
         self._count()
 
     def _run(
-        self, items: list[Item], first: int, number: int, only: int | None = None
-    ) -> tuple[list[Item], WireError | None]:
+        self, items: Sequence[Item], first: int, last: int, number: int
+    ) -> tuple[Sequence[Item], WireError | None]:
         """Pass events through stages.
 
         Args:
             items: the events.
             first: index of the first stage.
+            last: index of the stage before which to stop.
             number: of the event whose producer can still be told that it is refused.
-            only: index of the stage before which to stop.
 
         Returns:
             What becomes of them, and why that event is refused, if it is.
         """
         refusal: WireError | None = None
-        for place in range(first, len(self._stages) if only is None else only):
-            stage, plan = self._stages[place]
-            becomes: list[Item] = []
-            for item in items:
-                try:
-                    becomes += stage.take(item)
-                except Exception as error:  # noqa: BLE001 - a stage may raise anything
-                    self._watcher.failed(self._stream, plan, error)
-                    becomes += self._give_up(place)
-                    if plan.on_error == "pass":
-                        becomes.append(item)
-                    elif plan.on_error == "refuse" and item[0] == number:
-                        refusal = _refusal(plan)
-            items = becomes if refusal is None else [it for it in becomes if it[0] != number]
+        for place in range(first, last):
+            if len(items) == 1:  # nearly always
+                items = self._pass(place, items[0])
+            else:
+                items = [it for item in items for it in self._pass(place, item)]
+            if self._refused_by is not None:
+                if self._refused == number:
+                    refusal = _refusal(self._refused_by)
+                items = [it for it in items if it[0] != self._refused]
+                self._refused_by = None
         return items, refusal
+
+    def _pass(self, place: int, item: Item) -> Sequence[Item]:
+        stage, plan = self._stages[place]
+        try:
+            return stage.take(item)
+        except Exception as error:  # noqa: BLE001 - a stage may raise anything
+            self._watcher.failed(self._stream, plan, error)
+            held = self._give_up(place)
+            if plan.on_error == "pass":
+                return [*held, item]
+            if plan.on_error == "refuse":
+                self._refused_by, self._refused = plan, item[0]
+            return held
 
     def _give_up(self, place: int) -> Sequence[Item]:
         """Let a stage that has failed begin anew; return what it held, if that can be had."""
@@ -182,7 +204,10 @@ class Screen:
         self._stages[place] = (plan.open(self._stream.id), plan)
 
     def _holds(self) -> bool:
-        return any(stage.oldest is not None for stage, _ in self._stages)
+        for stage, _ in self._stages:  # noqa: SIM110 - for each event: a generator takes twice as long
+            if stage.oldest is not None:
+                return True
+        return False
 
     def _settle(self, now: float, current: int) -> int | None:
         """Append what becomes of the events that no stage holds anything of any more; return the seq of the current."""

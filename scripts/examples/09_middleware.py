@@ -1,6 +1,6 @@
 """Middleware in a program: what a model should not have said never reaches a reader, however its tokens cut it.
 
-The stages are built in (`redact`), or functions of the program. They run once for each event, before it has a number.
+Some stages are built in, others are functions of the program; each event goes through them once, before its number.
 """
 
 from __future__ import annotations

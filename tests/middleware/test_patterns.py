@@ -16,7 +16,10 @@ PERSON = Finder(PERSONAL)
 
 def redact(finder: Finder, text: str) -> str:
     scanner = Scanner(finder, "#")
-    cuts = scanner.feed(text) + scanner.finish()
+    cuts = scanner.feed(text)
+    if cuts is None:
+        return text
+    cuts += scanner.finish()
     out, start = "", 0
     for size, becomes in cuts:
         out += text[start : start + size] if becomes is None else becomes
