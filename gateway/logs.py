@@ -13,8 +13,8 @@ written says how many (`lines_lost`).
 |---|---|---|
 | `gateway.started` | info | `url`, `host`, `port`, `pid`; `workers` if there are several |
 | `descriptors.limited` | info | `max_connections` that the file descriptors allow, fewer than `asked` |
-| `gateway.reloaded` | info | certificates and keys were read again |
-| `gateway.reload_failed` | error | `reason`; the previous certificates and keys stay |
+| `gateway.reloaded` | info | certificates, keys and middleware were read again |
+| `gateway.reload_failed` | error | `reason`; what was read before stays |
 | `gateway.drain_started` | info | `signal` |
 | `gateway.killed` | warning | a second `signal` arrived |
 | `gateway.stopped` | info | |

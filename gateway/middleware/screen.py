@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from deltawire.gateway.middleware.stage import Item, Plan, Stage
 from deltawire.gateway.streams.producers import Writer
@@ -24,6 +24,15 @@ from deltawire.gateway.streams.stream import Stream
 from deltawire.protocol.codes import ProblemCode
 from deltawire.protocol.errors import WireError
 from deltawire.protocol.events import Data
+
+SCREEN_COST: Final = 1024
+"""Bytes that the middleware of a stream costs (CPython 3.11)."""
+
+STAGE_COST: Final = 512
+"""Bytes that each of its stages costs, beside what that holds."""
+
+COUNT_EVERY: Final = 16
+"""Events after which what stages hold is counted, though nothing waits: each may have begun a text."""
 
 
 class Watcher(Protocol):
@@ -60,6 +69,7 @@ class Screen:
 
     __slots__ = (
         "_counted",
+        "_fixed",
         "_number",
         "_origins",
         "_ready",
@@ -79,14 +89,15 @@ class Screen:
         self._number = 0  # of the last event that came
         self._origins: deque[_Origin] = deque()  # of what waits
         self._ready: deque[Item] = deque()  # has left the last stage, but not all that became of its event has
-        self._counted = 0
+        self._fixed = SCREEN_COST + len(self._stages) * STAGE_COST
+        self._counted = 0  # beside that
         self._refused_by: Plan | None = None  # the stage that has just failed on an event
         self._refused = 0  # number of that event
 
     @property
     def bytes(self) -> int:
         """What it holds costs."""
-        return self._counted
+        return self._fixed + self._counted
 
     @property
     def due_at(self) -> float | None:
@@ -115,6 +126,8 @@ class Screen:
         if not self._origins and not self._holds():
             if refusal is not None:
                 raise refusal
+            if not number % COUNT_EVERY:
+                self._count()
             return self._append(items, timestamp, now, writer)
         if refusal is None:
             self._origins.append(_Origin(number, timestamp, now, writer))

@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 import structlog
+from msgspec import json, msgpack
 
 from deltawire.gateway.client import EventRefused, Publisher, Subscriber
 from deltawire.gateway.config import Settings
 from deltawire.gateway.engines.sqlite import SqliteEngine
 from deltawire.gateway.hub import Hub
-from deltawire.gateway.middleware import Context, drop, make_middleware, split_thinking
+from deltawire.gateway.middleware import SECRETS, Context, drop, make_middleware, redact, split_thinking
 from deltawire.gateway.middleware.configuring import Stages
 from deltawire.gateway.server import Gateway
 from deltawire.protocol.errors import StreamError, is_invalid
@@ -65,6 +66,30 @@ async def test_late_and_live_readers_see_the_same_and_its_digest_is_right() -> N
             assert late.proven == 1
     assert seen == again
     assert seen[1:4] == [Thinking("so"), TextDelta("it"), TextDelta(" is")]
+
+
+@pytest.mark.parametrize("subprotocol", ["deltawire.v1.json", "deltawire.v1.msgpack"])
+async def test_what_comes_from_a_socket_is_redacted(subprotocol: str) -> None:
+    pytest.importorskip("re2", reason="needs the extra: pip install 'deltawire[redact]'")
+    encode = json.encode if subprotocol.endswith("json") else msgpack.encode
+    key = "sk-abcdefghijklmnopqrstuvwxyz"
+    deltas = [
+        text_delta(f"my {key[:9]}"),
+        text_delta(f"{key[9:]} is"),
+        {"type": "thinking", "data": {"thinking": key}},
+        {"type": "tool_delta", "data": {"index": 0, "partial_json": key}},
+        {"type": "error", "data": {"error": key}},
+        {"type": "extension", "data": {"provider": "p", "name": "n", "data": {"k": [key]}}},
+    ]
+    async with serving(redact(SECRETS)) as gateway, peer(gateway, "demo/publish", subprotocol) as writing:
+        payloads = [encode(it) for it in (START, *deltas, STOP)]
+        await writing.say(*(it.decode() if subprotocol.endswith("json") else it for it in payloads))
+        await eventually(lambda: gateway.hub.info("demo").head == 8)
+        async with consumer(gateway) as reading:
+            messages = await reading.read_until("caught_up")
+    assert text_of(messages) == "my [redacted] is"
+    assert "sk-" not in str(messages)
+    assert str(messages).count("[redacted]") == 5
 
 
 async def test_other_streams_have_no_middleware() -> None:

@@ -95,10 +95,13 @@ def test_thinking_and_arguments_are_redacted_too(screened: Screened) -> None:
 
 
 def test_errors_and_extensions_are_redacted_whole(screened: Screened) -> None:
-    screened.send(Error(f"bad key {KEY}"), Extension("p", "n", {"k": [KEY, 1, None], KEY: True}))
+    screened.send(
+        Error(f"bad key {KEY}"), Extension("p", "n", {"k": [KEY, 1, None], KEY: True}), Extension("p", "n", STOP)
+    )
     assert screened.read() == [
         Error("bad key [redacted]"),
         Extension("p", "n", {"k": ["[redacted]", 1, None], "[redacted]": True}),
+        Extension("p", "n", {"message_id": "m", "stop_reason": "end_turn"}),
     ]
 
 

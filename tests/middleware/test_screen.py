@@ -92,6 +92,14 @@ def test_what_is_held_back_costs_memory_until_it_is_out() -> None:
     assert screened.ledger.bytes == screened.stream.bytes
 
 
+def test_texts_that_have_begun_cost_memory() -> None:
+    screened = Screened(split_thinking())
+    before = screened.screen.bytes
+    for index in range(100):
+        screened.send(TextDelta("x", index=index))
+    assert screened.screen.bytes >= before + 80 * 500
+
+
 def test_what_is_held_back_is_due_after_the_delay() -> None:
     screened = Screened(split_thinking())
     assert screened.screen.due_at is None
