@@ -233,6 +233,14 @@ def test_tokens_are_judged_without_loop_socket_or_clock(name: str) -> None:
     assert not imported & IMPURE_MODULES
 
 
+def test_middleware_decides_without_loop_socket_or_clock() -> None:
+    paths = sorted((ROOT / "gateway" / "middleware").glob("*.py"))
+    assert len(paths) > 10
+    for path in paths:
+        imported = {it.split(".")[0] for it in _imports(ast.parse(path.read_text()), _module(path), is_package=False)}
+        assert not imported & IMPURE_MODULES, path.name
+
+
 @pytest.mark.parametrize(
     ("module", "source"),
     [

@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final, NamedTuple, Protocol
 
-from deltawire.gateway.middleware.stage import Item, Plan, Stage
+from deltawire.gateway.middleware.stage import FunctionStage, Item, Plan, Stage
 from deltawire.gateway.streams.producers import Writer
 from deltawire.gateway.streams.stream import Stream
 from deltawire.protocol.codes import ProblemCode
@@ -213,8 +213,10 @@ class Screen:
         return held
 
     def _replace(self, place: int) -> None:
-        plan = self._stages[place][1]
-        self._stages[place] = (plan.open(self._stream.id), plan)
+        """Begin a stage anew, unless it is a function: that has done nothing with the event, and keeps its state."""
+        stage, plan = self._stages[place]
+        if not isinstance(stage, FunctionStage):
+            self._stages[place] = (plan.open(self._stream.id), plan)
 
     def _holds(self) -> bool:
         for stage, _ in self._stages:  # noqa: SIM110 - for each event: a generator takes twice as long

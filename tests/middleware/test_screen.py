@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from itertools import pairwise
+from unittest.mock import Mock
 
 import pytest
 from hypothesis import given
@@ -27,6 +28,7 @@ from deltawire.protocol.events import (
     Thinking,
     Usage,
 )
+from deltawire.protocol.providers.inline_thinking import ThinkingSplitter
 from tests.middleware.streaming import Screened
 
 USAGE = Usage(1, 2, 3)
@@ -184,6 +186,29 @@ def test_a_failing_stage_can_drop_the_event_or_let_it_pass(on_error: OnError, te
     screened.send("a", "b", "c")
     assert screened.text() == text
     assert len(screened.failures) == 1
+
+
+def test_a_function_keeps_its_state_when_it_fails() -> None:
+    def count(data: Data, context: Context) -> Iterable[Data]:
+        if data == TextDelta("b"):
+            raise RuntimeError
+        context.state["n"] = context.state.get("n", 0) + 1
+        return [TextDelta(str(context.state["n"]))]
+
+    screened = Screened(plan_function("count", count, "drop"))
+    screened.send("a", "b", "c")
+    assert screened.text() == "12"
+
+
+def test_a_stage_that_holds_back_begins_anew_when_it_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    screened = Screened(split_thinking("pass"))
+    screened.send("a<")
+    monkeypatch.setattr(ThinkingSplitter, "feed", Mock(side_effect=RuntimeError))
+    screened.send("b")
+    monkeypatch.undo()
+    screened.send("c")
+    assert screened.text() == "a<bc"
+    assert screened.failures == [("split_thinking", "RuntimeError")]
 
 
 def test_what_no_consumer_could_decode_is_a_failure() -> None:
