@@ -29,6 +29,7 @@ GROUPS: Final = {
     "policy": "Consumers",
     "block_timeout": "Timeouts, in seconds",
     "closed_retention": "Lifetime of streams, in seconds",
+    "middleware": "Middleware",
     "data_dir": "Storage",
     "engine_url": "Storage on Redis",
     "log_level": "Logs",
@@ -263,6 +264,16 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         ),
     ] = 86_400.0
     cleanup_interval: Annotated[float, Meta(gt=0, description="Seconds between checks for inactive streams")] = 3600.0
+
+    # Middleware
+
+    middleware: Annotated[
+        str,
+        Meta(
+            description="TOML file that says what becomes of events before they are appended, by stream: redacted, "
+            "dropped, changed; empty leaves them as they are"
+        ),
+    ] = ""
 
     # Storage
 

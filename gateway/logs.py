@@ -13,8 +13,8 @@ written says how many (`lines_lost`).
 |---|---|---|
 | `gateway.started` | info | `url`, `host`, `port`, `pid`; `workers` if there are several |
 | `descriptors.limited` | info | `max_connections` that the file descriptors allow, fewer than `asked` |
-| `gateway.reloaded` | info | certificates and keys were read again |
-| `gateway.reload_failed` | error | `reason`; the previous certificates and keys stay |
+| `gateway.reloaded` | info | certificates, keys and middleware were read again |
+| `gateway.reload_failed` | error | `reason`; what was read before stays |
 | `gateway.drain_started` | info | `signal` |
 | `gateway.killed` | warning | a second `signal` arrived |
 | `gateway.stopped` | info | |
@@ -40,6 +40,7 @@ written says how many (`lines_lost`).
 | `channel.flush_failed` | error | likewise, in a `stream`: its consumers are closed |
 | `commit.failed` | error | `stream`, the traceback; committed events of it may not have been delivered or acked |
 | `admission.failed` | error | likewise, in a request: the answer is 500 |
+| `middleware.failed` | error | `stream`, `stage`, `on_error`, `error` (its type): told once of a stage and stream |
 | `page.failed` | error | likewise, with stored events of a `stream` that were read back |
 | `storage.opened` | info | what was found where streams are stored (`engine_url`), and how many `streams` |
 | `storage.unpersisted` | warning | the server of `engine_url` writes nothing to its disk (`detail`) |

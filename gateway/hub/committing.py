@@ -251,10 +251,21 @@ class CommittingDispatcher(Dispatcher):
 
     # Commits
 
-    def append(self, stream: Stream, data: Data, timestamp: str | None = None, writer: Writer | None = None) -> int:
-        """As `Dispatcher.append`; nothing is taken while the engine can't commit."""
+    def check_room(self, stream: Stream, now: float) -> None:
+        """As `Dispatcher.check_room`; nothing is taken while the engine can't commit."""
+        self._check_engine(stream)
+        super().check_room(stream, now)
+
+    def _check_engine(self, stream: Stream) -> None:
         if self._engine.failure is not None:
             raise StreamError(ErrorKind.FULL, "send", stream.id, f"nothing can be stored now: {self._engine.failure}")
+
+    def append(
+        self, stream: Stream, data: Data, timestamp: str | None = None, writer: Writer | None = None
+    ) -> int | None:
+        """As `Dispatcher.append`; nothing is taken while the engine can't commit."""
+        if self._engine.failure is not None:
+            self._check_engine(stream)
         return super().append(stream, data, timestamp, writer)
 
     def _deliver(self, channel: Channel) -> None:
