@@ -17,6 +17,7 @@ from tests.engines.on_redis import expect_all, gateway_on, numbered, read, write
 from tests.support.asking import http_client
 from tests.support.peers import Addressed, consumer, peer, producer, publish, text_delta
 from tests.support.redis_server import RedisServer, needs_redis, redis_server
+from tests.support.soaking import lasting
 from tests.support.waiting import eventually
 
 pytestmark = needs_redis
@@ -27,8 +28,9 @@ async def is_ready(gateway: Addressed) -> bool:
         return (await client.get("/readyz")).status_code == 200
 
 
+@pytest.mark.soak
 async def test_a_gateway_that_is_killed_again_and_again_loses_nothing_acked(server: RedisServer) -> None:
-    survived = await survive({"engine_url": server.url}, kills=5, seed=13)
+    survived = await survive({"engine_url": server.url}, kills=lasting(3, 20), seed=13)
     assert survived.acked > 0
     assert survived.faults == []
 
