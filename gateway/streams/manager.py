@@ -17,7 +17,7 @@ from deltawire.gateway.streams.log import Ledger
 from deltawire.gateway.streams.pages import Pages
 from deltawire.gateway.streams.settings import StreamSettings
 from deltawire.gateway.streams.sorted_ids import SortedIds
-from deltawire.gateway.streams.stream import MessageWatcher, Stream
+from deltawire.gateway.streams.stream import MessageWatcher, Screen, Stream
 from deltawire.protocol.addresses import check_stream_id
 from deltawire.protocol.errors import ErrorKind, StreamError
 from deltawire.protocol.messages import EndReason
@@ -104,6 +104,7 @@ class StreamManager:
         self.data_limit = data_limit
         self.data_age = data_age
         self.watcher: MessageWatcher | None = None  # given to the streams created from now on
+        self.make_screen: Callable[[Stream], Screen | None] | None = None  # likewise
         self._next_shrink = 0.0
         self._elsewhere = 0
         self.events_limit = memory_limit  # bytes on the ledger above which room has to be made
@@ -163,13 +164,18 @@ class StreamManager:
         if self.store is not None:
             return self.make_stored(stream_id, self._make_epoch(), settings, now)
         stream = Stream(stream_id, self._make_epoch(), settings, now, self.ledger, self._idle)
-        stream.watcher = self.watcher
+        self._equip(stream)
         return stream
+
+    def _equip(self, stream: Stream) -> None:
+        stream.watcher = self.watcher
+        if self.make_screen is not None:
+            stream.screen = self.make_screen(stream)
 
     def make_stored(self, stream_id: str, epoch: str, settings: StreamSettings, now: float) -> DurableStream:
         """Return a stream that is stored; one from before a restart is to be filled and given to `restore`."""
         stream = DurableStream(stream_id, epoch, settings, now, self.ledger, self.pages, self.data_age, self._idle)
-        stream.watcher = self.watcher
+        self._equip(stream)
         return stream
 
     def restore(self, stored: DurableStream) -> None:

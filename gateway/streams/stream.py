@@ -44,6 +44,27 @@ class MessageWatcher(Protocol):
         """A message ends; `stop` contains its digest."""
 
 
+class Screen(Protocol):
+    """Decides what becomes of events before they are appended (`gateway.middleware`)."""
+
+    @property
+    def bytes(self) -> int:
+        """What it holds back costs."""
+
+    @property
+    def due_at(self) -> float | None:
+        """Monotonic seconds at which what it holds back has to be let out; None if it holds nothing."""
+
+    def take(self, data: Data, timestamp: str, now: float, writer: Writer | None) -> int | None:
+        """Append what becomes of an event, arguments as for `Stream.append`; None while it is held back."""
+
+    def let_out(self, now: float) -> None:
+        """Append what is held back, as it may not wait any longer."""
+
+    def finish(self, now: float) -> None:
+        """Append what is held back, as all texts end here."""
+
+
 class Stream:
     """One stream in one epoch, in memory.
 
@@ -80,6 +101,7 @@ class Stream:
         "measure_at",
         "producers",
         "publishing",
+        "screen",
         "settings",
         "staging",
         "watcher",
@@ -107,6 +129,7 @@ class Stream:
         self._idle = idle
         self._extra = 0  # bytes of producers, leases and the digest, as last counted
         self.watcher: MessageWatcher | None = None
+        self.screen: Screen | None = None
         self.publishing = 0  # publishing connections
         self.consumers = 0  # that follow it
         self.measure_at = 0.0  # monotonic seconds, set by its meters; a message's begin or end sets it to now
@@ -195,7 +218,7 @@ class Stream:
         return self.is_idle and (self.staging is not None or not self.is_closed)
 
     def append(self, data: Data, timestamp: str, now: float, writer: Writer | None = None) -> int:
-        """Append an event; while `leases.waiting`, `resume` has to be called before.
+        """Append an event, whatever the `screen`; while `leases.waiting`, `resume` has to be called before.
 
         Args:
             data: of the event.
@@ -244,6 +267,9 @@ class Stream:
         """Keep an event until an engine has it; returns its seq."""
         raise NotImplementedError
 
+    def pass_over(self, writer: Writer | None) -> None:
+        """Record that an event counts as accepted, though nothing of it was appended."""
+
     def end_lost(self, timestamp: str, now: float, lease: float) -> list[str]:
         """End the messages whose producers were lost and did not come back in time.
 
@@ -275,6 +301,8 @@ class Stream:
 
     def _end_messages(self, message_ids: list[str], why: str, timestamp: str, now: float) -> None:
         self._count_extra()
+        if message_ids and self.screen is not None:
+            self.screen.finish(now)
         for message_id in message_ids:
             self.append(Error(error=why, code="producer_lost"), timestamp, now)
             self.append(MessageStop(message_id=message_id, stop_reason="producer_lost"), timestamp, now)
@@ -289,8 +317,14 @@ class Stream:
         """What its stored events cost."""
         return 0
 
+    def recount(self) -> None:
+        """Count it again, as the `screen` holds more or less."""
+        self._count_extra()
+
     def _count_extra(self) -> None:
         extra = self.producers.bytes + self.leases.bytes + self._digest.bytes
+        if self.screen is not None:
+            extra += self.screen.bytes
         self.log.ledger.bytes += extra - self._extra
         self._extra = extra
 
@@ -402,6 +436,8 @@ class Stream:
     def close(self, reason: EndReason, now: float) -> None:
         """End the stream; its events can still be read. Closing twice changes nothing."""
         if self.closed_as is None:
+            if self.screen is not None:
+                self.screen.finish(now)
             self.closed_as = reason
             self.closed_at = now
             if self.staging is None:
