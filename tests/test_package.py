@@ -230,7 +230,7 @@ from importlib import import_module
 import deltawire
 
 for found in pkgutil.walk_packages(deltawire.__path__, "deltawire."):
-    if not found.name.endswith(".__main__"):
+    if not found.name.endswith(".__main__") and ".integrations." not in found.name:  # those need other programs
         import_module(found.name)
 names = defaultdict(list)
 for name, module in sys.modules.items():

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from tests.support.pip import installed_sdks
+from tests.support.pip import installed
 from tests.support.processes import ROOT, clean_environment
 
 pytestmark = pytest.mark.installs
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.installs
 
 @pytest.mark.slow
 def test_tee_passes_its_tests_with_real_sdks() -> None:
-    path = os.pathsep.join([str(ROOT / "scripts" / "package"), str(installed_sdks())])
+    path = os.pathsep.join([str(ROOT / "scripts" / "package"), str(installed("sdks"))])
     command = (sys.executable, "-m", "pytest", "-q", "-n", "0", "--timeout=60", "-p", "no:cacheprovider", "--no-cov")
     done = subprocess.run(
         (*command, ROOT / "tests" / "tee" / "test_sdks.py"),

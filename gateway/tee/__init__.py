@@ -46,6 +46,7 @@ def tee(  # noqa: PLR0913 - the options of one answer
     close: bool = False,
     buffer: int = BUFFER,
     linger: float = LINGER,
+    linger_aside: bool = False,
 ) -> Tee[T]:
     """Yield what a stream yields, unchanged, and publish it as events.
 
@@ -62,6 +63,8 @@ def tee(  # noqa: PLR0913 - the options of one answer
         close: end the publisher's stream with the answer.
         buffer: maximum events held, 1 or more; when there are more, readers get an error and no more of the answer.
         linger: maximum seconds that the end of the iteration waits until what is held has been published.
+        linger_aside: wait for that in a task, so that the end of the iteration never waits. This is for servers: what
+            is held when a program ends is lost.
 
     Returns:
         An async iterator, and an async context manager. Leaving its context closes the stream, as does `aclose`; a
@@ -81,15 +84,18 @@ def tee(  # noqa: PLR0913 - the options of one answer
     if not (isfinite(linger) and linger >= 0):
         raise ValueError(f"linger: expected a finite number of seconds from 0, got {linger!r}")
     translator = TRANSLATORS[format](body=uuid4().hex, inline_thinking=inline_thinking)
-    return Tee(stream, Relay(publisher, translator, buffer, stop_on_cancel=stop_on_cancel, close=close), linger)
+    relay = Relay(publisher, translator, buffer, stop_on_cancel=stop_on_cancel, close=close)
+    return Tee(stream, relay, linger, aside=linger_aside)
 
 
 class Tee(AsyncIterator[T]):
     """The chunks of one answer; `tee` makes it."""
 
-    def __init__(self, stream: AsyncIterable[T] | Awaitable[AsyncIterable[T]], relay: Relay, linger: float) -> None:
+    def __init__(
+        self, stream: AsyncIterable[T] | Awaitable[AsyncIterable[T]], relay: Relay, linger: float, *, aside: bool
+    ) -> None:
         self._relay = relay
-        self._chunks = _iterate(stream, relay, linger)
+        self._chunks = _iterate(stream, relay, linger, aside=aside)
         self._unasked: object = stream  # until the first chunk is asked for
 
     @property
@@ -132,14 +138,17 @@ class Tee(AsyncIterator[T]):
 
 
 async def _iterate(
-    stream: AsyncIterable[T] | Awaitable[AsyncIterable[T]], relay: Relay, linger: float
+    stream: AsyncIterable[T] | Awaitable[AsyncIterable[T]], relay: Relay, linger: float, *, aside: bool
 ) -> AsyncGenerator[T, None]:
     """Yield the chunks of a stream.
 
     A generator that knows nothing of its `Tee`: when a program drops that in the middle, the event loop closes this.
     """
     async with AsyncExitStack() as ending:
-        ending.push_async_callback(relay.wait, linger)
+        if aside:
+            ending.callback(relay.wait_aside, linger)
+        else:
+            ending.push_async_callback(relay.wait, linger)
         closing = await ending.enter_async_context(AsyncExitStack())
         relay.start()
         try:

@@ -22,6 +22,9 @@ T = TypeVar("T")
 END: Final = object()
 """In place of a chunk: there is none."""
 
+_WAITING: Final[set[asyncio.Task[None]]] = set()
+"""Ends of answers that are waited for aside: the event loop itself keeps no task."""
+
 log = get_logger()
 
 
@@ -120,6 +123,12 @@ class Relay:
                 await asyncio.wait([self._task])
             if self.dropped:
                 log.warning("tee.ended", stream=self._publisher.stream, dropped=self.dropped)
+
+    def wait_aside(self, seconds: float) -> None:
+        """Wait as `wait`, in a task."""
+        task = asyncio.create_task(self.wait(seconds), name=f"end of tee {self._publisher.stream}")
+        _WAITING.add(task)
+        task.add_done_callback(_WAITING.discard)
 
     def _put(self, translate: Callable[[], Iterable[Data]], chunks: int = 0) -> None:
         """Hold the events of a translation for publishing."""

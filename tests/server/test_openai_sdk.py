@@ -16,7 +16,7 @@ from deltawire.protocol.events import ContentEnd, MessageStart, MessageStop, Tex
 from tests.server.conftest import StartGateway
 from tests.support.minting import token, write_secret
 from tests.support.peers import producer
-from tests.support.pip import installed_sdks
+from tests.support.pip import installed
 from tests.support.processes import clean_environment
 
 pytestmark = pytest.mark.installs
@@ -51,7 +51,7 @@ for question in questions:
 @pytest.fixture(scope="session")
 def sdks() -> Path:
     """A folder that has the SDK."""
-    return installed_sdks()
+    return installed("sdks")
 
 
 async def ask(sdks: Path, gateway: Gateway, *questions: dict[str, Any]) -> list[Any]:

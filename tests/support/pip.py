@@ -1,4 +1,4 @@
-"""Packages of Python, beside those that the project needs: the SDKs of providers, once for this checkout."""
+"""Packages of Python, beside those that the project needs: each group that only tests use, once for this checkout."""
 
 from __future__ import annotations
 
@@ -15,16 +15,21 @@ from tests.support.npm import locked
 from tests.support.processes import ROOT
 
 
-def installed_sdks() -> Path:
-    """A folder for `PYTHONPATH` that has the project's group `sdks`; without it, the test is skipped."""
-    wanted = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["dependency-groups"]["sdks"]
-    folder = ROOT / ".venv" / "sdks"  # `make clean` removes it
+def installed(group: str, *options: str) -> Path:
+    """A folder for `PYTHONPATH` that has a dependency group of the project; without it, the test is skipped.
+
+    Args:
+        group: its name in pyproject.toml.
+        options: of pip.
+    """
+    wanted = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["dependency-groups"][group]
+    folder = ROOT / ".venv" / group  # `make clean` removes it
     folder.parent.mkdir(exist_ok=True)
     stamp = folder / ".installed"
-    with locked(folder.with_name(".sdks.lock")):  # tests run in several processes
+    with locked(folder.with_name(f".{group}.lock")):  # tests run in several processes
         if not stamp.exists() or json.loads(stamp.read_text(encoding="utf-8")) != wanted:
             shutil.rmtree(folder, ignore_errors=True)
-            pip_install("--target", folder, *wanted)
+            pip_install("--target", folder, *options, *wanted)
             stamp.write_text(json.dumps(wanted), encoding="utf-8")
     return folder
 

@@ -154,6 +154,15 @@ async def test_a_gateway_that_says_nothing_holds_nobody_up(logged: Logged) -> No
     assert logged.facts == ["tee.failed", "tee.ended"]
 
 
+async def test_the_end_of_an_answer_waits_for_nothing_when_its_rest_is_published_aside(gateway: Gateway) -> None:
+    async with FakeGateway(stay) as silent:
+        teed = tee(Answer(*CHUNKS), publisher(silent.url), linger=3600, linger_aside=True)
+        assert await asyncio.wait_for(collect(teed), DEADLINE) == CHUNKS
+        assert teed.failure is None
+    await collect(tee(Answer(*CHUNKS), publisher(gateway.url), linger_aside=True))
+    assert text_of(await read(gateway.url)) == "".join(WORDS)
+
+
 @pytest.mark.parametrize("code", [4500, 4501, 4502, 4503])
 async def test_a_gateway_that_refuses_costs_the_readers_their_rest_and_the_program_nothing(code: int) -> None:
     ready = {"type": "ready", "stream": STREAM, "epoch": "e", "head": 0, "generation": 0, "producer_seq": 0}
