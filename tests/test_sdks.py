@@ -1,4 +1,4 @@
-"""`tee` with the SDKs of providers, in an environment that has them beside what the package needs."""
+"""`tee` and what is built on it with real SDKs, in an environment that has them beside what the package needs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def test_tee_passes_its_tests_with_real_sdks() -> None:
     path = os.pathsep.join([str(ROOT / "scripts" / "package"), str(installed("sdks"))])
     command = (sys.executable, "-m", "pytest", "-q", "-n", "0", "--timeout=60", "-p", "no:cacheprovider", "--no-cov")
     done = subprocess.run(
-        (*command, ROOT / "tests" / "tee" / "test_sdks.py"),
+        (*command, ROOT / "tests" / "tee" / "test_sdks.py", ROOT / "tests" / "integrations" / "test_langchain.py"),
         cwd=ROOT,
         env=clean_environment(PYTHONPATH=path),
         check=False,
