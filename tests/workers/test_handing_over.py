@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 
 import httpx
 import pytest
@@ -54,6 +55,22 @@ async def test_requests_about_a_stream_are_answered_whoever_accepted_them(
         await peer.send(f"{method} /v1/streams/{stream}{tail} HTTP/1.1\r\n\r\n".encode())
         answers.append(int((await peer.read_head()).split()[1]))
     assert answers == [201, 409, 200, 200, 200, 404]
+
+
+@OWNERS
+async def test_bodies_are_published_whoever_accepted_them(
+    start_workers: StartWorkers, owner: int, accepted_by: int
+) -> None:
+    gateway = await start_workers()
+    stream = next(streams_of(owner))
+    lines = b'{"type":"text_delta","data":{"text":"%b"}}\n' % (b"x" * 200) * 2000
+    head = f"POST /v1/streams/{stream}/events HTTP/1.1\r\nContent-Type: application/x-ndjson\r\n"
+    for size in (10, 2000):
+        body = lines[: size * len(lines) // 2000]
+        peer = await gateway.connect(accepted_by)
+        await peer.send(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+        assert b" 200 " in await peer.read_head()
+        assert json.loads(await peer.read_rest())["seq"] == (10 if size == 10 else 2010)
 
 
 @OWNERS
