@@ -1,8 +1,8 @@
 """Which worker serves a socket, where a gateway has several: the one that its stream lives in.
 
 The line of the request says it. Everything before that line ends is held here, and nothing of it is parsed twice. No
-more than a few KiB are read at a time, so that the body of a request stays in the socket for the worker that gets it. The
-interface of `Siblings` is all that the server knows of other workers; `gateway.workers` implements it.
+more than a few KiB are read at a time, so that the body of a request stays in the socket for the worker that gets it.
+The interface of `Siblings` is all that the server knows of other workers; `gateway.workers` implements it.
 """
 
 from __future__ import annotations
