@@ -48,6 +48,7 @@ LAYERS: dict[str, set[str]] = {
     },
     "gateway.client": {"protocol"},
     "gateway.tee": {"protocol", "gateway.client", "gateway.logs"},
+    "gateway.proxy": {"protocol", "gateway.client", "gateway.http_client", "gateway.logs", "gateway.tee"},
     "gateway.workers": {"protocol", "gateway.engines", "gateway.server", "gateway.config", "gateway.logs"},
     "gateway.cli": {
         "protocol",
@@ -60,6 +61,7 @@ LAYERS: dict[str, set[str]] = {
         "gateway.files",
         "gateway.http_client",
         "gateway.logs",
+        "gateway.proxy",
         "gateway.streams",
         "gateway.tracing",
         "gateway.requirements",

@@ -7,7 +7,7 @@ what is said while the gateway is away · `ending` — how every command ends ·
 harmless · `trust` — TLS of commands that connect · `credentials` — the token they show · `asking` — what they ask over
 HTTP · `whole_file` — files that are written whole or not at all · one file a command: `serve` (with `systemd`,
 `collector`), `publish` (with `publish_run`, `sources`, `pace`, `child`), `tail` (with `render`, `keyboard`), `streams`,
-`export` and `import_` (with `exported`, their format), `backup`, `token`, `check_config`, `completion`.
+`proxy`, `export` and `import_` (with `exported`, their format), `backup`, `token`, `check_config`, `completion`.
 
 An event's path: `publish` reads `sources` → `publish_run` → `client.Publisher` → the gateway → `client.Subscriber` →
 `tail` → `render` → standard output.
