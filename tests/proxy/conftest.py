@@ -13,8 +13,6 @@ from deltawire.gateway.config import Settings
 from deltawire.gateway.server import Gateway
 from tests.support.asking import http_client
 
-pytest.importorskip("uvicorn", reason="the extra deltawire[proxy]")
-
 
 @pytest.fixture
 async def gateway() -> AsyncIterator[Gateway]:

@@ -7,8 +7,9 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any, NamedTuple, Self, TypeAlias
 
+import pytest
+
 from deltawire.gateway.proxy import Proxy
-from deltawire.gateway.proxy.serving import ProxyServer
 from tests.support.waiting import DEADLINE
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nX-Request-Id: r-1\r\nConnection: close\r\n\r\n"
@@ -142,7 +143,10 @@ class Served(NamedTuple):
 
 @asynccontextmanager
 async def serving(upstream: str, gateway: str, **arguments: Any) -> AsyncIterator[Served]:
-    """Serve a proxy on a free port."""
+    """Serve a proxy on a free port; skips the test where nothing can serve it."""
+    pytest.importorskip("uvicorn", reason="the extra deltawire[proxy]")
+    from deltawire.gateway.proxy.serving import ProxyServer  # noqa: PLC0415
+
     proxy = Proxy(upstream, gateway, **arguments)
     server = ProxyServer(proxy, "127.0.0.1", 0, DEADLINE, gateway)
     task = asyncio.create_task(server.serve())
