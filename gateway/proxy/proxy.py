@@ -26,6 +26,9 @@ IDLE_TIMEOUT: Final = 600.0
 MAX_REQUESTS: Final = 1000
 """Requests at a time: 0.1 GB where each holds a piece, far more than one process passes on."""
 
+WINDOW: Final = 128
+"""Unacked events of an answer: two acks' worth, so that the gateway acks meanwhile. One may have 64 KiB."""
+
 DRAIN_TIMEOUT: Final = 30.0
 """Seconds that answers have at the end."""
 
@@ -163,7 +166,7 @@ class Proxy:
         return Answer(self._publisher(stream or body), self._readers, body, close=not stream)
 
     def _publisher(self, stream: str) -> Publisher:
-        return Publisher(self._gateway, stream, token=self._token, tls=self._tls)
+        return Publisher(self._gateway, stream, window=WINDOW, token=self._token, tls=self._tls)
 
 
 def _target_of(scope: Scope) -> bytes:
