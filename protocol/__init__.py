@@ -13,6 +13,7 @@ Tour, from the bottom up:
 - `events` — the ten event types; data and envelope
 - `messages` — control messages in both directions
 - `position` — epoch and seq
+- `filters` — which events a consumer asks for
 - `addresses` — stream ids, paths, query parameters
 - `framing` — RFC 6455 server frames
 - `reasons` — why a payload could not be decoded, in words

@@ -20,9 +20,13 @@ MAX_SEQ = 2**53 - 1
 MAX_NESTING = 64
 """Maximum nesting of an extension's data: parsers in other languages have different limits."""
 
+MAX_KIND = 64
+"""Characters of the kind of a block that its events repeat: every delta may carry it."""
+
 Count: TypeAlias = Annotated[int, Meta(ge=0, le=MAX_SEQ)]
 Seq: TypeAlias = Annotated[int, Meta(ge=1, le=MAX_SEQ)]
 Name: TypeAlias = Annotated[str, Meta(min_length=1)]
+Kind: TypeAlias = Annotated[str, Meta(min_length=1, max_length=MAX_KIND)]
 Timestamp: TypeAlias = Annotated[datetime, Meta(tz=True)]
 
 
@@ -47,6 +51,10 @@ DELTA_TYPES = frozenset({EventType.TEXT_DELTA, EventType.THINKING, EventType.TOO
 """The types that may be folded or dropped; events of all other types are always delivered."""
 
 
+IMPLIED_KINDS = {EventType.TEXT_DELTA: "text", EventType.THINKING: "thinking", EventType.TOOL_DELTA: "tool_use"}
+"""The kind of a delta's block, unless the delta names another: the gateway adds kinds that are not among these."""
+
+
 class Data(Struct, frozen=True):
     """The data of an event, without its envelope."""
 
@@ -60,6 +68,7 @@ class TextDelta(Data, frozen=True):
     text: str
     index: Count | UnsetType = UNSET
     choice: Count | UnsetType = UNSET
+    kind: Kind | UnsetType = UNSET
 
 
 class Thinking(Data, frozen=True):
@@ -69,6 +78,7 @@ class Thinking(Data, frozen=True):
     thinking: str
     index: Count | UnsetType = UNSET
     choice: Count | UnsetType = UNSET
+    kind: Kind | UnsetType = UNSET
 
 
 class ContentStart(Data, frozen=True):
@@ -83,11 +93,12 @@ class ContentStart(Data, frozen=True):
 
 
 class ContentEnd(Data, frozen=True):
-    """A content block is complete."""
+    """A content block is complete. The gateway adds the kind that the block began with."""
 
     type: ClassVar[EventType] = EventType.CONTENT_END
     index: Count
     choice: Count | UnsetType = UNSET
+    kind: Kind | UnsetType = UNSET
 
 
 class MessageStart(Data, frozen=True):
@@ -151,6 +162,7 @@ class ToolDelta(Data, frozen=True):
     index: Count
     partial_json: str
     choice: Count | UnsetType = UNSET
+    kind: Kind | UnsetType = UNSET
 
 
 class Extension(Data, frozen=True):

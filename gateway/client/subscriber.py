@@ -89,6 +89,10 @@ class Subscriber:
         policy: policy for when this consumer falls behind; None leaves it to the gateway.
         buffer: lag limit in events, 1 to 10 000; None leaves it to the gateway.
         types: event types to receive; None means all.
+        index: content blocks to receive, by their index; None means all.
+        choice: choices to receive; None means all.
+        kind: kinds of content blocks to receive; None means all.
+        extension: extensions to receive, each `PROVIDER` or `PROVIDER/NAME`; None means all.
         interval: milliseconds between writes of the gateway, 0 to 1000; deltas in between are folded.
         create: whether to create a stream that does not exist; otherwise entering raises `StreamNotFound`.
         retry_for: seconds without progress after which to give up; None never gives up, 0 never retries.
@@ -119,6 +123,10 @@ class Subscriber:
         policy: Policy | None = None,
         buffer: int | None = None,
         types: Collection[EventType] | None = None,
+        index: Collection[int] | None = None,
+        choice: Collection[int] | None = None,
+        kind: Collection[str] | None = None,
+        extension: Collection[str] | None = None,
         interval: int = 0,
         create: bool = True,
         retry_for: float | None = 30.0,
@@ -141,12 +149,16 @@ class Subscriber:
             policy=policy,
             buffer=buffer,
             types=None if types is None else frozenset(types),
+            index=None if index is None else frozenset(index),
+            choice=None if choice is None else frozenset(choice),
+            kind=None if kind is None else frozenset(kind),
+            extension=None if extension is None else frozenset(extension),
             interval=interval,
             create=create,
         )
         subscribe_url(url, stream, self._request)  # raises here for a wrong argument
-        self._proof = Proof(types)
-        self._tracker = Tracker(position, filtered=types is not None)
+        self._proof = Proof(self._request.filter)
+        self._tracker = Tracker(position, filtered=self._request.filter is not None)
         self._connector = Connector(url, codec, backoff, retry_for, on_reconnect, Tokens(token), tls=tls)
         self._connection: ClientConnection | None = None
         self._problem: Problem | None = None

@@ -19,6 +19,8 @@ Tour, from the bottom up:
 - `coalesce` — which events fold, and folding them
 - `prefix` — the folded beginning of the message in progress, when the log has trimmed it
 - `log` — frames by seq; retention; what a lag costs
+- `blocks` — the kinds of the open content blocks
+- `sieve` — which events a filter lets through
 - `view` — a log in one encoding, through one filter
 - `cursor` — where a subscription starts
 - `policy` — what happens to a consumer that fell behind

@@ -23,7 +23,15 @@ from deltawire.gateway.streams.settings import StreamSettings
 from deltawire.gateway.streams.staging import Commit, OpenMessage, Recalled, Staging, StoredState
 from deltawire.gateway.streams.stream import Stream
 from deltawire.protocol.codec import decode_event
-from deltawire.protocol.events import Data, EventType, MessageStart, MessageStop, TextDelta
+from deltawire.protocol.events import (
+    ContentEnd,
+    ContentStart,
+    Data,
+    EventType,
+    MessageStart,
+    MessageStop,
+    TextDelta,
+)
 from deltawire.protocol.framing import payload_start
 
 HELD: Final = Retention()
@@ -334,6 +342,8 @@ class DurableStream(Stream):
                 data = decode_event(frame[payload_start(frame) :])
                 if isinstance(data, TextDelta):
                     self._digest.add(data.choice, data.text)
+                elif isinstance(data, MessageStart | ContentStart | ContentEnd):
+                    self._blocks.follow(data)
             if page.last >= last:
                 self._alone = message
                 self._unread = None

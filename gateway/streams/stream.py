@@ -10,6 +10,7 @@ from msgspec import UNSET
 from msgspec.structs import replace
 
 from deltawire.gateway.streams.blocking import Blocking
+from deltawire.gateway.streams.blocks import Blocks
 from deltawire.gateway.streams.coalesce import kind_of
 from deltawire.gateway.streams.cursor import Fork, LogState, plan_subscription
 from deltawire.gateway.streams.eviction import IdleStreams
@@ -26,7 +27,19 @@ from deltawire.protocol.codec import JSON, Encoding, encode_event
 from deltawire.protocol.codes import ProblemCode
 from deltawire.protocol.digest import MessageDigest
 from deltawire.protocol.errors import ErrorKind, StreamError, WireError
-from deltawire.protocol.events import MAX_SEQ, Data, Error, EventType, MessageStart, MessageStop, TextDelta
+from deltawire.protocol.events import (
+    MAX_SEQ,
+    ContentEnd,
+    ContentStart,
+    Data,
+    Error,
+    MessageStart,
+    MessageStop,
+    TextDelta,
+    Thinking,
+    ToolDelta,
+)
+from deltawire.protocol.filters import Filter
 from deltawire.protocol.framing import TEXT, header
 from deltawire.protocol.messages import EndReason, Policy
 
@@ -59,6 +72,7 @@ class Stream:
 
     __slots__ = (
         "_alone",
+        "_blocks",
         "_digest",
         "_extra",
         "_idle",
@@ -103,6 +117,7 @@ class Stream:
         self.producers = Producers()
         self.leases = Leases()
         self._digest = MessageDigest()
+        self._blocks = Blocks()
         self._alone: int | None = None  # hash of the id of the last message, if all text since it began is its own
         self._idle = idle
         self._extra = 0  # bytes of producers, leases and the digest, as last counted
@@ -119,7 +134,7 @@ class Stream:
         self.staging: Staging | None = None  # where an engine has to commit events before they are in the log
         self._subscriptions: dict[Subscription, None] = {}
         self.blocking = Blocking(self.log)
-        self._views: dict[tuple[Encoding, frozenset[EventType] | None], View] = {}
+        self._views: dict[tuple[Encoding, Filter | None], View] = {}
 
     @property
     def is_closed(self) -> bool:
@@ -215,6 +230,7 @@ class Stream:
                 self._count_extra()
         elif isinstance(data, MessageStart):
             self.measure_at = 0.0
+            self._blocks.follow(data)
             self._digest.begin(seq)
             if staging is None:
                 log.begin_message()
@@ -225,15 +241,25 @@ class Stream:
                 self.watcher.began(self, data, seq)
         elif isinstance(data, MessageStop):
             self.measure_at = 0.0
-            self.leases.end(data.message_id, writer)
+            data = self._complete(data, seq, writer)
+        elif isinstance(data, ContentStart | ContentEnd):
+            data = self._blocks.follow(data)
             self._count_extra()
-            digest = self._digest.of(data.choice) if hash(data.message_id) == self._alone else UNSET
-            data = replace(data, digest=digest)
-            if self.watcher is not None:
-                self.watcher.ended(self, data, seq)
+        if self._blocks.has_special and isinstance(data, TextDelta | Thinking | ToolDelta):
+            data = self._blocks.name(data)
         payload = encode_event(data, seq, timestamp)
         frame = header(TEXT, len(payload)) + payload
         return log.append(kind_of(data), frame, now) if staging is None else self._stage(data, frame, writer)
+
+    def _complete(self, stop: MessageStop, seq: int, writer: Writer | None) -> MessageStop:
+        """Record that a message ends; return its stop with the digest."""
+        self.leases.end(stop.message_id, writer)
+        self._count_extra()
+        digest = self._digest.of(stop.choice) if hash(stop.message_id) == self._alone else UNSET
+        stop = replace(stop, digest=digest)
+        if self.watcher is not None:
+            self.watcher.ended(self, stop, seq)
+        return stop
 
     def _stage(self, data: Data, frame: bytes, writer: Writer | None) -> int:
         """Keep an event until an engine has it; returns its seq."""
@@ -285,7 +311,7 @@ class Stream:
         return 0
 
     def _count_extra(self) -> None:
-        extra = self.producers.bytes + self.leases.bytes + self._digest.bytes
+        extra = self.producers.bytes + self.leases.bytes + self._digest.bytes + self._blocks.bytes
         self.log.ledger.bytes += extra - self._extra
         self._extra = extra
 
@@ -360,10 +386,10 @@ class Stream:
             )
         readable_after = partial(self.readable_after, folded=policy is Policy.COALESCE)
         plan = plan_subscription(request, LogState(self.epoch, self.log.head, readable_after, self.lineage))
-        key = (codec, request.types)
+        key = (codec, request.filter)
         view = self._views.get(key)
         if view is None:
-            view = self._views[key] = View(self.log, codec, request.types)
+            view = self._views[key] = View(self.log, *key)
         subscription = Subscription(
             self,
             view,
@@ -391,7 +417,7 @@ class Stream:
         view = subscription.view
         view.readers -= 1
         if not view.readers:  # filters are the consumers' choice: a busy stream keeps only those in use
-            del self._views[view.codec, view.types]
+            del self._views[view.codec, view.wanted]
         self._left(now)
 
     def close(self, reason: EndReason, now: float) -> None:

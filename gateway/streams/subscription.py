@@ -237,7 +237,7 @@ class Subscription:
             page = self.stream.page_with(self.cursor + 1)
             if page is None:
                 return None
-            view = View(page, view.codec, view.types)
+            view = View(page, view.codec, view.wanted)
             upto = min(upto, page.head)
         while self._skips and self._skips[0][1] <= self.cursor:
             del self._skips[0]

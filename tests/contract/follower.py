@@ -17,7 +17,7 @@ from deltawire.protocol.events import Event
 from deltawire.protocol.messages import CaughtUp, Gap, Message, Policy, Problem, SignalResult, StreamEnd, Subscribed
 from tests.contract.peers import Peer
 from tests.support.loop import VirtualLoop
-from tests.support.naive import NaiveStream
+from tests.support.naive import NaiveStream, is_wanted
 from tests.support.reading import delta_text
 
 
@@ -69,7 +69,7 @@ class Follower(Peer):
         return [seq for seq in range(self.position + 1, book.head + 1) if self.wants(seq)]
 
     def wants(self, seq: int) -> bool:
-        return self.request.types is None or self.book.event(seq).type in self.request.types
+        return is_wanted(self.request, self.book.event(seq))
 
     def signal(self, times: int, rate: float) -> None:
         """Send signals; by more than the gateway takes of a consumer, this one gives it a reason to end it.

@@ -21,6 +21,7 @@ from deltawire.protocol.codes import STAYS_OPEN, CloseCode, ProblemCode, close_c
 from deltawire.protocol.errors import WireError
 from deltawire.protocol.event_stream import Body, EventStream
 from deltawire.protocol.events import EVENT_CLASSES, Digest, Event
+from deltawire.protocol.filters import FILTERS
 from deltawire.protocol.messages import FROM_CONSUMER, FROM_PRODUCER, TO_CONSUMER, TO_PRODUCER, Message
 
 SPEC = (Path(protocol.__file__).parent / "SPEC.md").read_text(encoding="utf-8")
@@ -238,7 +239,7 @@ def test_the_defaults_of_parameters_are_those_of_the_code() -> None:
             "—",
             settings.policy,
             str(settings.buffer),
-            _or(subscribe.types, "all"),
+            *[_or(getattr(subscribe, name), "all") for name in FILTERS],
             str(subscribe.interval),
             str(subscribe.heartbeat),
             str(subscribe.create).lower(),

@@ -7,6 +7,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from hashlib import sha256
 from itertools import pairwise
+from typing import Any
 
 from msgspec import UNSET, UnsetType, structs
 
@@ -19,7 +20,21 @@ from deltawire.gateway.streams.subscription import Subscription
 from deltawire.gateway.streams.view import CHUNK
 from deltawire.protocol.addresses import SubscribeRequest
 from deltawire.protocol.codec import Codec
-from deltawire.protocol.events import Data, Digest, Event, EventType, MessageStart, MessageStop, TextDelta
+from deltawire.protocol.events import (
+    ContentEnd,
+    ContentStart,
+    Data,
+    Digest,
+    Event,
+    EventType,
+    Extension,
+    MessageStart,
+    MessageStop,
+    TextDelta,
+    Thinking,
+    ToolDelta,
+)
+from deltawire.protocol.filters import Filter
 from deltawire.protocol.messages import CaughtUp, Gap, Policy, StreamEnd, Subscribed
 from tests.support.reading import STAMP, Frame, delta_text, read_frames
 
@@ -75,10 +90,25 @@ class NaiveStream:
             data = structs.replace(data, digest=digest)
         elif writer is not None:
             self.open.update({message: (writer, True) for message, (of, _) in self.open.items() if of is writer})
-        self.events.append(data)
+        self.events.append(self.with_kind(data))
         self.times.append(now)
         held = self.stream.log.frames(self.head - 1, self.head) if self.head >= self.floor else [b""]
         self.sizes.append(len(held[0]))
+
+    def with_kind(self, data: Data) -> Data:
+        """What is sent of an event of a block: it says the kind with which the block began, looked up in all of it."""
+        if not isinstance(data, TextDelta | Thinking | ToolDelta | ContentEnd) or data.kind is not UNSET:
+            return data
+        for earlier in reversed(self.events):
+            place = (getattr(earlier, "index", None), getattr(earlier, "choice", None))
+            is_of_block = place == (data.index, data.choice)
+            if isinstance(earlier, MessageStart) or (isinstance(earlier, ContentEnd) and is_of_block):
+                return data
+            if isinstance(earlier, ContentStart) and is_of_block:
+                is_plain = earlier.kind in (UNSET, "text", "thinking", "tool_use")
+                may_stay = earlier.kind is UNSET or (is_plain and not isinstance(data, ContentEnd))
+                return data if may_stay else structs.replace(data, kind=earlier.kind)
+        return data
 
     def came(self, writer: Writer, lost: Collection[Writer] = ()) -> None:
         """A producer connected; those lost without an id are replaced by one without."""
@@ -140,7 +170,7 @@ class NaiveReader:
         return self.had_replay and not self.is_caught_up
 
     def wants(self, data: Data) -> bool:
-        return self.request.types is None or data.type in self.request.types
+        return is_wanted(self.request, data)
 
     def take(self, size: int = CHUNK) -> bool:
         """Take once and check what comes; whether anything came."""
@@ -315,6 +345,26 @@ class NaiveReader:
                 data = self.model.event(seq)
                 expected[block_of(kind_of(data))] += delta_text(data) or ""
         return expected
+
+
+def is_wanted(wanted: Filter, data: Data) -> bool:
+    """Whether a filter lets an event through, as SPEC §5.6 says it."""
+
+    def has(values: frozenset[Any] | None, value: Any) -> bool:
+        return values is None or value in values
+
+    if not has(wanted.types, data.type):
+        return False
+    if isinstance(data, Extension):
+        return has(wanted.extension, data.provider) or has(wanted.extension, f"{data.provider}/{data.name}")
+    if isinstance(data, MessageStop):
+        return data.choice is UNSET or has(wanted.choice, data.choice)
+    if not isinstance(data, TextDelta | Thinking | ToolDelta | ContentStart | ContentEnd):
+        return True
+    implied = {EventType.TEXT_DELTA: "text", EventType.THINKING: "thinking", EventType.TOOL_DELTA: "tool_use"}
+    kind = implied.get(data.type) if data.kind is UNSET else data.kind
+    is_of_kind = kind is None or has(wanted.kind, kind)
+    return has(wanted.index, data.index or 0) and has(wanted.choice, data.choice or 0) and is_of_kind
 
 
 def block_of(kind: Kind) -> BlockId:

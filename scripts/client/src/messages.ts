@@ -11,13 +11,13 @@ interface Envelope<Type extends string, Data> {
   readonly data: Readonly<Data>;
 }
 
-export type TextDelta = Envelope<"text_delta", { text: string; index?: number; choice?: number }>;
-export type Thinking = Envelope<"thinking", { thinking: string; index?: number; choice?: number }>;
+export type TextDelta = Envelope<"text_delta", { text: string; index?: number; choice?: number; kind?: string }>;
+export type Thinking = Envelope<"thinking", { thinking: string; index?: number; choice?: number; kind?: string }>;
 export type ContentStart = Envelope<
   "content_start",
   { index: number; kind?: string; id?: string; name?: string; choice?: number }
 >;
-export type ContentEnd = Envelope<"content_end", { index: number; choice?: number }>;
+export type ContentEnd = Envelope<"content_end", { index: number; choice?: number; kind?: string }>;
 export type MessageStart = Envelope<
   "message_start",
   { message_id: string; model?: string; provider?: string; traceparent?: string }
@@ -37,7 +37,10 @@ export type Usage = Envelope<
   }
 >;
 export type ErrorEvent = Envelope<"error", { error: string; code?: string; retryable?: boolean }>;
-export type ToolDelta = Envelope<"tool_delta", { index: number; partial_json: string; choice?: number }>;
+export type ToolDelta = Envelope<
+  "tool_delta",
+  { index: number; partial_json: string; choice?: number; kind?: string }
+>;
 export type Extension = Envelope<"extension", { provider: string; name: string; data: unknown }>;
 
 /** An event of a stream; `type` tells which. */

@@ -16,7 +16,7 @@ import {
 } from "./messages.ts";
 import { canHash, Proof, verify } from "./proof.ts";
 import { Queue } from "./queue.ts";
-import { addressesOf, DEFAULT_HEARTBEAT, type SubscribeOptions, type Transport } from "./request.ts";
+import { addressesOf, DEFAULT_HEARTBEAT, isFiltered, type SubscribeOptions, type Transport } from "./request.ts";
 import { Signals } from "./signals.ts";
 import { Tracker } from "./tracker.ts";
 
@@ -85,8 +85,8 @@ export class Subscription implements AsyncIterable<Item> {
     this.#options = options;
     this.position = options.position ?? null;
     this.#connector = new Connector(addressesOf(url, stream, options), options);
-    this.#tracker = new Tracker(this.position, options.types !== undefined);
-    this.#proof = new Proof(options.types);
+    this.#tracker = new Tracker(this.position, isFiltered(options));
+    this.#proof = new Proof(options);
     const { signal } = options;
     const abort = (): void => this.#leave({ error: signal?.reason });
     if (signal?.aborted) {
