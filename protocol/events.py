@@ -181,6 +181,8 @@ class Event(Struct, kw_only=True, tag_field="type"):
         seq: number in the stream's epoch, 1, 2, 3 …; set by the gateway, absent in a producer's event.
         first: in a folded event, the first seq that it represents (`first … seq`, both included).
         timestamp: the producer's if it sent one, otherwise the gateway's; always has a zone.
+        urgent: whether the producer marked it: it is never folded or dropped, and consumers that asked for urgent
+            events get it ahead if they are behind.
         producer_seq: the producer's own number, for retries; only in a producer's event.
         data: the data of the event; each subclass has its own type.
     """
@@ -188,6 +190,7 @@ class Event(Struct, kw_only=True, tag_field="type"):
     seq: Seq | UnsetType = UNSET
     first: Seq | UnsetType = UNSET
     timestamp: Timestamp | UnsetType = UNSET
+    urgent: bool | UnsetType = UNSET
     producer_seq: Seq | UnsetType = UNSET
     data: Any
 
@@ -283,13 +286,16 @@ def strict_events() -> list[type[Event]]:
     return [strict(event, data=strict(data)) for data, event in EVENT_CLASSES.items()]
 
 
-def make_event(data: Data, *, timestamp: datetime | None = None, producer_seq: int | None = None) -> Event:
+def make_event(
+    data: Data, *, timestamp: datetime | None = None, producer_seq: int | None = None, urgent: bool = False
+) -> Event:
     """Put data into its envelope, ready to send.
 
     Args:
         data: the data of the event.
         timestamp: when it happened, with a zone; if None, the gateway sets it.
         producer_seq: the producer's own number, contiguous from 1, for retries without duplicates.
+        urgent: whether to mark it as urgent.
 
     Raises:
         ValueError: the timestamp has no zone.
@@ -300,6 +306,7 @@ def make_event(data: Data, *, timestamp: datetime | None = None, producer_seq: i
         data=data,
         timestamp=UNSET if timestamp is None else timestamp,
         producer_seq=UNSET if producer_seq is None else producer_seq,
+        urgent=True if urgent else UNSET,
     )
 
 

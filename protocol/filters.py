@@ -7,7 +7,7 @@ from typing import Final, TypeVar
 
 from msgspec import Struct, structs
 
-from deltawire.protocol.events import MAX_KIND, MAX_SEQ, EventType, parse_event_type
+from deltawire.protocol.events import DELTA_TYPES, MAX_KIND, MAX_SEQ, EventType, parse_event_type
 from deltawire.protocol.position import parse_integer
 
 MAX_WANTED: Final = 32
@@ -81,6 +81,32 @@ def parse_kinds(text: str) -> frozenset[str]:
 def parse_extensions(text: str) -> frozenset[str]:
     """Parse extensions; errors as of `parse_list`."""
     return parse_list(text, _check_extension)
+
+
+MARKED: Final = "marked"
+"""Stands for the events that producers marked, where no types are named."""
+
+
+def parse_urgent(text: str) -> frozenset[EventType]:
+    """Parse what a consumer wants ahead: event types that are no deltas, or `marked`; errors as of `parse_list`."""
+    return parse_list(text.removeprefix(f"{MARKED},"), parse_urgent_type) if text != MARKED else frozenset()
+
+
+def parse_urgent_type(name: str) -> EventType:
+    """Parse one type that a consumer wants ahead.
+
+    Raises:
+        ValueError: there is no such type, or it is that of a delta.
+    """
+    event_type = parse_event_type(name)
+    if event_type in DELTA_TYPES:
+        raise ValueError(f"{name} is a delta, which is urgent only where its producer marks it: expected {MARKED}")
+    return event_type
+
+
+def format_urgent(types: frozenset[EventType]) -> str:
+    """The inverse of `parse_urgent`."""
+    return ",".join(sorted(types)) or MARKED
 
 
 def _check_extension(text: str) -> str:

@@ -21,7 +21,7 @@ from deltawire.gateway.cli.ending import StartFailure, say
 from deltawire.gateway.cli.environment import unknown_variables
 from deltawire.gateway.config import ConfigError, Settings, grouped_settings, read_config_file
 from deltawire.protocol.addresses import check_producer_id, check_stream_id
-from deltawire.protocol.filters import parse_extensions, parse_kinds, parse_numbers, parse_types
+from deltawire.protocol.filters import parse_extensions, parse_kinds, parse_numbers, parse_types, parse_urgent
 from deltawire.protocol.messages import Policy
 from deltawire.protocol.position import parse_seq
 
@@ -120,6 +120,7 @@ SEQ = Parsed("seq", parse_seq)
 PRODUCER_ID = Parsed("id", check_producer_id)
 EVENT_TYPES = Parsed("types", parse_types)
 NUMBERS = Parsed("numbers", parse_numbers)
+URGENT = Parsed("types", parse_urgent)
 KINDS = Parsed("kinds", parse_kinds)
 EXTENSIONS = Parsed("extensions", parse_extensions)
 POLICY = EnumChoice(Policy)

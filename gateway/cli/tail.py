@@ -22,6 +22,7 @@ from deltawire.gateway.cli.options import (
     NUMBERS,
     POLICY,
     SEQ,
+    URGENT,
     WholeRange,
     examples,
     stream_argument,
@@ -75,6 +76,12 @@ CANCEL_PAUSE = 1.0
     help="Extensions to receive; default: all.",
 )
 @click.option(
+    "--urgent",
+    type=URGENT,
+    metavar="TYPE,…",
+    help="Event types to show ahead while this reader is behind, beside marked events; `marked` for these alone.",
+)
+@click.option(
     "--interval",
     type=WholeRange(0, MAX_INTERVAL_MS),
     default=0,
@@ -99,6 +106,7 @@ def command(  # noqa: PLR0913 - one argument an option
     choice: frozenset[int] | None,
     kind: frozenset[str] | None,
     extension: frozenset[str] | None,
+    urgent: frozenset[EventType] | None,
     interval: int,
     no_create: bool,
     url: str,
@@ -132,6 +140,7 @@ def command(  # noqa: PLR0913 - one argument an option
             choice=choice,
             kind=kind,
             extension=extension,
+            urgent=urgent,
             interval=interval,
             create=not no_create,
             on_reconnect=patience,

@@ -100,7 +100,15 @@ class Dispatcher:
 
     # Events
 
-    def publish(self, channel: Channel, data: Data, timestamp: str | None = None, writer: Writer | None = None) -> int:
+    def publish(
+        self,
+        channel: Channel,
+        data: Data,
+        timestamp: str | None = None,
+        writer: Writer | None = None,
+        *,
+        is_urgent: bool = False,
+    ) -> int:
         """Append an event, to be delivered in this loop turn. The caller has checked that there is room.
 
         Returns:
@@ -109,11 +117,19 @@ class Dispatcher:
         Raises:
             StreamError: closed; full, `memory_limit` is reached.
         """
-        seq = self.append(channel.stream, data, timestamp, writer)
+        seq = self.append(channel.stream, data, timestamp, writer, is_urgent=is_urgent)
         self.touch(channel)
         return seq
 
-    def append(self, stream: Stream, data: Data, timestamp: str | None = None, writer: Writer | None = None) -> int:
+    def append(
+        self,
+        stream: Stream,
+        data: Data,
+        timestamp: str | None = None,
+        writer: Writer | None = None,
+        *,
+        is_urgent: bool = False,
+    ) -> int:
         """Like `publish`, for a caller that calls `deliver` or `touch` after a batch."""
         manager = self._manager
         now = self._clock.now()
@@ -121,7 +137,7 @@ class Dispatcher:
             raise manager.out_of_room("send", stream.id)
         if stream.leases.waiting and writer is not None:
             stream.resume(data, writer, self.timestamp(now), now)
-        return stream.append(data, timestamp or self.timestamp(now), now, writer)
+        return stream.append(data, timestamp or self.timestamp(now), now, writer, is_urgent=is_urgent)
 
     def timestamp(self, now: float) -> str:
         """Return the time as RFC 3339; events of one millisecond share it.

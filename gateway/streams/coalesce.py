@@ -39,11 +39,12 @@ class Kind(NamedTuple):
     block: int | UnsetType  # `index` on the wire; a tuple has a method of that name
     choice: int | UnsetType
     named: str | UnsetType  # `kind` on the wire, of a delta
+    is_urgent: bool  # marked by its producer
 
     @property
     def is_delta(self) -> bool:
         """Whether events of this kind may be folded or dropped."""
-        return self.type in DELTA_TYPES
+        return self.type in DELTA_TYPES and not self.is_urgent
 
 
 @lru_cache(maxsize=REMEMBERED_KINDS)
@@ -52,17 +53,18 @@ def _kind(
     block: int | UnsetType = UNSET,
     choice: int | UnsetType = UNSET,
     named: str | UnsetType = UNSET,
+    is_urgent: bool = False,  # noqa: FBT001, FBT002 - it is part of a key
 ) -> Kind:
     """Return one object for equal kinds, so that a log of a million deltas holds a handful of them."""
-    return Kind(event_type, block, choice, named)
+    return Kind(event_type, block, choice, named, is_urgent)
 
 
-def kind_of(data: Data) -> Kind:
+def kind_of(data: Data, is_urgent: bool = False) -> Kind:  # noqa: FBT001, FBT002 - a keyword costs as much again
     """The kind of an event."""
     if data.type not in DELTA_TYPES:
-        return _kind(data.type)
+        return _kind(data.type, UNSET, UNSET, UNSET, is_urgent)
     delta = cast("TextDelta | Thinking | ToolDelta", data)
-    return _kind(data.type, delta.index, delta.choice, delta.kind)
+    return _kind(data.type, delta.index, delta.choice, delta.kind, is_urgent)
 
 
 def kind_cost(kind: Kind) -> int:

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from deltawire.gateway.streams.blocking import Blocking
 from deltawire.gateway.streams.blocks import Blocks
-from deltawire.gateway.streams.coalesce import kind_of
+from deltawire.gateway.streams.coalesce import Kind, kind_of
 from deltawire.gateway.streams.cursor import Fork, LogState, plan_subscription
 from deltawire.gateway.streams.eviction import IdleStreams
 from deltawire.gateway.streams.info import Counters, StreamInfo
@@ -204,7 +204,9 @@ class Stream:
         """Whether it may go when memory is short: it is idle and open, or idle and stored."""
         return self.is_idle and (self.staging is not None or not self.is_closed)
 
-    def append(self, data: Data, timestamp: str, now: float, writer: Writer | None = None) -> int:
+    def append(
+        self, data: Data, timestamp: str, now: float, writer: Writer | None = None, *, is_urgent: bool = False
+    ) -> int:
         """Append an event; while `leases.waiting`, `resume` has to be called before.
 
         Args:
@@ -212,6 +214,7 @@ class Stream:
             timestamp: RFC 3339 with a zone.
             now: monotonic seconds.
             writer: of the connection it came from, if it came from one.
+            is_urgent: whether its producer marked it as urgent.
 
         Returns:
             Its seq.
@@ -247,9 +250,10 @@ class Stream:
             self._count_extra()
         if self._blocks.has_special and isinstance(data, TextDelta | Thinking | ToolDelta):
             data = self._blocks.name(data)
-        payload = encode_event(data, seq, timestamp)
+        payload = encode_event(data, seq, timestamp, is_urgent=is_urgent)
         frame = header(TEXT, len(payload)) + payload
-        return log.append(kind_of(data), frame, now) if staging is None else self._stage(data, frame, writer)
+        kind = kind_of(data, is_urgent)
+        return log.append(kind, frame, now) if staging is None else self._stage(data, kind, frame, writer)
 
     def _complete(self, stop: MessageStop, seq: int, writer: Writer | None) -> MessageStop:
         """Record that a message ends; return its stop with the digest."""
@@ -261,7 +265,7 @@ class Stream:
             self.watcher.ended(self, stop, seq)
         return stop
 
-    def _stage(self, data: Data, frame: bytes, writer: Writer | None) -> int:
+    def _stage(self, data: Data, kind: Kind, frame: bytes, writer: Writer | None) -> int:
         """Keep an event until an engine has it; returns its seq."""
         raise NotImplementedError
 
@@ -398,6 +402,7 @@ class Stream:
             buffer=request.buffer or self.settings.buffer,
             buffer_bytes=self.settings.buffer_bytes,
             interval=request.interval / 1000,
+            urgent=request.urgent,
         )
         view.readers += 1
         self._subscriptions[subscription] = None

@@ -10,13 +10,15 @@ from collections.abc import Iterable, Iterator
 from itertools import compress, groupby
 from typing import NamedTuple
 
+from msgspec import Raw
+
 from deltawire.gateway.streams.coalesce import Run, fold
 from deltawire.gateway.streams.log import BLOCK, Log
 from deltawire.gateway.streams.sieve import Sieve
 from deltawire.protocol import framing
-from deltawire.protocol.codec import JSON, Encoding
+from deltawire.protocol.codec import JSON, MSGPACK, Encoding, to_msgpack
 from deltawire.protocol.filters import Filter
-from deltawire.protocol.messages import Gap, Message
+from deltawire.protocol.messages import Gap, Message, Urgent
 
 CHUNK = 64 * 1024
 """Bytes read at a time: as many as a socket takes at once, so that a lag stays in the cursor and not in buffers."""
@@ -133,6 +135,31 @@ class View:
         sieve = self._sieve
         wanted = folded if sieve is None else (run for run in folded if sieve.lets_run_through(run))
         return self._pack(wanted, runs[-1].last, size)
+
+    def ahead(self, seqs: Iterable[int], size: int = CHUNK) -> tuple[bytes, list[int]]:
+        """Copies of urgent events, to be sent ahead of others.
+
+        Args:
+            seqs: of these events, held, in order.
+            size: stop after the copy that reaches this many bytes.
+
+        Returns:
+            The copies of those that the filter lets through, and their seqs.
+        """
+        parts: list[bytes] = []
+        length, told = 0, []
+        for seq in seqs:
+            frame = self.log.frame(seq)
+            if self._sieve is not None and not self._sieve.lets_through(self.log.kinds(seq - 1, seq)[0], frame):
+                continue
+            payload = frame[framing.payload_start(frame) :]
+            part = self.frame(Urgent(event=Raw(to_msgpack(payload) if self.codec is MSGPACK else payload)))
+            parts.append(part)
+            told.append(seq)
+            length += len(part)
+            if length >= size:
+                break
+        return b"".join(parts), told
 
     def _pack(self, runs: Iterable[Run], upto: int, size: int) -> Batch:
         """Join the frames of runs, until these are enough in number or size."""

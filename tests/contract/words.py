@@ -99,6 +99,7 @@ parameters = st.lists(
                     "choice",
                     "kind",
                     "extension",
+                    "urgent",
                     "interval",
                     "producer",
                     "generation",

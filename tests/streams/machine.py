@@ -197,6 +197,17 @@ class CoreMachine(RuleBasedStateMachine):
     def publish_batch(self, name: str, batch: list[Data]) -> None:
         self.publish_all(name, batch)
 
+    @rule(name=names, data=events)
+    def publish_urgently(self, name: str, data: Data) -> None:
+        model = self.stream(name)
+        if not model.stream.is_closed:
+            model.append(data, self.now, is_urgent=True)
+
+    @precondition(lambda self: self.readers)
+    @rule(pick=picks)
+    def take_ahead(self, pick: int) -> None:
+        self.reader(pick).take_ahead()
+
     @precondition(lambda self: all(model.head < 1_000 for model in self.models.values()))  # the model is slow
     @rule(name=names, data=deltas, times=st.sampled_from([5, 20, 300]))
     def publish_burst(self, name: str, data: Data, times: int) -> None:
@@ -209,6 +220,7 @@ class CoreMachine(RuleBasedStateMachine):
         policy=policies,
         buffer=buffers,
         wanted=filters,
+        urgent=st.sampled_from([None, frozenset(), frozenset({EventType.ERROR, EventType.MESSAGE_STOP})]),
         interval=st.sampled_from([0, 0, 16]),
         codec=codecs,
     )
@@ -219,6 +231,7 @@ class CoreMachine(RuleBasedStateMachine):
         policy: Policy | None,
         buffer: int | None,
         wanted: Filter,
+        urgent: frozenset[EventType] | None,
         interval: int,
         codec: Codec,
     ) -> None:
@@ -229,6 +242,7 @@ class CoreMachine(RuleBasedStateMachine):
             policy=policy,
             buffer=buffer,
             interval=interval,
+            urgent=urgent,
             **structs.asdict(wanted),
         )
         self.attach(self.stream(name), request, codec)

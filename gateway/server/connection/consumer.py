@@ -149,6 +149,7 @@ class Consumer:
     def pump(self) -> None:
         """Send what there is until the socket is full."""
         if self._is_stalled or self._is_waiting or self._timer is not None or self._connection.is_finished:
+            self._send_ahead()
             return
         subscription = self.subscription
         if subscription.interval and not subscription.is_replaying:
@@ -171,6 +172,15 @@ class Consumer:
             if (data is None or len(data) >= LONG_READ) and not self._reading.has_time():
                 break
         self._wait_for_turn()
+
+    @contained
+    def _send_ahead(self) -> None:
+        """Send copies of urgent events, as others are in front of them that this consumer has to wait for."""
+        subscription = self.subscription
+        if subscription.urgent is None or self._is_stalled or self._connection.is_finished:
+            return
+        if copies := subscription.take_ahead():
+            self._connection.write(copies)
 
     def _rest(self) -> None:
         """End or wait for more, as everything is sent."""
@@ -276,6 +286,7 @@ class Consumer:
         self._hub.deadlines.remove(self)
         if not self._connection.is_finished:
             self.channel.pump_each_time(self)
+            self._send_ahead()
             self._wait_for_turn()
 
     @contained

@@ -258,7 +258,9 @@ class Intake(ABC):
     def _append(self, event: Event) -> None:
         timestamp = None if event.timestamp is UNSET else event.timestamp.isoformat().replace("+00:00", "Z")
         try:
-            seq = self._hub.dispatcher.append(self.stream, event.data, timestamp, self._publication.writer)
+            seq = self._hub.dispatcher.append(
+                self.stream, event.data, timestamp, self._publication.writer, is_urgent=event.urgent is True
+            )
         except StreamError as error:
             if is_closed(error):
                 self.refuse_closed()

@@ -8,6 +8,8 @@ interface Envelope<Type extends string, Data> {
   readonly first?: number;
   readonly seq: number;
   readonly timestamp: string;
+  /** Whether its producer marked it as urgent. */
+  readonly urgent?: boolean;
   readonly data: Readonly<Data>;
 }
 
@@ -119,6 +121,7 @@ export type Control =
   | { readonly type: "signal_result"; readonly delivered: number; readonly id?: string }
   | { readonly type: "token_accepted" }
   | { readonly type: "heartbeat"; readonly head: number }
+  | { readonly type: "urgent"; readonly event: unknown }
   | { readonly type: "pong" };
 
 export type Message = Item | Control;
@@ -181,6 +184,7 @@ const MESSAGES: Readonly<Record<Message["type"], Fields>> = {
   signal_result: { delivered: isCount, id: optional(isString) },
   token_accepted: {},
   heartbeat: { head: isCount },
+  urgent: { event: isObject },
   pong: {},
 };
 
@@ -199,6 +203,11 @@ export function decode(payload: string): Message | null {
   } catch {
     throw invalid("it is not JSON");
   }
+  return check(value);
+}
+
+/** Likewise, of a message that is no longer text. */
+export function check(value: unknown): Message | null {
   if (!isObject(value) || typeof value["type"] !== "string") {
     throw invalid("it is not an object with a type");
   }

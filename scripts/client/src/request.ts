@@ -1,6 +1,6 @@
 /** The options of a subscription, and the URLs that they make (SPEC §2.1, §5.1). */
 
-import type { EventType, Policy, Position } from "./messages.ts";
+import type { EventType, Policy, Position, StreamEvent } from "./messages.ts";
 import type { Backoff } from "./retries.ts";
 import type { TokenProvider } from "./tokens.ts";
 
@@ -37,6 +37,13 @@ export interface SubscribeOptions {
   readonly kind?: readonly string[];
   /** Extensions to receive, each `PROVIDER` or `PROVIDER/NAME`; default all. */
   readonly extension?: readonly string[];
+  /**
+   * Event types to receive ahead while this reader is behind, beside the events that producers mark, which are the only
+   * ones if it is empty. Each comes in its place, too. Default none.
+   */
+  readonly urgent?: readonly EventType[];
+  /** Called with each event that came ahead. */
+  readonly onUrgent?: (event: StreamEvent) => void;
   /** Milliseconds between writes of the gateway, 0 to 1000; deltas in between are folded. Default 0. */
   readonly interval?: number;
   /**
@@ -117,6 +124,7 @@ function parameters(options: SubscribeOptions, position: Position | null): URLSe
     policy: options.policy,
     buffer: options.buffer,
     ...filters(options),
+    urgent: options.urgent && (options.urgent.join(",") || "marked"),
     interval: options.interval || undefined,
     heartbeat: heartbeat || undefined,
     create: options.create === false && "false",

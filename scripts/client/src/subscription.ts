@@ -5,6 +5,7 @@ import { Connector } from "./connector.ts";
 import { DeltawireError, judgeEnd, type End } from "./errors.ts";
 import { Liveness, onWake } from "./liveness.ts";
 import {
+  check,
   decode,
   isEvent,
   type Item,
@@ -300,6 +301,13 @@ export class Subscription implements AsyncIterable<Item> {
       case "stream_end":
         this.#isOver = true;
         break;
+      case "urgent": {
+        const copy = check(message.event);
+        if (copy !== null && isEvent(copy)) {
+          this.#options.onUrgent?.(copy);
+        }
+        break;
+      }
       default:
         if (isEvent(message) || message.type === "gap") {
           this.#connector.progressed();
