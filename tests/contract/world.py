@@ -288,7 +288,7 @@ class World(RuleBasedStateMachine):
             return
         hub = self.hub
         assert len(self.gateway._connections) == len([peer for peer in self.peers if peer.is_served])
-        assert not hub.dispatcher._scheduler._queue
+        assert not any(hub.dispatcher._scheduler._queues)
         assert not hub.dispatcher._scheduler._resting
         streams = hub.manager.list()
         assert sum(stream.publishing for stream in streams) <= len(

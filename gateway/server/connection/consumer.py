@@ -169,7 +169,7 @@ class Consumer:
                 return
             if self._is_stalled:
                 return
-            if (data is None or len(data) >= LONG_READ) and not self._reading.has_time():
+            if (data is None or len(data) >= LONG_READ) and not self._reading.has_time(self.channel.rank):
                 break
         self._wait_for_turn()
 
@@ -196,7 +196,7 @@ class Consumer:
         """Continue to read after others with much to read had their turn."""
         if not self._is_waiting:
             self._is_waiting = True
-            self._reading.enter(self._take_turn)
+            self._reading.enter(self._take_turn, self.channel.rank)
 
     def _take_turn(self) -> None:
         self._is_waiting = False
