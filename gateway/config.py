@@ -127,7 +127,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Meta(
             ge=1,
             description="Maximum number of streams; unused ones without events are freed first, then "
-            "closed, then idle ones",
+            "closed, then idle ones that are not stored",
         ),
     ] = 50_000  # 145 MiB when empty; above max_connections, so that readers of unknown ids evict no written stream
     max_connections: Annotated[

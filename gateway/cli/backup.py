@@ -9,7 +9,7 @@ import click
 from deltawire.gateway.cli.ending import Failure
 from deltawire.gateway.cli.options import examples
 from deltawire.gateway.cli.whole_file import written_whole
-from deltawire.gateway.engines.backup import back_up
+from deltawire.gateway.workers.storage import back_up_all
 
 
 @click.command(
@@ -25,15 +25,16 @@ from deltawire.gateway.engines.backup import back_up
 def command(*, data_dir: Path, target: Path) -> None:
     """Copy what a gateway stores in DATA_DIR to the new file TARGET, whether the gateway runs or not.
 
-    The copy is of one moment and has everything that was acknowledged before. TARGET appears when it is whole and
+    The copy is of one moment, for each worker of the gateway, and has everything that was acknowledged before. TARGET appears when it is whole and
     checked; only you can read it. Run this as the user that runs the gateway. The gateway goes on meanwhile; its WAL
     file grows until the copy is made.
 
-    To restore, put TARGET into an empty folder as `deltawire.sqlite`, and start `serve --data-dir` with that folder.
+    To restore, put TARGET into an empty folder as `deltawire.sqlite`, and start `serve --data-dir` with that folder and
+    any number of workers.
     Open streams have a new epoch there, as they go on without what came after the backup: readers get them from the
     beginning, and are told why. To move a gateway that has ended, move its folder: that keeps the epochs.
     """
     if target.exists():
         raise Failure(f"{target}: exists: name a new file, or remove it")
     with written_whole(target) as file:
-        back_up(data_dir, Path(file.name))
+        back_up_all(data_dir, Path(file.name))

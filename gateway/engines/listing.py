@@ -40,8 +40,12 @@ _decode_settings = msgspec.msgpack.Decoder(StreamSettings).decode
 _decode_messages = msgspec.msgpack.Decoder(list[OpenMessage]).decode
 
 
-def list_streams(database: sqlite3.Connection) -> Listing:
+def list_streams(database: sqlite3.Connection, max_age: float = 0.0) -> Listing:
     """List the streams of a database.
+
+    Args:
+        database: where they are.
+        max_age: seconds that events are stored at most, whatever the retention of their stream; 0 for no limit.
 
     Raises:
         ValueError: a row is corrupt.
@@ -63,7 +67,7 @@ def list_streams(database: sqlite3.Connection) -> Listing:
         if of_values(*row[:-1]) != checksum:
             raise ValueError(f"row {id_} of streams is corrupt ({name!r})")
         settings = _decode_settings(settings_)
-        index, history = found[id_] = Index(id_), History(settings.retention, floor)
+        index, history = found[id_] = Index(id_), History(settings.retention.within(max_age), floor)
         indexes[name, epoch] = index
         end = cast("EndReason | None", end_reason)
         state_ = StoredState(history, producers.get(id_, ()), _decode_messages(messages), end)

@@ -60,10 +60,12 @@ class SqliteEngine:
         folder: where its files are; created if it does not exist.
         sync: when commits are on the disk.
         sync_interval: seconds, for `interval`.
+        max_age: seconds that events are stored at most, whatever the retention of their stream; 0 for no limit.
     """
 
-    def __init__(self, folder: Path, sync: Sync = "always", sync_interval: float = 1.0) -> None:
+    def __init__(self, folder: Path, sync: Sync = "always", sync_interval: float = 1.0, max_age: float = 0.0) -> None:
         self._folder = folder
+        self._max_age = max_age
         self._sync: Sync = sync
         self._sync_interval = sync_interval
         self._indexes: dict[tuple[str, str], Index] = {}
@@ -107,7 +109,7 @@ class SqliteEngine:
                 database.execute("PRAGMA journal_mode = WAL")
                 database.execute(f"PRAGMA synchronous = {_SYNCHRONOUS[self._sync]}")
                 migrate(database, version)
-                listed = list_streams(database)
+                listed = list_streams(database, self._max_age)
             except EngineError:
                 raise
             except Exception as error:  # noqa: BLE001 - a corrupt database raises anything

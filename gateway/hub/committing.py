@@ -114,6 +114,11 @@ class CommittingDispatcher(Dispatcher):
         await self._engine.close()
         self._scheduler.flush()
 
+    @property
+    def failure(self) -> str | None:
+        """Why nothing can be stored now; None if it can."""
+        return self._engine.failure
+
     def created(self, stream: DurableStream) -> None:
         """Store a new stream."""
         self._engine.create(stream.id, stream.epoch, stream.settings)
@@ -212,8 +217,6 @@ class CommittingDispatcher(Dispatcher):
 
     async def read_back(self, stream: Stream, after: int, size: int) -> StoredPage:
         """As `Dispatcher.read_back`; what can't be read is told as a fault."""
-        if self._engine.failure is not None:
-            return StoredPage(stream.log.head, (), self._engine.failure)
         answer: asyncio.Future[StoredPage] = self._loop.create_future()
 
         def done(page: StoredPage) -> None:

@@ -198,7 +198,7 @@ class Hub:
 
     def _wake(self, *streams: Stream) -> int:
         for stream in streams:
-            log.info("stream.closed", stream=stream.id, reason=stream.end_reason, head=stream.log.head)
+            log.info("stream.closed", stream=stream.id, reason=stream.closed_as, head=stream.head)
             self.dispatcher.touch(self.dispatcher.channel(stream))
         return len(streams)
 
@@ -255,7 +255,7 @@ def open_engine(settings: Settings) -> Engine | None:
         return redis_engine(settings)
     if not settings.data_dir:
         return None
-    return SqliteEngine(Path(settings.data_dir), settings.sync, settings.sync_interval)
+    return SqliteEngine(Path(settings.data_dir), settings.sync, settings.sync_interval, settings.data_age)
 
 
 def redis_engine(settings: Settings) -> RedisEngine:

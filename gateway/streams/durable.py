@@ -56,6 +56,7 @@ class DurableStream(Stream):
         now: monotonic seconds.
         ledger: counts its bytes together with those of other streams.
         pages: of all streams.
+        max_age: seconds that its events are stored at most, whatever its retention; 0 for no limit.
         idle: where it adds itself when its last user has gone.
 
     Attributes:
@@ -86,9 +87,10 @@ class DurableStream(Stream):
         now: float,
         ledger: Ledger,
         pages: Pages,
+        max_age: float = 0.0,
         idle: IdleStreams | None = None,
     ) -> None:
-        retention = settings.retention
+        retention = settings.retention.within(max_age)
         held = Retention(events=min(retention.events, HELD.events), bytes=min(retention.bytes, HELD.bytes))
         super().__init__(stream_id, epoch, settings, now, ledger, idle, held)
         self.staging = Staging(0)
@@ -111,6 +113,7 @@ class DurableStream(Stream):
             lease: seconds that the producers of messages in progress have to return.
             offset: seconds to add to the times of the history.
         """
+        stored.history.limit(self.history.retention)
         self.history = stored.history
         self.history.count_on(self.log.ledger, offset)
         head = stored.history.last
@@ -156,6 +159,11 @@ class DurableStream(Stream):
     def stored_bytes(self) -> int:
         """What its stored events cost."""
         return self.history.bytes
+
+    @property
+    def is_aging(self) -> bool:
+        """Whether its events expire."""
+        return self.history.retention.age > 0
 
     def is_stored(self, seq: int) -> bool:
         """Whether an event that the log has dropped can be read from a page."""
@@ -227,6 +235,7 @@ class DurableStream(Stream):
             return
         log.ledger.bytes -= commit.cost
         if commit.frames:
+            assert commit.first == log.head + 1, "an engine answers for the commits of a stream in order"
             self.history.add(log.head + len(commit.frames), commit.cost, now)
         for kind, frame in zip(commit.kinds, commit.frames, strict=True):
             if kind.type is EventType.MESSAGE_START:

@@ -66,4 +66,4 @@ class IdleStreams:
 
 
 def _rank(stream: Stream) -> _Rank:
-    return stream.log.head > 0, stream.last_active_at
+    return stream.head > 0, stream.last_active_at

@@ -94,6 +94,12 @@ class History:
         for mark in self._marks:
             mark.at += offset
 
+    def limit(self, retention: Retention) -> None:
+        """Apply another retention from now on: what is here goes with the events it was added with."""
+        if retention != self.retention:
+            self.retention = retention
+            self._events_left = 0  # what follows may have to go later
+
     def restore(self, lasts: Sequence[int], sizes: Sequence[int], times: Sequence[float]) -> None:
         """Add rows of an engine, at least one; what fits one mark at once, as it is for most streams.
 
@@ -102,6 +108,8 @@ class History:
             sizes: bytes of the frames of each.
             times: seconds, of each.
         """
+        if lasts[-1] <= self.last:  # all are before the floor: an engine keeps a row for the seq that follows it
+            return
         retention, whole = self.retention, sum(sizes) + EVENT_OVERHEAD * (lasts[-1] - self.last)
         if (
             (lasts[-1] - self.last) * MARKS <= retention.events

@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator
 from sys import getsizeof
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from deltawire.gateway.streams.candidates import Candidates
 from deltawire.gateway.streams.coalesce import MAX_FOLDED_TEXT, Kind, Run, fold, kind_cost, runs_of
@@ -57,6 +58,10 @@ class Retention(Struct, frozen=True, kw_only=True):
     events: int = 50_000
     bytes: int = 8 * 1024 * 1024
     age: float = 0.0
+
+    def within(self, age: float) -> Retention:
+        """Return this retention with no more than an age in seconds; 0 leaves it."""
+        return replace(self, age=age) if age and not 0 < self.age <= age else self
 
 
 class Ledger:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import builtins
+from bisect import insort
 from collections import deque
 from collections.abc import Callable, Collection
 from itertools import islice
 from operator import attrgetter
 from typing import Protocol
-
-from msgspec.structs import replace
 
 from deltawire.gateway.streams.durable import DurableStream
 from deltawire.gateway.streams.eviction import IdleStreams
@@ -41,7 +40,15 @@ SHRINK_INTERVAL = 1.0
 
 
 class StreamStore(Protocol):
-    """Is told of streams, to keep them elsewhere."""
+    """Is told of streams, to keep them elsewhere.
+
+    Attributes:
+        failure: why nothing can be stored now; None if it can.
+    """
+
+    @property
+    def failure(self) -> str | None:
+        """As above."""
 
     def created(self, stream: DurableStream) -> None:
         """A stream is found by its id from now on."""
@@ -161,10 +168,7 @@ class StreamManager:
 
     def make_stored(self, stream_id: str, epoch: str, settings: StreamSettings, now: float) -> DurableStream:
         """Return a stream that is stored; one from before a restart is to be filled and given to `restore`."""
-        retention = settings.retention
-        if self.data_age and not 0 < retention.age <= self.data_age:
-            settings = replace(settings, retention=replace(retention, age=self.data_age))
-        stream = DurableStream(stream_id, epoch, settings, now, self.ledger, self.pages, self._idle)
+        stream = DurableStream(stream_id, epoch, settings, now, self.ledger, self.pages, self.data_age, self._idle)
         stream.watcher = self.watcher
         return stream
 
@@ -172,11 +176,13 @@ class StreamManager:
         """Register a stream from before a restart."""
         self._streams[stored.id] = stored
         self._names.add(stored.id)
-        if stored.settings.retention.age:
+        if stored.is_aging:
             self._aging[stored] = None
         self._measure()
         if stored.is_closed:
-            self._closed.append(stored)
+            insort(self._closed, stored, key=attrgetter("closed_at"))
+        elif not stored.head:
+            self._idle.add(stored)  # others take no memory until they are used
 
     def open(self, stream_id: str, now: float) -> Stream:
         """Return the stream with this id, or a new one that nobody else finds before `keep`.
@@ -198,9 +204,11 @@ class StreamManager:
             return
         if not self.make_room(now, STREAM_OVERHEAD, streams=1):
             raise self.out_of_room("create", stream.id)
+        if self.store is not None and self.store.failure is not None:
+            raise StreamError(ErrorKind.FULL, "create", stream.id, f"nothing can be stored now: {self.store.failure}")
         self._streams[stream.id] = stream
         self._names.add(stream.id)
-        if stream.settings.retention.age:
+        if stream.is_aging:
             self._aging[stream] = None
         self._measure()
         self._idle.add(stream)
@@ -322,8 +330,9 @@ class StreamManager:
     def make_room(self, now: float, needed: int = 0, streams: int = 0) -> bool:
         """Get under the limits by forgetting streams: idle ones without any event, closed ones, then other idle ones.
 
-        Where streams are stored, too little memory only unloads idle ones, which are found as before. Of each kind the
-        oldest goes first; the cost of finding it does not grow with the number of streams.
+        Where streams are stored, those with events stay, and closed ones go only where there are too many. Too little
+        memory unloads idle ones, which are found as before. Of each kind the oldest goes first; the cost of finding it
+        does not grow with the number of streams.
 
         Args:
             now: monotonic seconds.
@@ -339,21 +348,28 @@ class StreamManager:
             stream = self._next_to_go()
             if stream is None:
                 return False
-            if stream.is_closed:
-                self._closed.popleft()
-            else:
-                stream.close("inactive", now)  # whoever still holds it must not append to a stream nobody can find
-            self._forget(stream)
+            self._let_go(stream, now)
         return True
 
+    def _let_go(self, stream: Stream, now: float) -> None:
+        """Forget a stream that nobody uses: the oldest closed one, or an open one."""
+        if stream.is_closed:
+            self._closed.popleft()
+        else:
+            stream.close("inactive", now)  # whoever still holds it must not append to a stream nobody can find
+        self._forget(stream)
+
     def _unload(self, now: float, needed: int) -> bool:
-        """Drop stored events from memory until there is room: pages, those of idle streams, those of others."""
+        """Make room in memory: of pages, idle streams without events, events of other idle streams, of all others."""
         if (excess := self.bytes + needed - self.memory_limit) > 0:
             self.pages.shrink(max(self.pages.bytes - excess, 0))
         while self.bytes + needed > self.memory_limit:
             stream = self._idle.first()
             if stream is None:
                 return self._shrink(now, needed)
+            if not stream.head:
+                self._let_go(stream, now)
+                continue
             stream.unload()
             self._idle.discard(stream)  # until what waits for the engine is committed, or its next user has left
         return True
@@ -372,12 +388,12 @@ class StreamManager:
         return has_room
 
     def _next_to_go(self) -> Stream | None:
-        if self.store is not None:
-            return self._closed[0] if self._closed else None
         idle = self._idle.first()
-        if idle is not None and not idle.log.head:
+        if idle is not None and not idle.head:
             return idle
-        return self._closed[0] if self._closed else idle
+        if self._closed:
+            return self._closed[0]
+        return idle if self.store is None else None
 
     def out_of_room(self, operation: str, stream_id: str) -> StreamError:
         """Return the error to raise when `make_room` has found no room."""
@@ -385,7 +401,8 @@ class StreamManager:
             reached = f"memory_limit ({self.memory_limit} bytes)"
         else:
             reached = f"max_streams ({self.max_streams})"
-        detail = f"{reached} is reached and every stream is in use: try again later"
+        used = "in use" if self.store is None else "in use or stored"
+        detail = f"{reached} is reached and every stream is {used}: try again later"
         return StreamError(ErrorKind.FULL, operation, stream_id, detail)
 
     def _find(self, operation: str, stream_id: str) -> Stream:

@@ -147,6 +147,11 @@ class Stream:
         return True
 
     @property
+    def is_aging(self) -> bool:
+        """Whether its events expire."""
+        return self.settings.retention.age > 0
+
+    @property
     def floor(self) -> int:
         """Seq of the oldest event that can be read."""
         return self.log.floor

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from deltawire.gateway.config import ConfigError, Settings
+from deltawire.gateway.engines.backup import back_up
 from deltawire.gateway.engines.distributing import distribute
 from deltawire.gateway.engines.engine import EngineError
-from deltawire.gateway.engines.sqlite import lock_folder
+from deltawire.gateway.engines.sqlite import FILE, lock_folder
 from deltawire.gateway.logs import get_logger
 from deltawire.gateway.workers.shards import worker_of
 
@@ -34,13 +36,42 @@ def claim_storage(settings: Settings, workers: int) -> int | None:
     root = Path(settings.data_dir)
     try:
         lock = lock_folder(root)
-        sources = [root, *sorted(root.glob("worker-*-of-*/"))]
-        moved = distribute(sources, homes(root, workers), partial(worker_of, workers=workers))
+        moved = distribute(folders(root), homes(root, workers), partial(worker_of, workers=workers))
     except EngineError as error:
         raise ConfigError(str(error)) from None
     if moved:
         log.info("storage.distributed", streams=moved, workers=workers)
     return lock
+
+
+def back_up_all(root: Path, copy: Path) -> None:
+    """Copy what all workers of a gateway store into one database, that any number of workers can use; blocks.
+
+    Args:
+        root: a gateway's `data_dir`.
+        copy: an empty file. Beside it there must be room for twice as much for a while, if there are several workers.
+
+    Raises:
+        EngineError: a database can't be read, the copy can't be written, or is not sound.
+    """
+    stored = [folder for folder in folders(root) if (folder / FILE).is_file()]
+    if len(stored) < 2:
+        back_up(stored[0] if stored else root, copy)
+        return
+    with TemporaryDirectory(prefix=".deltawire-", dir=copy.parent) as name:
+        parts = [Path(name, folder.name) for folder in stored]
+        for folder, part in zip(stored, parts, strict=True):
+            part.mkdir()
+            (part / FILE).touch()
+            back_up(folder, part / FILE)
+        whole = Path(name, "all-workers")
+        distribute(parts, [whole], lambda _: 0)
+        back_up(whole, copy)
+
+
+def folders(root: Path) -> list[Path]:
+    """Return the folders in which streams may be, whatever the number of workers was."""
+    return [root, *sorted(root.glob("worker-*-of-*/"))]
 
 
 def homes(root: Path, workers: int) -> list[Path]:

@@ -109,6 +109,25 @@ async def test_a_gateway_on_a_copy_made_under_load_has_all_that_was_acked_before
         assert len(await held(served, stream)) == load.acked[stream], "nothing of the backups shows in the original"
 
 
+async def test_one_copy_has_what_all_workers_store_and_any_number_of_workers_can_use_it(
+    serve: Serve, run: Run, tmp_path: Path
+) -> None:
+    served = await serve("--port=0", f"--data-dir={tmp_path / 'data'}", "--workers=2")
+    streams = [f"s{number}" for number in range(8)]
+    for stream in streams:
+        async with Publisher(served.url, stream) as publisher:
+            await publisher.send(TextDelta(stream))
+    assert await run("backup", str(tmp_path / "data"), str(tmp_path / "copy")) == (0, "", "")
+    assert names_in(tmp_path) == ["copy", "data"]
+    back = put_back(tmp_path / "copy")
+    for workers in (3, 1):
+        restored = await serve("--port=0", f"--data-dir={back}", f"--workers={workers}")
+        for stream in streams:
+            assert await held(restored, stream) == [stream]
+        restored.process.terminate()
+        await restored.process.wait()
+
+
 async def test_a_reader_that_was_further_than_the_copy_is_told_so(serve: Serve, run: Run, tmp_path: Path) -> None:
     served = await serve("--port=0", f"--data-dir={tmp_path / 'data'}")
     async with Publisher(served.url, "demo") as publisher:

@@ -18,7 +18,7 @@ from deltawire.gateway.hub import hub as hub_module
 from deltawire.gateway.server import Gateway
 from tests.support.peers import Peer, consumer, peer, producer, publish, text_delta, text_of, types_of
 from tests.support.redis_server import needs_redis, redis_server
-from tests.support.waiting import turn
+from tests.support.waiting import eventually, turn
 
 Start = Callable[..., AbstractAsyncContextManager[Gateway]]
 
@@ -170,6 +170,29 @@ async def test_everything_survives_a_restart(durable: Start) -> None:
         await write(gateway, 12, begin=9, query="producer=p&generation=3")
         assert seqs(await read(gateway)) == list(range(1, 13))
         assert gateway.hub.info("closed").closed
+
+
+async def test_a_stream_goes_on_after_all_its_events_are_gone(durable: Start) -> None:
+    async with durable(data_age=0.05) as gateway:
+        await write(gateway, 5)
+        stream = gateway.hub.manager.get("demo")
+        await eventually(lambda: stream.floor == 6)
+    for begin in (6, 7):
+        async with durable() as gateway:
+            await write(gateway, begin, begin=begin)
+            messages = await read(gateway)
+            assert messages[1] == {"type": "gap", "first": 1, "seq": 5, "reason": "evicted"}
+            assert seqs(messages) == list(range(6, begin + 1))
+
+
+async def test_the_age_of_the_store_concerns_what_was_stored_before_it_was_set(durable: Start) -> None:
+    async with durable() as gateway:
+        await write(gateway, 5)
+    async with durable(data_age=0.05) as gateway:
+        stream = gateway.hub.manager.get("demo")
+        await eventually(lambda: stream.floor == 6)
+    async with durable() as gateway:
+        assert gateway.hub.manager.get("demo").settings.retention.age == 0, "it is not the stream's own"
 
 
 class ReluctantEngine(SqliteEngine):

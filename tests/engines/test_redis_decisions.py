@@ -6,13 +6,13 @@ import os
 
 import pytest
 
-from deltawire.gateway.engines.engine import EngineError
+from deltawire.gateway.engines.engine import Done, EngineError
 from deltawire.gateway.engines.redis.address import parse_address
 from deltawire.gateway.engines.redis.health import Health
 from deltawire.gateway.engines.redis.identity import Identity, is_certainly_gone, own_identity
 from deltawire.gateway.engines.redis.keys import Keys
 from deltawire.gateway.engines.redis.stored import Owned, new_fields, parse_claim, parse_lineage, parse_page
-from deltawire.gateway.engines.redis.work import Verdict, Work, judge, seen_term
+from deltawire.gateway.engines.redis.work import Verdict, Work, answers, judge, seen_term
 from deltawire.gateway.streams.cursor import Fork, LogState, Plan, plan_subscription
 from deltawire.gateway.streams.pages import Wanted
 from deltawire.gateway.streams.settings import StreamSettings
@@ -56,12 +56,28 @@ def test_a_reply_names_the_term_that_the_server_shows() -> None:
 
 def test_what_the_server_has_already_is_not_sent_again() -> None:
     work = Work("s", "e")
-    work.add(commit(11, "a", "b"), lambda _: None, 0, 0.0)
-    work.add(commit(13, "c"), lambda _: None, 1, 0.0)
+    work.add(commit(11, "a", "b"), (1, lambda _: None, 0), 0.0)
+    work.add(commit(13, "c"), (2, lambda _: None, 1), 0.0)
     first, second, third = frames_of(11, "a", "b", "c")
     assert work.append(Keys("d"), owned(10), 0.0)[5:] == (b"7", 10, 13, 0, first + second + third)
     assert work.append(Keys("d"), owned(12), 0.0)[5:] == (b"7", 12, 13, 0, third)
     assert work.append(Keys("d"), owned(13), 0.0)[5:] == (b"7", 13, 13, 0, b"")
+
+
+def test_commits_of_one_stream_are_told_in_order_whatever_others_wait_for() -> None:
+    told: list[tuple[str, list[int]]] = []
+
+    def done(name: str) -> Done:
+        return lambda indexes: told.append((name, list(indexes)))
+
+    one, other = done("one"), done("other")
+    new, old = Work("new", "e"), Work("old", "e")
+    old.add(commit(1, "a"), (1, one, 0), 0.0)
+    new.add(commit(1, "a"), (2, other, 0), 0.0)
+    old.add(commit(2, "b"), (2, other, 1), 0.0)
+    for call, indexes in answers([new, old]):
+        call(indexes)
+    assert told == [("one", [0]), ("other", [0, 1])]
 
 
 @pytest.mark.parametrize(

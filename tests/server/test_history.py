@@ -6,7 +6,7 @@ import asyncio
 import json
 import sqlite3
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +132,20 @@ async def test_a_corrupt_piece_is_a_gap_and_logged_and_the_rest_is_served(
     [line] = [it for it in logs if it["event"] == "storage.read_failed"]
     assert line["stream"] == "demo"
     assert f"events {first} to {last}: corrupt" in line["detail"]
+
+
+async def test_what_is_stored_is_read_over_http_while_nothing_can_be_stored(start: Restart, tmp_path: Path) -> None:
+    async with start() as gateway, httpx.AsyncClient(base_url=gateway.url.replace("ws:", "http:")) as client:
+        await fill(gateway)
+        engine = gateway.hub._engine
+        assert isinstance(engine, SqliteEngine)
+        with closing(sqlite3.connect(tmp_path / FILE, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")  # so that the gateway can't commit
+            async with producer(gateway, stream="other") as writing:
+                await writing.say(text_delta("x"))
+                await eventually(lambda: engine.failure)
+                page = await client.get("/v1/streams/demo/events?limit=3")
+                assert [json.loads(line)["seq"] for line in page.text.splitlines()] == [1, 2, 3]
 
 
 async def test_changes_over_http_are_answered_once_they_are_stored(start: Restart) -> None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from msgspec import UNSET
 
 from deltawire.gateway.streams.durable import DurableStream
+from deltawire.gateway.streams.history import History
 from deltawire.gateway.streams.log import Ledger, Retention
 from deltawire.gateway.streams.producers import ProducerState
 from deltawire.gateway.streams.staging import OpenMessage, StoredState
@@ -420,3 +421,14 @@ def test_an_event_is_decoded_as_it_was_encoded_and_nothing_else_is() -> None:
     assert decode_event(encode_event(TextDelta("x"), 1, STAMP)) == TextDelta("x")
     with pytest.raises(WireError, match="no event"):
         decode_event(b'{"type":"caught_up","seq":1}')
+
+
+def test_a_history_of_rows_that_are_all_trimmed_knows_the_next_seq() -> None:
+    history = History(Retention(), 21)
+    history.restore([20], [1000], [0.0])
+    assert (history.last, history.floor, history.bytes, history.loose) == (20, 21, 0, 21)
+    assert not history.trim(1e9)
+    history.add(22, 500, 1.0)
+    assert (history.last, history.floor, history.bytes) == (22, 21, 500)
+    assert history.trim_to(0)
+    assert (history.floor, history.bytes) == (23, 0)

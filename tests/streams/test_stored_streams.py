@@ -6,9 +6,10 @@ import pytest
 
 from deltawire.gateway.streams.durable import DurableStream
 from deltawire.gateway.streams.log import Retention
-from deltawire.gateway.streams.manager import StreamManager
+from deltawire.gateway.streams.manager import STREAM_OVERHEAD, StreamManager
 from deltawire.gateway.streams.settings import StreamSettings
 from deltawire.gateway.streams.staging import StoredState
+from deltawire.protocol.errors import StreamError
 from deltawire.protocol.events import MessageStart, MessageStop, TextDelta
 from tests.streams.durable import (
     append,
@@ -23,6 +24,7 @@ class Store:
 
     def __init__(self) -> None:
         self.told: list[tuple[str, str]] = []
+        self.failure: str | None = None
 
     def created(self, stream: DurableStream) -> None:
         self.told.append(("created", stream.id))
@@ -54,7 +56,10 @@ def test_a_store_is_told_of_streams_that_are_kept_and_forgotten() -> None:
 def test_events_are_stored_no_longer_than_the_store_allows(age: float, limit: float, effective: float) -> None:
     manager = StreamManager(StreamSettings(retention=Retention(age=age)), make_epoch=lambda: "e", data_age=limit)
     manager.store = Store()
-    assert manager.create("a", 0.0).settings.retention.age == effective
+    stream = manager.create("a", 0.0)
+    assert isinstance(stream, DurableStream)
+    assert stream.history.retention.age == effective
+    assert stream.settings.retention.age == age, "what is stored with the stream is its own"
 
 
 @pytest.mark.parametrize("end_reason", [None, "closed"])
@@ -123,6 +128,31 @@ def test_there_is_no_room_where_all_streams_are_in_use() -> None:
     manager.store = Store()
     subscribe(fill(manager, "a", "a" * 30_000))
     assert not manager.make_room(0.0, 30_000)
+
+
+def test_where_there_are_too_many_streams_those_without_events_go_and_stored_ones_stay() -> None:
+    manager = StreamManager(StreamSettings(), make_epoch=lambda: "e", max_streams=3)
+    manager.store = Store()
+    before = manager.make_stored("before", "e", manager.settings, 0.0)
+    before.restore(StoredState(history_of([]), [], [], None), 0.0, 10.0, 0.0)
+    manager.restore(before)
+    waiting = manager.create("waiting", 0.0)
+    waiting.append(TextDelta("x"), "2026-01-01T00:00:00Z", 0.0)
+    for number in range(3):
+        fill(manager, f"new{number}", "x") if number < 1 else manager.create(f"new{number}", float(number))
+    assert [stream.id for stream in manager.list()] == ["waiting", "new0", "new2"]
+    assert fill(manager, "last", "x") in manager.list()
+    with pytest.raises(StreamError, match=r"max_streams \(3\) is reached and every stream is in use or stored"):
+        manager.create("more", 9.0)
+
+
+def test_too_little_memory_forgets_streams_without_events_first() -> None:
+    manager = StreamManager(StreamSettings(), make_epoch=lambda: "e", memory_limit=10 * STREAM_OVERHEAD)
+    manager.store = told = Store()
+    for number in range(20):
+        manager.create(f"s{number}", float(number))
+    assert [stream.id for stream in manager.list()] == [f"s{number}" for number in range(10, 20)]
+    assert told.told.count(("forgotten", "s0")) == 1
 
 
 def test_a_stream_that_waits_for_the_engine_is_not_unloaded_before() -> None:

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import hiredis
 
-from deltawire.gateway.engines.engine import Done, Memory
+from deltawire.gateway.engines.engine import Memory
 from deltawire.gateway.engines.redis.address import Address
 from deltawire.gateway.engines.redis.health import Health
 from deltawire.gateway.engines.redis.keys import Keys, call
@@ -24,7 +24,7 @@ from deltawire.gateway.engines.redis.link import Command, Link, LinkError, conne
 from deltawire.gateway.engines.redis.refilling import Refill
 from deltawire.gateway.engines.redis.server import SOURCE
 from deltawire.gateway.engines.redis.stored import Owned, flat, new_fields, parse_claim
-from deltawire.gateway.engines.redis.work import Verdict, Work, judge, seen_term
+from deltawire.gateway.engines.redis.work import Verdict, Work, answers, judge, seen_term
 from deltawire.gateway.metrics.histogram import Histogram
 
 EVENTS: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
@@ -173,16 +173,13 @@ class Committer:
         if self._replicas and commands and (count := replies.pop()) < self._replicas:
             raise ServerError(f"{count} of {self._replicas} replicas have the events (engine_replicas)")
         left: list[Work] = []
-        told: dict[Done, list[int]] = {}
+        finished: list[Work] = []
         at = 0
         for work, owned, count in sent:
-            if self._judge(work, owned, replies[at : at + count]):
-                for done, index in work.waiting:
-                    told.setdefault(done, []).append(index)
-            else:
-                left.append(work)
+            is_done = self._judge(work, owned, replies[at : at + count])
+            (finished if is_done else left).append(work)
             at += count
-        for done, indexes in told.items():
+        for done, indexes in answers(finished):
             done(indexes)
         for work in left:
             owned = self.owned.get((work.stream, work.epoch))

@@ -9,6 +9,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from itertools import count
 from typing import Any, Final
 
 from redis.exceptions import RedisError
@@ -67,6 +68,7 @@ class RedisEngine:
         self._committer = Committer(self._address, self._keys, timeout, replicas)
         self._claims_from = 0.0  # loop time
         self._tasks: list[asyncio.Task[None]] = []
+        self._commits = count()
         self._readings: set[asyncio.Task[None]] = set()
         self._server = Server("", "", 0)
         self._elsewhere = 0
@@ -181,9 +183,9 @@ class RedisEngine:
             commits: in the order in which they were taken.
             done: called with the indexes of those that are committed.
         """
-        now = time.time()
+        now, number = time.time(), next(self._commits)
         for index, commit in enumerate(commits):
-            self._committer.work(commit.stream, commit.epoch).add(commit, done, index, now)
+            self._committer.work(commit.stream, commit.epoch).add(commit, (number, done, index), now)
 
     def trim(self, stream: str, epoch: str, floor: int) -> None:
         """Delete the events of a stream before a seq, as far as whole entries reach."""

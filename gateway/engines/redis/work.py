@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import Enum, auto
 from typing import Any
 
@@ -45,7 +46,7 @@ class Work:
         frames: to be appended.
         last: seq of the last of them.
         fields: that change with them.
-        waiting: who is told when that is done: a function, and its index.
+        waiting: who is told when that is done: the number of a commit of many streams, its function, an index in it.
         floor: seq before which events are to be deleted; 0 for none.
         is_gone: the stream is to be deleted.
         needs_repair: the server has lost events; the term that it shows, empty for ours or none.
@@ -58,7 +59,7 @@ class Work:
         self.frames: list[bytes] = []
         self.last = 0
         self.fields: Fields = {}
-        self.waiting: list[tuple[Done, int]] = []
+        self.waiting: list[tuple[int, Done, int]] = []
         self.floor = 0
         self.is_gone = False
         self.needs_repair: bytes | None = None
@@ -68,13 +69,13 @@ class Work:
         """Whether there is anything to append."""
         return bool(self.frames or self.fields)
 
-    def add(self, commit: Commit, done: Done, index: int, now: float) -> None:
-        """Add a commit, which follows those added before."""
+    def add(self, commit: Commit, waiting: tuple[int, Done, int], now: float) -> None:
+        """Add a commit, which follows those added before, and who waits for it."""
         self.frames += commit.frames
         self.last = commit.first + len(commit.frames) - 1
         if commit.producers or commit.messages is not None or commit.end_reason is not None:
             self.fields |= changed_fields(commit.producers, commit.messages, commit.end_reason, now)
-        self.waiting.append((done, index))
+        self.waiting.append(waiting)
 
     def append(self, keys: Keys, owned: Owned, now: float) -> Command:
         """The command that appends what the server does not have."""
@@ -85,6 +86,19 @@ class Work:
     def trim(self, keys: Keys, owned: Owned) -> Command:
         """The command that deletes what the retention does not cover."""
         return call("trim", keys.of_stream(self.stream), owned.term, self.floor, MAX_REMEMBERED)
+
+
+def answers(works: Iterable[Work]) -> list[tuple[Done, list[int]]]:
+    """Return who is told of work that is done, and of which commits: in the order in which these were taken.
+
+    Each stream's own order is not enough: a function is called once for all streams, and one of them may have waited
+    for an earlier function too.
+    """
+    told: dict[int, tuple[Done, list[int]]] = {}
+    for work in works:
+        for number, done, index in work.waiting:
+            told.setdefault(number, (done, []))[1].append(index)
+    return [told[number] for number in sorted(told)]
 
 
 def append(  # noqa: PLR0913, PLR0917 - what the function of the server takes

@@ -28,9 +28,9 @@ from deltawire.gateway.server.connection.sending import HARD_MESSAGE_LIMIT, Hold
 from deltawire.gateway.server.connection.splitter import OTHER, FrameSplitter
 from deltawire.gateway.server.connection.streaming import StreamingConnection
 from deltawire.gateway.server.http.target import Target, is_upgrade
-from deltawire.protocol import framing
 from deltawire.protocol.codes import ProblemCode
 from deltawire.protocol.errors import WireError
+from deltawire.protocol.framing import TEXT as TEXT_FRAME
 
 OPCODE = 0x0F
 """Mask of the opcode in a frame's first byte (RFC 6455 §5.2)."""
@@ -186,16 +186,16 @@ class GatewayConnection(StreamingConnection):
             peer.received()
 
     def _take_frames(self, frames: list[tuple[int, bytes]], peer: Peer) -> None:
-        guard = self.flood_guard
+        guard, now = self.flood_guard, self.last_heard
         for at, (first, piece) in enumerate(frames):
             if peer.is_busy and not self.is_finished:
                 self._deferred = frames[at:]
                 return
             if first != OTHER:
                 if not self.is_finished:
-                    self._used_at = self.last_heard
-                    peer.receive(piece, is_text=first == framing.TEXT)
-            elif guard is not None and (why := guard.judge_other(piece, self.last_heard)):
+                    self._used_at = now
+                    peer.receive(piece, is_text=first == TEXT_FRAME)
+            elif guard is not None and (why := guard.judge_other(piece, now)):
                 peer.end(ProblemCode.RATE_LIMITED, why)
                 return
             else:

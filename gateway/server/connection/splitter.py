@@ -56,26 +56,34 @@ class FrameSplitter:
         frames: list[tuple[int, bytes]] = []
         at, end = 0, len(data)
         while at < end and not self._is_given_up:
-            start, stop = self._extent(data, at, end)
-            if self._is_given_up:
-                break
+            first = data[at]
+            if end - at > 5 and first in _MESSAGES and _MASKED <= (length := data[at + 1]) < _MASKED + 126:
+                start = at + 6  # most frames: their extent is known without a call
+                stop = start + length - _MASKED
+            else:
+                start, stop = self._extent(data, at, end)
+                if self._is_given_up:
+                    break
             if stop > end:
                 self._wanted = stop - at
                 self._rest = bytearray(memoryview(data)[at:])
                 return frames
-            first = data[at]
             if first in _MESSAGES and not self._is_fragmented:
                 frames.append((first, apply_mask(data[start:stop], data[start - 4 : start])))
             else:
-                frames.append((OTHER, data[at:stop]))
-                if first in _FRAGMENTS_BEGIN:
-                    self._is_fragmented = True
-                elif first == _FIN_OF_FRAGMENTS:
-                    self._is_fragmented = False
+                frames.append(self._other(data[at:stop]))
             at = stop
         if at < end:
             frames.append((OTHER, data[at:]))
         return frames
+
+    def _other(self, piece: bytes) -> tuple[int, bytes]:
+        """Return a frame for the library; whole messages follow only where no fragments do."""
+        if piece[0] in _FRAGMENTS_BEGIN:
+            self._is_fragmented = True
+        elif piece[0] == _FIN_OF_FRAGMENTS:
+            self._is_fragmented = False
+        return OTHER, piece
 
     def _extent(self, data: bytes, at: int, end: int) -> tuple[int, int]:
         """Return where the payload of the frame at `at` begins and ends, as far as its header is complete."""
