@@ -137,8 +137,16 @@ class World(RuleBasedStateMachine):
     def listen_to_appends(self) -> None:
         append, open_producer = Stream.append, Stream.open_producer
 
-        def note(stream: Stream, data: Data, timestamp: str, now: float, writer: Writer | None = None) -> int:
-            seq = append(stream, data, timestamp, now, writer)
+        def note(
+            stream: Stream,
+            data: Data,
+            timestamp: str,
+            now: float,
+            writer: Writer | None = None,
+            *,
+            is_urgent: bool = False,
+        ) -> int:
+            seq = append(stream, data, timestamp, now, writer, is_urgent=is_urgent)
             self.note(stream, data, seq, writer)
             return seq
 

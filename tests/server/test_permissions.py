@@ -192,9 +192,9 @@ async def test_a_policy_must_be_among_those_of_the_token(guarded: Gateway, query
 async def test_a_producer_gives_its_stream_the_class_of_its_token(guarded: Gateway) -> None:
     presence = guarded.hub.dispatcher.presence
     allowed: dict[str, Any] = {"publish": ["*"], "class": "high"}
-    async with producer(guarded, token=token(**allowed)):
+    async with producer(guarded, stream="new", token=token(**allowed)):
         assert presence.top == RANKS[StreamClass.HIGH]
-        async with producer(guarded, token=token(publish=["*"])):
+        async with producer(guarded, stream="new", token=token(publish=["*"])):
             assert presence.top == RANKS[StreamClass.HIGH], "a token without a class leaves it"
     await eventually(lambda: presence.top == RANKS[StreamClass.NORMAL])
     allowed["class"] = "fast"
