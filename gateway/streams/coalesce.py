@@ -64,6 +64,8 @@ def kind_of(data: Data, is_urgent: bool = False) -> Kind:  # noqa: FBT001, FBT00
     if data.type not in DELTA_TYPES:
         return _kind(data.type, UNSET, UNSET, UNSET, is_urgent)
     delta = cast("TextDelta | Thinking | ToolDelta", data)
+    if delta.kind is UNSET and not is_urgent:
+        return _kind(data.type, delta.index, delta.choice)
     return _kind(data.type, delta.index, delta.choice, delta.kind, is_urgent)
 
 

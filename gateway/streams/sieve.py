@@ -42,7 +42,7 @@ class Sieve:
         wanted: the filter.
     """
 
-    __slots__ = ("_choices", "_decoded", "_extensions", "_indexes", "_kinds", "_types")
+    __slots__ = ("_choices", "_decoded", "_extensions", "_indexes", "_judged", "_kinds", "_types", "_verdict")
 
     def __init__(self, wanted: Filter) -> None:
         self._types = frozenset(EventType) if wanted.types is None else wanted.types
@@ -58,6 +58,8 @@ class Sieve:
         if wanted.extension is not None:
             decoded.add(EventType.EXTENSION)
         self._decoded = decoded
+        self._judged: Kind | None = None  # the last kind, as one delta follows the other
+        self._verdict: bool | None = None
 
     def lets_through(self, kind: Kind, frame: bytes) -> bool:
         """Whether to deliver an event.
@@ -66,7 +68,7 @@ class Sieve:
             kind: of the event.
             frame: the event framed in JSON.
         """
-        verdict = self._judge(kind)
+        verdict = self._verdict if kind is self._judged else self._judge(kind)
         return self._wants(frame[payload_start(frame) :]) if verdict is None else verdict
 
     def lets_run_through(self, run: Run) -> bool:
@@ -76,12 +78,16 @@ class Sieve:
 
     def _judge(self, kind: Kind) -> bool | None:
         """The verdict on events of a kind; None if it depends on their data."""
+        verdict: bool | None
         if kind.type not in self._types:
-            return False
-        if kind.type in DELTA_TYPES:
+            verdict = False
+        elif kind.type in DELTA_TYPES:
             named = IMPLIED_KINDS[kind.type] if kind.named is UNSET else kind.named
-            return self._wants_block(kind.block, kind.choice, named)
-        return None if kind.type in self._decoded else True
+            verdict = self._wants_block(kind.block, kind.choice, named)
+        else:
+            verdict = None if kind.type in self._decoded else True
+        self._judged, self._verdict = kind, verdict
+        return verdict
 
     def _wants(self, payload: bytes) -> bool:
         event = _decode(payload)

@@ -28,6 +28,7 @@ from deltawire.protocol.codes import ProblemCode
 from deltawire.protocol.digest import MessageDigest
 from deltawire.protocol.errors import ErrorKind, StreamError, WireError
 from deltawire.protocol.events import (
+    DELTA_TYPES,
     MAX_SEQ,
     ContentEnd,
     ContentStart,
@@ -236,32 +237,43 @@ class Stream:
         if isinstance(data, TextDelta):
             if self._digest.add(data.choice, data.text):
                 self._count_extra()
-        elif isinstance(data, MessageStart):
-            self.measure_at = 0.0
-            self._blocks.follow(data)
-            self._digest.begin(seq)
-            if staging is None:
-                log.begin_message()
-            is_alone = self.leases.begin(data.message_id, writer)
-            self._alone = hash(data.message_id) if is_alone else None  # a hash, as an id may be as long as a message
-            self._count_extra()
-            if self.watcher is not None:
-                self.watcher.began(self, data, seq)
-        elif isinstance(data, MessageStop):
-            self.measure_at = 0.0
-            data = self._complete(data, seq, writer)
-        elif isinstance(data, ContentStart | ContentEnd):
-            data = self._blocks.follow(data)
-            self._count_extra()
-        if self._blocks.has_special and isinstance(data, TextDelta | Thinking | ToolDelta):
+        elif data.type not in DELTA_TYPES:
+            data = self._follow(data, seq, writer)
+        if self._blocks.has_special and isinstance(data, (TextDelta, Thinking, ToolDelta)):
             data = self._blocks.name(data)
-        payload = encode_event(data, seq, timestamp, is_urgent=is_urgent)
+        payload = encode_event(data, seq, timestamp, None, is_urgent)
         frame = header(TEXT, len(payload)) + payload
         kind = kind_of(data, is_urgent)
         return log.append(kind, frame, now) if staging is None else self._stage(data, kind, frame, writer)
 
+    def _follow(self, data: Data, seq: int, writer: Writer | None) -> Data:
+        """Record that a message or a block begins or ends; return the data with what the gateway adds to it."""
+        match data:
+            case MessageStart():
+                self._begin(data, seq, writer)
+            case MessageStop():
+                return self._complete(data, seq, writer)
+            case ContentStart() | ContentEnd():
+                data = self._blocks.follow(data)
+                self._count_extra()
+        return data
+
+    def _begin(self, start: MessageStart, seq: int, writer: Writer | None) -> None:
+        """Record that a message begins."""
+        self.measure_at = 0.0
+        self._blocks.follow(start)
+        self._digest.begin(seq)
+        if self.staging is None:
+            self.log.begin_message()
+        is_alone = self.leases.begin(start.message_id, writer)
+        self._alone = hash(start.message_id) if is_alone else None  # a hash, as an id may be as long as a message
+        self._count_extra()
+        if self.watcher is not None:
+            self.watcher.began(self, start, seq)
+
     def _complete(self, stop: MessageStop, seq: int, writer: Writer | None) -> MessageStop:
         """Record that a message ends; return its stop with the digest."""
+        self.measure_at = 0.0
         self.leases.end(stop.message_id, writer)
         self._count_extra()
         digest = self._digest.of(stop.choice) if hash(stop.message_id) == self._alone else UNSET
