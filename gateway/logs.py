@@ -43,6 +43,7 @@ written says how many (`lines_lost`).
 | `page.failed` | error | likewise, with stored events of a `stream` that were read back |
 | `storage.opened` | info | what was found where streams are stored (`engine_url`), and how many `streams` |
 | `storage.unpersisted` | warning | the server of `engine_url` writes nothing to its disk (`detail`) |
+| `storage.epochs_renewed` | warning | commits may be missing (`detail`): readers begin open streams anew |
 | `stream.lost` | warning | another gateway owns a `stream` now, or its store is gone (`detail`): its connections end |
 | `storage.read_failed` | error | stored events of a `stream` that can't be read (`detail`): readers get a gap |
 | `trace.failed` | error | likewise, in a span of a `stream`; its event is still appended |

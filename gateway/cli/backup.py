@@ -25,14 +25,14 @@ from deltawire.gateway.workers.storage import back_up_all
 def command(*, data_dir: Path, target: Path) -> None:
     """Copy what a gateway stores in DATA_DIR to the new file TARGET, whether the gateway runs or not.
 
-    The copy is of one moment, for each worker of the gateway, and has everything that was acknowledged before. TARGET appears when it is whole and
-    checked; only you can read it. Run this as the user that runs the gateway. The gateway goes on meanwhile; its WAL
-    file grows until the copy is made.
+    The copy is of one moment, for each worker of the gateway, and has everything that was acknowledged before. TARGET
+    appears when it is whole and checked; only you can read it. Run this as the user that runs the gateway. The gateway
+    goes on meanwhile; its WAL file grows until the copy is made.
 
     To restore, put TARGET into an empty folder as `deltawire.sqlite`, and start `serve --data-dir` with that folder and
-    any number of workers.
-    Open streams have a new epoch there, as they go on without what came after the backup: readers get them from the
-    beginning, and are told why. To move a gateway that has ended, move its folder: that keeps the epochs.
+    any number of workers. Open streams have a new epoch there, as they go on without what came after the backup:
+    readers get them from the beginning, and are told why. To move a gateway that has ended, move its folder: that keeps
+    the epochs.
     """
     if target.exists():
         raise Failure(f"{target}: exists: name a new file, or remove it")

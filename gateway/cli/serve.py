@@ -112,8 +112,7 @@ async def _serve(settings: Settings, asked: Settings) -> None:
         notifier.keep_watchdog()
         notifier.tell("READY=1", f"STATUS=Listening on {gateway.url}")
         _announce(gateway.url, settings, asked)
-        if storage := gateway.hub.describe_storage():
-            _announce_storage(storage, gateway.hub.count())
+        gateway.hub.announce_storage()
         await stopping
     log.info("gateway.stopped")
 
@@ -232,13 +231,6 @@ def _reload_on_hangup(
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGHUP, on_hangup)
     stack.callback(loop.remove_signal_handler, signal.SIGHUP)
-
-
-def _announce_storage(storage: dict[str, Any], streams: int) -> None:
-    """Log what was found where streams are stored."""
-    log.info("storage.opened", streams=streams, **storage)
-    if storage["persistence"] == "none":
-        log.warning("storage.unpersisted", detail="the server writes nothing to its disk: its restart loses events")
 
 
 def _announce(url: str, settings: Settings, asked: Settings, **processes: int) -> None:

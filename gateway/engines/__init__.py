@@ -5,6 +5,7 @@ are in memory alone, and appending commits them.
 
 - `engine` — the interface, and what an engine gives back after a restart
 - `sqlite` — one SQLite database in `data_dir`
+- `folder` — where it is: the lock, and whether the machine may have lost commits
 - `schema` — its tables, and how older ones become these
 - `checksums` — of its rows
 - `listing` — what it has, found at the start

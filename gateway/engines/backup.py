@@ -20,8 +20,9 @@ from typing import Final
 
 from deltawire.gateway.engines.checksums import STREAM, teach
 from deltawire.gateway.engines.engine import EngineError
+from deltawire.gateway.engines.folder import FILE
 from deltawire.gateway.engines.schema import CHECKED
-from deltawire.gateway.engines.sqlite import FILE, check_version
+from deltawire.gateway.engines.sqlite import check_version
 
 STEP: Final = 1024
 """Pages that are copied before the disk has to store them (4 MiB). What a gateway commits waits behind what the disk

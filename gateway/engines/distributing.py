@@ -6,7 +6,6 @@ an interruption at any point loses nothing, and the next try goes on: what was c
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
@@ -15,9 +14,10 @@ from typing import Final
 
 from deltawire.gateway.engines.checksums import EVENTS, PRODUCER, STREAM
 from deltawire.gateway.engines.engine import EngineError
+from deltawire.gateway.engines.folder import FILE, may_miss_commits, renew_epochs, sync
 from deltawire.gateway.engines.listing import list_streams
 from deltawire.gateway.engines.schema import migrate
-from deltawire.gateway.engines.sqlite import FILE, check_version, connect
+from deltawire.gateway.engines.sqlite import check_version, connect
 
 _BELONGS: Final = """
     home_of(name) = :home AND NOT EXISTS
@@ -64,13 +64,15 @@ def _move_all(source: Path, homes: Sequence[Path], home_of: Callable[[str], int]
     with closing(connect(source / FILE)) as database:
         migrate(database, check_version(database, source))
         list_streams(database)  # what is corrupt must not be sealed anew
+        if may_miss_commits(source):
+            renew_epochs(database)
     moved = sum(_copy(source, home, number, home_of) for number, home in enumerate(homes))
     for home in homes:
         for folder in (home, home.parent):
-            _sync(folder)
+            sync(folder)
     for name in (f"{FILE}-wal", f"{FILE}-shm", FILE):  # the database last: without it, nothing is tried again
         (source / name).unlink(missing_ok=True)
-    _sync(source)
+    sync(source)
     return moved
 
 
@@ -121,12 +123,3 @@ def _insert(database: sqlite3.Connection, table: str, changed: dict[str, str], k
     database.execute(
         f"INSERT INTO main.{table} ({names}) SELECT {values} FROM source.{table} WHERE {key} IN moving"  # noqa: S608 - names of ours
     )
-
-
-def _sync(folder: Path) -> None:
-    """Have the disk store which files a folder has."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

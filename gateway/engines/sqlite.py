@@ -5,12 +5,11 @@ There is one connection, in the writer's thread, as SQLite before 3.51.3 can los
 
 from __future__ import annotations
 
-import fcntl
 import os
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -19,6 +18,7 @@ import msgspec
 
 from deltawire.gateway.engines.checksums import STREAM, of_events, of_values, teach
 from deltawire.gateway.engines.engine import Done, EngineError, EngineMetrics, Memory, StoredStream
+from deltawire.gateway.engines.folder import FILE, lock_folder, mark, may_miss_commits, renew_epochs, unmark
 from deltawire.gateway.engines.index import Index
 from deltawire.gateway.engines.listing import list_streams
 from deltawire.gateway.engines.reading import read_events
@@ -28,12 +28,6 @@ from deltawire.gateway.streams.pages import StoredPage, Wanted
 from deltawire.gateway.streams.producers import MAX_REMEMBERED
 from deltawire.gateway.streams.settings import StreamSettings
 from deltawire.gateway.streams.staging import Commit
-
-FILE: Final = "deltawire.sqlite"
-"""The database, in the folder."""
-
-LOCK: Final = "deltawire.lock"
-"""Locked by the process that uses the folder."""
 
 IDS: Final = 500
 """Rows deleted by one statement."""
@@ -83,8 +77,8 @@ class SqliteEngine:
         return EngineMetrics(self._writer.commits, self._writer.failures, self._writer.events, size)
 
     def describe(self) -> dict[str, Any]:
-        """Nothing: settings and metrics say all."""
-        return {}
+        """Whether open streams have new epochs, as commits may be missing; settings and metrics say the rest."""
+        return {"has_new_epochs": True} if self._has_new_epochs else {}
 
     async def open(
         self,
@@ -109,6 +103,14 @@ class SqliteEngine:
                 database.execute("PRAGMA journal_mode = WAL")
                 database.execute(f"PRAGMA synchronous = {_SYNCHRONOUS[self._sync]}")
                 migrate(database, version)
+                self._has_new_epochs = may_miss_commits(self._folder)
+                if self._has_new_epochs:
+                    list_streams(database)  # what is corrupt must not be sealed anew
+                    renew_epochs(database)
+                if self._sync == "always":
+                    unmark(self._folder)
+                else:
+                    mark(self._folder)
                 listed = list_streams(database, self._max_age)
             except EngineError:
                 raise
@@ -231,26 +233,11 @@ class SqliteEngine:
     async def close(self) -> None:
         """Commit what was handed over and end; blocks."""
         self._writer.close()
+        self._database.close()
+        if self._sync != "always" and self._writer.failure is None:
+            with suppress(OSError):  # then the next start gives new epochs, if the machine crashes before
+                unmark(self._folder)
         self._opened.close()
-
-
-def lock_folder(folder: Path) -> int:
-    """Make a folder if there is none, and return the descriptor that keeps others from using it.
-
-    Raises:
-        EngineError: it can't be made, or another gateway uses it.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise EngineError(f"data_dir {folder}: {error.strerror}") from None
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(lock)
-        raise EngineError(f"data_dir {folder}: another gateway uses it") from None
-    return lock
 
 
 def connect(path: Path) -> sqlite3.Connection:

@@ -11,7 +11,7 @@ import builtins
 from collections.abc import Awaitable, Callable, Collection
 from pathlib import Path
 from secrets import token_hex
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from deltawire.gateway.config import ConfigError, Settings
 from deltawire.gateway.engines.engine import Engine, EngineError, EngineMetrics
@@ -102,9 +102,16 @@ class Hub:
         """Return the counts of the engine; all are 0 where there is none."""
         return EngineMetrics(0, 0, Histogram(*EVENTS), 0) if self._engine is None else self._engine.metrics()
 
-    def describe_storage(self) -> dict[str, Any]:
-        """What the engine found at the start, for the log; empty if there is nothing to tell."""
-        return {} if self._engine is None else self._engine.describe()
+    def announce_storage(self) -> None:
+        """Log what the engine found at the start, if there is anything to tell."""
+        storage = {} if self._engine is None else self._engine.describe()
+        if storage:
+            log.info("storage.opened", streams=self.count(), **storage)
+        if storage.get("persistence") == "none":
+            log.warning("storage.unpersisted", detail="the server writes nothing to its disk: its restart loses events")
+        if storage.get("has_new_epochs"):
+            why = "the machine was started again before all commits were on its disk: open streams have new epochs"
+            log.warning("storage.epochs_renewed", detail=why)
 
     @property
     def storage_failure(self) -> str | None:

@@ -10,7 +10,7 @@ from deltawire.gateway.config import ConfigError, Settings
 from deltawire.gateway.engines.backup import back_up
 from deltawire.gateway.engines.distributing import distribute
 from deltawire.gateway.engines.engine import EngineError
-from deltawire.gateway.engines.sqlite import FILE, lock_folder
+from deltawire.gateway.engines.folder import FILE, lock_folder
 from deltawire.gateway.logs import get_logger
 from deltawire.gateway.workers.shards import worker_of
 

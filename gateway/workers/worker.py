@@ -76,6 +76,7 @@ async def work(seat: Seat, open_gateway: OpenGateway) -> None:
         orders.start()
         stack.callback(orders.stop)
         orders.tell(Word.READY)
+        gateway.hub.announce_storage()
         word = await told
         deadline = asyncio.get_running_loop().time() + seat.settings.drain_timeout
         if word == Word.LEAVE:

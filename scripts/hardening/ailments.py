@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, closing, contextmanager, nullcont
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from deltawire.gateway.engines.sqlite import FILE
+from deltawire.gateway.engines.folder import FILE
 from scripts.proof.children import Served
 
 DISK: Final = 64 * 1024 * 1024

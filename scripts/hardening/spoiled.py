@@ -16,7 +16,8 @@ from queue import SimpleQueue
 from typing import Final, NamedTuple
 
 from deltawire.gateway.engines.engine import EngineError, StoredStream
-from deltawire.gateway.engines.sqlite import FILE, SqliteEngine
+from deltawire.gateway.engines.folder import FILE
+from deltawire.gateway.engines.sqlite import SqliteEngine
 from deltawire.gateway.streams.coalesce import kind_of
 from deltawire.gateway.streams.pages import StoredPage, Wanted
 from deltawire.gateway.streams.producers import ProducerState

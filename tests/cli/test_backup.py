@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from deltawire.gateway.client import Publisher, Subscriber
-from deltawire.gateway.engines.sqlite import FILE
+from deltawire.gateway.engines.folder import FILE
 from deltawire.protocol.events import TextDelta
 from deltawire.protocol.messages import Gap
 from deltawire.protocol.position import Position

@@ -12,8 +12,8 @@ import pytest
 from deltawire.gateway.engines import backup
 from deltawire.gateway.engines.backup import back_up, open_to_read
 from deltawire.gateway.engines.engine import EngineError
+from deltawire.gateway.engines.folder import FILE
 from deltawire.gateway.engines.schema import VERSION
-from deltawire.gateway.engines.sqlite import FILE
 from deltawire.gateway.streams.producers import ProducerState
 from deltawire.gateway.streams.settings import StreamSettings
 from deltawire.gateway.streams.staging import OpenMessage
@@ -67,8 +67,9 @@ def test_a_commit_during_the_copy_is_neither_held_up_nor_in_it(folder: Path, mon
             steps += 1
             store(engine, commit(1 + steps, "later" * 10_000))
 
-        monkeypatch.setattr(os, "fsync", commit_meanwhile)
-        copy = copy_of(folder)
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "fsync", commit_meanwhile)
+            copy = copy_of(folder)
         assert steps > 3
         assert len(texts(engine, 1, 1 + steps)) == 1 + steps
     with opened(copy) as (engine, [stream]):

@@ -16,8 +16,8 @@ from deltawire.gateway.engines import distributing
 from deltawire.gateway.engines.checksums import STREAM, of_events, of_values, teach
 from deltawire.gateway.engines.distributing import distribute
 from deltawire.gateway.engines.engine import EngineError
+from deltawire.gateway.engines.folder import FILE
 from deltawire.gateway.engines.schema import migrate
-from deltawire.gateway.engines.sqlite import FILE
 from deltawire.gateway.streams.settings import StreamSettings
 
 NAMES = [f"s{number}" for number in range(9)]

@@ -11,8 +11,9 @@ import msgspec
 import pytest
 
 from deltawire.gateway.engines.engine import EngineError
+from deltawire.gateway.engines.folder import FILE
 from deltawire.gateway.engines.schema import MIGRATIONS, VERSION
-from deltawire.gateway.engines.sqlite import FILE, SqliteEngine
+from deltawire.gateway.engines.sqlite import SqliteEngine
 from deltawire.gateway.streams.settings import StreamSettings
 from deltawire.gateway.streams.staging import OpenMessage
 from tests.engines.storing import commit, frames_of, opened, store, texts

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
 
 from deltawire.gateway.engines.engine import EngineError
-from deltawire.gateway.engines.sqlite import FILE, SqliteEngine
+from deltawire.gateway.engines.folder import FILE, LOCK
+from deltawire.gateway.engines.sqlite import SqliteEngine
 from deltawire.gateway.engines.writer import Job, Sync
 from deltawire.gateway.streams.producers import MAX_REMEMBERED, ProducerState
 from deltawire.gateway.streams.settings import StreamSettings
@@ -219,3 +221,58 @@ def test_producers_are_listed_oldest_first_and_trimmed_with_the_events(tmp_path:
         engine.trim("s", "e", 2)
     with opened(tmp_path) as (_, [stream]):
         assert [it.seq for it in stream.state.producers] == list(range(3, count + 1))
+
+
+@pytest.fixture
+def crashed(tmp_path: Path) -> Callable[..., Path]:
+    """Makes a folder as a process that was killed leaves it, or a machine that was started again since."""
+
+    def crash(sync: Sync, *, was_started_again: bool, is_ended: bool = False) -> Path:
+        folder, left = tmp_path / "data", tmp_path / "left"
+        with opened(folder, sync) as (engine, _):
+            for name in ("open", "closed"):
+                engine.create(name, "e", StreamSettings())
+                store(engine, commit(1, name, stream=name))
+            store(engine, commit(2, "end", stream="closed", end_reason="closed"))
+            if not is_ended:
+                shutil.copytree(folder, left)
+        if is_ended:
+            folder.rename(left)
+        lock = left / LOCK
+        if was_started_again and lock.read_bytes():
+            lock.write_text("an earlier start")
+        return left
+
+    return crash
+
+
+@pytest.mark.parametrize("sync", ["off", "interval"])
+def test_seqs_that_a_crash_of_the_machine_may_have_taken_are_not_given_again(
+    crashed: Callable[..., Path], sync: Sync
+) -> None:
+    folder = crashed(sync, was_started_again=True)
+    with opened(folder, sync) as (engine, streams):
+        epochs = {stream.id: stream.epoch for stream in streams}
+        assert epochs["closed"] == "e"
+        assert epochs["open"] != "e"
+        assert engine.describe() == {"has_new_epochs": True}
+        assert texts(engine, 1, 1, "open", epoch=epochs["open"]) == ["open"]
+    with opened(folder, sync) as (engine, streams):
+        assert {stream.id: stream.epoch for stream in streams} == epochs, "the gateway has ended in between"
+        assert engine.describe() == {}
+
+
+@pytest.mark.parametrize(
+    ("sync", "conditions"),
+    [
+        ("off", {"was_started_again": False}),
+        ("always", {"was_started_again": True}),
+        ("interval", {"was_started_again": True, "is_ended": True}),
+    ],
+)
+def test_epochs_stay_where_nothing_can_be_missing(
+    crashed: Callable[..., Path], sync: Sync, conditions: dict[str, bool]
+) -> None:
+    with opened(crashed(sync, **conditions), sync) as (engine, streams):
+        assert [stream.epoch for stream in streams] == ["e", "e"]
+        assert engine.describe() == {}

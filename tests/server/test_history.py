@@ -14,7 +14,8 @@ import httpx
 import pytest
 
 from deltawire.gateway.config import Settings
-from deltawire.gateway.engines.sqlite import FILE, SqliteEngine
+from deltawire.gateway.engines.folder import FILE
+from deltawire.gateway.engines.sqlite import SqliteEngine
 from deltawire.gateway.server import Gateway
 from tests.support.peers import consumer, producer, publish, text_delta, text_of
 from tests.support.waiting import eventually
