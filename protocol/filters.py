@@ -88,16 +88,14 @@ MARKED: Final = "marked"
 
 
 def parse_urgent(text: str) -> frozenset[EventType]:
-    """Parse what a consumer wants ahead: event types that are no deltas, or `marked`; errors as of `parse_list`."""
-    return parse_list(text.removeprefix(f"{MARKED},"), parse_urgent_type) if text != MARKED else frozenset()
+    """Parse what a consumer wants ahead: event types that are no deltas, and `marked`; errors as of `parse_list`."""
+    return frozenset(wanted for wanted in parse_list(text, _parse_urgent) if wanted is not None)
 
 
-def parse_urgent_type(name: str) -> EventType:
-    """Parse one type that a consumer wants ahead.
-
-    Raises:
-        ValueError: there is no such type, or it is that of a delta.
-    """
+def _parse_urgent(name: str) -> EventType | None:
+    """The type with this name; None for marked events, which always come."""
+    if name == MARKED:
+        return None
     event_type = parse_event_type(name)
     if event_type in DELTA_TYPES:
         raise ValueError(f"{name} is a delta, which is urgent only where its producer marks it: expected {MARKED}")

@@ -28,16 +28,16 @@ from scripts.hardening.neighbours import Seen, living, pooled
 from scripts.hardening.turns import FACTOR, FLOOR_MS
 from scripts.proof.children import Children, end_input, read_line
 
-FLOODS: Final = 4
-"""Producers that flood, each of which keeps the gateway busy by itself: an overload of more than three times."""
+FLOODS: Final = 40
+"""Producers that flood: a few of them keep the gateway busy, so this is several times what it can take."""
 
-READERS: Final = 4
+READERS: Final = 2
 """Consumers of each flooded stream."""
 
 BURST: Final = 64
 """Messages written at once."""
 
-ROUNDS: Final = 10
+ROUNDS: Final = 6
 """Quiet and flooded whiles, in turn, so that whatever else the machine does falls on both alike."""
 
 WHILE: Final = 1.0

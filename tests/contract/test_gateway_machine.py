@@ -45,6 +45,7 @@ class GatewayMachine(World):
         wanted=st.sampled_from(
             [{}, {}, {}, {"types": "text_delta"}, {"types": "usage,message_stop"}, {"kind": "text"}]
         ),
+        urgent=st.sampled_from([None, "usage,message_stop,error"]),
         interval=st.sampled_from([0, 0, 0, 16]),
         codec=encodings,
     )
@@ -55,12 +56,13 @@ class GatewayMachine(World):
         policy: Policy | None,
         buffer: int | None,
         wanted: dict[str, str],
+        urgent: str | None,
         interval: int,
         codec: Codec | None,
     ) -> None:
         if (policy or self.gateway.settings.policy) is not Policy.COALESCE:
             interval = 0
-        query: dict[str, Any] = {"from": start, "policy": policy, "buffer": buffer}
+        query: dict[str, Any] = {"from": start, "policy": policy, "buffer": buffer, "urgent": urgent}
         self.subscribe(name, query | wanted | {"interval": interval or None}, codec)
 
     @precondition(lambda self: bool(self.followers))

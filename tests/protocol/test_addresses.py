@@ -89,6 +89,7 @@ def test_a_producer_id_is_shorter_than_a_stream_id() -> None:
         ("urgent=error,message_stop", SubscribeRequest(urgent=frozenset({EventType.ERROR, EventType.MESSAGE_STOP}))),
         ("urgent=marked", SubscribeRequest(urgent=frozenset())),
         ("urgent=marked,error", SubscribeRequest(urgent=frozenset({EventType.ERROR}))),
+        ("urgent=error,marked", SubscribeRequest(urgent=frozenset({EventType.ERROR}))),
         ("interval=1000", SubscribeRequest(interval=1000)),
         ("interval=16&policy=coalesce", SubscribeRequest(interval=16, policy=Policy.COALESCE)),
         ("heartbeat=300", SubscribeRequest(heartbeat=300)),
