@@ -11,7 +11,7 @@ from tests.server.conftest import StartGateway
 from tests.server.scraping import Scraper
 from tests.server.stalling import consumers_of, say, stalled
 from tests.support.peers import consumer, producer, publish, text_delta, types_of
-from tests.support.waiting import DEADLINE, eventually
+from tests.support.waiting import DEADLINE, eventually, turn
 
 BEHIND = 10_000
 
@@ -69,6 +69,19 @@ async def test_a_consumer_that_keeps_up_gets_it_once(start_gateway: StartGateway
         messages = await reading.read_until("text_delta", seq=3)
     assert types_of(messages) == ["text_delta", "error", "text_delta"]
     assert messages[1]["urgent"] is True
+
+
+async def test_an_interval_makes_no_consumer_be_behind(start_gateway: StartGateway) -> None:
+    gateway = await start_gateway()
+    stream = gateway.hub.create("demo")
+    async with consumer(gateway, "interval=300&urgent=error") as reading:
+        await reading.read_until("caught_up")
+        say(stream, 1)
+        await reading.read_until("text_delta", seq=1)
+        for data in (TextDelta("a"), TextDelta("b"), Error("x")):
+            stream.send_nowait(data)
+            await turn()
+        assert types_of(await reading.read_until("error")) == ["text_delta", "error"]
 
 
 async def test_it_comes_at_once_to_a_consumer_that_waits_for_its_turn_to_read_on(start_gateway: StartGateway) -> None:

@@ -176,10 +176,10 @@ class Consumer:
     @contained
     def _send_ahead(self) -> None:
         """Send copies of urgent events, as others are in front of them that this consumer has to wait for."""
-        subscription = self.subscription
-        if subscription.urgent is None or self._is_stalled or self._connection.is_finished:
+        if self.subscription.urgent is None or self._is_stalled or self._connection.is_finished:
             return
-        if copies := subscription.take_ahead():
+        is_behind = self._timer is None  # else it waits by its own choice
+        if is_behind and (copies := self.subscription.take_ahead()):
             self._connection.write(copies)
 
     def _rest(self) -> None:
