@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from sys import getsizeof
 from typing import Final, TypeVar
 
 from msgspec import Struct, structs
@@ -40,6 +41,12 @@ class Filter(Struct, frozen=True, kw_only=True):
     def is_of_blocks(self) -> bool:
         """Whether it may leave out some content blocks and not others."""
         return any(field is not None for field in (self.index, self.choice, self.kind))
+
+    @property
+    def bytes(self) -> int:
+        """What it costs: its sets and what is in them."""
+        values = [value for name in FILTERS if (value := getattr(self, name)) is not None]
+        return sum(getsizeof(value) + sum(map(getsizeof, value)) for value in values)
 
     @property
     def filter(self) -> Filter | None:

@@ -76,6 +76,7 @@ class Stream:
         "_blocks",
         "_digest",
         "_extra",
+        "_filters",
         "_idle",
         "_subscriptions",
         "_views",
@@ -121,7 +122,8 @@ class Stream:
         self._blocks = Blocks()
         self._alone: int | None = None  # hash of the id of the last message, if all text since it began is its own
         self._idle = idle
-        self._extra = 0  # bytes of producers, leases and the digest, as last counted
+        self._filters = 0  # bytes of its consumers' filters
+        self._extra = 0  # bytes of producers, leases, the digest, open blocks and filters, as last counted
         self.watcher: MessageWatcher | None = None
         self.publishing = 0  # publishing connections
         self.consumers = 0  # that follow it
@@ -332,7 +334,7 @@ class Stream:
         return 0
 
     def _count_extra(self) -> None:
-        extra = self.producers.bytes + self.leases.bytes + self._digest.bytes + self._blocks.bytes
+        extra = self.producers.bytes + self.leases.bytes + self._digest.bytes + self._blocks.bytes + self._filters
         self.log.ledger.bytes += extra - self._extra
         self._extra = extra
 
@@ -411,6 +413,9 @@ class Stream:
         view = self._views.get(key)
         if view is None:
             view = self._views[key] = View(self.log, *key)
+            if view.wanted is not None:
+                self._filters += view.wanted.bytes
+                self._count_extra()
         subscription = Subscription(
             self,
             view,
@@ -440,6 +445,10 @@ class Stream:
         view.readers -= 1
         if not view.readers:  # filters are the consumers' choice: a busy stream keeps only those in use
             del self._views[view.codec, view.wanted]
+            if view.wanted is not None:
+                self._filters -= view.wanted.bytes
+                if self._extra:  # else its cost is no longer counted
+                    self._count_extra()
         self._left(now)
 
     def close(self, reason: EndReason, now: float) -> None:

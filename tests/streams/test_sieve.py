@@ -135,6 +135,19 @@ def test_the_oldest_of_too_many_open_blocks_is_forgotten_and_the_rest_are_counte
     assert stream.bytes - stream.log.bytes < before + 1_000
 
 
+def test_invariant_6_a_filter_is_counted_while_somebody_reads_through_it() -> None:
+    stream = make_stream()
+    names = ",".join(f"{number}{'x' * 60}" for number in range(32))
+    before = stream.bytes
+    readers = [stream.subscribe(ask(f"kind={names}&extension={names}"), now=0.0) for _ in range(2)]
+    costs = stream.bytes - before
+    assert 2 * 32 * 100 < costs < 2 * 32 * 250, "once for both"
+    for reader in readers:
+        assert stream.bytes == before + costs
+        stream.unsubscribe(reader, 0.0)
+    assert stream.bytes == before
+
+
 ANSWER: list[Data] = [
     MessageStart("m"),  # 1
     ContentStart(0, kind="thinking"),  # 2
