@@ -96,7 +96,7 @@ class Subscriber:
         extension: extensions to receive, each `PROVIDER` or `PROVIDER/NAME`; None means all.
         urgent: event types to receive ahead while this consumer is behind, beside the events that producers mark, which
             are the only ones if it is empty; None means none. Each comes in its place, too.
-        on_urgent: called with each event that came ahead.
+        on_urgent: called with each event that came ahead, when it is read: while the program waits for the next one.
         interval: milliseconds between writes of the gateway, 0 to 1000; deltas in between are folded.
         create: whether to create a stream that does not exist; otherwise entering raises `StreamNotFound`.
         retry_for: seconds without progress after which to give up; None never gives up, 0 never retries.
