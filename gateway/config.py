@@ -6,6 +6,7 @@ Every setting is a flag of `deltawire serve` (`--retention-events`), an environm
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, TypeAlias
 
@@ -29,6 +30,7 @@ GROUPS: Final = {
     "policy": "Consumers",
     "block_timeout": "Timeouts, in seconds",
     "closed_retention": "Lifetime of streams, in seconds",
+    "middleware": "Middleware",
     "data_dir": "Storage",
     "engine_url": "Storage on Redis",
     "log_level": "Logs",
@@ -271,6 +273,16 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = 86_400.0
     cleanup_interval: Annotated[float, Meta(gt=0, description="Seconds between checks for inactive streams")] = 3600.0
 
+    # Middleware
+
+    middleware: Annotated[
+        str,
+        Meta(
+            description="TOML file that says what becomes of events before they are appended, by stream: redacted, "
+            "dropped, changed; empty leaves them as they are"
+        ),
+    ] = ""
+
     # Storage
 
     data_dir: Annotated[
@@ -351,6 +363,10 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return bool(self.auth_key or self.auth_jwks_url)
 
 
+_OF_ENGINE = ("engine_timeout", "engine_replicas", "engine_prefix", "advertise_url")
+"""Settings that mean nothing without `engine_url`."""
+
+
 def make_settings(values: dict[str, Any]) -> Settings:
     """Make settings from names and values; text is converted to a number where one is expected.
 
@@ -373,6 +389,10 @@ def make_settings(values: dict[str, Any]) -> Settings:
             raise ConfigError("engine_url: expected redis://… or rediss://…")
         if settings.workers != 1:
             raise ConfigError("workers: with engine_url there is one process a gateway; start several gateways instead")
+        if settings.advertise_url and not re.match("wss?://[^/]", settings.advertise_url):
+            raise ConfigError("advertise_url: expected ws://HOST… or wss://HOST…")
+    elif ignored := [name for name in _OF_ENGINE if getattr(settings, name) != getattr(Settings(), name)]:
+        raise ConfigError(f"{ignored[0]}: it needs engine_url, without which no server is used")
     return settings
 
 

@@ -53,6 +53,12 @@ class _Numbered(Struct):
     producer_seq: Seq | UnsetType = UNSET
 
 
+class Sequenced(Struct):
+    """Any event of the gateway, to decode only its seq."""
+
+    seq: Seq
+
+
 def _union(classes: list[type[Any]] | tuple[type[Any], ...]) -> Any:
     return Union[tuple(classes)]  # noqa: UP007 - built from a list
 
@@ -378,6 +384,18 @@ def decode_relayed(payload: bytes) -> Event:
     if not isinstance(message, Event):
         raise WireError(ProblemCode.INVALID_EVENT, "this is no event")
     return message
+
+
+_decode_sequenced = msgspec.json.Decoder(Sequenced).decode
+
+
+def decode_seq(payload: bytes) -> int:
+    """The seq of an event as `encode_event` made it; nothing else of it is read.
+
+    Raises:
+        msgspec.MsgspecError: it did not.
+    """
+    return _decode_sequenced(payload).seq
 
 
 def decode_event(payload: bytes) -> Data:

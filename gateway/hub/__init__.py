@@ -6,6 +6,7 @@ every consumer at the head, `pump` lets each other consumer read for itself → 
 
 - `hub` — `Hub`: operations on streams, for programs; calls from other threads
 - `dispatch` — appending, delivery, acks, audience, leases
+- `screening` — middleware, before anything is appended
 - `channel` — one stream's consumers and producers, and what a flush does
 - `cohort` — consumers at the head, which are sent the same bytes
 - `flushing` — which channels are flushed in which turn of the loop, and for how long

@@ -21,6 +21,7 @@ from typing import Protocol
 from deltawire.gateway.hub.cohort import COHORT_SIZE, Cohort, Outlet
 from deltawire.gateway.hub.latency import LatencyMeter
 from deltawire.gateway.hub.presence import NORMAL
+from deltawire.gateway.streams.producers import Writer
 from deltawire.gateway.streams.stream import Stream
 from deltawire.gateway.streams.view import View
 from deltawire.protocol.codes import ProblemCode
@@ -47,6 +48,9 @@ class Inlet(RoomWaiter, Protocol):
     @property
     def producer_id(self) -> str | None:
         """Its producer id, if it has one."""
+
+    def released(self, writer: Writer, seq: int) -> bool:
+        """Its oldest event that was held back is in the log, up to `seq`; return whether the writer is its own."""
 
     @property
     def audience(self) -> int:

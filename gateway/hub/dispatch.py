@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 from deltawire.gateway.config import Settings
 from deltawire.gateway.hub.channel import Channel, Holder, Inlet
@@ -29,6 +30,8 @@ from deltawire.protocol.priority import RANKS, StreamClass, parse_classes
 
 AUDIENCE_INTERVAL = 0.25
 """Seconds between two `audience` messages to a producer: a storm of joins is told in one message."""
+
+T = TypeVar("T")
 
 log = get_logger()
 
@@ -67,6 +70,8 @@ class Dispatcher:
 
     async def stop(self) -> None:
         """Deliver what is left, and stop the timer."""
+        for stream in self._manager.list():
+            self.let_out(stream)
         self.flush()
         if self._late_timer is not None:
             self._late_timer.cancel()
@@ -123,14 +128,15 @@ class Dispatcher:
         writer: Writer | None = None,
         *,
         is_urgent: bool = False,
-    ) -> int:
+    ) -> int | None:
         """Append an event, to be delivered in this loop turn. The caller has checked that there is room.
 
         Returns:
-            Its seq.
+            Its seq; None while middleware holds it back.
 
         Raises:
             StreamError: closed; full, `memory_limit` is reached.
+            WireError: `invalid_event`, middleware refuses it.
         """
         seq = self.append(channel.stream, data, timestamp, writer, is_urgent=is_urgent)
         self.touch(channel)
@@ -144,7 +150,7 @@ class Dispatcher:
         writer: Writer | None = None,
         *,
         is_urgent: bool = False,
-    ) -> int:
+    ) -> int | None:
         """Like `publish`, for a caller that calls `deliver` or `touch` after a batch."""
         manager = self._manager
         now = self._clock.now()
@@ -153,6 +159,22 @@ class Dispatcher:
         if stream.leases.waiting and writer is not None:
             stream.resume(data, writer, self.timestamp(now), now)
         return stream.append(data, timestamp or self.timestamp(now), now, writer, is_urgent=is_urgent)
+
+    def check_room(self, stream: Stream, now: float) -> None:
+        """Refuse an event for which there is no room.
+
+        Raises:
+            StreamError: full, `memory_limit` is reached.
+        """
+        manager = self._manager
+        if manager.ledger.bytes > manager.events_limit and not manager.make_room(now):
+            raise manager.out_of_room("send", stream.id)
+
+    def let_out(self, stream: Stream) -> None:
+        """Append what middleware holds back of a stream, at once."""
+        if stream.screen is not None:
+            stream.screen.let_out(self._clock.now())
+            self.touch(self.channel(stream))
 
     def timestamp(self, now: float) -> str:
         """Return the time as RFC 3339; events of one millisecond share it.
@@ -184,6 +206,22 @@ class Dispatcher:
         self.when_committed(self.channel(stream), committed.set)
         await committed.wait()
 
+    def commit_in_time(self, stream: Stream) -> Awaitable[None]:
+        """Like `wait_until_committed`, for a client, which is not kept waiting while nothing can be stored.
+
+        Raises:
+            StreamError: full, nothing can be stored now.
+        """
+        raise NotImplementedError("nothing is stored")
+
+    async def read_in_time(self, stream: Stream, reading: Awaitable[T]) -> T:  # noqa: ARG002 - others need it
+        """Wait for something that is read from the store, as long as a client would.
+
+        Raises:
+            StreamError: full, the store does not answer.
+        """
+        return await reading
+
     def read_back(self, stream: Stream, after: int, size: int) -> Awaitable[StoredPage]:
         """Read stored events, for somebody who is not a consumer.
 
@@ -191,6 +229,9 @@ class Dispatcher:
             stream: of the events.
             after: position after which to read.
             size: bytes of frames after which to stop.
+
+        Raises:
+            StreamError: full, the store does not answer.
         """
         raise NotImplementedError("nothing is stored")
 

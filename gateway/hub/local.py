@@ -221,10 +221,12 @@ class LocalStream:
             urgent: whether to mark it as urgent.
 
         Returns:
-            Its seq.
+            Its seq; with middleware, that of the last event that it became, or of the last one before, if it became
+            none, or none yet.
 
         Raises:
-            StreamError: full, a `block` consumer's buffer or the memory limit; closed; invalid, the data breaks a rule.
+            StreamError: full, a `block` consumer's buffer or the memory limit; closed; invalid, the data breaks a rule,
+                or middleware refuses it.
         """
         _check(data, self.id)
         stream = self._stream
@@ -232,10 +234,16 @@ class LocalStream:
         may_append = stream.has_room or stream.is_closed or stream.is_recovering or channel.make_room()
         if not may_append:
             raise StreamError(ErrorKind.FULL, "send", self.id, stream.full_because)
-        return self._hub.dispatcher.publish(channel, data, is_urgent=urgent)
+        try:
+            seq = self._hub.dispatcher.publish(channel, data, is_urgent=urgent)
+        except WireError as error:
+            raise StreamError(ErrorKind.INVALID, "send", self.id, error.message) from None
+        return stream.head if seq is None else seq
 
     async def send(self, data: Data, *, timeout: float | None = None, urgent: bool = False) -> int:
         """Append an event, waiting for `block` consumers while their buffer is full, and until it is stored, if it is.
+
+        What middleware holds back is stored when it is let out; `send` does not wait for that.
 
         Args:
             data: of the event.

@@ -206,6 +206,11 @@ class DurableStream(Stream):
         self.log.ledger.bytes += self.staging.bytes - before
         return seq
 
+    def pass_over(self, writer: Writer | None) -> None:
+        """Record that an event counts as accepted; a producer's number is stored, so that it is not sent again."""
+        if writer is not None and writer.id is not None and self.producers.is_latest(writer):
+            self.staging.remember(writer)
+
     def take_commit(self) -> Commit | None:
         """Return what is staged, for the engine; None if there is nothing."""
         return self.staging.take(self.id, self.epoch, self._open_messages)

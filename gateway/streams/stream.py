@@ -58,6 +58,29 @@ class MessageWatcher(Protocol):
         """A message ends; `stop` contains its digest."""
 
 
+class Screen(Protocol):
+    """Decides what becomes of events before they are appended (`gateway.middleware`)."""
+
+    @property
+    def bytes(self) -> int:
+        """What it holds back costs."""
+
+    @property
+    def due_at(self) -> float | None:
+        """Monotonic seconds at which what it holds back has to be let out; None if it holds nothing."""
+
+    def take(
+        self, data: Data, timestamp: str, now: float, writer: Writer | None, *, is_urgent: bool = False
+    ) -> int | None:
+        """Append what becomes of an event, arguments as for `Stream.append`; None while it is held back."""
+
+    def let_out(self, now: float) -> None:
+        """Append what is held back, as it may not wait any longer."""
+
+    def finish(self, now: float) -> None:
+        """Append what is held back, as all texts end here."""
+
+
 class Stream:
     """One stream in one epoch, in memory.
 
@@ -96,6 +119,7 @@ class Stream:
         "measure_at",
         "producers",
         "publishing",
+        "screen",
         "settings",
         "staging",
         "watcher",
@@ -125,6 +149,7 @@ class Stream:
         self._filters = 0  # bytes of its consumers' filters
         self._extra = 0  # bytes of producers, leases, the digest, open blocks and filters, as last counted
         self.watcher: MessageWatcher | None = None
+        self.screen: Screen | None = None
         self.publishing = 0  # publishing connections
         self.consumers = 0  # that follow it
         self.measure_at = 0.0  # monotonic seconds, set by its meters; a message's begin or end sets it to now
@@ -215,7 +240,7 @@ class Stream:
     def append(
         self, data: Data, timestamp: str, now: float, writer: Writer | None = None, *, is_urgent: bool = False
     ) -> int:
-        """Append an event; while `leases.waiting`, `resume` has to be called before.
+        """Append an event, whatever the `screen`; while `leases.waiting`, `resume` has to be called before.
 
         Args:
             data: of the event.
@@ -288,6 +313,9 @@ class Stream:
         """Keep an event until an engine has it; returns its seq."""
         raise NotImplementedError
 
+    def pass_over(self, writer: Writer | None) -> None:
+        """Record that an event counts as accepted, though nothing of it was appended."""
+
     def end_lost(self, timestamp: str, now: float, lease: float) -> list[str]:
         """End the messages whose producers were lost and did not come back in time.
 
@@ -319,6 +347,8 @@ class Stream:
 
     def _end_messages(self, message_ids: list[str], why: str, timestamp: str, now: float) -> None:
         self._count_extra()
+        if message_ids and self.screen is not None:
+            self.screen.finish(now)
         for message_id in message_ids:
             self.append(Error(error=why, code="producer_lost"), timestamp, now)
             self.append(MessageStop(message_id=message_id, stop_reason="producer_lost"), timestamp, now)
@@ -333,8 +363,14 @@ class Stream:
         """What its stored events cost."""
         return 0
 
+    def recount(self) -> None:
+        """Count it again, as the `screen` holds more or less."""
+        self._count_extra()
+
     def _count_extra(self) -> None:
         extra = self.producers.bytes + self.leases.bytes + self._digest.bytes + self._blocks.bytes + self._filters
+        if self.screen is not None:
+            extra += self.screen.bytes
         self.log.ledger.bytes += extra - self._extra
         self._extra = extra
 
@@ -454,6 +490,8 @@ class Stream:
     def close(self, reason: EndReason, now: float) -> None:
         """End the stream; its events can still be read. Closing twice changes nothing."""
         if self.closed_as is None:
+            if self.screen is not None:
+                self.screen.finish(now)
             self.closed_as = reason
             self.closed_at = now
             if self.staging is None:

@@ -21,6 +21,7 @@ from deltawire.protocol.messages import CaughtUp, Gap, StreamEnd
 from deltawire.protocol.position import Position
 from tests.client.subscribing import ending, event, events, seqs, subscribed, subscriber
 from tests.support.fakes import FakeGateway, NotingBackoff, Script, closing, cut, frames, stay, text
+from tests.support.soaking import lasting
 
 
 async def test_a_whole_stream_is_read_to_its_end() -> None:
@@ -63,7 +64,7 @@ async def test_a_position_that_has_moved_is_progress_and_what_comes_twice_is_non
     assert backoff.attempts == [0, 0, 0, 0, 0, 1, 2, 3]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=lasting(25, 250))
 @given(st.lists(st.integers(1, 4), min_size=1, max_size=12), st.lists(st.integers(0, 5), max_size=8))
 def test_cut_after_any_number_of_frames_each_event_comes_once(widths: list[int], cuts: list[int]) -> None:
     ends = [sum(widths[: count + 1]) for count in range(len(widths))]

@@ -232,7 +232,7 @@ class Intake(ABC):
             return
         backlog.left -= REFUSAL
         number = item.producer_seq if isinstance(item, Event) else connection.codec.producer_seq_of(item)
-        expected = self._publication.writer.last + 1 if error.code is ProblemCode.SEQUENCE_GAP else UNSET
+        expected = self._publication.writer.expected if error.code is ProblemCode.SEQUENCE_GAP else UNSET
         where = "" if place is None else f"[{place}] "
         connection.report(error.code, where + error.message, producer_seq=number, expected=expected)
 
@@ -273,9 +273,19 @@ class Intake(ABC):
             return
         publication = self._publication
         publication.appended += 1
+        if seq is None:
+            publication.hold(event.producer_seq)
+            return
         if event.data.type is _MESSAGE_STOP:
             publication.is_urgent = True
         publication.accepted(event.producer_seq, seq)
+
+    def released(self, writer: Writer, seq: int) -> bool:
+        """Its oldest event that was held back is in the log, up to `seq`; return whether the writer is its own."""
+        if writer is not self._publication.writer:
+            return False
+        self._publication.released(seq)
+        return True
 
     # What follows
 

@@ -188,6 +188,7 @@ class Producer(Intake):
 
     def end(self, code: ProblemCode, why: str) -> None:
         """Tell the producer why, and close; events that wait for room were never acknowledged."""
+        self._hub.dispatcher.let_out(self.stream)
         self._forget()
         self.answer_rest()
         self.channel.remove_inlet(self)
@@ -225,6 +226,7 @@ class Producer(Intake):
     def on_lost(self) -> None:
         """Leave the stream, as the connection is gone; events not appended were never acknowledged."""
         self._hub.deadlines.remove(self)
+        self._hub.dispatcher.let_out(self.stream)
         self._forget()
         self.stream.producer_left(self._hub.now())
         self.channel.remove_inlet(self)
