@@ -95,7 +95,9 @@ class Gateway:
         self._exposition = Exposition(self.hub, self._accepted, self._handshakes)
         capacity = CapacityChecks(self.hub, self._limits, self._proxies)
         self._housekeeping = Housekeeping(self.settings, self.hub, self._access, self._handshakes, self._accepted)
-        self._reading = FairQueue(lambda turn: asyncio.get_running_loop().call_soon(turn))
+        self._reading = FairQueue(
+            lambda turn: asyncio.get_running_loop().call_soon(turn), presence=self.hub.dispatcher.presence
+        )
         self._subscribing = Subscribing(self.hub, self._reading)
         self._admission = Admission(
             self._access,

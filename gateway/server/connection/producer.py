@@ -5,7 +5,6 @@ from __future__ import annotations
 from deltawire.gateway.access import Action, Grant
 from deltawire.gateway.hub.fair_queue import FairQueue
 from deltawire.gateway.hub.hub import Hub
-from deltawire.gateway.server.connection.backlog import STEP
 from deltawire.gateway.server.connection.connection import GatewayConnection
 from deltawire.gateway.server.connection.containment import contained
 from deltawire.gateway.server.connection.intake import Intake
@@ -42,6 +41,8 @@ class Producer(Intake):
             generation=self._publication.writer.generation,
             agent=self._connection.agent,
         )
+        if (stream_class := self._connection.grant.stream_class) is not None:
+            self._hub.dispatcher.classify(self.channel, stream_class)
         stream.producer_came()
         stream.leases.returned(self._publication.writer)
         for inlet in tuple(self.channel.inlets):
@@ -107,7 +108,7 @@ class Producer(Intake):
     def received(self) -> None:
         """Deliver the events appended from one read, and acknowledge them now or a little later."""
         if not self.is_busy:
-            self._backlog.left = STEP
+            self._begin_read()
         publication = self._publication
         if not publication.unacked:
             return
