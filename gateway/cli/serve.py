@@ -57,9 +57,9 @@ def command(**values: Any) -> int:
     """Run a gateway until SIGTERM or SIGINT (Ctrl-C), then drain it.
 
     Every option is also an environment variable and a key of the TOML file; the option takes precedence over the
-    variable, the variable over the file. SIGHUP makes the gateway read certificates and keys again. With --workers,
-    several processes share the streams, and SIGUSR2 replaces them one after the other. With --port 0, the first log
-    line (`gateway.started`; JSON unless on a terminal) has the port.
+    variable, the variable over the file. SIGHUP makes the gateway read certificates, keys and middleware again. With
+    --workers, several processes share the streams, and SIGUSR2 replaces them one after the other. With --port 0, the
+    first log line (`gateway.started`; JSON unless on a terminal) has the port.
     """
     try:
         settings = make_settings(values)
