@@ -170,6 +170,15 @@ async def test_a_gateway_that_refuses_costs_the_readers_their_rest_and_the_progr
     assert teed.dropped >= len(CHUNKS) - 1
 
 
+async def test_a_cancel_that_comes_with_the_gateways_first_word_is_heeded() -> None:
+    ready = {"type": "ready", "stream": STREAM, "epoch": "e", "head": 0, "generation": 0, "producer_seq": 0}
+    async with FakeGateway(frames(ready, {"type": "signal", "name": "cancel"}, then=stay)) as fake:
+        teed = tee(Answer(CHUNKS[0], asyncio.Event()), publisher(fake.url), stop_on_cancel=True, linger=0.01)
+        async with asyncio.timeout(DEADLINE):
+            assert await collect(teed) == CHUNKS[:1]
+    assert teed.is_cancelled
+
+
 async def test_a_publisher_that_was_left_is_as_good_as_none(gateway: Gateway) -> None:
     async with publisher(gateway.url) as target:
         pass
