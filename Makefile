@@ -71,6 +71,7 @@ check: setup  ## lint, formatting, types
 hardening: setup  ## attack a running gateway, and see what its neighbours notice: QUICK=1, ONLY=door,wire,masses,reading,still
 	$(BIN)/python -m scripts.hardening $(if $(QUICK),--quick) $(call flag,only)
 	$(BIN)/python -m scripts.hardening.proofs $(if $(QUICK),--quick) $(call flag,seed)
+	$(BIN)/python -m scripts.hardening.classes
 	$(BIN)/python -m scripts.hardening.storing $(if $(QUICK),--quick) $(call flag,seed)
 
 clean:  ## remove what the other targets made

@@ -1,4 +1,4 @@
-"""`tee` and what is built on it with real SDKs, in an environment that has them beside what the package needs."""
+"""What is built on `tee`, with real SDKs, in an environment that has them beside what the package needs."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ pytestmark = pytest.mark.installs
 
 
 @pytest.mark.slow
-def test_tee_passes_its_tests_with_real_sdks() -> None:
+def test_what_meets_real_sdks_passes_its_tests_with_them() -> None:
     path = os.pathsep.join([str(ROOT / "scripts" / "package"), str(installed("sdks"))])
     command = (sys.executable, "-m", "pytest", "-q", "-n", "0", "--timeout=60", "-p", "no:cacheprovider", "--no-cov")
+    tests = ("tee/test_sdks.py", "proxy/test_sdks.py", "integrations/test_langchain.py")
     done = subprocess.run(
-        (*command, ROOT / "tests" / "tee" / "test_sdks.py", ROOT / "tests" / "integrations" / "test_langchain.py"),
+        (*command, *(ROOT / "tests" / test for test in tests)),
         cwd=ROOT,
         env=clean_environment(PYTHONPATH=path),
         check=False,
