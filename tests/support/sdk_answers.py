@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from deltawire.gateway.client import Subscriber
-from deltawire.protocol.events import Data, Event, MessageStart, MessageStop, TextDelta
+from deltawire.protocol.events import ContentEnd, Data, Event, MessageStart, MessageStop, TextDelta
 from deltawire.protocol.messages import Policy
 
 STREAM = "answer"
@@ -60,14 +60,21 @@ async def read(url: str, upto: int | None = None) -> list[Data]:
             assert isinstance(item, Event)
             data = item.data
             stops += isinstance(data, MessageStop)
-            events.append(_without_digest(data))
+            events.append(_as_published(data))
             if stops == (upto or 1):
                 break
     return events
 
 
-def _without_digest(data: Data) -> Data:
-    return MessageStop(data.message_id, data.stop_reason, data.choice) if isinstance(data, MessageStop) else data
+def _as_published(data: Data) -> Data:
+    """Without what the gateway adds."""
+    match data:
+        case MessageStop():
+            return MessageStop(data.message_id, data.stop_reason, data.choice)
+        case ContentEnd():
+            return ContentEnd(data.index, data.choice)
+        case _:
+            return data
 
 
 def text_of(events: list[Data]) -> str:

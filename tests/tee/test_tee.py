@@ -205,7 +205,7 @@ async def test_more_events_than_the_buffer_holds_end_the_answer_for_readers_alon
     events = await read(gateway.url)
     assert text_of(events) == "".join(str(number) for number in range(9))
     assert events[-3:] == [
-        ContentEnd(0, kind="text"),
+        ContentEnd(0),
         Error("the publisher was too slow: the rest of the answer is missing", "overflow"),
         MessageStop("c-1", "incomplete"),
     ]
