@@ -74,6 +74,24 @@ async def test_bodies_are_published_whoever_accepted_them(
 
 
 @OWNERS
+async def test_signals_over_http_reach_the_producer_whoever_accepted_them(
+    start_workers: StartWorkers, owner: int, accepted_by: int
+) -> None:
+    gateway = await start_workers()
+    stream = next(streams_of(owner))
+    producer = await gateway.connect(1 - accepted_by)
+    assert b" 101 " in await producer.upgrade(f"/v1/streams/{stream}/publish")
+    await producer.read_until("ready")
+    body = b'{"type":"signal","name":"cancel"}'
+    peer = await gateway.connect(accepted_by)
+    head = f"POST /v1/streams/{stream}/signal HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
+    await peer.send(head.encode() + b"\r\n\r\n" + body)
+    assert b" 200 " in await peer.read_head()
+    assert json.loads(await peer.read_rest())["delivered"] == 1
+    await producer.read_until("signal")
+
+
+@OWNERS
 async def test_a_request_may_come_byte_by_byte(start_workers: StartWorkers, owner: int, accepted_by: int) -> None:
     gateway = await start_workers()
     stream = next(streams_of(owner))

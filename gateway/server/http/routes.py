@@ -23,7 +23,7 @@ from deltawire.gateway.server.connection.connection import GatewayConnection
 from deltawire.gateway.server.http import openai_responses
 from deltawire.gateway.server.http.client_script import respond_script
 from deltawire.gateway.server.http.refusing import refusing, respond_error
-from deltawire.gateway.server.http.target import EVENTS, RESPONSES, Target
+from deltawire.gateway.server.http.target import EVENTS, RESPONSES, SIGNAL, Target
 from deltawire.gateway.server.responses import (
     PIECE,
     LongResponse,
@@ -81,10 +81,11 @@ class Site(NamedTuple):
 
 def allowed_methods(target: Target) -> str:
     """The methods of a path, as in the header `Allow`; empty if there is no such path."""
-    if target.stream_id and target.tail == EVENTS:
-        methods: Iterable[str] = ("GET", "POST")
-    else:
-        methods = ("GET",) if target.is_endpoint else _handlers(target)
+    methods: Iterable[str] = _handlers(target)
+    if target.stream_id and target.tail in (EVENTS, SIGNAL):
+        methods = (*methods, "POST")
+    elif target.is_endpoint:
+        methods = ("GET",)
     return ", ".join((*methods, "OPTIONS")).replace("GET", "GET, HEAD") if methods else ""
 
 
