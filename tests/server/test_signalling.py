@@ -128,8 +128,8 @@ async def test_one_that_is_too_long_is_413(start_gateway: StartGateway) -> None:
 async def test_it_needs_to_signal_and_to_subscribe(start_gateway: StartGateway, tmp_path: Path) -> None:
     gateway = await start_gateway(auth_key=write_secret(tmp_path))
     async with producer(gateway, token=token(publish=["demo"])) as writing:
-        for allowed in ({"signal": ["demo"]}, {"subscribe": ["demo"], "publish": ["*"], "admin": ["*"]}):
-            response = await signal(gateway, **bearer(token(**allowed)))
+        for lacking in (token(signal=["demo"]), token(subscribe=["demo"], publish=["*"], admin=["*"])):
+            response = await signal(gateway, **bearer(lacking))
             assert response.status_code == 403
             assert "it needs `" in response.json()["detail"]
         assert (await signal(gateway)).status_code == 401

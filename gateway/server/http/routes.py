@@ -43,6 +43,7 @@ from deltawire.protocol.addresses import (
     parse_nothing,
     parse_response,
 )
+from deltawire.protocol.asyncapi import VERSION, asyncapi
 from deltawire.protocol.codec import JSON
 from deltawire.protocol.codes import ProblemCode
 from deltawire.protocol.errors import ErrorKind, StreamError, WireError, is_invalid
@@ -231,6 +232,10 @@ def _schema(_site: Site, _target: Target) -> Response:
     return respond(HTTPStatus.OK, _SCHEMA, "application/schema+json")
 
 
+def _asyncapi(_site: Site, _target: Target) -> Response:
+    return respond(HTTPStatus.OK, _ASYNCAPI, f"application/vnd.aai.asyncapi+json;version={VERSION}")
+
+
 def _client_script(_site: Site, _target: Target) -> Response:
     return respond_script()
 
@@ -250,10 +255,12 @@ def _metrics(site: Site, _target: Target) -> Response:
 
 
 _SCHEMA = msgspec.json.encode(json_schema()) + b"\n"
+_ASYNCAPI = msgspec.json.encode(asyncapi()) + b"\n"
 
 _ROUTES: dict[str, dict[str, Handler]] = {
     PREFIX: {"GET": _list},
     "/v1/schema.json": {"GET": _schema},
+    "/v1/asyncapi.json": {"GET": _asyncapi},
     "/client/deltawire.js": {"GET": _client_script},
     "/metrics": {"GET": _metrics},
     "/livez": {"GET": _live},
