@@ -5,14 +5,16 @@ The path of one event, from its producer's socket to its consumers' sockets:
 1. `server.connection`: `splitter` finds the frame in the bytes that came, `producer` decodes and validates the event
 2. `streams.publication` tells a new event from a repeat, a hole in the numbers, and a fenced producer
 3. `hub.dispatch` makes sure that there is memory, and adds the timestamp
-4. `streams.stream` numbers it, encodes and frames it once; `streams.log` keeps the frame and drops the oldest ones
-5. `hub.flushing` flushes the stream's `hub.channel` at the end of the read, or of the turn of the loop
-6. `hub.cohort` writes the frame to every consumer at the head; `server.connection.consumer` reads for all others
-7. `hub.channel` sends the ack, or `hub.dispatch` a little later
+4. `middleware` decides what becomes of it, if its stream has any
+5. `streams.stream` numbers it, encodes and frames it once; `streams.log` keeps the frame and drops the oldest ones
+6. `hub.flushing` flushes the stream's `hub.channel` at the end of the read, or of the turn of the loop
+7. `hub.cohort` writes the frame to every consumer at the head; `server.connection.consumer` reads for all others
+8. `hub.channel` sends the ack, or `hub.dispatch` a little later
 
-Imports point down only: `cli → workers → server, client → hub → streams → protocol`; a test reads them.
+Imports point down only: `cli → workers → server, client → hub → middleware → streams → protocol`; a test reads them.
 
 - `streams` — the pure core: log, cursor, policies, folding, producers
+- `middleware` — what becomes of events before they are appended: redaction and other stages
 - `hub` — streams on an event loop, for Python programs and for the server
 - `server` — WebSocket and HTTP endpoints; `workers` — several processes that serve as one gateway
 - `client` — `Publisher` and `Subscriber` for Python programs

@@ -6,6 +6,7 @@ Every setting is a flag of `deltawire serve` (`--retention-events`), an environm
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, TypeAlias
 
@@ -15,6 +16,7 @@ from msgspec import Meta, Struct
 from deltawire.gateway.files import read_file
 from deltawire.protocol.errors import DeltawireError
 from deltawire.protocol.messages import Policy
+from deltawire.protocol.priority import parse_classes
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -28,6 +30,7 @@ GROUPS: Final = {
     "policy": "Consumers",
     "block_timeout": "Timeouts, in seconds",
     "closed_retention": "Lifetime of streams, in seconds",
+    "middleware": "Middleware",
     "data_dir": "Storage",
     "engine_url": "Storage on Redis",
     "log_level": "Logs",
@@ -183,6 +186,13 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         ),
     ] = 100
 
+    stream_classes: Annotated[
+        str,
+        Meta(
+            description="Classes of streams, which say who is served first under overload: `chat-*=high,batch-*=low`; "
+            "normal for all others"
+        ),
+    ] = ""
     allow_block: Annotated[
         bool, Meta(description="Allow consumers to choose `block`, which can make producers wait")
     ] = True
@@ -262,6 +272,16 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         ),
     ] = 86_400.0
     cleanup_interval: Annotated[float, Meta(gt=0, description="Seconds between checks for inactive streams")] = 3600.0
+
+    # Middleware
+
+    middleware: Annotated[
+        str,
+        Meta(
+            description="TOML file that says what becomes of events before they are appended, by stream: redacted, "
+            "dropped, changed; empty leaves them as they are"
+        ),
+    ] = ""
 
     # Storage
 
@@ -343,6 +363,10 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return bool(self.auth_key or self.auth_jwks_url)
 
 
+_OF_ENGINE = ("engine_timeout", "engine_replicas", "engine_prefix", "advertise_url")
+"""Settings that mean nothing without `engine_url`."""
+
+
 def make_settings(values: dict[str, Any]) -> Settings:
     """Make settings from names and values; text is converted to a number where one is expected.
 
@@ -354,6 +378,10 @@ def make_settings(values: dict[str, Any]) -> Settings:
         raise ConfigError("drain_delay is a part of drain_timeout and must be smaller")
     if settings.policy is Policy.BLOCK and not settings.allow_block:
         raise ConfigError("policy: `block` can't be the default while allow_block is off")
+    try:
+        parse_classes(settings.stream_classes)
+    except ValueError as error:
+        raise ConfigError(f"stream_classes: {error}") from None
     if settings.engine_url:
         if settings.data_dir:
             raise ConfigError("engine_url: streams are stored there or in data_dir, not in both")
@@ -361,6 +389,10 @@ def make_settings(values: dict[str, Any]) -> Settings:
             raise ConfigError("engine_url: expected redis://… or rediss://…")
         if settings.workers != 1:
             raise ConfigError("workers: with engine_url there is one process a gateway; start several gateways instead")
+        if settings.advertise_url and not re.match("wss?://[^/]", settings.advertise_url):
+            raise ConfigError("advertise_url: expected ws://HOST… or wss://HOST…")
+    elif ignored := [name for name in _OF_ENGINE if getattr(settings, name) != getattr(Settings(), name)]:
+        raise ConfigError(f"{ignored[0]}: it needs engine_url, without which no server is used")
     return settings
 
 

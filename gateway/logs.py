@@ -13,8 +13,8 @@ written says how many (`lines_lost`).
 |---|---|---|
 | `gateway.started` | info | `url`, `host`, `port`, `pid`; `workers` if there are several |
 | `descriptors.limited` | info | `max_connections` that the file descriptors allow, fewer than `asked` |
-| `gateway.reloaded` | info | certificates and keys were read again |
-| `gateway.reload_failed` | error | `reason`; the previous certificates and keys stay |
+| `gateway.reloaded` | info | certificates, keys and middleware were read again |
+| `gateway.reload_failed` | error | `reason`; what was read before stays |
 | `gateway.drain_started` | info | `signal` |
 | `gateway.killed` | warning | a second `signal` arrived |
 | `gateway.stopped` | info | |
@@ -41,12 +41,15 @@ written says how many (`lines_lost`).
 | `channel.flush_failed` | error | likewise, in a `stream`: its consumers are closed |
 | `commit.failed` | error | `stream`, the traceback; committed events of it may not have been delivered or acked |
 | `admission.failed` | error | likewise, in a request: the answer is 500 |
+| `middleware.failed` | error | `stream`, `stage`, `on_error`, `error` (its type): told once of a stage and stream |
 | `page.failed` | error | likewise, with stored events of a `stream` that were read back |
 | `storage.opened` | info | what was found where streams are stored (`engine_url`), and how many `streams` |
 | `storage.unpersisted` | warning | the server of `engine_url` writes nothing to its disk (`detail`) |
 | `storage.epochs_renewed` | warning | commits may be missing (`detail`): readers begin open streams anew |
 | `stream.lost` | warning | another gateway owns a `stream` now, or its store is gone (`detail`): its connections end |
 | `storage.read_failed` | error | stored events of a `stream` that can't be read (`detail`): readers get a gap |
+| `storage.stream_skipped` | error | a `stream` on a server that is none of a gateway (`detail`): it is not served |
+| `storage.read_refused` | warning | the server of `engine_url` refuses reads of a `stream` (`detail`): readers wait |
 | `trace.failed` | error | likewise, in a span of a `stream`; its event is still appended |
 | `tee.failed` | warning | `stream`, `why` no more of an answer is published |
 | `tee.event_refused` | warning | `stream`, `why` |

@@ -12,11 +12,12 @@ import pytest
 import structlog
 from hypothesis import HealthCheck, is_hypothesis_test, settings
 
+from tests.support.soaking import lasting
+
 # A busy machine is slow, which says nothing about the code; that a test ends at all is what `timeout` sees to.
-settings.register_profile("deltawire", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-# A soak: HYPOTHESIS_PROFILE=long pytest --timeout=0 tests/streams tests/contract
-settings.register_profile("long", settings.get_profile("deltawire"), max_examples=500, stateful_step_count=100)
-settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "deltawire"))
+settings.register_profile("test", max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("soak", settings.get_profile("test"), max_examples=500, stateful_step_count=100)
+settings.load_profile(lasting("test", "soak"))
 
 HERE = Path(__file__).parent
 PACKAGE = HERE.parent / "scripts" / "package"
@@ -27,14 +28,18 @@ os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(PACKAGE), os.enviro
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the examples of the core: they reach nearly all of it, at a tenth of the time that all tests take.
+    """Mark the examples of the core, and what `make soak` runs; begin what is slow before all else.
 
-    What Hypothesis draws is left out: it takes twice as long where coverage is measured, and reaches other lines each
-    time.
+    The examples reach nearly all of the core, at a tenth of the time that all tests take. What Hypothesis draws is left
+    out: it takes twice as long where coverage is measured, and reaches other lines each time.
     """
     for item in items:
-        if item.path.parent in CORE and not is_hypothesis_test(getattr(item, "obj", None)):
+        is_drawn = is_hypothesis_test(getattr(item, "obj", None))
+        if is_drawn:
+            item.add_marker("soak")
+        elif item.path.parent in CORE and item.get_closest_marker("timed") is None:
             item.add_marker("core")
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)  # the order is random otherwise
 
 
 def pytest_collection_finish() -> None:

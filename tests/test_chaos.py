@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -22,10 +21,11 @@ from scripts.proof.journal import Journal, position_in, read_messages, read_numb
 from scripts.proof.proxy import open_door
 from scripts.proof.verdict import Tally, count_proven, judge_consumer, judge_stream, text_of
 from tests.support.running import run_script
+from tests.support.soaking import lasting
 from tests.support.waiting import DEADLINE, eventually
 
 SEED = 20260728
-ROUNDS = 200 if os.environ.get("HYPOTHESIS_PROFILE") == "long" else 60  # 200 in `make soak`
+ROUNDS = lasting(60, 200)
 ROUNDS_A_KILL = 20
 """Every so many rounds the process is killed; in the others its connection is reset, which takes a hundredth."""
 
@@ -76,6 +76,8 @@ async def _lose_again_and_again(actors: list[Lossy]) -> None:
         await dice.choice(actors).lose(life=number % ROUNDS_A_KILL == 0)
 
 
+@pytest.mark.slow
+@pytest.mark.soak
 async def test_rounds_of_kill_and_resume_of_consumers_and_of_a_producer_leave_one_text(tmp_path: Path) -> None:
     async with AsyncExitStack() as stack:
         children = await stack.enter_async_context(Children())

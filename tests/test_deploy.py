@@ -92,6 +92,13 @@ def test_the_container_is_built_in_stages_and_runs_as_nobody_in_particular() -> 
     assert values["EXPOSE"] == str(Settings().port)
 
 
+def test_the_container_can_store_streams_in_a_volume_and_on_a_server() -> None:
+    copied = [value for name, value in instructions() if name == "COPY"]
+    user = dict(instructions())["USER"]
+    assert any(f"--chown={user}" in value and value.endswith(" /var/lib/deltawire") for value in copied)
+    assert any(name == "RUN" and "pip install" in value and "'.[redis]'" in value for name, value in instructions())
+
+
 def test_everything_the_dockerfile_copies_is_let_through() -> None:
     ignored = (ROOT / ".dockerignore").read_text().splitlines()
     assert ignored[0] == "*"

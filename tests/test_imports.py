@@ -24,11 +24,13 @@ LAYERS: dict[str, set[str]] = {
     "gateway.metrics": {"protocol"},
     "gateway.access": {"protocol", "gateway.config", "gateway.files", "gateway.http_client", "gateway.logs"},
     "gateway.streams": {"protocol"},
-    "gateway.engines": {"protocol", "gateway.streams", "gateway.config", "gateway.metrics"},
+    "gateway.middleware": {"protocol", "gateway.streams", "gateway.config", "gateway.files"},
+    "gateway.engines": {"protocol", "gateway.streams", "gateway.config", "gateway.logs", "gateway.metrics"},
     "gateway.hub": {
         "protocol",
         "gateway.streams",
         "gateway.engines",
+        "gateway.middleware",
         "gateway.config",
         "gateway.logs",
         "gateway.metrics",
@@ -231,6 +233,14 @@ def test_tokens_are_judged_without_loop_socket_or_clock(name: str) -> None:
     path = ROOT / "gateway" / "access" / f"{name}.py"
     imported = {it.split(".")[0] for it in _imports(ast.parse(path.read_text()), _module(path), is_package=False)}
     assert not imported & IMPURE_MODULES
+
+
+def test_middleware_decides_without_loop_socket_or_clock() -> None:
+    paths = sorted((ROOT / "gateway" / "middleware").glob("*.py"))
+    assert len(paths) > 10
+    for path in paths:
+        imported = {it.split(".")[0] for it in _imports(ast.parse(path.read_text()), _module(path), is_package=False)}
+        assert not imported & IMPURE_MODULES, path.name
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ import pytest
 
 from deltawire.gateway.config import Settings
 from deltawire.gateway.server import Gateway
+from tests.support.pip import pip_install
 from tests.support.processes import ROOT, Done, clean_environment
 
 pytestmark = pytest.mark.installs
@@ -53,16 +54,7 @@ def old_environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An environment with that version; what is in it beside that is what a person gets who installs the package."""
     environment = tmp_path_factory.mktemp("lowest-websockets")
     venv.create(environment, symlinks=True)
-    pip = (sys.executable, "-m", "pip", "--python", environment / "bin" / "python", "--disable-pip-version-check")
-    done = subprocess.run(
-        (*pip, "install", "--quiet", "--editable", ROOT, f"websockets=={lowest()}"),
-        check=False,
-        capture_output=True,
-        text=True,
-    )
-    assert "ResolutionImpossible" not in done.stderr, done.stderr
-    if done.returncode != 0:
-        pytest.skip(f"nothing can be installed here: {done.stderr.strip().splitlines()[-1]}")
+    pip_install("--editable", ROOT, f"websockets=={lowest()}", python=environment / "bin" / "python")
     return environment
 
 

@@ -26,17 +26,11 @@ from deltawire.gateway.cli.trust import tls_options
 from deltawire.gateway.cli.whole_file import written_whole
 from deltawire.gateway.client.backoff import DEFAULT_BACKOFF, Retries
 from deltawire.protocol.addresses import MAX_EVENTS
-from deltawire.protocol.events import Seq
+from deltawire.protocol.codec import Sequenced
 from deltawire.protocol.messages import Gap
 
 RETRY_FOR: Final = 30.0
 """Seconds without an event after which a gateway that is away is given up, as `publish` and `tail` do."""
-
-
-class _Numbered(Struct):
-    """An event of the gateway, of which only the seq is read."""
-
-    seq: Seq
 
 
 @click.command(
@@ -140,7 +134,7 @@ class Export:
             before = last
             try:
                 for line in self._asker.read_events(stream.id, last, min(MAX_EVENTS, stream.head - last)):
-                    seq = decode(line, _Numbered).seq
+                    seq = decode(line, Sequenced).seq
                     if not last < seq <= stream.head:
                         raise Failure(f"{NO_GATEWAY}: event {seq} follows event {last} of {stream.head}")
                     self._write_gap(stream, last + 1, seq - 1)

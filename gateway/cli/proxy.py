@@ -10,6 +10,7 @@ import click
 
 from deltawire.gateway.cli.credentials import GivenToken, token_options
 from deltawire.gateway.cli.ending import StartFailure, Status, wrong_arguments_told
+from deltawire.gateway.cli.loop import new_event_loop
 from deltawire.gateway.cli.options import FiniteRange, WholeRange, examples
 from deltawire.gateway.cli.trust import tls_options
 from deltawire.gateway.config import make_settings
@@ -110,7 +111,8 @@ def command(  # noqa: PLR0913 - one argument an option
         )
     configure_logs(make_settings({}))
     server = ProxyServer(proxy, host, port, drain_timeout, gateway)
-    asyncio.run(server.run_until_signal())
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        runner.run(server.run_until_signal())
     return Status.DONE
 
 

@@ -8,7 +8,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager
 from functools import partial
 from typing import Any
@@ -19,6 +19,7 @@ from msgspec import structs
 
 from deltawire.gateway.cli.collector import calm
 from deltawire.gateway.cli.ending import StartFailure, Status, say
+from deltawire.gateway.cli.loop import new_event_loop
 from deltawire.gateway.cli.options import SettingsCommand, examples, settings_options
 from deltawire.gateway.cli.systemd import Notifier, take_sockets
 from deltawire.gateway.config import ConfigError, Settings, make_settings
@@ -39,12 +40,6 @@ from deltawire.gateway.workers import (
 )
 from deltawire.protocol.addresses import PREFIX
 
-new_event_loop: Callable[[], asyncio.AbstractEventLoop]
-try:
-    from uvloop import new_event_loop
-except ImportError:  # not available on this platform
-    from asyncio import new_event_loop
-
 log = get_logger()
 
 
@@ -62,9 +57,9 @@ def command(**values: Any) -> int:
     """Run a gateway until SIGTERM or SIGINT (Ctrl-C), then drain it.
 
     Every option is also an environment variable and a key of the TOML file; the option takes precedence over the
-    variable, the variable over the file. SIGHUP makes the gateway read certificates and keys again. With --workers,
-    several processes share the streams, and SIGUSR2 replaces them one after the other. With --port 0, the first log
-    line (`gateway.started`; JSON unless on a terminal) has the port.
+    variable, the variable over the file. SIGHUP makes the gateway read certificates, keys and middleware again. With
+    --workers, several processes share the streams, and SIGUSR2 replaces them one after the other. With --port 0, the
+    first log line (`gateway.started`; JSON unless on a terminal) has the port.
     """
     try:
         settings = make_settings(values)

@@ -44,7 +44,9 @@ class GatewayUnreachable(ClientError):
         self.reason = reason
 
     def __str__(self) -> str:
-        return f"no gateway at {self.url}: {self.reason}"
+        has_answered = self.reason.startswith(("closed with ", "HTTP "))
+        begin = f"the gateway at {self.url} can't serve this now" if has_answered else f"no gateway at {self.url}"
+        return f"{begin}: {self.reason}"
 
 
 class Refused(ClientError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
 from deltawire.gateway.metrics.histogram import Histogram
 from deltawire.gateway.streams.cursor import Fork
@@ -11,6 +11,9 @@ from deltawire.gateway.streams.pages import StoredPage, Wanted
 from deltawire.gateway.streams.settings import StreamSettings
 from deltawire.gateway.streams.staging import Commit, Recalled, StoredState
 from deltawire.protocol.errors import DeltawireError
+
+EVENTS: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
+"""Buckets of the number of events in a transaction."""
 
 Done: TypeAlias = Callable[[Iterable[int]], None]
 
@@ -83,7 +86,13 @@ class EngineMetrics(NamedTuple):
 
 
 class Engine(Protocol):
-    """Where committed events live. Its methods are called on the event loop, and return at once unless they "block"."""
+    """Where committed events live. Its methods are called on the event loop, and return at once unless they "block".
+
+    Attributes:
+        reads_at_once: streams whose pages it can read at a time.
+    """
+
+    reads_at_once: int
 
     @property
     def failure(self) -> str | None:

@@ -5,23 +5,15 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 
-import msgspec
-
 from deltawire.gateway.engines.checksums import of_events
 from deltawire.gateway.engines.index import Index
 from deltawire.gateway.streams.pages import StoredPage, Wanted
+from deltawire.protocol.codec import decode_seq
 from deltawire.protocol.framing import payload_start, split_frames
 
 
 class _UnreadableError(Exception):
     """A row is not what was written."""
-
-
-class _Numbered(msgspec.Struct):
-    seq: int
-
-
-_decode_seq = msgspec.json.Decoder(_Numbered).decode
 
 
 def read_events(database: sqlite3.Connection, index: Index, wanted: Wanted) -> StoredPage:
@@ -68,6 +60,6 @@ def _read_row(database: sqlite3.Connection, stream: int, row: int, seq: int) -> 
     if of_events(abs(row), stream, first, last, data) != checksum:
         raise _UnreadableError(f"corrupt (row {abs(row)} of {table})")
     frames = list(split_frames(data))[seq - first :]
-    if not frames or seq < first or _decode_seq(frames[0][payload_start(frames[0]) :]).seq != seq:
+    if not frames or seq < first or decode_seq(frames[0][payload_start(frames[0]) :]) != seq:
         raise _UnreadableError(f"corrupt (row {abs(row)} of {table} has others)")
     return frames

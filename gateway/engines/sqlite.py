@@ -55,7 +55,12 @@ class SqliteEngine:
         sync: when commits are on the disk.
         sync_interval: seconds, for `interval`.
         max_age: seconds that events are stored at most, whatever the retention of their stream; 0 for no limit.
+
+    Attributes:
+        reads_at_once: one thread reads.
     """
+
+    reads_at_once = 1
 
     def __init__(self, folder: Path, sync: Sync = "always", sync_interval: float = 1.0, max_age: float = 0.0) -> None:
         self._folder = folder

@@ -22,6 +22,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
+from deltawire.gateway.engines.engine import EVENTS
 from deltawire.gateway.metrics.histogram import Histogram
 
 Sync: TypeAlias = Literal["always", "interval", "off"]
@@ -37,9 +38,6 @@ COLUMNS: Final[dict[Table, tuple[str, ...]]] = {
     "producers": ("stream", "id", "generation", "last", "seq", "checksum"),
 }
 """The columns of the rows of a `Job`, in order."""
-
-EVENTS: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
-"""Buckets of the number of events in a transaction."""
 
 RETRY: Final = 0.5
 """Seconds between two tries of a commit that fails."""

@@ -11,8 +11,9 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
+from itertools import islice
 from time import monotonic
-from typing import NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 from deltawire.gateway.config import ConfigError, Settings
 from deltawire.gateway.engines.engine import Elsewhere, Engine, EngineError, StoredStream
@@ -33,7 +34,12 @@ from deltawire.protocol.errors import ErrorKind, StreamError
 from deltawire.protocol.events import Data
 from deltawire.protocol.messages import Ack
 
+T = TypeVar("T")
+
 log = get_logger()
+
+CHECK: Final = 0.1
+"""Seconds after which who waits for a commit looks whether the engine can make one."""
 
 
 class _InFlight(NamedTuple):
@@ -68,12 +74,14 @@ class CommittingDispatcher(Dispatcher):
     def __init__(self, settings: Settings, manager: StreamManager, tally: Tally, clock: Clock, engine: Engine) -> None:
         super().__init__(settings, manager, tally, clock)
         self._engine = engine
+        self._engine_timeout = settings.engine_timeout if settings.engine_url else None
+        self._silence = f"the store has not answered for {settings.engine_timeout:g} s (engine_timeout)"
         self._tally = tally
         self._queue: dict[Channel, None] = {}  # to be committed
         self._then: dict[Channel, list[Callable[[], None]]] = {}
         self._is_committing_soon = False
-        self._wanted: deque[tuple[DurableStream, int]] = deque()  # pages to be read
-        self._is_fetching = False
+        self._wanted: dict[DurableStream, deque[int]] = {}  # first seqs of pages to be read
+        self._fetching: set[DurableStream] = set()
         self._locating: dict[str, asyncio.Task[str]] = {}
         self.deliver = self._deliver
         self.touch = self._touch
@@ -191,15 +199,18 @@ class CommittingDispatcher(Dispatcher):
     # Pages
 
     def _fetch(self, stream: DurableStream, first: int) -> None:
-        """Read a page, in its turn: pages are made one at a time, between which the loop does other work."""
-        self._wanted.append((stream, first))
-        if not self._is_fetching:
-            self._fetch_next()
+        """Read a page in its turn: one of a stream at a time, so that none waits for another stream's for long."""
+        self._wanted.setdefault(stream, deque()).append(first)
+        self._fetch_more()
 
-    def _fetch_next(self) -> None:
-        self._is_fetching = bool(self._wanted)
-        if self._wanted:
-            stream, first = self._wanted.popleft()
+    def _fetch_more(self) -> None:
+        room = self._engine.reads_at_once - len(self._fetching)
+        for stream in tuple(islice((it for it in self._wanted if it not in self._fetching), room)):
+            waiting = self._wanted.pop(stream)
+            first = waiting.popleft()
+            if waiting:
+                self._wanted[stream] = waiting  # behind the others
+            self._fetching.add(stream)
             done = partial(self._fetched, stream, first)
             self._engine.read(stream.id, stream.epoch, Wanted(first, stream.history.last), done)
 
@@ -213,7 +224,11 @@ class CommittingDispatcher(Dispatcher):
         except Exception:  # one stream's fault is not another's
             self._tally.faults += 1
             log.exception("page.failed", stream=stream.id)
-        self._loop.call_soon(self._fetch_next)
+        self._loop.call_soon(self._fetch_after, stream)  # between two pages the loop does other work
+
+    def _fetch_after(self, stream: DurableStream) -> None:
+        self._fetching.discard(stream)
+        self._fetch_more()
 
     async def read_back(self, stream: Stream, after: int, size: int) -> StoredPage:
         """As `Dispatcher.read_back`; what can't be read is told as a fault."""
@@ -224,15 +239,40 @@ class CommittingDispatcher(Dispatcher):
                 answer.set_result(page)
 
         self._engine.read(stream.id, stream.epoch, Wanted(after + 1, stream.log.head, size), done)
-        return await answer
+        return await self.read_in_time(stream, answer)
+
+    async def read_in_time(self, stream: Stream, reading: Awaitable[T]) -> T:
+        """As `Dispatcher.read_in_time`."""
+        try:
+            async with asyncio.timeout(self._engine_timeout):
+                return await reading
+        except TimeoutError:
+            raise StreamError(ErrorKind.FULL, "read", stream.id, self._silence) from None
 
     # Commits
 
-    def append(self, stream: Stream, data: Data, timestamp: str | None = None, writer: Writer | None = None) -> int:
-        """As `Dispatcher.append`; nothing is taken while the engine can't commit."""
+    def check_room(self, stream: Stream, now: float) -> None:
+        """As `Dispatcher.check_room`; nothing is taken while the engine can't commit."""
+        self._check_engine(stream)
+        super().check_room(stream, now)
+
+    def _check_engine(self, stream: Stream) -> None:
         if self._engine.failure is not None:
             raise StreamError(ErrorKind.FULL, "send", stream.id, f"nothing can be stored now: {self._engine.failure}")
-        return super().append(stream, data, timestamp, writer)
+
+    def append(
+        self,
+        stream: Stream,
+        data: Data,
+        timestamp: str | None = None,
+        writer: Writer | None = None,
+        *,
+        is_urgent: bool = False,
+    ) -> int | None:
+        """As `Dispatcher.append`; nothing is taken while the engine can't commit."""
+        if self._engine.failure is not None:
+            self._check_engine(stream)
+        return super().append(stream, data, timestamp, writer, is_urgent=is_urgent)
 
     def _deliver(self, channel: Channel) -> None:
         if channel.acking or not channel.stream.is_settled:
@@ -263,6 +303,22 @@ class CommittingDispatcher(Dispatcher):
         await super().wait_until_committed(stream)
         if isinstance(stream, DurableStream) and stream.is_lost:
             raise StreamError(ErrorKind.FULL, "change", stream.id, "another gateway serves this stream now: try again")
+
+    async def commit_in_time(self, stream: Stream) -> None:
+        """As `Dispatcher.commit_in_time`."""
+        committing = self._loop.create_task(self.wait_until_committed(stream))
+        try:
+            async with asyncio.timeout(self._engine_timeout):
+                while self._engine.failure is None and not committing.done():
+                    await asyncio.wait({committing}, timeout=CHECK)
+        except TimeoutError:
+            pass
+        if not committing.done():
+            committing.cancel()
+            why = self._engine.failure or self._silence
+            detail = f"it is not stored yet, but may be later: look before you try again ({why})"
+            raise StreamError(ErrorKind.FULL, "change", stream.id, detail)
+        await committing
 
     def _commit_soon(self, channel: Channel) -> None:
         self._queue[channel] = None

@@ -10,11 +10,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 from deltawire.gateway.config import Settings
 from deltawire.gateway.hub.channel import Channel, Holder, Inlet
 from deltawire.gateway.hub.clock import Clock
 from deltawire.gateway.hub.flushing import FlushScheduler
+from deltawire.gateway.hub.presence import Presence
 from deltawire.gateway.logs import get_logger
 from deltawire.gateway.metrics.tally import Tally
 from deltawire.gateway.streams.log import Ledger
@@ -24,9 +26,12 @@ from deltawire.gateway.streams.producers import Writer
 from deltawire.gateway.streams.publication import WITHHELD_FOR
 from deltawire.gateway.streams.stream import Stream
 from deltawire.protocol.events import Data, format_timestamp
+from deltawire.protocol.priority import RANKS, StreamClass, parse_classes
 
 AUDIENCE_INTERVAL = 0.25
 """Seconds between two `audience` messages to a producer: a storm of joins is told in one message."""
+
+T = TypeVar("T")
 
 log = get_logger()
 
@@ -48,7 +53,9 @@ class Dispatcher:
         self._manager = manager
         self._clock = clock
         self._channels: dict[Stream, Channel] = {}
-        self._scheduler = FlushScheduler(tally, self._tell_audience, self._release)
+        self.presence = Presence()
+        self._classes = parse_classes(settings.stream_classes)
+        self._scheduler = FlushScheduler(tally, self._tell_audience, self._release, self.presence)
         self._late: dict[Inlet, None] = {}  # producers whose acks are withheld
         self._late_timer: asyncio.TimerHandle | None = None
         self._leased: dict[Stream, None] = {}  # streams with running leases
@@ -63,6 +70,8 @@ class Dispatcher:
 
     async def stop(self) -> None:
         """Deliver what is left, and stop the timer."""
+        for stream in self._manager.list():
+            self.let_out(stream)
         self.flush()
         if self._late_timer is not None:
             self._late_timer.cancel()
@@ -73,19 +82,30 @@ class Dispatcher:
         """Return the channel of a stream."""
         channel = self._channels.get(stream)
         if channel is None:
-            channel = self._channels[stream] = Channel(stream, len(self._channels))
+            rank = RANKS[self._classes.of(stream.id)]
+            channel = self._channels[stream] = Channel(stream, len(self._channels), rank)
         return channel
 
     def attach(self, stream: Stream, holder: Holder) -> Channel:
         """Return the channel of a stream, kept until its holder detaches, however long it is idle."""
         channel = self.channel(stream)
-        channel.attached[holder] = None
+        if holder not in channel.attached:
+            channel.attached[holder] = None
+            self.presence.add(channel.rank)
         return channel
 
     def detach(self, channel: Channel, holder: Holder) -> None:
         """Remove a holder from a channel."""
-        channel.attached.pop(holder, None)
+        if holder in channel.attached:
+            del channel.attached[holder]
+            self.presence.add(channel.rank, -1)
         self.touch(channel)
+
+    def classify(self, channel: Channel, stream_class: StreamClass) -> None:
+        """Give a stream a class, until nobody uses it any more."""
+        self.presence.add(channel.rank, -len(channel.attached))
+        channel.rank = RANKS[stream_class]
+        self.presence.add(channel.rank, len(channel.attached))
 
     def _release(self, channel: Channel) -> None:
         """Forget a channel nobody holds, unless the stream has another by now: a forgotten one may still be flushed."""
@@ -100,20 +120,37 @@ class Dispatcher:
 
     # Events
 
-    def publish(self, channel: Channel, data: Data, timestamp: str | None = None, writer: Writer | None = None) -> int:
+    def publish(
+        self,
+        channel: Channel,
+        data: Data,
+        timestamp: str | None = None,
+        writer: Writer | None = None,
+        *,
+        is_urgent: bool = False,
+    ) -> int | None:
         """Append an event, to be delivered in this loop turn. The caller has checked that there is room.
 
         Returns:
-            Its seq.
+            Its seq; None while middleware holds it back.
 
         Raises:
             StreamError: closed; full, `memory_limit` is reached.
+            WireError: `invalid_event`, middleware refuses it.
         """
-        seq = self.append(channel.stream, data, timestamp, writer)
+        seq = self.append(channel.stream, data, timestamp, writer, is_urgent=is_urgent)
         self.touch(channel)
         return seq
 
-    def append(self, stream: Stream, data: Data, timestamp: str | None = None, writer: Writer | None = None) -> int:
+    def append(
+        self,
+        stream: Stream,
+        data: Data,
+        timestamp: str | None = None,
+        writer: Writer | None = None,
+        *,
+        is_urgent: bool = False,
+    ) -> int | None:
         """Like `publish`, for a caller that calls `deliver` or `touch` after a batch."""
         manager = self._manager
         now = self._clock.now()
@@ -121,7 +158,23 @@ class Dispatcher:
             raise manager.out_of_room("send", stream.id)
         if stream.leases.waiting and writer is not None:
             stream.resume(data, writer, self.timestamp(now), now)
-        return stream.append(data, timestamp or self.timestamp(now), now, writer)
+        return stream.append(data, timestamp or self.timestamp(now), now, writer, is_urgent=is_urgent)
+
+    def check_room(self, stream: Stream, now: float) -> None:
+        """Refuse an event for which there is no room.
+
+        Raises:
+            StreamError: full, `memory_limit` is reached.
+        """
+        manager = self._manager
+        if manager.ledger.bytes > manager.events_limit and not manager.make_room(now):
+            raise manager.out_of_room("send", stream.id)
+
+    def let_out(self, stream: Stream) -> None:
+        """Append what middleware holds back of a stream, at once."""
+        if stream.screen is not None:
+            stream.screen.let_out(self._clock.now())
+            self.touch(self.channel(stream))
 
     def timestamp(self, now: float) -> str:
         """Return the time as RFC 3339; events of one millisecond share it.
@@ -153,6 +206,22 @@ class Dispatcher:
         self.when_committed(self.channel(stream), committed.set)
         await committed.wait()
 
+    def commit_in_time(self, stream: Stream) -> Awaitable[None]:
+        """Like `wait_until_committed`, for a client, which is not kept waiting while nothing can be stored.
+
+        Raises:
+            StreamError: full, nothing can be stored now.
+        """
+        raise NotImplementedError("nothing is stored")
+
+    async def read_in_time(self, stream: Stream, reading: Awaitable[T]) -> T:  # noqa: ARG002 - others need it
+        """Wait for something that is read from the store, as long as a client would.
+
+        Raises:
+            StreamError: full, the store does not answer.
+        """
+        return await reading
+
     def read_back(self, stream: Stream, after: int, size: int) -> Awaitable[StoredPage]:
         """Read stored events, for somebody who is not a consumer.
 
@@ -160,6 +229,9 @@ class Dispatcher:
             stream: of the events.
             after: position after which to read.
             size: bytes of frames after which to stop.
+
+        Raises:
+            StreamError: full, the store does not answer.
         """
         raise NotImplementedError("nothing is stored")
 

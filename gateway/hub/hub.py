@@ -14,17 +14,18 @@ from secrets import token_hex
 from typing import TYPE_CHECKING, Self, TypeVar
 
 from deltawire.gateway.config import ConfigError, Settings
-from deltawire.gateway.engines.engine import Engine, EngineError, EngineMetrics
+from deltawire.gateway.engines.engine import EVENTS, Engine, EngineError, EngineMetrics
 from deltawire.gateway.engines.sqlite import SqliteEngine, check_folder
-from deltawire.gateway.engines.writer import EVENTS
 from deltawire.gateway.hub.clock import Clock
 from deltawire.gateway.hub.committing import CommittingDispatcher
 from deltawire.gateway.hub.deadlines import Deadlines
 from deltawire.gateway.hub.dispatch import Dispatcher
 from deltawire.gateway.hub.local import LocalStream
+from deltawire.gateway.hub.screening import Screening
 from deltawire.gateway.logs import get_logger
 from deltawire.gateway.metrics.histogram import Histogram
 from deltawire.gateway.metrics.tally import Tally
+from deltawire.gateway.middleware import Middleware, read_middleware
 from deltawire.gateway.streams.info import StreamInfo
 from deltawire.gateway.streams.log import Retention
 from deltawire.gateway.streams.manager import StreamManager
@@ -46,6 +47,10 @@ class Hub:
 
     Args:
         settings: limits and timeouts.
+        middleware: what becomes of events before they are appended; None takes that of the settings.
+
+    Raises:
+        ConfigError: a file that the settings name can't be used.
 
     Attributes:
         manager: the streams themselves.
@@ -55,7 +60,7 @@ class Hub:
         tally: counts for the metrics.
     """
 
-    def __init__(self, settings: Settings | None = None) -> None:
+    def __init__(self, settings: Settings | None = None, middleware: Middleware | None = None) -> None:
         self.settings = settings or Settings()
         self.manager = StreamManager(
             stream_settings(self.settings),
@@ -74,6 +79,8 @@ class Hub:
             if self._engine is None
             else CommittingDispatcher(self.settings, self.manager, self.tally, self.clock, self._engine)
         )
+        self._screening = Screening(self.dispatcher, self.manager, self.tally, self.clock)
+        self.use(middleware or self.read_middleware())
         limits = self.settings
         timeouts = (limits.send_timeout, limits.block_timeout, limits.lease, limits.ping_timeout)
         self.deadlines = Deadlines(timeouts, self.tally, self._tidy)
@@ -97,6 +104,19 @@ class Hub:
             self.close_all("shutdown")
         await self.dispatcher.stop()
         self.deadlines.stop()
+
+    def read_middleware(self) -> Middleware | None:
+        """Read the middleware that the settings name; None if they name none.
+
+        Raises:
+            ConfigError: it can't be used.
+        """
+        return read_middleware(Path(self.settings.middleware)) if self.settings.middleware else None
+
+    def use(self, middleware: Middleware | None) -> None:
+        """Have middleware take the events of the streams that are made from now on; None changes nothing."""
+        if middleware is not None:
+            self._screening.use(middleware)
 
     def storage_metrics(self) -> EngineMetrics:
         """Return the counts of the engine; all are 0 where there is none."""

@@ -43,11 +43,14 @@ METRICS = (
     Metric("deltawire_received_bytes_total", "counter", "Bytes received from peers, framing included"),
     Metric("deltawire_acks_total", "counter", "Ack messages sent; one may cover many events"),
     Metric("deltawire_signals_total", "counter", "Signals passed on to producers"),
+    Metric("deltawire_middleware_dropped_total", "counter", "Events of producers of which middleware left nothing"),
+    Metric("deltawire_middleware_failures_total", "counter", "Events on which a stage of middleware failed"),
     # Deliveries
     Metric("deltawire_deliveries_total", "counter", "Events handed to consumers, once for each; folded ones included"),
     Metric("deltawire_delivered_bytes_total", "counter", "Bytes of events handed to consumers, framing included"),
     Metric("deltawire_folded_total", "counter", "Deliveries that travelled inside a folded frame"),
     Metric("deltawire_dropped_total", "counter", "Events a policy skipped for a consumer, once for each"),
+    Metric("deltawire_urgent_total", "counter", "Copies of urgent events sent ahead to consumers that are behind"),
     Metric("deltawire_gaps_total", "counter", "Gap messages sent", ("reason",)),
     # Delays
     Metric(

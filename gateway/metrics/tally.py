@@ -34,6 +34,8 @@ class Tally:
         "first_token",
         "inter_token",
         "loop_lag",
+        "middleware_dropped",
+        "middleware_failures",
         "problems",
         "received_bytes",
         "refused",
@@ -47,6 +49,8 @@ class Tally:
         self.acks = 0
         self.signals = 0
         self.faults = 0
+        self.middleware_dropped = 0
+        self.middleware_failures = 0
         self.worker_restarts = 0  # of processes that died in the place of this one
         self.connections: Counter[str] = Counter()  # accepted, by role
         self.problems: Counter[ProblemCode] = Counter()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from deltawire.gateway.client import Publisher
 from deltawire.gateway.proxy.decoding import Decode, UnreadableContent, make_decoder
@@ -14,6 +15,9 @@ from deltawire.protocol.addresses import PREFIX
 from deltawire.protocol.providers import make_any
 
 T = TypeVar("T")
+
+HEAD_START: Final = 0.02
+"""Seconds until the gateway is connected to. That takes a millisecond or two, which are the request's at first."""
 
 
 class Answer:
@@ -32,7 +36,13 @@ class Answer:
         self._readers = readers
         self._decode: Decode = bytes
         self._is_over = False
-        self._relay.start()
+        self._is_started = False
+        self._starting = asyncio.get_running_loop().call_later(HEAD_START, self._start)
+
+    def _start(self) -> None:
+        if not self._is_started:
+            self._is_started = True
+            self._relay.start()
 
     @property
     def fields(self) -> list[tuple[bytes, bytes]]:
@@ -80,5 +90,7 @@ class Answer:
 
     async def finish(self) -> None:
         """Tell readers that the answer has ended, and wait a little until they know."""
+        self._starting.cancel()
+        self._start()
         self._relay.end()
         await self._relay.wait(LINGER)

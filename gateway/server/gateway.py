@@ -98,7 +98,9 @@ class Gateway:
         self._exposition = Exposition(self.hub, self._accepted, self._handshakes)
         capacity = CapacityChecks(self.hub, self._limits, self._proxies)
         self._housekeeping = Housekeeping(self.settings, self.hub, self._access, self._handshakes, self._accepted)
-        self._reading = FairQueue(lambda turn: asyncio.get_running_loop().call_soon(turn))
+        self._reading = FairQueue(
+            lambda turn: asyncio.get_running_loop().call_soon(turn), presence=self.hub.dispatcher.presence
+        )
         rate = self.settings.signal_rate
         self._signalled = RateTable(rate, max(int(2 * rate), 1), STREAMS_REMEMBERED)
         self._subscribing = Subscribing(self.hub, self._reading)
@@ -184,14 +186,18 @@ class Gateway:
         await asyncio.get_running_loop().connect_accepted_socket(partial(Adopting, connection, handed), sock)
 
     def reload(self) -> None:
-        """Read the certificates and the key file again: they hold for new connections, and no connection is dropped.
+        """Read the certificates, the key file and the middleware again; no connection is dropped.
+
+        Certificates and keys hold for new connections, middleware for new streams.
 
         Raises:
             ConfigError: a file can't be used; everything stays as it is.
         """
+        middleware = self.hub.read_middleware()
         if self._tls is not None:
             self._tls.reload()
         self._access.reload()
+        self.hub.use(middleware)
 
     @property
     def port(self) -> int:
@@ -293,6 +299,7 @@ class Gateway:
     def _start_producer(self, connection: GatewayConnection, target: Target) -> None:
         request = parse_publish(target.query)
         stream = self.hub.manager.get_or_create(_check_id(target), self.hub.now())
+        self.hub.dispatcher.let_out(stream)  # an older connection of this producer may have sent it
         writer = stream.open_producer(request.producer, request.generation)
         producer = Producer(self.hub, connection, stream, writer, request, self._reading)
         connection.peer = producer

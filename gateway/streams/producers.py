@@ -52,17 +52,24 @@ class Writer:
         generation: of that id.
         last: the last producer_seq accepted.
         seq: the seq that event got in the stream.
+        held: events with the next numbers that middleware holds back: taken, and not accepted yet.
         committed: the last producer_seq that an engine has, if there is one.
     """
 
-    __slots__ = ("committed", "generation", "id", "last", "seq")
+    __slots__ = ("committed", "generation", "held", "id", "last", "seq")
 
     def __init__(self, producer_id: str | None, generation: int) -> None:
         self.id = producer_id
         self.generation = generation
         self.last = 0
         self.seq = 0
+        self.held = 0
         self.committed = 0
+
+    @property
+    def expected(self) -> int:
+        """The `producer_seq` of the next event."""
+        return self.last + self.held + 1
 
 
 class Producers:

@@ -16,6 +16,8 @@ at once. Withholding an ack shows which of the two it is: the first keeps sendin
 
 from __future__ import annotations
 
+from collections import deque
+
 from msgspec import UNSET, UnsetType
 
 from deltawire.gateway.streams.producers import Writer
@@ -108,7 +110,7 @@ class Publication:
         pacer: decides which acks wait.
     """
 
-    __slots__ = ("_numbered", "_producers", "_seq", "appended", "is_urgent", "pacer", "unacked", "writer")
+    __slots__ = ("_held", "_numbered", "_producers", "_seq", "appended", "is_urgent", "pacer", "unacked", "writer")
 
     def __init__(self, stream: Stream, writer: Writer) -> None:
         self.writer = writer
@@ -117,6 +119,7 @@ class Publication:
         self.is_urgent = False
         self.pacer = AckPacer()
         self._producers = stream.producers
+        self._held: deque[int | UnsetType] = deque()  # numbers of the events that middleware holds back
         self._seq = 0  # the highest seq accepted from this connection
         self._numbered: int | UnsetType = UNSET  # the last producer_seq accepted from this connection
 
@@ -136,13 +139,13 @@ class Publication:
             raise WireError(ProblemCode.FENCED, why)
         if writer.id is None:
             raise WireError(ProblemCode.INVALID_EVENT, "`producer_seq` needs a producer id: connect with ?producer=…")
-        if number > writer.last + 1:
-            why = f"producer_seq {number} leaves a hole: {writer.last + 1} is expected"
+        if number > writer.last + writer.held + 1:
+            why = f"producer_seq {number} leaves a hole: {writer.expected} is expected"
             raise WireError(ProblemCode.SEQUENCE_GAP, why)
         if number <= writer.last:
             self.accepted(number, writer.seq)
             return True
-        return False
+        return number <= writer.last + writer.held  # it is acked when it is let out
 
     def accepted(self, number: int | UnsetType, seq: int) -> None:
         """Record that an event is in the log, newly or from before, and is to be acked.
@@ -158,6 +161,21 @@ class Publication:
             if number > writer.last:
                 writer.last, writer.seq = number, seq
             self._numbered = writer.last
+
+    def hold(self, number: int | UnsetType) -> None:
+        """Record that middleware holds an event back, and that it is to be acked later.
+
+        Args:
+            number: its producer_seq.
+        """
+        self._held.append(number)
+        self.writer.held += number is not UNSET
+
+    def released(self, seq: int) -> None:
+        """Record that all that became of the oldest event held back is in the log; the last of it is `seq`."""
+        number = self._held.popleft()
+        self.writer.held -= number is not UNSET
+        self.accepted(number, seq)
 
     # Acks
 

@@ -169,7 +169,8 @@ class Relay:
                 if is_ours:
                     await stack.enter_async_context(self._publisher)
                 if self._stops_on_cancel:
-                    self._publisher.discard_signals()  # those of the answer before
+                    if not is_ours:
+                        self._publisher.discard_signals()  # those of the answer before
                     watching = asyncio.create_task(self._heed_signals(), name=f"signals to {self._publisher.stream}")
                     stack.callback(watching.cancel)
                 await self._publish()

@@ -50,6 +50,11 @@ class ThinkingSplitter:
         return [(self.kind, held)] if held else []
 
     @property
+    def is_holding(self) -> bool:
+        """Whether some text is not certain yet."""
+        return bool(self._held)
+
+    @property
     def kind(self) -> str:
         """Of the text that comes next."""
         return "thinking" if self._is_thinking else "text"

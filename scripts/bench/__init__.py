@@ -28,7 +28,7 @@ From the bottom up:
 - `process` — a server on a core of its own
 - `peer` — a system to measure, `deltawire` — this one, `peers` — others, `servers` — those that are written here
 - `fan` — scenarios A to E, J, L and M, `memory` — F, `joining` — G, `stalled` — H, `inprocess` — I, `storm` — K,
-  `stores` — N, and the disk
+  `stores` — N, and the disk, `stages` — R
 - `scenarios` — what each letter means
 - `targets` — what is to be reached, and whether it was
 - `compare` — two revisions of the gateway

@@ -52,11 +52,16 @@ def append_and_read(events: int) -> dict[str, float]:
 
 def measure_in_process(root: Path, core: int, events: int = EVENTS) -> dict[str, float]:
     """Run this file on a source tree, in a process and on a core of its own."""
+    return run_on_tree(root, Path(__file__), str(events), str(core))
+
+
+def run_on_tree(root: Path, program: Path, *arguments: str) -> dict[str, float]:
+    """Run a program with the package of a source tree; returns the figures that it prints."""
     package = root / "scripts" / "package"
     if not package.is_dir():
         raise OSError("a revision before there was one package can't be measured in one process")
     done = subprocess.run(
-        [sys.executable, "-P", __file__, str(events), str(core)],  # its folder has a `deltawire` too
+        [sys.executable, "-P", program, *arguments],  # its folder has a `deltawire` too
         env=os.environ | {"PYTHONPATH": str(package)},
         cwd=root,
         capture_output=True,

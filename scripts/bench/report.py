@@ -60,6 +60,8 @@ UNITS = {
     "stall_ms": ("longest wait ms", 0),
     "events_per_s": ("events/s", 0),
     "bytes_an_event": ("bytes/event", 0),
+    "event_us": ("µs/event", 2),
+    "stages_us": ("µs of stages", 2),
     "storm_s": ("storm s", 2),
     "ready_s": ("ready after s", 2),
     "fill_s": ("filled in s", 1),

@@ -15,6 +15,8 @@ from scripts.bench.memory import STREAMS, measure_memory
 from scripts.bench.peer import Peer
 from scripts.bench.peers import Broadcast, Floor, JetStream, Ws
 from scripts.bench.process import SERVER_CORE
+from scripts.bench.stages import EVENTS as SCREENED
+from scripts.bench.stages import STAGES, measure_stages
 from scripts.bench.stalled import POLICIES, measure_stalled
 from scripts.bench.stores import measure_start
 from scripts.bench.storm import measure_storm
@@ -151,5 +153,11 @@ SCENARIOS = {
         measure_start,
         *("ready_s", "fill_s", "rss_mb"),
         is_durable=True,
+    ),
+    "R": _own(
+        "in process: one event through no, one and five stages of middleware",
+        lambda peer, effort: measure_stages(peer.root, SERVER_CORE, effort.size(SCREENED)),
+        *("event_us", "stages_us"),
+        variants=STAGES,
     ),
 }

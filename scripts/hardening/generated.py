@@ -174,6 +174,10 @@ def random_query(chance: random.Random) -> str:
         "policy": chance.choice([*Policy, "none"]),
         "buffer": chance.choice((1, 100, 10_000)),
         "types": ",".join(chance.sample(list(EventType), chance.randrange(1, 4))),
+        "index": chance.choice((0, "0,1,2")),
+        "kind": chance.choice(("text", "tool_use,thinking")),
+        "extension": chance.choice(("p", "anthropic/ping,p")),
+        "urgent": chance.choice(("marked", "error,message_stop")),
         "interval": chance.choice((0, 50, 1000)),
         "from": chance.choice(("start", "now")),
     }

@@ -32,7 +32,7 @@ WAITED: Final = "neighbours waited"
 """What a busy machine makes them do too."""
 
 ROUNDS: Final = 10
-"""At least so many: each is half a second of attack, and 100 events or more for each reader."""
+"""So many can be judged by latency: each is half a second of attack, and 100 events or more for each reader."""
 
 AFTER: Final = 0.05
 """Seconds after an attack that still belong to it."""
@@ -41,14 +41,15 @@ SHOWN: Final = 5
 """Messages that took longest, which are shown."""
 
 
-async def prove_loop(every: int, seed: int) -> list[str]:
+async def prove_loop(every: int, seed: int, rounds: int) -> list[str]:
     """Return what was wrong with the turns of the loop.
 
     Args:
         every: one of so many shapes is sent.
         seed: which.
+        rounds: of watching neighbours, at least.
     """
-    return [*await _time_turns(every, seed), *await _watch_neighbours(every, seed)]
+    return [*await _time_turns(every, seed), *await _watch_neighbours(every, seed, rounds)]
 
 
 async def _time_turns(every: int, seed: int) -> list[str]:
@@ -70,7 +71,7 @@ async def _time_turns(every: int, seed: int) -> list[str]:
     return slow + _counted(faults)
 
 
-async def _watch_neighbours(every: int, seed: int) -> list[str]:
+async def _watch_neighbours(every: int, seed: int, rounds: int) -> list[str]:
     async with AsyncExitStack() as stack:
         children = await stack.enter_async_context(Children())
         gateway = await stack.enter_async_context(measuring(children, is_timed=False, connection_rate=0.0))
@@ -80,7 +81,7 @@ async def _watch_neighbours(every: int, seed: int) -> list[str]:
         quiet, attacked = list[Seen](), list[Seen]()
         lasts = 0.5
         whole = len([*messages(largest.Job(gateway.port, every, seed))]) / largest.AT_A_TIME
-        while len(attacked) < max(whole, ROUNDS):
+        while len(attacked) < max(whole, rounds):
             await sender.make()
             await group.look()  # what they saw meanwhile is nobody's doing
             await asyncio.sleep(lasts)

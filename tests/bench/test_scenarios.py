@@ -21,10 +21,7 @@ from tests.support.running import run_script
 
 TINY = Effort(rounds=1, warmup=0.05, seconds=0.2, part=0.003, part_of_load=0.02)
 
-pytestmark = [
-    pytest.mark.alone,  # a scenario has a core for the server, and one for the load
-    pytest.mark.skipif(sys.platform != "linux", reason="the benchmark reads /proc"),
-]
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the benchmark reads /proc")
 
 
 @pytest.mark.parametrize("letter", "AFGIJ")  # B to E are A with other numbers

@@ -41,7 +41,7 @@ async def refused(run: Run, start: Start, url: str) -> str:
 
 async def test_the_start_says_what_was_found(server: RedisServer, serve: Serve) -> None:
     url = f"redis://gate:s3cret@127.0.0.1:{server.port}"
-    served = await serve("--engine-url", url)
+    served = await serve("--port=0", "--engine-url", url)
     opened = await wait_logged(served.process, "storage.opened")
     assert opened["server"].endswith(f"at 127.0.0.1:{server.port}")
     assert (opened["streams"], opened["elsewhere"], opened["persistence"]) == (0, 0, "none")

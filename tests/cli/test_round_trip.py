@@ -13,9 +13,10 @@ from deltawire.gateway.server import Gateway
 from tests.cli.exports import delta, describe, lines_of
 from tests.support.processes import Run
 from tests.support.running import complaints
+from tests.support.soaking import lasting
 from tests.support.transcripts import format_of, transcripts
 
-MANY = 100_000
+MANY = lasting(20_000, 100_000)
 
 
 async def copy(run: Run, stream: str, url: str, tmp_path: Path) -> tuple[list[str], list[str]]:
@@ -75,11 +76,13 @@ async def test_any_text_and_a_message_in_progress_are_the_same(
     assert before == after
 
 
-async def test_a_hundred_thousand_events_are_the_same(run: Run, tmp_path: Path) -> None:
+@pytest.mark.soak
+async def test_a_great_many_events_are_the_same(run: Run, tmp_path: Path) -> None:
     settings = Settings(port=0, drain_timeout=0, retention_events=MANY, retention_bytes=10**9)
     file = lines_of(describe(MANY), *(delta(seq, f"word {seq} ") for seq in range(1, MANY + 1)))
     async with Gateway(settings) as gateway:
-        assert await run("import", f"--url={gateway.url}", stdin=file) == (0, "", "")
+        done = await run("import", f"--url={gateway.url}", stdin=file)
+        assert (done.status, done.output, complaints(done.errors)) == (0, "", [])
         before, after = await copy(run, "demo", gateway.url, tmp_path)
     assert len(before) == MANY + 1
     assert before == after

@@ -16,6 +16,7 @@ from deltawire.protocol.codec import MSGPACK
 from deltawire.protocol.events import Event, TextDelta, make_event
 from tests.client.publishing import numbers, publisher, send_numbers
 from tests.support.fakes import FakeGateway, FakeLog, NotingBackoff, frames, stay
+from tests.support.soaking import lasting
 
 
 async def test_what_is_sent_is_acked_before_the_context_is_left() -> None:
@@ -65,7 +66,7 @@ async def test_an_explicit_producer_goes_on_where_an_earlier_program_stopped() -
     assert log.texts == numbers(1, 6)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=lasting(25, 250))
 @given(st.lists(st.tuples(st.integers(1, 4), st.booleans()), max_size=8), st.integers(0, 30))
 def test_cut_anywhere_every_event_is_in_the_stream_once(cuts: list[tuple[int, bool]], count: int) -> None:
     log = FakeLog()

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
-from deltawire.gateway.client import Subscriber, connection
+from deltawire.gateway.client import ProtocolFault, Subscriber, connection
 from deltawire.gateway.client.subscriber import Frame
 from deltawire.protocol.codec import MSGPACK
 from deltawire.protocol.events import Event, EventType
@@ -21,6 +21,7 @@ from deltawire.protocol.messages import CaughtUp, Gap, StreamEnd
 from deltawire.protocol.position import Position
 from tests.client.subscribing import ending, event, events, seqs, subscribed, subscriber
 from tests.support.fakes import FakeGateway, NotingBackoff, Script, closing, cut, frames, stay, text
+from tests.support.soaking import lasting
 
 
 async def test_a_whole_stream_is_read_to_its_end() -> None:
@@ -63,7 +64,7 @@ async def test_a_position_that_has_moved_is_progress_and_what_comes_twice_is_non
     assert backoff.attempts == [0, 0, 0, 0, 0, 1, 2, 3]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=lasting(25, 250))
 @given(st.lists(st.integers(1, 4), min_size=1, max_size=12), st.lists(st.integers(0, 5), max_size=8))
 def test_cut_after_any_number_of_frames_each_event_comes_once(widths: list[int], cuts: list[int]) -> None:
     ends = [sum(widths[: count + 1]) for count in range(len(widths))]
@@ -120,6 +121,20 @@ async def test_frames_are_every_payload_as_it_came_with_those_of_unknown_types()
     ]
     assert seen[1].message is None
     assert isinstance(seen[2].message, Event)
+
+
+def test_who_wants_to_be_told_of_urgent_events_must_say_which() -> None:
+    with pytest.raises(ValueError, match="on_urgent: say which events with urgent"):
+        Subscriber("ws://127.0.0.1:1", "demo", on_urgent=print)
+    with pytest.raises(ValueError, match="'urgent': text_delta is a delta"):
+        Subscriber("ws://127.0.0.1:1", "demo", urgent=[EventType.TEXT_DELTA])
+
+
+async def test_what_comes_ahead_and_is_no_event_is_a_fault() -> None:
+    script = frames(subscribed(), {"type": "urgent", "event": {"type": "error", "seq": "x"}}, then=stay)
+    async with FakeGateway(script) as gateway, subscriber(gateway, urgent=[]) as source:
+        with pytest.raises(ProtocolFault, match="invalid event ahead"):
+            await anext(aiter(source))
 
 
 async def test_caught_up_is_told_and_starts_over_with_each_connection() -> None:

@@ -68,7 +68,8 @@ async def test_a_refusal_in_the_middle_raises_from_the_iteration() -> None:
 async def test_a_gateway_that_accepts_and_closes_for_ever_is_given_up() -> None:
     overloaded = {"type": "problem", "code": "overloaded", "message": "too much to hold", "retryable": True}
     async with FakeGateway(frames(overloaded, then=closing(4003))) as gateway:
-        with pytest.raises(GatewayUnreachable, match="closed with 4003: too much to hold"):
+        says = f"^the gateway at {gateway.url} can't serve this now: closed with 4003: too much to hold$"
+        with pytest.raises(GatewayUnreachable, match=says):
             async with subscriber(gateway, retry_for=0):
                 pass
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+import hiredis
 import pytest
 
 from deltawire.gateway.engines.engine import Done, EngineError
@@ -38,9 +39,10 @@ def owned(head: int = 10, prior: bytes = b"6") -> Owned:
         (b"FENCED 6 other", Verdict.REPAIR, 10),
         (b"FENCED 8 other", Verdict.LOST, 10),
         (b"FENCED  ", Verdict.LOST, 10),
+        (hiredis.ReplyError("WRONGTYPE …"), Verdict.LOST, 10),
     ],
 )
-def test_a_reply_to_an_append_up_to_20(reply: int | bytes, verdict: Verdict, head: int) -> None:
+def test_a_reply_to_an_append_up_to_20(reply: int | bytes | Exception, verdict: Verdict, head: int) -> None:
     it = owned()
     assert judge(reply, it, 20) is verdict
     assert it.head == head
@@ -59,9 +61,9 @@ def test_what_the_server_has_already_is_not_sent_again() -> None:
     work.add(commit(11, "a", "b"), (1, lambda _: None, 0), 0.0)
     work.add(commit(13, "c"), (2, lambda _: None, 1), 0.0)
     first, second, third = frames_of(11, "a", "b", "c")
-    assert work.append(Keys("d"), owned(10), 0.0)[5:] == (b"7", 10, 13, 0, first + second + third)
-    assert work.append(Keys("d"), owned(12), 0.0)[5:] == (b"7", 12, 13, 0, third)
-    assert work.append(Keys("d"), owned(13), 0.0)[5:] == (b"7", 13, 13, 0, b"")
+    assert work.append(Keys("d"), owned(10), 0.0)[6:] == (b"7", 10, 13, 0, first + second + third)
+    assert work.append(Keys("d"), owned(12), 0.0)[6:] == (b"7", 12, 13, 0, third)
+    assert work.append(Keys("d"), owned(13), 0.0)[6:] == (b"7", 13, 13, 0, b"")
 
 
 def test_commits_of_one_stream_are_told_in_order_whatever_others_wait_for() -> None:
@@ -111,7 +113,7 @@ def test_a_claim_is_parsed_with_its_history_and_its_producers_oldest_first() -> 
     fields |= {b"term": b"9", b"epoch": b"e", b"head": b"8", b"floor": b"4", b"lineage": b"a:b:3"}
     fields |= {b"p:young": b"1:2:8", b"p:old": b"0:1:5"}
     pairs = [part for field in fields.items() for part in field]
-    it, stream = parse_claim("s", (pairs, [[5, 3, 300, 6000], [8, 3, 300, 7000]]), b"6")
+    it, stream = parse_claim("s", pairs, [[5, 3, 300, 6000], [8, 3, 300, 7000]], b"6")
     assert (it.term, it.prior, it.head) == (b"9", b"6", 8)
     assert (stream.settings.buffer, stream.lineage) == (7, [Fork("a:b", 3)])
     assert (stream.state.history.floor, stream.state.history.last) == (4, 8)
@@ -149,6 +151,17 @@ def test_a_process_is_gone_for_certain_only_if_it_was_on_this_machine() -> None:
     assert is_certainly_gone(Identity("", me.place, 2**30, 1))
     assert not is_certainly_gone(Identity("", "elsewhere", 2**30, 1))
     assert not is_certainly_gone(Identity())
+
+
+def test_a_process_of_another_user_that_can_t_be_seen_is_not_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    unseen = Identity("", own_identity("").place, 2**30, 1)
+    assert is_certainly_gone(unseen)
+    monkeypatch.setattr(os, "kill", _refuse)  # as for a process that /proc hides
+    assert not is_certainly_gone(unseen)
+
+
+def _refuse(_pid: int, _signal: int) -> None:
+    raise PermissionError
 
 
 def test_an_address_shows_no_secret() -> None:

@@ -5,59 +5,22 @@ from __future__ import annotations
 import asyncio
 import shutil
 import signal
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from deltawire.gateway.config import Settings
 from deltawire.gateway.engines.redis import engine as engine_module
 from deltawire.gateway.server import Gateway
 from scripts.proof.children import Children, serving
 from scripts.proof.survival import survive
+from tests.engines.on_redis import expect_all, gateway_on, numbered, read, write
 from tests.support.asking import http_client
 from tests.support.peers import Addressed, consumer, peer, producer, publish, text_delta
 from tests.support.redis_server import RedisServer, needs_redis, redis_server
+from tests.support.soaking import lasting
 from tests.support.waiting import eventually
 
 pytestmark = needs_redis
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[RedisServer]:
-    with redis_server(tmp_path / "redis") as server:
-        yield server
-
-
-@asynccontextmanager
-async def gateway_on(server: RedisServer, **settings: Any) -> AsyncIterator[Gateway]:
-    common: dict[str, Any] = {"port": 0, "drain_timeout": 0.2, "engine_url": server.url}
-    async with Gateway(Settings(**common | settings)) as gateway:
-        yield gateway
-
-
-def numbered(begin: int, end: int) -> list[dict[str, Any]]:
-    return [text_delta(f"{number} ", producer_seq=number) for number in range(begin, end + 1)]
-
-
-async def write(gateway: Addressed, begin: int, end: int) -> None:
-    async with producer(gateway, "producer=p") as writing:
-        await publish(writing, *numbered(begin, end), upto=end)
-
-
-async def read(gateway: Addressed, query: str = "") -> list[dict[str, Any]]:
-    async with consumer(gateway, f"policy=disconnect&{query}".rstrip("&")) as reading:
-        return await reading.read_until("caught_up")
-
-
-async def expect_all(gateway: Addressed, upto: int, epoch: str = "") -> str:
-    """Every event is there once, in order, with its own text; returns the epoch."""
-    subscribed, *events, _ = await read(gateway)
-    assert [(it["seq"], it["data"]["text"]) for it in events] == [(n, f"{n} ") for n in range(1, upto + 1)]
-    assert subscribed["epoch"] == (epoch or subscribed["epoch"])
-    return str(subscribed["epoch"])
 
 
 async def is_ready(gateway: Addressed) -> bool:
@@ -65,8 +28,9 @@ async def is_ready(gateway: Addressed) -> bool:
         return (await client.get("/readyz")).status_code == 200
 
 
+@pytest.mark.soak
 async def test_a_gateway_that_is_killed_again_and_again_loses_nothing_acked(server: RedisServer) -> None:
-    survived = await survive({"engine_url": server.url}, kills=5, seed=13)
+    survived = await survive({"engine_url": server.url}, kills=lasting(3, 20), seed=13)
     assert survived.acked > 0
     assert survived.faults == []
 

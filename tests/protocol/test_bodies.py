@@ -12,7 +12,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from deltawire.protocol.codec import JSON
@@ -346,7 +346,6 @@ PAYLOADS = {
 
 @pytest.mark.parametrize("name", PAYLOADS)
 @pytest.mark.parametrize("inline_thinking", [False, True])
-@settings(deadline=None, max_examples=60)
 @given(data=st.data())
 def test_no_text_is_lost_in_any_shape_framing_or_cut(name: str, *, inline_thinking: bool, data: st.DataObject) -> None:
     body = data.draw(bodies(PAYLOADS[name]))
@@ -360,7 +359,6 @@ def test_no_text_is_lost_in_any_shape_framing_or_cut(name: str, *, inline_thinki
 
 
 @pytest.mark.parametrize("name", PAYLOADS)
-@settings(deadline=None, max_examples=50)
 @given(data=st.data())
 def test_a_body_that_is_cut_short_or_spoilt_loses_nothing_that_can_still_be_read(
     name: str, data: st.DataObject
@@ -375,7 +373,6 @@ def test_a_body_that_is_cut_short_or_spoilt_loses_nothing_that_can_still_be_read
 
 
 @pytest.mark.parametrize("name", FORMS)
-@settings(deadline=None)
 @given(text=st.text(st.sampled_from("aé🌍💀\U0010ffff"), min_size=1))
 def test_a_text_that_comes_in_halves_of_characters_is_whole(name: str, text: str) -> None:
     form = FORMS[name]

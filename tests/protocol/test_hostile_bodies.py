@@ -66,6 +66,7 @@ CASES: dict[str, tuple[str, Make]] = {
 }
 
 
+@pytest.mark.timed
 @pytest.mark.parametrize(("name", "make"), CASES.values(), ids=CASES)
 def test_time_is_linear_in_hostile_bodies(name: str, make: Make) -> None:
     def seconds(count: int) -> float:

@@ -83,6 +83,7 @@ def test_any_paths_do_no_harm(pieces: list[tuple[str, str]]) -> None:
     put(*(at(path, text) for path, text in pieces))
 
 
+@pytest.mark.timed
 def test_pieces_are_bounded_and_take_linear_time() -> None:
     arguments = PartialArguments()
     start = time.thread_time()

@@ -4,7 +4,7 @@ import time
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from deltawire.protocol.providers.sse import EventStreamDecoder, EventTooLargeError, ServerSentEvent
@@ -124,6 +124,7 @@ def test_many_short_lines_of_one_event_count_together_and_comments_do_not() -> N
         list(decoder.feed(b"data: b\n"))
 
 
+@pytest.mark.timed
 def test_time_is_linear_when_a_long_line_comes_byte_by_byte() -> None:
     def seconds(length: int) -> float:
         chunks = one_by_one(b"data: " + b"x" * length + b"\n\n")
@@ -136,7 +137,6 @@ def test_time_is_linear_when_a_long_line_comes_byte_by_byte() -> None:
     )
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.sampled_from([b"data", b"event", b":", b" ", b"\r", b"\n", b"\xc3", b"\xbc", b"\xef\xbb\xbf", b"x"])),
     st.lists(st.integers(0, 100)),

@@ -54,6 +54,7 @@ def test_objects_are_found_beside_what_is_torn(text: str, objects: list[dict[str
     assert read_objects(text) == (objects, rest)
 
 
+@pytest.mark.timed
 @pytest.mark.parametrize("unit", ["[", '{"a":', '{"error":', '\\"', '"\\', "{}", "]", ",", '"a\n{', '{"error":{"a":1}'])
 def test_time_is_linear_in_hostile_text(unit: str) -> None:
     def seconds(size: int) -> float:

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from deltawire.protocol.codec import JSON, MSGPACK
@@ -89,7 +89,6 @@ def test_every_split_in_two_and_every_byte_alone_give_the_events_of_one_feed(nam
 
 
 @formats
-@settings(deadline=None)
 @given(data=st.data())
 def test_any_split_of_any_line_ending_gives_the_events_of_one_feed(name: str, data: st.DataObject) -> None:
     body = BODIES[name].replace(b"\n", data.draw(st.sampled_from([b"\n", b"\r", b"\r\n"])))
@@ -99,14 +98,12 @@ def test_any_split_of_any_line_ending_gives_the_events_of_one_feed(name: str, da
 
 
 @formats
-@settings(deadline=None)
 @given(body=st.binary())
 def test_arbitrary_bytes_give_valid_events(name: str, body: bytes) -> None:
     check(translate(name, body, b"\n\ndata:" + body))
 
 
 @formats
-@settings(deadline=None)
 @given(data=st.data())
 def test_a_mutated_stream_gives_valid_events(name: str, data: st.DataObject) -> None:
     body = bytearray(BODIES[name])
@@ -125,7 +122,6 @@ odd_values = st.recursive(
 
 
 @formats
-@settings(deadline=None)
 @given(data=st.data())
 def test_wrong_json_types_anywhere_give_valid_events(name: str, data: st.DataObject) -> None:
     def spoil(value: Any) -> Any:
@@ -147,7 +143,6 @@ def objects_in(value: Any) -> list[dict[str, Any]]:
 
 @formats
 @pytest.mark.parametrize("odd", ["mark", ["mark"], {"mark": 1}, {"type": "mark"}, "mark" * 10_000])
-@settings(deadline=None)
 @given(data=st.data())
 def test_a_field_nobody_knows_or_of_another_type_is_not_lost_wherever_it_stands(
     name: str, odd: Any, data: st.DataObject

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from deltawire.gateway.server import Gateway
+from deltawire.gateway.server.http import event_streams
 from deltawire.protocol.events import TextDelta
 from tests.support.npm import installed
 from tests.support.waiting import DEADLINE, eventually
@@ -39,8 +40,9 @@ def script() -> Path:
 
 
 async def test_it_resumes_at_the_next_event_and_stops_where_the_stream_has_ended(
-    gateway: Gateway, script: Path
+    gateway: Gateway, script: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(event_streams, "RETRY", (10, 30))  # milliseconds
     stream = gateway.hub.create("demo")
     url = f"{gateway.url.replace('ws:', 'http:')}/v1/streams/demo/sse?policy=block"
     process = await asyncio.create_subprocess_exec("node", script, url, stdout=PIPE)

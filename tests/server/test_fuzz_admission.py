@@ -20,6 +20,7 @@ from deltawire.gateway.server import Gateway
 from scripts.hardening.answers import STATUSES
 from tests.support.minting import everything, token, unsigned, write_secret
 from tests.support.rawpeer import RawPeer
+from tests.support.soaking import lasting
 
 ORIGIN = "https://app.example.org"
 TOKENS = [
@@ -182,7 +183,7 @@ def fuzzed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fuzzed]:
 
 
 @given(data=mutated())
-@settings(max_examples=400)
+@settings(max_examples=lasting(100, 2000))
 def test_any_bytes_are_answered_with_a_documented_status_or_not_at_all(fuzzed: Fuzzed, data: bytes) -> None:
     with structlog.testing.capture_logs() as logs:
         said = fuzzed.ask(data)
@@ -200,7 +201,7 @@ def test_any_bytes_are_answered_with_a_documented_status_or_not_at_all(fuzzed: F
 
 
 @given(fields=st.lists(others, max_size=4), query=queries)
-@settings(max_examples=300)
+@settings(max_examples=lasting(100, 2000))
 def test_without_a_token_that_verifies_nobody_gets_in(
     fuzzed: Fuzzed, fields: list[tuple[str, str]], query: str
 ) -> None:

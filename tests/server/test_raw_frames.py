@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import structlog
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from deltawire.gateway.config import Settings
@@ -242,7 +242,6 @@ def echoed_codes(sent: list[bytes]) -> set[int]:
 
 
 @given(side=st.sampled_from(SIDES), sent=st.lists(some_frames, max_size=12))
-@settings(max_examples=60, deadline=None)
 def test_invariant_9_any_frames_end_in_a_documented_code(side: str, sent: list[bytes]) -> None:
     async def play() -> tuple[list[dict[str, Any]], int | None]:
         async with (

@@ -1,4 +1,4 @@
-"""Ten thousand streams and two thousand consumers, with default limits on a small machine."""
+"""Thousands of streams and of consumers, with default limits on a small machine."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from typing import NamedTuple
 import pytest
 
 from tests.support.rawpeer import RawPeer, text
+from tests.support.soaking import lasting
 
-STREAMS = 10_000
-CONSUMERS = 2_000
+STREAMS = lasting(3_000, 10_000)
+CONSUMERS = lasting(1_000, 2_000)
 KIB_A_STREAM = 8
 KIB_A_CONSUMER = 60
 
@@ -79,7 +80,9 @@ async def connected(served: Served, path: str) -> AsyncIterator[RawPeer]:
 Report = Callable[[str, object], None]
 
 
-async def test_ten_thousand_streams_with_one_event_each(served: Served, record_property: Report) -> None:
+@pytest.mark.slow
+@pytest.mark.soak
+async def test_thousands_of_streams_with_one_event_each(served: Served, record_property: Report) -> None:
     before = served.rss()
 
     async def make(first: int, upto: int) -> None:
@@ -100,7 +103,8 @@ async def test_ten_thousand_streams_with_one_event_each(served: Served, record_p
     assert grown < STREAMS * KIB_A_STREAM
 
 
-async def test_two_thousand_consumers_on_one_stream_all_get_everything(served: Served, record_property: Report) -> None:
+@pytest.mark.soak
+async def test_a_thousand_consumers_on_one_stream_all_get_everything(served: Served, record_property: Report) -> None:
     before = served.rss()
     consumers = []
     try:

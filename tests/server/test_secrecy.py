@@ -23,6 +23,7 @@ from deltawire.gateway.server import Gateway
 from deltawire.protocol.events import TextDelta
 from tests.support.minting import token, write_secret
 from tests.support.rawpeer import HANDSHAKE, RawPeer
+from tests.support.soaking import lasting
 
 SECRETS = ("demo", "demo2", "Demo", "a:b@c")
 STREAMS = (*SECRETS, "mine", "mine-1", "none", "dem")
@@ -159,7 +160,7 @@ def worlds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worlds]:
 
 
 @given(data=st.data(), allowed=grants, asked=st.sampled_from(ASKED), stream=st.sampled_from(STREAMS))
-@settings(max_examples=400)
+@settings(max_examples=lasting(100, 2000))
 def test_who_may_not_do_it_can_not_tell_whether_a_stream_exists(
     worlds: Worlds, data: st.DataObject, allowed: Grants, asked: Asking, stream: str
 ) -> None:

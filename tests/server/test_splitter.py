@@ -13,6 +13,7 @@ from websockets.server import ServerProtocol
 from deltawire.gateway.server.connection.splitter import OTHER, FrameSplitter
 from deltawire.protocol import framing
 from tests.support.rawpeer import BINARY, KEY, PING, PONG, TEXT, frame
+from tests.support.soaking import lasting
 
 LIMIT = 70_000
 
@@ -90,7 +91,7 @@ def any_frame(draw: st.DrawFn) -> bytes:
 
 
 @given(data=st.lists(any_frame(), max_size=8).map(b"".join), cuts=st.lists(st.integers(0, 2000), max_size=6))
-@settings(max_examples=500)
+@settings(max_examples=lasting(150, 2000))
 def test_whatever_comes_it_finds_what_the_library_finds_and_breaks_where_that_breaks(
     data: bytes, cuts: list[int]
 ) -> None:

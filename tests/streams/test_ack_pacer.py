@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from deltawire.gateway.streams.publication import FIRST_READS, MAX_READS, MAX_WITHHELD, WITHHELD_FOR, AckPacer
+from tests.support.soaking import lasting
 
 
 class Producer:
@@ -80,12 +81,13 @@ def test_no_ack_waits_for_more_than_a_window_of_events(producer: Producer) -> No
         assert producer.acks == before + 1
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("round_trip", [0.0001, 0.03, 0.2])
 @pytest.mark.parametrize("window", [1, 8])
 def test_a_producer_that_waits_for_its_acks_is_hardly_ever_kept_waiting(
     producer: Producer, round_trip: float, window: int
 ) -> None:
-    reads = 100_000
+    reads = lasting(20_000, 100_000)
     for _ in range(reads // window):
         producer.send_and_wait(round_trip, window)
     assert producer.waited <= 2 * WITHHELD_FOR * (8 + reads / MAX_READS + 1)

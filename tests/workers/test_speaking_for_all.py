@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import httpx
@@ -91,10 +92,12 @@ async def test_a_worker_that_does_not_answer_is_named_and_its_series_are_absent(
 ) -> None:
     gateway = await start_workers()
     with gateway.stopped(1):
-        for path in ("/v1/streams", "/readyz", "/healthz"):
-            response = await client.get(f"{gateway.http}{path}")
+        paths = ("/v1/streams", "/readyz", "/healthz")
+        asking = asyncio.gather(*(client.get(f"{gateway.http}{path}") for path in paths))  # each waits for the worker
+        values = await metrics(client, gateway)
+        for response in await asking:
             assert (response.status_code, "worker 1 does not answer" in response.text) == (503, True)
-        assert set((await metrics(client, gateway))["deltawire_events_total"]) == {"0"}
+        assert set(values["deltawire_events_total"]) == {"0"}
         assert (await client.get(f"{gateway.http}/livez")).status_code == 200
     assert (await client.get(f"{gateway.http}/readyz")).status_code == 200
 

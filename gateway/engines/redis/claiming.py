@@ -2,69 +2,79 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from secrets import token_hex
-from typing import cast
+from typing import Any, cast
 
 from redis.asyncio import Redis
+from redis.exceptions import ResponseError
 
 from deltawire.gateway.engines.engine import Elsewhere
 from deltawire.gateway.engines.redis.keys import Keys, call
-from deltawire.gateway.engines.redis.server import execute
+from deltawire.gateway.engines.redis.link import Command
+from deltawire.gateway.engines.redis.server import execute, is_about_keys
 from deltawire.gateway.engines.redis.session import Session
-from deltawire.gateway.engines.redis.stored import Claimed, parse_claim
+from deltawire.gateway.engines.redis.stored import Claimed, UnreadableError, parse_claim
 
 MANY = 200
 """Streams asked for at a time."""
 
 
-async def claim_unserved(client: Redis, keys: Keys, session: Session) -> tuple[list[Claimed], int]:
-    """Claim every stream whose gateway is gone.
+async def claim_unserved(
+    client: Redis,
+    keys: Keys,
+    session: Session,
+    claimed: Callable[[Claimed], None],
+    unreadable: Callable[[UnreadableError], None],
+) -> int:
+    """Claim every stream whose gateway is gone, oldest first.
+
+    Args:
+        client: of the server.
+        keys: on it.
+        session: of this gateway.
+        claimed: called with each at once, as those after it may fail.
+        unreadable: called for each that is not what a gateway writes; the others are claimed.
 
     Returns:
-        These, oldest first, and how many other gateways serve.
+        How many streams other gateways serve.
 
     Raises:
         RedisError: the server can't be asked.
-        ValueError: a stream is not what a gateway writes.
-        LookupError: likewise.
     """
     ids = [bytes(id_).decode() for id_ in cast("list[bytes]", await client.zrange(keys.streams, 0, -1))]
     gone = {session.node: False, "": True}  # by node
-    claimed: list[Claimed] = []
     elsewhere = 0
     for at in range(0, len(ids), MANY):
         some = ids[at : at + MANY]
         free: list[tuple[str, bytes]] = []
-        for stream, (owner, term) in zip(some, await _owners(client, keys, some), strict=True):
-            if term is None:
-                await client.zrem(keys.streams, stream)
+        for stream, reply in zip(some, await _ask_owners(client, keys, some), strict=True):
+            try:
+                owner, term = _owner(stream, reply)
+            except UnreadableError as error:
+                unreadable(error)
                 continue
-            node = owner.decode()
-            if node not in gone:
-                gone[node] = await session.find(node) is None
-            if gone[node]:
+            if term is None:
+                await execute(client, call("unlist", keys.of_stream(stream)))  # which looks again
+                continue
+            if owner not in gone:
+                gone[owner] = await session.find(owner) is None
+            if gone[owner]:
                 free.append((stream, term))
             else:
                 elsewhere += 1
-        async with client.pipeline(transaction=False) as pipe:
-            for stream, term in free:
-                pipe.execute_command(*call("claim", keys.of_stream(stream), session.node, term, token_hex(8)))
-            replies = await pipe.execute() if free else []
-        for (stream, term), reply in zip(free, replies, strict=True):
-            if isinstance(reply, bytes):  # BUSY: another was quicker
+        claims = [_claim(keys, session, stream, term) for stream, term in free]
+        for (stream, term), reply in zip(free, await _send(client, claims), strict=True):
+            try:
+                found = await _complete(client, keys, stream, term, reply)
+            except UnreadableError as error:  # it stays this gateway's, so that others don't try again and again
+                unreadable(error)
+                continue
+            if found is None:
                 elsewhere += 1
             else:
-                claimed.append(parse_claim(stream, reply, term))
-    return claimed, elsewhere
-
-
-async def _owners(client: Redis, keys: Keys, streams: Sequence[str]) -> list[tuple[bytes, bytes | None]]:
-    """Owner and term of streams; no term for those that are not there, or were deleted."""
-    async with client.pipeline(transaction=False) as pipe:
-        for stream in streams:
-            pipe.hmget(keys.of_stream(stream)[0], "owner", "term")
-        return [(owner or b"", None if owner is None else term) for owner, term in await pipe.execute()]
+                claimed(found)
+    return elsewhere
 
 
 async def claim(client: Redis, keys: Keys, session: Session, stream: str) -> Claimed | Elsewhere | None:
@@ -72,19 +82,66 @@ async def claim(client: Redis, keys: Keys, session: Session, stream: str) -> Cla
 
     Raises:
         RedisError: the server can't be asked.
-        ValueError: the stream is not what a gateway writes.
-        LookupError: likewise.
+        UnreadableError: the stream is not what a gateway writes.
     """
-    [(owner, term)] = await _owners(client, keys, [stream])
+    [reply] = await _ask_owners(client, keys, [stream])
+    owner, term = _owner(stream, reply)
     if term is None:
         return None
-    node = owner.decode()
-    if node and node != session.node:
-        url = await session.find(node)
+    if owner and owner != session.node:
+        url = await session.find(owner)
         if url is not None:
             return served_elsewhere(stream, url)
-    reply = await execute(client, call("claim", keys.of_stream(stream), session.node, term, token_hex(8)))
-    return served_elsewhere(stream, "") if isinstance(reply, bytes) else parse_claim(stream, reply, term)
+    [reply] = await _send(client, [_claim(keys, session, stream, term)])
+    return await _complete(client, keys, stream, term, reply) or served_elsewhere(stream, "")
+
+
+async def _ask_owners(client: Redis, keys: Keys, streams: Sequence[str]) -> list[Any]:
+    return await _send(client, [("HMGET", keys.of_stream(stream)[0], "owner", "term") for stream in streams])
+
+
+def _owner(stream: str, reply: Any) -> tuple[str, bytes | None]:
+    """Owner and term of a stream; no term for one that is not there, or was deleted."""
+    owner, term = _readable(stream, reply)
+    return (owner or b"").decode(), None if owner is None else term
+
+
+def _claim(keys: Keys, session: Session, stream: str, term: bytes) -> Command:
+    return call("claim", keys.of_stream(stream), session.node, term, token_hex(8))
+
+
+async def _complete(client: Redis, keys: Keys, stream: str, term: bytes, reply: Any) -> Claimed | None:
+    """Make of the reply to a claim, and of what it has left out, what was claimed; None if another was quicker."""
+    if isinstance(_readable(stream, reply), bytes):  # BUSY
+        return None
+    pairs, entries, begin = reply
+    while begin:
+        [reply] = await _send(client, [call("summary", keys.of_stream(stream), begin)])
+        more, begin = _readable(stream, reply)
+        entries += more
+    return parse_claim(stream, pairs, entries, term)
+
+
+async def _send(client: Redis, commands: Sequence[Command]) -> list[Any]:
+    """Send commands; replies may be errors."""
+    async with client.pipeline(transaction=False) as pipe:
+        for command in commands:
+            pipe.execute_command(*command)
+        return await pipe.execute(raise_on_error=False) if commands else []
+
+
+def _readable(stream: str, reply: Any) -> Any:
+    """Return a reply that is no error.
+
+    Raises:
+        RedisError: the server refuses this for all streams.
+        UnreadableError: the stream is not what a gateway writes.
+    """
+    if isinstance(reply, ResponseError) and is_about_keys(str(reply)):
+        raise UnreadableError(stream, str(reply))
+    if isinstance(reply, Exception):
+        raise reply
+    return reply
 
 
 def served_elsewhere(stream: str, url: str) -> Elsewhere:

@@ -16,19 +16,16 @@ from typing import Any, Final
 
 import hiredis
 
-from deltawire.gateway.engines.engine import Memory
+from deltawire.gateway.engines.engine import EVENTS, Memory
 from deltawire.gateway.engines.redis.address import Address
 from deltawire.gateway.engines.redis.health import Health
 from deltawire.gateway.engines.redis.keys import Keys, call
 from deltawire.gateway.engines.redis.link import Command, Link, LinkError, connect, incarnation_of
 from deltawire.gateway.engines.redis.refilling import Refill
-from deltawire.gateway.engines.redis.server import SOURCE
+from deltawire.gateway.engines.redis.server import NOT_LOADED, SOURCE, is_about_keys
 from deltawire.gateway.engines.redis.stored import Owned, flat, new_fields, parse_claim
 from deltawire.gateway.engines.redis.work import Verdict, Work, answers, judge, seen_term
 from deltawire.gateway.metrics.histogram import Histogram
-
-EVENTS: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
-"""Buckets of the number of events in a group."""
 
 RETRY: Final = 0.2
 """Seconds between two tries."""
@@ -49,7 +46,7 @@ class Committer:
     Args:
         address: of the server.
         keys: on it.
-        timeout: seconds that a group may take before it is sent again.
+        timeout: seconds that an answer may take before a group is sent again.
         replicas: of the server, that must have a commit.
 
     Attributes:
@@ -141,8 +138,7 @@ class Committer:
             began = time.monotonic()
             self.health.asking_since = began
             try:
-                async with asyncio.timeout(self._timeout):
-                    left = await self._commit(left)
+                left = await self._commit(left)
             except (LinkError, ServerError, TimeoutError) as error:
                 self.failures += 1
                 self.health.failed(str(error), began, is_told=isinstance(error, ServerError))
@@ -159,6 +155,11 @@ class Committer:
     async def _commit(self, group: list[Work]) -> list[Work]:
         """Send a group; returns what of it must be sent again."""
         link = await self._connected(group)
+        for work in group:
+            owned = self.owned.get((work.stream, work.epoch))
+            if owned is not None and work.needs_repair is not None:
+                await self._repair(link, work.stream, work.epoch, owned, work.needs_repair)
+                work.needs_repair = None
         commands: list[Command] = []
         sent: list[tuple[Work, Owned | None, int]] = []
         now = time.time()
@@ -168,7 +169,7 @@ class Committer:
             commands += some
             sent.append((work, owned, len(some)))
         if self._replicas and commands:
-            commands.append(("WAIT", self._replicas, int(self._timeout * 500)))  # before the whole group times out
+            commands.append(("WAIT", self._replicas, int(self._timeout * 500)))  # before it times out
         replies = await self._call(link, commands) if commands else []
         if self._replicas and commands and (count := replies.pop()) < self._replicas:
             raise ServerError(f"{count} of {self._replicas} replicas have the events (engine_replicas)")
@@ -181,12 +182,7 @@ class Committer:
             at += count
         for done, indexes in answers(finished):
             done(indexes)
-        for work in left:
-            owned = self.owned.get((work.stream, work.epoch))
-            if owned is not None and work.needs_repair is not None:
-                await self._repair(link, work.stream, work.epoch, owned, work.needs_repair)
-                work.needs_repair = None
-        return left
+        return left  # nothing after `done` may fail: it would be called again
 
     def _commands(self, work: Work, owned: Owned | None, now: float) -> list[Command]:
         """What has to be sent for the work on a stream; nothing for a stream that is another's."""
@@ -194,16 +190,10 @@ class Committer:
         if owned is None:
             if work.settings is None or work.is_gone:
                 return []
-            fields = flat(new_fields(work.settings, now))
-            return [
-                ("ZADD", self._keys.streams, int(now * 1000), work.stream),
-                call("claim", names, self._node, b"", work.epoch, *fields),
-            ]
-        commands: list[Command] = []
+            return [call("claim", names, self._node, b"", work.epoch, *flat(new_fields(work.settings, now)))]
         if work.is_gone:
-            commands.append(call("release", names, owned.term, "delete"))
-            commands.append(("ZREM", self._keys.streams, work.stream))
-            return commands
+            return [call("release", names, owned.term, "delete")]
+        commands: list[Command] = []
         if work.floor:
             commands.append(work.trim(self._keys, owned))
         if work.has_changes:
@@ -221,24 +211,27 @@ class Committer:
         if not replies:
             return True
         if owned is None:
-            if isinstance(replies[1], bytes):
-                self._lose(work.stream, work.epoch)
+            if not isinstance(replies[0], list):
+                self._lose(work.stream, work.epoch, replies[0])
                 return True
-            claimed = parse_claim(work.stream, replies[1], b"")
+            claimed = parse_claim(work.stream, replies[0][0], (), b"")
             self.owned[key] = claimed.owned
             return not (work.has_changes or work.floor)
         if not work.has_changes:
             return True
         verdict = judge(replies[-1], owned, max(work.last, owned.head))
         if verdict is Verdict.LOST:
-            self._lose(work.stream, work.epoch)
+            self._lose(work.stream, work.epoch, replies[-1])
         elif verdict is Verdict.REPAIR:
             work.needs_repair = seen_term(replies[-1])
         return verdict in {Verdict.IN, Verdict.LOST}
 
-    def _lose(self, stream: str, epoch: str) -> None:
+    def _lose(self, stream: str, epoch: str, reply: Any) -> None:
         self.owned.pop((stream, epoch), None)
-        self._memory.lost(stream, epoch, f"another gateway serves stream {stream!r} now: reconnect to resume there")
+        why = f"another gateway serves stream {stream!r} now: reconnect to resume there"
+        if isinstance(reply, hiredis.ReplyError):
+            why = f"what is stored of stream {stream!r} is not what a gateway writes: {reply}"
+        self._memory.lost(stream, epoch, why)
 
     def _refill(self, link: Link) -> Refill:
         return Refill(self._keys, self._node, self._memory, lambda commands: self._call(link, commands))
@@ -247,15 +240,20 @@ class Committer:
         """Return the connection; after a new one was made, or all was lost, what the server has is verified."""
         if self._link is None or not self._link.is_open:
             self._link = None
-            self._link = link = await connect(self._address, self.verify)
+            async with asyncio.timeout(self._timeout):
+                self._link = link = await connect(self._address, self.verify)
+                incarnation = await incarnation_of(link)
             self._must_verify = True
-            incarnation = await incarnation_of(link)
             if incarnation != self._incarnation and self._incarnation:
                 self._changed()
             self._incarnation = incarnation
         if self._must_verify:
-            await self._verify(self._link, group)
-            self._must_verify = False
+            self._must_verify = False  # before, as it may have to be verified anew meanwhile
+            try:
+                await self._verify(self._link, group)
+            except BaseException:
+                self._must_verify = True
+                raise
         return self._link
 
     async def _verify(self, link: Link, group: Sequence[Work]) -> None:
@@ -265,28 +263,36 @@ class Committer:
         for (stream, epoch), owned, reply in await refill.confirm(self.owned):
             verdict = judge(reply, owned, max(owned.head, reached.get((stream, epoch), 0)))
             if verdict is Verdict.LOST:
-                self._lose(stream, epoch)
+                self._lose(stream, epoch, reply)
             elif verdict is Verdict.REPAIR:
                 await self._repair(link, stream, epoch, owned, seen_term(reply))
+            elif not isinstance(reply, int):  # it has more than was known: an answer was lost
+                await refill.confirm({(stream, epoch): owned})
 
     async def _repair(self, link: Link, stream: str, epoch: str, owned: Owned, seen: bytes) -> None:
         if not await self._refill(link).repair(stream, epoch, owned, seen):
             self.owned.pop((stream, epoch), None)  # it was forgotten here meanwhile
 
     async def _call(self, link: Link, commands: Sequence[Command]) -> list[Any]:
-        """Send commands; none of them may fail.
+        """Send commands; none of them may fail but for what is stored of one stream.
+
+        Each call has the whole timeout: a server that answers is given the time that many streams take.
 
         Raises:
             LinkError: the connection is gone, or leads to a server that can't be written to any more.
             ServerError: the server refuses something.
+            TimeoutError: it does not answer.
         """
-        replies = await link.call(commands)
+        async with asyncio.timeout(self._timeout):
+            replies = await link.call(commands)
         for reply in replies:
             if isinstance(reply, hiredis.ReplyError):
                 text = str(reply)
-                if "Function not found" in text:
+                if NOT_LOADED in text:
                     await link.call([("FUNCTION", "LOAD", "REPLACE", SOURCE)])
                     raise LinkError(text)
+                if is_about_keys(text):
+                    continue
                 raise (LinkError if text.startswith(PASSING) else ServerError)(text)
         return replies
 
@@ -295,6 +301,6 @@ class Committer:
             call("release", self._keys.of_stream(stream), owned.term, "leave")
             for (stream, _), owned in self.owned.items()
         ]
-        with suppress(LinkError, ServerError):
+        with suppress(LinkError, ServerError, TimeoutError):
             if commands:
                 await self._call(await self._connected(()), commands)

@@ -12,7 +12,7 @@ from contextlib import suppress
 from itertools import count
 from typing import Any, Final
 
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from deltawire.gateway.engines.engine import (
     Done,
@@ -27,21 +27,27 @@ from deltawire.gateway.engines.redis.claiming import claim, claim_unserved
 from deltawire.gateway.engines.redis.committer import Committer
 from deltawire.gateway.engines.redis.keys import Keys, call
 from deltawire.gateway.engines.redis.server import (
+    NOT_LOADED,
+    SOURCE,
     Server,
     asked,
     check_server,
     execute,
+    is_about_keys,
     load_functions,
     make_client,
 )
 from deltawire.gateway.engines.redis.session import RENEWAL, TTL, Session
-from deltawire.gateway.engines.redis.stored import Claimed, parse_page
+from deltawire.gateway.engines.redis.stored import Claimed, UnreadableError, parse_page
+from deltawire.gateway.logs import get_logger
 from deltawire.gateway.streams.pages import StoredPage, Wanted
 from deltawire.gateway.streams.settings import StreamSettings
 from deltawire.gateway.streams.staging import Commit
 
 RETRY: Final = 0.2
 """Seconds between two tries of a read."""
+
+log = get_logger()
 
 
 class RedisEngine:
@@ -54,9 +60,14 @@ class RedisEngine:
         replicas: of the server, that must have a commit.
         advertised: where clients reach this gateway.
 
+    Attributes:
+        reads_at_once: the answer of one may take long; pages that come in one turn of the loop hold it up.
+
     Raises:
         EngineError: the URL is malformed.
     """
+
+    reads_at_once = 4
 
     def __init__(
         self, url: str, *, prefix: str = "deltawire", timeout: float = 5.0, replicas: int = 0, advertised: str = ""
@@ -72,6 +83,7 @@ class RedisEngine:
         self._readings: set[asyncio.Task[None]] = set()
         self._server = Server("", "", 0)
         self._elsewhere = 0
+        self._unreadable: set[str] = set()  # streams, as each is told once
         self._is_closing = asyncio.Event()
 
     # The interface
@@ -110,12 +122,18 @@ class RedisEngine:
             EngineError: the server can't be used.
         """
         self._client = client = make_client(self._address, self._timeout)
+        listed: list[StoredStream] = []
         try:
             self._server = await check_server(client, self._address)
             await load_functions(client, self._keys, self._address)
             self._session = Session(client, self._keys, self._advertised)
-            await asked(self._session.renew(), self._address, "SET")
-            claimed = await asked(self._claim_unserved(), self._address, "claims")
+            try:
+                await asked(self._session.renew(), self._address, "SET")
+                await asked(self._claim_unserved(listed.append), self._address, "claims")
+            except BaseException:
+                with suppress(RedisError, OSError):
+                    await self._session.end()  # which gives back what was claimed
+                raise
         except BaseException:
             await client.aclose()
             raise
@@ -124,7 +142,7 @@ class RedisEngine:
         self._next_search = time.monotonic() + TTL
         committing = self._committer.start(self._session.node, memory, self._hold_claims)
         self._tasks = [committing, asyncio.create_task(self._keep_session())]
-        return [it.stream for it in claimed]
+        return listed
 
     def describe(self) -> dict[str, Any]:
         """What was found at the start, for the log."""
@@ -135,17 +153,17 @@ class RedisEngine:
             "elsewhere": self._elsewhere,
         }
 
-    async def _claim_unserved(self) -> list[Claimed]:
-        try:
-            claimed, self._elsewhere = await claim_unserved(self._client, self._keys, self._session)
-        except (ValueError, LookupError) as error:
-            raise EngineError(
-                f"engine_url: {self._address} has streams under the prefix {self._keys.prefix!r} that can't be read: "
-                f"{error}; choose another engine_prefix"
-            ) from None
-        for it in claimed:
+    async def _claim_unserved(self, found: Callable[[StoredStream], None]) -> None:
+        def claimed(it: Claimed) -> None:
             self._committer.owned[it.stream.id, it.stream.epoch] = it.owned
-        return claimed
+            found(it.stream)
+
+        def unreadable(error: UnreadableError) -> None:
+            if error.stream not in self._unreadable:
+                self._unreadable.add(error.stream)
+                log.error("storage.stream_skipped", stream=error.stream, detail=error.why)
+
+        self._elsewhere = await claim_unserved(self._client, self._keys, self._session, claimed, unreadable)
 
     def locate(self, stream: str) -> Awaitable[StoredStream | Elsewhere | None]:
         """Find a stream that is not here, and take it over if its gateway is gone.
@@ -160,13 +178,14 @@ class RedisEngine:
         if wait > 0:
             return Elsewhere(f"gateways settle who serves which stream after a fault: try again in {wait:.0f} s")
         try:
-            if (leaving := self._committer.leaving.get(stream)) is not None:
-                await asyncio.wait_for(leaving.wait(), self._timeout)
-            found = await claim(self._client, self._keys, self._session, stream)
+            async with asyncio.timeout(self._timeout):
+                if (leaving := self._committer.leaving.get(stream)) is not None:
+                    await leaving.wait()
+                found = await claim(self._client, self._keys, self._session, stream)
         except (RedisError, OSError) as error:
             raise EngineError(f"{self._address}: {str(error) or 'no answer'}") from None
-        except (ValueError, LookupError) as error:
-            raise EngineError(f"stream {stream!r} can't be read: {error}") from None
+        except UnreadableError as error:
+            raise EngineError(str(error)) from None
         if isinstance(found, Claimed):
             self._committer.owned[stream, found.stream.epoch] = found.owned
             return found.stream
@@ -213,16 +232,31 @@ class RedisEngine:
         task.add_done_callback(self._readings.discard)
 
     async def _read(self, stream: str, epoch: str, wanted: Wanted, done: Callable[[StoredPage], None]) -> None:
+        try:
+            page = await self._read_page(stream, epoch, wanted)
+        except Exception as error:  # noqa: BLE001 - whatever is there, it is told, and others' pages must not wait for it
+            page = StoredPage(wanted.last, (), f"events {wanted.first} to {wanted.last}: {error}")
+        done(page)
+
+    async def _read_page(self, stream: str, epoch: str, wanted: Wanted) -> StoredPage:
         command = call("read", self._keys.of_stream(stream), wanted.first, wanted.last, wanted.size)
+        is_told = False
         while (stream, epoch) in self._committer.owned:
             try:
-                reply = await execute(self._client, command)
+                return parse_page(await execute(self._client, command), wanted)
+            except ResponseError as error:
+                if is_about_keys(str(error)):
+                    raise
+                if not is_told:  # the events are there still, once it is allowed again
+                    log.warning("storage.read_refused", stream=stream, detail=str(error))
+                    is_told = True
+                if NOT_LOADED in str(error):
+                    with suppress(RedisError, OSError):
+                        await self._client.function_load(SOURCE, replace=True)
             except (RedisError, OSError):  # what is only away is not told as lost
-                await asyncio.sleep(RETRY)
-            else:
-                done(parse_page(reply, wanted))
-                return
-        done(StoredPage(wanted.last, (), "the stream was forgotten"))
+                pass
+            await asyncio.sleep(RETRY)
+        return StoredPage(wanted.last, (), "the stream was forgotten")
 
     async def close(self) -> None:
         """Commit what was handed over, give all streams up, and end; what the server does not take in time is left."""
@@ -272,6 +306,5 @@ class RedisEngine:
         self._next_search = time.monotonic() + TTL
         if asyncio.get_running_loop().time() < self._claims_from:
             return
-        with suppress(RedisError, OSError, EngineError):
-            for it in await self._claim_unserved():
-                self._memory.found(it.stream)
+        with suppress(RedisError, OSError):
+            await self._claim_unserved(self._memory.found)

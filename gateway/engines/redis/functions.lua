@@ -1,6 +1,6 @@
-#!lua name=deltawire_1
+#!lua name=deltawire_2
 
--- What changes a stream on the server, each as a whole. KEYS: 1 the hash, 2 the entries.
+-- What changes a stream on the server, each as a whole. KEYS: 1 the hash, 2 the entries, 3 the list of all streams.
 --
 -- The hash: term, owner, epoch, head, floor, incarnation, clean, lineage, settings, created, changed, messages, end, and
 -- a field `p:ID` of each producer. An entry holds the events of one append; its id is `LAST-COUNT`.
@@ -8,6 +8,7 @@
 -- Terms are compared for equality: whoever has another one is no longer, or not yet, the owner.
 
 local GONE = 3600000  -- milliseconds for which a deleted stream's term is kept, so that an owner that was paused is fenced
+local SUMMARY = 4194304  -- bytes of events that one call looks at, in milliseconds: nobody else is served meanwhile
 local LINEAGE = 16  -- epochs remembered; a reader of an older one starts again
 
 local function incarnation()
@@ -33,24 +34,31 @@ local function fenced(term, owner)
   return 'FENCED ' .. term .. ' ' .. (owner or '')
 end
 
--- The entries without their events: last, count, bytes and milliseconds of each.
-local function summary(key)
-  local found, from = {}, '-'
-  while true do
-    local page = redis.call('XRANGE', key, from, '+', 'COUNT', 100)
+local function id(keys)
+  return string.match(keys[1], '{(.*)}:state$')
+end
+
+-- ARGS: where to begin. Returns some entries without their events (last, count, bytes and milliseconds of each), and
+-- where to go on; empty at the end.
+local function summary(keys, args)
+  local found, bytes, from = {}, 0, args[1]
+  while bytes < SUMMARY do
+    local page = redis.call('XRANGE', keys[2], from, '+', 'COUNT', 16)
     for _, entry in ipairs(page) do
       local last, count = string.match(entry[1], '(%d+)-(%d+)')
       found[#found + 1] = {tonumber(last), tonumber(count), #entry[2][4], tonumber(entry[2][2])}
+      bytes = bytes + #entry[2][4]
     end
-    if #page < 100 then
-      return found
+    if #page < 16 then
+      return {found, ''}
     end
     from = '(' .. page[#page][1]
   end
+  return {found, from}
 end
 
 -- ARGS: node, the term that was seen (empty: there was no stream), a fresh epoch, then fields of a new stream.
--- Returns fields and entries · BUSY
+-- Returns fields, then as `summary` from the beginning · BUSY
 local function claim(keys, args)
   local node, seen, fresh = args[1], args[2], args[3]
   local known = redis.call('HMGET', keys[1], 'term', 'epoch', 'head', 'incarnation', 'clean', 'lineage',
@@ -82,7 +90,8 @@ local function claim(keys, args)
     redis.call('HSET', keys[1], 'term', whole(term), 'owner', node, 'epoch', epoch,
       'incarnation', now, 'clean', '0', 'lineage', lineage)
   end
-  return {redis.call('HGETALL', keys[1]), summary(keys[2])}
+  redis.call('ZADD', keys[3], 'NX', whole(term), id(keys))
+  return {redis.call('HGETALL', keys[1]), unpack(summary(keys, {'-'}))}
 end
 
 -- ARGS: term, the head that it follows, the new head, milliseconds, events, then fields.
@@ -130,6 +139,7 @@ local function repair(keys, args)
   end
   set(keys[1], args, 6, 'term', args[1], 'owner', args[3], 'epoch', args[4], 'head', whole(head), 'incarnation', '',
     'clean', '0')
+  redis.call('ZADD', keys[3], 'NX', args[1], id(keys))
   return head
 end
 
@@ -166,10 +176,16 @@ local function release(keys, args)
     redis.call('DEL', keys[1], keys[2])
     redis.call('HSET', keys[1], 'term', args[1])
     redis.call('PEXPIRE', keys[1], GONE)
+    redis.call('ZREM', keys[3], id(keys))
   elseif known[1] then
     redis.call('HSET', keys[1], 'owner', '', 'clean', '1')
   end
   return 0
+end
+
+-- Takes a stream off the list, unless it is there. Returns how many were.
+local function unlist(keys)
+  return redis.call('HEXISTS', keys[1], 'owner') == 0 and redis.call('ZREM', keys[3], id(keys)) or 0
 end
 
 -- ARGS: first and last seq, bytes after which to stop. Returns last, count and events of each entry.
@@ -204,16 +220,21 @@ local function probe(keys)
   redis.call('XRANGE', keys[2], '-', '+', 'COUNT', 1)
   redis.call('XTRIM', keys[2], 'MINID', '2')
   redis.call('PEXPIRE', keys[1], 1000)
+  redis.call('HEXISTS', keys[1], 'head')
+  redis.call('ZADD', keys[3], 'NX', 0, id(keys))
+  redis.call('ZREM', keys[3], id(keys))
   redis.call('DEL', keys[1], keys[2])
   return 0
 end
 
-redis.register_function('deltawire_1_claim', claim)
-redis.register_function('deltawire_1_append', append)
-redis.register_function('deltawire_1_confirm', confirm)
-redis.register_function('deltawire_1_repair', repair)
-redis.register_function('deltawire_1_probe', probe)
+redis.register_function('deltawire_2_claim', claim)
+redis.register_function('deltawire_2_append', append)
+redis.register_function('deltawire_2_confirm', confirm)
+redis.register_function('deltawire_2_repair', repair)
+redis.register_function('deltawire_2_probe', probe)
 -- What frees memory must go on when there is none left.
-redis.register_function{function_name='deltawire_1_trim', callback=trim, flags={'allow-oom'}}
-redis.register_function{function_name='deltawire_1_release', callback=release, flags={'allow-oom'}}
-redis.register_function{function_name='deltawire_1_read', callback=read, flags={'no-writes'}}
+redis.register_function{function_name='deltawire_2_trim', callback=trim, flags={'allow-oom'}}
+redis.register_function{function_name='deltawire_2_release', callback=release, flags={'allow-oom'}}
+redis.register_function{function_name='deltawire_2_unlist', callback=unlist, flags={'allow-oom'}}
+redis.register_function{function_name='deltawire_2_summary', callback=summary, flags={'no-writes'}}
+redis.register_function{function_name='deltawire_2_read', callback=read, flags={'no-writes'}}

@@ -40,7 +40,8 @@ def is_certainly_gone(other: Identity) -> bool:
     """Whether a gateway's process has ended, as far as it can be seen from here."""
     if not other.place or other.place != _place() or not other.started:
         return False
-    return _started(other.pid) != other.started
+    started = _started(other.pid)
+    return not _is_hidden(other.pid) if started is None else started != other.started
 
 
 def _place() -> str:
@@ -50,8 +51,19 @@ def _place() -> str:
         return ""
 
 
+def _is_hidden(pid: int) -> bool:
+    """Whether there may be a process of another user that /proc does not show (`hidepid`, `ProtectProc=`)."""
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except (OSError, OverflowError):
+        pass
+    return False
+
+
 def _started(pid: int) -> int | None:
-    """Ticks at which a process started; None if there is none, or it has ended and is only not waited for."""
+    """Ticks at which a process started; None if none is seen, or it has ended and is only not waited for."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except OSError:

@@ -1,11 +1,17 @@
-"""The keys on a server. Those of one stream share a hash tag, so that a cluster keeps them together."""
+"""The keys on a server. Those of one stream share a hash tag, which a cluster would keep together."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
-LIBRARY = "deltawire_1"
-"""The functions of `functions.lua`; the number changes with what they expect of the keys."""
+LIBRARY = "deltawire_2"
+"""The functions of `functions.lua`; the number changes with what they take and answer: gateways of two versions may use
+one server."""
+
+OfStream: TypeAlias = tuple[str, str, str]
+"""The keys that the functions take."""
+
+_READING = ("read", "summary")
 
 
 class Keys(NamedTuple):
@@ -17,13 +23,13 @@ class Keys(NamedTuple):
 
     prefix: str
 
-    def of_stream(self, stream: str) -> tuple[str, str]:
-        """The hash of a stream, and its entries."""
+    def of_stream(self, stream: str) -> OfStream:
+        """The hash of a stream, its entries, and the list that it is on."""
         tagged = f"{self.prefix}:{{{stream}}}"
-        return f"{tagged}:state", f"{tagged}:events"
+        return f"{tagged}:state", f"{tagged}:events", self.streams
 
     @property
-    def probe(self) -> tuple[str, str]:
+    def probe(self) -> OfStream:
         """Keys to try permissions on; no id of a stream has a star."""
         return self.of_stream("*")
 
@@ -42,6 +48,6 @@ class Keys(NamedTuple):
         return f"{self.prefix}:node:{node}"
 
 
-def call(name: str, keys: tuple[str, str], *args: str | bytes | int) -> tuple[str | bytes | int, ...]:
+def call(name: str, keys: OfStream, *args: str | bytes | int) -> tuple[str | bytes | int, ...]:
     """The command that calls a function."""
-    return ("FCALL_RO" if name == "read" else "FCALL", f"{LIBRARY}_{name}", 2, *keys, *args)
+    return ("FCALL_RO" if name in _READING else "FCALL", f"{LIBRARY}_{name}", len(keys), *keys, *args)

@@ -60,7 +60,7 @@ class Refill:
         Args:
             stream: its id.
             epoch: of its log.
-            owned: what the server had.
+            owned: what the server had; unchanged if the repair is cut.
             seen: an older term that the server shows; empty for none.
 
         Returns:
@@ -75,20 +75,18 @@ class Refill:
         fields.setdefault("end", "")
         base = recalled.first - 1
         begin = call("repair", names, owned.term, seen, self._node, epoch, base, *flat(fields))
-        created = int(float(owned.fixed["created"]) * 1000)
-        [head, _] = await self._send([begin, ("ZADD", self._keys.streams, created, stream)])
+        [head] = await self._send([begin])
         if not isinstance(head, int):
             return True
-        owned.head = head
         frames = recalled.frames[head - base :] if head < recalled.head else ()
         for some in _pieces(frames):
-            data = b"".join(some)
-            last = owned.head + len(some)
-            [reply] = await self._send([append(names, owned, last, data, {}, now)])
-            if not isinstance(reply, int):
+            last = head + len(some)
+            [head] = await self._send([append(names, owned.term, head, last, b"".join(some), {}, now)])
+            if not isinstance(head, int):
                 return True
-            owned.head = reply
-        await self._send([call("confirm", names, owned.term, owned.head)])
+        [head] = await self._send([call("confirm", names, owned.term, head)])
+        if isinstance(head, int):
+            owned.head = head  # not before: if this was cut, the next try has to know what the server should have
         return True
 
 

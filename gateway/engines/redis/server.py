@@ -21,6 +21,9 @@ OLDEST = (7, 0)
 
 SOURCE = (Path(__file__).parent / "functions.lua").read_text(encoding="utf-8")
 
+NOT_LOADED = "Function not found"
+"""What a server says that has lost our functions."""
+
 T = TypeVar("T")
 
 
@@ -108,6 +111,11 @@ async def load_functions(client: Redis, keys: Keys, address: Address) -> None:
 async def execute(client: Redis, command: Command) -> Any:
     """Send a command that calls a function; returns its reply."""
     return await client.execute_command(*command)  # type: ignore[no-untyped-call]
+
+
+def is_about_keys(refusal: str) -> bool:
+    """Whether a refusal is about the keys of one stream: they hold something else than a gateway writes."""
+    return refusal.removeprefix("ERR ").startswith(("WRONGTYPE", "user_function:", "The ID specified in XADD"))
 
 
 async def asked(answer: Awaitable[T], address: Address, what: str) -> T:

@@ -15,6 +15,7 @@ from deltawire.gateway.streams.pages import StoredPage, Wanted
 from deltawire.gateway.streams.producers import ProducerState
 from deltawire.gateway.streams.settings import StreamSettings
 from deltawire.gateway.streams.staging import OpenMessage, StoredState
+from deltawire.protocol.codec import decode_seq
 from deltawire.protocol.framing import payload_start, split_frames
 from deltawire.protocol.messages import EndReason
 
@@ -22,12 +23,6 @@ _encode = msgspec.msgpack.encode
 _decode_settings = msgspec.msgpack.Decoder(StreamSettings).decode
 _decode_messages = msgspec.msgpack.Decoder(list[OpenMessage]).decode
 
-
-class _Numbered(msgspec.Struct):
-    seq: int
-
-
-_decode_seq = msgspec.json.Decoder(_Numbered).decode
 
 Fields = dict[str, str | bytes]
 """Fields of a hash, to be written."""
@@ -39,7 +34,7 @@ class Owned:
     Attributes:
         term: of its ownership.
         prior: the term before that, which an older state of the server may show; empty for a new stream.
-        head: newest seq that the server has.
+        head: newest seq that the server has had, as it said; it may have lost events since.
         fixed: the fields that only a claim changes.
     """
 
@@ -50,6 +45,20 @@ class Owned:
         self.prior = prior
         self.head = head
         self.fixed = fixed
+
+
+class UnreadableError(Exception):
+    """A stream on a server is not what a gateway writes.
+
+    Args:
+        stream: its id.
+        why: in words.
+    """
+
+    def __init__(self, stream: str, why: str) -> None:
+        super().__init__(f"stream {stream!r} can't be read: {why}")
+        self.stream = stream
+        self.why = why
 
 
 class Claimed(NamedTuple):
@@ -99,19 +108,26 @@ def flat(fields: Fields) -> list[str | bytes]:
     return [part for field in fields.items() for part in field]
 
 
-def parse_claim(stream: str, reply: Sequence[Any], prior: bytes) -> Claimed:
+def parse_claim(stream: str, pairs: Sequence[bytes], entries: Iterable[Sequence[int]], prior: bytes) -> Claimed:
     """Parse what `claim` returned.
 
     Args:
         stream: its id.
-        reply: fields and values; last seq, count, bytes and milliseconds of each entry.
+        pairs: fields and values.
+        entries: last seq, count, bytes and milliseconds of each.
         prior: the term before.
 
     Raises:
-        ValueError: it is not what a gateway writes.
-        LookupError: likewise.
+        UnreadableError: it is not what a gateway writes.
     """
-    pairs, entries = reply
+    try:
+        return _parse_claim(stream, pairs, entries, prior)
+    except (ValueError, LookupError, TypeError, ArithmeticError, msgspec.MsgspecError) as error:
+        why = f"no field {error}" if isinstance(error, KeyError) else str(error)
+        raise UnreadableError(stream, why) from None
+
+
+def _parse_claim(stream: str, pairs: Sequence[bytes], entries: Iterable[Sequence[int]], prior: bytes) -> Claimed:
     fields: dict[bytes, bytes] = dict(zip(pairs[::2], pairs[1::2], strict=True))
     settings = _decode_settings(fields[b"settings"])
     head = int(fields[b"head"])
@@ -199,6 +215,6 @@ def _split(data: bytes) -> list[bytes]:
 
 def _is_numbered(frame: bytes, seq: int) -> bool:
     try:
-        return _decode_seq(frame[payload_start(frame) :]).seq == seq
+        return decode_seq(frame[payload_start(frame) :]) == seq
     except msgspec.MsgspecError:
         return False

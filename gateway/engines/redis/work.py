@@ -8,6 +8,7 @@
 | HEAD before what is committed · MISSING | the server has lost events: appended again from memory |
 | FENCED, with the term that came before ours | the server has an older state: likewise |
 | FENCED | another gateway has the stream |
+| an error | what is stored of it is not what a gateway writes |
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from enum import Enum, auto
 from typing import Any
 
 from deltawire.gateway.engines.engine import Done
-from deltawire.gateway.engines.redis.keys import Keys, call
+from deltawire.gateway.engines.redis.keys import Keys, OfStream, call
 from deltawire.gateway.engines.redis.link import Command
 from deltawire.gateway.engines.redis.stored import Fields, Owned, changed_fields, flat
 from deltawire.gateway.streams.producers import MAX_REMEMBERED
@@ -81,7 +82,8 @@ class Work:
         """The command that appends what the server does not have."""
         left = self.last - owned.head
         data = b"".join(self.frames[len(self.frames) - left :]) if left > 0 else b""
-        return append(keys.of_stream(self.stream), owned, max(self.last, owned.head), data, self.fields, now)
+        last = max(self.last, owned.head)
+        return append(keys.of_stream(self.stream), owned.term, owned.head, last, data, self.fields, now)
 
     def trim(self, keys: Keys, owned: Owned) -> Command:
         """The command that deletes what the retention does not cover."""
@@ -102,10 +104,10 @@ def answers(works: Iterable[Work]) -> list[tuple[Done, list[int]]]:
 
 
 def append(  # noqa: PLR0913, PLR0917 - what the function of the server takes
-    names: tuple[str, str], owned: Owned, last: int, data: bytes, fields: Fields, now: float
+    names: OfStream, term: bytes, head: int, last: int, data: bytes, fields: Fields, now: float
 ) -> Command:
     """The command that appends events up to a seq; arguments as the function has them."""
-    return call("append", names, owned.term, owned.head, last, int(now * 1000), data, *flat(fields))
+    return call("append", names, term, head, last, int(now * 1000), data, *flat(fields))
 
 
 def judge(reply: Any, owned: Owned, last: int) -> Verdict:
@@ -119,6 +121,8 @@ def judge(reply: Any, owned: Owned, last: int) -> Verdict:
     if isinstance(reply, int):
         owned.head = reply
         return Verdict.IN
+    if isinstance(reply, Exception):
+        return Verdict.LOST
     word, _, rest = bytes(reply).partition(b" ")
     if word == b"HEAD":
         head = int(rest)
@@ -128,10 +132,8 @@ def judge(reply: Any, owned: Owned, last: int) -> Verdict:
             return Verdict.REPAIR
         owned.head = head
         return Verdict.IN if head == last else Verdict.AGAIN
-    if word == b"MISSING":
-        return Verdict.REPAIR
-    term = rest.partition(b" ")[0]
-    return Verdict.REPAIR if term == owned.prior else Verdict.LOST
+    is_older = word == b"MISSING" or rest.partition(b" ")[0] == owned.prior
+    return Verdict.REPAIR if is_older else Verdict.LOST
 
 
 def seen_term(reply: Any) -> bytes:

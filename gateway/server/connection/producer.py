@@ -5,7 +5,6 @@ from __future__ import annotations
 from deltawire.gateway.access import Action, Grant
 from deltawire.gateway.hub.fair_queue import FairQueue
 from deltawire.gateway.hub.hub import Hub
-from deltawire.gateway.server.connection.backlog import STEP
 from deltawire.gateway.server.connection.connection import GatewayConnection
 from deltawire.gateway.server.connection.containment import contained
 from deltawire.gateway.server.connection.intake import Intake
@@ -43,6 +42,8 @@ class Producer(Intake):
                 generation=self._publication.writer.generation,
                 agent=self._connection.agent,
             )
+        if (stream_class := self._connection.grant.stream_class) is not None:
+            self._hub.dispatcher.classify(self.channel, stream_class)
         stream.producer_came()
         stream.leases.returned(self._publication.writer)
         for inlet in tuple(self.channel.inlets):
@@ -114,7 +115,7 @@ class Producer(Intake):
     def received(self) -> None:
         """Deliver the events appended from one read, and acknowledge them now or a little later."""
         if not self.is_busy:
-            self._backlog.left = STEP
+            self._begin_read()
         publication = self._publication
         if not publication.unacked:
             return
@@ -194,6 +195,7 @@ class Producer(Intake):
 
     def end(self, code: ProblemCode, why: str) -> None:
         """Tell the producer why, and close; events that wait for room were never acknowledged."""
+        self._hub.dispatcher.let_out(self.stream)
         self._forget()
         self.answer_rest()
         self.channel.remove_inlet(self)
@@ -231,6 +233,7 @@ class Producer(Intake):
     def on_lost(self) -> None:
         """Leave the stream, as the connection is gone; events not appended were never acknowledged."""
         self._hub.deadlines.remove(self)
+        self._hub.dispatcher.let_out(self.stream)
         self._forget()
         self.stream.producer_left(self._hub.now())
         self.channel.remove_inlet(self)

@@ -97,6 +97,8 @@ class _GatewayCollector(Collector):
             "deltawire_received_bytes_total": tally.received_bytes,
             "deltawire_acks_total": tally.acks,
             "deltawire_signals_total": tally.signals,
+            "deltawire_middleware_dropped_total": tally.middleware_dropped,
+            "deltawire_middleware_failures_total": tally.middleware_failures,
         }
 
     def _read_streams(self) -> dict[str, Reading]:
@@ -110,6 +112,7 @@ class _GatewayCollector(Collector):
             "deltawire_delivered_bytes_total": ledger.delivered_bytes,
             "deltawire_folded_total": ledger.folded,
             "deltawire_dropped_total": ledger.dropped,
+            "deltawire_urgent_total": ledger.urgent,
             "deltawire_gaps_total": {reason: ledger.gaps[reason] for reason in get_args(GapReason)},
         }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 from types import MappingProxyType
 from typing import Any, Final, TypeVar
@@ -53,6 +53,14 @@ def refusing(respond: Callable[[], T]) -> T | Response:
     """Call a function that responds, and turn the errors it may raise into refusals."""
     try:
         return respond()
+    except (ValueError, WireError, StreamError) as error:
+        return respond_error(error)
+
+
+async def refusing_late(responding: Awaitable[Response]) -> Response:
+    """Like `refusing`, for a response that is waited for."""
+    try:
+        return await responding
     except (ValueError, WireError, StreamError) as error:
         return respond_error(error)
 

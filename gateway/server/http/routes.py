@@ -22,7 +22,7 @@ from deltawire.gateway.hub import Hub
 from deltawire.gateway.server.connection.connection import GatewayConnection
 from deltawire.gateway.server.http import openai_responses
 from deltawire.gateway.server.http.client_script import respond_script
-from deltawire.gateway.server.http.refusing import refusing, respond_error
+from deltawire.gateway.server.http.refusing import refusing, refusing_late
 from deltawire.gateway.server.http.target import EVENTS, RESPONSES, SIGNAL, Target
 from deltawire.gateway.server.responses import (
     PIECE,
@@ -103,7 +103,8 @@ def answer(site: Site, method: str, target: Target) -> Response | Awaitable[Resp
         target: the request's path and query.
     """
     handle = _handlers(target)["GET" if method == "HEAD" else method]
-    return refusing(partial(_handle, handle, site, target))
+    response = refusing(partial(_handle, handle, site, target))
+    return response if isinstance(response, Response) else refusing_late(response)
 
 
 def _handle(handle: Handler, site: Site, target: Target) -> Response | Awaitable[Response]:
@@ -162,10 +163,7 @@ def _respond_stored(site: Site, stream_id: str, status: HTTPStatus = HTTPStatus.
         return respond_json(site.hub.describe(stream), status)
 
     async def wait() -> Response:
-        try:
-            await site.hub.dispatcher.wait_until_committed(stream)
-        except StreamError as error:
-            return respond_error(error)
+        await site.hub.dispatcher.commit_in_time(stream)
         return respond_json(site.hub.describe(stream), status)
 
     return wait()

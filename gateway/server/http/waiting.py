@@ -61,12 +61,16 @@ class WaitingConsumer:
                     await self._wait_for_flush()
 
     async def read_into(self, reader: MessageReader) -> None:
-        """Let a reader read what there is, a piece in each turn of the loop."""
+        """Let a reader read what there is, a piece in each turn of the loop.
+
+        Raises:
+            StreamError: full, the store does not answer.
+        """
         subscription = self.subscription
         while not (subscription.is_live or subscription.ended or reader.is_done or self._has_left):
             data = subscription.take()
             if data == b"":
-                await self._wait_for_flush()
+                await self._hub.dispatcher.read_in_time(self._stream, self._wait_for_flush())
                 continue
             if data:
                 reader.convert(data)

@@ -10,6 +10,7 @@ The names below are the public API for Python programs; each is documented where
 - What a subscriber can also receive or ask for: `Gap`, `Policy`, `Position`, `SubscribeRequest`
 - A gateway inside a program: `Gateway`, `Settings`, `make_settings`
 - Streams without sockets: `Hub`, `LocalStream`, `LocalSubscription`, which raise `StreamError`
+- What becomes of events before they are appended: `middleware`, the module of its stages
 
 A name is imported when it is first used: a program that only publishes does not load the server.
 """
@@ -20,6 +21,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from deltawire.gateway import middleware
     from deltawire.gateway.client import (
         ClientError,
         EventRefused,
@@ -139,10 +141,12 @@ __all__ = [
     "is_full",
     "iterate_with_idle_timeout",
     "make_settings",
+    "middleware",
     "tee",
 ]
 
 _MODULES: Final = {
+    "deltawire.gateway": ("middleware",),
     "deltawire.gateway.client": (
         "ClientError",
         "EventRefused",
@@ -210,8 +214,8 @@ if not TYPE_CHECKING:  # a type checker would take every name for one that exist
         """Import a public name when it is first used (PEP 562)."""
         if (module := _MODULE_OF.get(name)) is None:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        if name == "events":  # a module itself
-            return import_module("deltawire.protocol.events")
+        if name in ("events", "middleware"):  # modules themselves
+            return import_module(f"{module}.{name}")
         found = globals()[name] = getattr(import_module(module), name)
         return found
 

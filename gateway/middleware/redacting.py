@@ -1,0 +1,241 @@
+"""Redact what matches patterns in texts, thinking and arguments of tools, wherever deltas cut it (SPEC §7.8). Pure.
+
+    delta ──► scanned ──► decided to its end? ──► yes ──► on, without what is cut
+                               │ no
+                               ▼
+                             held, with everything behind it, until it is
+
+Each block of each choice is a text of its own. It ends with its `content_end`, and with the message.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+from typing import Any, Final, TypeAlias
+
+from msgspec import UNSET, UnsetType, to_builtins
+from msgspec.structs import replace
+
+from deltawire.gateway.middleware.finder import Finder, Pattern
+from deltawire.gateway.middleware.holding import HoldingQueue
+from deltawire.gateway.middleware.scanning import Cut, Scanner
+from deltawire.gateway.middleware.stage import Item, OnError, Plan
+from deltawire.protocol.events import (
+    ContentEnd,
+    Data,
+    Error,
+    EventType,
+    Extension,
+    MessageStart,
+    MessageStop,
+)
+
+MAX_TEXTS: Final = 256
+"""Texts of one stream at a time, blocks times choices; past that, the oldest counts as ended."""
+
+TEXT_COST: Final = 1024
+"""Bytes that a text costs: its scanner, and what that keeps of it."""
+
+FIELDS: Final[dict[EventType, str]] = {
+    EventType.TEXT_DELTA: "text",
+    EventType.THINKING: "thinking",
+    EventType.TOOL_DELTA: "partial_json",
+}
+"""Where deltas have their text. Not by class: what comes from a socket is of a stricter one."""
+
+Key: TypeAlias = tuple[EventType, int | UnsetType, int | UnsetType]
+"""Of a text: which deltas it is in, of which index and choice."""
+
+
+class _Delta:
+    """A delta that waits, or anything behind one."""
+
+    __slots__ = ("data", "is_changed", "left", "origin", "parts", "text")
+
+    def __init__(self, origin: int, data: Data, text: str = "") -> None:
+        self.origin = origin
+        self.data = data
+        self.text = text
+        self.left = len(text)  # characters undecided, at its end
+        self.parts: list[str] = []
+        self.is_changed = False
+
+    @property
+    def size(self) -> int:
+        """Characters in it."""
+        return len(self.text)
+
+    @property
+    def is_decided(self) -> bool:
+        """Whether it waits for nothing itself."""
+        return not self.left
+
+    def decide(self, size: int, text: str | None) -> None:
+        """Decide the next characters."""
+        if text is None:
+            start = len(self.text) - self.left
+            self.parts.append(self.text[start : start + size])
+        else:
+            self.parts.append(text)
+            self.is_changed = True
+        self.left -= size
+
+    def items(self) -> Sequence[Item]:
+        """What becomes of it; nothing if no text is left of what it had."""
+        if not self.is_changed:
+            return ((self.origin, self.data),)
+        text = "".join(self.parts)
+        return ((self.origin, replace(self.data, **{FIELDS[self.data.type]: text})),) if text else ()
+
+
+class _Text:
+    """One text: its scanner, and the held deltas of it that are not decided."""
+
+    __slots__ = ("held", "scanner")
+
+    def __init__(self, scanner: Scanner) -> None:
+        self.scanner = scanner
+        self.held: deque[_Delta] = deque()
+
+    def apply(self, cuts: Iterable[Cut]) -> None:
+        for size, text in cuts:
+            self._apply(size, text)
+
+    def _apply(self, size: int, text: str | None) -> None:
+        while size:
+            first = self.held[0]
+            taken = min(size, first.left)
+            first.decide(taken, text)
+            text = text and ""  # what stands for a match stands in the first of its deltas
+            size -= taken
+            while self.held and not self.held[0].left:
+                self.held.popleft()
+
+
+class Redaction:
+    """The stage `redact` of one stream.
+
+    Args:
+        finder: finds what is redacted.
+        replacement: what takes its place.
+    """
+
+    __slots__ = ("_finder", "_queue", "_replacement", "_texts")
+
+    def __init__(self, finder: Finder, replacement: str) -> None:
+        self._finder = finder
+        self._replacement = replacement
+        self._texts: dict[Key, _Text] = {}
+        self._queue = HoldingQueue()
+
+    @property
+    def oldest(self) -> int | None:
+        """Number of the oldest event held."""
+        return self._queue.oldest
+
+    @property
+    def bytes(self) -> int:
+        """What the events and texts cost."""
+        return self._queue.bytes + len(self._texts) * TEXT_COST
+
+    def take(self, item: Item) -> Sequence[Item]:
+        """Take the next event."""
+        origin, data = item
+        name = FIELDS.get(data.type)
+        if name is None:
+            return self._take_other(item)
+        key = (data.type, getattr(data, "index"), getattr(data, "choice"))  # noqa: B009
+        text = self._texts.get(key) or self._begin(key)
+        added: str = getattr(data, name)
+        cuts = text.scanner.feed(added)
+        if cuts is None and not self._queue:
+            return (item,)  # nearly always
+        delta = _Delta(origin, data, added)
+        if added:
+            text.held.append(delta)
+        text.apply((Cut(len(added), None),) if cuts is None else cuts)
+        return self._hold(delta)
+
+    def _begin(self, key: Key) -> _Text:
+        if len(self._texts) >= MAX_TEXTS:
+            self._end([next(iter(self._texts))])
+        text = self._texts[key] = _Text(Scanner(self._finder, self._replacement))
+        return text
+
+    def _take_other(self, item: Item) -> Sequence[Item]:
+        origin, data = item
+        match data:
+            case ContentEnd(index=index, choice=choice):
+                self._end([key for key in self._texts if key[1:] == (index, choice)])
+            case MessageStop(choice=choice):
+                self._end([key for key in self._texts if choice is UNSET or key[2] in (choice, UNSET)])
+            case MessageStart():
+                self._end(list(self._texts))
+            case Error(error=text):
+                data = replace(data, error=self._redact(text))
+            case Extension(data=value):
+                data = replace(data, data=self._redact_all(to_builtins(value)))
+            case _:
+                pass
+        return self._hold(_Delta(origin, data)) if self._queue else ((origin, data),)
+
+    def _redact(self, text: str) -> str:
+        """Redact a text that is complete."""
+        scanner = Scanner(self._finder, self._replacement)
+        start = 0
+        parts: list[str] = []
+        cuts = scanner.feed(text)
+        if cuts is None:
+            return text
+        for size, becomes in [*cuts, *scanner.finish()]:
+            parts.append(text[start : start + size] if becomes is None else becomes)
+            start += size
+        return "".join(parts)
+
+    def _redact_all(self, value: Any) -> Any:
+        """Redact every text in a JSON value, the names of fields too."""
+        match value:
+            case str():
+                return self._redact(value)
+            case list():
+                return [self._redact_all(it) for it in value]
+            case dict():
+                return {self._redact(str(name)): self._redact_all(it) for name, it in value.items()}
+            case _:
+                return value
+
+    def _end(self, keys: list[Key]) -> None:
+        for key in keys:
+            text = self._texts.pop(key)
+            text.apply(text.scanner.finish())
+
+    def _hold(self, delta: _Delta) -> Sequence[Item]:
+        return self._queue.take_decided() if self._queue.add(delta) else self.let_out()
+
+    def let_out(self) -> Sequence[Item]:
+        """Let out all that is held; the rest of a match that has begun will be redacted."""
+        for text in self._texts.values():
+            text.apply(text.scanner.let_out())
+        return self._queue.take_decided()
+
+    def finish(self) -> Sequence[Item]:
+        """Decide all that is held, as the texts end here."""
+        self._end(list(self._texts))
+        return self._queue.take_decided()
+
+
+def redact(patterns: Iterable[Pattern], replacement: str = "[redacted]", on_error: OnError = "refuse") -> Plan:
+    """The stage that redacts.
+
+    Args:
+        patterns: what to redact: `SECRETS`, `PERSONAL`, and others.
+        replacement: what takes its place.
+        on_error: what becomes of an event on which it fails.
+
+    Raises:
+        PatternError: a pattern can't be used.
+        ImportError: the extra that it needs is not installed.
+    """
+    finder = Finder(patterns)
+    return Plan("redact", lambda _: Redaction(finder, replacement), on_error)

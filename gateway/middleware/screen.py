@@ -1,0 +1,272 @@
+"""The middleware of one stream: what becomes of each event before it is numbered (SPEC §7.8). Pure.
+
+    event ──► stage ──► stage ──► all that became of it known? ──► yes ──► appended ──► acked
+                                            │ no
+                                            ▼
+                                          waits: at most `max_delay`, or until its text ends
+
+Invariants:
+1. Events are appended in the order in which they came, and all that became of one together: after a crash, a producer
+   that sends an event again has none of it doubled.
+2. An event counts as accepted when all that became of it is appended; one that was dropped, in its turn.
+3. What goes through costs nothing per consumer: it happens once, before an event has a number.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final, NamedTuple, Protocol
+
+from deltawire.gateway.middleware.stage import FunctionStage, Item, Plan, Stage
+from deltawire.gateway.streams.producers import Writer
+from deltawire.gateway.streams.stream import Stream
+from deltawire.protocol.codes import ProblemCode
+from deltawire.protocol.errors import WireError
+from deltawire.protocol.events import Data
+
+SCREEN_COST: Final = 1024
+"""Bytes that the middleware of a stream costs (CPython 3.11)."""
+
+STAGE_COST: Final = 512
+"""Bytes that each of its stages costs, beside what that holds."""
+
+COUNT_EVERY: Final = 16
+"""Events after which what stages hold is counted, though nothing waits: each may have begun a text."""
+
+
+class Watcher(Protocol):
+    """Hears what happens in the middleware of a stream."""
+
+    def released(self, stream: Stream, writer: Writer, seq: int) -> None:
+        """The oldest event of a writer that was held back counts as accepted, and is `seq` or before."""
+
+    def failed(self, stream: Stream, plan: Plan, error: Exception) -> None:
+        """A stage has failed on an event."""
+
+    def dropped(self) -> None:
+        """Nothing has become of an event."""
+
+
+class _Origin(NamedTuple):
+    """An event that a producer sent, and that is not appended yet."""
+
+    number: int
+    timestamp: str
+    came_at: float
+    writer: Writer | None
+    is_urgent: bool
+
+
+class Screen:
+    """The middleware of one stream.
+
+    Args:
+        stream: where events are appended.
+        plans: its stages, in order.
+        max_delay: seconds that an event may be held back.
+        watcher: hears what happens.
+    """
+
+    __slots__ = (
+        "_counted",
+        "_fixed",
+        "_number",
+        "_origins",
+        "_ready",
+        "_refused",
+        "_refused_by",
+        "_stages",
+        "_stream",
+        "_watcher",
+        "max_delay",
+    )
+
+    def __init__(self, stream: Stream, plans: Iterable[Plan], max_delay: float, watcher: Watcher) -> None:
+        self.max_delay = max_delay
+        self._stream = stream
+        self._stages = [(plan.open(stream.id), plan) for plan in plans]
+        self._watcher = watcher
+        self._number = 0  # of the last event that came
+        self._origins: deque[_Origin] = deque()  # of what waits
+        self._ready: deque[Item] = deque()  # has left the last stage, but not all that became of its event has
+        self._fixed = SCREEN_COST + len(self._stages) * STAGE_COST
+        self._counted = 0  # beside that
+        self._refused_by: Plan | None = None  # the stage that has just failed on an event
+        self._refused = 0  # number of that event
+
+    @property
+    def bytes(self) -> int:
+        """What it holds costs."""
+        return self._fixed + self._counted
+
+    @property
+    def due_at(self) -> float | None:
+        """Monotonic seconds at which `let_out` has to be called; None if nothing waits."""
+        return self._origins[0].came_at + self.max_delay if self._origins else None
+
+    def take(
+        self, data: Data, timestamp: str, now: float, writer: Writer | None, *, is_urgent: bool = False
+    ) -> int | None:
+        """Take an event, and append what becomes of it, and of those before it, as far as that is known.
+
+        Args:
+            data: of the event.
+            timestamp: RFC 3339 with a zone, of all that becomes of it.
+            now: monotonic seconds.
+            writer: of the connection it came from, if it came from one.
+            is_urgent: whether its producer marked it as urgent, and thereby all that becomes of it.
+
+        Returns:
+            The seq of the last event that it became, or of the stream's last one if nothing became of it; None while
+            it waits. The watcher then hears of it.
+
+        Raises:
+            WireError: `invalid_event`, a stage has failed on it.
+            StreamError: closed.
+        """
+        self._number = number = self._number + 1
+        items, refusal = self._run(((number, data),), 0, len(self._stages), number)
+        if not self._origins and not self._holds():
+            if refusal is not None:
+                raise refusal
+            if not number % COUNT_EVERY:
+                self._count()
+            return self._append(items, timestamp, now, writer, is_urgent=is_urgent)
+        if refusal is None:
+            self._origins.append(_Origin(number, timestamp, now, writer, is_urgent))
+        self._ready += items
+        seq = self._settle(now, number)
+        self._count()
+        if refusal is not None:
+            raise refusal
+        return seq
+
+    def let_out(self, now: float) -> None:
+        """Append what waits, as it may not wait any longer; the texts go on."""
+        self._empty(now, lambda stage: stage.let_out())
+
+    def finish(self, now: float) -> None:
+        """Append what waits, as all texts end here."""
+        self._empty(now, lambda stage: stage.finish())
+
+    def _empty(self, now: float, act: Callable[[Stage], Sequence[Item]]) -> None:
+        if not self._origins:
+            return
+        items: list[Item] = []
+        for place, (stage, plan) in enumerate(self._stages):
+            try:
+                items += act(stage)
+            except Exception as error:  # noqa: BLE001 - a stage may raise anything
+                self._watcher.failed(self._stream, plan, error)
+                self._replace(place)
+            if place + 1 < len(self._stages):
+                items = [*self._run(items, place + 1, place + 2, 0)[0]]
+        self._ready += items
+        self._settle(now, 0)
+        self._count()
+
+    def _run(
+        self, items: Sequence[Item], first: int, last: int, number: int
+    ) -> tuple[Sequence[Item], WireError | None]:
+        """Pass events through stages.
+
+        Args:
+            items: the events.
+            first: index of the first stage.
+            last: index of the stage before which to stop.
+            number: of the event whose producer can still be told that it is refused.
+
+        Returns:
+            What becomes of them, and why that event is refused, if it is.
+        """
+        refusal: WireError | None = None
+        for place in range(first, last):
+            if len(items) == 1:  # nearly always
+                items = self._pass(place, items[0])
+            else:
+                items = [it for item in items for it in self._pass(place, item)]
+            if self._refused_by is not None:
+                if self._refused == number:
+                    refusal = _refusal(self._refused_by)
+                items = [it for it in items if it[0] != self._refused]
+                self._refused_by = None
+        return items, refusal
+
+    def _pass(self, place: int, item: Item) -> Sequence[Item]:
+        stage, plan = self._stages[place]
+        try:
+            return stage.take(item)
+        except Exception as error:  # noqa: BLE001 - a stage may raise anything
+            self._watcher.failed(self._stream, plan, error)
+            held = self._give_up(place)
+            if plan.on_error == "pass":
+                return [*held, item]
+            if plan.on_error == "refuse":
+                self._refused_by, self._refused = plan, item[0]
+            return held
+
+    def _give_up(self, place: int) -> Sequence[Item]:
+        """Let a stage that has failed begin anew; return what it held, if that can be had."""
+        stage, _ = self._stages[place]
+        try:
+            held = stage.let_out()
+        except Exception:  # noqa: BLE001 - that it fails is known
+            held = ()
+        self._replace(place)
+        return held
+
+    def _replace(self, place: int) -> None:
+        """Begin a stage anew, unless it is a function: that has done nothing with the event, and keeps its state."""
+        stage, plan = self._stages[place]
+        if not isinstance(stage, FunctionStage):
+            self._stages[place] = (plan.open(self._stream.id), plan)
+
+    def _holds(self) -> bool:
+        for stage, _ in self._stages:  # noqa: SIM110 - for each event: a generator takes twice as long
+            if stage.oldest is not None:
+                return True
+        return False
+
+    def _settle(self, now: float, current: int) -> int | None:
+        """Append what becomes of the events that no stage holds anything of any more; return the seq of the current."""
+        held = [oldest for stage, _ in self._stages if (oldest := stage.oldest) is not None]
+        before = min(held, default=self._number + 1)
+        origins, ready = self._origins, self._ready
+        result: int | None = None
+        while origins and origins[0].number < before:
+            number, timestamp, _, writer, is_urgent = origins.popleft()
+            items: list[Item] = []
+            while ready and ready[0][0] <= number:
+                items.append(ready.popleft())
+            seq = self._append(items, timestamp, now, writer, is_urgent=is_urgent)
+            if number == current:
+                result = seq
+            elif writer is not None:
+                self._watcher.released(self._stream, writer, seq)
+        return result
+
+    def _append(
+        self, items: Sequence[Item], timestamp: str, now: float, writer: Writer | None, *, is_urgent: bool
+    ) -> int:
+        stream = self._stream
+        if not items:
+            self._watcher.dropped()
+            stream.pass_over(writer)
+            return stream.head
+        seq = 0
+        for _, data in items:
+            seq = stream.append(data, timestamp, now, writer, is_urgent=is_urgent)
+        return seq
+
+    def _count(self) -> None:
+        counted = sum(stage.bytes for stage, _ in self._stages)
+        if counted != self._counted:
+            self._counted = counted
+            self._stream.recount()
+
+
+def _refusal(plan: Plan) -> WireError:
+    return WireError(
+        ProblemCode.INVALID_EVENT, f"the middleware's stage `{plan.name}` failed on this event, so it is refused"
+    )

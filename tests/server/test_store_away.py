@@ -1,0 +1,91 @@
+"""Requests while the store is away: they are answered in time, with 503 and when to ask again."""
+
+from __future__ import annotations
+
+import signal
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from deltawire.gateway.config import Settings
+from deltawire.gateway.engines.folder import FILE
+from deltawire.gateway.server import Gateway
+from tests.support.asking import http_client
+from tests.support.peers import producer, publish, text_delta
+from tests.support.redis_server import RedisServer, needs_redis, redis_server
+from tests.support.waiting import eventually
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[RedisServer]:
+    with redis_server(tmp_path / "redis") as server:
+        yield server
+
+
+def on(server: RedisServer) -> Gateway:
+    return Gateway(Settings(port=0, drain_timeout=0.2, engine_url=server.url, engine_timeout=0.3))
+
+
+async def ask(gateway: Gateway, method: str, path: str = "/v1/streams/demo") -> httpx.Response:
+    async with http_client(base_url=gateway.url.replace("ws://", "http://")) as client:
+        return await client.request(method, path)
+
+
+def refusal(answer: httpx.Response) -> str:
+    problem: dict[str, Any] = answer.json()
+    assert (answer.status_code, problem["status"]) == (503, 503)
+    assert int(answer.headers["Retry-After"]) > 0
+    return str(problem["detail"])
+
+
+async def write(gateway: Gateway) -> None:
+    async with producer(gateway) as writing:
+        await publish(writing, {"type": "message_start", "data": {"message_id": "m"}}, text_delta("x"), upto=2)
+
+
+@needs_redis
+async def test_a_change_that_a_server_does_not_answer_is_refused_and_may_still_happen(server: RedisServer) -> None:
+    async with on(server) as gateway:
+        await write(gateway)
+        server.signal(signal.SIGSTOP)
+        detail = refusal(await ask(gateway, "DELETE"))
+        assert "may be later" in detail
+        assert "engine_timeout" in detail
+        server.signal(signal.SIGCONT)
+        await eventually(lambda: gateway.hub.info("demo").closed)
+
+
+@needs_redis
+@pytest.mark.parametrize("path", ["/v1/streams/demo/events", "/v1/responses/demo"])
+async def test_what_a_server_that_is_gone_has_can_t_be_read(server: RedisServer, path: str) -> None:
+    async with on(server) as gateway:
+        await write(gateway)
+    async with on(server) as gateway:  # whose memory has none of the events
+        server.kill()
+        assert "engine_timeout" in refusal(await ask(gateway, "GET", path))
+
+
+@needs_redis
+async def test_a_stream_that_is_not_here_can_t_be_looked_up_on_a_server_that_stands_still(server: RedisServer) -> None:
+    async with on(server) as gateway:
+        server.signal(signal.SIGSTOP)
+        assert "nothing can be looked up now" in refusal(await ask(gateway, "GET"))
+        server.signal(signal.SIGCONT)
+
+
+async def test_a_change_that_a_locked_file_does_not_take_is_refused_and_may_still_happen(tmp_path: Path) -> None:
+    settings = Settings(port=0, drain_timeout=0.2, data_dir=str(tmp_path))
+    async with Gateway(settings) as gateway:
+        with closing(sqlite3.connect(tmp_path / FILE, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            detail = refusal(await ask(gateway, "PUT"))
+            assert "may be later" in detail
+            assert "locked" in detail
+        await eventually(lambda: gateway.hub.storage_failure is None)
+    async with Gateway(settings) as gateway:
+        assert (await ask(gateway, "GET")).status_code == 200
