@@ -301,7 +301,7 @@ async def test_after_a_fault_the_caller_has_what_there_was_and_readers_an_end(
         parts = [CHUNKED, *(b"%x\r\n%b\r\n" % (len(it), it) for it in parts[1:] if isinstance(it, bytes))]
     async with (
         Upstream(*parts, **how) as upstream,
-        serving(upstream.url, gateway.url, idle_timeout=0.2) as served,
+        serving(upstream.url, gateway.url, idle_timeout=0.2 if fault == "stall" else 60.0) as served,
         reading(gateway) as reader,
     ):
         got = b""
