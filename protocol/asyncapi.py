@@ -21,7 +21,8 @@ from deltawire.protocol.addresses import (
 )
 from deltawire.protocol.codec import CODECS
 from deltawire.protocol.codes import CloseCode, ProblemCode, is_problem_retryable, is_retryable
-from deltawire.protocol.events import EVENT_CLASSES, MAX_SEQ, Event, EventType
+from deltawire.protocol.events import DELTA_TYPES, EVENT_CLASSES, MAX_KIND, MAX_SEQ, Event, EventType
+from deltawire.protocol.filters import MARKED, MAX_WANTED
 from deltawire.protocol.messages import Message, Policy, Pong, Problem, Signal, SignalResult, TokenAccepted
 from deltawire.protocol.schema import CLASSES, DIRECTIONS, schemas_of_classes
 
@@ -41,6 +42,11 @@ def _words(words: Iterable[str], default: str | None = None) -> dict[str, Any]:
     return schema if default is None else schema | {"default": default}
 
 
+def _list(value: str) -> dict[str, Any]:
+    """Values that match a pattern, separated by commas."""
+    return {"type": "string", "pattern": f"^({value})(,({value})){{0,{MAX_WANTED - 1}}}$"}
+
+
 def _name(longest: int) -> dict[str, Any]:
     return {"type": "string", "minLength": 1, "maxLength": longest, "pattern": _NAME}
 
@@ -51,11 +57,13 @@ PARAMETERS: Final[dict[str, dict[str, Any]]] = {
     "epoch": _name(MAX_PRODUCER_ID) | {"description": "the epoch of `after`"},
     "policy": _words((*Policy, "drop"), Policy.COALESCE) | {"description": "if this consumer falls behind"},
     "buffer": _integer(1, MAX_BUFFER, DEFAULT_BUFFER) | {"description": "lag limit in events"},
-    "types": {
-        "type": "string",
-        "pattern": "^({0})(,({0}))*$".format("|".join(EventType)),
-        "description": "event types to receive, separated by commas",
-    },
+    "types": _list("|".join(EventType)) | {"description": "event types to receive"},
+    "index": _list("[0-9]{1,16}") | {"description": "content blocks to receive"},
+    "choice": _list("[0-9]{1,16}") | {"description": "choices to receive"},
+    "kind": _list(f"[^,]{{1,{MAX_KIND}}}") | {"description": "kinds of content blocks to receive"},
+    "extension": _list("[^,/]+(/[^,]+)?") | {"description": "extensions to receive: PROVIDER or PROVIDER/NAME"},
+    "urgent": _list("|".join((MARKED, *(it for it in EventType if it not in DELTA_TYPES))))
+    | {"description": "event types to receive ahead, or only marked events"},
     "interval": _integer(0, MAX_INTERVAL_MS, 0) | {"description": "milliseconds between writes"},
     "heartbeat": _integer(0, MAX_HEARTBEAT, 0) | {"description": "seconds between `heartbeat` messages; 0 for none"},
     "create": {"type": "boolean", "default": True, "description": "whether a stream that does not exist is created"},

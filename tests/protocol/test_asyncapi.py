@@ -38,6 +38,16 @@ def parameters_of(channel: str) -> dict[str, dict[str, Any]]:
     return properties
 
 
+LISTS = {
+    "types": ([*EventType, ",".join(EventType)], ["text"]),
+    "index": (["0", "1,20"], ["x", "-1", "1.0"]),
+    "choice": (["0", "1,20"], ["x", "-1", "1.0"]),
+    "kind": (["text", "t" * 64], ["t" * 65]),
+    "extension": (["p", "p/n", "p/n/m,q"], ["/n", "p/"]),
+    "urgent": (["marked", "error,usage", "marked,message_stop"], ["text_delta", "x"]),
+}
+"""Values of the parameters that are lists, and what is none."""
+
 PARAMETERS = [
     (channel, name, parse)
     for channel, parse in (("subscribe", parse_subscribe), ("publish", parse_publish))
@@ -106,7 +116,9 @@ def test_a_parameter_is_parsed_within_its_bounds_and_not_beyond(
         assert all(re.search(schema["pattern"], text) for text in good)
         assert not any(re.search(schema["pattern"], text) for text in bad[1:])
     else:
-        good, bad = [",".join(EventType), "error"], ["", "error,", "text"]
+        good, bad = LISTS[name]
+        bad = [*bad, "", f"{good[0]},", ",".join(good[:1] * 33)]
+        good = [*good, ",".join(good[:1] * 32)]
         assert all(re.search(schema["pattern"], text) for text in good)
         assert not any(re.search(schema["pattern"], text) for text in bad)
     for value in good:
