@@ -30,7 +30,7 @@ written says how many (`lines_lost`).
 | `consumer.ended` | info | `code`, `by` (`gateway` or `peer`), `why`, `events`, `bytes`, `seconds` |
 | `producer.connected` | info | `producer`, `generation`, `agent` |
 | `producer.ended` | info | `code`, `by`, `why`, `events`, `seconds` |
-| `upload.ended` | debug | as `producer.ended`: a request that published |
+| `upload.ended` | debug | as `producer.ended`: a request that published or signalled |
 | `producer.lost` | info | `stream`, `producer`, `lease`: the producer left a message unfinished |
 | `stream.closed` | info | `stream`, `reason`, `head` |
 | `token.expired` | info | `subject`, `stream` |

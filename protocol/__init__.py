@@ -24,7 +24,7 @@ Tour, from the bottom up:
 - `ui_messages` — in the AI SDK's UI message stream
 - `openai_responses` — in OpenAI's Responses API
 - `digest` — what proves that a reader has the whole text of a message
-- `schema` — JSON Schema made from the types
+- `schema` — JSON Schema made from the types; `asyncapi` — an AsyncAPI document
 - `providers` — provider streams translated into events
 """
 

@@ -197,6 +197,10 @@ class Channel:
         self.inlets[inlet] = None
         self.audience = -1
 
+    def signal(self, signal: Signal) -> int:
+        """Pass a signal on to the producers; return the number of those that got it."""
+        return sum(inlet.signal(signal) for inlet in tuple(self.inlets))
+
     def wait_for_room(self, waiting: RoomWaiter) -> None:
         """Call `on_room` when there is room."""
         self._waiting[waiting] = None

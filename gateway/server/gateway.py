@@ -23,7 +23,7 @@ from deltawire.gateway.server.accepting.forwarding import Proxies
 from deltawire.gateway.server.accepting.handshakes import Handshakes
 from deltawire.gateway.server.accepting.limits import Limits
 from deltawire.gateway.server.accepting.listening import format_url, listen
-from deltawire.gateway.server.accepting.rate import FloodGuard
+from deltawire.gateway.server.accepting.rate import FloodGuard, RateTable
 from deltawire.gateway.server.accepting.routing import Handed, Siblings
 from deltawire.gateway.server.accepting.tls import ServerTls
 from deltawire.gateway.server.admission.auth import AccessControl
@@ -33,6 +33,7 @@ from deltawire.gateway.server.connection.connection import GatewayConnection
 from deltawire.gateway.server.connection.consumer import Consumer
 from deltawire.gateway.server.connection.producer import Producer
 from deltawire.gateway.server.connection.sending import CLOSE_TIMEOUT, HARD_MESSAGE_LIMIT
+from deltawire.gateway.server.connection.signaller import STREAMS_REMEMBERED, Signaller
 from deltawire.gateway.server.connection.streaming import StreamingConnection
 from deltawire.gateway.server.connection.upload import Upload
 from deltawire.gateway.server.draining import batches
@@ -100,6 +101,8 @@ class Gateway:
         self._reading = FairQueue(
             lambda turn: asyncio.get_running_loop().call_soon(turn), presence=self.hub.dispatcher.presence
         )
+        rate = self.settings.signal_rate
+        self._signalled = RateTable(rate, max(int(2 * rate), 1), STREAMS_REMEMBERED)
         self._subscribing = Subscribing(self.hub, self._reading)
         self._admission = Admission(
             self._access,
@@ -231,7 +234,7 @@ class Gateway:
         await self._serve(connection, partial(self._subscribing.start, ticket=ticket))
 
     async def _serve_upload(self, connection: GatewayConnection, upload: Upload) -> None:
-        """Serve one producer over plain HTTP until there is a response for it; it is gone when it gets that."""
+        """Serve a peer with a body until there is a response for it; the peer is gone when it gets that."""
         self._guard(connection)
         connection.admitted()
         self._connections.add(connection)
@@ -239,7 +242,7 @@ class Gateway:
         connection.upload = upload
         try:
             self._start(connection)
-            if isinstance(connection.peer, Producer):
+            if isinstance(connection.peer, (Producer, Signaller)):
                 connection.begin_upload(connection.peer)
         except Exception:  # noqa: BLE001 - whatever it is, it is this connection's alone
             connection.fail()
@@ -274,6 +277,9 @@ class Gateway:
                 connection.close_with_problem(ProblemCode.OVERLOADED, connection.elsewhere)
             elif target.publishes:
                 self._start_producer(connection, target)
+            elif target.signals:
+                stream = self.hub.manager.get(_check_id(target))
+                connection.peer = Signaller(self.hub, connection, stream, self._signalled)
             else:
                 self._start_consumer(connection, target)
         except WireError as error:

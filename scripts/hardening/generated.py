@@ -185,11 +185,12 @@ def random_query(chance: random.Random) -> str:
 
 
 def _random_upload(chance: random.Random, stream: str) -> bytes:
-    """A request that publishes."""
+    """A request that publishes or signals."""
     kind = chance.choice(("application/x-ndjson", "application/x-ndjson", "application/json", "text/plain"))
     line = b'{"type":"text_delta","data":{"text":"%b"}}\n' % (b"x" * chance.choice((1, 100, 60_000)))
     body = chance.choice((line, line, b"\n", b"{}\n", b"x")) * chance.choice((1, 100, 1000))
-    head = f"POST /v1/streams/{stream}/events HTTP/1.1\r\nContent-Type: {kind}\r\n"
+    tail = chance.choice(("events", "events", "signal"))
+    head = f"POST /v1/streams/{stream}/{tail} HTTP/1.1\r\nContent-Type: {kind}\r\n"
     if chance.random() < 0.5:
         return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
     size = chance.choice((1, 1000, 100_000))

@@ -15,6 +15,7 @@ from websockets.typing import Subprotocol
 
 from deltawire import protocol
 from deltawire.gateway.server import Gateway
+from deltawire.protocol.asyncapi import asyncapi
 from deltawire.protocol.codes import CloseCode, ProblemCode
 from deltawire.protocol.errors import StreamError
 from deltawire.protocol.events import TextDelta
@@ -101,6 +102,7 @@ async def test_streams_come_in_pages_in_the_order_of_their_ids(gateway: Gateway)
         ("GET", "/readyz?foo=1", 200),
         ("GET", "/metrics?foo=1", 200),
         ("GET", "/v1/schema.json?foo=1", 200),
+        ("GET", "/v1/asyncapi.json?foo=1", 200),
     ],
 )
 async def test_an_unknown_parameter_is_refused_where_streams_are(
@@ -395,3 +397,9 @@ async def test_block_can_be_forbidden(start_gateway: StartGateway) -> None:
 async def test_a_bad_parameter_creates_nothing(gateway: Gateway, query: str) -> None:
     assert_problem(await ask(gateway, "PUT", f"/v1/streams/demo?{query}"), 400)
     assert_problem(await ask(gateway, "GET", "/v1/streams/demo"), 404)
+
+
+async def test_the_asyncapi_document_is_served_as_it_is_made(gateway: Gateway) -> None:
+    response = await ask(gateway, "GET", "/v1/asyncapi.json")
+    assert response.json() == asyncapi()
+    assert response.headers["content-type"] == "application/vnd.aai.asyncapi+json;version=3.0.0"

@@ -59,6 +59,7 @@ REQUESTS = [
     "GET /v1/streams/{id}/events HTTP/1.1\r\nHost: g\r\n{auth}\r\n",
     "GET /v1/streams/{id}/sse HTTP/1.1\r\nHost: g\r\n{auth}\r\n",
     "POST /v1/streams/{id}/events HTTP/1.1\r\nHost: g\r\nContent-Length: 2\r\n{auth}\r\n[]",
+    "POST /v1/streams/{id}/signal HTTP/1.1\r\nHost: g\r\nContent-Length: 2\r\n{auth}\r\n{}",
     "GET /v1/responses/{id} HTTP/1.1\r\nHost: g\r\n{auth}\r\n",
     "GET /v1/responses/{id}?stream=true HTTP/1.1\r\nHost: g\r\n{auth}\r\n",
     "POST /v1/responses/{id}/cancel HTTP/1.1\r\nHost: g\r\n{auth}\r\n",

@@ -80,6 +80,21 @@ async def test_bodies_are_published_whoever_accepted_them(start_workers: StartWo
             assert json.loads(await peer.read_rest())["seq"] == seq
 
 
+async def test_signals_over_http_reach_the_producer_whoever_accepted_them(start_workers: StartWorkers) -> None:
+    gateway = await start_workers()
+    body = b'{"type":"signal","name":"cancel"}'
+    for stream, accepted_by in ways():
+        producer = await gateway.connect(1 - accepted_by)
+        assert b" 101 " in await producer.upgrade(f"/v1/streams/{stream}/publish")
+        await producer.read_until("ready")
+        head = f"POST /v1/streams/{stream}/signal HTTP/1.1\r\nContent-Type: application/json\r\n"
+        peer = await gateway.connect(accepted_by)
+        await peer.send(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+        assert b" 200 " in await peer.read_head()
+        assert json.loads(await peer.read_rest())["delivered"] == 1
+        await producer.read_until("signal")
+
+
 async def test_a_request_that_is_never_complete_is_dropped_in_time(start_workers: StartWorkers) -> None:
     gateway = await start_workers("--handshake-timeout=0.3")
     for stream, accepted_by in ways():

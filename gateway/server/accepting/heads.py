@@ -1,8 +1,8 @@
 """Reading the head of a request that has a body.
 
 The library reads requests of WebSockets, which have none, and refuses what says that it has one. Of a request that may
-have a body (SPEC §9.6), the field that says how long it is never gets to the library. It gets everything else, and
-every further such field, which it refuses.
+have a body (SPEC §9.6, §9.7), the field that says how long it is never gets to the library. It gets everything else,
+and every further such field, which it refuses.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ from websockets.streams import StreamReader
 
 from deltawire.protocol.addresses import PREFIX
 
-_WITH_BODY: Final = re.compile(rb"POST (?:(?i:https?)://[^/ ]+)?" + PREFIX.encode() + rb"/[^/ ?]*/events[ ?]")
+_WITH_BODY: Final = re.compile(
+    rb"POST (?:(?i:https?)://[^/ ]+)?" + PREFIX.encode() + rb"/[^/ ?]*/(?:events|signal)[ ?]"
+)
 _FIELD: Final = re.compile(rb"(content-length|transfer-encoding):[ \t]*([^\r\n]*?)[ \t]*\r\n", re.IGNORECASE)
 
 

@@ -117,16 +117,19 @@ class AccessControl:
         return None
 
     def check_permission(self, incoming: AdmissionRequest) -> Response | None:
-        """Refuse to publish or subscribe if the grant does not allow it; the stream is not even looked up."""
+        """Refuse to publish, subscribe or signal if the grant does not allow it; the stream is not even looked up."""
         if not incoming.target.is_endpoint:
             return None
-        action = Action.PUBLISH if incoming.target.publishes else Action.SUBSCRIBE
-        if incoming.connection.grant.may(action, incoming.target.stream_id):
-            return None
-        return respond_problem(
-            HTTPStatus.FORBIDDEN,
-            f"the token does not allow to {action} to this stream: it needs `{action}` of it",
-        )
+        actions = [Action.PUBLISH if incoming.target.publishes else Action.SUBSCRIBE]
+        if incoming.target.signals:
+            actions.append(Action.SIGNAL)
+        for action in actions:
+            if not incoming.connection.grant.may(action, incoming.target.stream_id):
+                return respond_problem(
+                    HTTPStatus.FORBIDDEN,
+                    f"the token does not allow to {action} to this stream: it needs `{action}` of it",
+                )
+        return None
 
     # Tokens of open connections
 

@@ -11,7 +11,9 @@ from websockets.http11 import Request, Response
 from deltawire.gateway.server.connection.connection import GatewayConnection
 from deltawire.gateway.server.http.target import Target
 
-OPEN_PATHS: Final = frozenset({"/livez", "/readyz", "/healthz", "/v1/schema.json", "/client/deltawire.js"})
+OPEN_PATHS: Final = frozenset(
+    {"/livez", "/readyz", "/healthz", "/v1/schema.json", "/v1/asyncapi.json", "/client/deltawire.js"}
+)
 """Paths open to everybody: the health of the process, and what is documented anyway. They show nothing of a stream."""
 
 

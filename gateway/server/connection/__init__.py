@@ -9,13 +9,14 @@ In layers, each a subclass of the one before:
 - `sending` — frames out, the closing handshake, liveness of the peer
 - `replying` — HTTP responses
 - `streaming` — consumers over plain HTTP
-- `uploading` — producers over plain HTTP; `upload` — the body of their request
+- `uploading` — producers and signals over plain HTTP; `upload` — the body of their request
 - `connection` — frames in; no task and no queue of its own
 
 What a WebSocket serves (`peer`):
 
 - `consumer` — the send loop: backpressure, policies, deadlines
 - `producer` — its stream, its acks, its end; a subclass of `intake` — validate, number, append, a turn's work at a time
+- `signaller` — a reader whose signal is the body of a request
 - `backlog` — what a producer sent and waits; `batch` — the remaining items of an array of events
 
 What they share:

@@ -361,8 +361,7 @@ class Consumer:
             self._connection.tell(Pong(id=ping.id))
 
     def _signal(self, signal: Signal) -> None:
-        delivered = sum(inlet.signal(signal) for inlet in tuple(self.channel.inlets))
-        self._connection.tell(SignalResult(delivered=delivered, id=signal.id))
+        self._connection.tell(SignalResult(delivered=self.channel.signal(signal), id=signal.id))
 
     def forbidden_by(self, grant: Grant) -> str:
         """Which of its uses a grant does not allow: to subscribe, or to subscribe with its policy; empty if none."""

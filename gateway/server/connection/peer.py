@@ -62,7 +62,7 @@ class Peer(Protocol):
 
 
 class Uploader(Peer, Protocol):
-    """A producer, as the body of a request sees it."""
+    """A producer, or whoever signals, as the body of a request sees it."""
 
     def conclude(self) -> None:
         """Answer everything, and close: nothing more comes."""

@@ -102,10 +102,10 @@ class Record:
             facts["why"] = why
         facts |= account
         facts["seconds"] = round(now - self._opened_at, 3)
-        if role == "consumer":
-            self.log.info("consumer.ended", **facts)
-        elif self._is_brief:
+        if self._is_brief:
             self.log.debug("upload.ended", **facts)
+        elif role == "consumer":
+            self.log.info("consumer.ended", **facts)
         else:
             self.log.info("producer.ended", **facts)
 

@@ -1,9 +1,10 @@
-"""The body of one request that publishes, on its way to its producer, and what the producer is told (SPEC §9.6).
+"""The body of one request, on its way to its producer, and what the producer is told (SPEC §9.6, §9.7).
 
     bytes ──► framing ──► splitter ──► messages ──► producer ──► told: acks, problems ──► response
 
-To its producer, the body is like what comes on a WebSocket. Only a piece of it is read at a time, and nothing while the
-producer is busy. What the producer is told is collected, for the one response there will be.
+A request that signals has a `Signaller` in place of the producer. To either, the body is like what comes on a
+WebSocket. Only a piece of it is read at a time, and nothing while the producer is busy. What the producer is told is
+collected, for the one response there will be.
 """
 
 from __future__ import annotations
@@ -24,9 +25,9 @@ from deltawire.gateway.server.connection.peer import Uploader
 from deltawire.gateway.server.connection.sending import Hold
 from deltawire.gateway.server.http.bodies import BadBody, Framing, Message, Splitter
 from deltawire.gateway.server.http.refusing import STATUS_OF, respond_refused
-from deltawire.gateway.server.responses import respond_json
+from deltawire.gateway.server.responses import respond_json, respond_problem
 from deltawire.protocol.codes import STAYS_OPEN, ProblemCode
-from deltawire.protocol.messages import Ack, Problem, Ready
+from deltawire.protocol.messages import Ack, Problem, Ready, SignalResult
 from deltawire.protocol.messages import Message as Told
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ class Upload:
         self._finished: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._ready: Ready | None = None
         self._ack: Ack | None = None
+        self._result: SignalResult | None = None
         self._problems: list[dict[str, Any]] = []
         self._untold = 0  # problems beyond these
         self._status: HTTPStatus | None = None  # in place of that of the first problem
@@ -166,6 +168,8 @@ class Upload:
                 self._ready = message
             case Ack():
                 self._ack = message
+            case SignalResult():
+                self._result = message
             case Problem() if len(self._problems) < MAX_TOLD:
                 told = {name: value for name, value in asdict(message).items() if value is not UNSET}
                 is_of_line = self._line is not None and message.code in STAYS_OPEN
@@ -192,14 +196,23 @@ class Upload:
         told: dict[str, Any] = {}
         if self._ready is not None:
             told |= {"stream": self._ready.stream, "epoch": self._ready.epoch}
-        told["seq"] = 0 if self._ack is None else self._ack.seq
+        if self._connection.target.publishes:
+            told["seq"] = 0 if self._ack is None else self._ack.seq
         if self._ack is not None and self._ack.producer_seq is not UNSET:
             told["producer_seq"] = self._ack.producer_seq
         if not self._problems:
-            return respond_json(told)
+            return respond_json(told) if self._result is None else _respond_delivered(self._result)
         first = self._problems[0]
         told |= {"code": first["code"], "problems": self._problems}
         if self._untold:
             told["untold"] = self._untold
         status = self._status or STATUS_OF[ProblemCode(first["code"])]
         return respond_refused(status, first["message"], told)
+
+
+def _respond_delivered(result: SignalResult) -> Response:
+    """The answer to a signal: a refusal if nobody got it, for programs that look at nothing but the status."""
+    if result.delivered:
+        return respond_json(result)
+    detail = "no producer that takes signals is connected to this stream now"
+    return respond_problem(HTTPStatus.CONFLICT, detail, {"delivered": 0})

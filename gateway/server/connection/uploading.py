@@ -1,6 +1,6 @@
-"""A producer over plain HTTP: the body of the request is what it sends, and the response what it is told (SPEC §9.6).
+"""A peer over plain HTTP: the body of the request is what it sends, and the response what it is told (SPEC §9.6, §9.7).
 
-To its producer, such a connection is like a WebSocket. It has no pings: a peer that sends nothing for as long as one
+To its peer object, such a connection is like a WebSocket. It has no pings: a peer that sends nothing for as long as one
 may that is pinged and does not answer has vanished.
 """
 

@@ -1,4 +1,4 @@
-"""The body of a request that publishes (SPEC §9.6): from bytes to the messages of a producer. Pure.
+"""The body of a request that publishes or signals (SPEC §9.6, §9.7): from bytes to messages. Pure.
 
     bytes of the socket ──Framing──► bytes of the body ──Splitter──► messages
 
@@ -288,12 +288,13 @@ def find_framing(fields: Sequence[tuple[str, str]], headers: Headers, protocol: 
     return Chunks()
 
 
-def find_splitter(headers: Headers, limit: int) -> Splitter:
+def find_splitter(headers: Headers, limit: int, *, may_be_lines: bool = True) -> Splitter:
     """Find out what the messages of a body are.
 
     Args:
         headers: of the request.
         limit: maximum bytes of a message.
+        may_be_lines: whether it may have several messages.
 
     Raises:
         BadBody: the body is encoded, or of no known type.
@@ -303,9 +304,9 @@ def find_splitter(headers: Headers, limit: int) -> Splitter:
         raise BadBody(detail, HTTPStatus.UNSUPPORTED_MEDIA_TYPE)
     named = headers.get_all("Content-Type")
     kind = named[0].partition(";")[0].strip().lower() if len(named) == 1 else ""
-    if kind in LINES:
+    if kind in LINES and may_be_lines:
         return Lines(limit)
     if kind in WHOLE:
         return Whole(WHOLE[kind], limit)
-    known = "application/x-ndjson, application/json, application/msgpack"
+    known = "application/x-ndjson, " * may_be_lines + "application/json, application/msgpack"
     raise BadBody(f"Content-Type: expected one of {known}", HTTPStatus.UNSUPPORTED_MEDIA_TYPE)

@@ -1,4 +1,4 @@
-"""Producers over plain HTTP: `POST /v1/streams/{id}/events` (SPEC §9.6)."""
+"""Producers and signals over plain HTTP: `POST /v1/streams/{id}/events`, `…/signal` (SPEC §9.6, §9.7)."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from deltawire.gateway.server.connection.upload import Upload
 from deltawire.gateway.server.http.bodies import BadBody, find_framing, find_splitter
 from deltawire.gateway.server.http.refusing import respond_error
 from deltawire.gateway.server.responses import respond_problem
-from deltawire.protocol.addresses import check_stream_id, parse_publish
+from deltawire.protocol.addresses import check_stream_id, parse_nothing, parse_publish
 from deltawire.protocol.errors import WireError
 
 Serve: TypeAlias = Callable[[GatewayConnection, Upload], Awaitable[None]]
 
 
 class Publishing:
-    """Answers requests that publish.
+    """Answers requests that publish or signal.
 
     Args:
         max_message: maximum bytes of a message.
         reading: fair queue in which bodies wait for their turn.
-        serve: serves the producer of a connection until there is a response for it, or the connection is gone.
+        serve: serves the peer of a connection until there is a response for it, or the connection is gone.
     """
 
     def __init__(self, max_message: int, reading: FairQueue, serve: Serve) -> None:
@@ -35,13 +35,13 @@ class Publishing:
         self._serve = serve
 
     def answer(self, incoming: AdmissionRequest) -> Response | Awaitable[Response]:
-        """Read the body of a request, and respond with what its producer is told."""
-        connection, request = incoming.connection, incoming.request
+        """Read the body of a request, and respond with what its peer is told."""
+        connection, request, target = incoming.connection, incoming.request, incoming.target
         try:
-            check_stream_id(incoming.target.stream_id)
-            parse_publish(incoming.target.query)
+            check_stream_id(target.stream_id)
+            (parse_publish if target.publishes else parse_nothing)(target.query)
             framing = find_framing(connection.head.kept, request.headers, request.protocol)
-            splitter = find_splitter(request.headers, self._max_message)
+            splitter = find_splitter(request.headers, self._max_message, may_be_lines=target.publishes)
         except BadBody as error:
             return respond_problem(error.status, error.detail)
         except (ValueError, WireError) as error:

@@ -23,7 +23,7 @@ from deltawire.gateway.server.connection.connection import GatewayConnection
 from deltawire.gateway.server.http import openai_responses
 from deltawire.gateway.server.http.client_script import respond_script
 from deltawire.gateway.server.http.refusing import refusing, refusing_late
-from deltawire.gateway.server.http.target import EVENTS, RESPONSES, Target
+from deltawire.gateway.server.http.target import EVENTS, RESPONSES, SIGNAL, Target
 from deltawire.gateway.server.responses import (
     PIECE,
     LongResponse,
@@ -43,6 +43,7 @@ from deltawire.protocol.addresses import (
     parse_nothing,
     parse_response,
 )
+from deltawire.protocol.asyncapi import VERSION, asyncapi
 from deltawire.protocol.codec import JSON
 from deltawire.protocol.codes import ProblemCode
 from deltawire.protocol.errors import ErrorKind, StreamError, WireError, is_invalid
@@ -81,10 +82,11 @@ class Site(NamedTuple):
 
 def allowed_methods(target: Target) -> str:
     """The methods of a path, as in the header `Allow`; empty if there is no such path."""
-    if target.stream_id and target.tail == EVENTS:
-        methods: Iterable[str] = ("GET", "POST")
-    else:
-        methods = ("GET",) if target.is_endpoint else _handlers(target)
+    methods: Iterable[str] = _handlers(target)
+    if target.stream_id and target.tail in (EVENTS, SIGNAL):
+        methods = (*methods, "POST")
+    elif target.is_endpoint:
+        methods = ("GET",)
     return ", ".join((*methods, "OPTIONS")).replace("GET", "GET, HEAD") if methods else ""
 
 
@@ -228,6 +230,10 @@ def _schema(_site: Site, _target: Target) -> Response:
     return respond(HTTPStatus.OK, _SCHEMA, "application/schema+json")
 
 
+def _asyncapi(_site: Site, _target: Target) -> Response:
+    return respond(HTTPStatus.OK, _ASYNCAPI, f"application/vnd.aai.asyncapi+json;version={VERSION}")
+
+
 def _client_script(_site: Site, _target: Target) -> Response:
     return respond_script()
 
@@ -247,10 +253,12 @@ def _metrics(site: Site, _target: Target) -> Response:
 
 
 _SCHEMA = msgspec.json.encode(json_schema()) + b"\n"
+_ASYNCAPI = msgspec.json.encode(asyncapi()) + b"\n"
 
 _ROUTES: dict[str, dict[str, Handler]] = {
     PREFIX: {"GET": _list},
     "/v1/schema.json": {"GET": _schema},
+    "/v1/asyncapi.json": {"GET": _asyncapi},
     "/client/deltawire.js": {"GET": _client_script},
     "/metrics": {"GET": _metrics},
     "/livez": {"GET": _live},

@@ -14,12 +14,14 @@ _ORIGIN = re.compile("https?://[^/?#]+", re.IGNORECASE)  # of a request target i
 
 EVENTS: Final = "/events"
 SSE: Final = "/sse"
+SIGNAL: Final = "/signal"
 UI_MESSAGES: Final = "/ui-message-stream"
 RESPONSES: Final = "/v1/responses"
 """Tails of paths; `/v1/responses/{id}…` is about the stream with that id."""
 
 _WEBSOCKETS = ("/subscribe", "/publish")
 _EVENT_STREAMS = (SSE, UI_MESSAGES)
+_UPLOADS = (EVENTS, SIGNAL)
 
 
 class Target(NamedTuple):
@@ -40,7 +42,7 @@ class Target(NamedTuple):
 
     @property
     def is_endpoint(self) -> bool:
-        """Whether a connection to it serves a consumer or a producer."""
+        """Whether a connection to it serves a peer of a stream."""
         return self.is_event_stream or self.is_upload or self.is_websocket
 
     @property
@@ -58,12 +60,17 @@ class Target(NamedTuple):
     @property
     def publishes(self) -> bool:
         """Whether it serves a producer."""
-        return self.is_upload or (bool(self.stream_id) and self.tail == "/publish")
+        return (self.is_upload and self.tail == EVENTS) or (bool(self.stream_id) and self.tail == "/publish")
+
+    @property
+    def signals(self) -> bool:
+        """Whether it sends a signal over plain HTTP."""
+        return self.is_upload and self.tail == SIGNAL
 
     @property
     def is_upload(self) -> bool:
-        """Whether it serves a producer over plain HTTP."""
-        return bool(self.stream_id) and self.tail == EVENTS and self.method == "POST"
+        """Whether what its peer has to say is the body of the request."""
+        return bool(self.stream_id) and self.tail in _UPLOADS and self.method == "POST"
 
     @property
     def may_be_long(self) -> bool:

@@ -23,6 +23,8 @@ export interface Connection {
   readonly transport: Transport;
   /** Sends a message to the gateway; false where the connection can't. */
   send(message: object): boolean;
+  /** Where the connection can't send: delivers a signal by itself, and returns to how many producers. */
+  post?(signal: object): Promise<number>;
   /** Ends the connection, without telling the listener. */
   close(): void;
 }

@@ -99,7 +99,8 @@ export class Connector {
         }
       }
     }
-    const connection = await openEventStream(this.#addresses.sse(position), token, listener, signal);
+    const urls = { events: this.#addresses.sse(position), signal: this.#addresses.signal };
+    const connection = await openEventStream(urls, token, listener, signal);
     if (this.#hadWebSocket && connection !== null && this.#detours < PATIENCE) {
       this.#detours += 1;
       connection.close();

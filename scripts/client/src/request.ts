@@ -80,6 +80,7 @@ const filters = (options: SubscribeOptions): Record<string, string | undefined> 
 export interface Addresses {
   readonly subscribe: (position: Position | null) => string;
   readonly sse: (position: Position | null) => string;
+  readonly signal: string;
   /** The gateway's address, for messages. */
   readonly gateway: string;
 }
@@ -104,13 +105,15 @@ export function addressesOf(url: string | URL, stream: string, options: Subscrib
     throw new TypeError(`address ${JSON.stringify(String(url))} is not of the form https://HOST:PORT`);
   }
   const path = `//${base.host}${base.pathname.replace(/\/+$/, "")}/v1/streams/${encodeURIComponent(stream)}`;
+  const http = isSecure ? "https:" : "http:";
   const query = (position: Position | null): string => {
     const text = parameters(options, position).toString();
     return text && `?${text}`;
   };
   return {
     subscribe: (position) => `${isSecure ? "wss:" : "ws:"}${path}/subscribe${query(position)}`,
-    sse: (position) => `${isSecure ? "https:" : "http:"}${path}/sse${query(position)}`,
+    sse: (position) => `${http}${path}/sse${query(position)}`,
+    signal: `${http}${path}/signal`,
     gateway: base.origin === "null" ? `${base.protocol}//${base.host}` : base.origin,
   };
 }

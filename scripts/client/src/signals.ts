@@ -5,7 +5,8 @@ import { DeltawireError, type ErrorCode } from "./errors.ts";
 
 interface Pending {
   readonly message: object;
-  isSent: boolean;
+  isSent: boolean; // on the connection, with which its answer is lost
+  isPosted: boolean; // in a request of its own
   readonly resolve: (delivered: number) => void;
   readonly reject: (error: DeltawireError) => void;
 }
@@ -34,6 +35,7 @@ export class Signals {
       this.#pending.set(id, {
         message: { type: "signal", name, id, ...(data !== undefined && { data }) },
         isSent: false,
+        isPosted: false,
         resolve: (delivered) => {
           settle();
           resolve(delivered);
@@ -79,18 +81,27 @@ export class Signals {
   /** Nothing can be sent any more. */
   end(): void {
     this.#over = "the subscription has ended";
-    for (const id of this.#pending.keys()) {
-      this.#fail(id, "not_delivered", this.#over);
+    for (const [id, { isPosted }] of this.#pending) {
+      if (!isPosted) {
+        this.#fail(id, "not_delivered", this.#over);
+      }
     }
   }
 
   #flush(): void {
-    for (const [id, pending] of this.#pending) {
-      if (this.#connection !== null && !pending.isSent) {
-        pending.isSent = this.#connection.send(pending.message);
-        if (!pending.isSent) {
-          this.#fail(id, "not_delivered", "signals need a WebSocket, and only server-sent events pass here");
-        }
+    const connection = this.#connection;
+    if (connection === null) {
+      return;
+    }
+    for (const pending of this.#pending.values()) {
+      if (pending.isSent || pending.isPosted) {
+        continue;
+      }
+      if (connection.post === undefined) {
+        pending.isSent = connection.send(pending.message);
+      } else {
+        pending.isPosted = true;
+        connection.post(pending.message).then(pending.resolve, pending.reject);
       }
     }
   }

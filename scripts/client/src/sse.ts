@@ -21,14 +21,14 @@ export class HttpRefusal extends Error {
 }
 
 /**
- * Opens a stream of server-sent events; null if the stream has ended and the reader has everything.
+ * Opens a stream of server-sent events, with a way to signal; null if the stream has ended and the reader has everything.
  *
  * @throws NotOpened no answer came.
  * @throws HttpRefusal the gateway refused.
  * @throws DeltawireError `protocol_fault`: what answered is no gateway.
  */
 export async function openEventStream(
-  url: string,
+  urls: { readonly events: string; readonly signal: string },
   token: string | undefined,
   listener: Listener,
   signal: AbortSignal,
@@ -41,8 +41,8 @@ export async function openEventStream(
   signal.addEventListener("abort", leave);
   let response: Response;
   try {
-    response = await fetch(url, {
-      headers: token === undefined ? {} : { Authorization: `Bearer ${token}` },
+    response = await fetch(urls.events, {
+      headers: authorization(token),
       cache: "no-store",
       signal: leaving.signal,
     });
@@ -65,8 +65,37 @@ export async function openEventStream(
     throw new DeltawireError("protocol_fault", "the server did not answer with server-sent events: it is no gateway");
   }
   void follow(response.body, listener, leaving.signal);
-  return { transport: "sse", send: () => false, close: leave };
+  const post = (message: object): Promise<number> => postSignal(urls.signal, token, message);
+  return { transport: "sse", send: () => false, post, close: leave };
 }
+
+/** Sends a signal in a request of its own (SPEC §9.7), which outlives the page; returns to how many producers it went. */
+async function postSignal(url: string, token: string | undefined, message: object): Promise<number> {
+  let response: Response;
+  try {
+    response = await fetch(url, {
+      method: "POST",
+      headers: { "Content-Type": "application/json", ...authorization(token) },
+      body: JSON.stringify(message),
+      keepalive: true,
+    });
+  } catch (cause) {
+    throw new DeltawireError("not_delivered", "there was no answer to the signal", { cause });
+  }
+  if (response.ok) {
+    const result: { delivered: number } = await response.json();
+    return result.delivered;
+  }
+  const { status, message: detail } = await refusalOf(response);
+  if (status === 409) {
+    return 0; // no producer is there
+  }
+  const code = status === 403 ? "not_permitted" : status === 400 ? "unknown_message" : "not_delivered";
+  throw new DeltawireError(code, `refused: ${detail} (HTTP ${status})`, { status });
+}
+
+const authorization = (token: string | undefined): Record<string, string> =>
+  token === undefined ? {} : { Authorization: `Bearer ${token}` };
 
 async function follow(body: ReadableStream<Uint8Array>, listener: Listener, signal: AbortSignal): Promise<void> {
   const parser = new EventParser((data) => {

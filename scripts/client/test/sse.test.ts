@@ -141,17 +141,65 @@ test("what is no event stream is no gateway", async () => {
   await assert.rejects(read(), { code: "protocol_fault" });
 });
 
-test("signals are refused where only server-sent events pass", async () => {
+const open: Answer = (response) => {
+  response.writeHead(200, { "Content-Type": "text/event-stream" });
+  response.write(frame(subscribed()));
+};
+
+test("signals are requests of their own where only server-sent events pass", async () => {
+  const bodies: unknown[] = [];
+  const taking =
+    (status: number, answer: object): Answer =>
+    (response, request) => {
+      let body = "";
+      request.on("data", (piece) => (body += piece));
+      request.on("end", () => {
+        bodies.push([request.method, request.headers.authorization, request.headers["content-type"], JSON.parse(body)]);
+        response.writeHead(status).end(JSON.stringify(answer));
+      });
+    };
+  answers = [open, taking(200, { type: "signal_result", delivered: 2 }), taking(409, { delivered: 0 })];
+  const events = subscribe(url, "demo", { token: "t1" });
+  assert.equal(await events.cancel("m1"), 2);
+  assert.equal(events.transport, "sse");
+  assert.equal(await events.signal("hurry"), 0, "nobody is there");
+  assert.deepEqual(asked.slice(1), ["/v1/streams/demo/signal", "/v1/streams/demo/signal"]);
+  const headers = ["POST", "Bearer t1", "application/json"];
+  assert.deepEqual(bodies, [
+    [...headers, { type: "signal", name: "cancel", id: "1", data: { message_id: "m1" } }],
+    [...headers, { type: "signal", name: "hurry", id: "2" }],
+  ]);
+  events.close();
+});
+
+test("a signal that is refused says why, and the subscription goes on", async () => {
+  answers = [open, refusing(403), refusing(400), refusing(429), (response) => void response.destroy()];
+  const events = subscribe(url, "demo");
+  for (const code of ["not_permitted", "unknown_message", "not_delivered", "not_delivered"]) {
+    await assert.rejects(events.cancel(), { code });
+  }
+  assert.equal(events.transport, "sse");
+  events.close();
+});
+
+test("a signal is answered though the stream ends first", async () => {
+  let finish = (): void => undefined;
   answers = [
+    (response, request) => {
+      open(response, request);
+      finish = () => void response.end(frame(end(0)));
+    },
     (response) => {
-      response.writeHead(200, { "Content-Type": "text/event-stream" });
-      response.write(frame(subscribed()));
+      finish();
+      setImmediate(() => response.end(JSON.stringify({ type: "signal_result", delivered: 1 })));
     },
   ];
   const events = subscribe(url, "demo");
-  await assert.rejects(events.cancel(), { code: "not_delivered", message: /need a WebSocket/ });
-  assert.equal(events.transport, "sse");
-  events.close();
+  const cancelled = events.cancel();
+  for await (const item of events) {
+    assert.fail(JSON.stringify(item));
+  }
+  assert.equal(await cancelled, 1);
 });
 
 test("an event is the same wherever its text is cut, with any line ends", () => {
