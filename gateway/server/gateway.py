@@ -105,6 +105,7 @@ class Gateway:
             capacity,
             EventStreams(self._subscribing, self._serve_events),
             siblings,
+            has_console=self.settings.console,
         )
         self._changed = asyncio.Event()  # set when a connection is gone
 

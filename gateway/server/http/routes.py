@@ -21,7 +21,7 @@ from deltawire.gateway.access import Action, Grant
 from deltawire.gateway.hub import Hub
 from deltawire.gateway.server.connection.connection import GatewayConnection
 from deltawire.gateway.server.http import openai_responses
-from deltawire.gateway.server.http.client_script import respond_script
+from deltawire.gateway.server.http.assets import ASSETS
 from deltawire.gateway.server.http.refusing import refusing, refusing_late
 from deltawire.gateway.server.http.target import RESPONSES, Target
 from deltawire.gateway.server.responses import (
@@ -225,8 +225,8 @@ def _schema(_site: Site, _target: Target) -> Response:
     return respond(HTTPStatus.OK, _SCHEMA, "application/schema+json")
 
 
-def _client_script(_site: Site, _target: Target) -> Response:
-    return respond_script()
+def _asset(_site: Site, target: Target) -> Response:
+    return ASSETS[target.tail].respond()
 
 
 def _live(_site: Site, _target: Target) -> Response:
@@ -248,12 +248,11 @@ _SCHEMA = msgspec.json.encode(json_schema()) + b"\n"
 _ROUTES: dict[str, dict[str, Handler]] = {
     PREFIX: {"GET": _list},
     "/v1/schema.json": {"GET": _schema},
-    "/client/deltawire.js": {"GET": _client_script},
     "/metrics": {"GET": _metrics},
     "/livez": {"GET": _live},
     "/readyz": {"GET": _ready},
     "/healthz": {"GET": _ready},
-}
+} | dict.fromkeys(ASSETS, {"GET": _asset})
 
 _STREAM_ROUTES: dict[str, dict[str, Handler]] = {
     "": {"GET": _info, "PUT": _create, "DELETE": _close},
