@@ -14,7 +14,7 @@ from typing import Any, Final
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
 
-from tests.support.waiting import eventually
+from tests.support.waiting import DEADLINE, eventually
 
 BROWSERS: Final = ("chromium", "chromium-browser", "google-chrome")
 START: Final = 60.0
@@ -73,15 +73,14 @@ class Chromium:
         self._waiting[number] = asyncio.get_running_loop().create_future()
         command = {"id": number, "method": method, "params": params}
         await self._connection.send(json.dumps(command if session is None else command | {"sessionId": session}))
-        async with asyncio.timeout(START):
-            said = await self._waiting[number]
+        said = await self._waiting[number]
         if "error" in said:
             raise BrowserError(said["error"]["message"])
         return said["result"]
 
     async def open(self, address: str) -> Tab:
-        """Open a page in a tab of its own."""
-        target = await self.command("Target.createTarget", url="about:blank")
+        """Open a page in a window of its own: a tab behind another draws nothing."""
+        target = await self.command("Target.createTarget", url="about:blank", newWindow=True)
         attached = await self.command("Target.attachToTarget", targetId=target["targetId"], flatten=True)
         tab = Tab(self, attached["sessionId"])
         self._tabs[attached["sessionId"]] = tab
@@ -95,7 +94,8 @@ class Tab:
     """A page in a browser.
 
     Attributes:
-        complaints: what the browser said against the page: errors of scripts, violations of its policy, failed requests.
+        complaints: what the browser said against the page: errors of scripts, violations of its policy, requests that
+            failed.
     """
 
     def __init__(self, chromium: Chromium, session: str) -> None:
@@ -125,13 +125,15 @@ class Tab:
         look = f"(() => {{ try {{ return Boolean({condition}); }} catch {{ return false; }} }})()"
         poll = f"new Promise((done) => {{ const see = () => {look} ? done() : setTimeout(see, 10); see(); }})"
         try:
-            while True:
-                try:
-                    await self.value(poll)
-                    return
-                except BrowserError as error:
-                    if not any(word in str(error) for word in ("navigated", "context")):  # the page is another now
-                        raise
+            async with asyncio.timeout(DEADLINE):
+                while True:
+                    try:
+                        await self.value(poll)
+                    except BrowserError as error:
+                        if not any(word in str(error) for word in ("navigated", "context")):  # the page is another now
+                            raise
+                    else:
+                        return
         except TimeoutError:
             page = await self.value("document.body.innerText.slice(0, 3000)")
             raise AssertionError(f"{condition} never held; the page shows:\n{page}\n{self.complaints}") from None

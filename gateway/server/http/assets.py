@@ -1,4 +1,4 @@
-"""Files that are served as they are: the client for web pages, made from `scripts/client`, and the console (SPEC §9)."""
+"""Files served as they are: the client for web pages, made from `scripts/client`, and the console (SPEC §9)."""
 
 from __future__ import annotations
 
@@ -16,17 +16,10 @@ CONSOLE_PATH: Final = "/"
 
 _TYPES: Final = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
 
-_POLICY: Final = "; ".join((
-    "default-src 'none'",
-    "script-src 'self'",
-    "style-src 'self'",
-    "connect-src 'self'",
-    "img-src 'self' data:",
-    "base-uri 'none'",
-    "form-action 'none'",
-    "frame-ancestors 'none'",
-    "require-trusted-types-for 'script'",
-))  # fmt: skip
+_POLICY: Final = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'"
+)
 """What the console may load and run: its own files alone, and no text as a script, whatever a stream holds."""
 
 _CONSOLE_HEADERS: Final = {

@@ -252,7 +252,8 @@ _ROUTES: dict[str, dict[str, Handler]] = {
     "/livez": {"GET": _live},
     "/readyz": {"GET": _ready},
     "/healthz": {"GET": _ready},
-} | dict.fromkeys(ASSETS, {"GET": _asset})
+    **{path: {"GET": _asset} for path in ASSETS},
+}
 
 _STREAM_ROUTES: dict[str, dict[str, Handler]] = {
     "": {"GET": _info, "PUT": _create, "DELETE": _close},

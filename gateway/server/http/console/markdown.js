@@ -16,7 +16,7 @@ const MAX_BLOCKS = 1000;
 const MAX_CHARACTERS = 1024 * 1024;
 
 /** A line that may still become a fence, a heading, an item, a rule. */
-const UNDECIDED = /^\s*(?:#{0,6}|[-*+_]{0,3}|\d{1,9}[.)]?|>|`{1,2}|`{3,}[^`]{0,40}|~{1,2}|~{3,}[^~]{0,40})$/;
+const UNDECIDED = /^\s*(?:#{0,6}|[-*_]{0,80}|\+|\d{1,9}[.)]?|>|`{1,2}|`{3,}[^`]{0,40}|~{1,2}|~{3,}[^~]{0,40})$/;
 
 const FENCE = /^\s{0,3}(`{3,}|~{3,})([^`]*)$/;
 const HEADING = /^\s{0,3}(#{1,6})\s+/;
@@ -75,6 +75,7 @@ export class MarkdownView {
       this.#begin();
     }
     this.#close();
+    this.#isBegun = false;
   }
 
   #read(text) {
@@ -159,6 +160,9 @@ export class MarkdownView {
   }
 
   #grow(text) {
+    if (!this.#open) {
+      this.#start("paragraph", "p", {}); // what follows a rule on its line
+    }
     this.#open.source += text;
     this.#blocks.at(-1)[1] += text.length;
     this.#characters += text.length;

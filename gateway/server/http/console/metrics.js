@@ -43,12 +43,12 @@ export class Glance {
     const rate = (name) =>
       this.#last ? (sums[name] - this.#last.sums[name]) / ((now - this.#last.now) / 1000) : 0;
     return [
-      `${number(sums.deltawire_streams)} streams`,
-      `${number(sums.deltawire_consumers)} readers`,
-      `${number(rate("deltawire_events_total"))} events/s`,
-      `${number(rate("deltawire_deliveries_total"))} deliveries/s`,
+      `streams ${number(sums.deltawire_streams)}`,
+      `readers ${number(sums.deltawire_consumers)}`,
+      `events/s ${number(rate("deltawire_events_total"))}`,
+      `deliveries/s ${number(rate("deltawire_deliveries_total"))}`,
       `largest lag ${number(sums.deltawire_consumer_lag_events_max)}`,
-      `${number(sums.deltawire_memory_bytes / 1024 / 1024)} MiB`,
+      `memory ${number(sums.deltawire_memory_bytes / 1024 / 1024)} MiB`,
     ].join(" · ");
   }
 }

@@ -64,7 +64,8 @@ export class StreamList {
     this.#shown = this.#wanted ? this.#all.filter(({ id }) => id.toLowerCase().includes(this.#wanted)) : this.#all;
     const again = this.#shown.findIndex(({ id }) => id === active);
     this.#active = Math.max(0, again >= 0 ? again : Math.min(this.#active, this.#shown.length - 1));
-    this.#count.textContent = this.#wanted ? `${this.#shown.length} of ${length} streams` : `${length} streams`;
+    const noun = length === 1 ? "stream" : "streams";
+    this.#count.textContent = `${this.#wanted ? `${this.#shown.length} of ` : ""}${length} ${noun}`;
     this.#draw();
   }
 
