@@ -30,7 +30,7 @@ test: setup  ## run all tests, on JOBS=3 processes; 98 % of the core's lines and
 	$(PYTEST) -m core --cov --cov-report= tests/protocol tests/streams
 	$(BIN)/coverage report --fail-under=98
 	$(PYTEST) -m "not core and not alone"
-	$(BIN)/pytest -m alone
+	$(BIN)/pytest -m alone $$(grep -rl --include='*.py' pytest.mark.alone tests)
 
 test-fast: setup  ## run the tests that start no program and wait for nothing, in half a minute
 	$(PYTEST) tests/access tests/client tests/hub tests/metrics tests/protocol tests/streams tests/tee tests/test_imports.py
@@ -64,6 +64,7 @@ check: setup  ## lint, formatting, types
 hardening: setup  ## attack a running gateway, and see what its neighbours notice: QUICK=1, ONLY=door,wire,masses,reading,still
 	$(BIN)/python -m scripts.hardening $(if $(QUICK),--quick) $(call flag,only)
 	$(BIN)/python -m scripts.hardening.proofs $(if $(QUICK),--quick) $(call flag,seed)
+	$(BIN)/python -m scripts.hardening.classes
 	$(BIN)/python -m scripts.hardening.storing $(if $(QUICK),--quick) $(call flag,seed)
 
 clean:  ## remove what the other targets made

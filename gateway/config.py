@@ -16,6 +16,7 @@ from msgspec import Meta, Struct
 from deltawire.gateway.files import read_file
 from deltawire.protocol.errors import DeltawireError
 from deltawire.protocol.messages import Policy
+from deltawire.protocol.priority import parse_classes
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -188,6 +189,13 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         ),
     ] = 100
 
+    stream_classes: Annotated[
+        str,
+        Meta(
+            description="Classes of streams, which say who is served first under overload: `chat-*=high,batch-*=low`; "
+            "normal for all others"
+        ),
+    ] = ""
     allow_block: Annotated[
         bool, Meta(description="Allow consumers to choose `block`, which can make producers wait")
     ] = True
@@ -373,6 +381,10 @@ def make_settings(values: dict[str, Any]) -> Settings:
         raise ConfigError("drain_delay is a part of drain_timeout and must be smaller")
     if settings.policy is Policy.BLOCK and not settings.allow_block:
         raise ConfigError("policy: `block` can't be the default while allow_block is off")
+    try:
+        parse_classes(settings.stream_classes)
+    except ValueError as error:
+        raise ConfigError(f"stream_classes: {error}") from None
     if settings.engine_url:
         if settings.data_dir:
             raise ConfigError("engine_url: streams are stored there or in data_dir, not in both")

@@ -30,6 +30,7 @@ written says how many (`lines_lost`).
 | `consumer.ended` | info | `code`, `by` (`gateway` or `peer`), `why`, `events`, `bytes`, `seconds` |
 | `producer.connected` | info | `producer`, `generation`, `agent` |
 | `producer.ended` | info | `code`, `by`, `why`, `events`, `seconds` |
+| `upload.ended` | debug | as `producer.ended`: a request that published |
 | `producer.lost` | info | `stream`, `producer`, `lease`: the producer left a message unfinished |
 | `stream.closed` | info | `stream`, `reason`, `head` |
 | `token.expired` | info | `subject`, `stream` |
@@ -53,6 +54,11 @@ written says how many (`lines_lost`).
 | `tee.failed` | warning | `stream`, `why` no more of an answer is published |
 | `tee.event_refused` | warning | `stream`, `why` |
 | `tee.ended` | warning | `stream`, `dropped`: chunks of an answer of which readers did not get everything |
+| `proxy.started` | info | `url`, `host`, `port`, `pid`, `gateway` |
+| `proxy.drain_timed_out` | warning | `requests` that were ended |
+| `proxy.stopped` | info | |
+| `upstream.failed` | warning | `why` there is no answer, or it broke off; `status` that the caller had by then, or 0 |
+| `exchange.failed` | error | an internal fault of the proxy, with its traceback; the request ends |
 | `sweep.failed` | error | likewise, in a deadline of a `peer` |
 """
 

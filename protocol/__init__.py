@@ -13,7 +13,9 @@ Tour, from the bottom up:
 - `events` — the ten event types; data and envelope
 - `messages` — control messages in both directions
 - `position` — epoch and seq
+- `filters` — which events a consumer asks for
 - `addresses` — stream ids, paths, query parameters
+- `priority` — classes of streams
 - `framing` — RFC 6455 server frames
 - `reasons` — why a payload could not be decoded, in words
 - `codec` — JSON and MessagePack

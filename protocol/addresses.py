@@ -15,7 +15,16 @@ from msgspec import Struct
 
 from deltawire.protocol.codes import ProblemCode
 from deltawire.protocol.errors import WireError
-from deltawire.protocol.events import MAX_SEQ, EventType, parse_event_type
+from deltawire.protocol.events import MAX_SEQ, EventType
+from deltawire.protocol.filters import (
+    FILTERS,
+    Filter,
+    parse_extensions,
+    parse_kinds,
+    parse_numbers,
+    parse_types,
+    parse_urgent,
+)
 from deltawire.protocol.messages import Policy
 from deltawire.protocol.position import Position, parse_integer, parse_seq
 
@@ -70,15 +79,16 @@ def check_producer_id(text: str) -> str:
     return _check_name("producer", text, MAX_PRODUCER_ID)
 
 
-class SubscribeRequest(Struct, frozen=True, kw_only=True):
-    """The parameters of a subscription.
+class SubscribeRequest(Filter, frozen=True, kw_only=True):
+    """The parameters of a subscription, the events that it asks for among them.
 
     Attributes:
         start: where to begin without a position: at the oldest event held, or only with new events.
         position: resume after this position; overrides `start`.
         policy: policy for when this consumer falls behind; None leaves it to the stream.
         buffer: lag limit in events, 1 to 10 000; None leaves it to the stream.
-        types: event types to receive; None means all.
+        urgent: event types to receive ahead when this consumer is behind, beside those that producers mark; None
+            means none at all.
         interval: milliseconds between writes, 0 to 1000; deltas in between are folded.
         heartbeat: seconds between `heartbeat` messages, 1 to 300; 0 sends none.
         create: whether a stream that does not exist is created; otherwise the subscription is refused.
@@ -88,7 +98,7 @@ class SubscribeRequest(Struct, frozen=True, kw_only=True):
     position: Position | None = None
     policy: Policy | None = None
     buffer: int | None = None
-    types: frozenset[EventType] | None = None
+    urgent: frozenset[EventType] | None = None
     interval: int = 0
     heartbeat: int = 0
     create: bool = True
@@ -163,10 +173,6 @@ def _parse_policy(text: str) -> Policy:
         raise ValueError(f"expected one of {', '.join(Policy)}, got {text!r}") from None
 
 
-def _parse_types(text: str) -> frozenset[EventType]:
-    return frozenset(parse_event_type(name) for name in text.split(","))
-
-
 def _parse_on_full(text: str) -> OnFull:
     if text == "wait":
         return "wait"
@@ -236,7 +242,18 @@ def _bad_request(message: str) -> WireError:
     return WireError(ProblemCode.BAD_REQUEST, message)
 
 
-SUBSCRIBE_PARAMETERS = ("from", "after", "epoch", "policy", "buffer", "types", "interval", "heartbeat", "create")
+SUBSCRIBE_PARAMETERS = (
+    "from",
+    "after",
+    "epoch",
+    "policy",
+    "buffer",
+    *FILTERS,
+    "urgent",
+    "interval",
+    "heartbeat",
+    "create",
+)
 PUBLISH_PARAMETERS = ("producer", "generation", "on_full")
 EVENTS_PARAMETERS = ("after", "epoch", "limit", "wait")
 LIST_PARAMETERS = ("after", "limit")
@@ -265,7 +282,12 @@ def parse_subscribe(query: str) -> SubscribeRequest:
         position=position,
         policy=policy,
         buffer=params.take("buffer", _parse_buffer, None),
-        types=params.take("types", _parse_types, None),
+        types=params.take("types", parse_types, None),
+        index=params.take("index", parse_numbers, None),
+        choice=params.take("choice", parse_numbers, None),
+        kind=params.take("kind", parse_kinds, None),
+        extension=params.take("extension", parse_extensions, None),
+        urgent=params.take("urgent", parse_urgent, None),
         interval=interval,
         heartbeat=params.take("heartbeat", lambda text: parse_integer(text, 0, MAX_HEARTBEAT), 0),
         create=params.take("create", _parse_boolean, True),

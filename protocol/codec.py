@@ -359,9 +359,10 @@ MSGPACK: Final = Codec(
 CODECS: Final = {codec.subprotocol: codec for codec in (JSON, MSGPACK)}
 
 
-def _relayed(*positions: str) -> dict[EventType, Callable[..., Struct]]:
+def _relayed(*positions: str, marks: tuple[str, ...] = ()) -> dict[EventType, Callable[..., Struct]]:
     """The envelope in which each event type is relayed; its timestamp is text already."""
-    fields = [*((position, int) for position in positions), ("timestamp", str), ("data", Data)]
+    numbers, booleans = ((name, int) for name in positions), ((name, bool) for name in marks)
+    fields = [*numbers, ("timestamp", str), *booleans, ("data", Data)]
     return {
         event_type: defstruct("Relayed", fields, tag_field="type", tag=str(event_type), frozen=True)
         for event_type in EventType
@@ -370,10 +371,11 @@ def _relayed(*positions: str) -> dict[EventType, Callable[..., Struct]]:
 
 _ENVELOPES = _relayed("seq")
 _FOLDED_ENVELOPES = _relayed("first", "seq")
+_URGENT_ENVELOPES = _relayed("seq", marks=("urgent",))
 
 
-def decode_event(payload: bytes) -> Data:
-    """The data of an event as `encode_event` made it.
+def decode_relayed(payload: bytes) -> Event:
+    """An event as `encode_event` made it.
 
     Raises:
         WireError: it did not.
@@ -381,7 +383,7 @@ def decode_event(payload: bytes) -> Data:
     message = JSON.decode_to_consumer(payload)
     if not isinstance(message, Event):
         raise WireError(ProblemCode.INVALID_EVENT, "this is no event")
-    return cast("Data", message.data)
+    return message
 
 
 _decode_sequenced = msgspec.json.Decoder(Sequenced).decode
@@ -396,7 +398,18 @@ def decode_seq(payload: bytes) -> int:
     return _decode_sequenced(payload).seq
 
 
-def encode_event(data: Data, seq: int, timestamp: str, first: int | None = None) -> bytes:
+def decode_event(payload: bytes) -> Data:
+    """The data of an event as `encode_event` made it; errors as of `decode_relayed`."""
+    return cast("Data", decode_relayed(payload).data)
+
+
+def encode_event(
+    data: Data,
+    seq: int,
+    timestamp: str,
+    first: int | None = None,
+    is_urgent: bool = False,  # noqa: FBT001, FBT002 - a keyword costs as much again
+) -> bytes:
     """Encode an event as the gateway relays it, in JSON.
 
     Args:
@@ -404,7 +417,10 @@ def encode_event(data: Data, seq: int, timestamp: str, first: int | None = None)
         seq: its seq.
         timestamp: RFC 3339 text with a zone.
         first: for a folded event, the first seq that it represents.
+        is_urgent: whether its producer marked it as urgent; such an event is never folded.
     """
+    if is_urgent:
+        return _json_encoder.encode(_URGENT_ENVELOPES[data.type](seq, timestamp, True, data))
     if first is None:
         return _json_encoder.encode(_ENVELOPES[data.type](seq, timestamp, data))
     return _json_encoder.encode(_FOLDED_ENVELOPES[data.type](first, seq, timestamp, data))

@@ -20,9 +20,13 @@ MAX_SEQ = 2**53 - 1
 MAX_NESTING = 64
 """Maximum nesting of an extension's data: parsers in other languages have different limits."""
 
+MAX_KIND = 64
+"""Characters of the kind of a block that its events repeat: every delta may carry it."""
+
 Count: TypeAlias = Annotated[int, Meta(ge=0, le=MAX_SEQ)]
 Seq: TypeAlias = Annotated[int, Meta(ge=1, le=MAX_SEQ)]
 Name: TypeAlias = Annotated[str, Meta(min_length=1)]
+Kind: TypeAlias = Annotated[str, Meta(min_length=1, max_length=MAX_KIND)]
 Timestamp: TypeAlias = Annotated[datetime, Meta(tz=True)]
 
 
@@ -47,6 +51,10 @@ DELTA_TYPES = frozenset({EventType.TEXT_DELTA, EventType.THINKING, EventType.TOO
 """The types that may be folded or dropped; events of all other types are always delivered."""
 
 
+IMPLIED_KINDS = {EventType.TEXT_DELTA: "text", EventType.THINKING: "thinking", EventType.TOOL_DELTA: "tool_use"}
+"""The kind of a delta's block, unless the delta names another: the gateway adds kinds that are not among these."""
+
+
 class Data(Struct, frozen=True):
     """The data of an event, without its envelope."""
 
@@ -60,6 +68,7 @@ class TextDelta(Data, frozen=True):
     text: str
     index: Count | UnsetType = UNSET
     choice: Count | UnsetType = UNSET
+    kind: Kind | UnsetType = UNSET
 
 
 class Thinking(Data, frozen=True):
@@ -69,6 +78,7 @@ class Thinking(Data, frozen=True):
     thinking: str
     index: Count | UnsetType = UNSET
     choice: Count | UnsetType = UNSET
+    kind: Kind | UnsetType = UNSET
 
 
 class ContentStart(Data, frozen=True):
@@ -83,11 +93,12 @@ class ContentStart(Data, frozen=True):
 
 
 class ContentEnd(Data, frozen=True):
-    """A content block is complete."""
+    """A content block is complete. The gateway adds the kind that the block began with."""
 
     type: ClassVar[EventType] = EventType.CONTENT_END
     index: Count
     choice: Count | UnsetType = UNSET
+    kind: Kind | UnsetType = UNSET
 
 
 class MessageStart(Data, frozen=True):
@@ -151,6 +162,7 @@ class ToolDelta(Data, frozen=True):
     index: Count
     partial_json: str
     choice: Count | UnsetType = UNSET
+    kind: Kind | UnsetType = UNSET
 
 
 class Extension(Data, frozen=True):
@@ -169,6 +181,8 @@ class Event(Struct, kw_only=True, tag_field="type"):
         seq: number in the stream's epoch, 1, 2, 3 …; set by the gateway, absent in a producer's event.
         first: in a folded event, the first seq that it represents (`first … seq`, both included).
         timestamp: the producer's if it sent one, otherwise the gateway's; always has a zone.
+        urgent: whether the producer marked it: it is never folded or dropped, and consumers that asked for urgent
+            events get it ahead if they are behind.
         producer_seq: the producer's own number, for retries; only in a producer's event.
         data: the data of the event; each subclass has its own type.
     """
@@ -176,6 +190,7 @@ class Event(Struct, kw_only=True, tag_field="type"):
     seq: Seq | UnsetType = UNSET
     first: Seq | UnsetType = UNSET
     timestamp: Timestamp | UnsetType = UNSET
+    urgent: bool | UnsetType = UNSET
     producer_seq: Seq | UnsetType = UNSET
     data: Any
 
@@ -271,13 +286,16 @@ def strict_events() -> list[type[Event]]:
     return [strict(event, data=strict(data)) for data, event in EVENT_CLASSES.items()]
 
 
-def make_event(data: Data, *, timestamp: datetime | None = None, producer_seq: int | None = None) -> Event:
+def make_event(
+    data: Data, *, timestamp: datetime | None = None, producer_seq: int | None = None, urgent: bool = False
+) -> Event:
     """Put data into its envelope, ready to send.
 
     Args:
         data: the data of the event.
         timestamp: when it happened, with a zone; if None, the gateway sets it.
         producer_seq: the producer's own number, contiguous from 1, for retries without duplicates.
+        urgent: whether to mark it as urgent.
 
     Raises:
         ValueError: the timestamp has no zone.
@@ -288,6 +306,7 @@ def make_event(data: Data, *, timestamp: datetime | None = None, producer_seq: i
         data=data,
         timestamp=UNSET if timestamp is None else timestamp,
         producer_seq=UNSET if producer_seq is None else producer_seq,
+        urgent=True if urgent else UNSET,
     )
 
 

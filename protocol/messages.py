@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Any, Literal, TypeAlias
 
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import UNSET, Raw, Struct, UnsetType
 
 from deltawire.protocol.events import Count, Name, Seq
 
@@ -186,6 +186,18 @@ class Heartbeat(Message, frozen=True, kw_only=True, tag="heartbeat"):
     head: Count
 
 
+class Urgent(Message, frozen=True, kw_only=True, tag="urgent"):
+    """A copy of an event that comes ahead of others, to a consumer that is behind; the event comes in its place, too.
+
+    It does not move a reader's position.
+
+    Attributes:
+        event: the event, in the encoding of the connection; `Codec.decode_to_consumer` decodes it.
+    """
+
+    event: Raw
+
+
 class Ping(Message, frozen=True, kw_only=True, tag="ping"):
     """From either peer: answer with a `pong`, for programs that can't send the WebSocket's own pings."""
 
@@ -207,6 +219,7 @@ TO_CONSUMER: tuple[type[Message], ...] = (
     SignalResult,
     TokenAccepted,
     Heartbeat,
+    Urgent,
     Pong,
 )
 FROM_CONSUMER: tuple[type[Message], ...] = (Signal, Token, Ping)

@@ -50,6 +50,7 @@ LAYERS: dict[str, set[str]] = {
     },
     "gateway.client": {"protocol"},
     "gateway.tee": {"protocol", "gateway.client", "gateway.logs"},
+    "gateway.proxy": {"protocol", "gateway.client", "gateway.http_client", "gateway.logs", "gateway.tee"},
     "gateway.workers": {"protocol", "gateway.engines", "gateway.server", "gateway.config", "gateway.logs"},
     "gateway.cli": {
         "protocol",
@@ -62,6 +63,7 @@ LAYERS: dict[str, set[str]] = {
         "gateway.files",
         "gateway.http_client",
         "gateway.logs",
+        "gateway.proxy",
         "gateway.streams",
         "gateway.tracing",
         "gateway.requirements",

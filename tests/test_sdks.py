@@ -1,4 +1,4 @@
-"""`tee` with the SDKs of providers, in an environment that has them beside what the package needs."""
+"""`tee` and the proxy with the SDKs of providers, in an environment that has them beside what the package needs."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ pytestmark = pytest.mark.installs
 
 
 @pytest.mark.slow
-def test_tee_passes_its_tests_with_real_sdks() -> None:
+def test_tee_and_proxy_pass_their_tests_with_real_sdks() -> None:
     path = os.pathsep.join([str(ROOT / "scripts" / "package"), str(installed_sdks())])
     command = (sys.executable, "-m", "pytest", "-q", "-n", "0", "--timeout=60", "-p", "no:cacheprovider", "--no-cov")
     done = subprocess.run(
-        (*command, ROOT / "tests" / "tee" / "test_sdks.py"),
+        (*command, ROOT / "tests" / "tee" / "test_sdks.py", ROOT / "tests" / "proxy" / "test_sdks.py"),
         cwd=ROOT,
         env=clean_environment(PYTHONPATH=path),
         check=False,

@@ -15,6 +15,7 @@ from typing import Final
 from msgspec import Struct
 
 from deltawire.protocol.messages import Policy
+from deltawire.protocol.priority import StreamClass
 
 _ENTRY = re.compile(r"[A-Za-z0-9._:@-]{1,128}\*?|\*", re.ASCII)
 
@@ -81,6 +82,7 @@ class Grant(Struct, frozen=True, kw_only=True):
         signal: streams to whose producers the holder may send signals.
         admin: streams that the holder may create, close and inspect.
         policies: policies that a consumer may choose; None means all.
+        stream_class: class of the streams to which the holder publishes; None leaves it to the gateway.
     """
 
     subject: str = ""
@@ -91,6 +93,7 @@ class Grant(Struct, frozen=True, kw_only=True):
     signal: Streams = NO_STREAMS
     admin: Streams = NO_STREAMS
     policies: frozenset[Policy] | None = None
+    stream_class: StreamClass | None = None
 
     def may(self, action: Action, stream_id: str) -> bool:
         """Whether an action is allowed on a stream."""

@@ -39,7 +39,7 @@ def parse_origins(text: str) -> frozenset[str]:
 
 PREFLIGHT: Final = {
     "Access-Control-Allow-Methods": "GET, HEAD, POST, PUT, DELETE",
-    "Access-Control-Allow-Headers": "Authorization, Last-Event-ID",
+    "Access-Control-Allow-Headers": "Authorization, Content-Type, Last-Event-ID",
     "Access-Control-Max-Age": "600",
 }
 """Headers of the response to a preflight request: what a page may send. Seconds are how long a browser remembers it."""

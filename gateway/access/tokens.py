@@ -19,6 +19,7 @@ from deltawire.gateway.access.grant import Grant, parse_streams
 from deltawire.gateway.access.keys import Key, KeySet
 from deltawire.protocol.errors import DeltawireError
 from deltawire.protocol.messages import Policy
+from deltawire.protocol.priority import StreamClass
 
 MAX_TOKEN: Final = 8000
 """Maximum characters of a token: with its scheme, it fits the longest accepted header line (8 KiB)."""
@@ -70,6 +71,7 @@ class Permissions(Struct, kw_only=True, forbid_unknown_fields=True):
     signal: list[str] = []
     admin: list[str] = []
     policies: list[Policy] | UnsetType = UNSET
+    stream_class: StreamClass | UnsetType = msgspec.field(default=UNSET, name="class")
 
 
 class Claims(Struct, kw_only=True):
@@ -211,6 +213,7 @@ def _make_grant(claims: Claims, token: str) -> Grant:
             signal=parse_streams(allowed.signal),
             admin=parse_streams(allowed.admin),
             policies=None if allowed.policies is UNSET else frozenset(allowed.policies),
+            stream_class=None if allowed.stream_class is UNSET else allowed.stream_class,
         )
     except ValueError as error:
         raise BadToken(f"the token's claim `deltawire` can't be read: {error}") from None

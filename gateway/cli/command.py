@@ -34,6 +34,7 @@ COMMANDS: Final = {
     "serve": Listed("serve", "Run a gateway until SIGTERM or SIGINT (Ctrl-C), then drain it."),
     "publish": Listed("publish", "Publish standard input, or the output of COMMAND, to STREAM."),
     "tail": Listed("tail", "Follow STREAM until it ends."),
+    "proxy": Listed("proxy", "Pass requests on to a provider, and its streamed answers to a gateway as well."),
     "streams": Listed("streams", "List, inspect, create and close streams."),
     "export": Listed("export", "Write the events of STREAM as lines of JSON, which `deltawire import` reads."),
     "import": Listed("import_", "Publish what `deltawire export` wrote to FILE, or to standard input."),

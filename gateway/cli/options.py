@@ -21,7 +21,7 @@ from deltawire.gateway.cli.ending import StartFailure, say
 from deltawire.gateway.cli.environment import unknown_variables
 from deltawire.gateway.config import ConfigError, Settings, grouped_settings, read_config_file
 from deltawire.protocol.addresses import check_producer_id, check_stream_id
-from deltawire.protocol.events import EventType, parse_event_type
+from deltawire.protocol.filters import parse_extensions, parse_kinds, parse_numbers, parse_types, parse_urgent
 from deltawire.protocol.messages import Policy
 from deltawire.protocol.position import parse_seq
 
@@ -103,10 +103,6 @@ class Parsed(click.ParamType[Any, Any]):
             self.fail(str(error), param, ctx)
 
 
-def _parse_types(text: str) -> frozenset[EventType]:
-    return frozenset(parse_event_type(name) for name in text.split(","))
-
-
 def _parse_url(text: str) -> str:
     parts = urlsplit(text)
     if parts.scheme not in ("ws", "wss") or not parts.hostname or parts.port == 0 or parts.query or parts.fragment:
@@ -122,7 +118,11 @@ def examples(*lines: str) -> str:
 STREAM_ID = Parsed("stream", check_stream_id)
 SEQ = Parsed("seq", parse_seq)
 PRODUCER_ID = Parsed("id", check_producer_id)
-EVENT_TYPES = Parsed("types", _parse_types)
+EVENT_TYPES = Parsed("types", parse_types)
+NUMBERS = Parsed("numbers", parse_numbers)
+URGENT = Parsed("types", parse_urgent)
+KINDS = Parsed("kinds", parse_kinds)
+EXTENSIONS = Parsed("extensions", parse_extensions)
 POLICY = EnumChoice(Policy)
 
 

@@ -16,10 +16,11 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 import click
-from msgspec import UnsetType
+from msgspec import Raw, UnsetType
 
 from deltawire.gateway.cli.printable import escape_json, make_line, make_printable
 from deltawire.gateway.client import Frame
+from deltawire.protocol.codec import JSON
 from deltawire.protocol.events import (
     ContentStart,
     Data,
@@ -32,7 +33,7 @@ from deltawire.protocol.events import (
     ToolDelta,
     Usage,
 )
-from deltawire.protocol.messages import Gap, StreamEnd
+from deltawire.protocol.messages import Gap, StreamEnd, Urgent
 
 
 def describe_gap(gap: Gap) -> str:
@@ -59,6 +60,23 @@ def describe_usage(usage: Usage) -> str:
         if count
     ]
     return f"{parts} ({', '.join(details)})" if details else parts
+
+
+def describe_urgent(copy: Raw) -> str:
+    """An event that came ahead, in one line."""
+    event = JSON.decode_to_consumer(bytes(copy))
+    if not isinstance(event, Event):
+        return "urgent: an event that this version does not know"
+    match event.data:
+        case Error() as error:
+            what = describe_error(error)
+        case MessageStop(stop_reason=reason):
+            what = f"stop: {reason}"
+        case Usage() as usage:
+            what = describe_usage(usage)
+        case data:
+            what = data.type
+    return f"urgent, event {event.seq}: {what}"
 
 
 class View(Protocol):
@@ -121,6 +139,8 @@ class Text:
                 self._warn(describe_error(error))
             case Gap() as gap:
                 self._warn(describe_gap(gap))
+            case Urgent(event=copy):
+                self._warn(describe_urgent(copy))
         return ""
 
     def interrupt(self) -> str:
@@ -153,6 +173,8 @@ class Screen:
         match frame.message:
             case Gap() as gap:
                 return self._note(describe_gap(gap), fg="yellow")
+            case Urgent(event=copy):
+                return self._note(describe_urgent(copy), fg="red")
             case Event(data=data):
                 return self._show(data)
             case _:

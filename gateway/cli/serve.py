@@ -8,7 +8,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager
 from functools import partial
 from typing import Any
@@ -19,6 +19,7 @@ from msgspec import structs
 
 from deltawire.gateway.cli.collector import calm
 from deltawire.gateway.cli.ending import StartFailure, Status, say
+from deltawire.gateway.cli.loop import new_event_loop
 from deltawire.gateway.cli.options import SettingsCommand, examples, settings_options
 from deltawire.gateway.cli.systemd import Notifier, take_sockets
 from deltawire.gateway.config import ConfigError, Settings, make_settings
@@ -38,12 +39,6 @@ from deltawire.gateway.workers import (
     work,
 )
 from deltawire.protocol.addresses import PREFIX
-
-new_event_loop: Callable[[], asyncio.AbstractEventLoop]
-try:
-    from uvloop import new_event_loop
-except ImportError:  # not available on this platform
-    from asyncio import new_event_loop
 
 log = get_logger()
 

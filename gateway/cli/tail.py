@@ -15,7 +15,19 @@ from deltawire.gateway.cli.alongside import run_alongside
 from deltawire.gateway.cli.credentials import GivenToken, token_options
 from deltawire.gateway.cli.ending import Status, say, wrong_arguments_told
 from deltawire.gateway.cli.keyboard import Keyboard, is_foreground
-from deltawire.gateway.cli.options import EVENT_TYPES, POLICY, SEQ, WholeRange, examples, stream_argument, url_option
+from deltawire.gateway.cli.options import (
+    EVENT_TYPES,
+    EXTENSIONS,
+    KINDS,
+    NUMBERS,
+    POLICY,
+    SEQ,
+    URGENT,
+    WholeRange,
+    examples,
+    stream_argument,
+    url_option,
+)
 from deltawire.gateway.cli.reconnecting import Patience
 from deltawire.gateway.cli.render import Frames, Screen, Text, View
 from deltawire.gateway.cli.stdio import Output
@@ -54,6 +66,21 @@ CANCEL_PAUSE = 1.0
 @click.option("--policy", type=POLICY, help="Policy if this reader falls behind; default: the gateway's.")
 @click.option("--buffer", type=WholeRange(1, MAX_BUFFER), help="Lag limit in events; default: the gateway's.")
 @click.option("--types", type=EVENT_TYPES, metavar="TYPE,…", help="Event types to receive; default: all.")
+@click.option("--index", type=NUMBERS, metavar="N,…", help="Content blocks to receive; default: all.")
+@click.option("--choice", type=NUMBERS, metavar="N,…", help="Choices to receive; default: all.")
+@click.option("--kind", type=KINDS, metavar="KIND,…", help="Kinds of content blocks to receive; default: all.")
+@click.option(
+    "--extension",
+    type=EXTENSIONS,
+    metavar="PROVIDER[/NAME],…",
+    help="Extensions to receive; default: all.",
+)
+@click.option(
+    "--urgent",
+    type=URGENT,
+    metavar="TYPE,…",
+    help="Event types to show ahead while this reader is behind, beside marked events; `marked` for these alone.",
+)
 @click.option(
     "--interval",
     type=WholeRange(0, MAX_INTERVAL_MS),
@@ -75,6 +102,11 @@ def command(  # noqa: PLR0913 - one argument an option
     policy: Policy | None,
     buffer: int | None,
     types: frozenset[EventType] | None,
+    index: frozenset[int] | None,
+    choice: frozenset[int] | None,
+    kind: frozenset[str] | None,
+    extension: frozenset[str] | None,
+    urgent: frozenset[EventType] | None,
     interval: int,
     no_create: bool,
     url: str,
@@ -104,6 +136,11 @@ def command(  # noqa: PLR0913 - one argument an option
             policy=policy,
             buffer=buffer,
             types=types,
+            index=index,
+            choice=choice,
+            kind=kind,
+            extension=extension,
+            urgent=urgent,
             interval=interval,
             create=not no_create,
             on_reconnect=patience,

@@ -15,10 +15,11 @@ from deltawire.gateway.access.grant import Action, parse_streams
 from deltawire.gateway.access.keys import BadKey
 from deltawire.gateway.access.signing import SigningKey, make_token, parse_signing_key
 from deltawire.gateway.cli.ending import Failure, say
-from deltawire.gateway.cli.options import POLICY, WholeRange, examples
+from deltawire.gateway.cli.options import POLICY, EnumChoice, WholeRange, examples
 from deltawire.gateway.config import Settings
 from deltawire.gateway.files import read_file
 from deltawire.protocol.messages import Policy
+from deltawire.protocol.priority import StreamClass
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -79,6 +80,12 @@ def _streams_option(action: Action, meaning: str) -> Callable[[Command], Command
     type=POLICY,
     help="Policy that the holder may choose; may be repeated; default: all.",
 )
+@click.option(
+    "--class",
+    "stream_class",
+    type=EnumChoice(StreamClass),
+    help="Class of the streams to which the holder publishes; default: that of the gateway's stream_classes.",
+)
 @click.option("--subject", help="Subject of the token (sub).")
 @click.option("--issuer", help="Issuer of the token (iss), if the gateway has auth_issuer.")
 @click.option("--audience", help="Audience of the token (aud), if the gateway has auth_audience.")
@@ -121,6 +128,7 @@ def _claims(  # noqa: PLR0913 - one argument an option
     *,
     everything: bool,
     policies: tuple[Policy, ...],
+    stream_class: StreamClass | None,
     subject: str | None,
     issuer: str | None,
     audience: str | None,
@@ -133,6 +141,8 @@ def _claims(  # noqa: PLR0913 - one argument an option
     }
     if policies:
         allowed["policies"] = list(policies)
+    if stream_class is not None:
+        allowed["class"] = stream_class
     named = {"sub": subject, "iss": issuer, "aud": audience}
     return {
         **{name: value for name, value in named.items() if value is not None},

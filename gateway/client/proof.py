@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-
 from msgspec import UNSET
 
 from deltawire.gateway.client.errors import TextMismatch
 from deltawire.protocol.digest import MessageDigest
 from deltawire.protocol.events import Digest, Event, EventType, MessageStart, MessageStop, TextDelta
+from deltawire.protocol.filters import Filter
 from deltawire.protocol.messages import Gap, Message, Subscribed
 
 NEEDED = frozenset({EventType.MESSAGE_START, EventType.TEXT_DELTA, EventType.MESSAGE_STOP})
@@ -19,15 +18,15 @@ class Proof:
     """Tracks the text that one reader received, over all its connections.
 
     Args:
-        types: event types the reader asked for; None means all.
+        wanted: the events that the reader asked for; None means all.
 
     Attributes:
         whole: number of messages whose text was verified to be complete.
     """
 
-    def __init__(self, types: Collection[EventType] | None) -> None:
+    def __init__(self, wanted: Filter | None) -> None:
         self.whole = 0
-        self._can_prove = types is None or frozenset(types) >= NEEDED
+        self._can_prove = wanted is None or (not wanted.is_of_blocks and (wanted.types or NEEDED) >= NEEDED)
         self._complete_from: int | None = None  # no event from this seq on is missing
         self._digest = MessageDigest()
 

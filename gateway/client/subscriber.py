@@ -42,6 +42,7 @@ from deltawire.protocol.messages import (
     SignalResult,
     StreamEnd,
     Subscribed,
+    Urgent,
 )
 from deltawire.protocol.position import Position
 
@@ -89,6 +90,13 @@ class Subscriber:
         policy: policy for when this consumer falls behind; None leaves it to the gateway.
         buffer: lag limit in events, 1 to 10 000; None leaves it to the gateway.
         types: event types to receive; None means all.
+        index: content blocks to receive, by their index; None means all.
+        choice: choices to receive; None means all.
+        kind: kinds of content blocks to receive; None means all.
+        extension: extensions to receive, each `PROVIDER` or `PROVIDER/NAME`; None means all.
+        urgent: event types to receive ahead while this consumer is behind, beside the events that producers mark, which
+            are the only ones if it is empty; None means none. Each comes in its place, too.
+        on_urgent: called with each event that came ahead, when it is read: while the program waits for the next one.
         interval: milliseconds between writes of the gateway, 0 to 1000; deltas in between are folded.
         create: whether to create a stream that does not exist; otherwise entering raises `StreamNotFound`.
         retry_for: seconds without progress after which to give up; None never gives up, 0 never retries.
@@ -119,6 +127,12 @@ class Subscriber:
         policy: Policy | None = None,
         buffer: int | None = None,
         types: Collection[EventType] | None = None,
+        index: Collection[int] | None = None,
+        choice: Collection[int] | None = None,
+        kind: Collection[str] | None = None,
+        extension: Collection[str] | None = None,
+        urgent: Collection[EventType] | None = None,
+        on_urgent: Callable[[Event], None] | None = None,
         interval: int = 0,
         create: bool = True,
         retry_for: float | None = 30.0,
@@ -141,12 +155,20 @@ class Subscriber:
             policy=policy,
             buffer=buffer,
             types=None if types is None else frozenset(types),
+            index=None if index is None else frozenset(index),
+            choice=None if choice is None else frozenset(choice),
+            kind=None if kind is None else frozenset(kind),
+            extension=None if extension is None else frozenset(extension),
+            urgent=None if urgent is None else frozenset(urgent),
             interval=interval,
             create=create,
         )
+        if on_urgent is not None and urgent is None:
+            raise ValueError("on_urgent: say which events with urgent; an empty collection means those that are marked")
+        self._on_urgent = on_urgent
         subscribe_url(url, stream, self._request)  # raises here for a wrong argument
-        self._proof = Proof(types)
-        self._tracker = Tracker(position, filtered=types is not None)
+        self._proof = Proof(self._request.filter)
+        self._tracker = Tracker(position, filtered=self._request.filter is not None)
         self._connector = Connector(url, codec, backoff, retry_for, on_reconnect, Tokens(token), tls=tls)
         self._connection: ClientConnection | None = None
         self._problem: Problem | None = None
@@ -322,6 +344,12 @@ class Subscriber:
             self._proof.check(message)
         except TextMismatch as error:
             self._read.append(error)
+        self._act_on(message)
+        self._read.append((Frame(payload, message), self._tracker.position))
+        self._kept += FRAME_COST + len(payload)
+        return True
+
+    def _act_on(self, message: Event | Message | None) -> None:
         match message:
             case Subscribed():
                 self.subscribed = message
@@ -335,9 +363,17 @@ class Subscriber:
                 self._connector.progressed()
             case StreamEnd():
                 self._over = True
-        self._read.append((Frame(payload, message), self._tracker.position))
-        self._kept += FRAME_COST + len(payload)
-        return True
+            case Urgent():
+                self._hand_over(message)
+
+    def _hand_over(self, copy: Urgent) -> None:
+        """Tell the program of an event that came ahead, unless it is of a type that this version does not know."""
+        try:
+            event = self._codec.decode_to_consumer(bytes(copy.event))
+        except WireError as error:
+            raise ProtocolFault(f"the gateway sent an invalid event ahead: {error.message}") from None
+        if self._on_urgent is not None and isinstance(event, Event):
+            self._on_urgent(event)
 
     def _answer(self, result: SignalResult) -> None:
         answer = self._answers.get(result.id) if result.id is not UNSET else None

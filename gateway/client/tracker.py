@@ -3,7 +3,7 @@
 Events and gaps advance the position, `subscribed` does not: after a connection that is lost before its first event, the
 next one resumes at the same position. There are three exceptions. The very first `subscribed` sets the position of a
 reader that has none; otherwise a lost connection would move `from=now`. And `caught_up` and `stream_end` advance the
-position past events that the gateway filtered out by `types`. And a `subscribed` that says `recovered` moves the
+position past events that the gateway filtered out. And a `subscribed` that says `recovered` moves the
 position into the epoch that continues its own.
 """
 
@@ -22,7 +22,7 @@ class Tracker:
 
     Args:
         position: the last known seq and its epoch; None starts where the gateway says.
-        filtered: whether the reader asked for some types only, so that numbers may be missing.
+        filtered: whether the reader asked for some events only, so that numbers may be missing.
     """
 
     def __init__(self, position: Position | None, *, filtered: bool) -> None:

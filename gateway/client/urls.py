@@ -17,6 +17,7 @@ from deltawire.protocol.addresses import (
     parse_subscribe,
 )
 from deltawire.protocol.errors import WireError
+from deltawire.protocol.filters import format_filter, format_urgent
 
 
 def subscribe_url(url: str, stream: str, request: SubscribeRequest) -> str:
@@ -41,8 +42,9 @@ def subscribe_url(url: str, stream: str, request: SubscribeRequest) -> str:
         parameters["policy"] = request.policy
     if request.buffer is not None:
         parameters["buffer"] = request.buffer
-    if request.types is not None:
-        parameters["types"] = ",".join(sorted(request.types))
+    parameters |= format_filter(request)
+    if request.urgent is not None:
+        parameters["urgent"] = format_urgent(request.urgent)
     if request.interval:
         parameters["interval"] = request.interval
     if request.heartbeat:

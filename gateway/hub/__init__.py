@@ -10,6 +10,7 @@ every consumer at the head, `pump` lets each other consumer read for itself → 
 - `channel` — one stream's consumers and producers, and what a flush does
 - `cohort` — consumers at the head, which are sent the same bytes
 - `flushing` — which channels are flushed in which turn of the loop, and for how long
+- `presence` — which classes of streams are in use, and the share of each in a turn
 - `fair_queue` — many small steps, done a slice of a turn at a time
 - `deadlines` — what has to be checked several times a second
 - `latency` — how long events take through a channel

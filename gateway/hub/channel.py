@@ -20,6 +20,7 @@ from typing import Protocol
 
 from deltawire.gateway.hub.cohort import COHORT_SIZE, Cohort, Outlet
 from deltawire.gateway.hub.latency import LatencyMeter
+from deltawire.gateway.hub.presence import NORMAL
 from deltawire.gateway.streams.producers import Writer
 from deltawire.gateway.streams.stream import Stream
 from deltawire.gateway.streams.view import View
@@ -102,6 +103,7 @@ class Channel:
         "is_served",
         "is_telling_later",
         "latency",
+        "rank",
         "rest_until",
         "spent",
         "stream",
@@ -109,8 +111,9 @@ class Channel:
         "touched_at",
     )
 
-    def __init__(self, stream: Stream, number: int = 0) -> None:
+    def __init__(self, stream: Stream, number: int = 0, rank: int = NORMAL) -> None:
         self.stream = stream
+        self.rank = rank  # of its class
         self.latency = LatencyMeter(stream, number)
         self.is_dirty = False  # it must be flushed
         self.is_served = False  # a round is under way, or interrupted

@@ -261,12 +261,18 @@ class CommittingDispatcher(Dispatcher):
             raise StreamError(ErrorKind.FULL, "send", stream.id, f"nothing can be stored now: {self._engine.failure}")
 
     def append(
-        self, stream: Stream, data: Data, timestamp: str | None = None, writer: Writer | None = None
+        self,
+        stream: Stream,
+        data: Data,
+        timestamp: str | None = None,
+        writer: Writer | None = None,
+        *,
+        is_urgent: bool = False,
     ) -> int | None:
         """As `Dispatcher.append`; nothing is taken while the engine can't commit."""
         if self._engine.failure is not None:
             self._check_engine(stream)
-        return super().append(stream, data, timestamp, writer)
+        return super().append(stream, data, timestamp, writer, is_urgent=is_urgent)
 
     def _deliver(self, channel: Channel) -> None:
         if channel.acking or not channel.stream.is_settled:

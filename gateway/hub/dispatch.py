@@ -16,6 +16,7 @@ from deltawire.gateway.config import Settings
 from deltawire.gateway.hub.channel import Channel, Holder, Inlet
 from deltawire.gateway.hub.clock import Clock
 from deltawire.gateway.hub.flushing import FlushScheduler
+from deltawire.gateway.hub.presence import Presence
 from deltawire.gateway.logs import get_logger
 from deltawire.gateway.metrics.tally import Tally
 from deltawire.gateway.streams.log import Ledger
@@ -25,6 +26,7 @@ from deltawire.gateway.streams.producers import Writer
 from deltawire.gateway.streams.publication import WITHHELD_FOR
 from deltawire.gateway.streams.stream import Stream
 from deltawire.protocol.events import Data, format_timestamp
+from deltawire.protocol.priority import RANKS, StreamClass, parse_classes
 
 AUDIENCE_INTERVAL = 0.25
 """Seconds between two `audience` messages to a producer: a storm of joins is told in one message."""
@@ -51,7 +53,9 @@ class Dispatcher:
         self._manager = manager
         self._clock = clock
         self._channels: dict[Stream, Channel] = {}
-        self._scheduler = FlushScheduler(tally, self._tell_audience, self._release)
+        self.presence = Presence()
+        self._classes = parse_classes(settings.stream_classes)
+        self._scheduler = FlushScheduler(tally, self._tell_audience, self._release, self.presence)
         self._late: dict[Inlet, None] = {}  # producers whose acks are withheld
         self._late_timer: asyncio.TimerHandle | None = None
         self._leased: dict[Stream, None] = {}  # streams with running leases
@@ -78,19 +82,30 @@ class Dispatcher:
         """Return the channel of a stream."""
         channel = self._channels.get(stream)
         if channel is None:
-            channel = self._channels[stream] = Channel(stream, len(self._channels))
+            rank = RANKS[self._classes.of(stream.id)]
+            channel = self._channels[stream] = Channel(stream, len(self._channels), rank)
         return channel
 
     def attach(self, stream: Stream, holder: Holder) -> Channel:
         """Return the channel of a stream, kept until its holder detaches, however long it is idle."""
         channel = self.channel(stream)
-        channel.attached[holder] = None
+        if holder not in channel.attached:
+            channel.attached[holder] = None
+            self.presence.add(channel.rank)
         return channel
 
     def detach(self, channel: Channel, holder: Holder) -> None:
         """Remove a holder from a channel."""
-        channel.attached.pop(holder, None)
+        if holder in channel.attached:
+            del channel.attached[holder]
+            self.presence.add(channel.rank, -1)
         self.touch(channel)
+
+    def classify(self, channel: Channel, stream_class: StreamClass) -> None:
+        """Give a stream a class, until nobody uses it any more."""
+        self.presence.add(channel.rank, -len(channel.attached))
+        channel.rank = RANKS[stream_class]
+        self.presence.add(channel.rank, len(channel.attached))
 
     def _release(self, channel: Channel) -> None:
         """Forget a channel nobody holds, unless the stream has another by now: a forgotten one may still be flushed."""
@@ -106,7 +121,13 @@ class Dispatcher:
     # Events
 
     def publish(
-        self, channel: Channel, data: Data, timestamp: str | None = None, writer: Writer | None = None
+        self,
+        channel: Channel,
+        data: Data,
+        timestamp: str | None = None,
+        writer: Writer | None = None,
+        *,
+        is_urgent: bool = False,
     ) -> int | None:
         """Append an event, to be delivered in this loop turn. The caller has checked that there is room.
 
@@ -117,12 +138,18 @@ class Dispatcher:
             StreamError: closed; full, `memory_limit` is reached.
             WireError: `invalid_event`, middleware refuses it.
         """
-        seq = self.append(channel.stream, data, timestamp, writer)
+        seq = self.append(channel.stream, data, timestamp, writer, is_urgent=is_urgent)
         self.touch(channel)
         return seq
 
     def append(
-        self, stream: Stream, data: Data, timestamp: str | None = None, writer: Writer | None = None
+        self,
+        stream: Stream,
+        data: Data,
+        timestamp: str | None = None,
+        writer: Writer | None = None,
+        *,
+        is_urgent: bool = False,
     ) -> int | None:
         """Like `publish`, for a caller that calls `deliver` or `touch` after a batch."""
         manager = self._manager
@@ -131,7 +158,7 @@ class Dispatcher:
             raise manager.out_of_room("send", stream.id)
         if stream.leases.waiting and writer is not None:
             stream.resume(data, writer, self.timestamp(now), now)
-        return stream.append(data, timestamp or self.timestamp(now), now, writer)
+        return stream.append(data, timestamp or self.timestamp(now), now, writer, is_urgent=is_urgent)
 
     def check_room(self, stream: Stream, now: float) -> None:
         """Refuse an event for which there is no room.

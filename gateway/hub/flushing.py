@@ -23,11 +23,13 @@ from math import inf
 from time import monotonic
 
 from deltawire.gateway.hub.channel import Channel
+from deltawire.gateway.hub.presence import Presence
 from deltawire.gateway.logs import get_logger
 from deltawire.gateway.metrics.tally import Tally
+from deltawire.protocol.priority import RANKS
 
 FLUSH_SLICE = 0.004
-"""Seconds of flushing in one turn of the loop: a flood of one stream adds this much to the latency of another."""
+"""Seconds of flushing of a class in one turn of the loop: a flood of one stream adds so much to another's latency."""
 
 FEW = 16
 """Up to this many consumers are served without waiting for the end of the turn: most streams have one or two, and
@@ -53,15 +55,21 @@ class FlushScheduler:
         tally: counts the latency of channels, and failures.
         tell_audience: called after a flush if the number of the channel's consumers has changed.
         release: called after the flush of a channel that nobody holds.
+        presence: which classes are in use; each has its share of `FLUSH_SLICE`.
     """
 
     def __init__(
-        self, tally: Tally, tell_audience: Callable[[Channel], None], release: Callable[[Channel], None]
+        self,
+        tally: Tally,
+        tell_audience: Callable[[Channel], None],
+        release: Callable[[Channel], None],
+        presence: Presence,
     ) -> None:
         self._tally = tally
         self._tell_audience = tell_audience
         self._release = release
-        self._queue: deque[Channel] = deque()  # to be flushed
+        self.presence = presence
+        self._queues: tuple[deque[Channel], ...] = tuple(deque() for _ in RANKS)  # to be flushed, by class
         self._resting: dict[Channel, asyncio.TimerHandle] = {}  # to be flushed later
         self._is_flushing_soon = False
 
@@ -75,7 +83,7 @@ class FlushScheduler:
             self.touch(channel)
         else:
             channel.touched_at = now = monotonic()
-            if self._serve(channel, now + FLUSH_SLICE):
+            if self._serve(channel, now + self.presence.share(channel.rank, FLUSH_SLICE)):
                 self._conclude(channel, monotonic())
             else:  # each of a few consumers has an encoding and filter of its own, and there is much to encode
                 self._flush_soon()
@@ -96,12 +104,12 @@ class FlushScheduler:
             if rest > 0:
                 self._resting[channel] = self._loop.call_later(rest, self._end_rest, channel)
                 return
-        self._queue.append(channel)
+        self._queues[channel.rank].append(channel)
         self._flush_soon()
 
     def _end_rest(self, channel: Channel) -> None:
         del self._resting[channel]
-        self._queue.append(channel)
+        self._queues[channel.rank].append(channel)
         self._flush_soon()
 
     def _flush_soon(self) -> None:
@@ -110,12 +118,20 @@ class FlushScheduler:
             self._loop.call_soon(self._flush_turn)
 
     def _flush_turn(self) -> None:
-        """Flush what was touched in this turn, for at most `FLUSH_SLICE`; the rest waits for the next turn."""
+        """Flush what was touched in this turn, each class for its share of `FLUSH_SLICE`; the rest waits."""
         self._is_flushing_soon = False
+        for rank, queue in enumerate(self._queues):
+            if queue:
+                self._flush_some(queue, self.presence.share(rank, FLUSH_SLICE))
+        if any(self._queues):
+            self._flush_soon()
+
+    def _flush_some(self, queue: deque[Channel], seconds: float) -> None:
+        """Flush the channels of one class, at least one of them."""
         began = monotonic()
-        until = began + FLUSH_SLICE
-        for _ in range(len(self._queue)):
-            channel = self._queue.popleft()
+        until = began + seconds
+        for _ in range(len(queue)):
+            channel = queue.popleft()
             is_complete = self._serve(channel, until)
             ended = monotonic()
             channel.spent += ended - began
@@ -124,19 +140,18 @@ class FlushScheduler:
             if ended >= until:
                 break
             began = ended
-        if self._queue:
-            self._flush_soon()
 
     def flush(self) -> None:
         """Deliver everything appended so far."""
         for channel, timer in self._resting.items():
             timer.cancel()
-            self._queue.append(channel)
+            self._queues[channel.rank].append(channel)
         self._resting.clear()
-        for _ in range(len(self._queue)):
-            channel = self._queue.popleft()
-            self._serve(channel, inf)
-            self._conclude(channel, monotonic())
+        for queue in self._queues:
+            for _ in range(len(queue)):
+                channel = queue.popleft()
+                self._serve(channel, inf)
+                self._conclude(channel, monotonic())
 
     def _serve(self, channel: Channel, until: float) -> bool:
         """Flush a channel, or continue an interrupted flush; return whether every consumer was served."""
@@ -151,7 +166,7 @@ class FlushScheduler:
             channel.abandon()
             is_complete = True
         if not is_complete:
-            self._queue.append(channel)
+            self._queues[channel.rank].append(channel)
         return is_complete
 
     def _conclude(self, channel: Channel, now: float) -> None:

@@ -213,8 +213,12 @@ class LocalStream:
         """Describe the stream at this moment."""
         return self._hub.describe(self._stream)
 
-    def send_nowait(self, data: Data) -> int:
+    def send_nowait(self, data: Data, *, urgent: bool = False) -> int:
         """Append an event if there is room. With `data_dir`, it is stored a little later.
+
+        Args:
+            data: of the event.
+            urgent: whether to mark it as urgent.
 
         Returns:
             Its seq; with middleware, that of the last event that it became, or of the last one before, if it became
@@ -231,12 +235,12 @@ class LocalStream:
         if not may_append:
             raise StreamError(ErrorKind.FULL, "send", self.id, stream.full_because)
         try:
-            seq = self._hub.dispatcher.publish(channel, data)
+            seq = self._hub.dispatcher.publish(channel, data, is_urgent=urgent)
         except WireError as error:
             raise StreamError(ErrorKind.INVALID, "send", self.id, error.message) from None
         return stream.head if seq is None else seq
 
-    async def send(self, data: Data, *, timeout: float | None = None) -> int:
+    async def send(self, data: Data, *, timeout: float | None = None, urgent: bool = False) -> int:
         """Append an event, waiting for `block` consumers while their buffer is full, and until it is stored, if it is.
 
         What middleware holds back is stored when it is let out; `send` does not wait for that.
@@ -244,6 +248,7 @@ class LocalStream:
         Args:
             data: of the event.
             timeout: seconds to wait; None waits for ever.
+            urgent: whether to mark it as urgent.
 
         Returns:
             Its seq.
@@ -258,7 +263,7 @@ class LocalStream:
         except TimeoutError:
             detail = f"no room within {timeout:g} s: a consumer of policy 'block' is not keeping up"
             raise StreamError(ErrorKind.FULL, "send", self.id, detail) from None
-        seq = self.send_nowait(data)
+        seq = self.send_nowait(data, urgent=urgent)
         if self._stream.staging is not None:
             await self._hub.dispatcher.wait_until_committed(self._stream)
         return seq
@@ -281,8 +286,12 @@ class LocalStream:
             request: position, policy and buffer; None means from the start, with the stream's policy and buffer.
 
         Raises:
-            StreamError: invalid, the position is ahead of the head; full, there are `max_consumers`.
+            StreamError: invalid, the position is ahead of the head, or `urgent` is asked for, which only consumers on a
+                connection can have; full, there are `max_consumers`.
         """
+        if request is not None and request.urgent is not None:
+            why = "urgent: only consumers on a connection get events ahead; this reader asks for one event at a time"
+            raise StreamError(ErrorKind.INVALID, "subscribe", self.id, why)
         try:
             subscription = self._stream.subscribe(request or SubscribeRequest(), now=self._hub.now())
         except WireError as error:

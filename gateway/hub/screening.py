@@ -58,12 +58,18 @@ class Screening:
         return middleware.screen(stream, self)
 
     def append(
-        self, stream: Stream, data: Data, timestamp: str | None = None, writer: Writer | None = None
+        self,
+        stream: Stream,
+        data: Data,
+        timestamp: str | None = None,
+        writer: Writer | None = None,
+        *,
+        is_urgent: bool = False,
     ) -> int | None:
         """As `Dispatcher.append`."""
         screen = stream.screen
         if screen is None or stream.is_closed:
-            return self._append_plain(stream, data, timestamp, writer)
+            return self._append_plain(stream, data, timestamp, writer, is_urgent=is_urgent)
         dispatcher, now = self._dispatcher, self._clock.now()
         dispatcher.check_room(stream, now)
         stamp = dispatcher.timestamp(now)
@@ -71,7 +77,7 @@ class Screening:
             stream.resume(data, writer, stamp, now)
         self._current = writer
         try:
-            seq = screen.take(data, timestamp or stamp, now, writer)
+            seq = screen.take(data, timestamp or stamp, now, writer, is_urgent=is_urgent)
         finally:
             self._current = None
         if seq is None:

@@ -50,6 +50,7 @@ METRICS = (
     Metric("deltawire_delivered_bytes_total", "counter", "Bytes of events handed to consumers, framing included"),
     Metric("deltawire_folded_total", "counter", "Deliveries that travelled inside a folded frame"),
     Metric("deltawire_dropped_total", "counter", "Events a policy skipped for a consumer, once for each"),
+    Metric("deltawire_urgent_total", "counter", "Copies of urgent events sent ahead to consumers that are behind"),
     Metric("deltawire_gaps_total", "counter", "Gap messages sent", ("reason",)),
     # Delays
     Metric(

@@ -55,6 +55,7 @@ class _Origin(NamedTuple):
     timestamp: str
     came_at: float
     writer: Writer | None
+    is_urgent: bool
 
 
 class Screen:
@@ -104,7 +105,9 @@ class Screen:
         """Monotonic seconds at which `let_out` has to be called; None if nothing waits."""
         return self._origins[0].came_at + self.max_delay if self._origins else None
 
-    def take(self, data: Data, timestamp: str, now: float, writer: Writer | None) -> int | None:
+    def take(
+        self, data: Data, timestamp: str, now: float, writer: Writer | None, *, is_urgent: bool = False
+    ) -> int | None:
         """Take an event, and append what becomes of it, and of those before it, as far as that is known.
 
         Args:
@@ -112,6 +115,7 @@ class Screen:
             timestamp: RFC 3339 with a zone, of all that becomes of it.
             now: monotonic seconds.
             writer: of the connection it came from, if it came from one.
+            is_urgent: whether its producer marked it as urgent, and thereby all that becomes of it.
 
         Returns:
             The seq of the last event that it became, or of the stream's last one if nothing became of it; None while
@@ -128,9 +132,9 @@ class Screen:
                 raise refusal
             if not number % COUNT_EVERY:
                 self._count()
-            return self._append(items, timestamp, now, writer)
+            return self._append(items, timestamp, now, writer, is_urgent=is_urgent)
         if refusal is None:
-            self._origins.append(_Origin(number, timestamp, now, writer))
+            self._origins.append(_Origin(number, timestamp, now, writer, is_urgent))
         self._ready += items
         seq = self._settle(now, number)
         self._count()
@@ -231,18 +235,20 @@ class Screen:
         origins, ready = self._origins, self._ready
         result: int | None = None
         while origins and origins[0].number < before:
-            number, timestamp, _, writer = origins.popleft()
+            number, timestamp, _, writer, is_urgent = origins.popleft()
             items: list[Item] = []
             while ready and ready[0][0] <= number:
                 items.append(ready.popleft())
-            seq = self._append(items, timestamp, now, writer)
+            seq = self._append(items, timestamp, now, writer, is_urgent=is_urgent)
             if number == current:
                 result = seq
             elif writer is not None:
                 self._watcher.released(self._stream, writer, seq)
         return result
 
-    def _append(self, items: Sequence[Item], timestamp: str, now: float, writer: Writer | None) -> int:
+    def _append(
+        self, items: Sequence[Item], timestamp: str, now: float, writer: Writer | None, *, is_urgent: bool
+    ) -> int:
         stream = self._stream
         if not items:
             self._watcher.dropped()
@@ -250,7 +256,7 @@ class Screen:
             return stream.head
         seq = 0
         for _, data in items:
-            seq = stream.append(data, timestamp, now, writer)
+            seq = stream.append(data, timestamp, now, writer, is_urgent=is_urgent)
         return seq
 
     def _count(self) -> None:

@@ -34,10 +34,12 @@ from deltawire.gateway.server.connection.consumer import Consumer
 from deltawire.gateway.server.connection.producer import Producer
 from deltawire.gateway.server.connection.sending import CLOSE_TIMEOUT, HARD_MESSAGE_LIMIT
 from deltawire.gateway.server.connection.streaming import StreamingConnection
+from deltawire.gateway.server.connection.upload import Upload
 from deltawire.gateway.server.draining import batches
 from deltawire.gateway.server.housekeeping import Housekeeping
 from deltawire.gateway.server.http.event_streams import EventStreams
 from deltawire.gateway.server.http.metrics import Exposition
+from deltawire.gateway.server.http.publishing import Publishing
 from deltawire.gateway.server.http.target import Target
 from deltawire.gateway.server.subscribing import Subscribing, Ticket
 from deltawire.protocol.addresses import check_stream_id, parse_publish, parse_subscribe
@@ -95,7 +97,9 @@ class Gateway:
         self._exposition = Exposition(self.hub, self._accepted, self._handshakes)
         capacity = CapacityChecks(self.hub, self._limits, self._proxies)
         self._housekeeping = Housekeeping(self.settings, self.hub, self._access, self._handshakes, self._accepted)
-        self._reading = FairQueue(lambda turn: asyncio.get_running_loop().call_soon(turn))
+        self._reading = FairQueue(
+            lambda turn: asyncio.get_running_loop().call_soon(turn), presence=self.hub.dispatcher.presence
+        )
         self._subscribing = Subscribing(self.hub, self._reading)
         self._admission = Admission(
             self._access,
@@ -104,6 +108,7 @@ class Gateway:
             self._handshakes,
             capacity,
             EventStreams(self._subscribing, self._serve_events),
+            Publishing(self.settings.max_message, self._reading, self._serve_upload),
             siblings,
             has_console=self.settings.console,
         )
@@ -214,17 +219,37 @@ class Gateway:
         """Serve one connection until it is gone. Callbacks do the work; this only waits."""
         assert isinstance(connection, GatewayConnection), "the factory makes nothing else"
         connection.codec = connection.encoding = CODECS.get(str(connection.subprotocol), JSON)
-        connection.flood_guard = FloodGuard(
-            self.settings.message_rate if connection.target.publishes else 0.0,
-            self.settings.control_rate,
-            self.hub.now(),
-        )
+        self._guard(connection)
         await self._serve(connection, self._start)
+
+    def _guard(self, connection: GatewayConnection) -> None:
+        message_rate = self.settings.message_rate if connection.target.publishes else 0.0
+        connection.flood_guard = FloodGuard(message_rate, self.settings.control_rate, self.hub.now())
 
     async def _serve_events(self, ticket: Ticket, connection: StreamingConnection) -> None:
         """Serve one consumer over plain HTTP until its connection is gone."""
         assert isinstance(connection, GatewayConnection), "the factory makes nothing else"
         await self._serve(connection, partial(self._subscribing.start, ticket=ticket))
+
+    async def _serve_upload(self, connection: GatewayConnection, upload: Upload) -> None:
+        """Serve one producer over plain HTTP until there is a response for it; it is gone when it gets that."""
+        self._guard(connection)
+        connection.admitted()
+        self._connections.add(connection)
+        connection.connection_lost_waiter.add_done_callback(lambda _: self._forget(connection))
+        connection.upload = upload
+        try:
+            self._start(connection)
+            if isinstance(connection.peer, Producer):
+                connection.begin_upload(connection.peer)
+        except Exception:  # noqa: BLE001 - whatever it is, it is this connection's alone
+            connection.fail()
+        await upload.wait()
+        connection.leave()
+
+    def _forget(self, connection: GatewayConnection) -> None:
+        self._connections.discard(connection)
+        self._changed.set()
 
     async def _serve(self, connection: GatewayConnection, start: Callable[[GatewayConnection], None]) -> None:
         connection.admitted()
@@ -238,8 +263,7 @@ class Gateway:
                 connection.forget_handshake()
             await connection.wait_closed()
         finally:
-            self._connections.discard(connection)
-            self._changed.set()
+            self._forget(connection)
 
     def _start(self, connection: GatewayConnection) -> None:
         target = connection.target

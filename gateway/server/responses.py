@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from http import HTTPStatus
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
@@ -17,6 +18,9 @@ from deltawire.protocol.event_stream import Body
 
 if TYPE_CHECKING:
     from deltawire.gateway.server.connection.streaming import StreamingConnection, Translator
+
+REALM: Final = 'Bearer realm="deltawire"'
+"""The challenge of a 401 (RFC 6750 §3)."""
 
 JSON_TYPE: Final = "application/json"
 PROBLEM_TYPE: Final = "application/problem+json"
@@ -151,9 +155,11 @@ def respond_json(value: Any, status: HTTPStatus = HTTPStatus.OK) -> Response:
     return respond(status, msgspec.json.encode(value) + b"\n", JSON_TYPE)
 
 
-def respond_problem(status: HTTPStatus, detail: str, **headers: str) -> Response:
-    """Respond with a problem (RFC 9457)."""
-    body = {"type": "about:blank", "title": status.phrase, "status": status.value, "detail": detail}
+def respond_problem(
+    status: HTTPStatus, detail: str, more: Mapping[str, Any] = MappingProxyType({}), /, **headers: str
+) -> Response:
+    """Respond with a problem (RFC 9457), which may have further members."""
+    body = {"type": "about:blank", "title": status.phrase, "status": status.value, "detail": detail, **more}
     return respond(status, msgspec.json.encode(body) + b"\n", PROBLEM_TYPE, **headers)
 
 
@@ -168,7 +174,9 @@ def respond_unreadable(failure: Exception) -> Response:
     return respond_problem(status, f"the request can't be read: {why}")
 
 
-def respond_later(status: HTTPStatus, detail: str, seconds: int = 0) -> Response:
+def respond_later(
+    status: HTTPStatus, detail: str, seconds: int = 0, *, more: Mapping[str, Any] = MappingProxyType({})
+) -> Response:
     """Respond with a problem that says when to ask again.
 
     Args:
@@ -176,9 +184,10 @@ def respond_later(status: HTTPStatus, detail: str, seconds: int = 0) -> Response
         detail: why.
         seconds: from now; 0 draws a random number from `RETRY_AFTER`, so that clients refused together don't return
             together.
+        more: members of the problem.
     """
     later = seconds or random.randint(*RETRY_AFTER)  # noqa: S311 - it spreads clients, and keeps no secret
-    return respond_problem(status, detail, **{"Retry-After": str(later)})
+    return respond_problem(status, detail, more, **{"Retry-After": str(later)})
 
 
 def respond_refusal(refusal: Refusal) -> Response:

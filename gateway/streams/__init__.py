@@ -17,8 +17,11 @@ Invariants, each with a test of its name:
 Tour, from the bottom up:
 
 - `coalesce` — which events fold, and folding them
+- `candidates` — the newest events that may be urgent
 - `prefix` — the folded beginning of the message in progress, when the log has trimmed it
 - `log` — frames by seq; retention; what a lag costs
+- `blocks` — the kinds of the open content blocks
+- `sieve` — which events a filter lets through
 - `view` — a log in one encoding, through one filter
 - `cursor` — where a subscription starts
 - `policy` — what happens to a consumer that fell behind

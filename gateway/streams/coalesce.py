@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from itertools import groupby
-from typing import NamedTuple, cast
+from sys import getsizeof
+from typing import Any, NamedTuple
 
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
@@ -37,29 +38,41 @@ class Kind(NamedTuple):
     type: EventType
     block: int | UnsetType  # `index` on the wire; a tuple has a method of that name
     choice: int | UnsetType
+    named: str | UnsetType  # `kind` on the wire, of a delta
+    is_urgent: bool  # marked by its producer
 
     @property
     def is_delta(self) -> bool:
         """Whether events of this kind may be folded or dropped."""
-        return self.type in DELTA_TYPES
+        return self.type in DELTA_TYPES and not self.is_urgent
 
 
 @lru_cache(maxsize=REMEMBERED_KINDS)
-def _kind(event_type: EventType, block: int | UnsetType, choice: int | UnsetType) -> Kind:
+def _kind(
+    event_type: EventType,
+    block: int | UnsetType = UNSET,
+    choice: int | UnsetType = UNSET,
+    named: str | UnsetType = UNSET,
+    is_urgent: bool = False,  # noqa: FBT001, FBT002 - it is part of a key
+) -> Kind:
     """Return one object for equal kinds, so that a log of a million deltas holds a handful of them."""
-    return Kind(event_type, block, choice)
+    return Kind(event_type, block, choice, named, is_urgent)
 
 
-def kind_of(data: Data) -> Kind:
+def kind_of(data: Data, is_urgent: bool = False) -> Kind:  # noqa: FBT001, FBT002 - a keyword costs as much again
     """The kind of an event."""
     if data.type not in DELTA_TYPES:
-        return _kind(data.type, UNSET, UNSET)
-    delta = cast("TextDelta | Thinking | ToolDelta", data)
-    return _kind(data.type, delta.index, delta.choice)
+        return _kind(data.type, UNSET, UNSET, UNSET, is_urgent)
+    delta: Any = data  # a cast is a call, for each event
+    if delta.kind is UNSET and not is_urgent:
+        return _kind(data.type, delta.index, delta.choice)
+    return _kind(data.type, delta.index, delta.choice, delta.kind, is_urgent)
 
 
 def kind_cost(kind: Kind) -> int:
     """Bytes that an event costs for its kind: 0 for a common kind, which events share."""
+    if kind.named is not UNSET:
+        return RARE_KIND_COST + getsizeof(kind.named)
     return RARE_KIND_COST if _is_rare(kind.block) or _is_rare(kind.choice) else 0
 
 
@@ -111,12 +124,12 @@ _decode_delta = msgspec.json.Decoder(_Payload).decode
 def _delta(kind: Kind, text: str) -> Data:
     match kind.type:
         case EventType.TEXT_DELTA:
-            return TextDelta(text, kind.block, kind.choice)
+            return TextDelta(text, kind.block, kind.choice, kind.named)
         case EventType.THINKING:
-            return Thinking(text, kind.block, kind.choice)
+            return Thinking(text, kind.block, kind.choice, kind.named)
         case _:
             assert kind.block is not UNSET, "a tool_delta has an index"
-            return ToolDelta(kind.block, text, kind.choice)
+            return ToolDelta(kind.block, text, kind.choice, kind.named)
 
 
 def runs_of(kinds: Sequence[Kind], payloads: Sequence[bytes], first: int) -> Iterator[Run]:

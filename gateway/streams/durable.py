@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from deltawire.gateway.streams.coalesce import kind_of
+from deltawire.gateway.streams.coalesce import Kind
 from deltawire.gateway.streams.eviction import IdleStreams
 from deltawire.gateway.streams.history import History
 from deltawire.gateway.streams.log import Ledger, Log, Retention
@@ -23,7 +23,15 @@ from deltawire.gateway.streams.settings import StreamSettings
 from deltawire.gateway.streams.staging import Commit, OpenMessage, Recalled, Staging, StoredState
 from deltawire.gateway.streams.stream import Stream
 from deltawire.protocol.codec import decode_event
-from deltawire.protocol.events import Data, EventType, MessageStart, MessageStop, TextDelta
+from deltawire.protocol.events import (
+    ContentEnd,
+    ContentStart,
+    Data,
+    EventType,
+    MessageStart,
+    MessageStop,
+    TextDelta,
+)
 from deltawire.protocol.framing import payload_start
 
 HELD: Final = Retention()
@@ -187,14 +195,14 @@ class DurableStream(Stream):
 
     # Events
 
-    def _stage(self, data: Data, frame: bytes, writer: Writer | None) -> int:
+    def _stage(self, data: Data, kind: Kind, frame: bytes, writer: Writer | None) -> int:
         self._unread = None  # nobody waited for the text before: the message has no digest
         before = self.staging.bytes
         if isinstance(data, MessageStart | MessageStop):
             self.staging.has_new_messages = True
         if writer is not None and not self.producers.is_latest(writer):
             writer = None  # a later connection goes on with its numbers: these must not be stored in their place
-        seq = self.staging.add(kind_of(data), frame, writer)
+        seq = self.staging.add(kind, frame, writer)
         self.log.ledger.bytes += self.staging.bytes - before
         return seq
 
@@ -348,6 +356,8 @@ class DurableStream(Stream):
                 data = decode_event(frame[payload_start(frame) :])
                 if isinstance(data, TextDelta):
                     self._digest.add(data.choice, data.text)
+                elif isinstance(data, MessageStart | ContentStart | ContentEnd):
+                    self._blocks.follow(data)
             if page.last >= last:
                 self._alone = message
                 self._unread = None

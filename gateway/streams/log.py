@@ -13,14 +13,16 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left, bisect_right
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from sys import getsizeof
 
 from msgspec import Struct
 from msgspec.structs import replace
 
+from deltawire.gateway.streams.candidates import Candidates
 from deltawire.gateway.streams.coalesce import MAX_FOLDED_TEXT, Kind, Run, fold, kind_cost, runs_of
 from deltawire.gateway.streams.prefix import Prefix
+from deltawire.protocol.events import EventType
 from deltawire.protocol.framing import payload_start
 from deltawire.protocol.messages import GapReason
 
@@ -38,6 +40,10 @@ AGE_MARKS = 64
 
 PREFIX_SHARE = 8
 """The folded beginning of the message in progress may cost an eighth of the retention: by default 1 MiB."""
+
+
+SEARCHED = 50_000
+"""Newest events searched when the first consumer asks for urgent ones, two milliseconds of work."""
 
 
 class Retention(Struct, frozen=True, kw_only=True):
@@ -69,10 +75,11 @@ class Ledger:
         folded: deliveries that travelled inside a folded frame.
         dropped: events skipped for a consumer.
         stored: bytes of events that engines have.
+        urgent: copies of urgent events that went ahead.
         gaps: `gap` messages, which tell a consumer what it does not get, by reason.
     """
 
-    __slots__ = ("appended", "bytes", "delivered", "delivered_bytes", "dropped", "folded", "gaps", "stored")
+    __slots__ = ("appended", "bytes", "delivered", "delivered_bytes", "dropped", "folded", "gaps", "stored", "urgent")
 
     def __init__(self) -> None:
         self.bytes = 0
@@ -82,6 +89,7 @@ class Ledger:
         self.folded = 0
         self.dropped = 0
         self.stored = 0
+        self.urgent = 0
         self.gaps: Counter[GapReason] = Counter()
 
 
@@ -98,12 +106,14 @@ class Log:
         "_ends",
         "_folds",
         "_frames",
+        "_is_special",
         "_kind",
         "_kind_cost",
         "_kinds",
         "_marks",
         "_rare",
         "bytes",
+        "candidates",
         "floor",
         "head",
         "ledger",
@@ -125,6 +135,8 @@ class Log:
         self._kinds: list[Kind] = []
         self._kind: Kind | None = None  # of the last event
         self._kind_cost = 0
+        self._is_special = False
+        self.candidates: Candidates | None = None  # for urgency, once somebody asks for it
         self._rare = 0  # events held whose kind costs something
         self._ends = array("Q", (0,))  # _ends[i]: bytes of all frames ever appended before index i
         self._folds: dict[int, list[Run]] = {}
@@ -151,9 +163,9 @@ class Log:
         if kind is not self._kind:
             self._kind = kind
             self._kind_cost = kind_cost(kind)
-        if self._kind_cost:
-            self._rare += 1
-            self._count(self._kind_cost)
+            self._is_special = self._kind_cost > 0 or not kind.is_delta
+        if self._is_special:
+            self._note(kind)
         ends = self._ends
         self._frames.append(frame)
         self._kinds.append(kind)
@@ -167,6 +179,29 @@ class Log:
         while head - self.floor >= retention.events or (self.bytes > retention.bytes and self.floor < head):
             self._drop_oldest()
         return head
+
+    def _note(self, kind: Kind) -> None:
+        """Note what is special about the event that is being appended."""
+        if self._kind_cost:
+            self._rare += 1
+            self._count(self._kind_cost)
+        if self.candidates is not None and not kind.is_delta:
+            self.candidates.add(kind, self.head + 1)
+
+    def find_urgent(self, types: Iterable[EventType], after: int) -> list[int]:
+        """Return the newest held events after a position that are of one of some types, or marked by their producers.
+
+        Args:
+            types: no types of deltas.
+            after: a position.
+        """
+        if self.candidates is None:  # nobody has asked before
+            self.candidates = Candidates()
+            newest = max(self.floor, self.head - SEARCHED + 1) - 1
+            for seq, kind in enumerate(self.kinds(newest, self.head), newest + 1):
+                if not kind.is_delta:
+                    self.candidates.add(kind, seq)
+        return self.candidates.find(types, max(after, self.floor - 1))
 
     def trim_to(self, floor: int) -> None:
         """Drop everything before a seq."""

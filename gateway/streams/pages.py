@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from deltawire.gateway.streams.coalesce import kind_of
 from deltawire.gateway.streams.log import Ledger, Log, Retention
-from deltawire.protocol.codec import decode_event
+from deltawire.protocol.codec import decode_relayed
 from deltawire.protocol.events import MAX_SEQ
 from deltawire.protocol.framing import payload_start
 
@@ -134,7 +134,8 @@ class Pages:
             log = Log(_UNLIMITED, self._ledger)
             log.restore(first, first - 1)
             for frame in stored.frames:
-                log.append(kind_of(decode_event(frame[payload_start(frame) :])), frame, now)
+                event = decode_relayed(frame[payload_start(frame) :])
+                log.append(kind_of(event.data, event.urgent is True), frame, now)
         page = Page(stream, first, stored.last, log)
         stream.held_pages.insert(bisect_right(stream.held_pages, first, key=_first), page)
         self._pages[page] = None

@@ -10,7 +10,8 @@ from msgspec import UNSET
 from msgspec.structs import replace
 
 from deltawire.gateway.streams.blocking import Blocking
-from deltawire.gateway.streams.coalesce import kind_of
+from deltawire.gateway.streams.blocks import Blocks
+from deltawire.gateway.streams.coalesce import Kind, kind_of
 from deltawire.gateway.streams.cursor import Fork, LogState, plan_subscription
 from deltawire.gateway.streams.eviction import IdleStreams
 from deltawire.gateway.streams.info import Counters, StreamInfo
@@ -26,7 +27,20 @@ from deltawire.protocol.codec import JSON, Encoding, encode_event
 from deltawire.protocol.codes import ProblemCode
 from deltawire.protocol.digest import MessageDigest
 from deltawire.protocol.errors import ErrorKind, StreamError, WireError
-from deltawire.protocol.events import MAX_SEQ, Data, Error, EventType, MessageStart, MessageStop, TextDelta
+from deltawire.protocol.events import (
+    DELTA_TYPES,
+    MAX_SEQ,
+    ContentEnd,
+    ContentStart,
+    Data,
+    Error,
+    MessageStart,
+    MessageStop,
+    TextDelta,
+    Thinking,
+    ToolDelta,
+)
+from deltawire.protocol.filters import Filter
 from deltawire.protocol.framing import TEXT, header
 from deltawire.protocol.messages import EndReason, Policy
 
@@ -55,7 +69,9 @@ class Screen(Protocol):
     def due_at(self) -> float | None:
         """Monotonic seconds at which what it holds back has to be let out; None if it holds nothing."""
 
-    def take(self, data: Data, timestamp: str, now: float, writer: Writer | None) -> int | None:
+    def take(
+        self, data: Data, timestamp: str, now: float, writer: Writer | None, *, is_urgent: bool = False
+    ) -> int | None:
         """Append what becomes of an event, arguments as for `Stream.append`; None while it is held back."""
 
     def let_out(self, now: float) -> None:
@@ -80,8 +96,10 @@ class Stream:
 
     __slots__ = (
         "_alone",
+        "_blocks",
         "_digest",
         "_extra",
+        "_filters",
         "_idle",
         "_subscriptions",
         "_views",
@@ -125,9 +143,11 @@ class Stream:
         self.producers = Producers()
         self.leases = Leases()
         self._digest = MessageDigest()
+        self._blocks = Blocks()
         self._alone: int | None = None  # hash of the id of the last message, if all text since it began is its own
         self._idle = idle
-        self._extra = 0  # bytes of producers, leases and the digest, as last counted
+        self._filters = 0  # bytes of its consumers' filters
+        self._extra = 0  # bytes of producers, leases, the digest, open blocks and filters, as last counted
         self.watcher: MessageWatcher | None = None
         self.screen: Screen | None = None
         self.publishing = 0  # publishing connections
@@ -142,7 +162,7 @@ class Stream:
         self.staging: Staging | None = None  # where an engine has to commit events before they are in the log
         self._subscriptions: dict[Subscription, None] = {}
         self.blocking = Blocking(self.log)
-        self._views: dict[tuple[Encoding, frozenset[EventType] | None], View] = {}
+        self._views: dict[tuple[Encoding, Filter | None], View] = {}
 
     @property
     def is_closed(self) -> bool:
@@ -217,7 +237,9 @@ class Stream:
         """Whether it may go when memory is short: it is idle and open, or idle and stored."""
         return self.is_idle and (self.staging is not None or not self.is_closed)
 
-    def append(self, data: Data, timestamp: str, now: float, writer: Writer | None = None) -> int:
+    def append(
+        self, data: Data, timestamp: str, now: float, writer: Writer | None = None, *, is_urgent: bool = False
+    ) -> int:
         """Append an event, whatever the `screen`; while `leases.waiting`, `resume` has to be called before.
 
         Args:
@@ -225,6 +247,7 @@ class Stream:
             timestamp: RFC 3339 with a zone.
             now: monotonic seconds.
             writer: of the connection it came from, if it came from one.
+            is_urgent: whether its producer marked it as urgent.
 
         Returns:
             Its seq.
@@ -241,29 +264,52 @@ class Stream:
         if isinstance(data, TextDelta):
             if self._digest.add(data.choice, data.text):
                 self._count_extra()
-        elif isinstance(data, MessageStart):
-            self.measure_at = 0.0
-            self._digest.begin(seq)
-            if staging is None:
-                log.begin_message()
-            is_alone = self.leases.begin(data.message_id, writer)
-            self._alone = hash(data.message_id) if is_alone else None  # a hash, as an id may be as long as a message
-            self._count_extra()
-            if self.watcher is not None:
-                self.watcher.began(self, data, seq)
-        elif isinstance(data, MessageStop):
-            self.measure_at = 0.0
-            self.leases.end(data.message_id, writer)
-            self._count_extra()
-            digest = self._digest.of(data.choice) if hash(data.message_id) == self._alone else UNSET
-            data = replace(data, digest=digest)
-            if self.watcher is not None:
-                self.watcher.ended(self, data, seq)
-        payload = encode_event(data, seq, timestamp)
+        elif data.type not in DELTA_TYPES:
+            data = self._follow(data, seq, writer)
+        if self._blocks.has_special and isinstance(data, (TextDelta, Thinking, ToolDelta)):
+            data = self._blocks.name(data)
+        payload = encode_event(data, seq, timestamp, None, is_urgent)
         frame = header(TEXT, len(payload)) + payload
-        return log.append(kind_of(data), frame, now) if staging is None else self._stage(data, frame, writer)
+        kind = kind_of(data, is_urgent)
+        return log.append(kind, frame, now) if staging is None else self._stage(data, kind, frame, writer)
 
-    def _stage(self, data: Data, frame: bytes, writer: Writer | None) -> int:
+    def _follow(self, data: Data, seq: int, writer: Writer | None) -> Data:
+        """Record that a message or a block begins or ends; return the data with what the gateway adds to it."""
+        match data:
+            case MessageStart():
+                self._begin(data, seq, writer)
+            case MessageStop():
+                return self._complete(data, seq, writer)
+            case ContentStart() | ContentEnd():
+                data = self._blocks.follow(data)
+                self._count_extra()
+        return data
+
+    def _begin(self, start: MessageStart, seq: int, writer: Writer | None) -> None:
+        """Record that a message begins."""
+        self.measure_at = 0.0
+        self._blocks.follow(start)
+        self._digest.begin(seq)
+        if self.staging is None:
+            self.log.begin_message()
+        is_alone = self.leases.begin(start.message_id, writer)
+        self._alone = hash(start.message_id) if is_alone else None  # a hash, as an id may be as long as a message
+        self._count_extra()
+        if self.watcher is not None:
+            self.watcher.began(self, start, seq)
+
+    def _complete(self, stop: MessageStop, seq: int, writer: Writer | None) -> MessageStop:
+        """Record that a message ends; return its stop with the digest."""
+        self.measure_at = 0.0
+        self.leases.end(stop.message_id, writer)
+        self._count_extra()
+        digest = self._digest.of(stop.choice) if hash(stop.message_id) == self._alone else UNSET
+        stop = replace(stop, digest=digest)
+        if self.watcher is not None:
+            self.watcher.ended(self, stop, seq)
+        return stop
+
+    def _stage(self, data: Data, kind: Kind, frame: bytes, writer: Writer | None) -> int:
         """Keep an event until an engine has it; returns its seq."""
         raise NotImplementedError
 
@@ -322,7 +368,7 @@ class Stream:
         self._count_extra()
 
     def _count_extra(self) -> None:
-        extra = self.producers.bytes + self.leases.bytes + self._digest.bytes
+        extra = self.producers.bytes + self.leases.bytes + self._digest.bytes + self._blocks.bytes + self._filters
         if self.screen is not None:
             extra += self.screen.bytes
         self.log.ledger.bytes += extra - self._extra
@@ -399,10 +445,13 @@ class Stream:
             )
         readable_after = partial(self.readable_after, folded=policy is Policy.COALESCE)
         plan = plan_subscription(request, LogState(self.epoch, self.log.head, readable_after, self.lineage))
-        key = (codec, request.types)
+        key = (codec, request.filter)
         view = self._views.get(key)
         if view is None:
-            view = self._views[key] = View(self.log, codec, request.types)
+            view = self._views[key] = View(self.log, *key)
+            if view.wanted is not None:
+                self._filters += view.wanted.bytes
+                self._count_extra()
         subscription = Subscription(
             self,
             view,
@@ -411,6 +460,7 @@ class Stream:
             buffer=request.buffer or self.settings.buffer,
             buffer_bytes=self.settings.buffer_bytes,
             interval=request.interval / 1000,
+            urgent=request.urgent,
         )
         view.readers += 1
         self._subscriptions[subscription] = None
@@ -430,7 +480,11 @@ class Stream:
         view = subscription.view
         view.readers -= 1
         if not view.readers:  # filters are the consumers' choice: a busy stream keeps only those in use
-            del self._views[view.codec, view.types]
+            del self._views[view.codec, view.wanted]
+            if view.wanted is not None:
+                self._filters -= view.wanted.bytes
+                if self._extra:  # else its cost is no longer counted
+                    self._count_extra()
         self._left(now)
 
     def close(self, reason: EndReason, now: float) -> None:

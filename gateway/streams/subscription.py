@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from deltawire.gateway.streams.cursor import Plan
 from deltawire.gateway.streams.policy import Decision, Lag, PolicyAction, decide
 from deltawire.gateway.streams.view import CHUNK, READ_EVENTS, Batch, View
+from deltawire.protocol.events import EventType
 from deltawire.protocol.messages import CaughtUp, Gap, Policy, StreamEnd, Subscribed
 
 if TYPE_CHECKING:
@@ -30,9 +31,11 @@ class Subscription:
         buffer: its lag limit in events.
         buffer_bytes: its lag limit in bytes.
         interval: seconds between writes; deltas in between are folded.
+        urgent: event types that it gets ahead while it is behind, beside marked events; None if it asks for none.
     """
 
     __slots__ = (
+        "_ahead",
         "_fold_to",
         "_is_caught_up",
         "_is_replaying",
@@ -49,6 +52,7 @@ class Subscription:
         "interval",
         "policy",
         "stream",
+        "urgent",
         "view",
     )
 
@@ -62,6 +66,7 @@ class Subscription:
         buffer: int,
         buffer_bytes: int,
         interval: float = 0.0,
+        urgent: frozenset[EventType] | None = None,
     ) -> None:
         self.stream = stream
         self.view = view
@@ -69,6 +74,7 @@ class Subscription:
         self.buffer = buffer
         self.buffer_bytes = buffer_bytes
         self.interval = interval
+        self.urgent = urgent
         self.cursor = plan.cursor
         self.ended = False
         self.delivered = 0  # events, ever
@@ -78,6 +84,7 @@ class Subscription:
         self._is_caught_up = False  # and has been told so
         self._judged = self._replay_to
         self._fold_to = 0
+        self._ahead = 0  # seq of the last event that it was sent ahead
         self._skips: list[tuple[int, int]] = []  # few, and an empty deque takes 600 bytes
         self._opening = self._open(plan)
 
@@ -150,7 +157,7 @@ class Subscription:
                 self._move_to(batch.last)
                 self._count(batch)
                 if batch.data:
-                    return batch.data
+                    return batch.data if self.urgent is None else self.take_ahead() + batch.data
                 left_out += batch.last - start
                 if left_out >= READ_EVENTS:
                     return None
@@ -160,6 +167,20 @@ class Subscription:
                 return self.view.frame(CaughtUp(seq=self.cursor))
             else:
                 return self._end()
+
+    def take_ahead(self) -> bytes:
+        """Return copies of urgent events that have to wait behind others; empty if there are none.
+
+        A consumer is sent each of them ahead once, and not the one that is its next event anyway.
+        """
+        cursor = self.cursor
+        if self.urgent is None or self._opening or self.stream.log.head <= cursor + 1:
+            return b""
+        copies, seqs = self.view.ahead(self.stream.log.find_urgent(self.urgent, max(cursor + 1, self._ahead)))
+        if seqs:
+            self._ahead = seqs[-1]
+            self.stream.log.ledger.urgent += len(seqs)
+        return copies
 
     def judge(self) -> bool:
         """Apply the policy to the backlog of a consumer that could not take events.
@@ -237,7 +258,7 @@ class Subscription:
             page = self.stream.page_with(self.cursor + 1)
             if page is None:
                 return None
-            view = View(page, view.codec, view.types)
+            view = View(page, view.codec, view.wanted)
             upto = min(upto, page.head)
         while self._skips and self._skips[0][1] <= self.cursor:
             del self._skips[0]

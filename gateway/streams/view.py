@@ -10,12 +10,15 @@ from collections.abc import Iterable, Iterator
 from itertools import compress, groupby
 from typing import NamedTuple
 
-from deltawire.gateway.streams.coalesce import Kind, Run, fold
+from msgspec import Raw
+
+from deltawire.gateway.streams.coalesce import Run, fold
 from deltawire.gateway.streams.log import BLOCK, Log
+from deltawire.gateway.streams.sieve import Sieve
 from deltawire.protocol import framing
-from deltawire.protocol.codec import JSON, Encoding
-from deltawire.protocol.events import EventType
-from deltawire.protocol.messages import Gap, Message
+from deltawire.protocol.codec import JSON, MSGPACK, Encoding, to_msgpack
+from deltawire.protocol.filters import Filter
+from deltawire.protocol.messages import Gap, Message, Urgent
 
 CHUNK = 64 * 1024
 """Bytes read at a time: as many as a socket takes at once, so that a lag stays in the cursor and not in buffers."""
@@ -55,18 +58,19 @@ class View:
     Args:
         log: the log.
         codec: the encoding.
-        types: event types let through; None lets all through.
+        wanted: what its filter lets through; None lets all through.
 
     Attributes:
         readers: subscriptions that read through it now.
     """
 
-    __slots__ = ("_is_json", "codec", "log", "readers", "types")
+    __slots__ = ("_is_json", "_sieve", "codec", "log", "readers", "wanted")
 
-    def __init__(self, log: Log, codec: Encoding, types: frozenset[EventType] | None) -> None:
+    def __init__(self, log: Log, codec: Encoding, wanted: Filter | None) -> None:
         self.log = log
         self.codec = codec
-        self.types = types
+        self.wanted = wanted
+        self._sieve = None if wanted is None else Sieve(wanted)
         self.readers = 0
         self._is_json = codec is JSON  # then frames go out as they are in the log
 
@@ -82,7 +86,7 @@ class View:
             upto: the last seq wanted, above `after`, held.
             size: stop before this many bytes, though not before the first event.
         """
-        if upto == after + 1 and self.types is None:
+        if upto == after + 1 and self._sieve is None:
             frame = self.log.frame(upto)
             if not self._is_json:
                 frame = self.codec.relay(frame[framing.payload_start(frame) :], upto)
@@ -90,8 +94,8 @@ class View:
         last = min(upto, self.log.furthest_within(after, size))
         frames = self.log.frames(after, last)
         seqs: Iterable[int] = range(after + 1, last + 1)
-        if self.types is not None:
-            wanted = [kind.type in self.types for kind in self.log.kinds(after, last)]
+        if self._sieve is not None:
+            wanted = list(map(self._sieve.lets_through, self.log.kinds(after, last), frames))
             frames, seqs = list(compress(frames, wanted)), compress(seqs, wanted)
         if not self._is_json:
             payloads = (frame[framing.payload_start(frame) :] for frame in frames)
@@ -107,12 +111,13 @@ class View:
             size: stop after the frame that reaches this many bytes, and after `READ_EVENTS` or `READ_RUNS` in any case.
         """
         upto = min(upto, after - after % BLOCK + READ_EVENTS)
-        runs = self.log.runs(after, upto) if self.types is None else self._wanted_runs(after, upto)
+        runs = self.log.runs(after, upto) if self._sieve is None else self._wanted_runs(self._sieve, after, upto)
         return self._pack(runs, upto, size)
 
-    def _wanted_runs(self, after: int, upto: int) -> Iterator[Run]:
+    def _wanted_runs(self, sieve: Sieve, after: int, upto: int) -> Iterator[Run]:
         """Yield the runs of the events that the filter lets through; the others are not even decoded."""
-        for is_wanted, stretch in groupby(self.log.kinds(after, upto), self._lets_through):
+        verdicts = map(sieve.lets_through, self.log.kinds(after, upto), self.log.frames(after, upto))
+        for is_wanted, stretch in groupby(verdicts):
             last = after + sum(1 for _ in stretch)
             if is_wanted:
                 yield from self.log.runs(after, last)
@@ -126,19 +131,46 @@ class View:
             size: stop after the frame that reaches this many bytes, and after `READ_EVENTS` runs in any case.
         """
         runs = self.log.prefix.runs_after(after)[:READ_EVENTS]
-        return self._pack(fold(runs), runs[-1].last, size)
+        folded = fold(runs)
+        sieve = self._sieve
+        wanted = folded if sieve is None else (run for run in folded if sieve.lets_run_through(run))
+        return self._pack(wanted, runs[-1].last, size)
+
+    def ahead(self, seqs: Iterable[int], size: int = CHUNK) -> tuple[bytes, list[int]]:
+        """Copies of urgent events, to be sent ahead of others.
+
+        Args:
+            seqs: of these events, held, in order.
+            size: stop after the copy that reaches this many bytes.
+
+        Returns:
+            The copies of those that the filter lets through, and their seqs.
+        """
+        parts: list[bytes] = []
+        length, told = 0, []
+        for seq in seqs:
+            frame = self.log.frame(seq)
+            if self._sieve is not None and not self._sieve.lets_through(self.log.kinds(seq - 1, seq)[0], frame):
+                continue
+            payload = frame[framing.payload_start(frame) :]
+            part = self.frame(Urgent(event=Raw(to_msgpack(payload) if self.codec is MSGPACK else payload)))
+            parts.append(part)
+            told.append(seq)
+            length += len(part)
+            if length >= size:
+                break
+        return b"".join(parts), told
 
     def _pack(self, runs: Iterable[Run], upto: int, size: int) -> Batch:
-        """Join the frames of the runs that the filter lets through, until these are enough in number or size."""
+        """Join the frames of runs, until these are enough in number or size."""
         parts: list[bytes] = []
         length = events = folded = 0
         for run in runs:
-            if self._lets_through(run.kind):
-                part = self._encode(run)
-                parts.append(part)
-                length += len(part)
-                events += run.last - run.first + 1
-                folded += run.last - run.first + 1 if run.last > run.first else 0
+            part = self._encode(run)
+            parts.append(part)
+            length += len(part)
+            events += run.last - run.first + 1
+            folded += run.last - run.first + 1 if run.last > run.first else 0
             if length >= size or len(parts) >= READ_RUNS:
                 upto = run.last
                 break
@@ -165,20 +197,19 @@ class View:
     def _stretches(self, after: int, upto: int) -> Iterator[tuple[int, int]]:
         """Yield ranges of wanted events: neighbouring deltas together, every other event by itself."""
         start = 0
+        sieve = self._sieve
         for seq, kind in enumerate(self.log.kinds(after, upto), after + 1):
-            is_dropped = kind.is_delta and self._lets_through(kind)
+            is_wanted = sieve is None or sieve.lets_through(kind, self.log.frame(seq))
+            is_dropped = kind.is_delta and is_wanted
             if start and not is_dropped:
                 yield start, seq - 1
                 start = 0
             if is_dropped:
                 start = start or seq
-            elif self._lets_through(kind):
+            elif is_wanted:
                 yield seq, seq
         if start:
             yield start, upto
-
-    def _lets_through(self, kind: Kind) -> bool:
-        return self.types is None or kind.type in self.types
 
     def _encode(self, run: Run) -> bytes:
         return self.codec.relay(run.encode(), run.last)

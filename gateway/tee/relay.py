@@ -19,6 +19,9 @@ from deltawire.protocol.providers import Translator
 
 T = TypeVar("T")
 
+MAX_SIZE: Final = 1 << 20
+"""Bytes of a body whose events may be held: as many as the longest chunk may have."""
+
 END: Final = object()
 """In place of a chunk: there is none."""
 
@@ -52,8 +55,9 @@ class Relay:
         self._limit = limit
         self._stops_on_cancel = stop_on_cancel
         self._closes = close
-        self._buffer: deque[tuple[list[Data], int]] = deque()  # the events of chunks, and how many chunks these are
+        self._buffer: deque[tuple[list[Data], int, int]] = deque()  # events of chunks, how many chunks, of what size
         self._held = 0  # events in the buffer
+        self._size = 0  # bytes that they came from
         self._is_over = False  # the answer has ended
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -90,9 +94,10 @@ class Relay:
             return
         match chunk:
             case bytes() | bytearray() | memoryview():
-                self._put(lambda: self._translator.feed(bytes(chunk)), chunks=1)
+                self._put(lambda: self._translator.feed(bytes(chunk)), chunks=1, size=len(chunk))
             case str():
-                self._put(lambda: self._translator.feed(chunk.encode("utf-8", "surrogatepass")), chunks=1)
+                data = chunk.encode("utf-8", "surrogatepass")
+                self._put(lambda: self._translator.feed(data), chunks=1, size=len(data))
             case _:
                 self._put(lambda: self._translator.feed_object(chunk), chunks=1)
 
@@ -121,23 +126,25 @@ class Relay:
             if self.dropped:
                 log.warning("tee.ended", stream=self._publisher.stream, dropped=self.dropped)
 
-    def _put(self, translate: Callable[[], Iterable[Data]], chunks: int = 0) -> None:
+    def _put(self, translate: Callable[[], Iterable[Data]], chunks: int = 0, size: int = 0) -> None:
         """Hold the events of a translation for publishing."""
         if self.failure is not None:
             return
         try:
-            self._hold(list(translate()), chunks)
-            if self._held > self._limit:
-                self._note(f"{self._limit} events wait for the gateway (buffer)")
+            self._hold(list(translate()), chunks, size)
+            if self._held > self._limit or self._size > MAX_SIZE:
+                full = f"{self._limit} events" if self._held > self._limit else f"events of {MAX_SIZE} bytes"
+                self._note(f"{full} wait for the gateway (buffer)")
                 error = Error("the publisher was too slow: the rest of the answer is missing", "overflow")
-                self._hold(list(with_error(error, self._translator.finish())), 0)
+                self._hold(list(with_error(error, self._translator.finish())), 0, 0)
         except Exception:  # noqa: BLE001 - a defect of a translator is no fault of the program
             self._lose("a defect of deltawire", exc_info=True)
 
-    def _hold(self, events: list[Data], chunks: int) -> None:
+    def _hold(self, events: list[Data], chunks: int, size: int) -> None:
         if events or chunks:
-            self._buffer.append((events, chunks))
+            self._buffer.append((events, chunks, size))
             self._held += len(events)
+            self._size += size
             self._changed.set()
 
     def _note(self, why: str, **details: Any) -> None:
@@ -149,9 +156,9 @@ class Relay:
     def _lose(self, why: str, **details: Any) -> None:
         """Nothing more can be published, what is held neither."""
         self._note(why, **details)
-        self.dropped += sum(chunks for _, chunks in self._buffer)
+        self.dropped += sum(chunks for _, chunks, _ in self._buffer)
         self._buffer.clear()
-        self._held = 0
+        self._held = self._size = 0
 
     # The gateway's side
 
@@ -162,7 +169,8 @@ class Relay:
                 if is_ours:
                     await stack.enter_async_context(self._publisher)
                 if self._stops_on_cancel:
-                    self._publisher.discard_signals()  # those of the answer before
+                    if not is_ours:
+                        self._publisher.discard_signals()  # those of the answer before
                     watching = asyncio.create_task(self._heed_signals(), name=f"signals to {self._publisher.stream}")
                     stack.callback(watching.cancel)
                 await self._publish()
@@ -183,13 +191,14 @@ class Relay:
                     return
                 self._changed.clear()
                 await self._changed.wait()
-            events, chunks = self._buffer[0]
+            events, chunks, size = self._buffer[0]
             is_whole = True
             for data in events:
                 is_whole &= await self._send(data)
             if self._buffer:
                 self._buffer.popleft()
                 self._held -= len(events)
+                self._size -= size
             self.dropped += 0 if is_whole else chunks
 
     async def _send(self, data: Data) -> bool:

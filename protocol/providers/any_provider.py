@@ -88,7 +88,9 @@ class AnyProvider:
         """The remaining events at the end of the body; all of them, if its format never was known."""
         if self._translator is None:
             self._events += self._unrecognised.finish()
-            return self._choose()
+            events = self._choose()
+            translator = self._translator or self._unrecognised
+            return events if translator is self._unrecognised else events + translator.finish()
         return self._translator.finish()
 
     def _feed(self, chunk: bytes | msgspec.Raw) -> list[Data]:

@@ -18,5 +18,6 @@ it counts as a failure.
 - `at_the_door`, `on_the_wire`, `in_masses`, `reading_much`, `standing_still` — the attacks
 - `together` — all at once
 - `proofs` — bounds that always hold; `generated`, `measured`
+- `classes` — a stream of a more urgent class beside a flood of others
 - `storing` — faults of a store: `ailments` while a gateway runs, with `failing`, and what it begins with, `spoiled`
 """

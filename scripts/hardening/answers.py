@@ -13,7 +13,9 @@ DROPPED: Final = "dropped"
 SERVED: Final = "served"
 """Nothing was wrong with it; it was done what was asked."""
 
-STATUSES: Final = frozenset({101, 200, 201, 204, 400, 401, 403, 404, 405, 409, 414, 426, 429, 431, 503, 505})
+STATUSES: Final = frozenset(
+    {101, 200, 201, 204, 400, 401, 403, 404, 405, 408, 409, 411, 413, 414, 415, 426, 429, 431, 501, 503, 505}
+)
 """What SPEC §2.3 and §9 say the gateway answers over HTTP."""
 
 _FAULTS = {f"close {CloseCode.GATEWAY_FAULT}", f"problem {ProblemCode.GATEWAY_FAULT}"}

@@ -133,6 +133,30 @@ async def garbage(target: Target) -> AsyncIterator[str]:
         yield await target.ask(data)
 
 
+@attack("bodies that are none", "400", "411", "413", "415", "501", DROPPED)
+async def bodies(target: Target) -> AsyncIterator[str]:
+    """Requests that publish, with bodies cut short, mislabelled, too long, or of the smallest chunks."""
+    lines, chunked = "application/x-ndjson", "Transfer-Encoding: chunked"
+    for kind, fields, body in (
+        (lines, "X: y", b""),
+        (lines, "Content-Length: 5\r\nContent-Length: 6", b"hello"),
+        (lines, f"Content-Length: 5\r\n{chunked}", b"0\r\n\r\n"),
+        (lines, "Content-Length: 1e9", b"hello"),
+        (lines, "Transfer-Encoding: gzip", b"hello"),
+        (lines, "Content-Length: 9999999999", b"\0" * 200_000),
+        (lines, chunked, b"ffffffffffff\r\n" + b"x" * 200_000),
+        (lines, chunked, b"no size\r\n"),
+        (lines, chunked, b"1\r\nx\r\n" * 100_000),
+        (lines, chunked, b"1\r\n\n\r\n" * 100_000 + b"x\r\n"),
+        (lines, chunked, b"0\r\n" + b"X: y\r\n" * 10_000),
+        ("application/json", chunked, b"3;" + b"x" * 10_000),
+        ("application/json", "Content-Length: 100000", b"[" * 100_000),
+        ("text/html", "Content-Length: 5", b"hello"),
+    ):
+        head = f"POST /v1/streams/{target.name()}/events HTTP/1.1\r\nAuthorization: Bearer {target.everything}\r\n"
+        yield await target.ask(f"{head}Content-Type: {kind}\r\n{fields}\r\n\r\n".encode() + body)
+
+
 @attack(f"{HALF_OPEN} half-open handshakes", DROPPED, is_repeated=False)
 async def dripping(target: Target) -> AsyncIterator[str]:
     """Requests that come a byte at a time, and never end; each socket comes and drips by itself."""
@@ -171,4 +195,4 @@ async def connections(target: Target) -> AsyncIterator[str]:
         yield await target.upgrade(SUBSCRIBE, number=0)
 
 
-ATTACKS = (origins, places, forged, scope, oracle, garbage, dripping, burst, connections)
+ATTACKS = (origins, places, forged, scope, oracle, garbage, bodies, dripping, burst, connections)

@@ -174,10 +174,28 @@ def random_query(chance: random.Random) -> str:
         "policy": chance.choice([*Policy, "none"]),
         "buffer": chance.choice((1, 100, 10_000)),
         "types": ",".join(chance.sample(list(EventType), chance.randrange(1, 4))),
+        "index": chance.choice((0, "0,1,2")),
+        "kind": chance.choice(("text", "tool_use,thinking")),
+        "extension": chance.choice(("p", "anthropic/ping,p")),
+        "urgent": chance.choice(("marked", "error,message_stop")),
         "interval": chance.choice((0, 50, 1000)),
         "from": chance.choice(("start", "now")),
     }
     return "&".join(f"{name}={value}" for name, value in asked.items() if chance.random() < 0.2)
+
+
+def _random_upload(chance: random.Random, stream: str) -> bytes:
+    """A request that publishes."""
+    kind = chance.choice(("application/x-ndjson", "application/x-ndjson", "application/json", "text/plain"))
+    line = b'{"type":"text_delta","data":{"text":"%b"}}\n' % (b"x" * chance.choice((1, 100, 60_000)))
+    body = chance.choice((line, line, b"\n", b"{}\n", b"x")) * chance.choice((1, 100, 1000))
+    head = f"POST /v1/streams/{stream}/events HTTP/1.1\r\nContent-Type: {kind}\r\n"
+    if chance.random() < 0.5:
+        return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+    size = chance.choice((1, 1000, 100_000))
+    pieces = (body[at : at + size] for at in range(0, min(len(body), 50_000 * size), size))
+    chunks = b"".join(b"%x\r\n%b\r\n" % (len(it), it) for it in pieces)
+    return f"{head}Transfer-Encoding: chunked\r\n\r\n".encode() + chunks + chance.choice((b"0\r\n\r\n", b""))
 
 
 def random_request(chance: random.Random, stream: str) -> bytes:
@@ -203,4 +221,6 @@ def random_request(chance: random.Random, stream: str) -> bytes:
     version = chance.choice(("1.1", "1.1", "1.0", "2.0"))
     headers = "".join(f"X-{number}: {'y' * 100}\r\n" for number in range(chance.choice((0, 1, 100, 300))))
     data = f"{method} {path} HTTP/{version}\r\nHost: x\r\n{headers}\r\n".encode()
+    if chance.random() < 0.2:
+        data = _random_upload(chance, stream)
     return data if chance.random() < 0.8 else data[: chance.randrange(len(data))]

@@ -101,7 +101,7 @@ class Measured:
 
 @asynccontextmanager
 async def measuring(
-    children: Children, *, is_timed: bool, allocator: str = "pymalloc", **settings: float
+    children: Children, *, is_timed: bool, allocator: str = "pymalloc", **settings: float | str
 ) -> AsyncIterator[Measured]:
     """A gateway on a free port; it drains on leaving.
 

@@ -79,6 +79,7 @@ OTHER_TEXT = {
     "forwarded_header": "forwarded",
     "host": "localhost",
     "policy": "block",
+    "stream_classes": "chat-*=high",
     "log_level": "error",
     "log_format": "json",
 }

@@ -52,6 +52,30 @@ def test_a_person_sees_text_thinking_tools_stop_reason_and_the_last_usage() -> N
     )
 
 
+def test_what_comes_ahead_is_a_line_with_its_number() -> None:
+    copies = [
+        ("error", {"error": "no\x1b[2J"}, "error: no"),
+        ("message_stop", {"message_id": "m", "stop_reason": "end_turn"}, "stop: end_turn"),
+        (
+            "usage",
+            {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3},
+            "1 prompt + 2 completion = 3 tokens",
+        ),
+        ("text_delta", {"text": "x"}, "text_delta"),
+        ("picture", {}, "urgent: an event that this version does not know"),
+    ]
+    for type_, data, words in copies:
+        copy = {"type": type_, "seq": 9, "timestamp": "2026-11-22T11:00:00Z", "data": data}
+        assert words in shown([frame("urgent", event=copy)])
+        assert "\x1b" not in shown([frame("urgent", event=copy)])
+        warnings: list[str] = []
+        assert Text(warnings.append).show(frame("urgent", event=copy)) == ""
+        assert words in warnings[0]
+    assert shown([frame("urgent", event=copy | {"type": "error", "data": {"error": "x"}})]).startswith(
+        "[urgent, event 9: error: x]\n"
+    )
+
+
 def test_thinking_is_dimmed_and_text_is_not() -> None:
     text = shown([event("thinking", thinking="hm"), event("text_delta", text="yes")], colour=True)
     assert text.startswith("\x1b[2mhm\x1b[0m\nyes\n")

@@ -59,6 +59,9 @@ async def test_the_question_can_be_narrowed(run: Run, gateway: str) -> None:
     frames = [json.loads(line) for line in done.output.splitlines()]
     assert (frames[0]["policy"], frames[0]["buffer"], frames[0]["after"]) == ("drop_newest", 5, 3)
     assert [frame["seq"] for frame in frames if "data" in frame] == [4, 5]
+    narrow = ("--index=1", "--choice=0", "--kind=text,refusal", "--extension=p/n,q", "--urgent=error")
+    filtered = await run("tail", "demo", "--json", *narrow, url)
+    assert not [frame for frame in map(json.loads, filtered.output.splitlines()) if frame["type"] == "text_delta"]
     epoch = frames[0]["epoch"]
     resumed = await run("tail", "demo", "--json", "--after=6", f"--epoch={epoch}", "--interval=10", url)
     assert '"recovered":true' in resumed.output

@@ -37,12 +37,29 @@ async def test_a_new_key_is_its_owner_s_alone_and_replaces_none(run: Run, tmp_pa
 
 async def test_a_token_says_what_was_asked_for_and_no_more(run: Run, tmp_path: Path) -> None:
     key = write_secret(tmp_path)
-    said = ("--subscribe", "a*", "--subscribe", "b", "--signal", "b", "--policy", "drop", "--subject", "me")
+    said = (
+        "--subscribe",
+        "a*",
+        "--subscribe",
+        "b",
+        "--signal",
+        "b",
+        "--policy",
+        "drop",
+        "--subject",
+        "me",
+        "--class=low",
+    )
     done = await run("token", "--key", key, *said, "--issuer", "us", "--audience", "gw", "--lifetime", "60")
     claims = jwt.decode(done.output.strip(), SECRET, ["HS256"], audience="gw", issuer="us")
     assert claims["exp"] - claims["iat"] == 60
     assert claims["sub"] == "me"
-    assert claims["deltawire"] == {"subscribe": ["a*", "b"], "signal": ["b"], "policies": ["drop_newest"]}
+    assert claims["deltawire"] == {
+        "subscribe": ["a*", "b"],
+        "signal": ["b"],
+        "policies": ["drop_newest"],
+        "class": "low",
+    }
     assert done.errors == ""
     bare = await run("token", env={"DELTAWIRE_AUTH_KEY": key})
     assert jwt.decode(bare.output.strip(), SECRET, ["HS256"])["deltawire"] == {}

@@ -25,7 +25,18 @@ from deltawire.gateway.client import (
 from deltawire.gateway.config import Settings
 from deltawire.gateway.server import Gateway
 from deltawire.protocol.codec import JSON, MSGPACK, Codec
-from deltawire.protocol.events import Event, EventType, MessageStart, MessageStop, TextDelta, TextDeltaEvent, Usage
+from deltawire.protocol.events import (
+    ContentStart,
+    Data,
+    Event,
+    EventType,
+    Extension,
+    MessageStart,
+    MessageStop,
+    TextDelta,
+    TextDeltaEvent,
+    Usage,
+)
 from deltawire.protocol.messages import Gap, Policy, Problem
 from deltawire.protocol.position import Position
 from tests.support.fakes import AT_ONCE
@@ -144,6 +155,24 @@ async def test_a_reader_of_some_types_sees_only_those(gateway: Gateway) -> None:
         assert [item.data async for item in source if isinstance(item, Event)] == [Usage(1, 2, 3)]
         assert source.position is not None
         assert source.position.seq == 4
+
+
+async def test_a_reader_of_some_blocks_sees_only_those(gateway: Gateway) -> None:
+    wanted: list[Data] = [
+        ContentStart(2, kind="refusal", choice=1),
+        TextDelta("a", 2, 1, "refusal"),
+        Extension("q", "n", 1),
+    ]
+    others: list[Data] = [TextDelta("b"), ContentStart(2, choice=1, kind="text"), Extension("p", "m", 1)]
+    async with publisher(gateway) as target:
+        for data in (*wanted, *others):
+            await target.send(data)
+        await target.close_stream()
+    asked: dict[str, Any] = {"index": [2], "choice": [1], "kind": ["refusal"], "extension": ["p/n", "q"]}
+    async with subscriber(gateway, **asked) as source:
+        assert [item.data async for item in source if isinstance(item, Event)] == wanted
+        assert source.position is not None
+        assert source.position.seq == 6
 
 
 async def test_a_signal_reaches_the_publisher_and_the_audience_is_known(gateway: Gateway) -> None:

@@ -23,6 +23,12 @@ SUBSCRIBE = st.builds(
     policy=st.none() | st.sampled_from(Policy),
     buffer=st.none() | st.integers(1, 10_000),
     types=st.none() | st.frozensets(st.sampled_from(EventType), min_size=1),
+    index=st.none() | st.frozensets(st.integers(0, MAX_SEQ), min_size=1, max_size=9),
+    choice=st.none() | st.frozensets(st.integers(0, 9), min_size=1),
+    kind=st.none()
+    | st.frozensets(st.text(st.characters(exclude_characters=",", codec="utf-8"), min_size=1), min_size=1),
+    extension=st.none() | st.just(frozenset({"p", "p/n/m", "é/&="})),
+    urgent=st.none() | st.frozensets(st.sampled_from([EventType.ERROR, EventType.USAGE])),
 )
 PUBLISH = st.builds(
     PublishRequest, producer=NAMES, generation=st.integers(0, MAX_SEQ), on_full=st.sampled_from(get_args(OnFull))

@@ -47,6 +47,7 @@ def arguments(options: dict[str, Any]) -> dict[str, Any]:
         "position": lambda value: ("position", Position(**value)),
         "policy": lambda value: ("policy", Policy(value)),
         "types": lambda value: ("types", [EventType(name) for name in value]),
+        "urgent": lambda value: ("urgent", [EventType(name) for name in value]),
         "tokens": lambda value: ("token", iter(value).__next__),
     }
     return dict(convert.get(name, lambda value, name=name: (name, value))(value) for name, value in options.items())
@@ -67,6 +68,7 @@ class Run:
         self.delivers: list[str] = []
         self.text = ""
         self.signals: list[int | str] = []
+        self.urgent: list[str] = []
 
     async def read(self, source: Subscriber) -> None:
         async for item in source:
@@ -92,12 +94,15 @@ class Run:
 async def test_the_client_does_what_the_case_wants(case: Case) -> None:
     run, error = Run(case), None
     async with PlayedGateway(case) as gateway:
-        source = Subscriber(gateway.url, "demo", backoff=AT_ONCE, **arguments(case.get("options", {})))
+        asked = arguments(case.get("options", {}))
+        if "urgent" in asked:
+            asked["on_urgent"] = lambda event: run.urgent.append(name_of(event))
+        source = Subscriber(gateway.url, "demo", backoff=AT_ONCE, **asked)
         try:
             async with source:
                 await run.read(source)
         except ClientError as failure:
             error = {"kind": kind_of(failure)} | ({"code": failure.code} if isinstance(failure, Refused) else {})
     position = None if source.position is None else source.position._asdict()
-    outcome = {"delivers": run.delivers, "text": run.text, "signals": run.signals, "error": error}
+    outcome = {"delivers": run.delivers, "text": run.text, "signals": run.signals, "error": error, "urgent": run.urgent}
     check(case, gateway, outcome | {"position": position, "verified": source.proven})

@@ -12,6 +12,7 @@ from deltawire.gateway.client.proof import Proof
 from deltawire.protocol.codec import JSON
 from deltawire.protocol.digest import MessageDigest
 from deltawire.protocol.events import Data, Event, EventType, MessageStart, MessageStop, TextDelta, make_event
+from deltawire.protocol.filters import Filter
 from deltawire.protocol.messages import Gap, Policy, Subscribed
 from deltawire.protocol.position import Position
 from tests.support.fakes import FakeGateway, frames, stay
@@ -90,8 +91,21 @@ def test_a_text_before_any_message_start_counts_from_the_first_event() -> None:
 
 @pytest.mark.parametrize("missing", [EventType.MESSAGE_START, EventType.TEXT_DELTA])
 def test_nothing_is_judged_where_the_filter_hides_what_is_needed(missing: EventType) -> None:
-    proof = Proof(frozenset(EventType) - {missing})
+    proof = Proof(Filter(types=frozenset(EventType) - {missing}))
     assert check(proof, subscribed(), stop(4, 1, "Hello")) == 0
+
+
+@pytest.mark.parametrize(
+    ("wanted", "proven"),
+    [
+        (Filter(index=frozenset({0})), 0),
+        (Filter(choice=frozenset({1})), 0),
+        (Filter(kind=frozenset({"text"})), 0),
+        (Filter(extension=frozenset({"p"})), 1),
+    ],
+)
+def test_nothing_is_judged_where_some_blocks_are_left_out(wanted: Filter, proven: int) -> None:
+    assert check(Proof(wanted), subscribed(), event(1, TextDelta("Hi")), stop(2, 1, "Hi")) == proven
 
 
 def test_a_stop_without_a_digest_proves_nothing() -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
-from deltawire.gateway.client import Subscriber, connection
+from deltawire.gateway.client import ProtocolFault, Subscriber, connection
 from deltawire.gateway.client.subscriber import Frame
 from deltawire.protocol.codec import MSGPACK
 from deltawire.protocol.events import Event, EventType
@@ -121,6 +121,20 @@ async def test_frames_are_every_payload_as_it_came_with_those_of_unknown_types()
     ]
     assert seen[1].message is None
     assert isinstance(seen[2].message, Event)
+
+
+def test_who_wants_to_be_told_of_urgent_events_must_say_which() -> None:
+    with pytest.raises(ValueError, match="on_urgent: say which events with urgent"):
+        Subscriber("ws://127.0.0.1:1", "demo", on_urgent=print)
+    with pytest.raises(ValueError, match="'urgent': text_delta is a delta"):
+        Subscriber("ws://127.0.0.1:1", "demo", urgent=[EventType.TEXT_DELTA])
+
+
+async def test_what_comes_ahead_and_is_no_event_is_a_fault() -> None:
+    script = frames(subscribed(), {"type": "urgent", "event": {"type": "error", "seq": "x"}}, then=stay)
+    async with FakeGateway(script) as gateway, subscriber(gateway, urgent=[]) as source:
+        with pytest.raises(ProtocolFault, match="invalid event ahead"):
+            await anext(aiter(source))
 
 
 async def test_caught_up_is_told_and_starts_over_with_each_connection() -> None:

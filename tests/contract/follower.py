@@ -14,10 +14,20 @@ from deltawire.protocol.addresses import SubscribeRequest, parse_subscribe
 from deltawire.protocol.codec import Codec
 from deltawire.protocol.codes import CloseCode, ProblemCode
 from deltawire.protocol.events import Event
-from deltawire.protocol.messages import CaughtUp, Gap, Message, Policy, Problem, SignalResult, StreamEnd, Subscribed
+from deltawire.protocol.messages import (
+    CaughtUp,
+    Gap,
+    Message,
+    Policy,
+    Problem,
+    SignalResult,
+    StreamEnd,
+    Subscribed,
+    Urgent,
+)
 from tests.contract.peers import Peer
 from tests.support.loop import VirtualLoop
-from tests.support.naive import NaiveStream
+from tests.support.naive import NaiveStream, is_wanted
 from tests.support.reading import delta_text
 
 
@@ -55,6 +65,7 @@ class Follower(Peer):
         self.is_caught_up = False
         self.has_ended = False
         self._find_book = find_book
+        self._ahead: set[int] = set()  # seqs of copies
         self._allowance = inf  # messages it may still send at once
         self._spoke_at = 0.0
         super().__init__(loop, f"/v1/streams/{stream}/subscribe?{query}", codec, request)
@@ -69,7 +80,7 @@ class Follower(Peer):
         return [seq for seq in range(self.position + 1, book.head + 1) if self.wants(seq)]
 
     def wants(self, seq: int) -> bool:
-        return self.request.types is None or self.book.event(seq).type in self.request.types
+        return is_wanted(self.request, self.book.event(seq))
 
     def signal(self, times: int, rate: float) -> None:
         """Send signals; by more than the gateway takes of a consumer, this one gives it a reason to end it.
@@ -97,6 +108,8 @@ class Follower(Peer):
                 self._take_event(message, whole)
             case Gap():
                 self._take_gap(message)
+            case Urgent():
+                self._take_copy(message)
             case Subscribed():
                 self._begin(message)
             case CaughtUp(seq=seq):
@@ -140,6 +153,18 @@ class Follower(Peer):
             assert {kind_of(member) for member in members} == {kind_of(event.data)}
             assert delta_text(event.data) == "".join(delta_text(member) or "" for member in members)
         self.position = event.seq
+
+    def _take_copy(self, copy: Urgent) -> None:
+        event = self.codec.decode_to_consumer(bytes(copy.event))
+        assert isinstance(event, Event)
+        assert isinstance(event.seq, int)
+        assert self.request.urgent is not None, "it asked for none"
+        assert event.data.type in self.request.urgent
+        assert encode(event.data) == encode(self.book.event(event.seq))
+        assert self.wants(event.seq)
+        assert event.seq > self.position + 1, "it is behind"
+        assert event.seq not in self._ahead, "ahead once"
+        self._ahead.add(event.seq)
 
     def _take_gap(self, gap: Gap) -> None:
         self._pass_over(gap.first - 1)

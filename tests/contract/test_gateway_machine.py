@@ -20,6 +20,7 @@ from deltawire.protocol.events import (
     Data,
     MessageStop,
 )
+from deltawire.protocol.filters import format_filter
 from deltawire.protocol.messages import Policy
 from tests.contract.follower import Follower
 from tests.contract.listener import Listener
@@ -41,7 +42,10 @@ class GatewayMachine(World):
         start=st.sampled_from(["start", "start", "now"]),
         policy=st.sampled_from([None, *Policy]),
         buffer=st.sampled_from([None, 1, 3, 20]),
-        types=st.sampled_from([None, None, None, "text_delta", "usage,message_stop"]),
+        wanted=st.sampled_from(
+            [{}, {}, {}, {"types": "text_delta"}, {"types": "usage,message_stop"}, {"kind": "text"}]
+        ),
+        urgent=st.sampled_from([None, "usage,message_stop,error"]),
         interval=st.sampled_from([0, 0, 0, 16]),
         codec=encodings,
     )
@@ -51,14 +55,15 @@ class GatewayMachine(World):
         start: str,
         policy: Policy | None,
         buffer: int | None,
-        types: str | None,
+        wanted: dict[str, str],
+        urgent: str | None,
         interval: int,
         codec: Codec | None,
     ) -> None:
         if (policy or self.gateway.settings.policy) is not Policy.COALESCE:
             interval = 0
-        query: dict[str, Any] = {"from": start, "policy": policy, "buffer": buffer, "types": types}
-        self.subscribe(name, query | {"interval": interval or None}, codec)
+        query: dict[str, Any] = {"from": start, "policy": policy, "buffer": buffer, "urgent": urgent}
+        self.subscribe(name, query | wanted | {"interval": interval or None}, codec)
 
     @precondition(lambda self: bool(self.followers))
     @rule(pick=picks, policy=st.sampled_from([None, *Policy]), codec=encodings, cuts=st.booleans())
@@ -67,9 +72,8 @@ class GatewayMachine(World):
         if old.position < 0:
             return
         old.cut() if cuts else old.hang_up()
-        types = None if old.request.types is None else ",".join(old.request.types)
-        query = {"after": old.position, "epoch": old.epoch, "policy": policy, "types": types}
-        self.subscribe(old.stream, query, codec)
+        query = {"after": old.position, "epoch": old.epoch, "policy": policy}
+        self.subscribe(old.stream, query | format_filter(old.request), codec)
 
     @precondition(lambda self: len(self.peers) < MAX_PEERS)
     @rule(

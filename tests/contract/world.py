@@ -137,8 +137,16 @@ class World(RuleBasedStateMachine):
     def listen_to_appends(self) -> None:
         append, open_producer = Stream.append, Stream.open_producer
 
-        def note(stream: Stream, data: Data, timestamp: str, now: float, writer: Writer | None = None) -> int:
-            seq = append(stream, data, timestamp, now, writer)
+        def note(
+            stream: Stream,
+            data: Data,
+            timestamp: str,
+            now: float,
+            writer: Writer | None = None,
+            *,
+            is_urgent: bool = False,
+        ) -> int:
+            seq = append(stream, data, timestamp, now, writer, is_urgent=is_urgent)
             self.note(stream, data, seq, writer)
             return seq
 
@@ -288,7 +296,7 @@ class World(RuleBasedStateMachine):
             return
         hub = self.hub
         assert len(self.gateway._connections) == len([peer for peer in self.peers if peer.is_served])
-        assert not hub.dispatcher._scheduler._queue
+        assert not any(hub.dispatcher._scheduler._queues)
         assert not hub.dispatcher._scheduler._resting
         streams = hub.manager.list()
         assert sum(stream.publishing for stream in streams) <= len(

@@ -30,6 +30,7 @@ from deltawire.protocol.events import (
 )
 from deltawire.protocol.providers.inline_thinking import ThinkingSplitter
 from tests.middleware.streaming import Screened
+from tests.support.reading import STAMP
 
 USAGE = Usage(1, 2, 3)
 
@@ -61,6 +62,17 @@ def test_an_event_of_which_nothing_becomes_counts_as_the_one_before_it() -> None
     screened = Screened(drop([EventType.USAGE]))
     assert screened.send("a", USAGE, "b") == [1, 1, 2]
     assert screened.dropped_ == 1
+
+
+def test_all_that_becomes_of_a_marked_event_is_marked_at_once_or_later() -> None:
+    screened = Screened(plan_function("twice", twice), split_thinking())
+    stream, screen = screened.stream, screened.screen
+    screen.take(TextDelta("a"), STAMP, 0.0, None)
+    screen.take(TextDelta("b<th"), STAMP, 0.0, None, is_urgent=True)
+    screen.finish(1.0)
+    kinds = stream.log.kinds(0, stream.log.head)
+    assert [kind.is_urgent for kind in kinds] == [False, False, *[True] * (len(kinds) - 2)]
+    assert len(kinds) > 3
 
 
 def test_a_function_keeps_what_it_wants_of_each_stream() -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deltawire.protocol.events import Data, Error, Extension, MessageStart
+from deltawire.protocol.events import Data, Error, Extension, MessageStart, MessageStop
 from deltawire.protocol.providers import ANY, TRANSLATORS
 from deltawire.protocol.providers.any_provider import MAX_HELD
 from deltawire.protocol.providers.recognition import recognise
@@ -86,6 +86,19 @@ def test_a_body_of_no_format_is_an_error_and_nothing_of_it_is_lost(body: bytes, 
     assert [data for data in out if isinstance(data, Error)] == [error]
     assert {data.provider for data in out if isinstance(data, Extension)} <= {"unknown"}
     assert translate(ANY, *(body[i : i + 1] for i in range(len(body)))) == out
+
+
+@pytest.mark.parametrize(
+    ("body", "form"),
+    [
+        (b'[{"candidates":[{"content":{"parts":[{"text":"Hi"}]},"finishReason":"STOP"}]}]', "gemini-sse"),
+        (b'{"object":"chat.completion","id":"c","choices":[{"message":{"content":"Hi"}}]}', "openai-chat-sse"),
+    ],
+)
+def test_a_body_that_is_known_only_when_it_ends_is_translated_to_its_end(body: bytes, form: str) -> None:
+    events = translate(ANY, body)
+    assert events == translate(form, body)
+    assert isinstance(events[-1], MessageStop)
 
 
 def test_an_empty_body_is_no_answer() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from msgspec import Raw
 
 from deltawire.protocol.codec import JSON, MSGPACK, Codec
 from deltawire.protocol.messages import (
@@ -28,6 +29,7 @@ from deltawire.protocol.messages import (
     Subscribed,
     Token,
     TokenAccepted,
+    Urgent,
 )
 
 SUBSCRIBED = Subscribed(
@@ -75,6 +77,7 @@ ON_THE_WIRE = [
     (Token(token="a.b.c"), '{"type":"token","token":"a.b.c"}'),
     (TokenAccepted(), '{"type":"token_accepted"}'),
     (Heartbeat(head=0), '{"type":"heartbeat","head":0}'),
+    (Urgent(event=Raw(b"1")), '{"type":"urgent","event":1}'),  # a number in either encoding
     (Ping(), '{"type":"ping"}'),
     (Ping(id="1"), '{"type":"ping","id":"1"}'),
     (Pong(), '{"type":"pong"}'),

@@ -16,11 +16,13 @@ from deltawire.gateway.server import Gateway
 from deltawire.gateway.streams.stream import Stream
 from deltawire.protocol.codes import ProblemCode
 from deltawire.protocol.messages import Policy
+from deltawire.protocol.priority import RANKS, StreamClass
 from tests.server.conftest import StartGateway
 from tests.support.asking import http_client
 from tests.support.minting import bearer, everything, token, write_secret
 from tests.support.peers import consumer, producer, publish, text_delta
 from tests.support.rawpeer import HANDSHAKE, RawPeer
+from tests.support.waiting import eventually
 
 
 @pytest.fixture
@@ -56,6 +58,7 @@ REQUESTS = [
     "DELETE /v1/streams/{id} HTTP/1.1\r\nHost: g\r\n{auth}\r\n",
     "GET /v1/streams/{id}/events HTTP/1.1\r\nHost: g\r\n{auth}\r\n",
     "GET /v1/streams/{id}/sse HTTP/1.1\r\nHost: g\r\n{auth}\r\n",
+    "POST /v1/streams/{id}/events HTTP/1.1\r\nHost: g\r\nContent-Length: 2\r\n{auth}\r\n[]",
     "GET /v1/responses/{id} HTTP/1.1\r\nHost: g\r\n{auth}\r\n",
     "GET /v1/responses/{id}?stream=true HTTP/1.1\r\nHost: g\r\n{auth}\r\n",
     "POST /v1/responses/{id}/cancel HTTP/1.1\r\nHost: g\r\n{auth}\r\n",
@@ -185,6 +188,18 @@ async def test_a_policy_must_be_among_those_of_the_token(guarded: Gateway, query
     allowed = {"admin": ["*"], "policies": ["coalesce", "drop"]}
     status = (await ask(guarded, "PUT", f"/v1/streams/other?{query}".rstrip("?"), allowed)).status_code
     assert status == (201 if is_allowed else 403)
+
+
+async def test_a_producer_gives_its_stream_the_class_of_its_token(guarded: Gateway) -> None:
+    presence = guarded.hub.dispatcher.presence
+    allowed: dict[str, Any] = {"publish": ["*"], "class": "high"}
+    async with producer(guarded, stream="new", token=token(**allowed)):
+        assert presence.top == RANKS[StreamClass.HIGH]
+        async with producer(guarded, stream="new", token=token(publish=["*"])):
+            assert presence.top == RANKS[StreamClass.HIGH], "a token without a class leaves it"
+    await eventually(lambda: presence.top == RANKS[StreamClass.NORMAL])
+    allowed["class"] = "fast"
+    assert (await ask(guarded, "GET", "/v1/streams", allowed)).status_code == 401
 
 
 async def test_block_must_be_allowed_where_it_is_the_default_too(start_gateway: StartGateway, tmp_path: Path) -> None:

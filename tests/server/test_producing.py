@@ -460,7 +460,7 @@ async def test_a_batch_of_nothing_holds_up_nobody(gateway: Gateway, monkeypatch:
     take_turn = FairQueue._turn
     monkeypatch.setattr(Codec, "decode_from_producer", count)
     monkeypatch.setattr(FairQueue, "_turn", end_turn)
-    monkeypatch.setattr(FairQueue, "has_time", lambda _: False)
+    monkeypatch.setattr(FairQueue, "has_time", lambda *_: False)
     async with producer(gateway) as writing:
         await writing.say([0] * 20_000)
         await writing.read_until("problem", message="19936 more items of this batch are refused")

@@ -83,7 +83,7 @@ ALLOWED = {
     "/v1/streams": READ_ONLY,
     "/v1/streams/demo": "GET, HEAD, PUT, DELETE, OPTIONS",
     "/v1/streams/unknown": "GET, HEAD, PUT, DELETE, OPTIONS",
-    "/v1/streams/demo/events": READ_ONLY,
+    "/v1/streams/demo/events": "GET, HEAD, POST, OPTIONS",
     "/v1/streams/demo/subscribe": READ_ONLY,
     "/v1/streams/demo/publish": READ_ONLY,
     "/v1/streams?limit=no": READ_ONLY,

@@ -54,6 +54,9 @@ class Asking(NamedTuple):
     actions: tuple[str, ...]
 
 
+_BODY = "Content-Type: application/json\r\nContent-Length: 0\r\n{headers}"
+
+
 def _plain(method: str, rest: str = "") -> str:
     return f"{method} /v1/streams/{{path}}{rest} HTTP/1.1\r\nHost: g\r\n{{headers}}\r\n"
 
@@ -72,6 +75,9 @@ ASKED = [
     Asking(_plain("GET", "/events?after=1"), ("subscribe",)),
     Asking(_plain("GET", "/events?limit=no"), ("subscribe",)),
     Asking(_plain("GET", "/events?wait=1&after=9"), ("subscribe",)),
+    Asking(_plain("POST", "/events"), ("publish",)),
+    Asking(_plain("POST", "/events?producer="), ("publish",)),
+    Asking(_plain("POST", "/events?producer=p").replace("{headers}", _BODY), ("publish",)),
     Asking(_plain("GET").replace("streams", "responses"), ("subscribe",)),
     Asking(_plain("GET", "?stream=true").replace("streams", "responses"), ("subscribe",)),
     Asking(_plain("GET", "/ui-message-stream"), ("subscribe",)),

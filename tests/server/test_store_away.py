@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from deltawire.gateway.config import Settings
-from deltawire.gateway.engines.sqlite import FILE
+from deltawire.gateway.engines.folder import FILE
 from deltawire.gateway.server import Gateway
 from tests.support.asking import http_client
 from tests.support.peers import producer, publish, text_delta

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from itertools import count, pairwise
+from typing import Any
 
 import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from msgspec import UNSET, structs
 
 from deltawire.gateway.streams import coalesce, log, subscription, view
 from deltawire.gateway.streams.coalesce import kind_cost
@@ -32,6 +34,7 @@ from deltawire.protocol.events import (
     ToolDelta,
     Usage,
 )
+from deltawire.protocol.filters import FILTERS, Filter
 from deltawire.protocol.messages import Policy
 from deltawire.protocol.position import Position
 from tests.support.naive import UNSET_OR, NaiveReader, NaiveStream
@@ -51,15 +54,22 @@ deltas = st.one_of(
     st.builds(Thinking, text, index, choice),
     st.builds(ToolDelta, st.integers(0, 1), text, choice),
     text.map(TextDelta),  # the most common event, so that runs come about
+    st.builds(TextDelta, text, kind=st.sampled_from([UNSET, "refusal"])),
 )
 
 
 others: st.SearchStrategy[Data] = st.sampled_from(
     [
         ContentStart(0, kind="tool_use", id="t", name="f"),
+        ContentStart(0, kind="server_tool_use", choice=1),
+        ContentStart(1, kind="k" * 64),
+        ContentStart(1),
         ContentEnd(0),
+        ContentEnd(0, choice=1),
+        ContentEnd(1),
         MessageStart("m", model="x"),
         MessageStop("m", "end_turn"),
+        MessageStop("m", "end_turn", choice=1),
         Usage(1, 2, 3),
         Error("overloaded", retryable=True),
         Extension("p", "n", {"text": "no delta", "list": [1, 2.5, None, True]}),
@@ -74,6 +84,23 @@ types = st.one_of(
     st.none(),
     st.sampled_from([frozenset({EventType.TEXT_DELTA}), frozenset({EventType.TEXT_DELTA, EventType.USAGE})]),
     st.frozensets(st.sampled_from(EventType), min_size=1, max_size=4),
+)
+
+
+def optional(values: list[Any]) -> st.SearchStrategy[frozenset[Any] | None]:
+    return st.one_of(st.none(), st.none(), st.frozensets(st.sampled_from(values), min_size=1, max_size=2))
+
+
+filters = st.one_of(
+    st.builds(Filter, types=types),
+    st.builds(
+        Filter,
+        types=types,
+        index=optional([0, 1, 99]),
+        choice=optional([0, 1]),
+        kind=optional(["text", "tool_use", "server_tool_use", "k" * 64]),
+        extension=optional(["p", "p/n", "p/x", "q"]),
+    ),
 )
 
 
@@ -170,6 +197,17 @@ class CoreMachine(RuleBasedStateMachine):
     def publish_batch(self, name: str, batch: list[Data]) -> None:
         self.publish_all(name, batch)
 
+    @rule(name=names, data=events)
+    def publish_urgently(self, name: str, data: Data) -> None:
+        model = self.stream(name)
+        if not model.stream.is_closed:
+            model.append(data, self.now, is_urgent=True)
+
+    @precondition(lambda self: self.readers)
+    @rule(pick=picks)
+    def take_ahead(self, pick: int) -> None:
+        self.reader(pick).take_ahead()
+
     @precondition(lambda self: all(model.head < 1_000 for model in self.models.values()))  # the model is slow
     @rule(name=names, data=deltas, times=st.sampled_from([5, 20, 300]))
     def publish_burst(self, name: str, data: Data, times: int) -> None:
@@ -181,7 +219,8 @@ class CoreMachine(RuleBasedStateMachine):
         start=st.sampled_from(["start", "now"]),
         policy=policies,
         buffer=buffers,
-        wanted=types,
+        wanted=filters,
+        urgent=st.sampled_from([None, frozenset(), frozenset({EventType.ERROR, EventType.MESSAGE_STOP})]),
         interval=st.sampled_from([0, 0, 16]),
         codec=codecs,
     )
@@ -191,14 +230,20 @@ class CoreMachine(RuleBasedStateMachine):
         start: str,
         policy: Policy | None,
         buffer: int | None,
-        wanted: frozenset[EventType] | None,
+        wanted: Filter,
+        urgent: frozenset[EventType] | None,
         interval: int,
         codec: Codec,
     ) -> None:
         if (policy or self.manager.settings.policy) is not Policy.COALESCE:
             interval = 0
         request = SubscribeRequest(
-            start="now" if start == "now" else "start", policy=policy, buffer=buffer, types=wanted, interval=interval
+            start="now" if start == "now" else "start",
+            policy=policy,
+            buffer=buffer,
+            interval=interval,
+            urgent=urgent,
+            **structs.asdict(wanted),
         )
         self.attach(self.stream(name), request, codec)
 
@@ -268,7 +313,8 @@ class CoreMachine(RuleBasedStateMachine):
         if old.position < 0 or (model is not old.model and not says_epoch):
             return
         epoch = old.model.stream.epoch if says_epoch else ""
-        request = SubscribeRequest(position=Position(epoch, old.position), policy=policy, types=old.request.types)
+        wanted = {name: getattr(old.request, name) for name in FILTERS}
+        request = SubscribeRequest(position=Position(epoch, old.position), policy=policy, **wanted)
         new = self.attach(model, request, codec)
         if model is old.model:
             new.origin, new.outcome, new.texts, new.seqs = old.origin, old.outcome, old.texts, old.seqs
@@ -348,7 +394,8 @@ class CoreMachine(RuleBasedStateMachine):
             recount += sum(held.prefix._costs)
             assert held.bytes == recount + EVENT_OVERHEAD * (held.head - held.floor + 1)
             total += held.bytes + model.stream.producers.bytes + model.stream.leases.bytes
-            total += model.stream._digest.bytes + STREAM_OVERHEAD
+            total += sum(view.wanted.bytes for view in model.stream._views.values() if view.wanted is not None)
+            total += model.stream._digest.bytes + model.stream._blocks.bytes + STREAM_OVERHEAD
         if hasattr(self, "manager"):
             assert self.manager.bytes == total
 

@@ -17,7 +17,19 @@ from deltawire.gateway.streams.staging import OpenMessage, StoredState
 from deltawire.protocol.addresses import SubscribeRequest
 from deltawire.protocol.codec import decode_event, encode_event
 from deltawire.protocol.errors import WireError
-from deltawire.protocol.events import Data, Error, Event, EventType, MessageStart, MessageStop, TextDelta, Usage
+from deltawire.protocol.events import (
+    ContentEnd,
+    ContentStart,
+    Data,
+    Error,
+    Event,
+    EventType,
+    MessageStart,
+    MessageStop,
+    TextDelta,
+    Thinking,
+    Usage,
+)
 from deltawire.protocol.framing import payload_start
 from deltawire.protocol.messages import CaughtUp, Gap, Policy, StreamEnd, Subscribed
 from deltawire.protocol.position import Position
@@ -333,6 +345,29 @@ def test_the_digest_of_a_message_is_of_all_its_text_before_and_after(stream: Dur
     stop = stop_of(stream)
     assert stop.digest is not UNSET
     assert (stop.digest.first, stop.digest.characters) == (2, len("".join(texts)) + 3)
+
+
+def test_a_block_keeps_its_kind_over_a_restart_in_pages_and_in_what_is_added(
+    stream: DurableStream, shelf: Shelf
+) -> None:
+    before: list[Data] = [
+        MessageStart("m"),
+        ContentStart(0, kind="thinking"),
+        Thinking("t", 0),
+        ContentEnd(0, kind="thinking"),
+        ContentStart(1, kind="refusal"),
+        TextDelta("a", 1, kind="refusal"),
+    ]
+    restore(stream, shelf, before, OpenMessage("m", "p", 1))
+    stream.recover()
+    while shelf.deliver():
+        pass
+    append(stream, TextDelta("b", 1), ContentEnd(1))
+    commit = take(stream)
+    shelf.frames += commit.frames
+    stream.commit(commit, 0.0)
+    reader = subscribe(stream, SubscribeRequest(kind=frozenset({"refusal"}), policy=Policy.BLOCK))
+    assert [it.seq for it in messages(reader, shelf) if isinstance(it, Event)] == [1, 5, 6, 7, 8]
 
 
 @pytest.mark.parametrize("message", [OpenMessage("m", "p", 0), OpenMessage("m", "p", 1)])

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from deltawire.gateway.streams.settings import StreamSettings
 from deltawire.protocol.addresses import SubscribeRequest
 from deltawire.protocol.codec import JSON
-from deltawire.protocol.events import (
-    Data,
-    EventType,
-)
+from deltawire.protocol.events import Data
+from deltawire.protocol.filters import Filter
 from deltawire.protocol.messages import Policy
-from tests.streams.machine import CoreMachine, blocks, events, is_full, types
+from tests.streams.machine import CoreMachine, blocks, events, filters, is_full
 from tests.support.naive import NaiveReader, NaiveStream
 from tests.support.reading import make_stream
 
@@ -27,18 +26,18 @@ step = st.one_of(st.lists(events, min_size=1, max_size=12), st.sampled_from([1, 
     policy=st.sampled_from(Policy),
     buffer=st.sampled_from([1, 2, 3, 5, 100]),  # the last leaves it to the bytes
     buffer_bytes=st.sampled_from([600, 2_000, 1 << 20]),
-    wanted=types,
+    wanted=filters,
     steps=st.lists(step, min_size=6, max_size=60),
 )
 def test_invariant_1_a_slow_consumer_gets_what_a_queue_of_its_policy_would_hold(
     policy: Policy,
     buffer: int,
     buffer_bytes: int,
-    wanted: frozenset[EventType] | None,
+    wanted: Filter,
     steps: list[list[Data] | int | str],
 ) -> None:
     model = NaiveStream(make_stream(StreamSettings(buffer_bytes=buffer_bytes)))
-    request = SubscribeRequest(policy=policy, buffer=buffer, types=wanted)
+    request = SubscribeRequest(policy=policy, buffer=buffer, **structs.asdict(wanted))
     reader = NaiveReader(model, model.stream.subscribe(request, now=0.0), JSON, request)
     while reader.take():
         pass

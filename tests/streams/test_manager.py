@@ -10,12 +10,12 @@ import pytest
 
 from deltawire.gateway.streams.leases import OPEN_COST
 from deltawire.gateway.streams.log import Ledger, Log, Retention
-from deltawire.gateway.streams.manager import STREAM_OVERHEAD, StreamManager
+from deltawire.gateway.streams.manager import AGED_AT_ONCE, STREAM_OVERHEAD, StreamManager
 from deltawire.gateway.streams.producers import REMEMBERED_COST
 from deltawire.gateway.streams.settings import StreamSettings
 from deltawire.gateway.streams.stream import Stream
 from deltawire.protocol.errors import StreamError, is_closed, is_full, is_invalid, is_not_found
-from deltawire.protocol.events import MessageStart, MessageStop
+from deltawire.protocol.events import MessageStart, MessageStop, TextDelta
 from deltawire.protocol.messages import Gap, Policy, StreamEnd
 from tests.support.reading import STAMP, ask, drain, live, numbered, only, publish, texts
 
@@ -200,6 +200,20 @@ def test_expire_trims_by_age_where_there_is_one() -> None:
         publish(stream, *numbered(1, 3))
     manager.expire(20.0)
     assert (aging.log.floor, lasting.log.floor) == (4, 1)
+
+
+def test_expire_looks_at_a_few_of_many_streams_at_a_time_and_at_all_in_turn() -> None:
+    manager = make_manager()
+    streams = [
+        manager.create(f"s{number}", 0.0, StreamSettings(retention=Retention(age=1.0)))
+        for number in range(AGED_AT_ONCE + 10)
+    ]
+    for stream in streams:
+        publish(stream, TextDelta("old"))
+    manager.expire(10.0)
+    assert [stream.log.floor for stream in streams] == [2] * AGED_AT_ONCE + [1] * 10
+    manager.expire(10.0)
+    assert [stream.log.floor for stream in streams] == [2] * len(streams)
 
 
 def test_expire_looks_at_no_stream_whose_events_last(monkeypatch: pytest.MonkeyPatch) -> None:

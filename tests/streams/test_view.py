@@ -24,6 +24,7 @@ from deltawire.protocol.events import (
     Thinking,
     Usage,
 )
+from deltawire.protocol.filters import Filter
 from tests.support.reading import make_stream, numbered, publish, read_frames, spans, split_frames, texts
 
 DELTAS_ONLY = frozenset({EventType.TEXT_DELTA})
@@ -44,7 +45,7 @@ def filled(*data: Data) -> Stream:
 
 
 def view(stream: Stream, codec: Codec = JSON, types: frozenset[EventType] | None = None) -> View:
-    return View(stream.log, codec, types)
+    return View(stream.log, codec, None if types is None else Filter(types=types))
 
 
 def spans_of(batch: Batch, codec: Codec = JSON) -> list[tuple[int, int] | str]:

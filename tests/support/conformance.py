@@ -54,6 +54,7 @@ def check(case: Case, gateway: PlayedGateway, outcome: dict[str, Any]) -> None:
     assert outcome["delivers"] == case["delivers"], about
     assert outcome["error"] == case.get("error"), about
     assert outcome["signals"] == [signal["result"] for signal in case.get("signals", [])], about
+    assert outcome["urgent"] == case.get("urgent", []), about
     for name in ("text", "position", "verified"):
         assert outcome[name] == case.get(name, outcome[name]), about
 

@@ -7,6 +7,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from hashlib import sha256
 from itertools import pairwise
+from typing import Any
 
 from msgspec import UNSET, UnsetType, structs
 
@@ -19,8 +20,22 @@ from deltawire.gateway.streams.subscription import Subscription
 from deltawire.gateway.streams.view import CHUNK
 from deltawire.protocol.addresses import SubscribeRequest
 from deltawire.protocol.codec import Codec
-from deltawire.protocol.events import Data, Digest, Event, EventType, MessageStart, MessageStop, TextDelta
-from deltawire.protocol.messages import CaughtUp, Gap, Policy, StreamEnd, Subscribed
+from deltawire.protocol.events import (
+    ContentEnd,
+    ContentStart,
+    Data,
+    Digest,
+    Event,
+    EventType,
+    Extension,
+    MessageStart,
+    MessageStop,
+    TextDelta,
+    Thinking,
+    ToolDelta,
+)
+from deltawire.protocol.filters import Filter
+from deltawire.protocol.messages import CaughtUp, Gap, Policy, StreamEnd, Subscribed, Urgent
 from tests.support.reading import STAMP, Frame, delta_text, read_frames
 
 BlockId = tuple[EventType, int | UnsetType, int | UnsetType]
@@ -35,6 +50,9 @@ class NaiveStream:
     sizes: list[int] = field(default_factory=list)
     times: list[float] = field(default_factory=list)
     wire: dict[tuple[str, int], bytes] = field(default_factory=dict)
+    marked: set[int] = field(default_factory=set)
+    """Seqs that producers marked as urgent."""
+
     open: dict[str, tuple[Writer | None, bool]] = field(default_factory=dict)
     """Messages in progress: whose each is, and whether that connection has begun it or written to it."""
 
@@ -52,12 +70,18 @@ class NaiveStream:
     def event(self, seq: int) -> Data:
         return self.events[seq - 1]
 
+    def is_delta(self, seq: int) -> bool:
+        """Whether an event may be folded or dropped."""
+        return kind_of(self.event(seq)).is_delta and seq not in self.marked
+
     def size(self, seq: int) -> int:
         """Bytes of an event; none when it was trimmed."""
         return self.sizes[seq - 1] if seq >= self.floor else 0
 
-    def append(self, data: Data, now: float, writer: Writer | None = None) -> None:
-        seq = self.stream.append(data, STAMP, now, writer)
+    def append(self, data: Data, now: float, writer: Writer | None = None, *, is_urgent: bool = False) -> None:
+        seq = self.stream.append(data, STAMP, now, writer, is_urgent=is_urgent)
+        if is_urgent:
+            self.marked.add(seq)
         self.note(data, now, writer)
         assert seq == self.head
 
@@ -75,10 +99,25 @@ class NaiveStream:
             data = structs.replace(data, digest=digest)
         elif writer is not None:
             self.open.update({message: (writer, True) for message, (of, _) in self.open.items() if of is writer})
-        self.events.append(data)
+        self.events.append(self.with_kind(data))
         self.times.append(now)
         held = self.stream.log.frames(self.head - 1, self.head) if self.head >= self.floor else [b""]
         self.sizes.append(len(held[0]))
+
+    def with_kind(self, data: Data) -> Data:
+        """What is sent of an event of a block: it says the kind with which the block began, looked up in all of it."""
+        if not isinstance(data, TextDelta | Thinking | ToolDelta | ContentEnd) or data.kind is not UNSET:
+            return data
+        for earlier in reversed(self.events):
+            place = (getattr(earlier, "index", None), getattr(earlier, "choice", None))
+            is_of_block = place == (data.index, data.choice)
+            if isinstance(earlier, MessageStart) or (isinstance(earlier, ContentEnd) and is_of_block):
+                return data
+            if isinstance(earlier, ContentStart) and is_of_block:
+                is_plain = earlier.kind in (UNSET, "text", "thinking", "tool_use")
+                may_stay = earlier.kind is UNSET or (is_plain and not isinstance(data, ContentEnd))
+                return data if may_stay else structs.replace(data, kind=earlier.kind)
+        return data
 
     def came(self, writer: Writer, lost: Collection[Writer] = ()) -> None:
         """A producer connected; those lost without an id are replaced by one without."""
@@ -118,6 +157,7 @@ class NaiveReader:
     texts: dict[BlockId, str] = field(default_factory=lambda: defaultdict(str))
     seqs: list[int] = field(default_factory=list)
     skipped: set[int] = field(default_factory=set)
+    ahead: set[int] = field(default_factory=set)
     judged: int = 0
     fold_to: int = 0
     is_caught_up: bool = False
@@ -140,7 +180,7 @@ class NaiveReader:
         return self.had_replay and not self.is_caught_up
 
     def wants(self, data: Data) -> bool:
-        return self.request.types is None or data.type in self.request.types
+        return is_wanted(self.request, data)
 
     def take(self, size: int = CHUNK) -> bool:
         """Take once and check what comes; whether anything came."""
@@ -169,8 +209,8 @@ class NaiveReader:
         got = [frame.message for frame in frames if isinstance(frame.message, Event)]
         for left, right in pairwise(got):
             first = right.first if isinstance(right.first, int) else right.seq
-            kind = kind_of(left.data)
-            if left.seq + 1 == first and kind.is_delta and kind == kind_of(right.data):  # type: ignore[operator]  # events of a gateway have a seq
+            kind = kind_of(left.data, left.urgent is True)
+            if left.seq + 1 == first and kind.is_delta and kind == kind_of(right.data, right.urgent is True):  # type: ignore[operator]  # events of a gateway have a seq
                 length = len(delta_text(left.data) or "") + len(delta_text(right.data) or "")
                 assert length > coalesce.MAX_FOLDED_TEXT, "two frames where one would do"
 
@@ -185,6 +225,8 @@ class NaiveReader:
                 self._read_subscribed(message)
             case Gap():
                 self._read_gap(message)
+            case Urgent():
+                self._read_copy(message)
             case CaughtUp(seq=seq):
                 assert not self.is_caught_up, "caught_up comes once"
                 assert seq >= self.opened_at[1]
@@ -221,13 +263,33 @@ class NaiveReader:
         self._pass_over(gap.first - 1)
         for seq in range(gap.first, gap.seq + 1):
             if gap.reason == "dropped":
-                assert kind_of(self.model.event(seq)).is_delta, "only deltas are dropped"
+                assert self.model.is_delta(seq), "only deltas are dropped"
                 assert self.wants(self.model.event(seq)), "what was not asked for is not dropped"
                 assert seq in self.skipped, f"{seq} had room in the buffer"
             else:
                 assert seq < self.model.floor, f"{seq} is held"
             self.outcome[seq] = gap.reason
         self.position = gap.seq
+
+    def _read_copy(self, copy: Urgent) -> None:
+        event = self.codec.decode_to_consumer(bytes(copy.event))
+        assert isinstance(event, Event)
+        assert isinstance(event.seq, int)
+        assert self.request.urgent is not None, "it asked for none"
+        assert event.data.type in self.request.urgent or event.seq in self.model.marked
+        assert event.data == self.model.event(event.seq)
+        assert self.wants(event.data)
+        assert event.seq > self.position + 1, "it is behind"
+        assert event.seq not in self.ahead, "ahead once"
+        self.ahead.add(event.seq)
+
+    def take_ahead(self) -> None:
+        """Take the copies that there are, and check them; nothing else moves."""
+        before = self.subscription.cursor
+        for frame in read_frames(self.subscription.take_ahead(), self.codec):
+            self._read(frame, may_fold=False)
+        assert self.subscription.cursor == before
+        assert self.subscription.take_ahead() == b"", "once"
 
     def _read_event(self, event: Event, wire: bytes, *, may_fold: bool) -> None:
         assert isinstance(event.seq, int)
@@ -239,6 +301,7 @@ class NaiveReader:
         if is_folded:
             assert may_fold, "this consumer gets events as they came"
             assert first < event.seq
+            assert all(map(self.model.is_delta, range(first, event.seq + 1)))
             assert {kind_of(member) for member in members} == {kind_of(event.data)}
             text = delta_text(event.data)
             assert text == "".join(delta_text(member) or "" for member in members)
@@ -246,9 +309,10 @@ class NaiveReader:
             assert len(text) <= coalesce.MAX_FOLDED_TEXT
         else:
             assert [event.data] == members
+            assert (event.urgent is True) == (event.seq in self.model.marked)
             assert self.model.wire.setdefault((self.codec.subprotocol, event.seq), wire) == wire, "other bytes"
         for seq in range(first, event.seq + 1):
-            is_dropped = seq in self.skipped and kind_of(self.model.event(seq)).is_delta
+            is_dropped = seq in self.skipped and self.model.is_delta(seq)
             assert not is_dropped, f"{seq} came while the buffer was full"
             self.outcome[seq] = "folded" if is_folded else "delivered"
         self.texts[block_of(kind_of(event.data))] += delta_text(event.data) or ""
@@ -315,6 +379,26 @@ class NaiveReader:
                 data = self.model.event(seq)
                 expected[block_of(kind_of(data))] += delta_text(data) or ""
         return expected
+
+
+def is_wanted(wanted: Filter, data: Data) -> bool:
+    """Whether a filter lets an event through, as SPEC §5.6 says it."""
+
+    def has(values: frozenset[Any] | None, value: Any) -> bool:
+        return values is None or value in values
+
+    if not has(wanted.types, data.type):
+        return False
+    if isinstance(data, Extension):
+        return has(wanted.extension, data.provider) or has(wanted.extension, f"{data.provider}/{data.name}")
+    if isinstance(data, MessageStop):
+        return data.choice is UNSET or has(wanted.choice, data.choice)
+    if not isinstance(data, TextDelta | Thinking | ToolDelta | ContentStart | ContentEnd):
+        return True
+    implied = {EventType.TEXT_DELTA: "text", EventType.THINKING: "thinking", EventType.TOOL_DELTA: "tool_use"}
+    kind = implied.get(data.type) if data.kind is UNSET else data.kind
+    is_of_kind = kind is None or has(wanted.kind, kind)
+    return has(wanted.index, data.index or 0) and has(wanted.choice, data.choice or 0) and is_of_kind
 
 
 def block_of(kind: Kind) -> BlockId:

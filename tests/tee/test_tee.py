@@ -170,6 +170,15 @@ async def test_a_gateway_that_refuses_costs_the_readers_their_rest_and_the_progr
     assert teed.dropped >= len(CHUNKS) - 1
 
 
+async def test_a_cancel_that_comes_with_the_gateways_first_word_is_heeded() -> None:
+    ready = {"type": "ready", "stream": STREAM, "epoch": "e", "head": 0, "generation": 0, "producer_seq": 0}
+    async with FakeGateway(frames(ready, {"type": "signal", "name": "cancel"}, then=stay)) as fake:
+        teed = tee(Answer(CHUNKS[0], asyncio.Event()), publisher(fake.url), stop_on_cancel=True, linger=0.01)
+        async with asyncio.timeout(DEADLINE):
+            assert await collect(teed) == CHUNKS[:1]
+    assert teed.is_cancelled
+
+
 async def test_a_publisher_that_was_left_is_as_good_as_none(gateway: Gateway) -> None:
     async with publisher(gateway.url) as target:
         pass
@@ -187,7 +196,7 @@ async def test_more_events_than_the_buffer_holds_end_the_answer_for_readers_alon
     events = await read(gateway.url)
     assert text_of(events) == "".join(str(number) for number in range(9))
     assert events[-3:] == [
-        ContentEnd(0),
+        ContentEnd(0, kind="text"),
         Error("the publisher was too slow: the rest of the answer is missing", "overflow"),
         MessageStop("c-1", "incomplete"),
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Iterator
 from itertools import product
 
@@ -65,6 +66,18 @@ async def test_a_request_may_come_byte_by_byte(start_workers: StartWorkers) -> N
             await asyncio.sleep(0)
         assert b" 101 " in await peer.read_head()
         assert (await peer.read_message())["stream"] == stream
+
+
+async def test_bodies_are_published_whoever_accepted_them(start_workers: StartWorkers) -> None:
+    gateway = await start_workers()
+    lines = b'{"type":"text_delta","data":{"text":"%b"}}\n' % (b"x" * 200) * 2000
+    for stream, accepted_by in ways():
+        head = f"POST /v1/streams/{stream}/events HTTP/1.1\r\nContent-Type: application/x-ndjson\r\n"
+        for body, seq in ((lines[: len(lines) // 200], 10), (lines, 2010)):
+            peer = await gateway.connect(accepted_by)
+            await peer.send(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+            assert b" 200 " in await peer.read_head()
+            assert json.loads(await peer.read_rest())["seq"] == seq
 
 
 async def test_a_request_that_is_never_complete_is_dropped_in_time(start_workers: StartWorkers) -> None:

@@ -1,7 +1,8 @@
 """Which worker serves a socket, where a gateway has several: the one that its stream lives in.
 
-The line of the request says it. Everything before that line ends is held here, and nothing of it is parsed twice. The
-interface of `Siblings` is all that the server knows of other workers; `gateway.workers` implements it.
+The line of the request says it. Everything before that line ends is held here, and nothing of it is parsed twice. No
+more than a few KiB are read at a time, so that the body of a request stays in the socket for the worker that gets it.
+The interface of `Siblings` is all that the server knows of other workers; `gateway.workers` implements it.
 """
 
 from __future__ import annotations
@@ -21,6 +22,10 @@ MAX_LINE: Final = 8192
 
 MAX_HEAD: Final = 48 * 1024
 """Bytes of a request that can be handed over; they go in one message, for which the kernel has 208 KiB by default."""
+
+
+_READ: Final = bytearray(MAX_LINE)
+"""Where bytes are read to, by one socket at a time: none waits while its bytes are here."""
 
 
 class Remote(NamedTuple):
@@ -88,7 +93,7 @@ def remote_of(transport: asyncio.BaseTransport) -> Remote:
     return Remote(host, port, has_tls, has_tls and bool(transport.get_extra_info("peercert")))
 
 
-class RoutedSocket(asyncio.Protocol):
+class RoutedSocket(asyncio.BufferedProtocol):
     """A socket whose worker is not known yet.
 
     Args:
@@ -119,6 +124,14 @@ class RoutedSocket(asyncio.Protocol):
     def let_in(self, transport: asyncio.Transport) -> None:
         """Begin to read its request."""
         self._transport = transport
+
+    def get_buffer(self, sizehint: int) -> bytearray:  # noqa: ARG002 - the loop's signature
+        """Where to read to."""
+        return _READ
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Take what was read."""
+        self.data_received(bytes(_READ[:nbytes]))
 
     def data_received(self, data: bytes) -> None:
         """Read a part of its request, and find its worker when the first line is complete."""

@@ -19,11 +19,9 @@ from deltawire.gateway.config import Settings
 from deltawire.gateway.logs import get_logger
 from deltawire.gateway.server.admission.request import AdmissionRequest, offered_subprotocols
 from deltawire.gateway.server.connection.connection import GatewayConnection
-from deltawire.gateway.server.responses import respond_later, respond_nothing, respond_problem
+from deltawire.gateway.server.responses import REALM, respond_later, respond_nothing, respond_problem
 from deltawire.protocol.codes import ProblemCode
 from deltawire.protocol.messages import TokenAccepted
-
-REALM = 'Bearer realm="deltawire"'
 
 log = get_logger()
 

@@ -27,6 +27,7 @@ from deltawire.gateway.server.connection.connection import GatewayConnection
 from deltawire.gateway.server.http.assets import CONSOLE
 from deltawire.gateway.server.http.event_streams import EventStreams
 from deltawire.gateway.server.http.polling import wait_for_events
+from deltawire.gateway.server.http.publishing import Publishing
 from deltawire.gateway.server.http.refusing import respond_error
 from deltawire.gateway.server.http.routes import Site, allowed_methods, answer
 from deltawire.gateway.server.http.target import is_upgrade, parse_target
@@ -58,6 +59,7 @@ class Admission:
         handshakes: holds sockets until their request is complete.
         capacity: checks limits on connections and memory.
         event_streams: answers requests for streams over plain HTTP.
+        publishing: answers requests that publish over plain HTTP.
         siblings: the other workers of the gateway, for which some responses speak too.
         has_console: whether the console is served.
 
@@ -74,6 +76,7 @@ class Admission:
         handshakes: Handshakes,
         capacity: CapacityChecks,
         event_streams: EventStreams,
+        publishing: Publishing,
         siblings: Siblings | None = None,
         *,
         has_console: bool = True,
@@ -85,6 +88,7 @@ class Admission:
         self._handshakes = handshakes
         self._render_metrics = render_metrics
         self._event_streams = event_streams
+        self._publishing = publishing
         self.is_leaving = False
         self.is_draining = False
         self._steps: tuple[Step, ...] = (
@@ -105,6 +109,7 @@ class Admission:
             self._check_draining,
             capacity.check_memory,
             self._answer_with_events,
+            self._answer_with_acks,
             check_subprotocols,
         )
 
@@ -124,7 +129,7 @@ class Admission:
         self._handshakes.asked(connection)
         path, _, query = request.path.partition("?")
         tokens, query = split_query(query)
-        incoming = AdmissionRequest(connection, request, parse_target(f"{path}?{query}"), tokens)
+        incoming = AdmissionRequest(connection, request, parse_target(f"{path}?{query}", request.method), tokens)
         connection.target = incoming.target
         for step in self._steps:
             response = step(incoming)
@@ -145,7 +150,7 @@ class Admission:
                 connection.protocol.subprotocol = Subprotocol(name)
                 response.headers["Sec-WebSocket-Protocol"] = name
             return None
-        if response.status_code >= HTTPStatus.BAD_REQUEST and parse_target(request.path).is_endpoint:
+        if response.status_code >= HTTPStatus.BAD_REQUEST and parse_target(request.path, request.method).is_endpoint:
             self._hub.tally.refuse(response.status_code)
         response = leave_out_known(request, reword_refusal(response) or response)
         self._access.allow_reading(request, response)
@@ -164,7 +169,7 @@ class Admission:
 
         async def wait() -> Response | None:
             incoming.connection.elsewhere = why = await finding
-            is_refused = why and (not incoming.target.is_endpoint or incoming.target.is_event_stream)
+            is_refused = why and not incoming.target.is_websocket
             return respond_later(HTTPStatus.SERVICE_UNAVAILABLE, why) if is_refused else None
 
         return wait()
@@ -195,6 +200,10 @@ class Admission:
     def _answer_with_events(self, incoming: AdmissionRequest) -> Response | None:
         """Answer a request for a stream over plain HTTP."""
         return self._event_streams.answer(incoming) if incoming.target.is_event_stream else None
+
+    def _answer_with_acks(self, incoming: AdmissionRequest) -> Response | Awaitable[Response] | None:
+        """Answer a request that publishes over plain HTTP."""
+        return self._publishing.answer(incoming) if incoming.target.is_upload else None
 
     def _not_ready(self) -> str | None:
         """Why no new work should be sent here; None if it may be."""
@@ -246,7 +255,7 @@ def _is_id(text: str) -> bool:
 
 def check_upgrade(incoming: AdmissionRequest) -> Response | None:
     """Refuse a request that asks for no upgrade where only a WebSocket is served."""
-    if incoming.target.is_event_stream:
+    if incoming.target.is_event_stream or incoming.target.is_upload:
         return None
     if incoming.request.method == "GET" and is_upgrade(incoming.request.headers):
         return None

@@ -9,6 +9,7 @@ In layers, each a subclass of the one before:
 - `sending` — frames out, the closing handshake, liveness of the peer
 - `replying` — HTTP responses
 - `streaming` — consumers over plain HTTP
+- `uploading` — producers over plain HTTP; `upload` — the body of their request
 - `connection` — frames in; no task and no queue of its own
 
 What a WebSocket serves (`peer`):

@@ -26,7 +26,7 @@ from deltawire.gateway.server.connection.memory import connection_cost
 from deltawire.gateway.server.connection.peer import Peer, Renewer
 from deltawire.gateway.server.connection.sending import HARD_MESSAGE_LIMIT, Hold
 from deltawire.gateway.server.connection.splitter import OTHER, FrameSplitter
-from deltawire.gateway.server.connection.streaming import StreamingConnection
+from deltawire.gateway.server.connection.uploading import UploadingConnection
 from deltawire.gateway.server.http.target import Target, is_upgrade
 from deltawire.protocol.codes import ProblemCode
 from deltawire.protocol.errors import WireError
@@ -45,7 +45,7 @@ FRAME_COST = 120
 """Bytes that a message split from the socket's bytes costs beside its payload (CPython 3.11)."""
 
 
-class GatewayConnection(StreamingConnection):
+class GatewayConnection(UploadingConnection):
     """One peer's connection.
 
     Args:
@@ -102,6 +102,7 @@ class GatewayConnection(StreamingConnection):
         self.record.opened(
             "producer" if self.target.publishes else "consumer",
             self.last_heard,
+            is_brief=self.target.is_upload,
             connection=self.id.hex[:8],
             remote=f"[{host}]:{port}" if ":" in host else f"{host}:{port}",
             stream=self.target.stream_id,
@@ -165,7 +166,10 @@ class GatewayConnection(StreamingConnection):
         try:
             if self._response is not None:
                 return  # whoever streams has nothing to say
-            if self.peer is None or self.is_finished:
+            if self.upload is not None:
+                if not self.is_finished:
+                    self.upload.feed(data)
+            elif self.peer is None or self.is_finished:
                 self._receive_outside(data)
             else:
                 self._receive(data, self.peer)
@@ -210,6 +214,8 @@ class GatewayConnection(StreamingConnection):
         peer = self.peer
         if peer is None or peer.is_busy:
             return
+        if self.upload is not None:
+            self.upload.pass_on()
         if self._deferred:
             frames, self._deferred = self._deferred, []
             self._take_frames(frames, peer)
@@ -244,8 +250,11 @@ class GatewayConnection(StreamingConnection):
             super().data_received(line + newline)
         if self.request is None or self.protocol.state is not CONNECTING:
             super().data_received(data)
-        elif data and self.response is None and is_upgrade(self.request.headers):
-            self.transport.abort()  # a client must wait for the answer to its handshake (RFC 6455 §4.1)
+        elif data and self.response is None:
+            if is_upgrade(self.request.headers):
+                self.transport.abort()  # a client must wait for the answer to its handshake (RFC 6455 §4.1)
+            elif self.head.kept:
+                self.keep_early(data)
         if self.protocol.close_expected():
             self.await_close()
 
@@ -344,6 +353,11 @@ class GatewayConnection(StreamingConnection):
         self._accepted.discard(self)
         self.vacate()
         self.cancel_close_timer()
+        self.leave()
+        self._untie()
+
+    def leave(self) -> None:
+        """Release the peer object, and write the record; twice changes nothing."""
         peer, self.peer = self.peer, None
         account = {}
         try:
@@ -353,7 +367,6 @@ class GatewayConnection(StreamingConnection):
         except Exception:  # noqa: BLE001 - no peer is left to tell
             self.record.failed()
         self.record.ended(self.protocol, self.loop.time(), account)
-        self._untie()
 
     def _untie(self) -> None:
         """Break reference cycles, which would stay until a full garbage collection."""

@@ -149,6 +149,7 @@ class Consumer:
     def pump(self) -> None:
         """Send what there is until the socket is full."""
         if self._is_stalled or self._is_waiting or self._timer is not None or self._connection.is_finished:
+            self._send_ahead()
             return
         subscription = self.subscription
         if subscription.interval and not subscription.is_replaying:
@@ -168,9 +169,18 @@ class Consumer:
                 return
             if self._is_stalled:
                 return
-            if (data is None or len(data) >= LONG_READ) and not self._reading.has_time():
+            if (data is None or len(data) >= LONG_READ) and not self._reading.has_time(self.channel.rank):
                 break
         self._wait_for_turn()
+
+    @contained
+    def _send_ahead(self) -> None:
+        """Send copies of urgent events, as others are in front of them that this consumer has to wait for."""
+        if self.subscription.urgent is None or self._is_stalled or self._connection.is_finished:
+            return
+        is_behind = self._timer is None  # else it waits by its own choice
+        if is_behind and (copies := self.subscription.take_ahead()):
+            self._connection.write(copies)
 
     def _rest(self) -> None:
         """End or wait for more, as everything is sent."""
@@ -186,7 +196,7 @@ class Consumer:
         """Continue to read after others with much to read had their turn."""
         if not self._is_waiting:
             self._is_waiting = True
-            self._reading.enter(self._take_turn)
+            self._reading.enter(self._take_turn, self.channel.rank)
 
     def _take_turn(self) -> None:
         self._is_waiting = False
@@ -276,6 +286,7 @@ class Consumer:
         self._hub.deadlines.remove(self)
         if not self._connection.is_finished:
             self.channel.pump_each_time(self)
+            self._send_ahead()
             self._wait_for_turn()
 
     @contained

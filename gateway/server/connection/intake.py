@@ -81,6 +81,10 @@ class Intake(ABC):
         """Bytes, about, of what waits for room or for its turn."""
         return self._backlog.held_bytes
 
+    def _begin_read(self) -> None:
+        """Allow for what is processed before it looks for time: nothing if more urgent streams may have to wait."""
+        self._backlog.left = STEP if self.channel.rank <= self._queue.presence.top else 0
+
     # Turns
 
     def receive(self, payload: bytes, *, is_text: bool) -> None:
@@ -150,7 +154,7 @@ class Intake(ABC):
 
     def _has_time(self) -> bool:
         """Whether another step's work may be done in this turn."""
-        if not self._queue.has_time():
+        if not self._queue.has_time(self.channel.rank):
             return False
         self._backlog.left = STEP
         return True
@@ -160,7 +164,7 @@ class Intake(ABC):
         self._hold()
         if not self._is_queued:
             self._is_queued = True
-            self._queue.enter(self._take_turn)
+            self._queue.enter(self._take_turn, self.channel.rank)
 
     def _hold(self) -> None:
         """Process nothing further, and read nothing, until `_go_on`."""
@@ -258,7 +262,9 @@ class Intake(ABC):
     def _append(self, event: Event) -> None:
         timestamp = None if event.timestamp is UNSET else event.timestamp.isoformat().replace("+00:00", "Z")
         try:
-            seq = self._hub.dispatcher.append(self.stream, event.data, timestamp, self._publication.writer)
+            seq = self._hub.dispatcher.append(
+                self.stream, event.data, timestamp, self._publication.writer, is_urgent=event.urgent is True
+            )
         except StreamError as error:
             if is_closed(error):
                 self.refuse_closed()

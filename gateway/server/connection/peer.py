@@ -61,6 +61,13 @@ class Peer(Protocol):
         """The connection is gone."""
 
 
+class Uploader(Peer, Protocol):
+    """A producer, as the body of a request sees it."""
+
+    def conclude(self) -> None:
+        """Answer everything, and close: nothing more comes."""
+
+
 class Renewer(Protocol):
     """Verifies tokens that come on a connection."""
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from deltawire.gateway.access import Action, Grant
 from deltawire.gateway.hub.fair_queue import FairQueue
 from deltawire.gateway.hub.hub import Hub
-from deltawire.gateway.server.connection.backlog import STEP
 from deltawire.gateway.server.connection.connection import GatewayConnection
 from deltawire.gateway.server.connection.containment import contained
 from deltawire.gateway.server.connection.intake import Intake
@@ -36,12 +35,15 @@ class Producer(Intake):
     def start(self) -> None:
         """Fence older generations, and begin; once what the producer continues after is committed."""
         stream = self.stream
-        self._connection.record.log.info(
-            "producer.connected",
-            producer=self._publication.writer.id,
-            generation=self._publication.writer.generation,
-            agent=self._connection.agent,
-        )
+        if not self._connection.is_uploading:  # of which there may be one an event
+            self._connection.record.log.info(
+                "producer.connected",
+                producer=self._publication.writer.id,
+                generation=self._publication.writer.generation,
+                agent=self._connection.agent,
+            )
+        if (stream_class := self._connection.grant.stream_class) is not None:
+            self._hub.dispatcher.classify(self.channel, stream_class)
         stream.producer_came()
         stream.leases.returned(self._publication.writer)
         for inlet in tuple(self.channel.inlets):
@@ -96,18 +98,24 @@ class Producer(Intake):
             self.refuse_closed()
             return
         self._hub.end(self.stream)
+        self.conclude()
+
+    def conclude(self) -> None:
+        """Close the connection once everything is committed and acknowledged: nothing more comes on it."""
+        if self._publication.owes_ack:
+            self.channel.acknowledge_later(self)
         self._hub.dispatcher.when_committed(self.channel, self._finish)
 
     @contained
     def _finish(self) -> None:
-        """Close, as the stream has ended."""
+        """Close, as the stream has ended, or what the producer has sent."""
         self.answer_rest()
         self._connection.finish(CloseCode.STREAM_ENDED, "stream ended")
 
     def received(self) -> None:
         """Deliver the events appended from one read, and acknowledge them now or a little later."""
         if not self.is_busy:
-            self._backlog.left = STEP
+            self._begin_read()
         publication = self._publication
         if not publication.unacked:
             return
@@ -144,8 +152,8 @@ class Producer(Intake):
         self._connection.tell(ack)
 
     def signal(self, signal: Signal) -> bool:
-        """Pass a consumer's signal on, ahead of whatever waits here; not to a producer that reads nothing."""
-        if self._connection.paused or self._connection.is_finished:
+        """Pass a consumer's signal on, ahead of whatever waits here; not to a producer that reads nothing now."""
+        if self._connection.paused or self._connection.is_finished or self._connection.is_uploading:
             return False
         try:
             self._connection.tell(signal)

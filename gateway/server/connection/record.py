@@ -34,6 +34,7 @@ class Record:
         self._gave_up = False
         self._code: CloseCode | None = None
         self._has_failed = False
+        self._is_brief = False
         self.role: Role | None = None
 
     @cached_property
@@ -41,15 +42,17 @@ class Record:
         """A logger whose lines name the connection; made when it is first used."""
         return _log.bind(**self._who)
 
-    def opened(self, role: Role, now: float, **who: str) -> None:
+    def opened(self, role: Role, now: float, *, is_brief: bool = False, **who: str) -> None:
         """Record that the connection was admitted.
 
         Args:
             role: of the peer.
             now: monotonic seconds.
+            is_brief: whether it is for one request, of which there may be as many as there are events.
             who: fields of every line about the connection.
         """
         self.role = role
+        self._is_brief = is_brief
         self._opened_at = now
         self._who = who
         self._tally.connections[role] += 1
@@ -88,7 +91,8 @@ class Record:
             now: monotonic seconds.
             account: how much it was sent, or published.
         """
-        if self.role is None:
+        role, self.role = self.role, None
+        if role is None:
             return
         code, by_gateway = self._closing(protocol)
         self._tally.closed(code, by_gateway=by_gateway)
@@ -98,8 +102,10 @@ class Record:
             facts["why"] = why
         facts |= account
         facts["seconds"] = round(now - self._opened_at, 3)
-        if self.role == "consumer":
+        if role == "consumer":
             self.log.info("consumer.ended", **facts)
+        elif self._is_brief:
+            self.log.debug("upload.ended", **facts)
         else:
             self.log.info("producer.ended", **facts)
 

@@ -45,6 +45,9 @@ class Hold(Enum):
     UNREAD_ANSWERS = auto()
     """The peer does not read the answers to its messages."""
 
+    BODY = auto()
+    """The body of a request is not wanted yet, or waits to be read on."""
+
 
 class SendingConnection(ServerConnection):
     """The side of a connection that sends.
@@ -195,8 +198,7 @@ class SendingConnection(ServerConnection):
         self._move(Cause.CLOSE)
         if self.peer is not None:
             self.peer.on_finished()
-        for reason in tuple(self._reading_held_by):
-            self.release_reading(reason)
+        self.release_all()
         if self._close_timer is None:
             self._close_timer = self.loop.call_later(CLOSE_TIMEOUT, self._abort_unless_read, look(self.transport).taken)
 
@@ -286,6 +288,16 @@ class SendingConnection(ServerConnection):
             self._reading_held_by.discard(reason)
             if not self._reading_held_by and not self.transport.is_closing():
                 self.transport.resume_reading()
+
+    def release_all(self) -> None:
+        """Remove every reason not to read."""
+        for reason in tuple(self._reading_held_by):
+            self.release_reading(reason)
+
+    @property
+    def is_reading_held(self) -> bool:
+        """Whether there is a reason not to read."""
+        return bool(self._reading_held_by)
 
     @contained
     def pause_writing(self) -> None:

@@ -3,6 +3,7 @@
 - `routes` — streams, pages of events, schema, health
 - `assets` — files served as they are: `/client/deltawire.js`, and the console at `/`, whose files `console/` has
 - `event_streams` — consumers over plain HTTP
+- `publishing` — producers over plain HTTP; `bodies` — their messages
 - `waiting` — consumers that wait before a response is made; `polling` — for events
 - `openai_responses` — a message as a response of OpenAI's API
 - `refusing` — errors as responses

@@ -112,6 +112,7 @@ class _GatewayCollector(Collector):
             "deltawire_delivered_bytes_total": ledger.delivered_bytes,
             "deltawire_folded_total": ledger.folded,
             "deltawire_dropped_total": ledger.dropped,
+            "deltawire_urgent_total": ledger.urgent,
             "deltawire_gaps_total": {reason: ledger.gaps[reason] for reason in get_args(GapReason)},
         }
 

@@ -6,7 +6,7 @@ is a status with an `application/problem+json` body (RFC 9457).
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from functools import partial
 from http import HTTPStatus
 from itertools import chain
@@ -23,7 +23,7 @@ from deltawire.gateway.server.connection.connection import GatewayConnection
 from deltawire.gateway.server.http import openai_responses
 from deltawire.gateway.server.http.assets import ASSETS
 from deltawire.gateway.server.http.refusing import refusing, refusing_late
-from deltawire.gateway.server.http.target import RESPONSES, Target
+from deltawire.gateway.server.http.target import EVENTS, RESPONSES, Target
 from deltawire.gateway.server.responses import (
     PIECE,
     LongResponse,
@@ -81,7 +81,10 @@ class Site(NamedTuple):
 
 def allowed_methods(target: Target) -> str:
     """The methods of a path, as in the header `Allow`; empty if there is no such path."""
-    methods = ("GET",) if target.is_endpoint else _handlers(target)
+    if target.stream_id and target.tail == EVENTS:
+        methods: Iterable[str] = ("GET", "POST")
+    else:
+        methods = ("GET",) if target.is_endpoint else _handlers(target)
     return ", ".join((*methods, "OPTIONS")).replace("GET", "GET, HEAD") if methods else ""
 
 
@@ -257,7 +260,7 @@ _ROUTES: dict[str, dict[str, Handler]] = {
 
 _STREAM_ROUTES: dict[str, dict[str, Handler]] = {
     "": {"GET": _info, "PUT": _create, "DELETE": _close},
-    "/events": {"GET": _events},
+    EVENTS: {"GET": _events},
     RESPONSES: {"GET": _retrieve},
     RESPONSES + "/cancel": {"POST": _cancel},
 }

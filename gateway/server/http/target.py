@@ -12,6 +12,7 @@ from deltawire.protocol.addresses import PREFIX
 
 _ORIGIN = re.compile("https?://[^/?#]+", re.IGNORECASE)  # of a request target in absolute form
 
+EVENTS: Final = "/events"
 SSE: Final = "/sse"
 UI_MESSAGES: Final = "/ui-message-stream"
 RESPONSES: Final = "/v1/responses"
@@ -29,16 +30,23 @@ class Target(NamedTuple):
         tail: the path after the id, or the whole path if there is none; `/v1/responses` and the path after the id, in
             `/v1/responses/{id}…`.
         query: the query string, undecoded.
+        method: of the request.
     """
 
     stream_id: str
     tail: str
     query: str
+    method: str = "GET"
 
     @property
     def is_endpoint(self) -> bool:
         """Whether a connection to it serves a consumer or a producer."""
-        return self.is_event_stream or (bool(self.stream_id) and self.tail in _WEBSOCKETS)
+        return self.is_event_stream or self.is_upload or self.is_websocket
+
+    @property
+    def is_websocket(self) -> bool:
+        """Whether it serves a consumer or a producer on a WebSocket."""
+        return bool(self.stream_id) and self.tail in _WEBSOCKETS
 
     @property
     def is_event_stream(self) -> bool:
@@ -50,24 +58,29 @@ class Target(NamedTuple):
     @property
     def publishes(self) -> bool:
         """Whether it serves a producer."""
-        return bool(self.stream_id) and self.tail == "/publish"
+        return self.is_upload or (bool(self.stream_id) and self.tail == "/publish")
+
+    @property
+    def is_upload(self) -> bool:
+        """Whether it serves a producer over plain HTTP."""
+        return bool(self.stream_id) and self.tail == EVENTS and self.method == "POST"
 
     @property
     def may_be_long(self) -> bool:
         """Whether the response over plain HTTP grows with the number or the content of streams."""
-        return self.tail in (("/events", RESPONSES) if self.stream_id else (PREFIX,))
+        return self.tail in ((EVENTS, RESPONSES) if self.stream_id else (PREFIX,))
 
 
-def parse_target(target: str) -> Target:
+def parse_target(target: str, method: str = "GET") -> Target:
     """Split a request target; the scheme and host of an absolute form are ignored (RFC 9112 §3.2.2)."""
     origin = _ORIGIN.match(target)  # `urlsplit` takes `//` for a host, and raises on odd hosts
     path, _, query = target[origin.end() if origin else 0 :].partition("?")
     parts = path.split("/")
     if path.startswith(PREFIX + "/") and len(parts) in (4, 5):
-        return Target(unquote(parts[3]), "/".join(("", *parts[4:])), query)
+        return Target(unquote(parts[3]), "/".join(("", *parts[4:])), query, method)
     if path.startswith(RESPONSES + "/") and len(parts) in (4, 5):
-        return Target(unquote(parts[3]), "/".join((RESPONSES, *parts[4:])), query)
-    return Target("", path, query)
+        return Target(unquote(parts[3]), "/".join((RESPONSES, *parts[4:])), query, method)
+    return Target("", path, query, method)
 
 
 def is_upgrade(headers: Headers) -> bool:

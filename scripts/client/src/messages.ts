@@ -8,16 +8,18 @@ interface Envelope<Type extends string, Data> {
   readonly first?: number;
   readonly seq: number;
   readonly timestamp: string;
+  /** Whether its producer marked it as urgent. */
+  readonly urgent?: boolean;
   readonly data: Readonly<Data>;
 }
 
-export type TextDelta = Envelope<"text_delta", { text: string; index?: number; choice?: number }>;
-export type Thinking = Envelope<"thinking", { thinking: string; index?: number; choice?: number }>;
+export type TextDelta = Envelope<"text_delta", { text: string; index?: number; choice?: number; kind?: string }>;
+export type Thinking = Envelope<"thinking", { thinking: string; index?: number; choice?: number; kind?: string }>;
 export type ContentStart = Envelope<
   "content_start",
   { index: number; kind?: string; id?: string; name?: string; choice?: number }
 >;
-export type ContentEnd = Envelope<"content_end", { index: number; choice?: number }>;
+export type ContentEnd = Envelope<"content_end", { index: number; choice?: number; kind?: string }>;
 export type MessageStart = Envelope<
   "message_start",
   { message_id: string; model?: string; provider?: string; traceparent?: string }
@@ -37,7 +39,10 @@ export type Usage = Envelope<
   }
 >;
 export type ErrorEvent = Envelope<"error", { error: string; code?: string; retryable?: boolean }>;
-export type ToolDelta = Envelope<"tool_delta", { index: number; partial_json: string; choice?: number }>;
+export type ToolDelta = Envelope<
+  "tool_delta",
+  { index: number; partial_json: string; choice?: number; kind?: string }
+>;
 export type Extension = Envelope<"extension", { provider: string; name: string; data: unknown }>;
 
 /** An event of a stream; `type` tells which. */
@@ -116,6 +121,7 @@ export type Control =
   | { readonly type: "signal_result"; readonly delivered: number; readonly id?: string }
   | { readonly type: "token_accepted" }
   | { readonly type: "heartbeat"; readonly head: number }
+  | { readonly type: "urgent"; readonly event: unknown }
   | { readonly type: "pong" };
 
 export type Message = Item | Control;
@@ -178,6 +184,7 @@ const MESSAGES: Readonly<Record<Message["type"], Fields>> = {
   signal_result: { delivered: isCount, id: optional(isString) },
   token_accepted: {},
   heartbeat: { head: isCount },
+  urgent: { event: isObject },
   pong: {},
 };
 
@@ -196,6 +203,11 @@ export function decode(payload: string): Message | null {
   } catch {
     throw invalid("it is not JSON");
   }
+  return check(value);
+}
+
+/** Likewise, of a message that is no longer text. */
+export function check(value: unknown): Message | null {
   if (!isObject(value) || typeof value["type"] !== "string") {
     throw invalid("it is not an object with a type");
   }

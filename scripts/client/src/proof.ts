@@ -1,6 +1,7 @@
 /** Checks by the digest in `message_stop` whether the text of a message is complete (SPEC §4.4). */
 
 import type { Digest, EventType, Message } from "./messages.ts";
+import type { SubscribeOptions } from "./request.ts";
 
 const NEEDED: readonly EventType[] = ["message_start", "text_delta", "message_stop"];
 
@@ -18,9 +19,10 @@ export class Proof {
   #first = 1; // seq of the latest message_start; 1 before the first one
   readonly #texts = new Map<number | undefined, string>(); // by choice, since then
 
-  /** @param types the event types that the reader asked for; undefined means all. */
-  constructor(types: readonly EventType[] | undefined) {
-    this.#canProve = types === undefined || NEEDED.every((type) => types.includes(type));
+  /** @param options what the reader asked for. */
+  constructor({ types, index, choice, kind }: SubscribeOptions) {
+    const hasAllBlocks = index === undefined && choice === undefined && kind === undefined;
+    this.#canProve = hasAllBlocks && (types === undefined || NEEDED.every((type) => types.includes(type)));
   }
 
   /** Processes a message that is new to the reader; returns what is to be verified at the end of a message. */

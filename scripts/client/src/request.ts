@@ -1,6 +1,6 @@
 /** The options of a subscription, and the URLs that they make (SPEC §2.1, §5.1). */
 
-import type { EventType, Policy, Position } from "./messages.ts";
+import type { EventType, Policy, Position, StreamEvent } from "./messages.ts";
 import type { Backoff } from "./retries.ts";
 import type { TokenProvider } from "./tokens.ts";
 
@@ -29,6 +29,21 @@ export interface SubscribeOptions {
   readonly buffer?: number;
   /** Event types to receive; default all. */
   readonly types?: readonly EventType[];
+  /** Content blocks to receive, by their index; default all. */
+  readonly index?: readonly number[];
+  /** Choices to receive; default all. */
+  readonly choice?: readonly number[];
+  /** Kinds of content blocks to receive; default all. */
+  readonly kind?: readonly string[];
+  /** Extensions to receive, each `PROVIDER` or `PROVIDER/NAME`; default all. */
+  readonly extension?: readonly string[];
+  /**
+   * Event types to receive ahead while this reader is behind, beside the events that producers mark, which are the only
+   * ones if it is empty. Each comes in its place, too. Default none.
+   */
+  readonly urgent?: readonly EventType[];
+  /** Called with each event that came ahead. */
+  readonly onUrgent?: (event: StreamEvent) => void;
   /** Milliseconds between writes of the gateway, 0 to 1000; deltas in between are folded. Default 0. */
   readonly interval?: number;
   /**
@@ -51,6 +66,15 @@ export interface SubscribeOptions {
   /** Called whenever the status changes. */
   readonly onStatus?: (status: Status) => void;
 }
+
+/** The options that leave events out. */
+const FILTERS = ["types", "index", "choice", "kind", "extension"] as const;
+
+/** Whether a reader gets only some of the events, so that numbers may be missing. */
+export const isFiltered = (options: SubscribeOptions): boolean => FILTERS.some((name) => options[name] !== undefined);
+
+const filters = (options: SubscribeOptions): Record<string, string | undefined> =>
+  Object.fromEntries(FILTERS.map((name) => [name, options[name]?.join(",")]));
 
 /** The addresses of one stream at one gateway. */
 export interface Addresses {
@@ -99,7 +123,8 @@ function parameters(options: SubscribeOptions, position: Position | null): URLSe
     from: position === null && options.from === "now" && "now",
     policy: options.policy,
     buffer: options.buffer,
-    types: options.types?.join(","),
+    ...filters(options),
+    urgent: options.urgent && (options.urgent.join(",") || "marked"),
     interval: options.interval || undefined,
     heartbeat: heartbeat || undefined,
     create: options.create === false && "false",

@@ -5,6 +5,7 @@ import { Connector } from "./connector.ts";
 import { DeltawireError, judgeEnd, type End } from "./errors.ts";
 import { Liveness, onWake } from "./liveness.ts";
 import {
+  check,
   decode,
   isEvent,
   type Item,
@@ -16,7 +17,7 @@ import {
 } from "./messages.ts";
 import { canHash, Proof, verify } from "./proof.ts";
 import { Queue } from "./queue.ts";
-import { addressesOf, DEFAULT_HEARTBEAT, type SubscribeOptions, type Transport } from "./request.ts";
+import { addressesOf, DEFAULT_HEARTBEAT, isFiltered, type SubscribeOptions, type Transport } from "./request.ts";
 import { Signals } from "./signals.ts";
 import { Tracker } from "./tracker.ts";
 
@@ -85,8 +86,8 @@ export class Subscription implements AsyncIterable<Item> {
     this.#options = options;
     this.position = options.position ?? null;
     this.#connector = new Connector(addressesOf(url, stream, options), options);
-    this.#tracker = new Tracker(this.position, options.types !== undefined);
-    this.#proof = new Proof(options.types);
+    this.#tracker = new Tracker(this.position, isFiltered(options));
+    this.#proof = new Proof(options);
     const { signal } = options;
     const abort = (): void => this.#leave({ error: signal?.reason });
     if (signal?.aborted) {
@@ -300,6 +301,13 @@ export class Subscription implements AsyncIterable<Item> {
       case "stream_end":
         this.#isOver = true;
         break;
+      case "urgent": {
+        const copy = check(message.event);
+        if (copy !== null && isEvent(copy)) {
+          this.#options.onUrgent?.(copy);
+        }
+        break;
+      }
       default:
         if (isEvent(message) || message.type === "gap") {
           this.#connector.progressed();

@@ -4,7 +4,7 @@
  * Events and gaps advance the position, `subscribed` does not: after a connection that is lost before its first event,
  * the next one resumes at the same position. There are two exceptions. The very first `subscribed` sets the position of
  * a reader that has none; otherwise a lost connection would move `from: "now"`. And `caught_up` and `stream_end`
- * advance the position past events that the gateway filtered out by `types`.
+ * advance the position past events that the gateway filtered out.
  */
 
 import { DeltawireError } from "./errors.ts";
@@ -18,7 +18,7 @@ export class Tracker {
 
   /**
    * @param position the last known seq and its epoch; null starts where the gateway says.
-   * @param isFiltered whether the reader asked for some types only, so that numbers may be missing.
+   * @param isFiltered whether the reader asked for some events only, so that numbers may be missing.
    */
   constructor(position: Position | null, isFiltered: boolean) {
     this.position = position;

@@ -8,11 +8,13 @@ async function run({ url, options: { retry_for: retryFor, tokens, ...options } =
     heartbeat: 0,
     backoff: { initial: 0, longest: 0 },
     ...options,
+    ...(options.urgent && { onUrgent: ({ type, seq }) => urgent.push(`${type} ${seq}`) }),
     ...(retryFor !== undefined && { retryFor }),
     ...(tokens && { token: async () => tokens.shift() }),
   });
   const delivers = [];
   const signals = [];
+  const urgent = [];
   let transcript = [];
   let error = null;
   try {
@@ -30,7 +32,7 @@ async function run({ url, options: { retry_for: retryFor, tokens, ...options } =
     error = kindOf(failure);
   }
   const texts = transcript.map((message) => message.text).join("");
-  return { delivers, text: texts, position: events.position, verified: events.verified, error, signals };
+  return { delivers, text: texts, position: events.position, verified: events.verified, error, signals, urgent };
 }
 
 function kindOf(failure) {

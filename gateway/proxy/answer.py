@@ -1,0 +1,96 @@
+"""One answer on its way to a stream, beside the way to whoever asked for it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any, Final, TypeVar
+
+from deltawire.gateway.client import Publisher
+from deltawire.gateway.proxy.decoding import Decode, UnreadableContent, make_decoder
+from deltawire.gateway.proxy.fields import STREAM, SUBSCRIBE
+from deltawire.gateway.tee import BUFFER, LINGER
+from deltawire.gateway.tee.relay import Relay
+from deltawire.protocol.addresses import PREFIX
+from deltawire.protocol.providers import make_any
+
+T = TypeVar("T")
+
+HEAD_START: Final = 0.02
+"""Seconds until the gateway is connected to. That takes a millisecond or two, which are the request's at first."""
+
+
+class Answer:
+    """One answer, published as events. Nothing here waits for the gateway, or raises.
+
+    Args:
+        publisher: where events go; not entered yet.
+        readers: where readers reach the gateway, `ws://HOST:PORT`.
+        body: what makes the ids that have to be made unique.
+        close: whether the stream ends with the answer.
+    """
+
+    def __init__(self, publisher: Publisher, readers: str, body: str, *, close: bool) -> None:
+        self._relay = Relay(publisher, make_any(body=body), BUFFER, stop_on_cancel=True, close=close)
+        self._stream = publisher.stream
+        self._readers = readers
+        self._decode: Decode = bytes
+        self._is_over = False
+        self._is_started = False
+        self._starting = asyncio.get_running_loop().call_later(HEAD_START, self._start)
+
+    def _start(self) -> None:
+        if not self._is_started:
+            self._is_started = True
+            self._relay.start()
+
+    @property
+    def fields(self) -> list[tuple[bytes, bytes]]:
+        """Where the answer can be followed, for the head of the response."""
+        url = f"{self._readers}{PREFIX}/{self._stream}/subscribe"
+        return [(STREAM, self._stream.encode()), (SUBSCRIBE, url.encode())]
+
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether a reader cancelled it."""
+        return self._relay.is_cancelled
+
+    @property
+    def dropped(self) -> int:
+        """Number of chunks of which readers did not get everything."""
+        return self._relay.dropped
+
+    async def next_of(self, items: AsyncIterator[T]) -> T | Any:
+        """The next item; `END` when there is none, or a reader has cancelled."""
+        return await self._relay.next_of(items)
+
+    def begin(self, coding: str) -> None:
+        """Take what follows for a body with this content coding."""
+        try:
+            self._decode = make_decoder(coding)
+        except UnreadableContent as error:
+            self.fail(error)
+
+    def take(self, piece: bytes) -> None:
+        """Publish a piece of the body."""
+        if self._is_over:
+            return
+        try:
+            content = self._decode(piece)
+        except UnreadableContent as error:
+            self.fail(error)
+        else:
+            self._relay.take(content)
+
+    def fail(self, error: Exception) -> None:
+        """Tell readers that the answer failed; they get nothing more of it."""
+        if not self._is_over:
+            self._is_over = True
+            self._relay.fail(error)
+
+    async def finish(self) -> None:
+        """Tell readers that the answer has ended, and wait a little until they know."""
+        self._starting.cancel()
+        self._start()
+        self._relay.end()
+        await self._relay.wait(LINGER)

@@ -1,0 +1,226 @@
+"""One request: to the upstream, and its answer back to the caller, byte by byte, and to a stream.
+
+    caller ──request──► upstream
+       ▲                   │ pieces
+       └──── send ─────────┤
+                           └──► Answer ──► gateway ──► readers
+
+It ends early when the caller leaves, unless the caller has asked for the opposite, and when a reader cancels.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing
+from http import HTTPStatus
+from typing import Any, Final
+
+from deltawire.gateway.client import SourceStalled, iterate_with_idle_timeout
+from deltawire.gateway.http_client import Fields, NoAnswer, Origin, Passed
+from deltawire.gateway.logs import get_logger
+from deltawire.gateway.proxy.answer import Answer
+from deltawire.gateway.proxy.asgi import Receive, Scope, Send, refuse, respond_problem
+from deltawire.gateway.proxy.fields import Wishes, coding_of, has_body, is_streamed, pass_to_caller, pass_to_upstream
+from deltawire.gateway.proxy.tally import Tally
+from deltawire.gateway.tee.relay import END
+
+CANCELLED: Final = 499
+"""Status for a caller whose answer was cancelled before it began. No SDK tries such a request again."""
+
+log = get_logger()
+
+MakeAnswer = Callable[[str], Answer]
+
+
+class Exchange:
+    """One request and its answer.
+
+    Args:
+        origin: the upstream.
+        make_answer: publishes an answer to the stream of this id, or to a new one where it is empty.
+        idle_timeout: seconds for which the upstream may send nothing; 0 means no limit.
+        tally: counts what happens.
+        scope: of the request.
+        receive: likewise.
+        send: likewise.
+        target: path and query for the upstream.
+        wishes: what the caller asks of the proxy.
+    """
+
+    def __init__(  # noqa: PLR0913, PLR0917 - a request, and what it is answered with
+        self,
+        origin: Origin,
+        make_answer: MakeAnswer,
+        idle_timeout: float,
+        tally: Tally,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        target: bytes,
+        wishes: Wishes,
+    ) -> None:
+        self._origin = origin
+        self._make_answer = make_answer
+        self._idle_timeout = idle_timeout
+        self._tally = tally
+        self._method = str(scope["method"])
+        self._fields: Fields = list(scope["headers"])
+        self._receive = receive
+        self._send = send
+        self._target = target
+        self._wishes = wishes
+        self._answer: Answer | None = None
+        self._status = 0  # of the response, once its head is sent
+        self._is_asked = asyncio.Event()  # the body of the request is sent
+        self._has_left = False
+        self._is_complete = False  # the last of the response is about to be sent
+        self._scope: asyncio.Timeout | None = None  # ends the conversation when the caller leaves
+        self._answered = asyncio.Event()
+
+    async def wait_answered(self) -> None:
+        """Return when there is nothing more to send to the caller."""
+        await self._answered.wait()
+
+    async def run(self) -> None:
+        """Make the request, and pass on the answer; return when readers have it, too."""
+        watching = asyncio.create_task(self._watch(), name="caller")
+        try:
+            if self._wishes.stream and self._method == "POST":
+                self._publish(self._wishes.stream)
+            await self._converse_until_left()
+        except Exception as error:
+            if self._answer is not None:
+                self._answer.fail(error)
+            raise
+        finally:
+            watching.cancel()
+            self._answered.set()
+            self._tally.requests.labels(str(self._status)).inc()
+            if self._answer is not None:
+                await self._answer.finish()
+                self._tally.dropped.inc(self._answer.dropped)
+
+    def leave(self) -> None:
+        """The caller has left."""
+        if self._has_left or self._is_complete:
+            return
+        self._has_left = True
+        self._tally.left.inc()
+        if self._wishes.detaches:
+            self._answered.set()
+        elif self._scope is not None:
+            self._scope.reschedule(asyncio.get_running_loop().time())
+
+    async def _converse_until_left(self) -> None:
+        scope = asyncio.timeout(None)
+        try:
+            async with scope:
+                self._scope = scope
+                await self._converse()
+        except TimeoutError:
+            if not scope.expired():
+                raise
+        finally:
+            self._scope = None
+
+    async def _watch(self) -> None:
+        await self._is_asked.wait()
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        self.leave()
+
+    def _publish(self, stream: str) -> None:
+        self._answer = self._make_answer(stream)
+        self._tally.answers.inc()
+
+    async def _converse(self) -> None:
+        async with aclosing(self._ask()) as asked:
+            items = iterate_with_idle_timeout(asked, self._idle_timeout)
+            try:
+                head = await self._next(items)
+                if head is END:
+                    await self._tell_cancelled()
+                    return
+                await self._begin(head)
+                while (piece := await self._next(items)) is not END:
+                    if self._answer is not None:
+                        self._answer.take(piece)
+                    await self._tell({"type": "http.response.body", "body": piece, "more_body": True})
+                if self._answer is not None and self._answer.is_cancelled:
+                    self._tally.cancelled.inc()
+                self._is_complete = True
+                await self._tell({"type": "http.response.body", "body": b""})
+            except (NoAnswer, SourceStalled) as error:
+                await self._tell_failed(error)
+
+    async def _ask(self) -> AsyncGenerator[Any, None]:
+        """The head of the upstream's answer, and the pieces of its body."""
+        fields, body = pass_to_upstream(self._fields), None
+        if has_body(self._fields):
+            body = self._read_body()
+        else:
+            self._is_asked.set()
+        async with self._origin.pass_on(self._method, self._target, fields, body) as passed:
+            yield passed
+            async for piece in passed.pieces:
+                yield piece
+
+    async def _read_body(self) -> AsyncIterator[bytes]:
+        has_more = True
+        while has_more:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                self.leave()
+                await (
+                    asyncio.Event().wait()
+                )  # until that ends it: an incomplete request must not be sent as a whole one
+            has_more = message.get("more_body", False)
+            if body := message.get("body", b""):
+                yield body
+        self._is_asked.set()
+
+    async def _next(self, items: AsyncIterator[Any]) -> Any:
+        return await (anext(items, END) if self._answer is None else self._answer.next_of(items))
+
+    async def _begin(self, head: Passed) -> None:
+        """Send the head of the answer, which says where the answer can be followed."""
+        if self._answer is None and self._method == "POST" and is_streamed(head.status, head.fields, self._target):
+            self._publish("")
+        fields = pass_to_caller(head.fields)
+        if self._answer is not None:
+            self._answer.begin(coding_of(head.fields))
+            fields += self._answer.fields
+        self._status = head.status
+        await self._tell({"type": "http.response.start", "status": head.status, "headers": fields})
+
+    async def _tell(self, message: dict[str, Any]) -> None:
+        """Send the caller a part of the answer, if the caller is still there."""
+        if self._has_left:
+            return
+        try:
+            await self._send(message)
+        except OSError:  # some servers raise it for a caller who has left
+            self.leave()
+
+    async def _tell_cancelled(self) -> None:
+        self._tally.cancelled.inc()
+        self._is_complete = True
+        self._status = CANCELLED
+        detail = "a reader of the stream cancelled the answer"
+        if not self._has_left:
+            await respond_problem(self._send, CANCELLED, "Cancelled", detail, x_should_retry="false")
+
+    async def _tell_failed(self, error: NoAnswer | SourceStalled) -> None:
+        """Tell readers and the caller that the upstream failed; a body that has begun just breaks off."""
+        self._tally.failed.inc()
+        log.warning("upstream.failed", why=str(error), status=self._status)
+        if self._answer is not None:
+            self._answer.fail(error)
+        self._is_complete = True
+        if self._status or self._has_left:
+            return
+        is_late = isinstance(error, SourceStalled)
+        status = HTTPStatus.GATEWAY_TIMEOUT if is_late else HTTPStatus.BAD_GATEWAY
+        self._status = status.value
+        await refuse(self._send, status, f"the upstream did not answer: {error}")

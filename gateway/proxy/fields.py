@@ -1,0 +1,114 @@
+"""Which fields of a head pass, and what those of this proxy say. Pure."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from deltawire.gateway.http_client import Fields
+from deltawire.protocol.addresses import check_stream_id
+
+STREAM: Final = b"x-deltawire-stream"
+"""Of a request: the id of the stream that gets the answer. Of an answer: the id of the stream that has it."""
+
+SUBSCRIBE: Final = b"x-deltawire-subscribe"
+"""Of an answer: the URL at which to follow its stream."""
+
+DETACH: Final = b"x-deltawire-detach"
+"""Of a request: `1` if the answer is to go on when whoever asked for it leaves."""
+
+_OURS: Final = b"x-deltawire-"
+
+_HOP_BY_HOP: Final = frozenset(
+    {
+        b"connection",
+        b"keep-alive",
+        b"proxy-authenticate",
+        b"proxy-authorization",
+        b"proxy-connection",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+    }
+)
+"""Fields about one connection (RFC 9110 §7.6.1)."""
+
+_STREAMED: Final = frozenset({"text/event-stream", "application/x-ndjson", "application/ndjson", "application/jsonl"})
+"""Media types of an answer that comes bit by bit."""
+
+
+class Wishes(NamedTuple):
+    """What a request asks of the proxy.
+
+    Attributes:
+        stream: the id of the stream; empty if it names none.
+        detaches: whether the answer goes on without whoever asked for it.
+    """
+
+    stream: str
+    detaches: bool
+
+
+def read_wishes(fields: Fields) -> Wishes:
+    """Read what a request asks of the proxy.
+
+    Raises:
+        ValueError: a field has no value it may have; the message names it.
+    """
+    stream = _value(fields, STREAM)
+    if stream:
+        try:
+            check_stream_id(stream)
+        except ValueError as error:
+            raise ValueError(f"X-Deltawire-Stream: {error}") from None
+    detach = _value(fields, DETACH)
+    if detach not in ("", "0", "1"):
+        raise ValueError(f"X-Deltawire-Detach: expected 0 or 1, got {detach!r}")
+    return Wishes(stream, detach == "1")
+
+
+def pass_to_upstream(fields: Fields) -> Fields:
+    """The fields of a request that pass; the host is another one, and what is asked of the proxy stays here."""
+    dropped = _dropped(fields) | {b"host", b"expect"}
+    return [(name, value) for name, value in fields if name not in dropped and not name.startswith(_OURS)]
+
+
+def has_body(fields: Fields) -> bool:
+    """Whether a request has a body."""
+    return any(name in (b"content-length", b"transfer-encoding") for name, _ in fields)
+
+
+def pass_to_caller(fields: Fields) -> list[tuple[bytes, bytes]]:
+    """The fields of an answer that pass."""
+    dropped = _dropped(fields)
+    return [(name.lower(), value) for name, value in fields if name.lower() not in dropped]
+
+
+def _dropped(fields: Fields) -> frozenset[bytes]:
+    """Names in lower case: those about one connection, and those that a sender says are."""
+    named = b",".join(value for name, value in fields if name.lower() == b"connection")
+    return _HOP_BY_HOP | {name.strip().lower() for name in named.split(b",") if name.strip()}
+
+
+def is_streamed(status: int, fields: Fields, target: bytes) -> bool:
+    """Whether an answer is one that comes bit by bit.
+
+    Args:
+        status: of the answer.
+        fields: of its head.
+        target: what was asked for; Gemini streams an array of JSON where nobody asks for `alt=sse`.
+    """
+    if not 200 <= status < 300:
+        return False
+    kind = _value(fields, b"content-type").partition(";")[0].strip().lower()
+    return kind in _STREAMED or (kind == "application/json" and b":streamGenerateContent" in target)
+
+
+def coding_of(fields: Fields) -> str:
+    """The content coding of an answer, in lower case; empty if it has none."""
+    coding = _value(fields, b"content-encoding").strip().lower()
+    return "" if coding == "identity" else coding
+
+
+def _value(fields: Fields, wanted: bytes) -> str:
+    return next((value.decode("latin-1") for name, value in fields if name.lower() == wanted), "")

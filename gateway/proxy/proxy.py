@@ -1,0 +1,179 @@
+"""`Proxy`: an application of ASGI that passes requests on, and streamed answers to a gateway as well."""
+
+from __future__ import annotations
+
+import asyncio
+from http import HTTPStatus
+from ssl import SSLContext
+from typing import Final
+from uuid import uuid4
+
+from deltawire.gateway.client import Publisher, TokenProvider
+from deltawire.gateway.http_client import Origin
+from deltawire.gateway.logs import get_logger
+from deltawire.gateway.proxy.answer import Answer
+from deltawire.gateway.proxy.asgi import JSON_TYPE, Receive, Scope, Send, refuse, respond
+from deltawire.gateway.proxy.exchange import Exchange
+from deltawire.gateway.proxy.fields import read_wishes
+from deltawire.gateway.proxy.tally import CONTENT_TYPE, Tally
+
+OWN: Final = "/deltawire/"
+"""Beginning of the paths that are answered here; all others are the upstream's."""
+
+IDLE_TIMEOUT: Final = 600.0
+"""Seconds for which an upstream may send nothing: as long as SDKs wait."""
+
+MAX_REQUESTS: Final = 1000
+"""Requests at a time: 0.1 GB where each holds a piece, far more than one process passes on."""
+
+WINDOW: Final = 128
+"""Unacked events of an answer: two acks' worth, so that the gateway acks meanwhile. One may have 64 KiB."""
+
+DRAIN_TIMEOUT: Final = 30.0
+"""Seconds that answers have at the end."""
+
+log = get_logger()
+
+
+class Proxy:
+    """Passes requests on; an application of ASGI, to be served by itself or mounted in another.
+
+        app.mount("/llm", Proxy("https://api.openai.com"))
+
+    The answer's bytes, status and head pass unchanged, but for fields about one connection and those that say where it
+    can be followed. The gateway being slow, full or away never holds the caller up: readers lose the rest.
+
+    Args:
+        upstream: the URL that requests are passed on to, `https://HOST[:PORT][/PATH]`.
+        gateway: the gateway's address, `ws://HOST:PORT`.
+        readers: where readers reach the gateway; by default the same.
+        token: a token for the gateway, or a function that returns one, as for `Publisher`.
+        tls: the TLS context for a `wss` gateway; None trusts the system's CAs.
+        idle_timeout: seconds for which the upstream may send nothing; 0 means no limit.
+        max_requests: requests at a time; then 503.
+
+    Raises:
+        ValueError: an argument is wrong; the message says which, and what is expected.
+    """
+
+    def __init__(  # noqa: PLR0913 - the options of a proxy
+        self,
+        upstream: str,
+        gateway: str = "ws://127.0.0.1:8765",
+        *,
+        readers: str | None = None,
+        token: TokenProvider | None = None,
+        tls: SSLContext | None = None,
+        idle_timeout: float = IDLE_TIMEOUT,
+        max_requests: int = MAX_REQUESTS,
+    ) -> None:
+        try:
+            self._origin = Origin(upstream)
+        except ValueError as error:
+            raise ValueError(f"upstream: {error}") from None
+        self._gateway = gateway
+        self._readers = (readers or gateway).rstrip("/")
+        self._token = token
+        self._tls = tls
+        self._idle_timeout = idle_timeout
+        self._max_requests = max_requests
+        self._exchanges: set[asyncio.Task[None]] = set()
+        self._is_leaving = False
+        self.tally = Tally()
+        self._publisher("x")  # its arguments are wrong now or never
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle a request, or the beginning and the end of the program."""
+        match scope["type"]:
+            case "http":
+                await self._answer(scope, receive, send)
+            case "lifespan":
+                await self._live(receive, send)
+            case _:
+                await send({"type": "websocket.close", "code": 1000, "reason": "no WebSockets are passed on"})
+
+    async def aclose(self, timeout: float = DRAIN_TIMEOUT) -> None:
+        """Wait for the answers that are on their way, for a time, and end the rest."""
+        self._is_leaving = True
+        if self._exchanges:
+            _, late = await asyncio.wait(self._exchanges, timeout=timeout)
+            for task in late:
+                task.cancel()
+            if late:
+                log.warning("proxy.drain_timed_out", requests=len(late))
+                await asyncio.wait(late)
+        await self._origin.aclose()
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        while True:
+            message = await receive()
+            if message["type"] == "lifespan.shutdown":
+                await self.aclose()
+                await send({"type": "lifespan.shutdown.complete"})
+                return
+            await send({"type": "lifespan.startup.complete"})
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        target = _target_of(scope)
+        if target.startswith(OWN.encode()):
+            await self._answer_itself(target.partition(b"?")[0].decode("latin-1"), send)
+            return
+        if self._is_leaving or len(self._exchanges) >= self._max_requests:
+            full = f"max_requests ({self._max_requests}) is reached: try again later"
+            why = "the proxy is shutting down" if self._is_leaving else full
+            await refuse(send, HTTPStatus.SERVICE_UNAVAILABLE, why, retry_after="1")
+            return
+        try:
+            wishes = read_wishes(scope["headers"])
+        except ValueError as error:
+            await refuse(send, HTTPStatus.BAD_REQUEST, str(error))
+            return
+        exchange = Exchange(
+            self._origin, self._make_answer, self._idle_timeout, self.tally, scope, receive, send, target, wishes
+        )
+        task = asyncio.create_task(exchange.run(), name="exchange")
+        self._exchanges.add(task)
+        self.tally.running.set(len(self._exchanges))
+        task.add_done_callback(self._forget)
+        try:
+            await exchange.wait_answered()
+        except asyncio.CancelledError:
+            exchange.leave()  # some servers end the application when a caller leaves
+            raise
+
+    def _forget(self, task: asyncio.Task[None]) -> None:
+        self._exchanges.discard(task)
+        self.tally.running.set(len(self._exchanges))
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("exchange.failed", exc_info=error)
+
+    async def _answer_itself(self, path: str, send: Send) -> None:
+        match path.removeprefix(OWN):
+            case "livez":
+                await respond(send, HTTPStatus.OK, b'{"status":"ok"}\n', JSON_TYPE)
+            case "readyz" if self._is_leaving:
+                await refuse(send, HTTPStatus.SERVICE_UNAVAILABLE, "the proxy is shutting down")
+            case "readyz":
+                await respond(send, HTTPStatus.OK, b'{"status":"ok"}\n', JSON_TYPE)
+            case "metrics":
+                await respond(send, HTTPStatus.OK, self.tally.render(), CONTENT_TYPE)
+            case _:
+                await refuse(send, HTTPStatus.NOT_FOUND, f"the proxy has {OWN}livez, {OWN}readyz and {OWN}metrics")
+
+    def _make_answer(self, stream: str) -> Answer:
+        """Publish an answer; to a stream of its own, which ends with it, unless one is named."""
+        body = uuid4().hex
+        return Answer(self._publisher(stream or body), self._readers, body, close=not stream)
+
+    def _publisher(self, stream: str) -> Publisher:
+        return Publisher(self._gateway, stream, window=WINDOW, token=self._token, tls=self._tls)
+
+
+def _target_of(scope: Scope) -> bytes:
+    """Path and query as they came, below where the application is mounted."""
+    path: bytes = scope.get("raw_path") or scope["path"].encode()
+    mounted = scope.get("root_path", "").encode()
+    if mounted and path.startswith(mounted):
+        path = path[len(mounted) :]
+    query: bytes = scope.get("query_string", b"")
+    return (path or b"/") + (b"?" + query if query else b"")

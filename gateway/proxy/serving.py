@@ -1,0 +1,91 @@
+"""Serving a `Proxy` by itself, with uvicorn, until a signal ends it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import uvicorn
+
+from deltawire.gateway.logs import get_logger
+from deltawire.gateway.proxy.proxy import Proxy
+
+KEPT_FOR: Final = 65
+"""Seconds that an unused connection of a caller is kept, more than the 60 that load balancers keep theirs for."""
+
+log = get_logger()
+
+
+class ProxyServer(uvicorn.Server):
+    """Serves a proxy, and says so.
+
+    Args:
+        proxy: to be served.
+        host: address to listen on.
+        port: likewise; 0 picks a free one.
+        drain_timeout: seconds that answers have after the signal.
+        gateway: the gateway's address, for the log.
+    """
+
+    def __init__(self, proxy: Proxy, host: str, port: int, drain_timeout: float, gateway: str) -> None:
+        config = uvicorn.Config(
+            proxy,
+            host=host,
+            port=port,
+            log_config=None,
+            log_level="critical",  # it would log every answer that breaks off as a fault of the application
+            access_log=False,  # which would have keys that callers put into the query
+            server_header=False,
+            date_header=False,
+            proxy_headers=False,
+            ws="none",
+            lifespan="off",
+            timeout_keep_alive=KEPT_FOR,
+            timeout_graceful_shutdown=max(1, round(drain_timeout)),
+        )
+        super().__init__(config)
+        self._proxy = proxy
+        self._gateway = gateway
+        self._drain_timeout = drain_timeout
+
+    async def run_until_signal(self) -> None:
+        """Serve until SIGTERM or SIGINT, then let answers end; a second signal ends them at once."""
+        with self._heeding_signals():
+            await self.serve()
+        await self._proxy.aclose(0.0 if self.force_exit else self._drain_timeout)
+        log.info("proxy.stopped")
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen; uvicorn ends the process if that is not possible."""
+        await super().startup(sockets)
+        if self.started:
+            host, port, *_ = self.servers[0].sockets[0].getsockname()
+            shown = f"[{host}]" if ":" in host else host
+            url = f"http://{shown}:{port}"
+            log.info("proxy.started", url=url, host=host, port=port, pid=os.getpid(), gateway=self._gateway)
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave signals to `run_until_signal`: uvicorn would raise them again in the end."""
+        yield
+
+    @contextmanager
+    def _heeding_signals(self) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+        signals = (signal.SIGINT, signal.SIGTERM)
+        for signum in signals:
+            loop.add_signal_handler(signum, self._end)
+        try:
+            yield
+        finally:
+            for signum in signals:
+                loop.remove_signal_handler(signum)
+
+    def _end(self) -> None:
+        self.force_exit = self.should_exit
+        self.should_exit = True

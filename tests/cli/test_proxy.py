@@ -1,0 +1,91 @@
+"""`deltawire proxy`, as a process."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import json
+import signal
+import sys
+from asyncio.subprocess import PIPE
+
+import httpx
+import pytest
+
+from tests.support.asking import http_client
+from tests.support.processes import ROOT, Run, Start, clean_environment, wait_logged
+from tests.support.waiting import DEADLINE
+
+BODY = b'data: {"id":"c-1","choices":[{"index":0,"delta":{"content":"Hi"},"finish_reason":"stop"}]}\n\n'
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
+
+needs_uvicorn = pytest.mark.skipif(importlib.util.find_spec("uvicorn") is None, reason="the extra deltawire[proxy]")
+
+
+async def is_listening(client: httpx.AsyncClient, url: str) -> bool:
+    try:
+        await client.get(f"{url}/deltawire/livez")
+    except httpx.ConnectError:
+        return False
+    return True
+
+
+@needs_uvicorn
+async def test_it_passes_answers_on_ends_them_at_sigterm_and_logs_no_key(start: Start, gateway: str) -> None:
+    go_on = asyncio.Event()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(HEAD + BODY)
+        await go_on.wait()
+        writer.write(b"data: [DONE]\n\n")
+        writer.close()
+
+    upstream = await asyncio.start_server(answer, "127.0.0.1", 0)
+    port = upstream.sockets[0].getsockname()[1]
+    process = await start(
+        "proxy", "--upstream", f"http://127.0.0.1:{port}", "--gateway", gateway, "--port=0", stderr=PIPE
+    )
+    started = await wait_logged(process, "proxy.started")
+    async with upstream, http_client() as client:
+        url = f"{started['url']}/v1/chat/completions?key=sk-query"
+        async with client.stream("POST", url, headers={"Authorization": "Bearer sk-head"}) as response:
+            pieces = response.aiter_raw()
+            assert await anext(pieces) == BODY
+            process.send_signal(signal.SIGTERM)
+            async with asyncio.timeout(DEADLINE):
+                while await is_listening(client, started["url"]):
+                    pass
+            go_on.set()
+            assert b"".join([piece async for piece in pieces]) == b"data: [DONE]\n\n"
+    async with asyncio.timeout(DEADLINE):
+        _, errors = await process.communicate()
+    assert process.returncode == 0
+    assert [json.loads(line)["event"] for line in errors.splitlines()] == ["proxy.stopped"]
+    assert b"sk-" not in errors + json.dumps(started).encode()
+
+
+@needs_uvicorn
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (("--upstream", "ftp://x"), "upstream: expected http"),
+        (("--upstream", "http://x", "--gateway", "http://x"), "ws://HOST:PORT"),
+        (("--upstream", "http://x", "--host", "0.0.0.0"), "--insecure-no-auth"),
+        ((), "Missing option '--upstream'"),
+    ],
+)
+async def test_wrong_arguments_are_one_line_and_status_2(run: Run, arguments: tuple[str, ...], complaint: str) -> None:
+    done = await run("proxy", *arguments)
+    assert done.status == 2
+    assert complaint in done.errors
+
+
+async def test_without_the_extra_it_says_what_to_install() -> None:
+    blocked = "import sys; sys.modules['uvicorn'] = None; from deltawire.gateway.cli import main; sys.exit(main())"
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", blocked, "proxy", "--upstream", "http://x", cwd=ROOT, stderr=PIPE, env=clean_environment()
+    )
+    _, errors = await process.communicate()
+    assert process.returncode == 2
+    assert b"deltawire[proxy]" in errors

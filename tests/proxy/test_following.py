@@ -1,0 +1,380 @@
+"""Answers go to streams as well; who may end them, and what befalls readers and callers when something fails."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+import pytest
+
+from deltawire.gateway.client import Subscriber
+from deltawire.gateway.server import Gateway
+from deltawire.protocol.events import Data, Error, Event, MessageStop, TextDelta
+from deltawire.protocol.messages import Policy
+from deltawire.protocol.providers import TRANSLATORS
+from tests.proxy.upstream import ANSWER, HEAD, WORDS, Part, Served, Upstream, chat, serving, sse
+from tests.support.asking import http_client
+from tests.support.fakes import FakeGateway, stay
+from tests.support.provider_bodies import FORMS
+from tests.support.waiting import DEADLINE, eventually
+
+NOWHERE = "ws://127.0.0.1:1"
+CHUNKED = HEAD.replace(b"Connection: close", b"Transfer-Encoding: chunked")
+NAMED = {"X-Deltawire-Stream": "chat-7"}
+
+
+@asynccontextmanager
+async def reading(gateway: Gateway, stream: str = "chat-7") -> AsyncIterator[Subscriber]:
+    async with Subscriber(gateway.url, stream, policy=Policy.BLOCK, buffer=10_000) as subscriber:
+        yield subscriber
+
+
+async def read_message(subscriber: Subscriber) -> list[Data]:
+    """The events up to the stop of a message."""
+    events: list[Data] = []
+    async with asyncio.timeout(DEADLINE):
+        async for item in subscriber:
+            assert isinstance(item, Event)
+            events.append(item.data)
+            if isinstance(item.data, MessageStop):
+                break
+    return events
+
+
+def said(events: list[Data]) -> str:
+    return "".join(data.text for data in events if isinstance(data, TextDelta))
+
+
+def reason_of(events: list[Data]) -> str:
+    stop = events[-1]
+    assert isinstance(stop, MessageStop)
+    return stop.stop_reason
+
+
+async def post(client: httpx.AsyncClient, served: Served, **headers: str) -> httpx.Response:
+    return await client.post(f"{served.url}/v1/chat/completions", json={"stream": True}, headers=headers)
+
+
+async def test_an_answer_goes_to_the_stream_that_the_caller_names(gateway: Gateway, client: httpx.AsyncClient) -> None:
+    async with Upstream(*ANSWER) as upstream, serving(upstream.url, gateway.url) as served, reading(gateway) as reader:
+        response = await post(client, served, **NAMED)
+        assert response.content == b"".join(ANSWER[1:])
+        assert response.headers["x-deltawire-stream"] == "chat-7"
+        assert response.headers["x-deltawire-subscribe"] == f"{gateway.url}/v1/streams/chat-7/subscribe"
+        events = await read_message(reader)
+        assert (said(events), reason_of(events)) == ("".join(WORDS), "stop")
+        await post(client, served, **NAMED)
+        assert said(await read_message(reader)) == "".join(WORDS), "the stream stays open for the next answer"
+
+
+async def test_an_answer_without_a_name_gets_a_stream_of_its_own_that_ends_with_it(
+    gateway: Gateway, client: httpx.AsyncClient
+) -> None:
+    async with Upstream(*ANSWER) as upstream, serving(upstream.url, gateway.url) as served:
+        names = [(await post(client, served)).headers["x-deltawire-stream"] for _ in range(2)]
+        assert len(set(names)) == 2
+        for name in names:
+            async with reading(gateway, name) as reader:
+                assert said([item.data async for item in reader if isinstance(item, Event)]) == "".join(WORDS)
+
+
+@pytest.mark.parametrize("form", FORMS)
+async def test_answers_of_every_provider_do(gateway: Gateway, client: httpx.AsyncClient, form: str) -> None:
+    body = FORMS[form].encode(*FORMS[form].clean)
+    kind = "application/x-ndjson" if "ndjson" in form else "text/event-stream; charset=utf-8"
+    head = f"HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nConnection: close\r\n\r\n".encode()
+    translator = TRANSLATORS[form]()
+    expected = translator.feed(body) + translator.finish()
+    async with Upstream(head, body) as upstream, serving(upstream.url, gateway.url) as served:
+        response = await post(client, served)
+        assert response.content == body
+        async with reading(gateway, response.headers["x-deltawire-stream"]) as reader:
+            events = [item.data async for item in reader if isinstance(item, Event)]
+    assert [type(data) for data in events] == [type(data) for data in expected]
+    assert said(events) == said(expected) != ""
+
+
+async def test_gemini_s_array_and_a_compressed_body_do_too(gateway: Gateway, client: httpx.AsyncClient) -> None:
+    array = b'[{"candidates":[{"content":{"parts":[{"text":"Hi"}]},"finishReason":"STOP"}]}]'
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\n\r\n"
+    async with Upstream(head, array) as upstream, serving(upstream.url, gateway.url) as served:
+        response = await client.post(f"{served.url}/v1/models/m:streamGenerateContent")
+        async with reading(gateway, response.headers["x-deltawire-stream"]) as reader:
+            assert said([item.data async for item in reader if isinstance(item, Event)]) == "Hi"
+    packed = gzip.compress(b"".join(ANSWER[1:]))
+    head = HEAD.replace(b"X-Request-Id", b"Content-Encoding: gzip\r\nX-Request-Id")
+    async with Upstream(head, packed[:30], packed[30:]) as upstream, serving(upstream.url, gateway.url) as served:
+        response = await post(client, served, **NAMED)
+        assert response.content == b"".join(ANSWER[1:]), "the client unpacks it"
+        async with reading(gateway) as reader:
+            assert said(await read_message(reader)) == "".join(WORDS)
+
+
+@pytest.mark.parametrize("coding", ["br", "gzip"])
+async def test_a_body_that_can_not_be_unpacked_passes_and_readers_are_told(
+    gateway: Gateway, client: httpx.AsyncClient, coding: str
+) -> None:
+    head = HEAD.replace(b"X-Request-Id", f"Content-Encoding: {coding}\r\nX-Request-Id".encode())
+    async with Upstream(head, b"no such thing") as upstream, serving(upstream.url, gateway.url) as served:
+        url = f"{served.url}/v1/chat/completions"
+        async with client.stream("POST", url, headers=NAMED) as response, reading(gateway) as reader:
+            assert b"".join([piece async for piece in response.aiter_raw()]) == b"no such thing"
+            item = await anext(reader)
+            assert isinstance(item, Event)
+            assert isinstance(item.data, Error)
+
+
+async def test_the_head_says_where_before_the_first_token(gateway: Gateway, client: httpx.AsyncClient) -> None:
+    gate = asyncio.Event()
+    async with (
+        Upstream(HEAD, gate, *ANSWER[1:]) as upstream,
+        serving(upstream.url, gateway.url) as served,
+        client.stream("POST", f"{served.url}/v1/messages") as response,
+        reading(gateway, response.headers["x-deltawire-stream"]) as reader,
+    ):
+        gate.set()
+        assert said(await read_message(reader)) == "".join(WORDS)
+        assert await response.aread() == b"".join(ANSWER[1:])
+
+
+# Who ends an answer
+
+
+async def leave_early(served: Served, headers: dict[str, str]) -> None:
+    """Ask, and leave after the first piece of the answer."""
+    async with http_client() as client, client.stream("POST", f"{served.url}/v1/x", headers=headers) as response:
+        await anext(response.aiter_raw())
+
+
+async def test_a_caller_who_leaves_aborts_the_upstream_and_readers_are_told(gateway: Gateway) -> None:
+    gate = asyncio.Event()
+    async with (
+        Upstream(*ANSWER[:2], gate) as upstream,
+        serving(upstream.url, gateway.url) as served,
+        reading(gateway) as reader,
+    ):
+        await leave_early(served, NAMED)
+        async with asyncio.timeout(DEADLINE):
+            await upstream.was_left.wait()
+        events = await read_message(reader)
+        assert (said(events), reason_of(events)) == (WORDS[0], "incomplete")
+        assert "callers_left_total 1.0" in served.proxy.tally.render().decode()
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_one_who_leaves_before_the_head_does_too(gateway: Gateway, method: str) -> None:
+    gate = asyncio.Event()
+    async with Upstream(gate, *ANSWER) as upstream, serving(upstream.url, gateway.url) as served:
+        async with http_client() as leaving:
+            asking = asyncio.create_task(leaving.request(method, f"{served.url}/v1/x"))
+            await eventually(lambda: upstream.asked, "the request")
+            asking.cancel()
+            await asyncio.wait([asking])
+        async with asyncio.timeout(DEADLINE):
+            await upstream.was_left.wait()
+
+
+async def test_a_detached_answer_goes_on_to_its_end(gateway: Gateway) -> None:
+    gate = asyncio.Event()
+    async with (
+        Upstream(*ANSWER[:2], gate, *ANSWER[2:]) as upstream,
+        serving(upstream.url, gateway.url) as served,
+        reading(gateway) as reader,
+    ):
+        await leave_early(served, NAMED | {"X-Deltawire-Detach": "1"})
+        await eventually(lambda: "callers_left_total 1.0" in served.proxy.tally.render().decode(), "it was noticed")
+        assert not upstream.was_left.is_set()
+        gate.set()
+        events = await read_message(reader)
+        assert (said(events), reason_of(events)) == ("".join(WORDS), "stop")
+
+
+@pytest.mark.parametrize("detach", ["0", "1"])
+async def test_a_cancel_before_the_first_token_aborts_the_upstream(
+    gateway: Gateway, client: httpx.AsyncClient, detach: str
+) -> None:
+    async with (
+        Upstream(stays=True) as upstream,
+        serving(upstream.url, gateway.url) as served,
+        reading(gateway) as reader,
+    ):
+        asking = asyncio.create_task(post(client, served, **NAMED, **{"X-Deltawire-Detach": detach}))
+        await eventually(lambda: upstream.asked, "the request")
+        await _cancel(gateway, reader)
+        async with asyncio.timeout(DEADLINE):
+            await upstream.was_left.wait()
+        response = await asking
+    assert response.status_code == 499
+    assert response.headers["x-should-retry"] == "false"
+
+
+@pytest.mark.parametrize("detach", ["0", "1"])
+async def test_a_cancel_in_the_middle_ends_the_answer_for_all(
+    gateway: Gateway, client: httpx.AsyncClient, detach: str
+) -> None:
+    async with (
+        Upstream(*ANSWER[:3], stays=True) as upstream,
+        serving(upstream.url, gateway.url) as served,
+        reading(gateway) as reader,
+        client.stream("POST", f"{served.url}/v1/x", headers=NAMED | {"X-Deltawire-Detach": detach}) as response,
+    ):
+        pieces = response.aiter_raw()
+        assert await anext(pieces) == ANSWER[1]
+        await _cancel(gateway, reader)
+        async with asyncio.timeout(DEADLINE):
+            await upstream.was_left.wait()
+        events = await read_message(reader)
+        assert (said(events), reason_of(events)) == ("".join(WORDS[:2]), "cancelled")
+        assert b"".join([piece async for piece in pieces]) == ANSWER[2], "the caller's stream ends properly"
+
+
+async def _cancel(gateway: Gateway, reader: Subscriber) -> None:
+    """Cancel once there is somebody to hear it."""
+    await eventually(lambda: gateway.hub.info("chat-7").producers, "that the proxy publishes")
+    assert await reader.signal("cancel") == 1
+
+
+# The gateway's failures are none of the caller
+
+
+@pytest.mark.parametrize("headers", [{}, NAMED])
+async def test_without_a_gateway_every_byte_comes(
+    client: httpx.AsyncClient, headers: dict[str, str], logs: list[Any]
+) -> None:
+    async with Upstream(*ANSWER) as upstream, serving(upstream.url, NOWHERE) as served:
+        response = await post(client, served, **headers)
+        assert response.content == b"".join(ANSWER[1:])
+        await eventually(lambda: not served.proxy._exchanges, "that readers are given up")
+        assert served.dropped > 0
+    assert "tee.ended" in [line["event"] for line in logs]
+
+
+async def test_a_gateway_that_says_nothing_holds_no_caller_up(client: httpx.AsyncClient) -> None:
+    many = [HEAD, *sse(*(chat("x" * 50_000) for _ in range(60)))]
+    async with FakeGateway(stay) as silent, Upstream(*many) as upstream, serving(upstream.url, silent.url) as served:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        response = await post(client, served, **NAMED)
+        assert response.content == b"".join(many[1:])
+        assert loop.time() - began < 2, "it does not wait for what readers have yet to get"
+        dropped = [
+            line for line in served.proxy.tally.render().decode().splitlines() if "dropped_chunks_total " in line
+        ]
+        await eventually(lambda: not served.proxy._exchanges, "that readers are given up")
+        assert dropped
+
+
+async def test_keys_are_never_logged(gateway: Gateway, client: httpx.AsyncClient, logs: list[Any]) -> None:
+    broken = [CHUNKED, b"11\r\ndata: {nonsense\n\n\r\n"]
+    async with Upstream(*broken, breaks=True) as upstream, serving(upstream.url, gateway.url) as served:
+        url = f"{served.url}/v1/models/m:streamGenerateContent?key=sk-query"
+        headers = {"Authorization": "Bearer sk-head", "X-Goog-Api-Key": "sk-goog", **NAMED}
+        with pytest.raises(httpx.RemoteProtocolError):
+            await client.post(url, headers=headers)
+        await eventually(lambda: not served.proxy._exchanges, "its end")
+    assert any(line["event"] == "upstream.failed" for line in logs)
+    assert "sk-" not in str(logs)
+    assert b"sk-head" in upstream.asked[0].head
+
+
+# The upstream's failures
+
+
+FAULTS: dict[str, tuple[list[Part], dict[str, Any], str, bool]] = {
+    "disconnect": (list(ANSWER[:3]), {"breaks": True}, "error", True),
+    "truncate": (list(ANSWER[:3]), {}, "incomplete", False),
+    "malformed": ([*ANSWER[:3], b"data: {nonsense\n\n"], {}, "error", False),
+    "stall": (list(ANSWER[:3]), {"stays": True}, "stalled", True),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+async def test_after_a_fault_the_caller_has_what_there_was_and_readers_an_end(
+    gateway: Gateway, client: httpx.AsyncClient, fault: str
+) -> None:
+    parts, how, reason, breaks = FAULTS[fault]
+    if fault == "disconnect":  # the end of the connection is the end of the body otherwise
+        parts = [CHUNKED, *(b"%x\r\n%b\r\n" % (len(it), it) for it in parts[1:] if isinstance(it, bytes))]
+    async with (
+        Upstream(*parts, **how) as upstream,
+        serving(upstream.url, gateway.url, idle_timeout=0.2 if fault == "stall" else 60.0) as served,
+        reading(gateway) as reader,
+    ):
+        got = b""
+        try:
+            async with client.stream("POST", f"{served.url}/v1/x", headers=NAMED) as response:
+                async for piece in response.aiter_raw():
+                    got += piece
+        except httpx.RemoteProtocolError:
+            assert breaks
+        else:
+            assert not breaks
+        assert got == b"".join(it for it in FAULTS[fault][0][1:] if isinstance(it, bytes))
+        events = await read_message(reader)
+    assert (said(events), reason_of(events)) == ("".join(WORDS[:2]), reason)
+    assert any(isinstance(data, Error) for data in events) is (fault != "truncate")
+
+
+async def test_a_slow_first_token_is_waited_for_and_one_that_never_comes_is_504(
+    gateway: Gateway, client: httpx.AsyncClient
+) -> None:
+    async with (
+        Upstream(stays=True) as upstream,
+        serving(upstream.url, gateway.url, idle_timeout=0.2) as served,
+        reading(gateway) as reader,
+    ):
+        response = await post(client, served, **NAMED)
+        assert response.status_code == 504
+        item = await anext(reader)
+        assert isinstance(item, Event)
+        assert isinstance(item.data, Error)
+        assert item.data.code == "stalled"
+
+
+async def test_an_error_page_is_an_error_for_readers_who_wait(gateway: Gateway, client: httpx.AsyncClient) -> None:
+    page = b'HTTP/1.1 429 Slow\r\nContent-Type: application/json\r\nConnection: close\r\n\r\n{"error":{"message":"No"}}'
+    async with Upstream(page) as upstream, serving(upstream.url, gateway.url) as served, reading(gateway) as reader:
+        assert (await post(client, served, **NAMED)).status_code == 429
+        item = await anext(reader)
+        assert isinstance(item, Event)
+        assert isinstance(item.data, Error)
+        assert item.data.error == "No"
+
+
+# The end of the proxy
+
+
+async def test_answers_on_their_way_end_first(gateway: Gateway, client: httpx.AsyncClient) -> None:
+    gate = asyncio.Event()
+    async with (
+        Upstream(*ANSWER[:2], gate, *ANSWER[2:]) as upstream,
+        serving(upstream.url, gateway.url) as served,
+        client.stream("POST", f"{served.url}/v1/x", headers=NAMED) as response,
+    ):
+        pieces = response.aiter_raw()
+        await anext(pieces)
+        closing = asyncio.create_task(served.proxy.aclose(DEADLINE))
+        await asyncio.sleep(0)
+        assert (await client.get(f"{served.url}/deltawire/readyz")).status_code == 503
+        assert (await client.get(f"{served.url}/v1/models")).status_code == 503
+        gate.set()
+        assert b"".join([piece async for piece in pieces]) == b"".join(ANSWER[2:])
+        await closing
+
+
+async def test_those_that_take_too_long_are_ended(gateway: Gateway, client: httpx.AsyncClient) -> None:
+    async with (
+        Upstream(*ANSWER[:2], stays=True) as upstream,
+        serving(upstream.url, gateway.url) as served,
+        reading(gateway) as reader,
+        client.stream("POST", f"{served.url}/v1/x", headers=NAMED) as response,
+    ):
+        await anext(response.aiter_raw())
+        await served.proxy.aclose(0)
+        assert reason_of(await read_message(reader)) == "incomplete"
+        async with asyncio.timeout(DEADLINE):
+            await upstream.was_left.wait()
