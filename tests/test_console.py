@@ -17,13 +17,16 @@ from tests.support.minting import everything, write_secret
 
 ANSWER = "document.getElementById('answer')"
 STATE = "document.getElementById('state').textContent"
+NAME = "gateway.example"
+"""Points to this machine, for the browser."""
+
 LONG = 100_000
 """Deltas of a very long answer."""
 
 
 @pytest.fixture
 async def driven(tmp_path: Path) -> AsyncIterator[Chromium]:
-    async with chromium(tmp_path / "profile") as started:
+    async with chromium(tmp_path / "profile", f"--host-resolver-rules=MAP {NAME} 127.0.0.1") as started:
         yield started
 
 
@@ -113,12 +116,13 @@ async def test_a_cancel_reaches_the_producer_and_two_tabs_follow_the_same_stream
 class Line:
     """A connection to a gateway that can be cut, and mended.
 
-    Args:
+    Attributes:
         port: the gateway's.
+        is_cut: whether nothing passes.
     """
 
-    def __init__(self, port: int) -> None:
-        self._port = port
+    def __init__(self, port: int = 0) -> None:
+        self.port = port
         self._open: set[asyncio.Transport] = set()
         self.is_cut = False
 
@@ -126,7 +130,7 @@ class Line:
         if self.is_cut:
             to_near.transport.abort()
             return
-        far, to_far = await asyncio.open_connection("127.0.0.1", self._port)
+        far, to_far = await asyncio.open_connection("127.0.0.1", self.port)
         ends = {to_near.transport, to_far.transport}
         self._open |= ends  # type: ignore[arg-type]
         async with asyncio.TaskGroup() as tasks:
@@ -255,6 +259,7 @@ async def test_100_000_deltas_do_not_freeze_the_page(driven: Chromium) -> None:
         await publisher.send(MessageStop(message_id="m1", stop_reason="end_turn"))
         await tab.wait(f"{shows('end_turn')} && {shows(f'word{LONG - 1}')}")
         assert await tab.value("window.longest") < 500
+        assert await tab.value(shows("The beginning is not shown any more."))
         assert await tab.value(f"{ANSWER}.querySelectorAll('*').length") < 10_000
         assert f"{LONG + 1} deltas" in await tab.value(f"{ANSWER}.querySelector('.end').textContent")
         assert tab.complaints == []
@@ -286,3 +291,68 @@ async def test_with_authentication_it_shows_what_the_token_allows_and_publishes_
         await submit(tab, "publish")
         await tab.wait(f"{shows('more')} && {STATE} === 'ended: closed'")
         await tab.wait("document.getElementById('metrics').textContent.startsWith('streams 1')")
+
+
+PIECES = """
+(async () => {
+  const { MarkdownView } = await import("/console/markdown.js");
+  const shown = (pieces, budget) => {
+    const root = document.createElement("div");
+    const view = new MarkdownView(root);
+    for (const piece of pieces) {
+      view.append(piece);
+      view.render(budget);
+    }
+    view.finish();
+    root.normalize();
+    return root.innerHTML;
+  };
+  const words = ["#", " ", "a", "b*", "**", "`", "```", "~~~", "\\n", "\\n\\n", "- ", "1. ", "> ", "| x |",
+    "---", "[", "](", ")", "https://example.org", "<b>", "_", "  "];
+  let state = 1;
+  const draw = (below) => (state = (state * 48271) % 2147483647) % below;
+  const wrong = [];
+  for (let round = 0; round < 400; round += 1) {
+    const text = Array.from({ length: 2 + draw(30) }, () => words[draw(words.length)]).join("");
+    const whole = shown([text], Infinity);
+    for (const pieces of [[...text], text.match(/[^]{1,3}/g)]) {
+      if (shown(pieces, 1 + draw(5)) !== whole) {
+        wrong.push([text, whole, shown(pieces, 1)]);
+      }
+    }
+  }
+  return wrong.slice(0, 3);
+})()
+"""
+"""Texts that are shown otherwise if they come in pieces."""
+
+
+async def test_text_looks_the_same_however_it_comes_in_pieces(driven: Chromium) -> None:
+    async with serving() as gateway:
+        tab = await driven.open(page(gateway.port))
+        await tab.wait("document.readyState === 'complete'")
+        assert await tab.value(PIECES) == []
+
+
+async def test_under_a_name_it_works_if_its_origin_is_allowed_and_says_so_if_not(driven: Chromium) -> None:
+    line = Line()
+    async with await asyncio.start_server(line.accept, "127.0.0.1", 0) as server:
+        origin = f"http://{NAME}:{server.sockets[0].getsockname()[1]}"
+        for allowed, wanted in ((origin, shows("read")), ("", f"{STATE}.includes('has to list its address')")):
+            async with serving(allowed_origins=allowed) as gateway, Publisher(gateway.url, "chat-1") as publisher:
+                await publisher.send(TextDelta(text="read"))
+                line.port = gateway.port
+                tab = await driven.open(f"{origin}/#chat-1")
+                await tab.wait(f"document.readyState === 'complete' && {wanted}")
+
+
+async def test_it_is_light_or_dark_as_the_reader_wants(driven: Chromium) -> None:
+    async with serving() as gateway:
+        tab = await driven.open(page(gateway.port))
+        await tab.wait("document.readyState === 'complete'")
+        colours = []
+        for wanted in ("light", "dark"):
+            scheme = {"name": "prefers-color-scheme", "value": wanted}
+            await tab.command("Emulation.setEmulatedMedia", features=[scheme])
+            colours.append(await tab.value("getComputedStyle(document.body).backgroundColor"))
+        assert colours == ["rgb(255, 255, 255)", "rgb(20, 24, 29)"]

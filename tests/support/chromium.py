@@ -156,9 +156,9 @@ class Tab:
 
 
 @asynccontextmanager
-async def chromium(profile: Path) -> AsyncIterator[Chromium]:
+async def chromium(profile: Path, *options: str) -> AsyncIterator[Chromium]:
     """A browser whose tabs are driven."""
-    async with browser("about:blank", profile, "--remote-debugging-port=0"):
+    async with browser("about:blank", profile, "--remote-debugging-port=0", *options):
         told = profile / "DevToolsActivePort"  # its port, and the path of the connection
         await eventually(lambda: told.exists() and "/" in told.read_text(encoding="ascii"), "the browser's port")
         port, path = told.read_text(encoding="ascii").split()

@@ -16,19 +16,22 @@ const MAX_BLOCKS = 1000;
 const MAX_CHARACTERS = 1024 * 1024;
 
 /** A line that may still become a fence, a heading, an item, a rule. */
-const UNDECIDED = /^\s*(?:#{0,6}|[-*_]{0,80}|\+|\d{1,9}[.)]?|>|`{1,2}|`{3,}[^`]{0,40}|~{1,2}|~{3,}[^~]{0,40})$/;
+const UNDECIDED = new RegExp(
+  [
+    String.raw`^\s{0,80}(?:#{0,6}|[-*_]{0,80}|[+>]|\d{1,9}[.)]?)\s{0,80}$`,
+    String.raw`^\s{0,80}(?:${"`"}{1,2}|~{1,2})$`,
+    String.raw`^\s{0,3}(?:${"`"}{3,}|~{3,})[^${"`"}]{0,1000}$`,
+  ].join("|"),
+);
 
-const FENCE = /^\s{0,3}(`{3,}|~{3,})([^`]*)$/;
+const FENCE = /^\s{0,3}(`{3,}|~{3,})[^`]{0,1000}$/;
 const HEADING = /^\s{0,3}(#{1,6})\s+/;
-const RULE = /^\s{0,3}(?:-{3,}|\*{3,}|_{3,})\s*$/;
+const RULE = /^\s{0,3}(?:-{3,80}|\*{3,80}|_{3,80})\s{0,80}$/;
 const ITEM = /^(\s*)(?:[-*+]|(\d{1,9})[.)])\s+/;
 const QUOTE = /^\s{0,3}>\s?/;
 const TABLE = /^\s{0,3}\|/;
 
 export class MarkdownView {
-  /** Whether the beginning is not shown any more. */
-  hasDropped = false;
-
   #element;
   #waiting = []; // text that is not read yet
   #line = ""; // the current line, while it is not known what it is
@@ -36,6 +39,7 @@ export class MarkdownView {
   #open = null; // the open block: kind, element, source
   #blocks = []; // [element, characters]
   #characters = 0;
+  #note = null; // says that the beginning is not shown any more
 
   /** @param element the text's own; it is filled with blocks. */
   constructor(element) {
@@ -195,7 +199,10 @@ export class MarkdownView {
       const [oldest, characters] = this.#blocks.shift();
       oldest.remove();
       this.#characters -= characters;
-      this.hasDropped = true;
+      if (!this.#note) {
+        this.#note = element("p", { class: "note" }, "The beginning is not shown any more.");
+        this.#element.prepend(this.#note);
+      }
     }
   }
 
