@@ -5,12 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-import shutil
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Self
 from urllib.parse import unquote
 
 import pytest
@@ -19,11 +16,8 @@ from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
 
 from deltawire import Gateway, MessageStart, MessageStop, Publisher, Settings, TextDelta
+from tests.support.chromium import START, browser
 from tests.support.processes import ROOT
-
-BROWSERS: Final = ("chromium", "chromium-browser", "google-chrome")
-START: Final = 60.0
-"""Seconds a browser may need on a busy machine."""
 
 PAGE = """<!doctype html>
 <meta charset="utf-8">
@@ -101,24 +95,6 @@ class Site:
         body = self.page.encode()
         headers = Headers({"Content-Type": "text/html", "Content-Length": str(len(body)), "Connection": "close"})
         return Response(HTTPStatus.OK, "OK", headers, body)
-
-
-@asynccontextmanager
-async def browser(address: str, profile: Path) -> AsyncIterator[None]:
-    """A browser that shows a page, without a window."""
-    found = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if found is None:
-        pytest.skip(f"this needs one of the browsers {', '.join(BROWSERS)}")
-    options = ("--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", f"--user-data-dir={profile}")
-    devnull = asyncio.subprocess.DEVNULL
-    process = await asyncio.create_subprocess_exec(
-        found, *options, address, stdout=devnull, stderr=devnull, start_new_session=True
-    )
-    try:
-        yield
-    finally:
-        process.terminate()
-        await process.wait()
 
 
 async def test_the_page_of_the_readme_shows_the_text(tmp_path: Path) -> None:

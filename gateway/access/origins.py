@@ -13,6 +13,7 @@ from typing import Final
 from deltawire.gateway.config import ConfigError
 
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(?:\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::[1-9][0-9]{0,4})?", re.ASCII)
+_FIXED_HOST = re.compile(r"(?:localhost|\[[0-9a-f:.]+\]|[0-9]{1,3}(?:\.[0-9]{1,3}){3})(?::[0-9]+)?", re.ASCII)
 _DEFAULT_PORTS = (("http://", ":80"), ("https://", ":443"))
 
 
@@ -60,6 +61,22 @@ def cors_headers(named: Sequence[str], allowed: frozenset[str]) -> dict[str, str
         "Access-Control-Allow-Origin": named[0],
         "Access-Control-Expose-Headers": "Retry-After, Deltawire-Epoch",
     }
+
+
+def is_own(named: Sequence[str], hosts: Sequence[str], *, is_secure: bool) -> bool:
+    """Whether a request comes from a page of the gateway itself, at an address that no other site can have.
+
+    A name is not enough: its owner can make it point here, and so give another site's page the gateway's address (DNS
+    rebinding). Only an IP address or `localhost` is trusted; pages under a name need `allowed_origins`.
+
+    Args:
+        named: the values of all `Origin` headers.
+        hosts: the values of all `Host` headers.
+        is_secure: whether the gateway speaks TLS.
+    """
+    if len(named) != 1 or len(hosts) != 1 or _FIXED_HOST.fullmatch(hosts[0]) is None:
+        return False
+    return named[0] == f"{'https' if is_secure else 'http'}://{hosts[0]}"
 
 
 def is_allowed(named: Sequence[str], allowed: frozenset[str]) -> bool:

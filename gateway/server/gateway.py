@@ -113,6 +113,7 @@ class Gateway:
             EventStreams(self._subscribing, self._serve_events),
             Publishing(self.settings.max_message, self._reading, self._serve_upload),
             siblings,
+            has_console=self.settings.console,
         )
         self._changed = asyncio.Event()  # set when a connection is gone
 

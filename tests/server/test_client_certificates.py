@@ -16,7 +16,7 @@ from tests.support.minting import everything, write_secret
 from tests.support.rawpeer import HANDSHAKE
 from tests.support.tlspeer import TlsPeer
 
-OPEN = ("/livez", "/readyz", "/healthz", "/v1/schema.json", "/v1/asyncapi.json", "/client/deltawire.js")
+OPEN = ("/livez", "/readyz", "/healthz", "/v1/schema.json", "/v1/asyncapi.json", "/client/deltawire.js", "/")
 SHUT = (
     "/metrics",
     "/v1/streams",

@@ -128,7 +128,8 @@ async def test_a_route_answers_json_and_hangs_up(gateway: Gateway, path: str) ->
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [
-        ("GET", "/", 404),
+        ("GET", "/console/", 404),
+        ("POST", "/", 405),
         ("GET", "/v1/streams/", 404),
         ("GET", "/v1/streams/unknown", 404),
         ("DELETE", "/v1/streams/unknown", 404),

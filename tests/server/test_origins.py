@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import httpx
@@ -13,7 +14,7 @@ from deltawire.protocol.events import TextDelta
 from tests.server.conftest import StartGateway
 from tests.support.minting import write_secret
 from tests.support.peers import consumer
-from tests.support.rawpeer import RawPeer
+from tests.support.rawpeer import HANDSHAKE, RawPeer
 
 ALLOWED = "https://app.example.org, http://localhost:3000,https://[::1]:8443"
 
@@ -65,6 +66,45 @@ async def test_what_is_not_to_the_letter_allowed_is_403(start_gateway: StartGate
 @pytest.mark.parametrize("origin", ["null", "http://127.0.0.1", "https://app.example.org"])
 async def test_no_origin_is_allowed_by_default(gateway: Gateway, origin: str) -> None:
     assert await status_of(gateway, origin) == 403
+
+
+async def upgrade(gateway: Gateway, host: str, origin: str) -> int:
+    """The status of a handshake that names a host, from a page of an origin."""
+    peer = await RawPeer.connect(gateway.port)
+    try:
+        handshake = HANDSHAKE.format(path="/v1/streams/demo/subscribe", headers=f"Origin: {origin}\r\n")
+        await peer.send(re.sub("Host: .*\r\n", f"Host: {host}\r\n", handshake).encode())
+        return int((await peer.read_head()).split(b" ")[1])
+    finally:
+        peer.close()
+
+
+@pytest.mark.parametrize(
+    ("host", "origin", "status"),
+    [
+        ("127.0.0.1:8765", "http://127.0.0.1:8765", 101),
+        ("localhost:8765", "http://localhost:8765", 101),
+        ("[::1]:8765", "http://[::1]:8765", 101),
+        ("127.0.0.1", "http://127.0.0.1", 101),
+        ("127.0.0.1:8765", "http://127.0.0.1:3000", 403),
+        ("127.0.0.1:8765", "http://localhost:8765", 403),
+        ("127.0.0.1:8765", "https://127.0.0.1:8765", 403),
+        ("127.0.0.1:8765", "http://evil.com", 403),
+        ("evil.com:8765", "http://evil.com:8765", 403),
+        ("localhost.evil.com", "http://localhost.evil.com", 403),
+        ("127.0.0.1.evil.com", "http://127.0.0.1.evil.com", 403),
+        ("evil.com@127.0.0.1", "http://evil.com@127.0.0.1", 403),
+    ],
+)
+async def test_the_console_may_connect_where_no_other_site_can_have_its_address(
+    gateway: Gateway, host: str, origin: str, status: int
+) -> None:
+    assert await upgrade(gateway, host, origin) == status
+
+
+async def test_without_the_console_no_address_of_the_gateway_is_an_origin(start_gateway: StartGateway) -> None:
+    gateway = await start_gateway(console=False)
+    assert await upgrade(gateway, "127.0.0.1:8765", "http://127.0.0.1:8765") == 403
 
 
 @pytest.mark.parametrize(

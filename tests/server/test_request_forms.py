@@ -104,7 +104,9 @@ async def test_options_names_the_methods_of_a_path_and_does_nothing(gateway: Gat
     assert [info.id for info in gateway.hub.list_info()] == ["demo"]
 
 
-@pytest.mark.parametrize("path", ["/", "/nothing", "/v1/streams/", "/v1/streams/demo/other", "/*", "http://gateway"])
+@pytest.mark.parametrize(
+    "path", ["/console", "/nothing", "/v1/streams/", "/v1/streams/demo/other", "/*", "http://gateway"]
+)
 async def test_options_on_an_unknown_path_is_404(gateway: Gateway, path: str) -> None:
     status, headers, _ = await ask(gateway, f"OPTIONS {path}")
     assert status.startswith(b"HTTP/1.1 404 ")

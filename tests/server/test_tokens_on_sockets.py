@@ -272,11 +272,20 @@ async def test_a_jwks_file_gives_each_key_its_algorithm(start_gateway: StartGate
     assert await status(SECRET, "HS256", "s") == 401  # it is for encryption
 
 
-async def test_health_schema_and_client_are_open_and_nothing_else(guarded: Gateway) -> None:
+async def test_health_schema_client_and_console_are_open_and_nothing_else(guarded: Gateway) -> None:
     async with http_client(base_url=f"http://127.0.0.1:{guarded.port}") as client:
-        for path in ("/livez", "/readyz", "/healthz", "/v1/schema.json", "/v1/asyncapi.json", "/client/deltawire.js"):
+        for path in (
+            "/livez",
+            "/readyz",
+            "/healthz",
+            "/v1/schema.json",
+            "/v1/asyncapi.json",
+            "/client/deltawire.js",
+            "/",
+            "/console/console.js",
+        ):
             assert (await client.get(path)).status_code == 200
             assert (await client.get(path, headers=bearer("bad"))).status_code == 200
-        for path in ("/", "/metrics", "/v1/streams", "/v1/streams/demo", "/v1/streams/demo/events", "/unknown"):
+        for path in ("/metrics", "/v1/streams", "/v1/streams/demo", "/v1/streams/demo/events", "/unknown"):
             assert (await client.get(path)).status_code == 401
             assert (await client.get(path, headers=bearer(everything()))).status_code in (200, 404)

@@ -14,7 +14,7 @@ from websockets.http11 import Request, Response
 
 from deltawire.gateway.access import Action, BadToken, Grant, NoKeys, UnknownKey, open_authenticator
 from deltawire.gateway.access.credentials import find_token
-from deltawire.gateway.access.origins import PREFLIGHT, cors_headers, is_allowed, parse_origins
+from deltawire.gateway.access.origins import PREFLIGHT, cors_headers, is_allowed, is_own, parse_origins
 from deltawire.gateway.config import Settings
 from deltawire.gateway.logs import get_logger
 from deltawire.gateway.server.admission.request import AdmissionRequest, offered_subprotocols
@@ -40,6 +40,8 @@ class AccessControl:
     def __init__(self, settings: Settings, clock: Callable[[], float]) -> None:
         self._authenticator = open_authenticator(settings, clock)
         self._origins = parse_origins(settings.allowed_origins)
+        self._has_console = settings.console
+        self._is_secure = bool(settings.tls_cert)
         self._may_query = settings.auth_query_token
         self._wants_certificate = bool(settings.tls_client_ca)
         self._clock = clock
@@ -76,8 +78,12 @@ class AccessControl:
         )
 
     def check_origin(self, incoming: AdmissionRequest) -> Response | None:
-        """Refuse web pages from origins that are not allowed."""
-        if is_allowed(incoming.request.headers.get_all("Origin"), self._origins):
+        """Refuse web pages from origins that are not allowed; the console's is, at an address that only it can have."""
+        headers = incoming.request.headers
+        named = headers.get_all("Origin")
+        if is_allowed(named, self._origins):
+            return None
+        if self._has_console and is_own(named, headers.get_all("Host"), is_secure=self._is_secure):
             return None
         return respond_problem(HTTPStatus.FORBIDDEN, "pages of this origin may not connect (allowed_origins)")
 

@@ -24,6 +24,7 @@ from deltawire.gateway.server.admission.auth import AccessControl
 from deltawire.gateway.server.admission.request import AdmissionRequest, Step, offered_subprotocols
 from deltawire.gateway.server.admission.steps import CapacityChecks
 from deltawire.gateway.server.connection.connection import GatewayConnection
+from deltawire.gateway.server.http.assets import CONSOLE
 from deltawire.gateway.server.http.event_streams import EventStreams
 from deltawire.gateway.server.http.polling import wait_for_events
 from deltawire.gateway.server.http.publishing import Publishing
@@ -60,6 +61,7 @@ class Admission:
         event_streams: answers requests for streams over plain HTTP.
         publishing: answers requests that publish over plain HTTP.
         siblings: the other workers of the gateway, for which some responses speak too.
+        has_console: whether the console is served.
 
     Attributes:
         is_leaving: the gateway shuts down, and `/readyz` says so.
@@ -76,8 +78,11 @@ class Admission:
         event_streams: EventStreams,
         publishing: Publishing,
         siblings: Siblings | None = None,
+        *,
+        has_console: bool = True,
     ) -> None:
         self._access = access
+        self._has_console = has_console
         self._siblings = siblings
         self._hub = hub
         self._handshakes = handshakes
@@ -93,6 +98,7 @@ class Admission:
             access.answer_preflight,
             access.identify,
             capacity.check_token,
+            self._check_console,
             check_method,
             access.check_permission,
             capacity.check_memory_for_answer,
@@ -149,6 +155,10 @@ class Admission:
         response = leave_out_known(request, reword_refusal(response) or response)
         self._access.allow_reading(request, response)
         return leave_out_body(response) if request.method == "HEAD" else response
+
+    def _check_console(self, incoming: AdmissionRequest) -> Response | None:
+        is_hidden = not self._has_console and incoming.target.tail in CONSOLE
+        return _respond_unknown() if is_hidden else None
 
     def _locate(self, incoming: AdmissionRequest) -> Awaitable[Response | None] | None:
         """Find the stream, where another gateway may have it: such a request is refused, an endpoint in its own way."""
@@ -221,7 +231,7 @@ def check_method(incoming: AdmissionRequest) -> Response | None:
     is_of_all = method == "OPTIONS" and target.tail == "*"
     allowed = _EVERY_METHOD if is_of_all else allowed_methods(target)
     if not allowed:
-        return respond_problem(HTTPStatus.NOT_FOUND, f"no such path; streams are under {PREFIX}")
+        return _respond_unknown()
     if method == "OPTIONS":
         return respond_nothing(Allow=allowed)
     if method not in allowed.split(", "):
@@ -229,6 +239,10 @@ def check_method(incoming: AdmissionRequest) -> Response | None:
             HTTPStatus.METHOD_NOT_ALLOWED, f"{method} is not possible here; allowed: {allowed}", Allow=allowed
         )
     return None
+
+
+def _respond_unknown() -> Response:
+    return respond_problem(HTTPStatus.NOT_FOUND, f"no such path; streams are under {PREFIX}")
 
 
 def _is_id(text: str) -> bool:

@@ -9,11 +9,10 @@ from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
 
 from deltawire.gateway.server.connection.connection import GatewayConnection
+from deltawire.gateway.server.http.assets import ASSETS
 from deltawire.gateway.server.http.target import Target
 
-OPEN_PATHS: Final = frozenset(
-    {"/livez", "/readyz", "/healthz", "/v1/schema.json", "/v1/asyncapi.json", "/client/deltawire.js"}
-)
+OPEN_PATHS: Final = frozenset({"/livez", "/readyz", "/healthz", "/v1/schema.json", "/v1/asyncapi.json", *ASSETS})
 """Paths open to everybody: the health of the process, and what is documented anyway. They show nothing of a stream."""
 
 

@@ -1,7 +1,7 @@
 """HTTP endpoints beside the WebSocket ones.
 
 - `routes` — streams, pages of events, schema, health
-- `client_script` — `/client/deltawire.js`, the client for web pages
+- `assets` — files served as they are: `/client/deltawire.js`, and the console at `/`, whose files `console/` has
 - `event_streams` — consumers over plain HTTP
 - `publishing` — producers and signals over plain HTTP; `bodies` — their messages
 - `waiting` — consumers that wait before a response is made; `polling` — for events

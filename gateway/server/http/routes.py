@@ -21,7 +21,7 @@ from deltawire.gateway.access import Action, Grant
 from deltawire.gateway.hub import Hub
 from deltawire.gateway.server.connection.connection import GatewayConnection
 from deltawire.gateway.server.http import openai_responses
-from deltawire.gateway.server.http.client_script import respond_script
+from deltawire.gateway.server.http.assets import ASSETS
 from deltawire.gateway.server.http.refusing import refusing, refusing_late
 from deltawire.gateway.server.http.target import EVENTS, RESPONSES, SIGNAL, Target
 from deltawire.gateway.server.responses import (
@@ -234,8 +234,8 @@ def _asyncapi(_site: Site, _target: Target) -> Response:
     return respond(HTTPStatus.OK, _ASYNCAPI, f"application/vnd.aai.asyncapi+json;version={VERSION}")
 
 
-def _client_script(_site: Site, _target: Target) -> Response:
-    return respond_script()
+def _asset(_site: Site, target: Target) -> Response:
+    return ASSETS[target.tail].respond()
 
 
 def _live(_site: Site, _target: Target) -> Response:
@@ -259,11 +259,11 @@ _ROUTES: dict[str, dict[str, Handler]] = {
     PREFIX: {"GET": _list},
     "/v1/schema.json": {"GET": _schema},
     "/v1/asyncapi.json": {"GET": _asyncapi},
-    "/client/deltawire.js": {"GET": _client_script},
     "/metrics": {"GET": _metrics},
     "/livez": {"GET": _live},
     "/readyz": {"GET": _ready},
     "/healthz": {"GET": _ready},
+    **{path: {"GET": _asset} for path in ASSETS},
 }
 
 _STREAM_ROUTES: dict[str, dict[str, Handler]] = {
