@@ -21,7 +21,7 @@ async def test_an_unused_connection_ends_with_idle_and_where_to_resume(start_gat
     async with producer(gateway) as writing, consumer(gateway) as reading:
         await publish(writing, text_delta("a"), text_delta("b"), upto=2)
         await reading.read_until("text_delta", seq=2)
-        gateway._housekeeping.sweep(gateway.hub.now() + HOUR + MOMENT)
+        gateway._housekeeping.sweep(gateway.hub.now() + 2 * HOUR)  # the end of one uses the stream of the other
         read, written = await asyncio.gather(reading.read_all(), writing.read_all())
     assert (read[-1]["code"], read[-1]["retryable"], read[-1]["resume_after"]) == ("idle", True, 2)
     assert "idle_timeout" in read[-1]["message"]
