@@ -17,6 +17,7 @@ import pytest
 from tests.support.pip import installed
 from tests.support.processes import ROOT, clean_environment
 from tests.support.running import complaints
+from tests.support.soaking import left_to_soak
 
 EXAMPLES = sorted((ROOT / "scripts" / "examples").glob("*.py"))
 SAID = "Mock response from gpt-4o."
@@ -155,6 +156,7 @@ def test_the_demo_ends_with_equal_texts() -> None:
     assert output.endswith("all texts are equal\n")
 
 
+@left_to_soak
 @pytest.mark.installs
 @pytest.mark.slow
 def test_a_real_model_stops_when_a_reader_cancels() -> None:

@@ -24,6 +24,7 @@ from deltawire.protocol.messages import Policy
 from tests.support.pip import installed
 from tests.support.processes import ROOT, clean_environment
 from tests.support.sdk_provider import ANTHROPIC, CHAT, RESPONSES, Provider
+from tests.support.soaking import left_to_soak
 from tests.support.waiting import eventually
 
 TEXT = "The Moon pulls the sea, and the sea follows – twice a day."
@@ -113,6 +114,7 @@ def text_of(body: str) -> str:
     return "".join(choice["delta"].get("content") or "" for chunk in chunks for choice in chunk["choices"])
 
 
+@left_to_soak
 @pytest.mark.installs
 @pytest.mark.slow
 async def test_answers_of_litellm_are_published_and_end_when_a_reader_cancels(tmp_path: Path) -> None:
