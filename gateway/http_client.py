@@ -174,7 +174,7 @@ class Origin:
 
         Args:
             method: of HTTP.
-            target: path and query.
+            target: path and query; or `*`, the server itself.
             fields: of the head, without `Host`; a `Content-Length`, or else chunks, say how long the body is.
             body: pieces of it; None if there is none.
 
@@ -187,7 +187,7 @@ class Origin:
             headers=[(b"Host", self._url.netloc), *fields],
             content=body,
             extensions={
-                "target": self._path + target,
+                "target": target if target == b"*" else self._path + target,
                 "timeout": {"connect": CONNECT_TIMEOUT, "write": CONNECT_TIMEOUT, "pool": None, "read": None},
             },
         )

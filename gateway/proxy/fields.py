@@ -73,6 +73,16 @@ def pass_to_upstream(fields: Fields) -> Fields:
     return [(name, value) for name, value in fields if name not in dropped and not name.startswith(_OURS)]
 
 
+def check_framing(fields: Fields) -> None:
+    """Refuse a request whose body has two ends: the upstream might see another than the proxy.
+
+    Raises:
+        ValueError: it has a length as well as chunks (RFC 9112 §6.3).
+    """
+    if {b"content-length", b"transfer-encoding"} <= {name for name, _ in fields}:
+        raise ValueError("the request has Content-Length as well as Transfer-Encoding: send one of them")
+
+
 def has_body(fields: Fields) -> bool:
     """Whether a request has a body."""
     return any(name in (b"content-length", b"transfer-encoding") for name, _ in fields)

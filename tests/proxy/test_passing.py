@@ -126,6 +126,61 @@ async def test_a_caller_who_uploads_only_half_asks_nobody(client: httpx.AsyncCli
         assert [it.line for it in upstream.asked] == [b"GET /v1/models HTTP/1.1"]
 
 
+async def send_line(url: str, line: str, *fields: str) -> bytes:
+    """The head of the answer to a request with this first line."""
+    peer = await RawPeer.connect(int(url.rpartition(":")[2]))
+    await peer.send("\r\n".join([f"{line} HTTP/1.1", "Host: h", *fields, "Connection: close", "", ""]).encode())
+    head = await peer.read_head()
+    peer.close()
+    return head
+
+
+@pytest.mark.parametrize(
+    ("line", "passed"),
+    [
+        ("GET http://evil.example/secret?x=1", b"GET /base/secret?x=1 HTTP/1.1"),
+        ("GET HTTP://evil.example", b"GET /base/ HTTP/1.1"),
+        ("GET /v1/a..b/...", b"GET /base/v1/a..b/... HTTP/1.1"),
+        ("OPTIONS *", b"OPTIONS * HTTP/1.1"),
+    ],
+)
+async def test_whatever_host_a_request_names_the_upstream_is_asked(line: str, passed: bytes) -> None:
+    async with Upstream(ANSWERS["json"]) as upstream, serving(f"{upstream.url}/base", NOWHERE) as served:
+        assert b" 200 " in await send_line(served.url, line)
+        assert [it.line for it in upstream.asked] == [passed]
+
+
+@pytest.mark.parametrize(
+    ("line", "status"),
+    [
+        ("CONNECT evil.example:443", b" 501 "),
+        ("GET evil.example", b" 400 "),
+        ("GET @evil.example/x", b" 400 "),
+        ("GET *", b" 400 "),
+        ("GET /../etc/x", b" 400 "),
+        ("GET /v1/..", b" 400 "),
+        ("GET /v1/%2E%2e/x", b" 400 "),
+        ("GET /v1/a%2f..%2fx", b" 400 "),
+        ("GET /v1/..%5Cx", b" 400 "),
+        ("GET /v1/..;a=1/x", b" 400 "),
+        ("GET http://evil.example/../x", b" 400 "),
+    ],
+)
+async def test_a_target_that_leads_elsewhere_is_refused(line: str, status: bytes, logs: list[Any]) -> None:
+    async with Upstream(ANSWERS["json"]) as upstream, serving(f"{upstream.url}/base", NOWHERE) as served:
+        assert status in await send_line(served.url, line)
+        assert upstream.asked == []
+    assert [entry["event"] for entry in logs] == ["proxy.started"]
+
+
+async def test_a_request_with_a_length_as_well_as_chunks_is_refused(logs: list[Any]) -> None:
+    async with Upstream(ANSWERS["json"]) as upstream, serving(upstream.url, NOWHERE) as served:
+        both = ("Content-Length: 3", "Transfer-Encoding: chunked")
+        assert b" 400 " in await send_line(served.url, "POST /v1/x", *both)
+        assert upstream.asked == []
+    assert [entry["event"] for entry in logs] == ["proxy.started"]
+
+
 @pytest.mark.parametrize("value", ["a b", "..", "x" * 129])
 async def test_a_name_that_is_none_is_refused_before_anything_is_asked(client: httpx.AsyncClient, value: str) -> None:
     async with Upstream(*ANSWER) as upstream, serving(upstream.url, NOWHERE) as served:
