@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 from deltawire.gateway.http_client import Fields
+from deltawire.gateway.proxy.decoding import READABLE
 from deltawire.protocol.addresses import check_stream_id
 
 STREAM: Final = b"x-deltawire-stream"
@@ -67,10 +68,25 @@ def read_wishes(fields: Fields) -> Wishes:
     return Wishes(stream, detach == "1")
 
 
-def pass_to_upstream(fields: Fields) -> Fields:
-    """The fields of a request that pass; the host is another one, and what is asked of the proxy stays here."""
+def pass_to_upstream(fields: Fields, *, is_followed: bool) -> Fields:
+    """The fields of a request that pass; the host is another one, and what is asked of the proxy stays here.
+
+    Args:
+        fields: as they came.
+        is_followed: whether the answer may go to a stream, and has to be readable.
+    """
     dropped = _dropped(fields) | {b"host", b"expect"}
-    return [(name, value) for name, value in fields if name not in dropped and not name.startswith(_OURS)]
+    passed = [(name, value) for name, value in fields if name not in dropped and not name.startswith(_OURS)]
+    if not is_followed:
+        return passed
+    return [(name, _readable(value) if name == b"accept-encoding" else value) for name, value in passed]
+
+
+def _readable(codings: bytes) -> bytes:
+    """Those of the codings whose content can be read."""
+    accepted = codings.decode("latin-1").split(",")
+    kept = [coding for coding in accepted if coding.partition(";")[0].strip().lower() in READABLE]
+    return codings if kept == accepted else ",".join(kept).strip().encode("latin-1") or b"identity"
 
 
 def check_framing(fields: Fields) -> None:

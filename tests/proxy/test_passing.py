@@ -89,6 +89,24 @@ async def test_what_is_asked_of_the_proxy_or_about_its_connection_stays_there(cl
     assert not {name.lower().encode() for name in kept} - {b"connection"} & set(fields)
 
 
+@pytest.mark.parametrize(
+    ("method", "asked", "passed"),
+    [
+        ("POST", "gzip, deflate, br, zstd", b"gzip, deflate"),
+        ("POST", "br;q=1.0, GZIP;q=0.5,*;q=0.1", b"GZIP;q=0.5"),
+        ("POST", "br", b"identity"),
+        ("POST", "identity", b"identity"),
+        ("GET", "gzip, br", b"gzip, br"),
+    ],
+)
+async def test_an_answer_for_readers_is_asked_for_in_codings_that_can_be_read(
+    client: httpx.AsyncClient, method: str, asked: str, passed: bytes
+) -> None:
+    async with Upstream(ANSWERS["json"]) as upstream, serving(upstream.url, NOWHERE) as served:
+        await client.request(method, f"{served.url}/v1/x", headers={"Accept-Encoding": asked})
+        assert upstream.asked[0].fields[b"accept-encoding"] == passed
+
+
 async def test_a_body_in_chunks_passes_as_it_comes() -> None:
     async with Upstream(ANSWERS["json"]) as upstream, serving(upstream.url, NOWHERE) as served:
         peer = await RawPeer.connect(int(served.url.rpartition(":")[2]))
