@@ -42,7 +42,8 @@ class Wishes(NamedTuple):
     """What a request asks of the proxy.
 
     Attributes:
-        stream: the id of the stream; empty if it names none.
+        stream: the id of the stream; empty if it names none, or comes from a web page: whoever opens one would write to
+            any stream with the proxy's token.
         detaches: whether the answer goes on without whoever asked for it.
     """
 
@@ -65,7 +66,8 @@ def read_wishes(fields: Fields) -> Wishes:
     detach = _value(fields, DETACH)
     if detach not in ("", "0", "1"):
         raise ValueError(f"X-Deltawire-Detach: expected 0 or 1, got {detach!r}")
-    return Wishes(stream, detach == "1")
+    is_of_page = any(name == b"origin" for name, _ in fields)
+    return Wishes("" if is_of_page else stream, detach == "1")
 
 
 def pass_to_upstream(fields: Fields, *, is_followed: bool) -> Fields:
@@ -105,9 +107,10 @@ def has_body(fields: Fields) -> bool:
 
 
 def pass_to_caller(fields: Fields) -> list[tuple[bytes, bytes]]:
-    """The fields of an answer that pass."""
+    """The fields of an answer that pass; where it can be followed is for the proxy to say."""
     dropped = _dropped(fields)
-    return [(name.lower(), value) for name, value in fields if name.lower() not in dropped]
+    lowered = [(name.lower(), value) for name, value in fields]
+    return [(name, value) for name, value in lowered if name not in dropped and not name.startswith(_OURS)]
 
 
 def _dropped(fields: Fields) -> frozenset[bytes]:

@@ -282,6 +282,17 @@ async def test_a_gateway_that_says_nothing_holds_no_caller_up(client: httpx.Asyn
         assert dropped
 
 
+async def test_a_web_page_names_no_stream(gateway: Gateway, client: httpx.AsyncClient) -> None:
+    async with Upstream(*ANSWER) as upstream, serving(upstream.url, gateway.url) as served:
+        response = await post(client, served, Origin="https://page.example", **NAMED)
+        assert response.content == b"".join(ANSWER[1:])
+        own = response.headers["x-deltawire-stream"]
+        assert own != NAMED["X-Deltawire-Stream"]
+        assert own in response.headers["x-deltawire-subscribe"]
+        async with reading(gateway, own) as reader:
+            assert said(await read_message(reader)) == "".join(WORDS)
+
+
 async def test_keys_are_never_logged(gateway: Gateway, client: httpx.AsyncClient, logs: list[Any]) -> None:
     broken = [CHUNKED, b"11\r\ndata: {nonsense\n\n\r\n"]
     async with Upstream(*broken, breaks=True) as upstream, serving(upstream.url, gateway.url) as served:

@@ -240,6 +240,32 @@ async def test_an_upstream_that_is_away_is_502(client: httpx.AsyncClient, logs: 
     assert "sk-" not in str(logs) + response.text
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"data: secret\n\n",
+        b"HTTP/1.1 200 OK\r\nbad secret\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: secret\r\n\r\n",
+    ],
+)
+async def test_what_is_no_answer_is_502_and_quoted_nowhere(
+    client: httpx.AsyncClient, logs: list[Any], answer: bytes
+) -> None:
+    async with Upstream(answer) as upstream, serving(upstream.url, NOWHERE) as served:
+        response = await client.get(f"{served.url}/v1/models")
+    assert response.status_code == 502
+    assert "what is not HTTP" in response.json()["detail"]
+    assert "secret" not in response.text + str(logs)
+
+
+async def test_an_upstream_can_not_say_where_to_follow(client: httpx.AsyncClient) -> None:
+    forged = ANSWERS["json"].replace(b"Content-Length", b"X-Deltawire-Subscribe: ws://evil.example\r\nContent-Length")
+    async with Upstream(forged) as upstream, serving(upstream.url, NOWHERE) as served:
+        response = await client.get(f"{served.url}/v1/models")
+    assert response.json() == {"a": 1}
+    assert not [name for name in response.headers if name.startswith("x-deltawire-")]
+
+
 async def test_mounted_it_passes_what_is_below(gateway: Gateway, client: httpx.AsyncClient) -> None:
     """As Starlette and FastAPI mount: the path stays whole, and `root_path` says what of it is theirs."""
     async with Upstream(ANSWERS["json"]) as upstream:
