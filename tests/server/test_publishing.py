@@ -524,26 +524,18 @@ async def test_a_body_whose_commit_does_not_come_is_503_and_leaves_no_socket(tmp
         await eventually(lambda: gateway.connections == 0)
 
 
-async def test_a_body_that_waits_for_room_is_503_when_nothing_can_be_stored(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("waits", [True, False], ids=["its peer waits", "its peer has left"])
+async def test_a_body_that_waits_for_room_is_503_when_nothing_can_be_stored_and_leaves_no_socket(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, waits: bool
 ) -> None:
     monkeypatch.setattr(staging, "MAX_STAGED", 50_000)
     async with without_room(tmp_path) as gateway:
         async with posting(gateway) as it:
             await send_chunk(it, lines(text_delta("x" * 60_000) for _ in range(3)))
-            status, told = await read_answer(it)
-            assert (status, told["code"]) == (503, "overloaded")
-            assert "full" in told["detail"]
-        await eventually(lambda: gateway.connections == 0)
-
-
-async def test_a_body_whose_peer_has_left_while_nothing_can_be_stored_leaves_no_socket(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(staging, "MAX_STAGED", 50_000)
-    async with without_room(tmp_path) as gateway:
-        async with posting(gateway) as it:
-            await send_chunk(it, lines(text_delta("x" * 60_000) for _ in range(3)))
+            if waits:
+                status, told = await read_answer(it)
+                assert (status, told["code"]) == (503, "overloaded")
+                assert "full" in told["detail"]
         await eventually(lambda: gateway.hub.storage_failure, "that the disk is full")
         await eventually(lambda: gateway.connections == 0)
 
