@@ -42,6 +42,11 @@ CHECK: Final = 0.1
 """Seconds after which who waits for a commit looks whether the engine can make one."""
 
 
+def unstored(why: str) -> str:
+    """What a client is told of a change that waits for its commit while nothing can be stored."""
+    return f"it is not stored yet, but may be later: look before you try again ({why})"
+
+
 class _InFlight(NamedTuple):
     """A commit that the engine has not answered.
 
@@ -316,8 +321,7 @@ class CommittingDispatcher(Dispatcher):
         if not committing.done():
             committing.cancel()
             why = self._engine.failure or self._silence
-            detail = f"it is not stored yet, but may be later: look before you try again ({why})"
-            raise StreamError(ErrorKind.FULL, "change", stream.id, detail)
+            raise StreamError(ErrorKind.FULL, "change", stream.id, unstored(why))
         await committing
 
     def _commit_soon(self, channel: Channel) -> None:

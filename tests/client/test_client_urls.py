@@ -11,11 +11,13 @@ from hypothesis import strategies as st
 
 from deltawire.gateway.client.urls import publish_url, subscribe_url
 from deltawire.protocol.addresses import OnFull, PublishRequest, SubscribeRequest, parse_publish, parse_subscribe
-from deltawire.protocol.events import MAX_SEQ, EventType
+from deltawire.protocol.events import MAX_KIND, MAX_SEQ, EventType
+from deltawire.protocol.filters import MAX_WANTED
 from deltawire.protocol.messages import Policy
 from deltawire.protocol.position import Position
 
 NAMES = st.text("AZaz09._:@-", min_size=1, max_size=64).filter(lambda name: name not in (".", ".."))
+KINDS = st.text(st.characters(exclude_characters=",", codec="utf-8"), min_size=1, max_size=MAX_KIND)
 POSITIONS = st.builds(Position, st.just("") | NAMES, st.integers(0, MAX_SEQ))
 SUBSCRIBE = st.builds(
     SubscribeRequest,
@@ -25,8 +27,7 @@ SUBSCRIBE = st.builds(
     types=st.none() | st.frozensets(st.sampled_from(EventType), min_size=1),
     index=st.none() | st.frozensets(st.integers(0, MAX_SEQ), min_size=1, max_size=9),
     choice=st.none() | st.frozensets(st.integers(0, 9), min_size=1),
-    kind=st.none()
-    | st.frozensets(st.text(st.characters(exclude_characters=",", codec="utf-8"), min_size=1), min_size=1),
+    kind=st.none() | st.frozensets(KINDS, min_size=1, max_size=MAX_WANTED),
     extension=st.none() | st.just(frozenset({"p", "p/n/m", "é/&="})),
     urgent=st.none() | st.frozensets(st.sampled_from([EventType.ERROR, EventType.USAGE])),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,19 @@ import pytest
 
 from deltawire.gateway.config import Settings
 from deltawire.gateway.engines.sqlite import SqliteEngine
+from deltawire.gateway.hub import Hub, fair_queue
+from deltawire.gateway.hub.fair_queue import FairQueue
+from deltawire.gateway.hub.presence import NORMAL
+from deltawire.gateway.middleware import make_middleware, split_thinking
 from deltawire.gateway.server import Gateway
 from deltawire.gateway.server.admission.auth import end_expired
 from deltawire.gateway.server.connection.memory import CONNECTION_COST
+from deltawire.gateway.server.connection.upload import Upload
+from deltawire.gateway.streams import staging
 from deltawire.gateway.streams.view import View
 from deltawire.protocol.codec import JSON
 from deltawire.protocol.framing import payloads
+from deltawire.protocol.priority import RANKS, StreamClass
 from tests.server.conftest import StartGateway
 from tests.support.asking import http_client
 from tests.support.minting import bearer, everything, token, write_secret
@@ -166,6 +173,15 @@ async def test_a_stream_is_closed_by_a_line_and_takes_no_more(gateway: Gateway) 
     assert (response.status_code, response.json()["code"]) == (409, "stream_closed")
 
 
+async def test_what_follows_the_end_of_the_stream_in_a_body_is_refused_with_its_line(gateway: Gateway) -> None:
+    body = lines([text_delta("a"), {"type": "close_stream"}, text_delta("b")])
+    response = await post(gateway, body, kind=NDJSON)
+    told = response.json()
+    assert (response.status_code, told["code"], told["seq"]) == (409, "stream_closed", 1)
+    assert told["problems"][0]["line"] == 3
+    assert texts(gateway) == ["a"]
+
+
 async def test_a_message_goes_on_over_requests_and_a_producer_that_does_not_return_is_told_of(
     start_gateway: StartGateway,
 ) -> None:
@@ -265,11 +281,22 @@ async def test_who_hangs_up_its_side_behind_the_body_is_answered(gateway: Gatewa
 async def test_a_message_that_is_too_long_is_413(start_gateway: StartGateway) -> None:
     gateway = await start_gateway(max_message=1000)
     response = await post(gateway, text_delta("x" * 1000))
-    assert (response.status_code, response.json()["code"]) == (413, "bad_request")
+    assert (response.status_code, response.json()["code"]) == (413, "message_too_big")
     assert "max_message (1000 bytes)" in response.json()["detail"]
     response = await post(gateway, lines([text_delta("a"), text_delta("x" * 1000)]), kind=NDJSON)
     assert response.status_code == 413
     assert "line 2" in response.json()["detail"]
+
+
+async def test_the_first_problem_decides_the_status_whatever_follows(start_gateway: StartGateway) -> None:
+    gateway = await start_gateway(max_message=1000)
+    async with posting(gateway) as it:
+        await send_chunk(it, lines([{"type": "x"}, text_delta("a")]))
+        await wait_for_one(gateway)
+        await send_chunk(it, lines([text_delta("x" * 1000)]))
+        status, told = await read_answer(it)
+    assert (status, told["code"]) == (400, "invalid_event")
+    assert [problem["code"] for problem in told["problems"]] == ["invalid_event", "message_too_big"]
 
 
 async def test_a_long_body_of_lines_is_taken_whatever_its_length_and_little_of_it_is_held(gateway: Gateway) -> None:
@@ -400,6 +427,24 @@ async def test_bodies_that_hold_much_are_ended_and_counted(start_gateway: StartG
     await eventually(lambda: gateway.hub.manager.elsewhere == 0)
 
 
+async def test_bodies_wait_in_the_line_of_their_streams_class(
+    start_gateway: StartGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gateway = await start_gateway(stream_classes="demo=low")
+    entered: list[int] = []
+    enter = FairQueue.enter
+
+    def note(queue: FairQueue, step: Callable[[], None], rank: int = NORMAL) -> None:
+        if isinstance(getattr(step, "__self__", None), Upload):
+            entered.append(rank)
+        enter(queue, step, rank)
+
+    monkeypatch.setattr(FairQueue, "enter", note)
+    monkeypatch.setattr(fair_queue, "STEP_SLICE", 0.0)
+    assert (await post(gateway, text_delta("a"))).status_code == 200
+    assert set(entered) == {RANKS[StreamClass.LOW]}
+
+
 async def test_chunks_of_a_byte_hold_nobody_up(gateway: Gateway) -> None:
     body = lines([text_delta("x" * 50_000)])
     async with posting(gateway) as it, asyncio.TaskGroup() as group:
@@ -441,6 +486,58 @@ async def test_what_is_stored_is_committed_before_the_answer(tmp_path: Path, mon
         messages = await reading.read_all()
         assert messages[0]["epoch"] == epoch
         assert text_of(messages) == "abc"
+
+
+async def test_the_answer_comes_after_what_middleware_holds_back_is_appended() -> None:
+    settings = Settings(port=0, drain_timeout=0.2)
+    middleware = make_middleware({"demo": (split_thinking(),)}, max_delay=3600)
+    async with Hub(settings, middleware) as hub, Gateway(settings, hub) as gateway:
+        assert (await post(gateway, text_delta("<"))).json()["seq"] == 1
+        numbered = [text_delta(text, producer_seq=number) for number, text in enumerate(("a", "b<"), 1)]
+        assert (await post(gateway, numbered, "producer=p")).json()["producer_seq"] == 2
+        assert "".join(texts(gateway)) == "<ab<"
+
+
+@asynccontextmanager
+async def without_room(folder: Path) -> AsyncIterator[Gateway]:
+    """A gateway that commits nothing once its stream `demo` is there, and says that it fails once it has tried."""
+    async with Gateway(Settings(port=0, data_dir=str(folder), drain_timeout=0.2)) as gateway:
+        assert (await post(gateway, text_delta("a"))).status_code == 200
+        engine = gateway.hub._engine
+        assert isinstance(engine, SqliteEngine)
+        engine._database.execute("PRAGMA max_page_count = 1")
+        yield gateway
+        engine._database.execute("PRAGMA max_page_count = 1073741823")
+        await eventually(lambda: engine.failure is None, "that there is room again")
+
+
+async def test_a_body_whose_commit_does_not_come_is_503_and_leaves_no_socket(tmp_path: Path) -> None:
+    async with without_room(tmp_path) as gateway:
+        response = await post(gateway, text_delta("x" * 60_000, producer_seq=1), "producer=p")
+        assert (response.status_code, response.json()["code"]) == (503, "overloaded")
+        assert "may be later: look before you try again (" in response.json()["detail"]
+        assert "full" in response.json()["detail"]
+        assert int(response.headers["retry-after"]) > 0
+        await eventually(lambda: gateway.connections == 0)
+        response = await post(gateway, text_delta("y", producer_seq=2), "producer=p")
+        assert response.status_code == 503, "what it continues after is not stored either"
+        await eventually(lambda: gateway.connections == 0)
+
+
+@pytest.mark.parametrize("waits", [True, False], ids=["its peer waits", "its peer has left"])
+async def test_a_body_that_waits_for_room_is_503_when_nothing_can_be_stored_and_leaves_no_socket(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, waits: bool
+) -> None:
+    monkeypatch.setattr(staging, "MAX_STAGED", 50_000)
+    async with without_room(tmp_path) as gateway:
+        async with posting(gateway) as it:
+            await send_chunk(it, lines(text_delta("x" * 60_000) for _ in range(3)))
+            if waits:
+                status, told = await read_answer(it)
+                assert (status, told["code"]) == (503, "overloaded")
+                assert "full" in told["detail"]
+        await eventually(lambda: gateway.hub.storage_failure, "that the disk is full")
+        await eventually(lambda: gateway.connections == 0)
 
 
 async def test_other_producers_go_on_beside_it(gateway: Gateway) -> None:

@@ -31,9 +31,9 @@ def on(server: RedisServer) -> Gateway:
     return Gateway(Settings(port=0, drain_timeout=0.2, engine_url=server.url, engine_timeout=0.3))
 
 
-async def ask(gateway: Gateway, method: str, path: str = "/v1/streams/demo") -> httpx.Response:
+async def ask(gateway: Gateway, method: str, path: str = "/v1/streams/demo", body: Any = None) -> httpx.Response:
     async with http_client(base_url=gateway.url.replace("ws://", "http://")) as client:
-        return await client.request(method, path)
+        return await client.request(method, path, json=body)
 
 
 def refusal(answer: httpx.Response) -> str:
@@ -58,6 +58,18 @@ async def test_a_change_that_a_server_does_not_answer_is_refused_and_may_still_h
         assert "engine_timeout" in detail
         server.signal(signal.SIGCONT)
         await eventually(lambda: gateway.hub.info("demo").closed)
+
+
+@needs_redis
+async def test_events_that_a_server_does_not_answer_are_refused_and_may_still_be_stored(server: RedisServer) -> None:
+    async with on(server) as gateway:
+        await write(gateway)
+        server.signal(signal.SIGSTOP)
+        detail = refusal(await ask(gateway, "POST", "/v1/streams/demo/events", text_delta("y")))
+        assert "may be later" in detail
+        assert "engine_timeout" in detail
+        server.signal(signal.SIGCONT)
+        await eventually(lambda: gateway.hub.info("demo").head == 3)
 
 
 @needs_redis

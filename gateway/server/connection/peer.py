@@ -64,6 +64,10 @@ class Peer(Protocol):
 class Uploader(Peer, Protocol):
     """A producer, or whoever signals, as the body of a request sees it."""
 
+    @property
+    def rank(self) -> int:
+        """Of the class of its stream: the body waits in that line."""
+
     def conclude(self) -> None:
         """Answer everything, and close: nothing more comes."""
 

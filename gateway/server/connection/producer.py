@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from deltawire.gateway.access import Action, Grant
+from deltawire.gateway.hub.committing import unstored
 from deltawire.gateway.hub.fair_queue import FairQueue
 from deltawire.gateway.hub.hub import Hub
 from deltawire.gateway.server.connection.connection import GatewayConnection
@@ -35,7 +36,9 @@ class Producer(Intake):
     def start(self) -> None:
         """Fence older generations, and begin; once what the producer continues after is committed."""
         stream = self.stream
-        if not self._connection.is_uploading:  # of which there may be one an event
+        if self._connection.is_uploading:
+            self._hub.deadlines.add(self)
+        else:  # there may be a request for each event
             self._connection.record.log.info(
                 "producer.connected",
                 producer=self._publication.writer.id,
@@ -98,10 +101,12 @@ class Producer(Intake):
             self.refuse_closed()
             return
         self._hub.end(self.stream)
-        self.conclude()
+        if not self._connection.is_uploading:  # the rest of a body is judged all the same
+            self.conclude()
 
     def conclude(self) -> None:
         """Close the connection once everything is committed and acknowledged: nothing more comes on it."""
+        self._hub.dispatcher.let_out(self.stream)
         if self._publication.owes_ack:
             self.channel.acknowledge_later(self)
         self._hub.dispatcher.when_committed(self.channel, self._finish)
@@ -181,6 +186,11 @@ class Producer(Intake):
         """Its producer id, if it has one."""
         return self._publication.writer.id
 
+    @property
+    def rank(self) -> int:
+        """Of the class of its stream."""
+        return self.channel.rank
+
     # The end
 
     @contained
@@ -223,9 +233,18 @@ class Producer(Intake):
         if self.is_busy and not self._backlog.waits_for_room:
             self._wait_for_turn()
 
+    def _end_unstored(self) -> None:
+        """Answer a request while nothing can be stored: its peer may have left, which nobody sees before."""
+        failure = self._hub.storage_failure
+        if failure is not None and not self._connection.is_finished:
+            self.end(ProblemCode.OVERLOADED, unstored(failure))
+
     @contained
     def sweep(self, now: float) -> None:
-        """Abort the connection of a producer that doesn't read."""
+        """Abort the connection of a producer that doesn't read; end a request while nothing can be stored."""
+        if self._connection.is_uploading:
+            self._end_unstored()
+            return
         send_timeout = self._hub.settings.send_timeout
         if self._connection.stalled_for(now) >= send_timeout:
             self._connection.abort(f"read none of its acks for send_timeout ({send_timeout:g} s)")

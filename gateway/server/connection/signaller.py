@@ -57,6 +57,11 @@ class Signaller:
         else:
             connection.tell(SignalResult(delivered=self._channel.signal(message), id=message.id))
 
+    @property
+    def rank(self) -> int:
+        """Of the class of its stream."""
+        return self._channel.rank
+
     def conclude(self) -> None:
         """Close the connection: nothing more comes on it."""
         self._connection.finish(CloseCode.STREAM_ENDED)

@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 STEP: Final = 16 * 1024
 """Bytes read in one step. The slowest ones, chunks of a byte each, take 3 ms."""
 
+OF_EVENTS: Final = STAYS_OPEN | {ProblemCode.STREAM_CLOSED}
+"""Problems that are told with the line of the event."""
+
 
 class Upload:
     """The body of one request.
@@ -67,7 +70,6 @@ class Upload:
         self._result: SignalResult | None = None
         self._problems: list[dict[str, Any]] = []
         self._untold = 0  # problems beyond these
-        self._status: HTTPStatus | None = None  # in place of that of the first problem
 
     @property
     def held_bytes(self) -> int:
@@ -127,18 +129,18 @@ class Upload:
                     self._refuse(BadBody("the body ends before its length, or its last chunk"))
                 connection.release_reading(Hold.BODY)
                 return
-            elif self._has_turn or self._queue.has_time():
+            elif self._has_turn or self._queue.has_time(producer.rank):
                 self._has_turn = False
                 self._read_piece()
             else:
-                self._wait_for_turn()
+                self._wait_for_turn(producer.rank)
                 return
 
-    def _wait_for_turn(self) -> None:
+    def _wait_for_turn(self, rank: int) -> None:
         self._connection.hold_reading(Hold.BODY)
         if not self._is_queued:
             self._is_queued = True
-            self._queue.enter(self._take_turn)
+            self._queue.enter(self._take_turn, rank)
 
     def _read_piece(self) -> None:
         piece = bytes(self._raw[:STEP])
@@ -152,8 +154,8 @@ class Upload:
             self._end(ProblemCode.RATE_LIMITED, why)
 
     def _refuse(self, error: BadBody) -> None:
-        self._status = error.status
-        self._end(ProblemCode.BAD_REQUEST, error.detail)
+        is_too_long = error.status is HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+        self._end(ProblemCode.MESSAGE_TOO_BIG if is_too_long else ProblemCode.BAD_REQUEST, error.detail)
 
     def _end(self, code: ProblemCode, why: str) -> None:
         if self._producer is not None:
@@ -172,7 +174,7 @@ class Upload:
                 self._result = message
             case Problem() if len(self._problems) < MAX_TOLD:
                 told = {name: value for name, value in asdict(message).items() if value is not UNSET}
-                is_of_line = self._line is not None and message.code in STAYS_OPEN
+                is_of_line = self._line is not None and message.code in OF_EVENTS
                 self._problems.append(told | {"line": self._line} if is_of_line else told)
             case Problem():
                 self._untold += 1
@@ -206,8 +208,7 @@ class Upload:
         told |= {"code": first["code"], "problems": self._problems}
         if self._untold:
             told["untold"] = self._untold
-        status = self._status or STATUS_OF[ProblemCode(first["code"])]
-        return respond_refused(status, first["message"], told)
+        return respond_refused(STATUS_OF[ProblemCode(first["code"])], first["message"], told)
 
 
 def _respond_delivered(result: SignalResult) -> Response:
