@@ -17,6 +17,7 @@ from typing import Any, Final, TypeAlias
 from msgspec import UNSET, UnsetType, to_builtins
 from msgspec.structs import replace
 
+from deltawire.gateway.middleware.arguments import ArgumentsScanner
 from deltawire.gateway.middleware.finder import Finder, Pattern
 from deltawire.gateway.middleware.holding import HoldingQueue
 from deltawire.gateway.middleware.scanning import Cut, Scanner
@@ -94,7 +95,7 @@ class _Text:
 
     __slots__ = ("held", "scanner")
 
-    def __init__(self, scanner: Scanner) -> None:
+    def __init__(self, scanner: Scanner | ArgumentsScanner) -> None:
         self.scanner = scanner
         self.held: deque[_Delta] = deque()
 
@@ -160,7 +161,8 @@ class Redaction:
     def _begin(self, key: Key) -> _Text:
         if len(self._texts) >= MAX_TEXTS:
             self._end([next(iter(self._texts))])
-        text = self._texts[key] = _Text(Scanner(self._finder, self._replacement))
+        make = ArgumentsScanner if key[0] == EventType.TOOL_DELTA else Scanner
+        text = self._texts[key] = _Text(make(self._finder, self._replacement))
         return text
 
     def _take_other(self, item: Item) -> Sequence[Item]:
