@@ -240,4 +240,4 @@ def redact(patterns: Iterable[Pattern], replacement: str = "[redacted]", on_erro
         ImportError: the extra that it needs is not installed.
     """
     finder = Finder(patterns)
-    return Plan("redact", lambda _: Redaction(finder, replacement), on_error)
+    return Plan("redact", lambda _: Redaction(finder, replacement), on_error, is_holding=True)
