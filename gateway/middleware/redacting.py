@@ -5,7 +5,8 @@
                                ▼
                              held, with everything behind it, until it is
 
-Each block of each choice is a text of its own. It ends with its `content_end`, and with the message.
+Each block of each choice is a text of its own. It ends with its `content_end`, and with the message, but not while
+another message is in progress: whose text it is can't be told, and the rest of a private key must not get out.
 """
 
 from __future__ import annotations
@@ -34,6 +35,9 @@ from deltawire.protocol.events import (
 
 MAX_TEXTS: Final = 256
 """Texts of one stream at a time, blocks times choices; past that, the oldest counts as ended."""
+
+MAX_MESSAGES: Final = 16
+"""Messages in progress that are known of; past that, the oldest counts as ended."""
 
 TEXT_COST: Final = 1024
 """Bytes that a text costs: its scanner, and what that keeps of it."""
@@ -122,12 +126,13 @@ class Redaction:
         replacement: what takes its place.
     """
 
-    __slots__ = ("_finder", "_queue", "_replacement", "_texts")
+    __slots__ = ("_finder", "_messages", "_queue", "_replacement", "_texts")
 
     def __init__(self, finder: Finder, replacement: str) -> None:
         self._finder = finder
         self._replacement = replacement
         self._texts: dict[Key, _Text] = {}
+        self._messages: dict[str, None] = {}  # in progress
         self._queue = HoldingQueue()
 
     @property
@@ -170,10 +175,16 @@ class Redaction:
         match data:
             case ContentEnd(index=index, choice=choice):
                 self._end([key for key in self._texts if key[1:] == (index, choice)])
-            case MessageStop(choice=choice):
-                self._end([key for key in self._texts if choice is UNSET or key[2] in (choice, UNSET)])
-            case MessageStart():
-                self._end(list(self._texts))
+            case MessageStop(message_id=message_id, choice=choice):
+                self._messages.pop(message_id, None)
+                if not self._messages:
+                    self._end([key for key in self._texts if choice is UNSET or key[2] in (choice, UNSET)])
+            case MessageStart(message_id=message_id):
+                if not self._messages:
+                    self._end(list(self._texts))
+                elif len(self._messages) >= MAX_MESSAGES:
+                    del self._messages[next(iter(self._messages))]
+                self._messages[message_id] = None
             case Error(error=text):
                 data = replace(data, error=self._redact(text))
             case Extension(data=value):
@@ -196,14 +207,14 @@ class Redaction:
         return "".join(parts)
 
     def _redact_all(self, value: Any) -> Any:
-        """Redact every text in a JSON value, the names of fields too."""
+        """Redact every text in a JSON value but the names of fields: two could become one."""
         match value:
             case str():
                 return self._redact(value)
             case list():
                 return [self._redact_all(it) for it in value]
             case dict():
-                return {self._redact(str(name)): self._redact_all(it) for name, it in value.items()}
+                return {name: self._redact_all(it) for name, it in value.items()}
             case _:
                 return value
 
@@ -223,6 +234,7 @@ class Redaction:
 
     def finish(self) -> Sequence[Item]:
         """Decide all that is held, as the texts end here."""
+        self._messages.clear()
         self._end(list(self._texts))
         return self._queue.take_decided()
 
