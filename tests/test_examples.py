@@ -156,7 +156,8 @@ def test_the_demo_ends_with_equal_texts() -> None:
     assert output.endswith("all texts are equal\n")
 
 
-@left_to_soak
+@pytest.mark.soak
+@left_to_soak("installs hundreds of megabytes")
 @pytest.mark.installs
 @pytest.mark.slow
 def test_a_real_model_stops_when_a_reader_cancels() -> None:

@@ -114,7 +114,8 @@ def text_of(body: str) -> str:
     return "".join(choice["delta"].get("content") or "" for chunk in chunks for choice in chunk["choices"])
 
 
-@left_to_soak
+@pytest.mark.soak
+@left_to_soak("installs hundreds of megabytes")
 @pytest.mark.installs
 @pytest.mark.slow
 async def test_answers_of_litellm_are_published_and_end_when_a_reader_cancels(tmp_path: Path) -> None:

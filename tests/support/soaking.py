@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 import pytest
 
@@ -13,11 +12,9 @@ Value = TypeVar("Value")
 IS_SOAK: Final = os.environ.get("SOAK") == "1"
 
 
-def left_to_soak(test: Callable[..., Any]) -> Callable[..., Any]:
-    """Mark a test that installs so much that only `make soak` runs it."""
-    skip = pytest.mark.skipif(not IS_SOAK, reason="installs hundreds of megabytes: `make soak` runs it, or SOAK=1")
-    marked: Callable[..., Any] = pytest.mark.soak(skip(test))
-    return marked
+def left_to_soak(why: str) -> pytest.MarkDecorator:
+    """Skip a test that takes too much for `make test`; it has to be marked `soak`, too."""
+    return pytest.mark.skipif(not IS_SOAK, reason=f"{why}: `make soak` runs it, or SOAK=1")
 
 
 def lasting(short: Value, whole: Value) -> Value:
