@@ -64,10 +64,12 @@ class ArgumentsScanner:
         "_replacement",
         "_runs",
         "_scanner",
+        "_shortest",
     )
 
     def __init__(self, finder: Finder, replacement: str) -> None:
         self._scanner = Scanner(finder, _MARK)
+        self._shortest = finder.shortest
         self._replacement = replacement
         self._runs: deque[_Run] = deque()
         self._begin()
@@ -144,6 +146,10 @@ class ArgumentsScanner:
 
     def _close(self, cuts: list[Cut]) -> None:
         """End a string. A private key may go on in the next one, if they are lines in an array."""
+        if self._scanner.is_new and sum(map(len, self._added)) < self._shortest:  # too short to match: many are
+            self._added.clear()
+            cuts += [Cut(len(run.text) * run.width, None) for run in self._runs]
+            self._runs.clear()
         self._scan(cuts)
         if not self._scanner.is_in_block or self._before == ":":
             cuts += self._translate(self._scanner.finish())

@@ -62,6 +62,11 @@ class Scanner:
         return len(self._buffer) - self._position - self._out
 
     @property
+    def is_new(self) -> bool:
+        """Whether nothing of its text has come."""
+        return not self._buffer
+
+    @property
     def is_in_block(self) -> bool:
         """Whether a block has begun whose end is still to come; nothing is undecided then."""
         return self._until is not None
