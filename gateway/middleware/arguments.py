@@ -216,8 +216,8 @@ class ArgumentsScanner:
         while size:
             run = self._runs.popleft()
             if len(run.text) > size:
-                self._runs.appendleft(run._replace(text=run.text[size:]))
-                run = run._replace(text=run.text[:size])
+                self._runs.appendleft(_Run(run.text[size:], run.width, run.is_kept))
+                run = _Run(run.text[:size], run.width, run.is_kept)
             taken.append(run)
             size -= len(run.text)
         return taken
