@@ -42,6 +42,7 @@ written says how many (`lines_lost`).
 | `commit.failed` | error | `stream`, the traceback; committed events of it may not have been delivered or acked |
 | `admission.failed` | error | likewise, in a request: the answer is 500 |
 | `middleware.failed` | error | `stream`, `stage`, `on_error`, `error` (its type): told once of a stage and stream |
+| `middleware.refusal_limited` | warning | `streams`, `stage`: behind one that holds events back, it drops those |
 | `page.failed` | error | likewise, with stored events of a `stream` that were read back |
 | `storage.opened` | info | what was found where streams are stored (`engine_url`), and how many `streams` |
 | `storage.unpersisted` | warning | the server of `engine_url` writes nothing to its disk (`detail`) |

@@ -24,7 +24,7 @@ LAYERS: dict[str, set[str]] = {
     "gateway.metrics": {"protocol"},
     "gateway.access": {"protocol", "gateway.config", "gateway.files", "gateway.http_client", "gateway.logs"},
     "gateway.streams": {"protocol"},
-    "gateway.middleware": {"protocol", "gateway.streams", "gateway.config", "gateway.files"},
+    "gateway.middleware": {"protocol", "gateway.streams", "gateway.config", "gateway.files", "gateway.logs"},
     "gateway.engines": {"protocol", "gateway.streams", "gateway.config", "gateway.logs", "gateway.metrics"},
     "gateway.hub": {
         "protocol",

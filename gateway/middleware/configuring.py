@@ -21,6 +21,7 @@ from msgspec import Meta, Struct
 
 from deltawire.gateway.config import ConfigError
 from deltawire.gateway.files import read_file
+from deltawire.gateway.logs import get_logger
 from deltawire.gateway.middleware.changing import limit, set_fields
 from deltawire.gateway.middleware.finder import Pattern
 from deltawire.gateway.middleware.patterns import SETS
@@ -38,6 +39,8 @@ ENTRY_POINTS: Final = "deltawire.middleware"
 
 MAX_DELAY: Final = 0.25
 """Seconds that an event is held back at most: a few tokens of a slow model, and no reader takes it for a stall."""
+
+log = get_logger()
 
 Delay: TypeAlias = Annotated[float, Meta(gt=0, le=10)]
 Stages: TypeAlias = Sequence[Plan | Function]
@@ -206,10 +209,20 @@ def read_middleware(path: Path) -> Middleware:
             _read_stage(values, f"{where}: [{place}].stages[{number}]") for number, values in enumerate(entry.stages)
         ]
         rules[entry.streams] = Rule(tuple(plans), entry.max_delay)
+        _warn_of_late_refusals(entry.streams, plans)
     try:
         return Middleware(rules)
     except ValueError as error:
         raise ConfigError(f"{where}: streams: {error}") from None
+
+
+def _warn_of_late_refusals(streams: str, plans: Sequence[Plan]) -> None:
+    """Tell of stages from packages, which may fail on purpose, that can't refuse all events."""
+    is_held = False
+    for plan in plans:
+        if is_held and plan.on_error == "refuse" and plan.name not in BUILT_IN:
+            log.warning("middleware.refusal_limited", streams=streams, stage=plan.name)
+        is_held = is_held or plan.is_holding
 
 
 def _read_stage(values: dict[str, Any], where: str) -> Plan:

@@ -66,6 +66,7 @@ class Finder:
         ImportError: RE2 is not installed.
 
     Attributes:
+        shortest: characters that a match has at least.
         longest: characters of text that may have to wait for what follows.
     """
 
@@ -83,6 +84,7 @@ class Finder:
             except PatternError as error:
                 raise PatternError(f"pattern `{pattern.text}`: {error}") from None
         self._from: dict[str, list[_Part]] = {}
+        self.shortest = min((it.shortest for it in expressions), default=0)
         self.longest = max((it.longest for it in expressions), default=0)
         matches = "|".join(f"(?:{it.match})" for it in expressions)
         begun = "|".join(f"(?:{it.prefix})" for it in expressions)

@@ -37,26 +37,30 @@ LENGTHS: Final = {
 _SIZES: Final = {country: size for size, countries in LENGTHS.items() for country in countries}
 
 
+_NO_SEPARATORS: Final = str.maketrans("", "", " -")
+_DOUBLED: Final = dict(zip("0123456789", (0, 2, 4, 6, 8, 1, 3, 5, 7, 9), strict=True))
+"""Digits, doubled, and the digits of that added (Luhn)."""
+
+_NUMBERS: Final = str.maketrans({letter: str(int(letter, 36)) for letter in "ABCDEFGHIJKLMNOPQRSTUVWXYZ"})
+"""Letters of an IBAN, for its check digits."""
+
+
 def count_card(text: str) -> int:
     """All of a card number whose last digit is right (Luhn, ISO/IEC 7812-1); 0 otherwise."""
-    digits = [int(it) for it in reversed(text) if it.isdigit()]
-    doubled = (sum(divmod(2 * it, 10)) for it in digits[1::2])
-    return len(text) if sum(digits[::2]) + sum(doubled) and not (sum(digits[::2]) + _luhn(digits)) % 10 else 0
-
-
-def _luhn(digits: list[int]) -> int:
-    return sum(sum(divmod(2 * it, 10)) for it in digits[1::2])
+    digits = text.translate(_NO_SEPARATORS)[::-1]
+    total = sum(map(int, digits[::2])) + sum(map(_DOUBLED.__getitem__, digits[1::2]))
+    return len(text) if total and not total % 10 else 0
 
 
 def count_iban(text: str) -> int:
     """Characters of the IBAN that a text begins with, if its length and check digits are right; 0 otherwise."""
     size = _SIZES.get(text[:2], 0)
-    places = [place for place, letter in enumerate(text) if letter != " "][:size]
-    if not size or len(places) < size:
+    letters = text.replace(" ", "")[:size]
+    if not size or len(letters) < size:
         return 0
-    letters = "".join(text[place] for place in places)
-    number = int("".join(str(int(letter, 36)) for letter in letters[4:] + letters[:4]))
-    return places[-1] + 1 if number % 97 == 1 else 0
+    if int((letters[4:] + letters[:4]).translate(_NUMBERS)) % 97 != 1:
+        return 0
+    return [place for place, letter in enumerate(text) if letter != " "][size - 1] + 1
 
 
 def count_phone(text: str) -> int:

@@ -5,7 +5,8 @@
                                ▼
                              held, with everything behind it, until it is
 
-Each block of each choice is a text of its own. It ends with its `content_end`, and with the message.
+Each block of each choice is a text of its own. It ends with its `content_end`, and with the message, but not while
+another message is in progress: whose text it is can't be told, and the rest of a private key must not get out.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any, Final, TypeAlias
 from msgspec import UNSET, UnsetType, to_builtins
 from msgspec.structs import replace
 
+from deltawire.gateway.middleware.arguments import ArgumentsScanner
 from deltawire.gateway.middleware.finder import Finder, Pattern
 from deltawire.gateway.middleware.holding import HoldingQueue
 from deltawire.gateway.middleware.scanning import Cut, Scanner
@@ -33,6 +35,9 @@ from deltawire.protocol.events import (
 
 MAX_TEXTS: Final = 256
 """Texts of one stream at a time, blocks times choices; past that, the oldest counts as ended."""
+
+MAX_MESSAGES: Final = 16
+"""Messages in progress that are known of; past that, the oldest counts as ended."""
 
 TEXT_COST: Final = 1024
 """Bytes that a text costs: its scanner, and what that keeps of it."""
@@ -94,7 +99,7 @@ class _Text:
 
     __slots__ = ("held", "scanner")
 
-    def __init__(self, scanner: Scanner) -> None:
+    def __init__(self, scanner: Scanner | ArgumentsScanner) -> None:
         self.scanner = scanner
         self.held: deque[_Delta] = deque()
 
@@ -121,12 +126,13 @@ class Redaction:
         replacement: what takes its place.
     """
 
-    __slots__ = ("_finder", "_queue", "_replacement", "_texts")
+    __slots__ = ("_finder", "_messages", "_queue", "_replacement", "_texts")
 
     def __init__(self, finder: Finder, replacement: str) -> None:
         self._finder = finder
         self._replacement = replacement
         self._texts: dict[Key, _Text] = {}
+        self._messages: dict[str, None] = {}  # in progress
         self._queue = HoldingQueue()
 
     @property
@@ -160,7 +166,8 @@ class Redaction:
     def _begin(self, key: Key) -> _Text:
         if len(self._texts) >= MAX_TEXTS:
             self._end([next(iter(self._texts))])
-        text = self._texts[key] = _Text(Scanner(self._finder, self._replacement))
+        make = ArgumentsScanner if key[0] == EventType.TOOL_DELTA else Scanner
+        text = self._texts[key] = _Text(make(self._finder, self._replacement))
         return text
 
     def _take_other(self, item: Item) -> Sequence[Item]:
@@ -168,10 +175,16 @@ class Redaction:
         match data:
             case ContentEnd(index=index, choice=choice):
                 self._end([key for key in self._texts if key[1:] == (index, choice)])
-            case MessageStop(choice=choice):
-                self._end([key for key in self._texts if choice is UNSET or key[2] in (choice, UNSET)])
-            case MessageStart():
-                self._end(list(self._texts))
+            case MessageStop(message_id=message_id, choice=choice):
+                self._messages.pop(message_id, None)
+                if not self._messages:
+                    self._end([key for key in self._texts if choice is UNSET or key[2] in (choice, UNSET)])
+            case MessageStart(message_id=message_id):
+                if not self._messages:
+                    self._end(list(self._texts))
+                elif len(self._messages) >= MAX_MESSAGES:
+                    del self._messages[next(iter(self._messages))]
+                self._messages[message_id] = None
             case Error(error=text):
                 data = replace(data, error=self._redact(text))
             case Extension(data=value):
@@ -194,14 +207,14 @@ class Redaction:
         return "".join(parts)
 
     def _redact_all(self, value: Any) -> Any:
-        """Redact every text in a JSON value, the names of fields too."""
+        """Redact every text in a JSON value but the names of fields: two could become one."""
         match value:
             case str():
                 return self._redact(value)
             case list():
                 return [self._redact_all(it) for it in value]
             case dict():
-                return {self._redact(str(name)): self._redact_all(it) for name, it in value.items()}
+                return {name: self._redact_all(it) for name, it in value.items()}
             case _:
                 return value
 
@@ -221,6 +234,7 @@ class Redaction:
 
     def finish(self) -> Sequence[Item]:
         """Decide all that is held, as the texts end here."""
+        self._messages.clear()
         self._end(list(self._texts))
         return self._queue.take_decided()
 
@@ -238,4 +252,4 @@ def redact(patterns: Iterable[Pattern], replacement: str = "[redacted]", on_erro
         ImportError: the extra that it needs is not installed.
     """
     finder = Finder(patterns)
-    return Plan("redact", lambda _: Redaction(finder, replacement), on_error)
+    return Plan("redact", lambda _: Redaction(finder, replacement), on_error, is_holding=True)

@@ -61,6 +61,16 @@ class Scanner:
         """Characters that wait for what follows."""
         return len(self._buffer) - self._position - self._out
 
+    @property
+    def is_new(self) -> bool:
+        """Whether nothing of its text has come."""
+        return not self._buffer
+
+    @property
+    def is_in_block(self) -> bool:
+        """Whether a block has begun whose end is still to come; nothing is undecided then."""
+        return self._until is not None
+
     def feed(self, text: str) -> list[Cut] | None:
         """Add a piece of the text; return what is decided now, of this piece and those before.
 

@@ -70,6 +70,7 @@ class Screen:
 
     __slots__ = (
         "_counted",
+        "_failed",
         "_fixed",
         "_number",
         "_origins",
@@ -94,6 +95,7 @@ class Screen:
         self._counted = 0  # beside that
         self._refused_by: Plan | None = None  # the stage that has just failed on an event
         self._refused = 0  # number of that event
+        self._failed: set[int] = set()  # numbers of such events, of which stages may hold more
 
     @property
     def bytes(self) -> int:
@@ -128,6 +130,9 @@ class Screen:
         self._number = number = self._number + 1
         items, refusal = self._run(((number, data),), 0, len(self._stages), number)
         if not self._origins and not self._holds():
+            if self._failed:
+                items = [it for it in items if it[0] not in self._failed]
+                self._failed.clear()
             if refusal is not None:
                 raise refusal
             if not number % COUNT_EVERY:
@@ -190,6 +195,7 @@ class Screen:
                 if self._refused == number:
                     refusal = _refusal(self._refused_by)
                 items = [it for it in items if it[0] != self._refused]
+                self._failed.add(self._refused)
                 self._refused_by = None
         return items, refusal
 
@@ -238,12 +244,16 @@ class Screen:
             number, timestamp, _, writer, is_urgent = origins.popleft()
             items: list[Item] = []
             while ready and ready[0][0] <= number:
-                items.append(ready.popleft())
+                item = ready.popleft()
+                if item[0] not in self._failed:
+                    items.append(item)
             seq = self._append(items, timestamp, now, writer, is_urgent=is_urgent)
             if number == current:
                 result = seq
             elif writer is not None:
                 self._watcher.released(self._stream, writer, seq)
+        if self._failed:
+            self._failed = {number for number in self._failed if number >= before}
         return result
 
     def _append(

@@ -66,11 +66,13 @@ class Plan(NamedTuple):
         name: of the stage, for messages.
         open: makes it for the stream with this id.
         on_error: what becomes of an event on which it fails.
+        is_holding: whether it holds events back.
     """
 
     name: str
     open: Callable[[str], Stage]
     on_error: OnError = "refuse"
+    is_holding: bool = False
 
 
 class FunctionStage:

@@ -77,12 +77,14 @@ class Expression(NamedTuple):
         match: what matches, without the tail.
         prefix: what a match can begin with.
         tail: one character of the tail; empty if there is none.
-        longest: characters that `match` has at most.
+        shortest: characters that `match` has at least.
+        longest: characters that it has at most.
     """
 
     match: str
     prefix: str
     tail: str
+    shortest: int
     longest: int
 
 
@@ -197,7 +199,7 @@ def _express(parts: tuple[Node, ...], flag: str) -> Expression:
         raise PatternError(f"it matches up to {longest} characters; the most is {MAX_LENGTH}: bound repetitions lower")
     if positions > MAX_POSITIONS:
         raise PatternError(f"it is too large: {positions} characters with all repetitions written out")
-    return Expression(flag + _render(whole), flag + (_begun(whole) or "[^\\x00-\\x{10FFFF}]"), tail, longest)
+    return Expression(flag + _render(whole), flag + (_begun(whole) or "[^\\x00-\\x{10FFFF}]"), tail, least, longest)
 
 
 def _measure(node: Node) -> tuple[int, int, int]:

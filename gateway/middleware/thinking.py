@@ -47,13 +47,13 @@ class _Other:
 class _Delta:
     """A delta that waits, and its pieces so far."""
 
-    __slots__ = ("is_decided", "key", "origin", "pieces", "size")
+    __slots__ = ("data", "is_decided", "origin", "pieces", "size")
 
-    def __init__(self, origin: int, key: Key, pieces: list[tuple[str, str]], size: int) -> None:
+    def __init__(self, origin: int, data: TextDelta, pieces: list[tuple[str, str]]) -> None:
         self.origin = origin
-        self.key = key
+        self.data = data
         self.pieces = pieces
-        self.size = size
+        self.size = len(data.text)
         self.is_decided = False
 
     def items(self) -> Sequence[Item]:
@@ -61,7 +61,9 @@ class _Delta:
         return [(self.origin, self._make(kind, "".join(text for _, text in run))) for kind, run in runs]
 
     def _make(self, kind: str, text: str) -> Data:
-        return Thinking(text, *self.key) if kind == "thinking" else TextDelta(text, *self.key)
+        data = self.data
+        make = Thinking if kind == "thinking" else TextDelta
+        return make(text, data.index, data.choice, data.kind)
 
 
 class _Text:
@@ -118,7 +120,7 @@ class ThinkingSplit:
         pieces = text.splitter.feed(data.text)
         if not self._queue and not text.splitter.is_holding and pieces in ([("text", data.text)], []):
             return (item,) if pieces or not data.text else ()  # nearly always the first
-        delta = _Delta(origin, key, pieces, len(data.text))
+        delta = _Delta(origin, data, pieces)
         text.deltas.append(delta)
         if not text.splitter.is_holding:
             text.settle()
@@ -159,4 +161,4 @@ class ThinkingSplit:
 
 def split_thinking(on_error: OnError = "refuse") -> Plan:
     """The stage that tells thinking within the text apart from it."""
-    return Plan("split_thinking", lambda _: ThinkingSplit(), on_error)
+    return Plan("split_thinking", lambda _: ThinkingSplit(), on_error, is_holding=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 
 from deltawire.gateway.config import ConfigError, Settings
 from deltawire.gateway.hub import Hub
@@ -169,6 +170,20 @@ async def test_a_stage_can_come_from_an_entry_point(write: Write) -> None:
     path = write(stages('{ stage = "shout" }', '{ stage = "shout", mark = "?", on_error = "drop" }'))
     async with Hub(Settings(middleware=str(path))) as hub:
         assert await texts(hub, "s", "a", "b") == "a!?b!?"
+
+
+@pytest.mark.usefixtures("installed")
+def test_a_stage_is_told_of_that_can_not_refuse_what_was_held_back(write: Write) -> None:
+    split, shout, quiet = (
+        '{ stage = "split_thinking" }',
+        '{ stage = "shout" }',
+        '{ stage = "shout", on_error = "drop" }',
+    )
+    with structlog.testing.capture_logs() as logs:
+        read_middleware(write(stages(shout, split, quiet)))
+        assert not logs
+        read_middleware(write(stages(split, shout)))
+    assert [(it["event"], it["stage"]) for it in logs] == [("middleware.refusal_limited", "shout")]
 
 
 @pytest.mark.usefixtures("installed")

@@ -18,6 +18,7 @@ from deltawire.protocol.events import (
     Data,
     Error,
     Extension,
+    MessageStart,
     MessageStop,
     TextDelta,
     Thinking,
@@ -89,6 +90,12 @@ def test_a_text_ends_with_its_block(screened: Screened) -> None:
     assert screened.text() == "sk-abcdefghijklmnopqrstuvwxyz"
 
 
+def test_a_text_does_not_end_with_another_message(screened: Screened) -> None:
+    begin, rest = "-----BEGIN PRIVATE KEY-----MII", "abc-----END PRIVATE KEY----- so"
+    screened.send(MessageStart("m"), begin, MessageStart("n"), MessageStop("n", "end_turn"), rest, STOP, rest, STOP)
+    assert screened.text() == f"[redacted] so{rest}"
+
+
 def test_thinking_and_arguments_are_redacted_too(screened: Screened) -> None:
     screened.send(Thinking(KEY), ToolDelta(0, '{"key": "' + KEY[:9]), ToolDelta(0, f'{KEY[9:]}"}}'), STOP)
     assert screened.read()[:3] == [Thinking("[redacted]"), ToolDelta(0, '{"key": "[redacted]'), ToolDelta(0, '"}')]
@@ -96,11 +103,13 @@ def test_thinking_and_arguments_are_redacted_too(screened: Screened) -> None:
 
 def test_errors_and_extensions_are_redacted_whole(screened: Screened) -> None:
     screened.send(
-        Error(f"bad key {KEY}"), Extension("p", "n", {"k": [KEY, 1, None], KEY: True}), Extension("p", "n", STOP)
+        Error(f"bad key {KEY}"),
+        Extension("p", "n", {"k": [KEY, 1, None], KEY: True, f"{KEY}2": 2}),
+        Extension("p", "n", STOP),
     )
     assert screened.read() == [
         Error("bad key [redacted]"),
-        Extension("p", "n", {"k": ["[redacted]", 1, None], "[redacted]": True}),
+        Extension("p", "n", {"k": ["[redacted]", 1, None], KEY: True, f"{KEY}2": 2}),
         Extension("p", "n", {"message_id": "m", "stop_reason": "end_turn"}),
     ]
 

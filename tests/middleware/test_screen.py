@@ -242,6 +242,21 @@ def test_an_event_that_was_held_back_and_fails_later_is_dropped() -> None:
     assert (screened.text(), screened.released_, screened.dropped_) == ("<c", [("p", 0)], 1)
 
 
+def test_nothing_of_an_event_gets_out_if_a_stage_fails_on_a_part_of_it_later() -> None:
+    def split(data: Data, _: Context) -> Iterable[Data]:
+        return map(TextDelta, data.text.split("|")) if isinstance(data, TextDelta) else [data]
+
+    for text, is_late in (("a|bad|c<", False), ("a|bad<", True)):
+        screened = Screened(plan_function("split", split), split_thinking(), plan_function("picky", failing_on("bad")))
+        if is_late:
+            assert screened.send(text) == [None]
+        else:
+            with pytest.raises(WireError):
+                screened.send(text)
+        assert screened.send("d") == [1]
+        assert screened.text() == "<d", "the beginning of a tag is in the delta that decides it"
+
+
 def test_an_event_that_is_refused_leaves_what_is_held_back_before_it() -> None:
     screened = Screened(plan_function("picky", failing_on("b")), split_thinking())
     screened.send("a<")

@@ -103,6 +103,12 @@ def test_split_thinking_tells_thinking_apart_from_text() -> None:
     assert screened.text() == "It is `<think>`"
 
 
+def test_all_pieces_of_a_delta_have_its_kind() -> None:
+    screened = Screened(split_thinking())
+    screened.send(TextDelta("a<think>b", kind="answer"), STOP)
+    assert screened.read()[:-1] == [TextDelta("a", kind="answer"), Thinking("b", kind="answer")]
+
+
 def test_a_tag_cut_between_deltas_is_a_tag() -> None:
     screened = Screened(split_thinking())
     screened.send(*"<think>a</think>b", STOP)
