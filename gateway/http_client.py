@@ -22,6 +22,8 @@ CONNECT_TIMEOUT: Final = 10.0
 KEPT_FOR: Final = 30.0
 """Seconds that an unused connection to it is kept; servers commonly close theirs after 60 or more."""
 
+_HUNG_UP: Final = "it closed the connection too early, or sent what is not HTTP"
+
 
 class NoAnswer(Exception):  # noqa: N818 - the name says what happened
     """A request has had no whole answer.
@@ -35,9 +37,10 @@ class NoAnswer(Exception):  # noqa: N818 - the name says what happened
     """
 
     def __init__(self, error: Exception) -> None:
-        super().__init__(str(error) or type(error).__name__)
         self.system_error = _find_system_error(error)
         self.hung_up = isinstance(error, httpx.RemoteProtocolError)
+        # The library's words quote what came, which may be anybody's text.
+        super().__init__(_HUNG_UP if self.hung_up else str(error) or type(error).__name__)
 
 
 class Answer(NamedTuple, Generic[Pieces]):
@@ -174,7 +177,7 @@ class Origin:
 
         Args:
             method: of HTTP.
-            target: path and query.
+            target: path and query; or `*`, the server itself.
             fields: of the head, without `Host`; a `Content-Length`, or else chunks, say how long the body is.
             body: pieces of it; None if there is none.
 
@@ -187,7 +190,7 @@ class Origin:
             headers=[(b"Host", self._url.netloc), *fields],
             content=body,
             extensions={
-                "target": self._path + target,
+                "target": target if target == b"*" else self._path + target,
                 "timeout": {"connect": CONNECT_TIMEOUT, "write": CONNECT_TIMEOUT, "pool": None, "read": None},
             },
         )

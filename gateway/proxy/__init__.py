@@ -6,6 +6,7 @@ It passes bytes, and only reads along. The caller comes first: what the gateway 
 - `exchange` — one request: who may end it, and how
 - `answer` — one answer on its way to a stream; `tee.relay` publishes it
 - `fields` — heads of requests and answers: what passes, what is asked of the proxy; pure
+- `targets` — paths that are asked for; pure
 - `decoding` — bodies that are compressed; pure
 - `asgi` — the interface of servers, and answers made here
 - `tally` — metrics

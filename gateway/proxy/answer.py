@@ -7,12 +7,15 @@ from collections.abc import AsyncIterator
 from typing import Any, Final, TypeVar
 
 from deltawire.gateway.client import Publisher
+from deltawire.gateway.logs import get_logger
 from deltawire.gateway.proxy.decoding import Decode, UnreadableContent, make_decoder
 from deltawire.gateway.proxy.fields import STREAM, SUBSCRIBE
 from deltawire.gateway.tee import BUFFER, LINGER
 from deltawire.gateway.tee.relay import Relay
 from deltawire.protocol.addresses import PREFIX
 from deltawire.protocol.providers import make_any
+
+log = get_logger()
 
 T = TypeVar("T")
 
@@ -35,6 +38,7 @@ class Answer:
         self._stream = publisher.stream
         self._readers = readers
         self._decode: Decode = bytes
+        self._unread = 0
         self._is_over = False
         self._is_started = False
         self._starting = asyncio.get_running_loop().call_later(HEAD_START, self._start)
@@ -58,7 +62,7 @@ class Answer:
     @property
     def dropped(self) -> int:
         """Number of chunks of which readers did not get everything."""
-        return self._relay.dropped
+        return self._relay.dropped + self._unread
 
     async def next_of(self, items: AsyncIterator[T]) -> T | Any:
         """The next item; `END` when there is none, or a reader has cancelled."""
@@ -69,16 +73,18 @@ class Answer:
         try:
             self._decode = make_decoder(coding)
         except UnreadableContent as error:
-            self.fail(error)
+            self._give_up(error)
 
     def take(self, piece: bytes) -> None:
         """Publish a piece of the body."""
         if self._is_over:
+            self._unread += 1
             return
         try:
             content = self._decode(piece)
         except UnreadableContent as error:
-            self.fail(error)
+            self._unread += 1
+            self._give_up(error)
         else:
             self._relay.take(content)
 
@@ -87,6 +93,10 @@ class Answer:
         if not self._is_over:
             self._is_over = True
             self._relay.fail(error)
+
+    def _give_up(self, error: UnreadableContent) -> None:
+        log.warning("answer.decode_failed", stream=self._stream, why=str(error))
+        self.fail(error)
 
     async def finish(self) -> None:
         """Tell readers that the answer has ended, and wait a little until they know."""

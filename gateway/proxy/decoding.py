@@ -11,6 +11,9 @@ MAX_GROWTH: Final = 1 << 20
 
 _WINDOWS: Final = {"gzip": zlib.MAX_WBITS | 16, "x-gzip": zlib.MAX_WBITS | 16, "deflate": zlib.MAX_WBITS}
 
+READABLE: Final = frozenset(_WINDOWS) | {"identity"}
+"""Codings whose content can be read, as `Accept-Encoding` names them."""
+
 Decode = Callable[[bytes], bytes]
 
 
@@ -34,12 +37,18 @@ def make_decoder(coding: str) -> Decode:
     inflater = zlib.decompressobj(_WINDOWS[coding])
 
     def decode(piece: bytes) -> bytes:
-        try:
-            content = inflater.decompress(piece, MAX_GROWTH)
-        except zlib.error as error:
-            raise UnreadableContent(f"the body is not {coding}: {error}") from None
-        if inflater.unconsumed_tail:
-            raise UnreadableContent(f"a piece of the body has over {MAX_GROWTH} bytes")
+        nonlocal inflater
+        content = b""
+        while piece:
+            if inflater.eof:  # gzip may have several members (RFC 1952 §2.2)
+                inflater = zlib.decompressobj(_WINDOWS[coding])
+            try:
+                content += inflater.decompress(piece, MAX_GROWTH + 1 - len(content))
+            except zlib.error as error:
+                raise UnreadableContent(f"the body is not {coding}: {error}") from None
+            if len(content) > MAX_GROWTH:
+                raise UnreadableContent(f"a piece of the body has over {MAX_GROWTH} bytes")
+            piece = inflater.unused_data
         return content
 
     return decode

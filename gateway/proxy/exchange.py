@@ -65,6 +65,7 @@ class Exchange:
         self._idle_timeout = idle_timeout
         self._tally = tally
         self._method = str(scope["method"])
+        self._is_followed = self._method == "POST"  # if it is streamed, or names a stream
         self._fields: Fields = list(scope["headers"])
         self._receive = receive
         self._send = send
@@ -86,7 +87,7 @@ class Exchange:
         """Make the request, and pass on the answer; return when readers have it, too."""
         watching = asyncio.create_task(self._watch(), name="caller")
         try:
-            if self._wishes.stream and self._method == "POST":
+            if self._wishes.stream and self._is_followed:
                 self._publish(self._wishes.stream)
             await self._converse_until_left()
         except Exception as error:
@@ -156,7 +157,7 @@ class Exchange:
 
     async def _ask(self) -> AsyncGenerator[Any, None]:
         """The head of the upstream's answer, and the pieces of its body."""
-        fields, body = pass_to_upstream(self._fields), None
+        fields, body = pass_to_upstream(self._fields, is_followed=self._is_followed), None
         if has_body(self._fields):
             body = self._read_body()
         else:
@@ -185,7 +186,7 @@ class Exchange:
 
     async def _begin(self, head: Passed) -> None:
         """Send the head of the answer, which says where the answer can be followed."""
-        if self._answer is None and self._method == "POST" and is_streamed(head.status, head.fields, self._target):
+        if self._answer is None and self._is_followed and is_streamed(head.status, head.fields, self._target):
             self._publish("")
         fields = pass_to_caller(head.fields)
         if self._answer is not None:

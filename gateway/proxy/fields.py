@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 from deltawire.gateway.http_client import Fields
+from deltawire.gateway.proxy.decoding import READABLE
 from deltawire.protocol.addresses import check_stream_id
 
 STREAM: Final = b"x-deltawire-stream"
@@ -41,7 +42,8 @@ class Wishes(NamedTuple):
     """What a request asks of the proxy.
 
     Attributes:
-        stream: the id of the stream; empty if it names none.
+        stream: the id of the stream; empty if it names none, or comes from a web page: whoever opens one would write to
+            any stream with the proxy's token.
         detaches: whether the answer goes on without whoever asked for it.
     """
 
@@ -64,13 +66,39 @@ def read_wishes(fields: Fields) -> Wishes:
     detach = _value(fields, DETACH)
     if detach not in ("", "0", "1"):
         raise ValueError(f"X-Deltawire-Detach: expected 0 or 1, got {detach!r}")
-    return Wishes(stream, detach == "1")
+    is_of_page = any(name == b"origin" for name, _ in fields)
+    return Wishes("" if is_of_page else stream, detach == "1")
 
 
-def pass_to_upstream(fields: Fields) -> Fields:
-    """The fields of a request that pass; the host is another one, and what is asked of the proxy stays here."""
+def pass_to_upstream(fields: Fields, *, is_followed: bool) -> Fields:
+    """The fields of a request that pass; the host is another one, and what is asked of the proxy stays here.
+
+    Args:
+        fields: as they came.
+        is_followed: whether the answer may go to a stream, and has to be readable.
+    """
     dropped = _dropped(fields) | {b"host", b"expect"}
-    return [(name, value) for name, value in fields if name not in dropped and not name.startswith(_OURS)]
+    passed = [(name, value) for name, value in fields if name not in dropped and not name.startswith(_OURS)]
+    if not is_followed:
+        return passed
+    return [(name, _readable(value) if name == b"accept-encoding" else value) for name, value in passed]
+
+
+def _readable(codings: bytes) -> bytes:
+    """Those of the codings whose content can be read."""
+    accepted = codings.decode("latin-1").split(",")
+    kept = [coding for coding in accepted if coding.partition(";")[0].strip().lower() in READABLE]
+    return codings if kept == accepted else ",".join(kept).strip().encode("latin-1") or b"identity"
+
+
+def check_framing(fields: Fields) -> None:
+    """Refuse a request whose body has two ends: the upstream might see another than the proxy.
+
+    Raises:
+        ValueError: it has a length as well as chunks (RFC 9112 §6.3).
+    """
+    if {b"content-length", b"transfer-encoding"} <= {name for name, _ in fields}:
+        raise ValueError("the request has Content-Length as well as Transfer-Encoding: send one of them")
 
 
 def has_body(fields: Fields) -> bool:
@@ -79,9 +107,10 @@ def has_body(fields: Fields) -> bool:
 
 
 def pass_to_caller(fields: Fields) -> list[tuple[bytes, bytes]]:
-    """The fields of an answer that pass."""
+    """The fields of an answer that pass; where it can be followed is for the proxy to say."""
     dropped = _dropped(fields)
-    return [(name.lower(), value) for name, value in fields if name.lower() not in dropped]
+    lowered = [(name.lower(), value) for name, value in fields]
+    return [(name, value) for name, value in lowered if name not in dropped and not name.startswith(_OURS)]
 
 
 def _dropped(fields: Fields) -> frozenset[bytes]:

@@ -14,8 +14,9 @@ from deltawire.gateway.logs import get_logger
 from deltawire.gateway.proxy.answer import Answer
 from deltawire.gateway.proxy.asgi import JSON_TYPE, Receive, Scope, Send, refuse, respond
 from deltawire.gateway.proxy.exchange import Exchange
-from deltawire.gateway.proxy.fields import read_wishes
+from deltawire.gateway.proxy.fields import check_framing, read_wishes
 from deltawire.gateway.proxy.tally import CONTENT_TYPE, Tally
+from deltawire.gateway.proxy.targets import read_target
 
 OWN: Final = "/deltawire/"
 """Beginning of the paths that are answered here; all others are the upstream's."""
@@ -114,7 +115,16 @@ class Proxy:
             await send({"type": "lifespan.startup.complete"})
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        target = _target_of(scope)
+        if scope["method"] == "CONNECT":
+            await refuse(send, HTTPStatus.NOT_IMPLEMENTED, "the proxy opens no tunnels: ask for a path of the upstream")
+            return
+        try:
+            target = read_target(scope)
+            check_framing(scope["headers"])
+            wishes = read_wishes(scope["headers"])
+        except ValueError as error:
+            await refuse(send, HTTPStatus.BAD_REQUEST, str(error))
+            return
         if target.startswith(OWN.encode()):
             await self._answer_itself(target.partition(b"?")[0].decode("latin-1"), send)
             return
@@ -122,11 +132,6 @@ class Proxy:
             full = f"max_requests ({self._max_requests}) is reached: try again later"
             why = "the proxy is shutting down" if self._is_leaving else full
             await refuse(send, HTTPStatus.SERVICE_UNAVAILABLE, why, retry_after="1")
-            return
-        try:
-            wishes = read_wishes(scope["headers"])
-        except ValueError as error:
-            await refuse(send, HTTPStatus.BAD_REQUEST, str(error))
             return
         exchange = Exchange(
             self._origin, self._make_answer, self._idle_timeout, self.tally, scope, receive, send, target, wishes
@@ -167,13 +172,3 @@ class Proxy:
 
     def _publisher(self, stream: str) -> Publisher:
         return Publisher(self._gateway, stream, window=WINDOW, token=self._token, tls=self._tls)
-
-
-def _target_of(scope: Scope) -> bytes:
-    """Path and query as they came, below where the application is mounted."""
-    path: bytes = scope.get("raw_path") or scope["path"].encode()
-    mounted = scope.get("root_path", "").encode()
-    if mounted and path.startswith(mounted):
-        path = path[len(mounted) :]
-    query: bytes = scope.get("query_string", b"")
-    return (path or b"/") + (b"?" + query if query else b"")

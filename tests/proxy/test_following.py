@@ -114,9 +114,20 @@ async def test_gemini_s_array_and_a_compressed_body_do_too(gateway: Gateway, cli
             assert said(await read_message(reader)) == "".join(WORDS)
 
 
+async def test_a_body_packed_in_several_members_is_read_to_its_end(gateway: Gateway, client: httpx.AsyncClient) -> None:
+    head = HEAD.replace(b"X-Request-Id", b"Content-Encoding: gzip\r\nX-Request-Id")
+    packed = b"".join(map(gzip.compress, ANSWER[1:]))
+    async with Upstream(head, packed[:70], packed[70:]) as upstream, serving(upstream.url, gateway.url) as served:
+        async with client.stream("POST", f"{served.url}/v1/x", headers=NAMED) as response:
+            assert b"".join([piece async for piece in response.aiter_raw()]) == packed
+        async with reading(gateway) as reader:
+            events = await read_message(reader)
+    assert (said(events), reason_of(events)) == ("".join(WORDS), "stop")
+
+
 @pytest.mark.parametrize("coding", ["br", "gzip"])
 async def test_a_body_that_can_not_be_unpacked_passes_and_readers_are_told(
-    gateway: Gateway, client: httpx.AsyncClient, coding: str
+    gateway: Gateway, client: httpx.AsyncClient, logs: list[Any], coding: str
 ) -> None:
     head = HEAD.replace(b"X-Request-Id", f"Content-Encoding: {coding}\r\nX-Request-Id".encode())
     async with Upstream(head, b"no such thing") as upstream, serving(upstream.url, gateway.url) as served:
@@ -126,6 +137,9 @@ async def test_a_body_that_can_not_be_unpacked_passes_and_readers_are_told(
             item = await anext(reader)
             assert isinstance(item, Event)
             assert isinstance(item.data, Error)
+        await eventually(lambda: not served.proxy._exchanges, "its end")
+        assert served.dropped == 1
+    assert [line["stream"] for line in logs if line["event"] == "answer.decode_failed"] == ["chat-7"]
 
 
 async def test_the_head_says_where_before_the_first_token(gateway: Gateway, client: httpx.AsyncClient) -> None:
@@ -266,6 +280,17 @@ async def test_a_gateway_that_says_nothing_holds_no_caller_up(client: httpx.Asyn
         ]
         await eventually(lambda: not served.proxy._exchanges, "that readers are given up")
         assert dropped
+
+
+async def test_a_web_page_names_no_stream(gateway: Gateway, client: httpx.AsyncClient) -> None:
+    async with Upstream(*ANSWER) as upstream, serving(upstream.url, gateway.url) as served:
+        response = await post(client, served, Origin="https://page.example", **NAMED)
+        assert response.content == b"".join(ANSWER[1:])
+        own = response.headers["x-deltawire-stream"]
+        assert own != NAMED["X-Deltawire-Stream"]
+        assert own in response.headers["x-deltawire-subscribe"]
+        async with reading(gateway, own) as reader:
+            assert said(await read_message(reader)) == "".join(WORDS)
 
 
 async def test_keys_are_never_logged(gateway: Gateway, client: httpx.AsyncClient, logs: list[Any]) -> None:

@@ -89,6 +89,24 @@ async def test_what_is_asked_of_the_proxy_or_about_its_connection_stays_there(cl
     assert not {name.lower().encode() for name in kept} - {b"connection"} & set(fields)
 
 
+@pytest.mark.parametrize(
+    ("method", "asked", "passed"),
+    [
+        ("POST", "gzip, deflate, br, zstd", b"gzip, deflate"),
+        ("POST", "br;q=1.0, GZIP;q=0.5,*;q=0.1", b"GZIP;q=0.5"),
+        ("POST", "br", b"identity"),
+        ("POST", "identity", b"identity"),
+        ("GET", "gzip, br", b"gzip, br"),
+    ],
+)
+async def test_an_answer_for_readers_is_asked_for_in_codings_that_can_be_read(
+    client: httpx.AsyncClient, method: str, asked: str, passed: bytes
+) -> None:
+    async with Upstream(ANSWERS["json"]) as upstream, serving(upstream.url, NOWHERE) as served:
+        await client.request(method, f"{served.url}/v1/x", headers={"Accept-Encoding": asked})
+        assert upstream.asked[0].fields[b"accept-encoding"] == passed
+
+
 async def test_a_body_in_chunks_passes_as_it_comes() -> None:
     async with Upstream(ANSWERS["json"]) as upstream, serving(upstream.url, NOWHERE) as served:
         peer = await RawPeer.connect(int(served.url.rpartition(":")[2]))
@@ -124,6 +142,62 @@ async def test_a_caller_who_uploads_only_half_asks_nobody(client: httpx.AsyncCli
         peer.close()
         assert (await client.get(f"{served.url}/v1/models")).status_code == 200
         assert [it.line for it in upstream.asked] == [b"GET /v1/models HTTP/1.1"]
+
+
+async def send_line(url: str, line: str, *fields: str) -> bytes:
+    """The head of the answer to a request with this first line."""
+    peer = await RawPeer.connect(int(url.rpartition(":")[2]))
+    await peer.send("\r\n".join([f"{line} HTTP/1.1", "Host: h", *fields, "Connection: close", "", ""]).encode())
+    head = await peer.read_head()
+    peer.close()
+    return head
+
+
+@pytest.mark.parametrize(
+    ("line", "passed"),
+    [
+        ("GET http://evil.example/secret?x=1", b"GET /base/secret?x=1 HTTP/1.1"),
+        ("GET HTTP://evil.example/", b"GET /base/ HTTP/1.1"),
+        ("GET /v1/a..b/...", b"GET /base/v1/a..b/... HTTP/1.1"),
+        ("OPTIONS *", b"OPTIONS * HTTP/1.1"),
+    ],
+)
+async def test_whatever_host_a_request_names_the_upstream_is_asked(line: str, passed: bytes) -> None:
+    async with Upstream(ANSWERS["json"]) as upstream, serving(f"{upstream.url}/base", NOWHERE) as served:
+        assert b" 200 " in await send_line(served.url, line)
+        assert [it.line for it in upstream.asked] == [passed]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "CONNECT evil.example:443",
+        "GET evil.example",
+        "GET @evil.example/x",
+        "GET *",
+        "GET /../etc/x",
+        "GET /v1/..",
+        "GET /v1/%2E%2e/x",
+        "GET /v1/a%2f..%2fx",
+        "GET /v1/..%5Cx",
+        "GET /v1/..;a=1/x",
+        "GET http://evil.example/../x",
+    ],
+)
+async def test_a_target_that_leads_elsewhere_is_refused(line: str, logs: list[Any]) -> None:
+    async with Upstream(ANSWERS["json"]) as upstream, serving(f"{upstream.url}/base", NOWHERE) as served:
+        status = (await send_line(served.url, line)).split(b" ")[1]
+        assert status == b"400" or (status, line[:7]) == (b"501", "CONNECT"), "parsers refuse some by themselves"
+        assert upstream.asked == []
+    assert [entry["event"] for entry in logs] == ["proxy.started"]
+
+
+async def test_a_request_with_a_length_as_well_as_chunks_is_refused(logs: list[Any]) -> None:
+    async with Upstream(ANSWERS["json"]) as upstream, serving(upstream.url, NOWHERE) as served:
+        both = ("Content-Length: 3", "Transfer-Encoding: chunked")
+        assert b" 400 " in await send_line(served.url, "POST /v1/x", *both)
+        assert upstream.asked == []
+    assert [entry["event"] for entry in logs] == ["proxy.started"]
 
 
 @pytest.mark.parametrize("value", ["a b", "..", "x" * 129])
@@ -165,6 +239,32 @@ async def test_an_upstream_that_is_away_is_502(client: httpx.AsyncClient, logs: 
     assert response.headers["content-type"] == "application/problem+json"
     assert [line["event"] for line in logs if line["event"] == "upstream.failed"] == ["upstream.failed"]
     assert "sk-" not in str(logs) + response.text
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"data: secret\n\n",
+        b"HTTP/1.1 200 OK\r\nbad secret\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: secret\r\n\r\n",
+    ],
+)
+async def test_what_is_no_answer_is_502_and_quoted_nowhere(
+    client: httpx.AsyncClient, logs: list[Any], answer: bytes
+) -> None:
+    async with Upstream(answer) as upstream, serving(upstream.url, NOWHERE) as served:
+        response = await client.get(f"{served.url}/v1/models")
+    assert response.status_code == 502
+    assert "what is not HTTP" in response.json()["detail"]
+    assert "secret" not in response.text + str(logs)
+
+
+async def test_an_upstream_can_not_say_where_to_follow(client: httpx.AsyncClient) -> None:
+    forged = ANSWERS["json"].replace(b"Content-Length", b"X-Deltawire-Subscribe: ws://evil.example\r\nContent-Length")
+    async with Upstream(forged) as upstream, serving(upstream.url, NOWHERE) as served:
+        response = await client.get(f"{served.url}/v1/models")
+    assert response.json() == {"a": 1}
+    assert not [name for name in response.headers if name.startswith("x-deltawire-")]
 
 
 async def test_mounted_it_passes_what_is_below(gateway: Gateway, client: httpx.AsyncClient) -> None:
