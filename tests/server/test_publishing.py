@@ -526,7 +526,7 @@ async def test_a_body_whose_commit_does_not_come_is_503_and_leaves_no_socket(tmp
 
 @pytest.mark.parametrize("waits", [True, False], ids=["its peer waits", "its peer has left"])
 async def test_a_body_that_waits_for_room_is_503_when_nothing_can_be_stored_and_leaves_no_socket(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, waits: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, waits: bool
 ) -> None:
     monkeypatch.setattr(staging, "MAX_STAGED", 50_000)
     async with without_room(tmp_path) as gateway:
