@@ -135,7 +135,7 @@ class Codec:
     def is_batch(self, payload: bytes) -> bool:
         """Whether a producer's payload is an array, by its first byte."""
         if self.is_text:
-            return payload.lstrip(_JSON_SPACE)[:1] == b"["
+            return not payload.startswith(b"{") and payload.lstrip(_JSON_SPACE).startswith(b"[")
         return bool(payload) and (payload[0] & 0xF0 == 0x90 or payload[0] in (0xDC, 0xDD))
 
     def split_batch(self, payload: bytes) -> list[Raw]:

@@ -158,7 +158,9 @@ class Dispatcher:
             raise manager.out_of_room("send", stream.id)
         if stream.leases.waiting and writer is not None:
             stream.resume(data, writer, self.timestamp(now), now)
-        return stream.append(data, timestamp or self.timestamp(now), now, writer, is_urgent=is_urgent)
+        if timestamp is None:  # most events share one with those before, which is known without a call
+            timestamp = self._stamp if now // 0.001 == self._stamped_at else self.timestamp(now)
+        return stream.append(data, timestamp, now, writer, is_urgent=is_urgent)
 
     def check_room(self, stream: Stream, now: float) -> None:
         """Refuse an event for which there is no room.

@@ -155,7 +155,8 @@ class Publication:
             seq: its seq.
         """
         self.unacked += 1
-        self._seq = max(self._seq, seq)
+        if seq > self._seq:  # noqa: PLR1730 - `max` is a call, for each event
+            self._seq = seq
         if number is not UNSET:
             writer = self.writer
             if number > writer.last:
