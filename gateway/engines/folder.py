@@ -76,11 +76,19 @@ def mark(folder: Path) -> None:
 
 
 def unmark(folder: Path) -> None:
-    """Have the disk store all that a folder has, and note that it does."""
+    """Note that the disk has all that a folder has."""
+    (folder / LOCK).write_text("")
+
+
+def sync_all(folder: Path) -> None:
+    """Have the disk store all that a folder has.
+
+    Never while this process has the database open: closing its file gives up all POSIX locks that the process has on it,
+    those of SQLite too. Another program that closes the database then takes itself for the last, and deletes the WAL.
+    """
     for path in (folder / FILE, folder / f"{FILE}-wal", folder):
         if path.exists():
             sync(path)
-    (folder / LOCK).write_text("")
 
 
 def sync(path: Path) -> None:

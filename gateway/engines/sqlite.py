@@ -18,7 +18,7 @@ import msgspec
 
 from deltawire.gateway.engines.checksums import STREAM, of_events, of_values, teach
 from deltawire.gateway.engines.engine import Done, EngineError, EngineMetrics, Memory, StoredStream
-from deltawire.gateway.engines.folder import FILE, lock_folder, mark, may_miss_commits, renew_epochs, unmark
+from deltawire.gateway.engines.folder import FILE, lock_folder, mark, may_miss_commits, renew_epochs, sync_all, unmark
 from deltawire.gateway.engines.index import Index
 from deltawire.gateway.engines.listing import list_streams
 from deltawire.gateway.engines.reading import read_events
@@ -102,13 +102,15 @@ class SqliteEngine:
         with ExitStack() as stack:
             stack.callback(os.close, lock_folder(self._folder))
             try:
+                self._has_new_epochs = may_miss_commits(self._folder)
+                if self._sync == "always":
+                    sync_all(self._folder)  # what came with another `sync`, before the database is open
                 self._database = database = connect(self._folder / FILE)
                 stack.callback(database.close)
                 version = check_version(database, self._folder)
                 database.execute("PRAGMA journal_mode = WAL")
                 database.execute(f"PRAGMA synchronous = {_SYNCHRONOUS[self._sync]}")
                 migrate(database, version)
-                self._has_new_epochs = may_miss_commits(self._folder)
                 if self._has_new_epochs:
                     list_streams(database)  # what is corrupt must not be sealed anew
                     renew_epochs(database)
@@ -241,6 +243,7 @@ class SqliteEngine:
         self._database.close()
         if self._sync != "always" and self._writer.failure is None:
             with suppress(OSError):  # then the next start gives new epochs, if the machine crashes before
+                sync_all(self._folder)
                 unmark(self._folder)
         self._opened.close()
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import shutil
 import sqlite3
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -276,3 +278,21 @@ def test_epochs_stay_where_nothing_can_be_missing(
     with opened(crashed(sync, **conditions), sync) as (engine, streams):
         assert [stream.epoch for stream in streams] == ["e", "e"]
         assert engine.describe() == {}
+
+
+@pytest.mark.parametrize("sync", ["always", "interval", "off"])
+def test_another_program_that_opens_and_closes_the_database_takes_nothing_away(tmp_path: Path, sync: Sync) -> None:
+    look = "import sqlite3, sys; database = sqlite3.connect(sys.argv[1]); database.execute('PRAGMA user_version'); {}"
+    with opened(tmp_path, sync) as (engine, _):
+        engine.create("s", "e", StreamSettings())
+        store(engine, commit(1, "a"))
+        for what in ("database.execute('SELECT * FROM streams').fetchall()", "database.execute('BEGIN IMMEDIATE')"):
+            done = subprocess.run(
+                [sys.executable, "-c", f"{look.format(what)}; database.close()", tmp_path / FILE], check=True
+            )
+            assert done.returncode == 0
+        store(engine, commit(2, "b"))
+        assert (tmp_path / f"{FILE}-wal").exists(), "a WAL that is deleted while it is written takes all that comes"
+    with opened(tmp_path, sync) as (engine, [stream]):
+        assert stream.state.history.last == 2
+        assert texts(engine, 1, 2) == ["a", "b"]
