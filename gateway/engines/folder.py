@@ -83,7 +83,7 @@ def unmark(folder: Path) -> None:
 def sync_all(folder: Path) -> None:
     """Have the disk store all that a folder has.
 
-    Never while this process has the database open: closing its file gives up all POSIX locks that the process has on it,
+    Never while this process has the database open: closing its file gives up all POSIX locks the process has on it,
     those of SQLite too. Another program that closes the database then takes itself for the last, and deletes the WAL.
     """
     for path in (folder / FILE, folder / f"{FILE}-wal", folder):
