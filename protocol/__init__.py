@@ -19,6 +19,7 @@ Tour, from the bottom up:
 - `framing` — RFC 6455 server frames
 - `reasons` — why a payload could not be decoded, in words
 - `codec` — JSON and MessagePack
+- `json_values` — values that both can carry
 - `event_stream` — server-sent events
 - `message_reader` — one message of a stream, to be said in another protocol
 - `ui_messages` — in the AI SDK's UI message stream

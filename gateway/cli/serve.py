@@ -27,7 +27,7 @@ from deltawire.gateway.logs import configure_logs, get_logger
 from deltawire.gateway.server import Gateway
 from deltawire.gateway.server.accepting.descriptors import connections_possible, raise_limit
 from deltawire.gateway.server.accepting.listening import bind, find_addresses, format_url
-from deltawire.gateway.streams.stream import MessageWatcher
+from deltawire.gateway.streams.callbacks import MessageWatcher
 from deltawire.gateway.workers import (
     TAKEN,
     Seat,

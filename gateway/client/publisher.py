@@ -18,10 +18,11 @@ from deltawire.gateway.client.session import PublisherSession
 from deltawire.gateway.client.tokens import TokenProvider, Tokens
 from deltawire.gateway.client.urls import publish_url
 from deltawire.protocol.addresses import OnFull, PublishRequest
-from deltawire.protocol.codec import JSON, Codec, check_json
+from deltawire.protocol.codec import JSON, Codec
 from deltawire.protocol.codes import ProblemCode
 from deltawire.protocol.errors import WireError
 from deltawire.protocol.events import MAX_SEQ, Data, Event, Extension, make_event
+from deltawire.protocol.json_values import check_json
 from deltawire.protocol.messages import Problem, Signal
 
 LEAVE_TIMEOUT: Final = 5.0

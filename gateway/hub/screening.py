@@ -14,9 +14,10 @@ from deltawire.gateway.hub.dispatch import Dispatcher
 from deltawire.gateway.logs import get_logger
 from deltawire.gateway.metrics.tally import Tally
 from deltawire.gateway.middleware import Middleware, Plan
+from deltawire.gateway.streams.callbacks import Screen
 from deltawire.gateway.streams.manager import StreamManager
 from deltawire.gateway.streams.producers import Writer
-from deltawire.gateway.streams.stream import Screen, Stream
+from deltawire.gateway.streams.stream import Stream
 from deltawire.protocol.events import Data
 
 TICK: Final = 0.05

@@ -10,6 +10,7 @@ from itertools import islice
 from operator import attrgetter
 from typing import Protocol
 
+from deltawire.gateway.streams.callbacks import MessageWatcher, Screen
 from deltawire.gateway.streams.durable import DurableStream
 from deltawire.gateway.streams.eviction import IdleStreams
 from deltawire.gateway.streams.info import StreamInfo
@@ -17,7 +18,7 @@ from deltawire.gateway.streams.log import Ledger
 from deltawire.gateway.streams.pages import Pages
 from deltawire.gateway.streams.settings import StreamSettings
 from deltawire.gateway.streams.sorted_ids import SortedIds
-from deltawire.gateway.streams.stream import MessageWatcher, Screen, Stream
+from deltawire.gateway.streams.stream import Stream
 from deltawire.protocol.addresses import check_stream_id
 from deltawire.protocol.errors import ErrorKind, StreamError
 from deltawire.protocol.messages import EndReason

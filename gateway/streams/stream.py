@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Protocol
 
 from msgspec import UNSET
 from msgspec.structs import replace
 
 from deltawire.gateway.streams.blocking import Blocking
 from deltawire.gateway.streams.blocks import Blocks
+from deltawire.gateway.streams.callbacks import MessageWatcher, Screen
 from deltawire.gateway.streams.coalesce import Kind, kind_of
 from deltawire.gateway.streams.cursor import Fork, LogState, plan_subscription
 from deltawire.gateway.streams.eviction import IdleStreams
@@ -46,39 +46,6 @@ from deltawire.protocol.messages import EndReason, Policy
 
 LOST = "the producer was lost and did not come back within {lease:g} s"
 ABANDONED = "the producer connected again and began another message without finishing this one"
-
-
-class MessageWatcher(Protocol):
-    """Is told when a message begins and ends, before the event is appended."""
-
-    def began(self, stream: Stream, start: MessageStart, seq: int) -> None:
-        """A message begins."""
-
-    def ended(self, stream: Stream, stop: MessageStop, seq: int) -> None:
-        """A message ends; `stop` contains its digest."""
-
-
-class Screen(Protocol):
-    """Decides what becomes of events before they are appended (`gateway.middleware`)."""
-
-    @property
-    def bytes(self) -> int:
-        """What it holds back costs."""
-
-    @property
-    def due_at(self) -> float | None:
-        """Monotonic seconds at which what it holds back has to be let out; None if it holds nothing."""
-
-    def take(
-        self, data: Data, timestamp: str, now: float, writer: Writer | None, *, is_urgent: bool = False
-    ) -> int | None:
-        """Append what becomes of an event, arguments as for `Stream.append`; None while it is held back."""
-
-    def let_out(self, now: float) -> None:
-        """Append what is held back, as it may not wait any longer."""
-
-    def finish(self, now: float) -> None:
-        """Append what is held back, as all texts end here."""
 
 
 class Stream:

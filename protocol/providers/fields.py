@@ -11,10 +11,10 @@ from typing import Any
 
 import msgspec
 
-from deltawire.protocol.codec import check_json
 from deltawire.protocol.codes import ProblemCode
 from deltawire.protocol.errors import WireError
 from deltawire.protocol.events import MAX_NESTING
+from deltawire.protocol.json_values import check_json
 from deltawire.protocol.providers.halves import mend
 from deltawire.protocol.providers.parts import Pieces, read_parts
 from deltawire.protocol.providers.tolerant import read_documents

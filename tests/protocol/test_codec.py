@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from msgspec import UNSET, UnsetType
 
 from deltawire.protocol import framing
-from deltawire.protocol.codec import CODECS, JSON, MSGPACK, Codec, check_json, encode_event, to_msgpack
+from deltawire.protocol.codec import CODECS, JSON, MSGPACK, Codec, encode_event, to_msgpack
 from deltawire.protocol.codes import ProblemCode
 from deltawire.protocol.errors import WireError
 from deltawire.protocol.events import (
@@ -32,6 +32,7 @@ from deltawire.protocol.events import (
     Usage,
     make_event,
 )
+from deltawire.protocol.json_values import check_json
 from deltawire.protocol.messages import CaughtUp, CloseStream, Ready, Signal
 
 BOTH = pytest.mark.parametrize("codec", [JSON, MSGPACK], ids=lambda codec: codec.subprotocol)
