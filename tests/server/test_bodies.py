@@ -115,8 +115,10 @@ def test_a_message_that_is_too_long_is_refused_before_it_is_whole() -> None:
     assert lines.feed(b"12345\n12345") == [(1, b"12345")]
     with pytest.raises(BadBody, match="line 2 has over max_message"):
         lines.feed(b"6")
-    with pytest.raises(BadBody, match="line 1 has over max_message"):
-        Lines(limit=5).feed(b"123456\n")
+    for too_long in (b"123456\n", b"123456"):
+        with pytest.raises(BadBody, match="line 3 has over max_message") as caught:
+            Lines(limit=5).feed(b"1\n2\n" + too_long)
+        assert caught.value.before == [(1, b"1"), (2, b"2")], "what is right is not lost with it"
     whole = Whole(JSON, limit=5)
     whole.feed(b"12345")
     with pytest.raises(BadBody, match="the body has over max_message"):

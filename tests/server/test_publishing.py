@@ -286,6 +286,7 @@ async def test_a_message_that_is_too_long_is_413(start_gateway: StartGateway) ->
     response = await post(gateway, lines([text_delta("a"), text_delta("x" * 1000)]), kind=NDJSON)
     assert response.status_code == 413
     assert "line 2" in response.json()["detail"]
+    assert gateway.hub.info("demo").head == 1, "line 1 had no problem"
 
 
 async def test_the_first_problem_decides_the_status_whatever_follows(start_gateway: StartGateway) -> None:

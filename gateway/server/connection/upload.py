@@ -60,6 +60,7 @@ class Upload:
         self._has_turn = False
         self._is_cut = False  # nothing follows, though it is incomplete
         self._is_read = False  # all messages are known
+        self._unreadable: BadBody | None = None  # what follows the messages
         self._is_over = False  # the producer has them
         self._raw = bytearray()  # not read yet
         self._messages: deque[Message] = deque()
@@ -115,6 +116,9 @@ class Upload:
             if self._messages:
                 self._line, payload = self._messages.popleft()
                 producer.receive(payload, is_text=connection.codec.is_text)
+            elif self._unreadable is not None:
+                self._refuse(self._unreadable)
+                return
             elif self._framing.is_complete:
                 if not self._is_read:
                     self._is_read = True
@@ -148,8 +152,8 @@ class Upload:
         try:
             self._messages += self._splitter.feed(self._framing.feed(piece))
         except BadBody as error:
-            self._refuse(error)
-            return
+            self._messages += error.before
+            self._unreadable = error
         if why := self._connection.judge_events(len(self._messages)):
             self._end(ProblemCode.RATE_LIMITED, why)
 

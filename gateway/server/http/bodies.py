@@ -8,7 +8,7 @@ Each holds the end of what it was given, as far as it is incomplete, and no more
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Final, NamedTuple, Protocol
 
@@ -43,12 +43,16 @@ class BadBody(ValueError):  # noqa: N818 - the name says what is wrong
     Args:
         detail: what is wrong, and what to do.
         status: of the refusal.
+        before: the messages before what is wrong, in what was fed last.
     """
 
-    def __init__(self, detail: str, status: HTTPStatus = HTTPStatus.BAD_REQUEST) -> None:
+    def __init__(
+        self, detail: str, status: HTTPStatus = HTTPStatus.BAD_REQUEST, before: Sequence[Message] = ()
+    ) -> None:
         super().__init__(detail)
         self.detail = detail
         self.status = status
+        self.before = before
 
 
 class Framing(Protocol):
@@ -205,17 +209,16 @@ class Lines:
         if not body:
             return ()
         *lines, self._rest = (self._rest + body).split(b"\n")
-        if len(self._rest) > self._limit:
-            raise _too_long(self._limit, self._number + len(lines) + 1)
-        return list(self._number_lines(lines))
-
-    def _number_lines(self, lines: list[bytes]) -> Iterator[Message]:
+        messages: list[Message] = []
         for line in lines:
             self._number += 1
             if line and not line.isspace():
                 if len(line) > self._limit:
-                    raise _too_long(self._limit, self._number)
-                yield Message(self._number, line)
+                    raise _too_long(self._limit, self._number, messages)
+                messages.append(Message(self._number, line))
+        if len(self._rest) > self._limit:
+            raise _too_long(self._limit, self._number + 1, messages)
+        return messages
 
     def finish(self) -> Sequence[Message]:
         """As `Splitter`."""
@@ -253,11 +256,12 @@ class Whole:
         return (Message(None, body),)
 
 
-def _too_long(limit: int, line: int | None = None) -> BadBody:
+def _too_long(limit: int, line: int | None = None, before: Sequence[Message] = ()) -> BadBody:
     what = "the body" if line is None else f"line {line}"
     return BadBody(
         f"{what} has over max_message ({limit} bytes): send events in several requests, or as application/x-ndjson",
         HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+        before,
     )
 
 
