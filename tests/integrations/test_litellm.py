@@ -7,7 +7,7 @@ import json
 import os
 import socket
 import sys
-from asyncio.subprocess import DEVNULL
+from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -73,26 +73,29 @@ async def running_litellm(folder: Path, configuration: str, gateway: str) -> Asy
             LITELLM_TELEMETRY="False",
         ),
         stdout=DEVNULL,
-        stderr=DEVNULL,
+        stderr=PIPE,
     )
+    assert process.stderr is not None
+    reading = asyncio.create_task(read_away(process.stderr))
     try:
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60, trust_env=False) as client:
             async with asyncio.timeout(180):
-                while not await is_alive(client):
-                    assert process.returncode is None, "LiteLLM has ended"
-                    await asyncio.sleep(0.1)
+                assert await reading, "LiteLLM has ended"
+            reading = asyncio.create_task(read_away(process.stderr))
             yield client
     finally:
         if process.returncode is None:
             process.kill()
         await process.wait()
+        await reading
 
 
-async def is_alive(client: httpx.AsyncClient) -> bool:
-    try:
-        return (await client.get("/health/liveliness")).is_success
-    except httpx.TransportError:
-        return False
+async def read_away(log: asyncio.StreamReader) -> bool:
+    """Read a log until its program listens, or to its end; whether it listens."""
+    async for line in log:
+        if b"Uvicorn running on" in line:
+            return True
+    return False
 
 
 async def read(url: str, stream: str) -> tuple[str, str]:
