@@ -16,7 +16,7 @@ from deltawire.gateway.hub import Hub
 from deltawire.gateway.hub.fair_queue import FairQueue
 from deltawire.gateway.server.accepting.handshakes import Handshakes
 from deltawire.gateway.server.admission.auth import AccessControl, end_expired, has_expired
-from deltawire.gateway.server.allocator import return_free_memory
+from deltawire.gateway.server.allocator import FreeMemory, resident_bytes, return_free_memory
 from deltawire.gateway.server.connection.connection import GatewayConnection
 from deltawire.gateway.server.connection.memory import HEADROOM, choose
 
@@ -50,7 +50,7 @@ class Housekeeping:
         self._connections = connections
         self._queue = FairQueue(lambda turn: asyncio.get_running_loop().call_soon(turn))
         self._left: list[GatewayConnection] = []  # connections left to check in this round
-        self._kept: int | None = None  # bytes held when free memory was last returned; None while there are connections
+        self._free_memory = FreeMemory(resident_bytes())
 
     def sweep(self, now: float) -> None:
         """Begin a round, unless one is under way."""
@@ -86,12 +86,12 @@ class Housekeeping:
             connection.fail()
 
     def _return_free_memory(self) -> None:
-        """Return free memory to the system once the last connection has gone: nobody waits for it then."""
-        if self._connections:
-            self._kept = None
-        elif self._kept is None or self._hub.manager.bytes < self._kept:
-            self._kept = self._hub.manager.bytes
+        """Return free memory to the system if it is worth it."""
+        manager = self._hub.manager
+        is_used = bool(self._connections)
+        if self._free_memory.is_due(resident_bytes(), manager.bytes, manager.memory_limit, is_used=is_used):
             return_free_memory()
+            self._free_memory.returned(resident_bytes())
 
     def _shed(self, now: float) -> None:
         """Keep connections within the memory limit: end those that hold most, before the kernel kills the process."""

@@ -19,14 +19,28 @@ SLACK = 64
 """Stale heap entries, of discarded streams, that are tolerated beyond one per stream; with more, all are dropped."""
 
 
+class _Entry:
+    """A stream's place in the heap; a discarded stream leaves an empty one behind."""
+
+    __slots__ = ("rank", "stream", "turn")
+
+    def __init__(self, rank: _Rank, turn: int, stream: Stream) -> None:
+        self.rank = rank
+        self.turn = turn
+        self.stream: Stream | None = stream
+
+    def __lt__(self, other: _Entry) -> bool:
+        return (self.rank, self.turn) < (other.rank, other.turn)
+
+
 class IdleStreams:
     """Open streams that nobody uses: first those that never had an event, then those unused longest."""
 
     __slots__ = ("_entered", "_heap", "_turn")
 
     def __init__(self) -> None:
-        self._heap: list[tuple[_Rank, int, Stream]] = []
-        self._entered: dict[Stream, None] = {}
+        self._heap: list[_Entry] = []
+        self._entered: dict[Stream, _Entry] = {}
         self._turn = count()
 
     def __len__(self) -> int:
@@ -36,14 +50,15 @@ class IdleStreams:
     def add(self, stream: Stream) -> None:
         """Add a stream that nobody uses now; adding it twice changes nothing."""
         if stream not in self._entered:
-            self._entered[stream] = None
-            heappush(self._heap, (_rank(stream), next(self._turn), stream))
+            entry = self._entered[stream] = _Entry(_rank(stream), next(self._turn), stream)
+            heappush(self._heap, entry)
 
     def discard(self, stream: Stream) -> None:
         """Remove a stream, if it is here."""
-        self._entered.pop(stream, None)
+        if (entry := self._entered.pop(stream, None)) is not None:
+            entry.stream = None
         if len(self._heap) > 2 * len(self._entered) + SLACK:
-            self._heap = [entry for entry in self._heap if entry[2] in self._entered]
+            self._heap = [entry for entry in self._heap if entry.stream is not None]
             heapify(self._heap)
 
     def first(self) -> Stream | None:
@@ -52,14 +67,16 @@ class IdleStreams:
         Streams in use and closed streams are removed on the way: `add` them when they are idle again.
         """
         while self._heap:
-            rank, turn, stream = self._heap[0]
-            if stream not in self._entered:
+            entry = self._heap[0]
+            stream = entry.stream
+            if stream is None:
                 heappop(self._heap)
             elif not stream.is_evictable:
                 heappop(self._heap)
                 del self._entered[stream]
-            elif (now := _rank(stream)) > rank:
-                heapreplace(self._heap, (now, turn, stream))
+            elif (now := _rank(stream)) > entry.rank:
+                entry.rank = now
+                heapreplace(self._heap, entry)
             else:
                 return stream
         return None

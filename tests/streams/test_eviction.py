@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+from weakref import ref
+
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
@@ -109,3 +112,18 @@ def test_streams_that_have_gone_leave_nothing_behind() -> None:
         idle.discard(stream)
     assert (len(idle), idle.first()) == (0, None)
     assert len(idle._heap) <= SLACK
+
+
+def test_a_stream_that_was_discarded_is_freed_at_once() -> None:
+    idle = IdleStreams()
+
+    class Referable(Stream):
+        """With a dictionary and weak references, which a stream does without."""
+
+    stream = Referable("s", "e", StreamSettings(), 0.0, Ledger())
+    idle.add(stream)
+    idle.discard(stream)
+    gone = ref(stream)
+    del stream
+    gc.collect()
+    assert gone() is None, "its log would be memory that nobody counts"

@@ -167,9 +167,10 @@ class Intake(ABC):
             self._queue.enter(self._take_turn, self.channel.rank)
 
     def _hold(self) -> None:
-        """Process nothing further, and read nothing, until `_go_on`."""
+        """Process nothing further, and read nothing, until `_go_on`; what waits is counted."""
         self.is_busy = True
         self._connection.hold_reading(Hold.BUSY)
+        self._connection.count(self._connection.held_bytes)
 
     @contained
     def _take_turn(self) -> None:
@@ -192,6 +193,7 @@ class Intake(ABC):
         self.received()
         if not self.is_busy:
             self._connection.release_reading(Hold.BUSY)
+            self._connection.count(self._connection.held_bytes)
 
     def _forget(self) -> None:
         """Drop what was received but not processed."""
