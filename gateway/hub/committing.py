@@ -271,13 +271,12 @@ class CommittingDispatcher(Dispatcher):
         data: Data,
         timestamp: str | None = None,
         writer: Writer | None = None,
-        *,
-        is_urgent: bool = False,
+        is_urgent: bool = False,  # noqa: FBT001, FBT002 - a keyword costs more, for each event
     ) -> int | None:
         """As `Dispatcher.append`; nothing is taken while the engine can't commit."""
         if self._engine.failure is not None:
             self._check_engine(stream)
-        return super().append(stream, data, timestamp, writer, is_urgent=is_urgent)
+        return super().append(stream, data, timestamp, writer, is_urgent)
 
     def _deliver(self, channel: Channel) -> None:
         if channel.acking or not channel.stream.is_settled:

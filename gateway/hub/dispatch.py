@@ -126,8 +126,7 @@ class Dispatcher:
         data: Data,
         timestamp: str | None = None,
         writer: Writer | None = None,
-        *,
-        is_urgent: bool = False,
+        is_urgent: bool = False,  # noqa: FBT001, FBT002 - a keyword costs more, for each event
     ) -> int | None:
         """Append an event, to be delivered in this loop turn. The caller has checked that there is room.
 
@@ -138,7 +137,7 @@ class Dispatcher:
             StreamError: closed; full, `memory_limit` is reached.
             WireError: `invalid_event`, middleware refuses it.
         """
-        seq = self.append(channel.stream, data, timestamp, writer, is_urgent=is_urgent)
+        seq = self.append(channel.stream, data, timestamp, writer, is_urgent)
         self.touch(channel)
         return seq
 
@@ -148,8 +147,7 @@ class Dispatcher:
         data: Data,
         timestamp: str | None = None,
         writer: Writer | None = None,
-        *,
-        is_urgent: bool = False,
+        is_urgent: bool = False,  # noqa: FBT001, FBT002 - a keyword costs more, for each event
     ) -> int | None:
         """Like `publish`, for a caller that calls `deliver` or `touch` after a batch."""
         manager = self._manager
@@ -160,7 +158,7 @@ class Dispatcher:
             stream.resume(data, writer, self.timestamp(now), now)
         if timestamp is None:  # most events share one with those before, which is known without a call
             timestamp = self._stamp if now // 0.001 == self._stamped_at else self.timestamp(now)
-        return stream.append(data, timestamp, now, writer, is_urgent=is_urgent)
+        return stream.append(data, timestamp, now, writer, is_urgent)
 
     def check_room(self, stream: Stream, now: float) -> None:
         """Refuse an event for which there is no room.

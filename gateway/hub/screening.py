@@ -64,13 +64,12 @@ class Screening:
         data: Data,
         timestamp: str | None = None,
         writer: Writer | None = None,
-        *,
-        is_urgent: bool = False,
+        is_urgent: bool = False,  # noqa: FBT001, FBT002 - a keyword costs more, for each event
     ) -> int | None:
         """As `Dispatcher.append`."""
         screen = stream.screen
         if screen is None or stream.is_closed:
-            return self._append_plain(stream, data, timestamp, writer, is_urgent=is_urgent)
+            return self._append_plain(stream, data, timestamp, writer, is_urgent)
         dispatcher, now = self._dispatcher, self._clock.now()
         dispatcher.check_room(stream, now)
         stamp = dispatcher.timestamp(now)

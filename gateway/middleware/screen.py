@@ -266,7 +266,7 @@ class Screen:
             return stream.head
         seq = 0
         for _, data in items:
-            seq = stream.append(data, timestamp, now, writer, is_urgent=is_urgent)
+            seq = stream.append(data, timestamp, now, writer, is_urgent)
         return seq
 
     def _count(self) -> None:

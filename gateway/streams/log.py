@@ -254,14 +254,15 @@ class Log:
         if self.prefix.is_kept and self.prefix.last < self.floor and self.prefix.start <= self.floor:
             self._save()
         index = self.floor - self._base
-        self._count(-len(self._frames[index]) - EVENT_OVERHEAD)
-        if self._rare and (cost := kind_cost(self._kinds[index])):
+        cost = len(self._frames[index]) + EVENT_OVERHEAD
+        if self._rare and (extra := kind_cost(self._kinds[index])):
             self._rare -= 1
-            self._count(-cost)
+            cost += extra
+        self.bytes -= cost
+        self.ledger.bytes -= cost
         self._frames[index] = b""
-        block, within = divmod(self.floor - 1, BLOCK)
-        if within == 0:
-            self._folds.pop(block, None)
+        if self.floor % BLOCK == 1:  # the first of a block
+            self._folds.pop(self.floor // BLOCK, None)
         self.floor += 1
         if index >= BLOCK and index * 2 >= len(self._frames):  # cut at most every half: amortised O(1)
             del self._frames[: index + 1], self._kinds[: index + 1], self._ends[: index + 1]

@@ -205,7 +205,12 @@ class Stream:
         return self.is_idle and (self.staging is not None or not self.is_closed)
 
     def append(
-        self, data: Data, timestamp: str, now: float, writer: Writer | None = None, *, is_urgent: bool = False
+        self,
+        data: Data,
+        timestamp: str,
+        now: float,
+        writer: Writer | None = None,
+        is_urgent: bool = False,  # noqa: FBT001, FBT002 - a keyword costs more, for each event
     ) -> int:
         """Append an event, whatever the `screen`; while `leases.waiting`, `resume` has to be called before.
 

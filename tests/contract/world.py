@@ -137,16 +137,15 @@ class World(RuleBasedStateMachine):
     def listen_to_appends(self) -> None:
         append, open_producer = Stream.append, Stream.open_producer
 
-        def note(
+        def note(  # noqa: PLR0913, PLR0917 - as what it stands for
             stream: Stream,
             data: Data,
             timestamp: str,
             now: float,
             writer: Writer | None = None,
-            *,
-            is_urgent: bool = False,
+            is_urgent: bool = False,  # noqa: FBT001, FBT002 - likewise
         ) -> int:
-            seq = append(stream, data, timestamp, now, writer, is_urgent=is_urgent)
+            seq = append(stream, data, timestamp, now, writer, is_urgent)
             self.note(stream, data, seq, writer)
             return seq
 

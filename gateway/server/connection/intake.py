@@ -33,6 +33,8 @@ from deltawire.protocol.errors import StreamError, WireError, is_closed
 from deltawire.protocol.events import Event, EventType
 from deltawire.protocol.messages import CloseStream, Message, Ping, Pong, Token
 
+_OBJECT = b"{"  # nearly every message begins with it, and no array: looking costs less than a call
+
 _MESSAGE_STOP = EventType.MESSAGE_STOP  # looking up an enum member costs more than comparing it
 
 
@@ -97,7 +99,7 @@ class Intake(ABC):
         if backlog.left < 0 and not self._has_time():
             backlog.keep(payload)
             self._wait_for_turn()
-        elif not codec.is_batch(payload):
+        elif payload[:1] == _OBJECT or not codec.is_batch(payload):
             self._take(None, payload)
         else:
             self._begin_batch(payload)
@@ -265,7 +267,7 @@ class Intake(ABC):
         timestamp = None if event.timestamp is UNSET else event.timestamp.isoformat().replace("+00:00", "Z")
         try:
             seq = self._hub.dispatcher.append(
-                self.stream, event.data, timestamp, self._publication.writer, is_urgent=event.urgent is True
+                self.stream, event.data, timestamp, self._publication.writer, event.urgent is True
             )
         except StreamError as error:
             if is_closed(error):
