@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
+from time import monotonic
 from typing import Final
 
 from deltawire.gateway.hub.clock import Clock
@@ -22,6 +23,9 @@ from deltawire.protocol.events import Data
 
 TICK: Final = 0.05
 """Seconds between two looks at what is held back: it waits for so much more than `max_delay` at most."""
+
+WORK_SLICE: Final = 0.004
+"""Seconds of a turn of the loop in which stages go on with events that are too long for one turn."""
 
 MAX_TOLD: Final = 1024
 """Streams and stages whose failure is remembered as told."""
@@ -48,6 +52,7 @@ class Screening:
         self._current: Writer | None = None  # of the event that is being appended
         self._holding: dict[Stream, None] = {}  # streams of which something may be held back
         self._timer: asyncio.TimerHandle | None = None
+        self._working: dict[Stream, None] = {}  # streams whose producers wait for stages
         self._told: dict[tuple[str, str], None] = {}  # streams and stages whose failure is in the log
 
     def use(self, middleware: Middleware) -> None:
@@ -85,7 +90,34 @@ class Screening:
             if self._timer is None:
                 self._timer = asyncio.get_running_loop().call_later(TICK, self._let_out_due)
             dispatcher.touch(dispatcher.channel(stream))  # it may have let others out
+            if screen.is_working:
+                self._begin_work(stream)
         return seq
+
+    def _begin_work(self, stream: Stream) -> None:
+        """Let stages go on with a long event in the next turns; producers of its stream wait meanwhile."""
+        if not self._working:
+            asyncio.get_running_loop().call_soon(self._work)
+        self._working[stream] = None
+        stream.blocking.hold(is_held=True)
+
+    def _work(self) -> None:
+        """Go on for a slice of this turn, with one stream after the other."""
+        until = monotonic() + WORK_SLICE
+        while self._working:
+            stream = next(iter(self._working))
+            del self._working[stream]
+            if stream.screen is not None and not stream.is_closed:
+                stream.screen.work(self._clock.now())
+            if stream.screen is not None and stream.screen.is_working:
+                self._working[stream] = None  # behind the others
+            else:
+                stream.blocking.hold(is_held=False)
+                self._dispatcher.touch(self._dispatcher.channel(stream))  # who waits for room goes on
+            if monotonic() >= until:
+                break
+        if self._working:
+            asyncio.get_running_loop().call_soon(self._work)
 
     def _let_out_due(self) -> None:
         self._timer = None

@@ -12,7 +12,7 @@ another message is in progress: whose text it is can't be told, and the rest of 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final, TypeAlias
 
 from msgspec import UNSET, UnsetType, to_builtins
@@ -20,7 +20,7 @@ from msgspec.structs import replace
 
 from deltawire.gateway.middleware.arguments import ArgumentsScanner
 from deltawire.gateway.middleware.finder import Finder, Pattern
-from deltawire.gateway.middleware.holding import HoldingQueue
+from deltawire.gateway.middleware.holding import HELD_COST, HoldingQueue
 from deltawire.gateway.middleware.scanning import Cut, Scanner
 from deltawire.gateway.middleware.stage import Item, OnError, Plan
 from deltawire.protocol.events import (
@@ -49,6 +49,12 @@ FIELDS: Final[dict[EventType, str]] = {
 }
 """Where deltas have their text. Not by class: what comes from a socket is of a stricter one."""
 
+AT_ONCE: Final = 1024
+"""Characters of an event scanned at once; the worst ones take 5 ms. The rest of it has to wait for `work`."""
+
+VALUE_COST: Final = 32
+"""Characters that each string of an extension counts as, beside its own: it is a text of its own."""
+
 Key: TypeAlias = tuple[EventType, int | UnsetType, int | UnsetType]
 """Of a text: which deltas it is in, of which index and choice."""
 
@@ -75,6 +81,11 @@ class _Delta:
     def is_decided(self) -> bool:
         """Whether it waits for nothing itself."""
         return not self.left
+
+    def become(self, data: Data) -> None:
+        """Decide what becomes of it, where it is no delta."""
+        self.data = data
+        self.left = 0
 
     def decide(self, size: int, text: str | None) -> None:
         """Decide the next characters."""
@@ -126,7 +137,7 @@ class Redaction:
         replacement: what takes its place.
     """
 
-    __slots__ = ("_finder", "_messages", "_queue", "_replacement", "_texts")
+    __slots__ = ("_finder", "_messages", "_origin", "_queue", "_replacement", "_scan", "_spent", "_texts", "_waiting")
 
     def __init__(self, finder: Finder, replacement: str) -> None:
         self._finder = finder
@@ -134,19 +145,54 @@ class Redaction:
         self._texts: dict[Key, _Text] = {}
         self._messages: dict[str, None] = {}  # in progress
         self._queue = HoldingQueue()
+        self._scan: Iterator[int] | None = None  # of the newest event in the queue; gives characters as they are done
+        self._waiting: deque[Item] = deque()  # behind it
+        self._origin = 0  # number of the event that was taken last
+        self._spent = 0  # characters that came of it
 
     @property
     def oldest(self) -> int | None:
         """Number of the oldest event held."""
+        if not self._queue and self._waiting:
+            return self._waiting[0][0]
         return self._queue.oldest
 
     @property
     def bytes(self) -> int:
         """What the events and texts cost."""
-        return self._queue.bytes + len(self._texts) * TEXT_COST
+        return self._queue.bytes + len(self._texts) * TEXT_COST + len(self._waiting) * HELD_COST
 
     def take(self, item: Item) -> Sequence[Item]:
         """Take the next event."""
+        if item[0] != self._origin:
+            self._origin, self._spent = item[0], 0
+        if self.is_working or self._spent >= AT_ONCE:
+            self._waiting.append(item)
+            return ()
+        items = self._take(item)
+        return items if self._scan is None else (*items, *self.work())
+
+    @property
+    def is_working(self) -> bool:
+        """Whether something of what was taken is not scanned yet."""
+        return self._scan is not None or bool(self._waiting)
+
+    def work(self) -> Sequence[Item]:
+        """Scan some more; return what is decided now."""
+        self._spent = 0
+        items: list[Item] = []
+        while self.is_working and self._spent < AT_ONCE:
+            if self._scan is None:
+                self._spent += VALUE_COST
+                items += self._take(self._waiting.popleft())
+            elif (done := next(self._scan, None)) is None:
+                self._scan = None
+                items += self._queue.take_decided()
+            else:
+                self._spent += done
+        return [*items, *self._queue.take_decided()]
+
+    def _take(self, item: Item) -> Sequence[Item]:
         origin, data = item
         name = FIELDS.get(data.type)
         if name is None:
@@ -154,6 +200,11 @@ class Redaction:
         key = (data.type, getattr(data, "index"), getattr(data, "choice"))  # noqa: B009
         text = self._texts.get(key) or self._begin(key)
         added: str = getattr(data, name)
+        if len(added) > AT_ONCE:
+            delta = _Delta(origin, data, added)
+            text.held.append(delta)
+            return self._hold(delta, self._scan_delta(text, added))
+        self._spent += len(added)
         cuts = text.scanner.feed(added)
         if cuts is None and not self._queue:
             return (item,)  # nearly always
@@ -185,58 +236,97 @@ class Redaction:
                 elif len(self._messages) >= MAX_MESSAGES:
                     del self._messages[next(iter(self._messages))]
                 self._messages[message_id] = None
-            case Error(error=text):
-                data = replace(data, error=self._redact(text))
+            case Error(error=value):
+                return self._take_value(origin, data, "error", value)
             case Extension(data=value):
-                data = replace(data, data=self._redact_all(to_builtins(value)))
+                return self._take_value(origin, data, "data", to_builtins(value))
             case _:
                 pass
         return self._hold(_Delta(origin, data)) if self._queue else ((origin, data),)
 
-    def _redact(self, text: str) -> str:
-        """Redact a text that is complete."""
-        scanner = Scanner(self._finder, self._replacement)
-        start = 0
-        parts: list[str] = []
-        cuts = scanner.feed(text)
-        if cuts is None:
-            return text
-        for size, becomes in [*cuts, *scanner.finish()]:
-            parts.append(text[start : start + size] if becomes is None else becomes)
-            start += size
-        return "".join(parts)
-
-    def _redact_all(self, value: Any) -> Any:
+    def _take_value(self, origin: int, data: Data, name: str, value: Any) -> Sequence[Item]:
         """Redact every text in a JSON value but the names of fields: two could become one."""
-        match value:
-            case str():
-                return self._redact(value)
-            case list():
-                return [self._redact_all(it) for it in value]
-            case dict():
-                return {name: self._redact_all(it) for name, it in value.items()}
-            case _:
-                return value
+        texts = [*_texts_of(value)]
+        whole = "\n".join(texts)  # no match that is in one of them is hidden by what is around it
+        if not self._finder.is_plain(whole + "\n", 0):
+            delta = _Delta(origin, data)
+            delta.left = len(whole)
+            return self._hold(delta, self._scan_value(delta, name, value, texts))
+        return self._hold(_Delta(origin, data)) if self._queue else ((origin, data),)
+
+    def _scan_delta(self, text: _Text, added: str) -> Iterator[int]:
+        for start in range(0, len(added), AT_ONCE):
+            piece = added[start : start + AT_ONCE]
+            cuts = text.scanner.feed(piece)
+            text.apply((Cut(len(piece), None),) if cuts is None else cuts)
+            yield len(piece)
+
+    def _scan_value(self, delta: _Delta, name: str, value: Any, texts: Iterable[str]) -> Iterator[int]:
+        redacted: list[str] = []
+        for text in texts:
+            alone = _Text(Scanner(self._finder, self._replacement))
+            part = _Delta(delta.origin, delta.data, text)
+            if text:
+                alone.held.append(part)
+                yield from self._scan_delta(alone, text)
+                alone.apply(alone.scanner.finish())
+            redacted.append("".join(part.parts))
+            yield VALUE_COST
+        delta.become(replace(delta.data, **{name: _with_texts(value, iter(redacted))}))
 
     def _end(self, keys: list[Key]) -> None:
         for key in keys:
             text = self._texts.pop(key)
             text.apply(text.scanner.finish())
 
-    def _hold(self, delta: _Delta) -> Sequence[Item]:
-        return self._queue.take_decided() if self._queue.add(delta) else self.let_out()
+    def _hold(self, delta: _Delta, scan: Iterator[int] | None = None) -> Sequence[Item]:
+        items = self._queue.take_decided() if self._queue.add(delta) else self.let_out()
+        self._scan = scan
+        return items
 
     def let_out(self) -> Sequence[Item]:
         """Let out all that is held; the rest of a match that has begun will be redacted."""
+        if self._scan is not None:  # for a moment: what comes next of the event is there
+            return ()
         for text in self._texts.values():
             text.apply(text.scanner.let_out())
         return self._queue.take_decided()
 
     def finish(self) -> Sequence[Item]:
         """Decide all that is held, as the texts end here."""
+        items: list[Item] = []
+        while self.is_working:
+            items += self.work()
         self._messages.clear()
         self._end(list(self._texts))
-        return self._queue.take_decided()
+        return [*items, *self._queue.take_decided()]
+
+
+def _texts_of(value: Any) -> Iterator[str]:
+    """The texts in a JSON value, but for the names of fields."""
+    match value:
+        case str():
+            yield value
+        case list():
+            for it in value:
+                yield from _texts_of(it)
+        case dict():
+            yield from _texts_of([*value.values()])
+        case _:
+            pass
+
+
+def _with_texts(value: Any, texts: Iterator[str]) -> Any:
+    """A JSON value with other texts, in their order."""
+    match value:
+        case str():
+            return next(texts)
+        case list():
+            return [_with_texts(it, texts) for it in value]
+        case dict():
+            return {name: _with_texts(it, texts) for name, it in value.items()}
+        case _:
+            return value
 
 
 def redact(patterns: Iterable[Pattern], replacement: str = "[redacted]", on_error: OnError = "refuse") -> Plan:

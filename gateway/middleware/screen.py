@@ -140,23 +140,32 @@ class Screen:
             return self._append(items, timestamp, now, writer, is_urgent=is_urgent)
         if refusal is None:
             self._origins.append(_Origin(number, timestamp, now, writer, is_urgent))
-        self._ready += items
+        self._keep(items)
         seq = self._settle(now, number)
         self._count()
         if refusal is not None:
             raise refusal
         return seq
 
+    @property
+    def is_working(self) -> bool:
+        """Whether a stage has more to do with what came than one turn of the loop allows: `work` has to be called."""
+        return any(stage.is_working for stage, _ in self._stages)
+
+    def work(self, now: float) -> None:
+        """Do some of that, and append what is decided then."""
+        self._ask(now, lambda stage: stage.work())
+
     def let_out(self, now: float) -> None:
         """Append what waits, as it may not wait any longer; the texts go on."""
-        self._empty(now, lambda stage: stage.let_out())
+        self._ask(now, lambda stage: stage.let_out())
 
     def finish(self, now: float) -> None:
         """Append what waits, as all texts end here."""
-        self._empty(now, lambda stage: stage.finish())
+        self._ask(now, lambda stage: stage.finish())
 
-    def _empty(self, now: float, act: Callable[[Stage], Sequence[Item]]) -> None:
-        if not self._origins:
+    def _ask(self, now: float, act: Callable[[Stage], Sequence[Item]]) -> None:
+        if not self._origins and not self.is_working:
             return
         items: list[Item] = []
         for place, (stage, plan) in enumerate(self._stages):
@@ -167,7 +176,7 @@ class Screen:
                 self._replace(place)
             if place + 1 < len(self._stages):
                 items = [*self._run(items, place + 1, place + 2, 0)[0]]
-        self._ready += items
+        self._keep(items)
         self._settle(now, 0)
         self._count()
 
@@ -227,6 +236,10 @@ class Screen:
         stage, plan = self._stages[place]
         if not isinstance(stage, FunctionStage):
             self._stages[place] = (plan.open(self._stream.id), plan)
+
+    def _keep(self, items: Iterable[Item]) -> None:
+        """Keep what has left the last stage, but nothing of an event on which a stage has failed."""
+        self._ready.extend(it for it in items if it[0] not in self._failed)
 
     def _holds(self) -> bool:
         for stage, _ in self._stages:  # noqa: SIM110 - for each event: a generator takes twice as long

@@ -49,6 +49,13 @@ class Stage(Protocol):
     def bytes(self) -> int:
         """What it holds costs."""
 
+    @property
+    def is_working(self) -> bool:
+        """Whether it has more to do with what it has taken than one turn of the loop allows: see `work`."""
+
+    def work(self) -> Sequence[Item]:
+        """Do some of what is left to do, some milliseconds of work at most; return what is decided now."""
+
     def take(self, item: Item) -> Sequence[Item]:
         """Take the next event; return what is decided now."""
 
@@ -88,6 +95,7 @@ class FunctionStage:
 
     oldest = None
     bytes = 0
+    is_working = False
 
     def __init__(self, function: Function, stream_id: str, *, is_trusted: bool = False) -> None:
         self._function = function
@@ -112,7 +120,7 @@ class FunctionStage:
         """Nothing is held."""
         return ()
 
-    finish = let_out
+    finish = work = let_out
 
 
 def plan_function(name: str, function: Function, on_error: OnError = "refuse") -> Plan:

@@ -87,6 +87,8 @@ class ThinkingSplit:
 
     __slots__ = ("_queue", "_texts")
 
+    is_working = False  # there is little to do with a text, however long
+
     def __init__(self) -> None:
         self._queue = HoldingQueue()
         self._texts: dict[Key, _Text] = {}
@@ -146,6 +148,10 @@ class ThinkingSplit:
             last = text.deltas[-1]
             last.pieces += text.splitter.finish()
             text.settle()
+
+    def work(self) -> Sequence[Item]:
+        """Nothing is left to do."""
+        return ()
 
     def let_out(self) -> Sequence[Item]:
         """Let out all that is held: the beginning of a tag is text, and so is the rest of it."""

@@ -37,6 +37,13 @@ class Screen(Protocol):
     ) -> int | None:
         """Append what becomes of an event, arguments as for `Stream.append`; None while it is held back."""
 
+    @property
+    def is_working(self) -> bool:
+        """Whether `work` has to be called: there is more to do with what it has taken than one turn allows."""
+
+    def work(self, now: float) -> None:
+        """Do some of that, and append what is decided then."""
+
     def let_out(self, now: float) -> None:
         """Append what is held back, as it may not wait any longer."""
 

@@ -339,8 +339,8 @@ class DurableStream(Stream):
 
     @property
     def is_recovering(self) -> bool:
-        """Whether producers have to wait until the text of their message before a restart is read, for its digest."""
-        return self._unread is not None
+        """Whether producers have to wait: also, until the text of their message before a restart is read."""
+        return self._unread is not None or super().is_recovering
 
     def recover(self) -> None:
         """Take that text from the pages in memory, and want the next page; to be called again when it is there."""

@@ -165,8 +165,8 @@ class Stream:
 
     @property
     def is_recovering(self) -> bool:
-        """Whether producers have to wait until something is read."""
-        return False
+        """Whether producers have to wait, for a moment, for the gateway itself: middleware has work."""
+        return self.blocking.is_held
 
     def recover(self) -> None:
         """Begin to read what producers have to wait for, if there is anything."""
@@ -391,8 +391,8 @@ class Stream:
 
     @property
     def has_room(self) -> bool:
-        """Whether producers may continue: no `block` consumer's buffer is full, by events or by bytes."""
-        return not self.blocking.subscriptions or self.blocking.has_room(self.settings.buffer_bytes)
+        """Whether producers may continue: no `block` consumer's buffer is full, and middleware has no work."""
+        return self.blocking.is_free or self.blocking.has_room(self.settings.buffer_bytes)
 
     def subscribe(self, request: SubscribeRequest, codec: Encoding = JSON, *, now: float) -> Subscription:
         """Attach a consumer.

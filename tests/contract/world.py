@@ -137,7 +137,7 @@ class World(RuleBasedStateMachine):
     def listen_to_appends(self) -> None:
         append, open_producer = Stream.append, Stream.open_producer
 
-        def note(  # noqa: PLR0913, PLR0917 - as what it stands for
+        def note(  # noqa: PLR0917 - as what it stands for
             stream: Stream,
             data: Data,
             timestamp: str,

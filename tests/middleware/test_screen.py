@@ -295,3 +295,15 @@ def test_thinking_is_told_apart_the_same_at_any_cut(pieces: list[str], places: l
                 joined.append((kind, text))
         results.append(joined)
     assert results[0] == results[1]
+
+
+def test_nothing_of_a_refused_event_comes_with_those_that_wait_behind_it() -> None:
+    def split(data: Data, _: Context) -> Iterable[Data]:
+        return map(TextDelta, ("bad", "secret<")) if data == TextDelta("bad|secret<") else [data]
+
+    stages = plan_function("split", split), split_thinking(), plan_function("picky", failing_on("bad"))
+    screened = Screened(*stages)
+    with pytest.raises(WireError):
+        screened.send("bad|secret<")
+    assert screened.send(TextDelta("x<", 1), "d", TextDelta("y", 1)) == [None, None, 3]
+    assert screened.text() == "x<d<y"

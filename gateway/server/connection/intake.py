@@ -213,7 +213,7 @@ class Intake(ABC):
             elif message.producer_seq is not UNSET and self._publication.is_repeat(message.producer_seq):
                 pass
             elif self.stream.has_room or self._has_room():
-                self._append(message)
+                return self._append(message)
             else:
                 self._backlog.wait_for_room(place, message)
                 self._hold()
@@ -263,7 +263,8 @@ class Intake(ABC):
             raise WireError(ProblemCode.STREAM_FULL, self.stream.full_because)
         return has_room
 
-    def _append(self, event: Event) -> None:
+    def _append(self, event: Event) -> bool:
+        """Append an event; return False if the next one has to wait until middleware is done with it."""
         timestamp = None if event.timestamp is UNSET else event.timestamp.isoformat().replace("+00:00", "Z")
         try:
             seq = self._hub.dispatcher.append(
@@ -274,15 +275,25 @@ class Intake(ABC):
                 self.refuse_closed()
             else:
                 self.end(ProblemCode.OVERLOADED, error.detail)
-            return
+            return True
         publication = self._publication
         publication.appended += 1
         if seq is None:
             publication.hold(event.producer_seq)
-            return
+            return not self._waits_for_middleware()
         if event.data.type is _MESSAGE_STOP:
             publication.is_urgent = True
         publication.accepted(event.producer_seq, seq)
+        return True
+
+    def _waits_for_middleware(self) -> bool:
+        """Wait, if middleware has work with the event that it was given; return whether it has."""
+        if not self.stream.blocking.is_held:
+            return False
+        self._backlog.waits_for_room = True
+        self._hold()
+        self.channel.wait_for_room(self)
+        return True
 
     def released(self, writer: Writer, seq: int) -> bool:
         """Its oldest event that was held back is in the log, up to `seq`; return whether the writer is its own."""
