@@ -43,6 +43,7 @@ class ProblemCode(StrEnum):
 
     # About one message: the connection stays open.
     INVALID_EVENT = "invalid_event"
+    EVENT_DROPPED = "event_dropped"
     SEQUENCE_GAP = "sequence_gap"
     STREAM_FULL = "stream_full"
     UNKNOWN_MESSAGE = "unknown_message"
@@ -68,6 +69,7 @@ class ProblemCode(StrEnum):
 STAYS_OPEN = frozenset(
     {
         ProblemCode.INVALID_EVENT,
+        ProblemCode.EVENT_DROPPED,
         ProblemCode.SEQUENCE_GAP,
         ProblemCode.STREAM_FULL,
         ProblemCode.UNKNOWN_MESSAGE,

@@ -252,6 +252,8 @@ class PublisherSession:
 
     def _take_problem(self, problem: Problem) -> str | None:
         match problem.code:
+            case ProblemCode.EVENT_DROPPED:  # its ack comes, as of any other
+                self._refusals.append(event_refusal(problem))
             case ProblemCode.INVALID_EVENT | ProblemCode.STREAM_FULL:
                 if problem.producer_seq is UNSET and self.window.in_flight > 1:
                     self._careful = True  # perhaps a whole array was refused because of its length

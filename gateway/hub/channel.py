@@ -49,8 +49,14 @@ class Inlet(RoomWaiter, Protocol):
     def producer_id(self) -> str | None:
         """Its producer id, if it has one."""
 
-    def released(self, writer: Writer, seq: int) -> bool:
-        """Its oldest event that was held back is in the log, up to `seq`; return whether the writer is its own."""
+    def released(self, writer: Writer, seq: int, why: str) -> bool:
+        """Its oldest event that was held back is in the log, up to `seq`; return whether the writer is its own.
+
+        Args:
+            writer: of the event.
+            seq: of the last event that it became, or one before.
+            why: it was dropped; empty if it was not.
+        """
 
     @property
     def audience(self) -> int:

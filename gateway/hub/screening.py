@@ -133,11 +133,11 @@ class Screening:
 
     # What middleware tells
 
-    def released(self, stream: Stream, writer: Writer, seq: int) -> None:
+    def released(self, stream: Stream, writer: Writer, seq: int, why: str) -> None:
         """Let the producer's connection have its ack: with those of this read, or else by itself."""
         channel = self._dispatcher.channel(stream)
         for inlet in channel.inlets:
-            if inlet.released(writer, seq):
+            if inlet.released(writer, seq, why):
                 if writer is not self._current:
                     channel.acknowledge_later(inlet)
                 return

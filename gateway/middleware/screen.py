@@ -38,8 +38,11 @@ COUNT_EVERY: Final = 16
 class Watcher(Protocol):
     """Hears what happens in the middleware of a stream."""
 
-    def released(self, stream: Stream, writer: Writer, seq: int) -> None:
-        """The oldest event of a writer that was held back counts as accepted, and is `seq` or before."""
+    def released(self, stream: Stream, writer: Writer, seq: int, why: str) -> None:
+        """The oldest event of a writer that was held back counts as accepted, and is `seq` or before.
+
+        If a stage has failed on it since, nothing of it is appended, and `why` is not empty.
+        """
 
     def failed(self, stream: Stream, plan: Plan, error: Exception) -> None:
         """A stage has failed on an event."""
@@ -95,7 +98,7 @@ class Screen:
         self._counted = 0  # beside that
         self._refused_by: Plan | None = None  # the stage that has just failed on an event
         self._refused = 0  # number of that event
-        self._failed: set[int] = set()  # numbers of such events, of which stages may hold more
+        self._failed: dict[int, Plan] = {}  # that on such events, by number, of which stages may hold more
 
     @property
     def bytes(self) -> int:
@@ -204,7 +207,7 @@ class Screen:
                 if self._refused == number:
                     refusal = _refusal(self._refused_by)
                 items = [it for it in items if it[0] != self._refused]
-                self._failed.add(self._refused)
+                self._failed[self._refused] = self._refused_by
                 self._refused_by = None
         return items, refusal
 
@@ -264,9 +267,10 @@ class Screen:
             if number == current:
                 result = seq
             elif writer is not None:
-                self._watcher.released(self._stream, writer, seq)
+                plan = self._failed.get(number)
+                self._watcher.released(self._stream, writer, seq, "" if plan is None else _explain_drop(plan))
         if self._failed:
-            self._failed = {number for number in self._failed if number >= before}
+            self._failed = {number: plan for number, plan in self._failed.items() if number >= before}
         return result
 
     def _append(
@@ -287,6 +291,13 @@ class Screen:
         if counted != self._counted:
             self._counted = counted
             self._stream.recount()
+
+
+def _explain_drop(plan: Plan) -> str:
+    return (
+        f"the middleware's stage `{plan.name}` failed on this event after another one had held it back, so it is "
+        "dropped: do not send it again"
+    )
 
 
 def _refusal(plan: Plan) -> WireError:

@@ -172,11 +172,16 @@ class Publication:
         self._held.append(number)
         self.writer.held += number is not UNSET
 
-    def released(self, seq: int) -> None:
-        """Record that all that became of the oldest event held back is in the log; the last of it is `seq`."""
+    def released(self, seq: int) -> int | UnsetType:
+        """Record that all that became of the oldest event held back is in the log; return its producer_seq.
+
+        Args:
+            seq: of the last event that it became, or one before.
+        """
         number = self._held.popleft()
         self.writer.held -= number is not UNSET
         self.accepted(number, seq)
+        return number
 
     # Acks
 

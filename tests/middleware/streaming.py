@@ -22,6 +22,7 @@ class Screened:
         stream: the stream.
         screen: its middleware.
         released: writers and seqs of events that were held back.
+        reasons: why such events were dropped.
         failures: names of stages that failed, and the types of their errors.
         dropped: events of which nothing became.
     """
@@ -30,13 +31,15 @@ class Screened:
         self.ledger = Ledger()
         self.stream = stream or Stream("demo", "e", StreamSettings(), 0.0, self.ledger)
         self.released_: list[tuple[str | None, int]] = []
+        self.reasons: list[str] = []
         self.failures: list[tuple[str, str]] = []
         self.dropped_ = 0
         self.screen = Screen(self.stream, plans, 0.25, self)
         self.stream.screen = self.screen
 
-    def released(self, _: Stream, writer: Writer, seq: int) -> None:
+    def released(self, _: Stream, writer: Writer, seq: int, why: str) -> None:
         self.released_.append((writer.id, seq))
+        self.reasons += [why] if why else []
 
     def failed(self, _: Stream, plan: Plan, error: Exception) -> None:
         self.failures.append((plan.name, type(error).__name__))

@@ -22,6 +22,7 @@ from deltawire.gateway.server import Gateway
 from deltawire.protocol.errors import StreamError, is_invalid
 from deltawire.protocol.events import Data, Event, EventType, MessageStart, MessageStop, TextDelta, Thinking
 from deltawire.protocol.messages import Policy
+from tests.support.asking import http_client
 from tests.support.loop import VirtualLoop
 from tests.support.peers import consumer, peer, producer, publish, text_delta, text_of, types_of
 from tests.support.waiting import eventually
@@ -332,3 +333,37 @@ async def test_an_event_goes_through_once_however_many_read() -> None:
         await eventually(lambda: gateway.hub.info("demo").consumers == 5)
         await writing.say(START, text_delta("a<"), text_delta("b"), STOP)
     assert seen == 4
+
+
+async def test_a_producer_is_told_of_an_event_that_fails_after_it_was_held_back() -> None:
+    async with serving(split_thinking(), refuse_bad) as gateway, producer(gateway, "producer=p") as writing:
+        await writing.say(text_delta("bad<", producer_seq=1), text_delta("c", producer_seq=2))
+        *_, problem, ack = await writing.read_until("ack")
+        assert (problem["code"], problem["producer_seq"]) == ("event_dropped", 1)
+        assert problem["message"] == (
+            "the middleware's stage `refuse_bad` failed on this event after another one had held it back, so it is "
+            "dropped: do not send it again"
+        )
+        assert ack == {"type": "ack", "seq": 1, "producer_seq": 2}
+        assert (gateway.hub.tally.middleware_failures, gateway.hub.tally.middleware_dropped) == (1, 1)
+
+
+async def test_a_publisher_is_told_of_an_event_that_was_dropped_and_goes_on() -> None:
+    async with serving(split_thinking(), refuse_bad) as gateway, Publisher(gateway.url, "demo") as publisher:
+        for text in ("bad<", "c"):
+            await publisher.send(TextDelta(text))
+        with pytest.raises(EventRefused, match="another one had held it back"):
+            await publisher.flush()
+        await publisher.send(TextDelta("d"))
+        await publisher.flush()
+        assert publisher.acked == 3
+        assert gateway.hub.info("demo").head == 2
+
+
+async def test_a_request_is_answered_with_what_was_dropped_of_it() -> None:
+    async with serving(split_thinking(), refuse_bad) as gateway, http_client() as client:
+        url = f"http://127.0.0.1:{gateway.port}/v1/streams/demo/events"
+        answer = await client.post(url, json=[text_delta("bad<"), text_delta("c")])
+        told = answer.json()
+    assert (answer.status_code, told["seq"]) == (400, 1)
+    assert [(it["code"], it.get("line")) for it in told["problems"]] == [("event_dropped", None)]

@@ -295,11 +295,13 @@ class Intake(ABC):
         self.channel.wait_for_room(self)
         return True
 
-    def released(self, writer: Writer, seq: int) -> bool:
-        """Its oldest event that was held back is in the log, up to `seq`; return whether the writer is its own."""
+    def released(self, writer: Writer, seq: int, why: str) -> bool:
+        """Acknowledge its oldest event that was held back, or say why it was dropped, if its writer is its own."""
         if writer is not self._publication.writer:
             return False
-        self._publication.released(seq)
+        number = self._publication.released(seq)
+        if why:
+            self._connection.report(ProblemCode.EVENT_DROPPED, why, producer_seq=number)
         return True
 
     # What follows

@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 STEP: Final = 16 * 1024
 """Bytes read in one step. The slowest ones, chunks of a byte each, take 3 ms."""
 
-OF_EVENTS: Final = STAYS_OPEN | {ProblemCode.STREAM_CLOSED}
-"""Problems that are told with the line of the event."""
+OF_EVENTS: Final = STAYS_OPEN - {ProblemCode.EVENT_DROPPED} | {ProblemCode.STREAM_CLOSED}
+"""Problems that are told with the line of the event, which is the one that was read last."""
 
 
 class Upload:

@@ -17,6 +17,7 @@ T = TypeVar("T")
 
 STATUS_OF: Final = {
     ProblemCode.INVALID_EVENT: HTTPStatus.BAD_REQUEST,
+    ProblemCode.EVENT_DROPPED: HTTPStatus.BAD_REQUEST,
     ProblemCode.SEQUENCE_GAP: HTTPStatus.CONFLICT,
     ProblemCode.STREAM_FULL: HTTPStatus.SERVICE_UNAVAILABLE,
     ProblemCode.UNKNOWN_MESSAGE: HTTPStatus.BAD_REQUEST,
