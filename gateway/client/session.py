@@ -254,6 +254,7 @@ class PublisherSession:
         match problem.code:
             case ProblemCode.EVENT_DROPPED:  # its ack comes, as of any other
                 self._refusals.append(event_refusal(problem))
+                return None
             case ProblemCode.INVALID_EVENT | ProblemCode.STREAM_FULL:
                 if problem.producer_seq is UNSET and self.window.in_flight > 1:
                     self._careful = True  # perhaps a whole array was refused because of its length

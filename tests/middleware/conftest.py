@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.support.commands import run_process, start
+from tests.support.commands import run_process, serve, start
 
-__all__ = ["run_process", "start"]  # fixtures
+__all__ = ["run_process", "serve", "start"]  # fixtures
