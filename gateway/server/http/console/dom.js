@@ -8,6 +8,10 @@ const NODE = 8 * 1024;
 /** Text nodes that are kept of one growing text. */
 const NODES = 64;
 
+export const $ = (id) => document.getElementById(id);
+
+export const sleep = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
+
 /** The text with characters that change the direction of others made visible. */
 export const visible = (text) =>
   text.replace(OVERRIDES, (character) => `⟦U+${character.codePointAt(0).toString(16).toUpperCase()}⟧`);
@@ -62,11 +66,7 @@ export function atFrame(work) {
   return () => {
     if (!isDue) {
       isDue = true;
-      if (document.hidden) {
-        setTimeout(run, 1000);
-      } else {
-        requestAnimationFrame(run);
-      }
+      void (document.hidden ? setTimeout(run, 1000) : requestAnimationFrame(run));
     }
   };
 }
