@@ -95,6 +95,7 @@ async def take(folder: Path, pace: float = PACE) -> list[Path]:
                 await publisher.send(data)
                 await asyncio.sleep(pace)
             await tab.wait("document.getElementById('answer').textContent.includes('309 tokens')")
+            await tab.value("document.dispatchEvent(new Event('visibilitychange'))")  # have it look at the list now
             await tab.wait(
                 f"document.getElementById('facts').textContent.includes('events{len(_answer())}this reader\\'s lag0')"
             )

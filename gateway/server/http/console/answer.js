@@ -132,12 +132,12 @@ export class AnswerView {
     while (subscription === this.#subscription) {
       const info = document.hidden ? null : await streamInfo(id).catch(() => null);
       if (info && subscription === this.#subscription) {
-        const seq = subscription.position?.epoch === info.epoch ? subscription.position.seq : 0;
+        const { epoch, seq } = subscription.position ?? {};
         const facts = {
           producers: info.producers,
           audience: info.consumers,
           events: info.head,
-          "this reader's lag": Math.max(0, info.head - seq),
+          "this reader's lag": epoch === info.epoch ? Math.max(0, info.head - seq) : "–",
           held: `${(info.bytes / 1024).toFixed(0)} KiB from ${info.floor}`,
           verified: `${subscription.verified} messages`,
           over: subscription.transport ?? "–",

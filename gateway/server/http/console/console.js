@@ -72,12 +72,14 @@ async function send() {
   try {
     const content = $("content").value;
     const lines = $("kind").value === "text" ? linesOfText(content) : content;
-    $("published").textContent = `published up to ${await publish(stream, lines, $("ending").checked)}`;
+    const seq = await publish(stream, lines, $("ending").checked);
+    $("published").textContent = seq ? `published up to ${seq}` : "nothing to publish";
     if (stream === chosen() && !answer.isFollowing) {
       open(); // it did not exist before
     }
   } catch (error) {
-    $("published").textContent = `not published: ${error.message}`;
+    const part = error.seq ? `published up to ${error.seq}, but not all` : "not published";
+    $("published").textContent = `${part}: ${error.message}`;
   }
   $("send").disabled = !chosen();
 }

@@ -12,15 +12,15 @@ export const setToken = (text) => sessionStorage.setItem(KEY, text);
 
 export const streamPath = (id) => `/v1/streams/${encodeURIComponent(id)}`;
 
-/** @throws Error with the gateway's reason and the `status`. */
+/** @throws Error with the gateway's reason, its `status`, and the `seq` of what it took. */
 export async function request(path, { headers = {}, ...options } = {}) {
   const access = token() && { Authorization: `Bearer ${token()}` };
   const response = await fetch(path, { cache: "no-store", headers: { ...headers, ...access }, ...options });
   if (!response.ok) {
-    const { detail, problems } = await response.json().catch(() => ({}));
+    const { detail, problems, seq } = await response.json().catch(() => ({}));
     const line = problems?.[0]?.line;
     const reason = `${line ? `line ${line}: ` : ""}${detail ?? `HTTP ${response.status}`}`;
-    throw Object.assign(new Error(reason), { status: response.status });
+    throw Object.assign(new Error(reason), { status: response.status, seq });
   }
   return response;
 }

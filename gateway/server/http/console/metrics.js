@@ -16,8 +16,7 @@ function parse(text) {
 
 const number = (value) => Math.round(value ?? 0).toLocaleString("en");
 
-/** The sums at the last call, and when that was. */
-let last = null;
+let last = null; // the sums of the last call, and its time
 
 /** Shows the metrics now, with rates since the last call. */
 export async function showMetrics() {

@@ -70,8 +70,7 @@ export class StreamList {
     const space = element("div", { role: "presentation" });
     space.style.height = `${this.#shown.length * ROW}px`;
     this.#box.replaceChildren(space, ...rows);
-    const isDrawn = this.#active >= first && this.#active < last;
-    this.#box.setAttribute("aria-activedescendant", isDrawn ? `stream-${this.#active}` : "");
+    this.#box.setAttribute("aria-activedescendant", `stream-${this.#active}`);
   }
 
   #row({ id, head, closed, producers, consumers }, at) {
