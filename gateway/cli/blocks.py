@@ -11,7 +11,8 @@ seen from whole lines alone (CommonMark 0.31, §3–5), and the same text gives 
 | indented code | before a line that is not indented |
 | paragraph, table, quote | with an empty line, or before a line that begins another block |
 
-Two blocks may be one in CommonMark (items of a list): they look the same apart. A link to a reference that is defined in another block is not known to be one.
+Two blocks may be one in CommonMark (items of a list): they look the same apart. A link to a reference that is defined
+in another block is not known to be one.
 """
 
 from __future__ import annotations

@@ -8,10 +8,34 @@ from hypothesis import strategies as st
 
 from deltawire.gateway.cli.blocks import MAX_BLOCK, Block, Splitter
 
-LINES = st.sampled_from(
-    "|one|# head|---|===|- item|  - nested|  more|1. first|2. second|   text|> quote|```py|```|~~~|    code|\tcode"
-    "|a  b|- |-|***|`````|````x`|  ```|a--- b|\\| a \\| b|日本語 🎉|\u05e9\u05dc\u05d5\u05dd".split("|")
-)
+MARKUP = """
+one
+# head
+---
+===
+- item
+  - nested
+  more
+1. first
+2. second
+   text
+> quote
+```py
+```
+~~~
+    code
+\tcode
+- |-
+***
+`````
+````x`
+  ```
+a--- b
+| a | b |
+日本語 🎉
+\u05e9\u05dc\u05d5\u05dd
+"""
+LINES = st.sampled_from(MARKUP.split("\n"))
 TEXTS = st.lists(LINES | st.text("ab `#->|\n", max_size=12), max_size=14).map("\n".join)
 
 
