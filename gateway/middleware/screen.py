@@ -176,7 +176,7 @@ class Screen:
                 items += act(stage)
             except Exception as error:  # noqa: BLE001 - a stage may raise anything
                 self._watcher.failed(self._stream, plan, error)
-                self._replace(place)
+                self._lose(place)
             if place + 1 < len(self._stages):
                 items = [*self._run(items, place + 1, place + 2, 0)[0]]
         self._keep(items)
@@ -233,6 +233,13 @@ class Screen:
             held = ()
         self._replace(place)
         return held
+
+    def _lose(self, place: int) -> None:
+        """Begin a stage anew that has lost what it held; who sent that is told."""
+        stage, plan = self._stages[place]
+        if (oldest := stage.oldest) is not None:
+            self._failed |= {origin.number: plan for origin in self._origins if origin.number >= oldest}
+        self._replace(place)
 
     def _replace(self, place: int) -> None:
         """Begin a stage anew, unless it is a function: that has done nothing with the event, and keeps its state."""
@@ -295,8 +302,8 @@ class Screen:
 
 def _explain_drop(plan: Plan) -> str:
     return (
-        f"the middleware's stage `{plan.name}` failed on this event after another one had held it back, so it is "
-        "dropped: do not send it again"
+        f"the middleware's stage `{plan.name}` failed on this event after it had been held back, so it is dropped: do "
+        "not send it again"
     )
 
 

@@ -18,7 +18,9 @@ from deltawire.gateway.config import Settings
 from deltawire.gateway.hub import Hub
 from deltawire.gateway.middleware import PERSONAL, SECRETS, make_middleware, redact, split_thinking
 from deltawire.gateway.middleware.redacting import AT_ONCE
+from deltawire.gateway.middleware.scanning import Scanner
 from deltawire.gateway.server import Gateway
+from deltawire.gateway.streams.producers import Writer
 from deltawire.protocol.events import Data, Error, Extension, TextDelta, ToolDelta
 from tests.middleware.streaming import STAMP, Screened
 from tests.support.asking import http_client
@@ -146,3 +148,14 @@ async def test_a_request_is_answered_when_its_long_event_is_through() -> None:
             "/v1/streams/demo/events", content=body, headers={"Content-Type": "application/json"}
         )
     assert answer.json()["seq"] == 2
+
+
+def test_a_long_event_on_which_the_redactor_fails_is_dropped_and_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    screened = Screened(redact(SECRETS))
+    screened.send("a " * LARGEST, writer=Writer("p", 0))
+    monkeypatch.setattr(Scanner, "feed", lambda *_: 1 / 0)
+    work_off(screened)
+    assert (screened.failures, screened.read()) == ([("redact", "ZeroDivisionError")], [])
+    assert (screened.released_, len(screened.reasons)) == ([("p", 0)], 1)
+    monkeypatch.undo()
+    assert screened.send("b ") == [1]

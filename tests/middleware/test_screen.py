@@ -241,7 +241,7 @@ def test_an_event_that_was_held_back_and_fails_later_is_dropped() -> None:
     assert screened.send("c") == [1]
     assert (screened.text(), screened.released_, screened.dropped_) == ("<c", [("p", 0)], 1)
     assert len(screened.reasons) == 1
-    assert "stage `picky` failed on this event after another one had held it back" in screened.reasons[0]
+    assert "stage `picky` failed on this event after it had been held back" in screened.reasons[0]
 
 
 def test_nothing_of_an_event_gets_out_if_a_stage_fails_on_a_part_of_it_later() -> None:
