@@ -14,6 +14,11 @@ from pathlib import Path
 import pytest
 
 PROGRAM = shutil.which("redis-server") or shutil.which("valkey-server")
+PROGRAMS = [
+    pytest.param(name, marks=pytest.mark.skipif(shutil.which(name) is None, reason=f"needs {name}"))
+    for name in ("redis-server", "valkey-server")
+]
+"""For fixtures: a test runs on each of them."""
 DEADLINE = 30.0
 
 needs_redis = pytest.mark.skipif(PROGRAM is None, reason="needs redis-server: apt install redis-server")
@@ -24,12 +29,18 @@ class RedisServer:
 
     Args:
         folder: for its files.
-        options: of its configuration.
+        program: that it runs; None for whichever there is.
+        arguments: before the options: a configuration file, `--sentinel`.
+        options: of its configuration, over those of a server that writes no files.
     """
 
-    def __init__(self, folder: Path, **options: str) -> None:
+    def __init__(
+        self, folder: Path, program: str | None = None, arguments: tuple[str, ...] = (), **options: str
+    ) -> None:
         self._folder = folder
-        self._options = {"save": "", "appendonly": "no", "loglevel": "warning"} | options
+        self._program = program or PROGRAM
+        self._arguments = arguments
+        self._options = options if arguments else {"save": "", "appendonly": "no", "loglevel": "warning"} | options
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
@@ -41,10 +52,11 @@ class RedisServer:
 
     def start(self) -> None:
         """Start it, and wait until it answers."""
-        assert PROGRAM is not None
+        assert self._program is not None
         self._folder.mkdir(exist_ok=True)
         options = [part for name, value in self._options.items() for part in (f"--{name}", value)]
-        command = [PROGRAM, "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self._folder), *options]
+        usual = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self._folder)]
+        command = [self._program, *self._arguments, *usual, *options]
         with (self._folder / "log").open("ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log)
         give_up = time.monotonic() + DEADLINE
@@ -87,9 +99,11 @@ class RedisServer:
 
 
 @contextmanager
-def redis_server(folder: Path, **options: str) -> Iterator[RedisServer]:
+def redis_server(
+    folder: Path, program: str | None = None, arguments: tuple[str, ...] = (), **options: str
+) -> Iterator[RedisServer]:
     """A server that runs until the block ends."""
-    server = RedisServer(folder, **options)
+    server = RedisServer(folder, program, arguments, **options)
     server.start()
     try:
         yield server
