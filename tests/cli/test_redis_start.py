@@ -100,9 +100,7 @@ async def test_a_password_is_never_told(server: RedisServer, serve: Serve) -> No
 
 async def test_a_missing_permission_is_told(server: RedisServer, start: Start) -> None:
     server.command("ACL", "SETUSER", "poor", "on", ">s3cret", "~*", "+@all", "-xadd")
-    assert "XADD in functions (ACL)" in await not_served(
-        start, f"redis://poor:s3cret@127.0.0.1:{server.port}"
-    )
+    assert "XADD in functions (ACL)" in await not_served(start, f"redis://poor:s3cret@127.0.0.1:{server.port}")
 
 
 async def test_two_stores_are_one_too_many(run: Run, tmp_path: Path) -> None:

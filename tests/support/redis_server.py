@@ -7,9 +7,10 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
@@ -35,12 +36,17 @@ class RedisServer:
     """
 
     def __init__(
-        self, folder: Path, program: str | None = None, arguments: tuple[str, ...] = (), **options: str
+        self,
+        folder: Path,
+        program: str | None = None,
+        arguments: tuple[str, ...] = (),
+        options: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self._folder = folder
         self._program = program or PROGRAM
         self._arguments = arguments
-        self._options = options if arguments else {"save": "", "appendonly": "no", "loglevel": "warning"} | options
+        self._options = {} if arguments else {"save": "", "appendonly": "no", "loglevel": "warning"}
+        self._options |= options
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
@@ -72,13 +78,16 @@ class RedisServer:
         except OSError:
             return b""
 
-    def command(self, *parts: str) -> bytes:
-        """Send a command; returns the first bytes of its reply."""
+    def command(self, *parts: str, password: str = "") -> bytes:
+        """Send a command, after a login if there is a password; returns the first bytes of its reply."""
         with socket.create_connection(("127.0.0.1", self.port), DEADLINE) as connection:
-            encoded = [part.encode() for part in parts]
-            request = b"*%d\r\n" % len(encoded) + b"".join(b"$%d\r\n%s\r\n" % (len(it), it) for it in encoded)
-            connection.sendall(request)
-            return connection.recv(65536)
+            reply = b""
+            for command in filter(None, (("AUTH", password) if password else (), parts)):
+                encoded = [part.encode() for part in command]
+                request = b"*%d\r\n" % len(encoded) + b"".join(b"$%d\r\n%s\r\n" % (len(it), it) for it in encoded)
+                connection.sendall(request)
+                reply = connection.recv(65536)
+            return reply
 
     def signal(self, signum: signal.Signals) -> None:
         """Send it a signal."""
@@ -100,10 +109,13 @@ class RedisServer:
 
 @contextmanager
 def redis_server(
-    folder: Path, program: str | None = None, arguments: tuple[str, ...] = (), **options: str
+    folder: Path,
+    program: str | None = None,
+    arguments: tuple[str, ...] = (),
+    options: Mapping[str, str] = MappingProxyType({}),
 ) -> Iterator[RedisServer]:
     """A server that runs until the block ends."""
-    server = RedisServer(folder, program, arguments, **options)
+    server = RedisServer(folder, program, arguments, options)
     server.start()
     try:
         yield server

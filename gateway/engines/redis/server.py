@@ -48,7 +48,9 @@ def make_client(address: Address, timeout: float) -> Redis:
     """Return a client for all but commits, to be closed by `close_client`."""
     options: dict[str, Any] = {"db": address.database, "client_name": "deltawire"} | _options(address, timeout)
     if address.primary:
-        return cast("Redis", _sentinel(address, timeout).master_for(address.primary, **options, **_named(address.login)))
+        return cast(
+            "Redis", _sentinel(address, timeout).master_for(address.primary, **options, **_named(address.login))
+        )
     [host] = address.hosts
     return Redis(host=host.name, port=host.port, **options, **_named(address.login))
 
@@ -101,7 +103,7 @@ def _options(address: Address, timeout: float) -> dict[str, Any]:
     return options
 
 
-def _named(login: Login) -> dict[str, str | None]:
+def _named(login: Login) -> dict[str, Any]:
     return {"username": login.user or None, "password": login.password or None}
 
 
