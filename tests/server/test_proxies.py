@@ -15,7 +15,7 @@ from deltawire.protocol.events import TextDelta
 from tests.support.asking import http_client
 from tests.support.fakes import AT_ONCE
 from tests.support.peers import consumer
-from tests.support.proxies import RECIPES, Running, proxy
+from tests.support.proxies import Running, proxy
 
 SETTINGS = Settings(port=0, drain_timeout=0, trusted_proxies="127.0.0.1", max_connections_per_address=4)
 NAMES = [f"chat-{number}" for number in range(8)]
@@ -27,7 +27,7 @@ async def nodes() -> AsyncIterator[list[Gateway]]:
         yield [one, other]
 
 
-@pytest.fixture(params=RECIPES)
+@pytest.fixture(params=["nginx", "haproxy", pytest.param("caddy", marks=pytest.mark.installs)])
 async def front(request: pytest.FixtureRequest, nodes: list[Gateway], tmp_path: Path) -> AsyncIterator[Running]:
     async with proxy(request.param, tmp_path, [node.port for node in nodes]) as running:
         yield running
