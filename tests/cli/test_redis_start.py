@@ -5,22 +5,20 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support.asking import http_client
 from tests.support.processes import Run, Serve, Start, wait_logged
-from tests.support.redis_server import PROGRAMS, RedisServer, redis_server
+from tests.support.redis_server import RedisServer
 from tests.support.waiting import DEADLINE
 
 
-@pytest.fixture(params=PROGRAMS)
-def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[RedisServer]:
-    with redis_server(tmp_path / "redis", request.param) as server:
-        server.command("ACL", "SETUSER", "gate", "on", ">s3cret", "~*", "+@all")
-        yield server
+@pytest.fixture
+def server(server: RedisServer) -> RedisServer:
+    server.command("ACL", "SETUSER", "gate", "on", ">s3cret", "~*", "+@all")
+    return server
 
 
 async def not_served(start: Start, url: str) -> str:

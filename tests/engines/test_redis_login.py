@@ -13,9 +13,9 @@ import pytest
 
 from deltawire.gateway.config import ConfigError
 from deltawire.gateway.server import Gateway
-from tests.engines.on_redis import expect_all, gateway_on, write
 from tests.support.asking import http_client
 from tests.support.certificates import Certificates, make_certificates
+from tests.support.on_redis import expect_all, gateway_on, write
 from tests.support.processes import ROOT
 from tests.support.proxies import free_port
 from tests.support.redis_server import PROGRAMS, RedisServer, redis_server

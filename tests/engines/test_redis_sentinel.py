@@ -9,7 +9,7 @@ from typing import NamedTuple
 import pytest
 
 from deltawire.gateway.config import ConfigError
-from tests.engines.on_redis import expect_all, gateway_on, write
+from tests.support.on_redis import expect_all, gateway_on, write
 from tests.support.redis_server import PROGRAMS, RedisServer, redis_server
 from tests.support.waiting import eventually
 

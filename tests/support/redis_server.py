@@ -121,3 +121,10 @@ def redis_server(
         yield server
     finally:
         server.kill()
+
+
+@pytest.fixture(params=PROGRAMS)
+def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[RedisServer]:
+    """A server for a test."""
+    with redis_server(tmp_path / "redis", request.param) as server:
+        yield server
