@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import shutil
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -18,7 +19,7 @@ from tests.support.certificates import Certificates, make_certificates
 from tests.support.on_redis import expect_all, gateway_on, write
 from tests.support.processes import ROOT
 from tests.support.proxies import free_port
-from tests.support.redis_server import PROGRAMS, RedisServer, redis_server
+from tests.support.redis_server import EACH, RedisServer, redis_server
 
 SHIPPED = (ROOT / "scripts" / "deploy" / "redis.conf").read_text(encoding="utf-8").replace(">PASSWORD", ">s3cret")
 [RIGHTS] = re.findall(r"^user deltawire (.*)$", SHIPPED, re.MULTILINE)
@@ -39,7 +40,7 @@ def described(gateway: Gateway) -> dict[str, Any]:
     return engine.describe()
 
 
-@pytest.fixture(params=PROGRAMS)
+@pytest.fixture(params=EACH)
 def shipped(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[RedisServer]:
     """A server with the configuration of `scripts/deploy`."""
     (tmp_path / "redis.conf").write_text(SHIPPED)
@@ -142,6 +143,15 @@ async def test_a_certificate_is_shown_to_a_server_that_asks_for_one(tmp_path: Pa
         async with gateway_on(it.server, engine_url=shown) as gateway:
             await write(gateway, 1, 10)
         assert "can't be reached" in await refusal(it.server, url)
+
+
+@pytest.mark.parametrize(("program", "name"), [("redis-server", "Redis"), ("valkey-server", "Valkey")])
+async def test_product_and_version_are_told(program: str, name: str, tmp_path: Path) -> None:
+    if shutil.which(program) is None:
+        pytest.skip(f"needs {program}, on which all tests of the engine would run too")
+    with redis_server(tmp_path / "redis", program) as server:
+        async with gateway_on(server) as gateway:
+            assert re.fullmatch(rf"{name} \d+(\.\d+)+ at 127.0.0.1:{server.port}", described(gateway)["server"])
 
 
 async def test_persistence_is_told(server: RedisServer) -> None:

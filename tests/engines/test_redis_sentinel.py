@@ -10,7 +10,7 @@ import pytest
 
 from deltawire.gateway.config import ConfigError
 from tests.support.on_redis import expect_all, gateway_on, write
-from tests.support.redis_server import PROGRAMS, RedisServer, redis_server
+from tests.support.redis_server import EACH, RedisServer, redis_server
 from tests.support.waiting import eventually
 
 WATCH = """
@@ -38,7 +38,7 @@ class Watched(NamedTuple):
         return b"num-slaves\r\n$1\r\n1" in found
 
 
-@pytest.fixture(params=PROGRAMS)
+@pytest.fixture(params=EACH)
 def watched(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Watched]:
     program = request.param
     options = {"requirepass": "s3cret", "masterauth": "s3cret", "repl-diskless-sync-delay": "0"}

@@ -7,22 +7,21 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import pytest
 
-PROGRAM = shutil.which("redis-server") or shutil.which("valkey-server")
-PROGRAMS = [
-    pytest.param(name, marks=pytest.mark.skipif(shutil.which(name) is None, reason=f"needs {name}"))
-    for name in ("redis-server", "valkey-server")
-]
-"""For fixtures: a test runs on each of them."""
+PROGRAMS = [name for name in ("redis-server", "valkey-server") if shutil.which(name)]
+PROGRAM = next(iter(PROGRAMS), None)
 DEADLINE = 30.0
 
 needs_redis = pytest.mark.skipif(PROGRAM is None, reason="needs redis-server: apt install redis-server")
+EACH: Sequence[Any] = PROGRAMS or [pytest.param("", marks=needs_redis)]
+"""Parameters of a fixture: a test runs on each kind of server that is installed."""
 
 
 class RedisServer:
@@ -123,7 +122,7 @@ def redis_server(
         server.kill()
 
 
-@pytest.fixture(params=PROGRAMS)
+@pytest.fixture(params=EACH)
 def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[RedisServer]:
     """A server for a test."""
     with redis_server(tmp_path / "redis", request.param) as server:
