@@ -136,7 +136,7 @@ def test_nginx_is_in_front_of_all_nodes_and_nobody_else_can_be_reached(compose: 
 
 def test_redis_gets_the_password_of_the_environment(compose: Document, tmp_path: Path) -> None:
     shell, option, line = compose["services"]["redis"]["entrypoint"]
-    line = line.replace("$$", "$").replace("/etc/", f"{DEPLOY}/").replace("/tmp/", f"{tmp_path}/")
+    line = line.replace("$$", "$").replace("/tmp/", f"{tmp_path}/").replace("/etc/", f"{DEPLOY}/")
     line, _, _ = line.partition(" && exec redis-server ")
     subprocess.run((shell, option, line), env=clean_environment(REDIS_PASSWORD="s3cret"), check=True)
     assert "user deltawire on >s3cret ~deltawire:* " in (tmp_path / "redis.conf").read_text()

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from deltawire.gateway.config import ConfigError
+from deltawire.gateway.engines.redis import engine as engine_module
 from deltawire.gateway.server import Gateway
 from tests.support.asking import http_client
 from tests.support.certificates import Certificates, make_certificates
@@ -20,6 +21,7 @@ from tests.support.on_redis import expect_all, gateway_on, write
 from tests.support.processes import ROOT
 from tests.support.proxies import free_port
 from tests.support.redis_server import EACH, RedisServer, redis_server
+from tests.support.waiting import eventually
 
 SHIPPED = (ROOT / "scripts" / "deploy" / "redis.conf").read_text(encoding="utf-8").replace(">PASSWORD", ">s3cret")
 [RIGHTS] = re.findall(r"^user deltawire (.*)$", SHIPPED, re.MULTILINE)
@@ -78,6 +80,19 @@ async def test_each_permission_that_is_missing_is_told_and_leaves_nothing_behind
     server.command("ACL", "SETUSER", "gate", *RIGHTS.split())
     async with gateway_on(server, engine_url=url) as gateway:
         await write(gateway, 1, 10)
+
+
+async def test_why_a_session_is_refused_is_told_and_not_what_it_holds(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_module, "RENEWAL", 0.01)
+    async with gateway_on(server, engine_timeout=0.05, advertise_url="ws://advertised") as gateway:
+        server.command("ACL", "SETUSER", "default", "-set")
+        await eventually(lambda: gateway.hub.storage_failure)
+        assert "'set'" in str(gateway.hub.storage_failure)
+        assert "advertised" not in str(gateway.hub.storage_failure)
+        server.command("ACL", "SETUSER", "default", "+set")
+        await eventually(lambda: not gateway.hub.storage_failure)
 
 
 async def test_keys_have_a_prefix_and_a_user_may_be_bound_to_it(server: RedisServer) -> None:

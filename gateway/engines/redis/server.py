@@ -194,7 +194,7 @@ async def asked(answer: Awaitable[T], address: Address, what: str) -> T:
     except AuthenticationError:
         raise EngineError(f"engine_url: {address} accepts neither that user nor that password") from None
     except NoPermissionError as error:
-        named = re.search("'(.+)' command", str(error))  # the command that the client has sent before may be another
+        named = re.search("'([^']+)' command", str(error))  # the command that the client has sent before may be another
         what = named[1].replace("|", " ").upper() if named else "keys that begin with engine_prefix"
         raise EngineError(f"engine_url: {address} does not permit this user {what} (ACL)") from None
     except ResponseError as error:
