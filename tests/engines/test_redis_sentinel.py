@@ -15,7 +15,7 @@ from tests.support.waiting import eventually
 
 WATCH = """
 sentinel monitor main 127.0.0.1 {port} 1
-sentinel down-after-milliseconds main 300
+sentinel down-after-milliseconds main 1000
 sentinel failover-timeout main 1000
 sentinel auth-pass main s3cret
 requirepass sentinel-s3cret
@@ -33,9 +33,9 @@ class Watched(NamedTuple):
     def url(self) -> str:
         return f"redis+sentinel://:s3cret@127.0.0.1:{self.sentinel.port}/main?sentinel_password=sentinel-s3cret"
 
-    def knows_replica(self) -> bool:
+    def is_settled(self) -> bool:
         found = self.sentinel.command("SENTINEL", "MASTER", "main", password="sentinel-s3cret")
-        return b"num-slaves\r\n$1\r\n1" in found
+        return b"num-slaves\r\n$1\r\n1" in found and b"flags\r\n$6\r\nmaster\r\n" in found
 
 
 @pytest.fixture(params=EACH)
@@ -56,7 +56,7 @@ def watched(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Watched]
 
 async def test_nothing_acked_is_lost_when_a_replica_is_promoted(watched: Watched) -> None:
     primary = watched.primary
-    await eventually(watched.knows_replica)
+    await eventually(watched.is_settled)
     async with gateway_on(primary, engine_url=watched.url, engine_timeout=20.0) as gateway:
         await write(gateway, 1, 10)
         epoch = await expect_all(gateway, 10)
@@ -64,7 +64,8 @@ async def test_nothing_acked_is_lost_when_a_replica_is_promoted(watched: Watched
         primary.kill()
         await write(gateway, 11, 20)
         await expect_all(gateway, 20, epoch)
-    async with gateway_on(primary, engine_url=watched.url) as gateway:
+    replica = f"redis://:s3cret@127.0.0.1:{watched.replica.port}"
+    async with gateway_on(watched.replica, engine_url=replica) as gateway:
         await expect_all(gateway, 20, epoch)
         assert b"role:master" in watched.replica.command("INFO", "replication", password="s3cret")
 
