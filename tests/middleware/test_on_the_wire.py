@@ -335,19 +335,6 @@ async def test_an_event_goes_through_once_however_many_read() -> None:
     assert seen == 4
 
 
-async def test_a_producer_is_told_of_an_event_that_fails_after_it_was_held_back() -> None:
-    async with serving(split_thinking(), refuse_bad) as gateway, producer(gateway, "producer=p") as writing:
-        await writing.say(text_delta("bad<", producer_seq=1), text_delta("c", producer_seq=2))
-        *_, problem, ack = await writing.read_until("ack")
-        assert (problem["code"], problem["producer_seq"]) == ("event_dropped", 1)
-        assert problem["message"] == (
-            "the middleware's stage `refuse_bad` failed on this event after it had been held back, so it is dropped: "
-            "do not send it again"
-        )
-        assert ack == {"type": "ack", "seq": 1, "producer_seq": 2}
-        assert (gateway.hub.tally.middleware_failures, gateway.hub.tally.middleware_dropped) == (1, 1)
-
-
 async def test_a_publisher_is_told_of_an_event_that_was_dropped_and_goes_on() -> None:
     async with serving(split_thinking(), refuse_bad) as gateway, Publisher(gateway.url, "demo") as publisher:
         for text in ("bad<", "c"):
