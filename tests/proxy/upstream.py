@@ -38,7 +38,7 @@ class Upstream:
     """
 
     def __init__(self, *parts: Part, breaks: bool = False, stays: bool = False) -> None:
-        self.parts = parts
+        self.parts: Sequence[Part] = parts
         self.asked: list[Asked] = []
         self.was_left = asyncio.Event()
         self._breaks = breaks
