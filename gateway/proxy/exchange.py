@@ -213,9 +213,11 @@ class Exchange:
                 self._waits_since = None
                 if not piece:
                     break
-                if self._answer is not None:
-                    self._answer.take(piece)
-                await self._tell({"type": "http.response.body", "body": piece, "more_body": True})
+                try:
+                    await self._tell({"type": "http.response.body", "body": piece, "more_body": True})
+                finally:  # what a caller has, readers get
+                    if self._answer is not None:
+                        self._answer.take(piece)
 
     async def _read_body(self) -> AsyncIterator[bytes]:
         has_more = True

@@ -8,7 +8,7 @@ import socket
 import sys
 import time
 import urllib.request
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from os import kill
 from pathlib import Path
 from statistics import median
@@ -26,6 +26,9 @@ from scripts.bench.schedule import evenly
 
 PUBLISHING = 1.0
 """Seconds in which the proxy connects to the gateway, once for each answer, before tokens come."""
+
+PAUSE = 0.015
+"""Seconds between two requests: the proxy tells readers meanwhile."""
 
 ASKED = 200
 """Answers of which each first token is timed, by turns with and without the proxy."""
@@ -89,7 +92,7 @@ def time_first_tokens(port: int, proxied: int) -> tuple[float, float]:
                 times[where].append((time.perf_counter() - began) * 1000)
                 while not data.endswith(LAST):
                     data += sock.recv(65536)
-                time.sleep(0.005)  # the proxy tells readers meanwhile
+                time.sleep(PAUSE)
     return median(times[port]), median(times[proxied])
 
 
@@ -97,7 +100,7 @@ def answer_at_once(listener: socket.socket, connections: int) -> None:
     """A provider that answers each request with one token; ends when its connections do."""
 
     def serve(sock: socket.socket) -> None:
-        with sock:
+        with sock, suppress(ConnectionError):
             while sock.recv(65536):
                 sock.sendall(HEAD + TOKEN.fill(0) + LAST)
 
