@@ -19,7 +19,6 @@ import click
 
 from scripts.bench.__main__ import console, prepare
 from scripts.bench.answers import HEAD, LAST, TOKEN, Answers, ask
-from scripts.bench.figures import Histogram
 from scripts.bench.peer import ROOT
 from scripts.bench.process import LOAD_CORE, SERVER_CORE, Server, free_port, serving
 from scripts.bench.schedule import evenly
@@ -119,14 +118,20 @@ def measure_first_token() -> None:
     console.print(f"first token, p50: {direct:.2f} ms, {through:.2f} ms through the proxy: + {through - direct:.2f} ms")
 
 
+def begin(stack: ExitStack, number: int) -> tuple[Answers, Proxied]:
+    """As many answers through a proxy, begun and about to be published."""
+    answers = Answers()
+    stack.callback(answers.close)
+    proxied = Proxied(stack, answers.port)
+    answers.call(proxied.proxy.port, number)
+    time.sleep(PUBLISHING)
+    return answers, proxied
+
+
 def measure_answers(number: int, rate: float, seconds: float) -> None:
     """Print what answers take that are streamed at once."""
     with ExitStack() as stack:
-        answers = Answers()
-        stack.callback(answers.close)
-        proxied = Proxied(stack, answers.port)
-        answers.call(proxied.proxy.port, number)
-        time.sleep(PUBLISHING)
+        answers, proxied = begin(stack, number)
         schedule = evenly(number, rate, seconds)
         cpu, began = proxied.proxy.cpu(), time.monotonic()
         answers.play(schedule)
@@ -144,15 +149,10 @@ def measure_answers(number: int, rate: float, seconds: float) -> None:
 def measure_memory(number: int) -> None:
     """Print what an answer holds while the gateway is stopped."""
     with ExitStack() as stack:
-        answers = Answers()
-        stack.callback(answers.close)
-        proxied = Proxied(stack, answers.port)
-        answers.call(proxied.proxy.port, number)
-        time.sleep(PUBLISHING)
+        answers, proxied = begin(stack, number)
         before = proxied.proxy.memory()
         kill(proxied.gateway.pid, signal.SIGSTOP)
         stack.callback(kill, proxied.gateway.pid, signal.SIGCONT)
-        answers.latencies = Histogram()
         answers.play(evenly(number, 8000 / number, HELD * number / 8000))
         held = (proxied.proxy.memory() - before) / number / 1024
         console.print(f"gateway stopped: {held:.0f} KiB an answer after {HELD} tokens, {answers.tokens} read")
