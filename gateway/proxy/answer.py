@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from typing import Any, Final, TypeVar
+from collections.abc import Callable
+from typing import Final
 
 from deltawire.gateway.client import Publisher
 from deltawire.gateway.logs import get_logger
@@ -16,8 +16,6 @@ from deltawire.protocol.addresses import PREFIX
 from deltawire.protocol.providers import make_any
 
 log = get_logger()
-
-T = TypeVar("T")
 
 HEAD_START: Final = 0.02
 """Seconds until the gateway is connected to. That takes a millisecond or two, which are the request's at first."""
@@ -31,10 +29,13 @@ class Answer:
         readers: where readers reach the gateway, `ws://HOST:PORT`.
         body: what makes the ids that have to be made unique.
         close: whether the stream ends with the answer.
+        on_cancel: called when a reader cancels.
     """
 
-    def __init__(self, publisher: Publisher, readers: str, body: str, *, close: bool) -> None:
-        self._relay = Relay(publisher, make_any(body=body), BUFFER, stop_on_cancel=True, close=close)
+    def __init__(
+        self, publisher: Publisher, readers: str, body: str, *, close: bool, on_cancel: Callable[[], None]
+    ) -> None:
+        self._relay = Relay(publisher, make_any(body=body), BUFFER, on_cancel=on_cancel, close=close)
         self._stream = publisher.stream
         self._readers = readers
         self._decode: Decode = bytes
@@ -55,18 +56,9 @@ class Answer:
         return [(STREAM, self._stream.encode()), (SUBSCRIBE, url.encode())]
 
     @property
-    def is_cancelled(self) -> bool:
-        """Whether a reader cancelled it."""
-        return self._relay.is_cancelled
-
-    @property
     def dropped(self) -> int:
         """Number of chunks of which readers did not get everything."""
         return self._relay.dropped + self._unread
-
-    async def next_of(self, items: AsyncIterator[T]) -> T | Any:
-        """The next item; `END` when there is none, or a reader has cancelled."""
-        return await self._relay.next_of(items)
 
     def begin(self, coding: str) -> None:
         """Take what follows for a body with this content coding."""

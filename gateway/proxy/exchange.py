@@ -5,40 +5,57 @@
        └──── send ─────────┤
                            └──► Answer ──► gateway ──► readers
 
-It ends early when the caller leaves, unless the caller has asked for the opposite, and when a reader cancels.
+It ends early when the caller leaves, unless the caller has asked for the opposite, when a reader cancels, and when the
+upstream is silent for too long: then its task is cancelled, and knows why.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Callable
+from enum import Enum, auto
 from http import HTTPStatus
 from typing import Any, Final
 
-from deltawire.gateway.client import SourceStalled, iterate_with_idle_timeout
-from deltawire.gateway.http_client import Fields, NoAnswer, Origin, Passed
+from deltawire.gateway.client import SourceStalled
 from deltawire.gateway.logs import get_logger
 from deltawire.gateway.proxy.answer import Answer
 from deltawire.gateway.proxy.asgi import Receive, Scope, Send, refuse, respond_problem
-from deltawire.gateway.proxy.fields import Wishes, coding_of, has_body, is_streamed, pass_to_caller, pass_to_upstream
+from deltawire.gateway.proxy.fields import (
+    Fields,
+    Wishes,
+    coding_of,
+    has_body,
+    is_streamed,
+    pass_to_caller,
+    pass_to_upstream,
+)
 from deltawire.gateway.proxy.tally import Tally
-from deltawire.gateway.tee.relay import END
+from deltawire.gateway.proxy.upstream import Passed, Upstream, UpstreamFailed
 
 CANCELLED: Final = 499
 """Status for a caller whose answer was cancelled before it began. No SDK tries such a request again."""
 
 log = get_logger()
 
-MakeAnswer = Callable[[str], Answer]
+MakeAnswer = Callable[[str, Callable[[], None]], Answer]
+
+
+class Reason(Enum):
+    """Why an exchange ends early."""
+
+    LEFT = auto()
+    CANCELLED = auto()
+    STALLED = auto()
 
 
 class Exchange:
     """One request and its answer.
 
     Args:
-        origin: the upstream.
-        make_answer: publishes an answer to the stream of this id, or to a new one where it is empty.
+        upstream: where the request goes.
+        make_answer: publishes an answer to the stream of this id, or to a new one where it is empty; calls back when a
+            reader cancels.
         idle_timeout: seconds for which the upstream may send nothing; 0 means no limit.
         tally: counts what happens.
         scope: of the request.
@@ -50,7 +67,7 @@ class Exchange:
 
     def __init__(  # noqa: PLR0913, PLR0917 - a request, and what it is answered with
         self,
-        origin: Origin,
+        upstream: Upstream,
         make_answer: MakeAnswer,
         idle_timeout: float,
         tally: Tally,
@@ -60,7 +77,7 @@ class Exchange:
         target: bytes,
         wishes: Wishes,
     ) -> None:
-        self._origin = origin
+        self._upstream = upstream
         self._make_answer = make_answer
         self._idle_timeout = idle_timeout
         self._tally = tally
@@ -76,7 +93,10 @@ class Exchange:
         self._is_asked = asyncio.Event()  # the body of the request is sent
         self._has_left = False
         self._is_complete = False  # the last of the response is about to be sent
-        self._scope: asyncio.Timeout | None = None  # ends the conversation when the caller leaves
+        self._task: asyncio.Task[Any] | None = None  # has the conversation with the upstream
+        self._reason: Reason | None = None  # why that ends early
+        self._waits_since: float | None = None  # for the upstream, in seconds of the event loop
+        self._looking: asyncio.TimerHandle | None = None  # whether that is too long
         self._answered = asyncio.Event()
 
     async def wait_answered(self) -> None:
@@ -89,7 +109,7 @@ class Exchange:
         try:
             if self._wishes.stream and self._is_followed:
                 self._publish(self._wishes.stream)
-            await self._converse_until_left()
+            await self._converse_until_ended()
         except Exception as error:
             if self._answer is not None:
                 self._answer.fail(error)
@@ -110,20 +130,32 @@ class Exchange:
         self._tally.left.inc()
         if self._wishes.detaches:
             self._answered.set()
-        elif self._scope is not None:
-            self._scope.reschedule(asyncio.get_running_loop().time())
+        else:
+            self._end(Reason.LEFT)
 
-    async def _converse_until_left(self) -> None:
-        scope = asyncio.timeout(None)
-        try:
-            async with scope:
-                self._scope = scope
-                await self._converse()
-        except TimeoutError:
-            if not scope.expired():
-                raise
-        finally:
-            self._scope = None
+    def cancel(self) -> None:
+        """A reader has cancelled the answer."""
+        self._end(Reason.CANCELLED)
+
+    def _end(self, reason: Reason) -> None:
+        """End the conversation with the upstream; what is being sent to a caller who stays is sent."""
+        if self._reason is not None or self._is_complete:
+            return
+        self._reason = reason
+        if self._task is asyncio.current_task():
+            return  # which looks for the reason before it reads on
+        if self._task is not None and (self._waits_since is not None or reason is Reason.LEFT):
+            self._task.cancel()
+
+    def _watch_silence(self) -> None:
+        """End the conversation if the upstream has said nothing for too long, or look again when that may be."""
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        since = now if self._waits_since is None else self._waits_since
+        if now - since >= self._idle_timeout:
+            self._end(Reason.STALLED)
+        else:
+            self._looking = loop.call_at(since + self._idle_timeout, self._watch_silence)
 
     async def _watch(self) -> None:
         await self._is_asked.wait()
@@ -132,40 +164,60 @@ class Exchange:
         self.leave()
 
     def _publish(self, stream: str) -> None:
-        self._answer = self._make_answer(stream)
+        self._answer = self._make_answer(stream, self.cancel)
         self._tally.answers.inc()
 
-    async def _converse(self) -> None:
-        async with aclosing(self._ask()) as asked:
-            items = iterate_with_idle_timeout(asked, self._idle_timeout)
-            try:
-                head = await self._next(items)
-                if head is END:
-                    await self._tell_cancelled()
-                    return
-                await self._begin(head)
-                while (piece := await self._next(items)) is not END:
-                    if self._answer is not None:
-                        self._answer.take(piece)
-                    await self._tell({"type": "http.response.body", "body": piece, "more_body": True})
-                if self._answer is not None and self._answer.is_cancelled:
-                    self._tally.cancelled.inc()
+    async def _converse_until_ended(self) -> None:
+        self._task = task = asyncio.current_task()
+        assert task is not None
+        if self._idle_timeout:
+            self._watch_silence()
+        try:
+            await self._converse()
+        except asyncio.CancelledError:
+            if self._reason is None or task.uncancel():
+                raise
+        except UpstreamFailed as error:
+            await self._tell_failed(error)
+            return
+        finally:
+            self._task = None
+            if self._looking is not None:
+                self._looking.cancel()
+        if self._reason is Reason.CANCELLED:
+            self._tally.cancelled.inc()
+        match self._reason:
+            case Reason.STALLED:
+                await self._tell_failed(SourceStalled(self._idle_timeout))
+            case Reason.CANCELLED if not self._status:
+                await self._tell_cancelled()
+            case _:
                 self._is_complete = True
                 await self._tell({"type": "http.response.body", "body": b""})
-            except (NoAnswer, SourceStalled) as error:
-                await self._tell_failed(error)
 
-    async def _ask(self) -> AsyncGenerator[Any, None]:
-        """The head of the upstream's answer, and the pieces of its body."""
+    async def _converse(self) -> None:
+        """Pass the request on, and its answer."""
+        loop = asyncio.get_running_loop()
         fields, body = pass_to_upstream(self._fields, is_followed=self._is_followed), None
         if has_body(self._fields):
             body = self._read_body()
         else:
             self._is_asked.set()
-        async with self._origin.pass_on(self._method, self._target, fields, body) as passed:
-            yield passed
-            async for piece in passed.pieces:
-                yield piece
+        self._waits_since = loop.time()
+        async with self._upstream.pass_on(self._method, self._target, fields, body) as passed:
+            self._waits_since = None
+            await self._begin(passed)
+            while self._reason is None:
+                self._waits_since = loop.time()
+                piece = await passed.read()
+                self._waits_since = None
+                if not piece:
+                    break
+                try:
+                    await self._tell({"type": "http.response.body", "body": piece, "more_body": True})
+                finally:  # what a caller has, readers get
+                    if self._answer is not None:
+                        self._answer.take(piece)
 
     async def _read_body(self) -> AsyncIterator[bytes]:
         has_more = True
@@ -173,16 +225,12 @@ class Exchange:
             message = await self._receive()
             if message["type"] == "http.disconnect":
                 self.leave()
-                await (
-                    asyncio.Event().wait()
-                )  # until that ends it: an incomplete request must not be sent as a whole one
+                self._end(Reason.LEFT)  # even a detached one: an incomplete request must not be sent as a whole one
+                raise asyncio.CancelledError
             has_more = message.get("more_body", False)
             if body := message.get("body", b""):
                 yield body
         self._is_asked.set()
-
-    async def _next(self, items: AsyncIterator[Any]) -> Any:
-        return await (anext(items, END) if self._answer is None else self._answer.next_of(items))
 
     async def _begin(self, head: Passed) -> None:
         """Send the head of the answer, which says where the answer can be followed."""
@@ -205,14 +253,13 @@ class Exchange:
             self.leave()
 
     async def _tell_cancelled(self) -> None:
-        self._tally.cancelled.inc()
         self._is_complete = True
         self._status = CANCELLED
         detail = "a reader of the stream cancelled the answer"
         if not self._has_left:
             await respond_problem(self._send, CANCELLED, "Cancelled", detail, x_should_retry="false")
 
-    async def _tell_failed(self, error: NoAnswer | SourceStalled) -> None:
+    async def _tell_failed(self, error: UpstreamFailed | SourceStalled) -> None:
         """Tell readers and the caller that the upstream failed; a body that has begun just breaks off."""
         self._tally.failed.inc()
         log.warning("upstream.failed", why=str(error), status=self._status)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from collections.abc import Sequence
+from typing import Final, NamedTuple, TypeAlias
 
-from deltawire.gateway.http_client import Fields
 from deltawire.gateway.proxy.decoding import READABLE
 from deltawire.protocol.addresses import check_stream_id
+
+Fields: TypeAlias = Sequence[tuple[bytes, bytes]]
+"""Names and values of a head, in turn."""
 
 STREAM: Final = b"x-deltawire-stream"
 """Of a request: the id of the stream that gets the answer. Of an answer: the id of the stream that has it."""

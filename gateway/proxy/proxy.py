@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from http import HTTPStatus
 from ssl import SSLContext
 from typing import Final
 from uuid import uuid4
 
 from deltawire.gateway.client import Publisher, TokenProvider
-from deltawire.gateway.http_client import Origin
 from deltawire.gateway.logs import get_logger
 from deltawire.gateway.proxy.answer import Answer
 from deltawire.gateway.proxy.asgi import JSON_TYPE, Receive, Scope, Send, refuse, respond
@@ -17,6 +17,7 @@ from deltawire.gateway.proxy.exchange import Exchange
 from deltawire.gateway.proxy.fields import check_framing, read_wishes
 from deltawire.gateway.proxy.tally import CONTENT_TYPE, Tally
 from deltawire.gateway.proxy.targets import read_target
+from deltawire.gateway.proxy.upstream import Upstream
 
 OWN: Final = "/deltawire/"
 """Beginning of the paths that are answered here; all others are the upstream's."""
@@ -55,6 +56,7 @@ class Proxy:
 
     Raises:
         ValueError: an argument is wrong; the message says which, and what is expected.
+        ImportError: the extra `deltawire[proxy]` is not installed.
     """
 
     def __init__(  # noqa: PLR0913 - the options of a proxy
@@ -69,7 +71,7 @@ class Proxy:
         max_requests: int = MAX_REQUESTS,
     ) -> None:
         try:
-            self._origin = Origin(upstream)
+            self._upstream = Upstream(upstream)
         except ValueError as error:
             raise ValueError(f"upstream: {error}") from None
         self._gateway = gateway
@@ -103,7 +105,7 @@ class Proxy:
             if late:
                 log.warning("proxy.drain_timed_out", requests=len(late))
                 await asyncio.wait(late)
-        await self._origin.aclose()
+        await self._upstream.aclose()
 
     async def _live(self, receive: Receive, send: Send) -> None:
         while True:
@@ -134,7 +136,7 @@ class Proxy:
             await refuse(send, HTTPStatus.SERVICE_UNAVAILABLE, why, retry_after="1")
             return
         exchange = Exchange(
-            self._origin, self._make_answer, self._idle_timeout, self.tally, scope, receive, send, target, wishes
+            self._upstream, self._make_answer, self._idle_timeout, self.tally, scope, receive, send, target, wishes
         )
         task = asyncio.create_task(exchange.run(), name="exchange")
         self._exchanges.add(task)
@@ -165,10 +167,10 @@ class Proxy:
             case _:
                 await refuse(send, HTTPStatus.NOT_FOUND, f"the proxy has {OWN}livez, {OWN}readyz and {OWN}metrics")
 
-    def _make_answer(self, stream: str) -> Answer:
+    def _make_answer(self, stream: str, on_cancel: Callable[[], None]) -> Answer:
         """Publish an answer; to a stream of its own, which ends with it, unless one is named."""
         body = uuid4().hex
-        return Answer(self._publisher(stream or body), self._readers, body, close=not stream)
+        return Answer(self._publisher(stream or body), self._readers, body, close=not stream, on_cancel=on_cancel)
 
     def _publisher(self, stream: str) -> Publisher:
         return Publisher(self._gateway, stream, window=WINDOW, token=self._token, tls=self._tls)

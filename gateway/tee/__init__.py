@@ -84,7 +84,7 @@ def tee(  # noqa: PLR0913 - the options of one answer
     if not (isfinite(linger) and linger >= 0):
         raise ValueError(f"linger: expected a finite number of seconds from 0, got {linger!r}")
     translator = TRANSLATORS[format](body=uuid4().hex, inline_thinking=inline_thinking)
-    relay = Relay(publisher, translator, buffer, stop_on_cancel=stop_on_cancel, close=close)
+    relay = Relay(publisher, translator, buffer, on_cancel=(lambda: None) if stop_on_cancel else None, close=close)
     return Tee(stream, relay, linger, aside=linger_aside)
 
 

@@ -38,7 +38,7 @@ class Relay:
         publisher: where events go; entered here if it isn't.
         translator: makes events of chunks.
         limit: maximum events held.
-        stop_on_cancel: whether a reader's `cancel` ends the answer.
+        on_cancel: called when a reader cancels, which ends the answer; None if readers may not.
         close: whether the publisher's stream ends with it.
 
     Attributes:
@@ -48,7 +48,13 @@ class Relay:
     """
 
     def __init__(
-        self, publisher: Publisher, translator: Translator, limit: int, *, stop_on_cancel: bool, close: bool
+        self,
+        publisher: Publisher,
+        translator: Translator,
+        limit: int,
+        *,
+        on_cancel: Callable[[], None] | None,
+        close: bool,
     ) -> None:
         self.dropped = 0
         self.failure: str | None = None
@@ -56,7 +62,7 @@ class Relay:
         self._publisher = publisher
         self._translator = translator
         self._limit = limit
-        self._stops_on_cancel = stop_on_cancel
+        self._on_cancel = on_cancel
         self._closes = close
         self._buffer: deque[tuple[list[Data], int, int]] = deque()  # events of chunks, how many chunks, of what size
         self._held = 0  # events in the buffer
@@ -76,7 +82,7 @@ class Relay:
         """The next chunk; `END` when there is none, or a reader has cancelled."""
         if self.is_cancelled:
             return END
-        if not self._stops_on_cancel:
+        if self._on_cancel is None:
             return await anext(iterator, END)
         scope = asyncio.timeout(None)
         try:
@@ -177,10 +183,12 @@ class Relay:
                 is_ours = not self._publisher.is_entered
                 if is_ours:
                     await stack.enter_async_context(self._publisher)
-                if self._stops_on_cancel:
+                if self._on_cancel is not None:
                     if not is_ours:
                         self._publisher.discard_signals()  # those of the answer before
-                    watching = asyncio.create_task(self._heed_signals(), name=f"signals to {self._publisher.stream}")
+                    watching = asyncio.create_task(
+                        self._heed_signals(self._on_cancel), name=f"signals to {self._publisher.stream}"
+                    )
                     stack.callback(watching.cancel)
                 await self._publish()
                 if is_ours or self._closes:
@@ -232,11 +240,12 @@ class Relay:
                 log.warning("tee.event_refused", stream=self._publisher.stream, why=str(error))
                 self.dropped += 1
 
-    async def _heed_signals(self) -> None:
+    async def _heed_signals(self, on_cancel: Callable[[], None]) -> None:
         """End the answer when a reader cancels."""
         async for signal in self._publisher.signals():
             if signal.name == "cancel":
                 self.is_cancelled = True
                 if self._scope is not None:
                     self._scope.reschedule(asyncio.get_running_loop().time())
+                on_cancel()
                 return

@@ -47,13 +47,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar, Final
 
+from deltawire.protocol.events import TextDelta, Thinking
 from deltawire.protocol.providers.choice import Choice
 from deltawire.protocol.providers.choice_numbers import ChoiceNumbers, Chunk
 from deltawire.protocol.providers.choices import ChoiceTranslator
 from deltawire.protocol.providers.counts import CountNames, read_usage
 from deltawire.protocol.providers.fields import Fields
 from deltawire.protocol.providers.not_a_stream import HTTP_RETRYABLE
-from deltawire.protocol.providers.openai_delta import read_calls, read_texts, without_repeats
+from deltawire.protocol.providers.openai_delta import read_calls, read_plain, read_texts, without_repeats
 
 _REPEATED_IN_DELTA = frozenset({"role", "channel", "reasoning_details"})
 _OBJECTS = ("chat.completion.chunk", "chat.completion", "text_completion", "error")
@@ -93,11 +94,28 @@ class OpenAIChat(ChoiceTranslator):
         {"id", "model", "created", "system_fingerprint", "service_tier", "provider", "event"}
     )
 
+    _alike: tuple[Any, ...] | None
+    """What the next chunk says but for its text, if it is like the one before; None if that was no mere text."""
+
     def __init__(self, *, body: str = "", inline_thinking: bool = False) -> None:
         super().__init__(body=body, inline_thinking=inline_thinking)
         self._waiting: list[tuple[str, Fields]] = []  # chunks whose indices are understood with the next one
 
     def _take(self, event: str, payload: Fields) -> None:
+        """Take a chunk; most say what the one before says but for the text, and that takes half the time."""
+        plain = None if self._is_stray or event else read_plain(payload.source)
+        if plain is not None and plain.rest == self._alike:
+            choice = self._choices[self._number]
+            choice.say(plain.kind, plain.text)
+            choice.go_on(has_said=True)
+            return
+        start = len(self._out)
+        self._take_other(event, payload)
+        said = self._out[start:]
+        is_alone = len(said) == 1 and isinstance(said[0], TextDelta | Thinking)  # all else there was to say is said
+        self._alike = plain.rest if plain is not None and is_alone else None
+
+    def _take_other(self, event: str, payload: Fields) -> None:
         choices = payload.objects("choices")
         chunk_id = payload.peek("id")
         indices = [fields.amount("index") or 0 for fields in choices]
@@ -132,6 +150,7 @@ class OpenAIChat(ChoiceTranslator):
         if chunk_id or choices:
             self._open(payload)
         numbers = [self._numbers.number_of(index, chunk_id) for index in indices]
+        self._number = numbers[-1] if numbers else 0
         self._take_chunk(event, payload, numbers, choices)
 
     def _take_rest(self, payload: Fields) -> None:
@@ -205,6 +224,7 @@ class OpenAIChat(ChoiceTranslator):
             self._extend_fields(choice, fields, frozenset())
 
     def _settle(self) -> None:
+        self._alike = None
         self._settle_numbers()
         super()._settle()
 
@@ -215,4 +235,6 @@ class OpenAIChat(ChoiceTranslator):
     def _forget_message(self) -> None:
         super()._forget_message()
         self._numbers = ChoiceNumbers()
+        self._number = 0  # of the choice that was spoken of last
+        self._alike = None
         self._ids = 0  # how often the id has changed

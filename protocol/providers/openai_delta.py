@@ -2,10 +2,41 @@
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
 from deltawire.protocol.providers.fields import Fields
 from deltawire.protocol.providers.parts import Pieces, read_parts
 
 _THINKING = ("reasoning_content", "reasoning", "reasoning_text", "thinking")
+_PLAIN = {"content": "text", **dict.fromkeys(_THINKING, "thinking")}
+
+
+class Plain(NamedTuple):
+    """A chunk with one choice that goes on with one text.
+
+    Attributes:
+        kind: of the text, `text` or `thinking`.
+        text: not empty.
+        rest: what else the chunk says, by which others like it are known.
+    """
+
+    kind: str
+    text: str
+    rest: tuple[Any, ...]
+
+
+def read_plain(chunk: dict[str, Any]) -> Plain | None:
+    """A chunk as such; None for every other one, also if it gives a reason to end, or a message in place of a delta."""
+    match chunk:
+        case {"choices": [{"delta": dict(delta), **choice}], **rest}:
+            said = [name for name in delta if name in _PLAIN and delta[name]]
+            if len(said) == 1 and choice.get("finish_reason") is None and "message" not in choice:
+                name = said[0]
+                text = delta[name]
+                rest.pop("obfuscation", None)  # differs, and says nothing
+                if isinstance(text, str):
+                    return Plain(_PLAIN[name], text, ({**delta, name: ""}, choice, rest))
+    return None
 
 
 def read_texts(said: Fields) -> Pieces:

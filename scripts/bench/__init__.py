@@ -7,6 +7,7 @@ figures of one run mean anything.
 
     python -m scripts.bench --help
     python -m scripts.bench.scale --help
+    python -m scripts.bench.proxied --help
 
 With `--engine memory,off,interval,always` the gateway takes part once for each, beside systems that store too. Stores,
 and the file that tells how fast the disk syncs, are in `TMPDIR`.
@@ -33,5 +34,6 @@ From the bottom up:
 - `targets` — what is to be reached, and whether it was
 - `compare` — two revisions of the gateway
 - `report` — tables and JSON
+- `answers` — a provider and its callers, `proxied` — the command that measures `deltawire proxy` between them
 - `curves` — what grows, `plots`, `scale` — the command that draws it
 """

@@ -10,6 +10,7 @@ import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -103,10 +104,16 @@ def free_port() -> int:
 
 
 @contextmanager
-def serving(
-    command: Sequence[str], environment: Mapping[str, str], port: int, log: Path, cwd: Path | None = None
+def serving(  # noqa: PLR0913 - what a process is started with
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    port: int,
+    log: Path,
+    cwd: Path | None = None,
+    *,
+    core: int = SERVER_CORE,
 ) -> Iterator[Server]:
-    """Run a server on `SERVER_CORE` until the block ends.
+    """Run a server on a core until the block ends.
 
     Args:
         command: what to start.
@@ -114,17 +121,18 @@ def serving(
         port: where it will listen.
         log: file for what it says.
         cwd: its working directory.
+        core: which one.
 
     Raises:
         ServerError: it ended, or does not listen.
     """
-    with log.open("wb") as output, ended(_start(command, environment, output.fileno(), cwd)) as process:
+    with log.open("wb") as output, ended(_start(command, environment, output.fileno(), cwd, core)) as process:
         _wait_until_it_listens(process, port, log)
         yield Server(process.pid, port)
 
 
 def _start(
-    command: Sequence[str], environment: Mapping[str, str], output: int, cwd: Path | None
+    command: Sequence[str], environment: Mapping[str, str], output: int, cwd: Path | None, core: int
 ) -> subprocess.Popen[bytes]:
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("DELTAWIRE_")}
     return subprocess.Popen(
@@ -135,13 +143,13 @@ def _start(
         stdout=output,
         stderr=output,
         start_new_session=True,  # Ctrl-C is for the load generator, which then ends the server
-        preexec_fn=_settle,  # noqa: PLW1509 - there are no threads
+        preexec_fn=partial(_settle, core),  # noqa: PLW1509 - there are no threads
     )
 
 
-def _settle() -> None:
+def _settle(core: int) -> None:
     """In the server's process: take its core, and end with the load generator, however that ends."""
-    os.sched_setaffinity(0, {SERVER_CORE})
+    os.sched_setaffinity(0, {core})
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 

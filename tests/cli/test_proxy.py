@@ -19,7 +19,8 @@ from tests.support.waiting import DEADLINE
 BODY = b'data: {"id":"c-1","choices":[{"index":0,"delta":{"content":"Hi"},"finish_reason":"stop"}]}\n\n'
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
 
-needs_uvicorn = pytest.mark.skipif(importlib.util.find_spec("uvicorn") is None, reason="the extra deltawire[proxy]")
+EXTRA = ("aiohappyeyeballs", "httptools", "uvicorn")
+needs_extra = pytest.mark.skipif(None in map(importlib.util.find_spec, EXTRA), reason="the extra deltawire[proxy]")
 
 
 async def is_listening(port: int) -> bool:
@@ -32,7 +33,7 @@ async def is_listening(port: int) -> bool:
     return True
 
 
-@needs_uvicorn
+@needs_extra
 async def test_it_passes_answers_on_ends_them_at_sigterm_and_logs_no_key(start: Start, gateway: str) -> None:
     go_on = asyncio.Event()
 
@@ -67,7 +68,7 @@ async def test_it_passes_answers_on_ends_them_at_sigterm_and_logs_no_key(start: 
     assert b"sk-" not in errors + json.dumps(started).encode()
 
 
-@needs_uvicorn
+@needs_extra
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [

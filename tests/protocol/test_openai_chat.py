@@ -4,6 +4,8 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from msgspec import UNSET
 
 from deltawire.protocol.events import (
@@ -650,3 +652,40 @@ def test_a_name_or_an_unknown_field_with_half_a_character_costs_only_that() -> N
     out = translate(body)
     assert out[0] == MessageStart("c\ufffd", "m\ufffd", "openai")
     assert out[3] == extension("x\ufffd", {"index": 0, "delta": {"x\ufffd": "\ufffd"}})
+
+
+SAID: list[dict[str, Any]] = [
+    chunk({"content": "a"}),
+    chunk({"content": "b"}),
+    chunk({"content": "b", "role": "assistant"}),
+    chunk({"content": "b", "annotations": [1]}),
+    chunk({"content": "\ud83d"}),
+    chunk({"content": "\ude00"}),
+    chunk({"content": "x" * 10_001}),
+    chunk({"content": ""}),
+    chunk({"content": None, "reasoning_content": "r"}),
+    chunk({"content": "a", "reasoning": "r"}),
+    chunk({"content": [{"type": "text", "text": "p"}]}),
+    chunk({"refusal": "no"}),
+    chunk({"content": "a"}, index=1),
+    chunk({"content": "a"}, finish="stop"),
+    chunk({"content": "a"}) | {"obfuscation": "zz"},
+    chunk({"content": "a"}) | {"service_tier": "flex"},
+    chunk({"content": "a"}) | {"id": "c-2"},
+    chunk({"content": "a"}) | {"usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}},
+    chunk({"content": "a"}) | {"error": {"message": "bad"}},
+    chunk({"content": "a"}, message={"content": "a"}),
+    chunk({"content": "a"}, logprobs={"content": [{"token": "a"}]}),
+    calls({"index": 0, "id": "t-1", "function": {"name": "f", "arguments": "{}"}}),
+    bare(usage={"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}),
+]
+
+
+@given(st.lists(st.sampled_from([*SAID, DONE, b"data: {torn\n\n"]), max_size=12), st.booleans())
+def test_a_chunk_that_is_like_the_one_before_is_told_as_any_other(payloads: list[Any], is_last: bool) -> None:  # noqa: FBT001 - drawn
+    """A chunk that says only the text of the one before is read in less time: what comes of it must be the same."""
+    twice = [payload for payload in payloads for _ in range(3)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("deltawire.protocol.providers.openai_chat.read_plain", lambda _: None)
+        expected = translate(*twice, *([DONE] if is_last else []))
+    assert translate(*twice, *([DONE] if is_last else [])) == expected

@@ -30,3 +30,10 @@ async def client() -> AsyncIterator[httpx.AsyncClient]:
 def logs() -> Iterator[list[Any]]:
     with structlog.testing.capture_logs() as lines:
         yield lines
+
+
+@pytest.fixture(autouse=True)
+def extra() -> None:
+    """Every test here needs what `deltawire[proxy]` installs."""
+    for module in ("aiohappyeyeballs", "httptools", "uvicorn"):
+        pytest.importorskip(module, reason="the extra deltawire[proxy]")

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import gzip
-from collections.abc import AsyncIterator
+import zlib
+from collections.abc import AsyncIterator, Iterable, Iterator
+from itertools import cycle
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from deltawire.gateway.client import Subscriber
 from deltawire.gateway.proxy import Proxy
 from deltawire.gateway.server import Gateway
+from deltawire.protocol.events import Event
 from tests.proxy.upstream import ANSWER, HEAD, Upstream, serving
 from tests.support.rawpeer import RawPeer
+from tests.support.transcripts import told_by_events, told_by_transcript, transcripts
+from tests.support.waiting import DEADLINE
 
 NOWHERE = "ws://127.0.0.1:1"
 ANSWERS = {
@@ -58,6 +65,46 @@ async def test_an_answer_passes_as_it_is(answer: bytes, method: str) -> None:
     added = [pair for pair in fields if pair[0].startswith(b"x-deltawire-")]
     assert (status, [pair for pair in fields if pair not in added], body) == direct
     assert len(added) == (2 if method == "POST" and answer.startswith(HEAD) else 0)
+
+
+CUT_IN_CHUNKS = (1, 3, 61, 1500, 70_000)
+"""Sizes of chunks, in turn: within a line, within a character, over what is read at once."""
+
+
+def in_chunks(body: bytes, sizes: Iterable[int]) -> Iterator[bytes]:
+    """A body in chunks of these sizes in turn, with its end."""
+    sizes, start = cycle(sizes), 0
+    while start < len(body):
+        piece = body[start : start + next(sizes)]
+        start += len(piece)
+        yield b"%x\r\n%b\r\n" % (len(piece), piece)
+    yield b"0\r\n\r\n"
+
+
+@transcripts
+async def test_every_recorded_answer_passes_byte_by_byte_and_readers_get_its_text(gateway: Gateway, path: Path) -> None:
+    recorded = path.read_bytes()  # noqa: ASYNC240 - a few KiB
+    kind = "application/x-ndjson" if path.suffix in (".ndjson", ".jsonl") else "text/event-stream"
+    async with Upstream() as upstream, serving(upstream.url, gateway.url) as served:
+        for coding, pack in (("identity", bytes), ("gzip", gzip.compress), ("deflate", zlib.compress)):
+            fields = f"Content-Type: {kind}\r\nContent-Encoding: {coding}\r\nTransfer-Encoding: chunked"
+            body = pack(recorded)
+            upstream.parts = [f"HTTP/1.1 200 OK\r\n{fields}\r\n\r\n".encode(), *in_chunks(body, CUT_IN_CHUNKS)]
+            direct = await ask(upstream.url, "POST", "/v1/x")
+            status, fields_passed, passed = await ask(served.url, "POST", "/v1/x")
+            assert passed == direct[2] == body
+            ours = [pair for pair in fields_passed if pair[0].startswith(b"x-deltawire-")]
+            assert (status, [pair for pair in fields_passed if pair not in ours]) == direct[:2]
+            async with Subscriber(gateway.url, dict(ours)[b"x-deltawire-stream"].decode()) as reader:
+                told = told_by_events([item.data async for item in reader if isinstance(item, Event)])
+            assert told.text == told_by_transcript(path).text
+
+
+async def test_an_upstream_that_stands_still_is_504(client: httpx.AsyncClient) -> None:
+    async with Upstream(stays=True) as upstream, serving(upstream.url, NOWHERE, idle_timeout=0.05) as served:
+        assert (await client.get(f"{served.url}/v1/models")).status_code == 504
+        async with asyncio.timeout(DEADLINE):
+            await upstream.was_left.wait()
 
 
 async def test_a_request_passes_as_it_is(client: httpx.AsyncClient) -> None:

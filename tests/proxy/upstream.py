@@ -7,8 +7,6 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any, NamedTuple, Self, TypeAlias
 
-import pytest
-
 from deltawire.gateway.proxy import Proxy
 from tests.support.waiting import DEADLINE
 
@@ -38,7 +36,7 @@ class Upstream:
     """
 
     def __init__(self, *parts: Part, breaks: bool = False, stays: bool = False) -> None:
-        self.parts = parts
+        self.parts: Sequence[Part] = parts
         self.asked: list[Asked] = []
         self.was_left = asyncio.Event()
         self._breaks = breaks
@@ -143,9 +141,8 @@ class Served(NamedTuple):
 
 @asynccontextmanager
 async def serving(upstream: str, gateway: str, **arguments: Any) -> AsyncIterator[Served]:
-    """Serve a proxy on a free port; skips the test where nothing can serve it."""
-    pytest.importorskip("uvicorn", reason="the extra deltawire[proxy]")
-    from deltawire.gateway.proxy.serving import ProxyServer  # noqa: PLC0415
+    """Serve a proxy on a free port."""
+    from deltawire.gateway.proxy.serving import ProxyServer  # noqa: PLC0415 - an optional extra
 
     proxy = Proxy(upstream, gateway, **arguments)
     server = ProxyServer(proxy, "127.0.0.1", 0, DEADLINE, gateway)

@@ -1,0 +1,216 @@
+"""One connection to the upstream: HTTP/1.1 as httptools reads it, bytes as they come.
+
+It is written here because no client does both: pass a head as it came, and a piece of a body in little time. aiohttp
+encodes fields anew, httpx takes twice as long for each piece.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import Final, cast
+
+import httptools
+
+from deltawire.gateway.proxy.fields import Fields
+from deltawire.gateway.proxy.upstream import UpstreamFailed
+
+PIECE: Final = 64 * 1024
+"""Bytes that are read at once, and that wait before reading stops."""
+
+MAX_HEAD: Final = 128 * 1024
+"""Bytes of an answer's head; servers commonly send at most 16 KiB."""
+
+HUNG_UP: Final = "it closed the connection too early, or sent what is not HTTP"
+
+
+class Connection(asyncio.BufferedProtocol):
+    """A connection, for one request after the other.
+
+    Args:
+        buffer: for what is read; the connections of one event loop may share it.
+    """
+
+    def __init__(self, buffer: memoryview) -> None:
+        self._buffer = buffer
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport
+        self._waiter: asyncio.Future[None] | None = None  # of the one who reads, or waits for room to write
+        self._is_full = False  # no more may be written at the moment
+        self._is_paused = False  # nothing is read at the moment
+        self._is_answered = True  # nothing is expected
+        self._is_kept = False  # the upstream takes another request on it
+
+    def begin(self, request: bytes, *, is_bodiless: bool) -> None:
+        """Send the head of a request.
+
+        Args:
+            request: the head.
+            is_bodiless: whether its answer has no body, whatever the head of that says.
+        """
+        self._parser = httptools.HttpResponseParser(self)
+        self._is_bodiless = is_bodiless
+        self._status = 0
+        self._fields: list[tuple[bytes, bytes]] = []
+        self._head_size = 0
+        self._got: list[bytes] = []  # by the parser, of what is being read
+        self._pieces: deque[bytes] = deque()
+        self._unread = 0
+        self._failure: UpstreamFailed | None = None
+        self._is_answered = self._is_kept = False
+        self._transport.write(request)
+
+    async def send(self, piece: bytes) -> None:
+        """Send a piece of the request's body, as soon as there is room for it; nothing after an early end.
+
+        Raises:
+            TimeoutError: the upstream does not read.
+        """
+        while self._is_full and not self._transport.is_closing():
+            await self._wait()
+        if not self._transport.is_closing():
+            self._transport.write(piece)
+
+    async def read_head(self) -> tuple[int, Fields]:
+        """The status of the answer, and its fields.
+
+        Raises:
+            UpstreamFailed: there is none.
+        """
+        while not self._status:
+            if self._failure is not None:
+                raise self._failure
+            await self._wait()
+        return self._status, self._fields
+
+    async def read(self) -> bytes:
+        """The next piece of the body; empty at its end.
+
+        Raises:
+            UpstreamFailed: it breaks off.
+        """
+        while not self._pieces:
+            if self._failure is not None:
+                raise self._failure
+            if self._is_answered:
+                return b""
+            await self._wait()
+        piece = self._pieces.popleft()
+        self._unread -= len(piece)
+        if self._is_paused and self._unread <= PIECE:
+            self._is_paused = False
+            self._transport.resume_reading()
+        return piece
+
+    @property
+    def is_free(self) -> bool:
+        """Whether another request may be sent."""
+        return self._is_answered and self._is_kept and not self._transport.is_closing()
+
+    def abort(self) -> None:
+        """Close it at once."""
+        self._transport.abort()
+
+    async def _wait(self) -> None:
+        self._waiter = self._loop.create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def _fail(self, error: OSError | None = None) -> None:
+        self._failure = UpstreamFailed(str(error) if error is not None else HUNG_UP)
+        self._is_kept = False
+        self._wake()
+        self._transport.abort()
+
+    # What the event loop calls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The connection is open."""
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's are none by inheritance
+
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - the interface
+        """Where to put what is read next."""
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Something was read."""
+        if self._is_answered:
+            self.abort()  # nobody has asked
+            return
+        try:
+            self._parser.feed_data(self._buffer[:nbytes])
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+            if not self._is_answered:
+                self._fail()
+            self._is_kept = False
+        if not self._status:
+            self._head_size += nbytes
+            if self._head_size > MAX_HEAD:
+                self._fail()
+        if self._got:
+            piece = self._got[0] if len(self._got) == 1 else b"".join(self._got)
+            self._got.clear()
+            self._pieces.append(piece)
+            self._unread += len(piece)
+            if self._unread > PIECE and not self._is_paused:
+                self._is_paused = True
+                self._transport.pause_reading()
+        self._wake()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is closed."""
+        self._is_kept = False
+        if not self._is_answered and self._failure is None:
+            if exc is None and self._status and self._ends_with_connection():
+                self._is_answered = True
+            else:
+                self._failure = UpstreamFailed(str(exc) if isinstance(exc, OSError) and exc.args else HUNG_UP)
+        self._wake()
+
+    def pause_writing(self) -> None:
+        """Much waits for the upstream to read."""
+        self._is_full = True
+
+    def resume_writing(self) -> None:
+        """Little does."""
+        self._is_full = False
+        self._wake()
+
+    def _ends_with_connection(self) -> bool:
+        """Whether the body of the answer is all until the connection ends (RFC 9112 §6.3)."""
+        framing = {name.lower(): value.lower() for name, value in self._fields}
+        coding = framing.get(b"transfer-encoding")
+        return b"content-length" not in framing if coding is None else not coding.endswith(b"chunked")
+
+    # What the parser calls
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A field of the head, or of the trailer, which does not pass."""
+        if not self._status:
+            self._fields.append((name, value.strip(b" \t")))
+
+    def on_headers_complete(self) -> None:
+        """The head is there; one that only says that another will follow does not count."""
+        status = self._parser.get_status_code()
+        if status < 200:
+            self._fields.clear()
+            return
+        self._status = status
+        self._is_answered = self._is_bodiless
+
+    def on_body(self, body: bytes) -> None:
+        """A part of the body."""
+        if not self._is_answered:
+            self._got.append(body)
+
+    def on_message_complete(self) -> None:
+        """The answer is complete."""
+        if self._status and not self._is_answered:
+            self._is_answered = True
+            self._is_kept = self._parser.should_keep_alive()

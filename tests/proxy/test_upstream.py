@@ -1,0 +1,116 @@
+"""Requests go out as they are or not at all, connections are used again, and an answer waits for who reads it."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import Any
+
+import pytest
+
+from deltawire.gateway.proxy import Proxy
+from deltawire.gateway.proxy.upstream import Upstream as Aims
+from deltawire.gateway.proxy.upstream import UpstreamFailed
+from tests.proxy.upstream import Upstream
+from tests.support.waiting import eventually
+
+NOWHERE = "ws://127.0.0.1:1"
+JSON = b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 11\r\n\r\n{ "a" : 1 }'
+CHUNKS = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n"
+
+
+@pytest.mark.parametrize("body", [b"hal", b"twice as long"])
+async def test_a_body_of_another_length_than_its_head_says_is_never_sent_as_a_request(body: bytes) -> None:
+    """Below other ASGI applications, which may change a body and not its length."""
+    async with Upstream(JSON) as upstream:
+        proxy = Proxy(upstream.url, NOWHERE)
+        received = iter([{"type": "http.request", "body": body}])
+        sent: list[Any] = []
+
+        async def receive() -> Any:
+            return next(received, None) or await asyncio.Event().wait()
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        scope = {"type": "http", "method": "POST", "path": "/x", "headers": [(b"content-length", b"4")]}
+        await proxy(scope, receive, send)
+        await proxy.aclose(0)
+        assert upstream.asked == []
+    assert sent[0]["status"] == 502
+    assert b"another length" in sent[1]["body"]
+
+
+@pytest.mark.parametrize("field", [(b"x-a", b"1\r\nx-evil: 1"), (b"x a", b"1"), (b"x-a\n", b"1")])
+async def test_a_field_that_would_be_two_is_not_sent(field: tuple[bytes, bytes]) -> None:
+    async with Upstream(JSON) as upstream:
+        aims = Aims(upstream.url)
+        with pytest.raises(UpstreamFailed, match="can't be sent"):
+            async with aims.pass_on("GET", b"/", [field], None):
+                pass
+        assert upstream.asked == []
+
+
+async def test_a_connection_is_used_again_and_one_that_the_upstream_closed_is_not() -> None:
+    ends = JSON.replace(b"Content-Length", b"Connection: close\r\nContent-Length")
+    async with Upstream(ends) as upstream:
+        aims = Aims(upstream.url)
+        for _ in range(2):
+            async with aims.pass_on("GET", b"/", [], None) as passed:
+                assert await passed.read() + await passed.read() == b'{ "a" : 1 }'
+        await aims.aclose()
+        assert len(upstream.asked) == 2
+
+    connections: list[asyncio.StreamWriter] = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connections.append(writer)
+        with suppress(asyncio.IncompleteReadError, ConnectionError):
+            while await reader.readuntil(b"\r\n\r\n"):
+                writer.write(CHUNKS)
+        writer.close()
+        left.set()
+
+    left = asyncio.Event()
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        aims = Aims(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        for _ in range(3):
+            async with aims.pass_on("GET", b"/", [], None) as passed:
+                assert passed.status == 200
+                while await passed.read():
+                    pass
+        await aims.aclose()
+        await left.wait()
+    assert len(connections) == 1
+
+
+async def test_an_answer_that_nobody_reads_is_not_read_from_the_upstream_either() -> None:
+    size = 64 << 20
+    piece = bytes(1 << 20)
+    sent = 0
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal sent
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size)
+        while sent < size:
+            writer.write(piece)
+            await writer.drain()
+            sent += len(piece)
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        aims = Aims(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        async with aims.pass_on("GET", b"/", [], None) as passed:
+            read: Any = passed.read
+            await eventually(lambda: read.__self__._is_paused, "that reading stops")
+            for _ in range(100):
+                await asyncio.sleep(0)
+            assert read.__self__._unread <= 2 * 64 * 1024
+            assert sent < size
+            got = 0
+            while received := await passed.read():
+                assert len(received) <= 64 * 1024
+                got += len(received)
+            assert got == size
+        await aims.aclose()
