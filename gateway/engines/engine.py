@@ -50,10 +50,12 @@ class Elsewhere(NamedTuple):
     Attributes:
         why: in words, for a client.
         url: where that gateway is reached; empty if it does not say.
+        key: by which it believes what another gateway relays to it; empty if it takes nothing of that kind.
     """
 
     why: str
     url: str = ""
+    key: str = ""
 
 
 class Memory(Protocol):
@@ -90,9 +92,11 @@ class Engine(Protocol):
 
     Attributes:
         reads_at_once: streams whose pages it can read at a time.
+        key: by which others know that they may relay to this gateway: a secret; empty where there are none.
     """
 
     reads_at_once: int
+    key: str
 
     @property
     def failure(self) -> str | None:

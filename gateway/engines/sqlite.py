@@ -58,9 +58,11 @@ class SqliteEngine:
 
     Attributes:
         reads_at_once: one thread reads.
+        key: no other gateway uses the files.
     """
 
     reads_at_once = 1
+    key = ""
 
     def __init__(self, folder: Path, sync: Sync = "always", sync_interval: float = 1.0, max_age: float = 0.0) -> None:
         self._folder = folder

@@ -134,6 +134,11 @@ class Hub:
             log.warning("storage.epochs_renewed", detail=why)
 
     @property
+    def node_key(self) -> str:
+        """The secret by which others know that they may relay to this gateway; empty where there are none."""
+        return "" if self._engine is None else self._engine.key
+
+    @property
     def storage_failure(self) -> str | None:
         """Why events can't be stored now; None if they can, or need not be."""
         return None if self._engine is None else self._engine.failure

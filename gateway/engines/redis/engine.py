@@ -10,6 +10,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from itertools import count
+from secrets import token_hex
 from typing import Any, Final
 
 from redis.exceptions import RedisError, ResponseError
@@ -25,6 +26,7 @@ from deltawire.gateway.engines.engine import (
 from deltawire.gateway.engines.redis.address import parse_address
 from deltawire.gateway.engines.redis.claiming import claim, claim_unserved
 from deltawire.gateway.engines.redis.committer import Committer
+from deltawire.gateway.engines.redis.identity import own_identity
 from deltawire.gateway.engines.redis.keys import Keys, call
 from deltawire.gateway.engines.redis.server import (
     NOT_LOADED,
@@ -62,6 +64,7 @@ class RedisEngine:
 
     Attributes:
         reads_at_once: the answer of one may take long; pages that come in one turn of the loop hold it up.
+        key: of this gateway, which its session has.
 
     Raises:
         EngineError: the URL is malformed.
@@ -76,6 +79,7 @@ class RedisEngine:
         self._keys = Keys(prefix)
         self._timeout = timeout
         self._advertised = advertised
+        self.key = token_hex(16)
         self._committer = Committer(self._address, self._keys, timeout, replicas)
         self._claims_from = 0.0  # loop time
         self._tasks: list[asyncio.Task[None]] = []
@@ -126,7 +130,7 @@ class RedisEngine:
         try:
             self._server = await check_server(client, self._address)
             await load_functions(client, self._keys, self._address)
-            self._session = Session(client, self._keys, self._advertised)
+            self._session = Session(client, self._keys, own_identity(self._advertised, self.key))
             try:
                 await asked(self._session.renew(), self._address, "SET")
                 await asked(self._claim_unserved(listed.append), self._address, "claims")
