@@ -7,8 +7,11 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
+import httpx
+
 from deltawire.gateway.config import Settings
 from deltawire.gateway.server import Gateway
+from tests.support.asking import http_client
 from tests.support.redis_server import RedisServer
 
 
@@ -36,3 +39,8 @@ async def nodes_on(server: RedisServer, count: int = 2, **settings: Any) -> Asyn
 def is_owner(gateway: Gateway, stream: str = "demo") -> bool:
     """Whether a stream lives in a gateway."""
     return gateway.hub.manager.has(stream)
+
+
+def http(gateway: Gateway) -> httpx.AsyncClient:
+    """A client of a gateway."""
+    return http_client(base_url=gateway.url.replace("ws", "http", 1))
