@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import socket
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from typing import Any
 
 import httpx
 
 from deltawire.gateway.config import Settings
 from deltawire.gateway.server import Gateway
+from scripts.proof.children import Children, Served, serving
 from tests.support.asking import http_client
 from tests.support.redis_server import RedisServer
 
@@ -44,3 +45,45 @@ def is_owner(gateway: Gateway, stream: str = "demo") -> bool:
 def http(gateway: Gateway) -> httpx.AsyncClient:
     """A client of a gateway."""
     return http_client(base_url=gateway.url.replace("ws", "http", 1))
+
+
+class Processes:
+    """Gateways as processes of their own, each on a port that it has again after it was killed."""
+
+    def __init__(self, server: RedisServer, children: Children, stack: AsyncExitStack, count: int) -> None:
+        self._server = server
+        self._children = children
+        self._stack = stack
+        with ExitStack() as probes:
+            made = [probes.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+            self._ports = [int(it.getsockname()[1]) for it in made]
+        self.served: list[Served] = []
+
+    async def start(self) -> None:
+        """Start all that are not there yet."""
+        for number in range(len(self.served), len(self._ports)):
+            self.served.append(await self._serve(number))
+
+    async def _serve(self, number: int) -> Served:
+        port = self._ports[number]
+        settings = {"engine_url": self._server.url, "port": port, "advertise_url": f"ws://127.0.0.1:{port}"}
+        return await self._stack.enter_async_context(serving(self._children, **settings))
+
+    async def kill(self, number: int) -> None:
+        """Kill one at once."""
+        process = self.served[number].process
+        process.kill()
+        await process.wait()
+
+    async def restart(self, number: int) -> None:
+        """Start one again that was killed."""
+        self.served[number] = await self._serve(number)
+
+
+@asynccontextmanager
+async def processes_on(server: RedisServer, count: int) -> AsyncIterator[Processes]:
+    """Some gateways that can be killed."""
+    async with Children() as children, AsyncExitStack() as stack:
+        processes = Processes(server, children, stack, count)
+        await processes.start()
+        yield processes
