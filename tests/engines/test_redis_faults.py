@@ -13,8 +13,8 @@ from deltawire.gateway.engines.redis import engine as engine_module
 from deltawire.gateway.server import Gateway
 from scripts.proof.children import Children, serving
 from scripts.proof.survival import survive
-from tests.engines.on_redis import expect_all, gateway_on, numbered, read, write
 from tests.support.asking import http_client
+from tests.support.on_redis import expect_all, gateway_on, numbered, read, write
 from tests.support.peers import Addressed, consumer, peer, producer, publish, text_delta
 from tests.support.redis_server import RedisServer, needs_redis, redis_server
 from tests.support.soaking import lasting

@@ -6,7 +6,7 @@ from typing import Any
 
 import uvloop
 
-from tests.engines.conftest import server
+from tests.support.redis_server import server
 
 __all__ = ["server"]  # a fixture
 

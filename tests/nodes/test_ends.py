@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.engines.on_redis import expect_all, numbered, write
 from tests.nodes.together import http, is_owner, node_on, nodes_on, processes_on
+from tests.support.on_redis import expect_all, numbered, write
 from tests.support.peers import Peer, consumer, producer, publish, text_delta
 from tests.support.rawpeer import RawPeer, raw_peer
 from tests.support.redis_server import RedisServer, needs_redis

@@ -13,7 +13,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
 from deltawire.protocol.addresses import PREFIX
-from scripts.proof.numbered import STREAM, Writer, read_message, text_of
+from scripts.proof.numbered import KEEPING, STREAM, Writer, read_message, text_of
 from tests.nodes.together import processes_on
 from tests.support.redis_server import RedisServer, needs_redis
 from tests.support.soaking import lasting
@@ -76,7 +76,7 @@ class Reader:
 async def test_nothing_acked_is_lost_doubled_or_misordered_while_nodes_are_killed(server: RedisServer) -> None:
     chance = random.Random(14)
     writer, readers = Writer(), [Reader() for _ in range(3)]
-    async with processes_on(server, 3) as processes, asyncio.TaskGroup() as tasks:
+    async with processes_on(server, 3, **KEEPING) as processes, asyncio.TaskGroup() as tasks:
 
         def pick() -> str:
             return chance.choice(processes.served).url

@@ -11,9 +11,9 @@ import pytest
 from deltawire.gateway.server import Gateway
 from deltawire.gateway.server.accepting.routing import Remote
 from deltawire.gateway.server.relaying.fields import RELAYED, read_relayed
-from tests.engines.on_redis import expect_all, write
 from tests.nodes.together import http, is_owner, node_on, nodes_on
 from tests.support.minting import bearer, everything, token, write_secret
+from tests.support.on_redis import expect_all, write
 from tests.support.peers import consumer, peer
 from tests.support.rawpeer import RawPeer
 from tests.support.redis_server import RedisServer, needs_redis

@@ -50,8 +50,10 @@ def http(gateway: Gateway) -> httpx.AsyncClient:
 class Processes:
     """Gateways as processes of their own, each on a port that it has again after it was killed."""
 
-    def __init__(self, server: RedisServer, children: Children, stack: AsyncExitStack, count: int) -> None:
-        self._server = server
+    def __init__(
+        self, server: RedisServer, children: Children, stack: AsyncExitStack, count: int, **settings: object
+    ) -> None:
+        self._settings: dict[str, object] = {"engine_url": server.url} | settings
         self._children = children
         self._stack = stack
         with ExitStack() as probes:
@@ -66,7 +68,7 @@ class Processes:
 
     async def _serve(self, number: int) -> Served:
         port = self._ports[number]
-        settings = {"engine_url": self._server.url, "port": port, "advertise_url": f"ws://127.0.0.1:{port}"}
+        settings = self._settings | {"port": port, "advertise_url": f"ws://127.0.0.1:{port}"}
         return await self._stack.enter_async_context(serving(self._children, **settings))
 
     async def kill(self, number: int) -> None:
@@ -81,9 +83,9 @@ class Processes:
 
 
 @asynccontextmanager
-async def processes_on(server: RedisServer, count: int) -> AsyncIterator[Processes]:
+async def processes_on(server: RedisServer, count: int, **settings: object) -> AsyncIterator[Processes]:
     """Some gateways that can be killed."""
     async with Children() as children, AsyncExitStack() as stack:
-        processes = Processes(server, children, stack, count)
+        processes = Processes(server, children, stack, count, **settings)
         await processes.start()
         yield processes

@@ -95,3 +95,10 @@ def redis_server(folder: Path, **options: str) -> Iterator[RedisServer]:
         yield server
     finally:
         server.kill()
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[RedisServer]:
+    """A server of a test."""
+    with redis_server(tmp_path / "redis") as server:
+        yield server

@@ -45,7 +45,7 @@ class CapacityChecks:
         if not remote.host or not self._proxies.trusts(remote.host):
             return remote
         host = self._proxies.client(remote.host, incoming.request.headers.get_all(self._proxies.header))
-        return remote if host == remote.host else remote._replace(host=host, port=0)
+        return remote if host == remote.host else Remote(host, 0, remote.has_tls, remote.has_certificate)
 
     def settle_relayed(self, connection: GatewayConnection, node: str) -> Response | None:
         """Count a connection that a node relays under its client's address instead of the node's.
