@@ -132,6 +132,13 @@ class Engine(Protocol):
             if there is none.
         """
 
+    async def others(self) -> Sequence[Elsewhere]:
+        """The other gateways that are there and say where.
+
+        Raises:
+            EngineError: it can't be told.
+        """
+
     def commit(self, commits: Sequence[Commit], done: Done) -> None:
         """Store commits, each of them as a whole; those of one stream in order.
 

@@ -17,7 +17,7 @@ from typing import Any, Final
 import msgspec
 
 from deltawire.gateway.engines.checksums import STREAM, of_events, of_values, teach
-from deltawire.gateway.engines.engine import Done, EngineError, EngineMetrics, Memory, StoredStream
+from deltawire.gateway.engines.engine import Done, Elsewhere, EngineError, EngineMetrics, Memory, StoredStream
 from deltawire.gateway.engines.folder import FILE, lock_folder, mark, may_miss_commits, renew_epochs, sync_all, unmark
 from deltawire.gateway.engines.index import Index
 from deltawire.gateway.engines.listing import list_streams
@@ -142,6 +142,10 @@ class SqliteEngine:
         values = (index.id, stream, epoch, encoded, 1, _encode([]), None, now, now)
         insertion = ("INSERT INTO streams VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", (*values, of_values(*values)))
         self._writer.write(Job(statements=[insertion]))
+
+    async def others(self) -> Sequence[Elsewhere]:
+        """There are none."""
+        return ()
 
     def locate(self, stream: str) -> None:
         """Return None: no other gateway uses this database."""

@@ -195,6 +195,19 @@ class RedisEngine:
             return found.stream
         return found
 
+    async def others(self) -> list[Elsewhere]:
+        """The other gateways that are there and say where.
+
+        Raises:
+            EngineError: the server can't be asked.
+        """
+        try:
+            async with asyncio.timeout(self._timeout):
+                peers = await self._session.find_peers()
+        except (RedisError, OSError) as error:
+            raise EngineError(f"{self._address}: {str(error) or 'no answer'}") from None
+        return [Elsewhere("", peer.url, peer.key) for peer in peers if peer.url and peer.key]
+
     def create(self, stream: str, epoch: str, settings: StreamSettings) -> None:
         """Store a new stream, before its first commit."""
         self._committer.work(stream, epoch).settings = settings

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from secrets import token_hex
-from typing import Final
+from typing import Final, cast
 
 import msgspec
 from redis.asyncio import Redis
@@ -78,6 +78,16 @@ class Session:
         except msgspec.MsgspecError:  # of another version
             return Identity()
         return None if is_certainly_gone(other) else other
+
+    async def find_peers(self) -> list[Identity]:
+        """Return who the other gateways are that are there.
+
+        Raises:
+            RedisError: the server can't be asked.
+        """
+        names = cast("list[bytes]", await self._client.zrange(self._keys.nodes, 0, -1))
+        found = [await self.find(name) for name in (it.decode() for it in names) if name != self.node]
+        return [it for it in found if it is not None]
 
     async def end(self) -> None:
         """End it.

@@ -213,8 +213,10 @@ class Admission:
             return None
         site = Site(self._hub, self._not_ready(), self._render_metrics, incoming.connection)
         response = answer(site, incoming.request.method, incoming.target)
-        if self._siblings is None or incoming.connection.is_question or not isinstance(response, Response):
+        if incoming.connection.is_question or not isinstance(response, Response):
             return response
+        if self._siblings is None:
+            return self._nodes.complete(incoming, response)
         return self._siblings.complete(incoming.request, incoming.target, response)
 
     def _answer_with_events(self, incoming: AdmissionRequest) -> Response | None:

@@ -12,18 +12,20 @@ from http import HTTPStatus
 from websockets.http11 import Request, Response
 
 from deltawire.gateway.config import Settings
-from deltawire.gateway.engines.engine import Elsewhere
+from deltawire.gateway.engines.engine import Elsewhere, EngineError
 from deltawire.gateway.hub import Hub
 from deltawire.gateway.logs import get_logger
 from deltawire.gateway.server.accepting.listening import RECEIVE_BUFFER, SEND_BUFFER
 from deltawire.gateway.server.admission.request import AdmissionRequest, offered_subprotocols, select_subprotocol
 from deltawire.gateway.server.admission.steps import CapacityChecks
 from deltawire.gateway.server.connection.connection import GatewayConnection
+from deltawire.gateway.server.http.pages import merge_pages
 from deltawire.gateway.server.http.target import is_upgrade
 from deltawire.gateway.server.relaying.fields import RELAYED, Node, parse_node, read_relayed, relayed_head
 from deltawire.gateway.server.relaying.pairs import Relays, Side
 from deltawire.gateway.server.relaying.relay import NodeRelay
-from deltawire.gateway.server.responses import TakenOver, respond_later, respond_nothing
+from deltawire.gateway.server.responses import JSON_TYPE, TakenOver, respond, respond_later, respond_nothing
+from deltawire.protocol.addresses import PREFIX, parse_list
 from deltawire.protocol.codec import CODECS, JSON, Encoding
 
 log = get_logger()
@@ -105,6 +107,53 @@ class Nodes:
         head = relayed_head(request, connection.head.kept, node, elsewhere.key, client)
         return TakenOver(partial(self._take_over, incoming, transport, far, head))
 
+    # What speaks for all nodes
+
+    def complete(self, incoming: AdmissionRequest, response: Response) -> Response | Awaitable[Response]:
+        """Complete this node's list of streams with those of the others; another response stays as it is."""
+        target = incoming.target
+        is_list = not target.stream_id and target.tail == PREFIX and response.status_code == HTTPStatus.OK
+        if not is_list or not self._hub.node_key or incoming.connection.is_relayed:
+            return response
+        return self._gather(incoming, bytes(response.body))
+
+    async def _gather(self, incoming: AdmissionRequest, own: bytes) -> Response:
+        try:
+            others = await self._hub.other_nodes()
+            pages = await asyncio.gather(*(self._ask(incoming, other) for other in others))
+        except (EngineError, UnreachableError) as error:
+            return respond_later(HTTPStatus.SERVICE_UNAVAILABLE, f"not all streams are known now: {error}")
+        return respond(HTTPStatus.OK, merge_pages([own, *pages], parse_list(incoming.target.query).limit), JSON_TYPE)
+
+    async def _ask(self, incoming: AdmissionRequest, other: Elsewhere) -> bytes:
+        """Ask a node for its part of a list.
+
+        Raises:
+            UnreachableError: it does not give it.
+        """
+        request = incoming.request
+        client = self._capacity.client_of(incoming)
+        question = Request(request.path, request.headers, "GET", "HTTP/1.1")
+        try:
+            node = parse_node(other.url)
+            async with asyncio.timeout(self._timeout):
+                reader, writer = await asyncio.open_connection(node.host, node.port, ssl=self._tls_of(node))
+                try:
+                    writer.write(relayed_head(question, (), node, other.key, client))
+                    answer = await reader.read(-1)
+                finally:
+                    writer.transport.abort()
+        except (OSError, ValueError) as error:
+            self._note_failure(other.url, error)
+            raise UnreachableError(f"the gateway at {other.url} does not answer") from None
+        head, _, body = answer.partition(b"\r\n\r\n")
+        if b" 200 " not in head.partition(b"\r\n")[0]:
+            raise UnreachableError(f"the gateway at {other.url} refuses to list its streams")
+        return body
+
+    def _tls_of(self, node: Node) -> ssl.SSLContext | None:
+        return self._tls if node.has_tls else None
+
     async def _connect(self, node: Node) -> tuple[asyncio.Transport, Side]:
         """Connect to a node.
 
@@ -113,9 +162,7 @@ class Nodes:
         """
         loop = asyncio.get_running_loop()
         async with asyncio.timeout(self._timeout):
-            transport, far = await loop.create_connection(
-                Side, node.host, node.port, ssl=self._tls if node.has_tls else None
-            )
+            transport, far = await loop.create_connection(Side, node.host, node.port, ssl=self._tls_of(node))
         sock = transport.get_extra_info("socket")
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
