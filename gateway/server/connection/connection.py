@@ -132,6 +132,13 @@ class GatewayConnection(UploadingConnection):
         if self.peer is not None and now - max(self._used_at, self.peer.stream.last_active_at) >= timeout:
             self.peer.end(ProblemCode.IDLE, f"nothing was sent or received for idle_timeout ({timeout:g} s)")
 
+    def keep_alive(self, now: float, interval: float, timeout: float) -> bool:
+        """As in the other layers; whoever is relayed is pinged by the other node."""
+        if self.relay is None:
+            return super().keep_alive(now, interval, timeout)
+        self.relay.end_if_silent(now, interval + timeout)
+        return True
+
     @property
     def may_be_shed(self) -> bool:
         """Whether ending it frees what it holds: it serves a peer, or has a response to send."""

@@ -85,6 +85,9 @@ class Relaying(Protocol):
     def drain(self) -> None:
         """Send its client elsewhere."""
 
+    def end_if_silent(self, now: float, timeout: float) -> None:
+        """Take the other node for gone if nothing came from it for `timeout` seconds."""
+
 
 class Renewer(Protocol):
     """Verifies tokens that come on a connection."""

@@ -16,6 +16,9 @@ from deltawire.protocol.codec import Encoding
 from deltawire.protocol.codes import ProblemCode, close_code
 from deltawire.protocol.messages import Problem
 
+MAX_HEAD: Final = 16 * 1024
+"""Bytes after which an answer is no longer looked at for the end of its head."""
+
 SWITCHING: Final = b"HTTP/1.1 101 "
 """What the answer begins with that makes a connection a WebSocket."""
 
@@ -30,6 +33,7 @@ class Relayed(Protocol):
     tally: Tally
     encoding: Encoding
     transport: asyncio.Transport
+    loop: asyncio.AbstractEventLoop
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Its socket is gone."""
@@ -65,9 +69,11 @@ class NodeRelay(Relay):
         self._frames: FrameEnds | None = None  # of a WebSocket
         self._leaves = False  # as soon as a frame is complete
         self._has_parted = False  # nothing more is passed on
+        self._heard_at = connection.loop.time()  # when something came from the other node
         self.sent = self.received_bytes = 0
-        loop = asyncio.get_running_loop()
-        self._impatient = loop.call_later(patience, self._part, ProblemCode.OVERLOADED, GONE) if patience else None
+        self._impatient = (
+            connection.loop.call_later(patience, self._part, ProblemCode.OVERLOADED, GONE) if patience else None
+        )
         super().__init__(connection.transport, gone, far)
 
     @property
@@ -89,6 +95,7 @@ class NodeRelay(Relay):
             tally.relayed_bytes["owner"] += len(data)
             self.far.write(data)
             return
+        self._heard_at = self._connection.loop.time()
         has_ended = self._look(data)
         if has_ended:
             data = data[:has_ended]
@@ -116,11 +123,11 @@ class NodeRelay(Relay):
         self._head += data
         is_switching = self._head.startswith(SWITCHING[: len(self._head)])
         _, end, frames = self._head.partition(b"\r\n\r\n")
-        if is_switching and not end:
+        if is_switching and not end and len(self._head) < MAX_HEAD:
             return
         self._has_answered = True
         self._head = b""
-        if is_switching:
+        if is_switching and end:
             self._frames = FrameEnds()
             self._frames.feed(frames)
 
@@ -138,6 +145,19 @@ class NodeRelay(Relay):
             self._leaves = True
         else:
             self._part(ProblemCode.SHUTTING_DOWN, LEAVING)
+
+    def end_if_silent(self, now: float, timeout: float) -> None:
+        """Take the other node for gone if nothing came from it for longer than two pings are apart.
+
+        Args:
+            now: monotonic seconds.
+            timeout: seconds. A node pings the client of a WebSocket, and writes comments to the reader of an event
+                stream; a request that only waits for its answer may wait.
+        """
+        if self.peer.unsent:  # the client reads too slowly to hear more
+            self._heard_at = now
+        elif self._is_live and now - self._heard_at >= timeout:
+            self._part(ProblemCode.OVERLOADED, GONE)
 
     def ended(self, side: Side) -> None:
         """The other node sends no more, or the client does not."""
