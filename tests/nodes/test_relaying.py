@@ -96,17 +96,6 @@ async def test_a_long_body_and_a_long_page_come_through_whole(server: RedisServe
         assert len(page.text.splitlines()) == 50
 
 
-async def test_a_client_that_half_closes_gets_its_answer(server: RedisServer) -> None:
-    async with nodes_on(server) as (one, two):
-        await write(one, 1, 3)
-        asking = await RawPeer.connect(two.port)
-        await asking.send(b"GET /v1/streams/demo/events HTTP/1.1\r\n\r\n")
-        asking.finish_sending()
-        assert b" 200 " in await asking.read_head()
-        assert len((await asking.read_rest()).splitlines()) == 3
-        asking.close()
-
-
 async def test_a_signal_is_confirmed_by_the_producer_s_node(server: RedisServer) -> None:
     async with nodes_on(server, 3) as (one, two, three), consumer(one):
         await claimed(server)

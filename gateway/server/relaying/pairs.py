@@ -48,9 +48,7 @@ class Relay:
         other = self.other(side)
         if other.has_ended or other.is_lost:
             side.end()
-            other.end()
-        else:
-            other.end_writing()
+        other.end_writing()
 
     def lost(self, side: Side) -> None:
         """End the other side: it gets what it was sent, for as long as a closing connection may take."""
@@ -153,10 +151,13 @@ class Side(asyncio.Protocol):
     def end_writing(self) -> None:
         """Send no more after what was written, and read on if that is possible."""
         transport = self._open
-        if transport is not None and transport.can_write_eof():
-            transport.write_eof()
-        else:
+        if transport is None or self.has_ended or not transport.can_write_eof():
             self.end()
+            return
+        try:
+            transport.write_eof()
+        except OSError:  # it was reset, which asyncio's loop has yet to notice
+            self.abort()
 
     def end(self) -> None:
         """Close it once what was written is sent, or `CLOSE_TIMEOUT` is over."""
