@@ -12,7 +12,7 @@ import os
 import signal
 import termios
 import tty
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from deltawire.gateway.cli.stdio import Input
@@ -29,10 +29,12 @@ class Keyboard:
 
     Args:
         fd: the terminal; 0 is standard input.
+        leave: called before a signal stops or ends the process.
     """
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, leave: Callable[[signal.Signals], None] = lambda _: None) -> None:
         self._fd = fd
+        self._tell_leave = leave
         self._mode = termios.tcgetattr(fd)
 
     @contextmanager
@@ -41,6 +43,7 @@ class Keyboard:
         loop = asyncio.get_running_loop()
 
         def obey(signum: signal.Signals) -> None:
+            self._tell_leave(signum)
             self._leave()
             loop.remove_signal_handler(signum)  # restores the default action
             signal.raise_signal(signum)
