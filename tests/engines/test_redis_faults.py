@@ -69,7 +69,7 @@ async def test_a_server_that_is_away_for_long_is_told_readers_go_on_and_it_recov
 
 
 async def test_a_server_that_is_killed_and_keeps_a_file_loses_nothing(tmp_path: Path) -> None:
-    with redis_server(tmp_path / "redis", appendonly="yes", appendfsync="always") as server:
+    with redis_server(tmp_path / "redis", options={"appendonly": "yes", "appendfsync": "always"}) as server:
         async with gateway_on(server) as gateway:
             await write(gateway, 1, 10)
             epoch = await expect_all(gateway, 10)

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 import uvloop
 
-from tests.support.redis_server import server
+from tests.support.redis_server import RedisServer, redis_server
 
-__all__ = ["server"]  # a fixture
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[RedisServer]:
+    """One kind is enough: gateways meet each other here, and the engine's own tests run on each."""
+    with redis_server(tmp_path / "redis") as server:
+        yield server
 
 
 BOTH_LOOPS = {"test_leaving"}
