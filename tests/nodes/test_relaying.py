@@ -59,6 +59,7 @@ async def test_live_events_of_both_encodings_come_through(server: RedisServer) -
 async def test_a_reader_that_comes_first_makes_its_node_the_owner(server: RedisServer) -> None:
     async with nodes_on(server) as (one, two), consumer(two) as reading:
         await reading.read_until("caught_up")
+        await claimed(server)
         async with producer(one) as writing:
             await publish(writing, text_delta("x"), upto=1)
         assert (await reading.read_until("text_delta"))[-1]["seq"] == 1
