@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import httpx
@@ -14,7 +15,7 @@ from deltawire.gateway.server.relaying.fields import RELAYED, read_relayed
 from tests.nodes.together import http, is_owner, node_on, nodes_on
 from tests.support.minting import bearer, everything, token, write_secret
 from tests.support.on_redis import expect_all, write
-from tests.support.peers import consumer, peer
+from tests.support.peers import consumer
 from tests.support.rawpeer import RawPeer
 from tests.support.redis_server import RedisServer, needs_redis
 
@@ -143,15 +144,20 @@ async def test_tokens_and_permissions_are_judged_at_every_node(server: RedisServ
 async def test_a_token_is_renewed_over_a_relay_and_the_relay_does_not_end_it(
     server: RedisServer, tmp_path: Path
 ) -> None:
-    async with nodes_on(server, auth_key=write_secret(tmp_path)) as (one, two), http(one) as near:
-        await near.put("/v1/streams/demo", headers=bearer(everything()))
-        async with consumer(two, token=everything(lifetime=2)) as reading:
-            await reading.read_until("caught_up")
-            await reading.say({"type": "token", "token": everything(lifetime=600)})
-            await reading.read_until("token_accepted")
-        async with peer(two, "demo/subscribe", token=everything(lifetime=1)) as expiring:
+    passed = 0.0
+    async with nodes_on(server, auth_key=write_secret(tmp_path), clock=lambda: time.time() + passed) as (one, two):
+        async with http(one) as near:
+            await near.put("/v1/streams/demo", headers=bearer(everything()))
+        async with consumer(two, token=everything()) as renewed, consumer(two, token=everything()) as expiring:
+            for reading in (renewed, expiring):
+                await reading.read_until("caught_up")
+            await renewed.say({"type": "token", "token": everything(lifetime=6000)})
+            await renewed.read_until("token_accepted")
+            passed = 1000.0
             await expiring.read_all()
             assert expiring.code == 4001
+            await renewed.say({"type": "signal", "name": "cancel", "id": "s"})
+            await renewed.read_until("signal_result")
 
 
 @needs_redis

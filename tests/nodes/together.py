@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from typing import Any
 
@@ -17,7 +18,9 @@ from tests.support.redis_server import RedisServer
 
 
 @asynccontextmanager
-async def node_on(server: RedisServer, **settings: Any) -> AsyncIterator[Gateway]:
+async def node_on(
+    server: RedisServer, clock: Callable[[], float] = time.time, **settings: Any
+) -> AsyncIterator[Gateway]:
     """A gateway to which others relay."""
     with socket.create_server(("127.0.0.1", 0)) as sock:
         scheme = "wss" if "tls_cert" in settings else "ws"
@@ -26,7 +29,7 @@ async def node_on(server: RedisServer, **settings: Any) -> AsyncIterator[Gateway
             "engine_url": server.url,
             "advertise_url": f"{scheme}://127.0.0.1:{sock.getsockname()[1]}",
         }
-        async with Gateway(Settings(**common | settings), sockets=[sock]) as gateway:
+        async with Gateway(Settings(**common | settings), sockets=[sock], clock=clock) as gateway:
             yield gateway
 
 
