@@ -6,6 +6,7 @@ import asyncio
 import json
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -224,8 +225,9 @@ async def test_nodes_relay_over_tls_to_whom_the_system_trusts(
     server: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     files = make_certificates(tmp_path / "certificates")
+    tls: dict[str, Any] = {**files.settings}
     async with (
-        node_on(server, **files.settings, tls_client_ca=files.ca) as one,
+        node_on(server, **tls, tls_client_ca=files.ca) as one,
         node_on(server) as two,
         http_client(base_url=one.url.replace("wss", "https"), verify=files.context(with_certificate=True)) as near,
         http(two) as far,
@@ -241,8 +243,9 @@ async def test_a_stream_over_tls_is_written_read_and_ended(
     server: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     files = make_certificates(tmp_path / "certificates")
+    tls: dict[str, Any] = {**files.settings}
     monkeypatch.setenv("SSL_CERT_FILE", files.ca)
-    async with node_on(server, **files.settings) as one, node_on(server) as two, http(two) as far:
+    async with node_on(server, **tls) as one, node_on(server) as two, http(two) as far:
         one.hub.create("demo")
         await claimed(server)
         async with raw_peer(two.port, "/v1/streams/demo/subscribe") as reading:
