@@ -327,7 +327,11 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = ""
     engine_timeout: Annotated[
         float,
-        Meta(gt=0, description="Seconds that publishers wait for the server before they are refused"),
+        Meta(
+            gt=0,
+            description="Seconds that publishers wait for the server before they are refused, and that another gateway "
+            "has to answer",
+        ),
     ] = 5.0
     engine_replicas: Annotated[
         int, Meta(ge=0, description="Replicas of the server that must have an event before it is acked")
@@ -338,8 +342,8 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     advertise_url: Annotated[
         str,
         Meta(
-            description="Where clients reach this gateway (`wss://node1.example.org`); others that use the same "
-            "server tell it to those who ask them for its streams"
+            description="Where other gateways on the same server reach this one, to relay requests about its "
+            "streams (`wss://node1.internal`)"
         ),
     ] = ""
 

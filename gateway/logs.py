@@ -30,6 +30,8 @@ written says how many (`lines_lost`).
 | `consumer.ended` | info | `code`, `by` (`gateway` or `peer`), `why`, `events`, `bytes`, `seconds` |
 | `producer.connected` | info | `producer`, `generation`, `agent` |
 | `producer.ended` | info | `code`, `by`, `why`, `events`, `seconds` |
+| `relay.ended` | info | `bytes` to a client and `received` from it, `code` if this gateway ended it, `why`, `seconds` |
+| `node.lost` | warning | `url` of a gateway that can't be reached, `detail`: told once until it is there again |
 | `upload.ended` | debug | as `producer.ended`: a request that published or signalled |
 | `producer.lost` | info | `stream`, `producer`, `lease`: the producer left a message unfinished |
 | `stream.closed` | info | `stream`, `reason`, `head` |

@@ -50,10 +50,12 @@ class Elsewhere(NamedTuple):
     Attributes:
         why: in words, for a client.
         url: where that gateway is reached; empty if it does not say.
+        key: by which it believes what another gateway relays to it; empty if it takes nothing of that kind.
     """
 
     why: str
     url: str = ""
+    key: str = ""
 
 
 class Memory(Protocol):
@@ -90,9 +92,11 @@ class Engine(Protocol):
 
     Attributes:
         reads_at_once: streams whose pages it can read at a time.
+        key: by which others know that they may relay to this gateway: a secret; empty where there are none.
     """
 
     reads_at_once: int
+    key: str
 
     @property
     def failure(self) -> str | None:
@@ -126,6 +130,13 @@ class Engine(Protocol):
         Returns:
             None where no other gateway can have it. Otherwise what is awaited for: the stream, who serves it, or None
             if there is none.
+        """
+
+    async def others(self) -> Sequence[Elsewhere]:
+        """The other gateways that are there and say where.
+
+        Raises:
+            EngineError: it can't be told.
         """
 
     def commit(self, commits: Sequence[Commit], done: Done) -> None:

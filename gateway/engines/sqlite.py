@@ -17,7 +17,7 @@ from typing import Any, Final
 import msgspec
 
 from deltawire.gateway.engines.checksums import STREAM, of_events, of_values, teach
-from deltawire.gateway.engines.engine import Done, EngineError, EngineMetrics, Memory, StoredStream
+from deltawire.gateway.engines.engine import Done, Elsewhere, EngineError, EngineMetrics, Memory, StoredStream
 from deltawire.gateway.engines.folder import FILE, lock_folder, mark, may_miss_commits, renew_epochs, sync_all, unmark
 from deltawire.gateway.engines.index import Index
 from deltawire.gateway.engines.listing import list_streams
@@ -58,9 +58,11 @@ class SqliteEngine:
 
     Attributes:
         reads_at_once: one thread reads.
+        key: no other gateway uses the files.
     """
 
     reads_at_once = 1
+    key = ""
 
     def __init__(self, folder: Path, sync: Sync = "always", sync_interval: float = 1.0, max_age: float = 0.0) -> None:
         self._folder = folder
@@ -140,6 +142,10 @@ class SqliteEngine:
         values = (index.id, stream, epoch, encoded, 1, _encode([]), None, now, now)
         insertion = ("INSERT INTO streams VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", (*values, of_values(*values)))
         self._writer.write(Job(statements=[insertion]))
+
+    async def others(self) -> Sequence[Elsewhere]:
+        """There are none."""
+        return ()
 
     def locate(self, stream: str) -> None:
         """Return None: no other gateway uses this database."""

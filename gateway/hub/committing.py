@@ -87,7 +87,7 @@ class CommittingDispatcher(Dispatcher):
         self._is_committing_soon = False
         self._wanted: dict[DurableStream, deque[int]] = {}  # first seqs of pages to be read
         self._fetching: set[DurableStream] = set()
-        self._locating: dict[str, asyncio.Task[str]] = {}
+        self._locating: dict[str, asyncio.Task[Elsewhere | None]] = {}
         self.deliver = self._deliver
         self.touch = self._touch
         self.flush = self._flush
@@ -150,7 +150,7 @@ class CommittingDispatcher(Dispatcher):
 
     # Streams that another gateway may have
 
-    def locate(self, stream_id: str) -> Awaitable[str] | None:
+    def locate(self, stream_id: str) -> Awaitable[Elsewhere | None] | None:
         """As `Dispatcher.locate`: a stream that nobody serves any more is taken over."""
         if stream_id in self._locating:
             return asyncio.shield(self._locating[stream_id])
@@ -160,18 +160,18 @@ class CommittingDispatcher(Dispatcher):
         task = self._locating[stream_id] = self._loop.create_task(self._locate(stream_id, finding))
         return asyncio.shield(task)
 
-    async def _locate(self, stream_id: str, finding: Awaitable[StoredStream | Elsewhere | None]) -> str:
+    async def _locate(self, stream_id: str, finding: Awaitable[StoredStream | Elsewhere | None]) -> Elsewhere | None:
         try:
             found = await finding
         except EngineError as error:
-            return f"nothing can be looked up now: {error}"
+            return Elsewhere(f"nothing can be looked up now: {error}")
         finally:
             del self._locating[stream_id]
         if isinstance(found, Elsewhere):
-            return found.why
+            return found
         if found is not None:
             self.found(found)
-        return ""
+        return None
 
     def found(self, stored: StoredStream) -> None:
         """Take a stream over whose gateway has gone."""

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from deltawire.gateway.config import Settings
+from deltawire.gateway.engines.engine import Elsewhere
 from deltawire.gateway.hub.channel import Channel, Holder, Inlet
 from deltawire.gateway.hub.clock import Clock
 from deltawire.gateway.hub.flushing import FlushScheduler
@@ -188,11 +189,12 @@ class Dispatcher:
             self._stamp = format_timestamp(time.time())
         return self._stamp
 
-    def locate(self, stream_id: str) -> Awaitable[str] | None:  # noqa: ARG002 - others need it
+    def locate(self, stream_id: str) -> Awaitable[Elsewhere | None] | None:  # noqa: ARG002 - others need it
         """Find a stream that is not here, where another gateway may have it.
 
         Returns:
-            None where that can't be. Otherwise what is awaited for: why it can't be served here; empty if it can.
+            None where that can't be. Otherwise what is awaited for: who serves it, or why nobody does now; None if
+            it can be served here.
         """
         return None
 

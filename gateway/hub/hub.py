@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import builtins
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from pathlib import Path
 from secrets import token_hex
 from typing import TYPE_CHECKING, Self, TypeVar
 
 from deltawire.gateway.config import ConfigError, Settings
-from deltawire.gateway.engines.engine import EVENTS, Engine, EngineError, EngineMetrics
+from deltawire.gateway.engines.engine import EVENTS, Elsewhere, Engine, EngineError, EngineMetrics
 from deltawire.gateway.engines.sqlite import SqliteEngine, check_folder
 from deltawire.gateway.hub.clock import Clock
 from deltawire.gateway.hub.committing import CommittingDispatcher
@@ -132,6 +132,19 @@ class Hub:
         if storage.get("has_new_epochs"):
             why = "the machine was started again before all commits were on its disk: open streams have new epochs"
             log.warning("storage.epochs_renewed", detail=why)
+
+    @property
+    def node_key(self) -> str:
+        """The secret by which others know that they may relay to this gateway; empty where there are none."""
+        return "" if self._engine is None else self._engine.key
+
+    async def other_nodes(self) -> Sequence[Elsewhere]:
+        """The other gateways that are there and say where.
+
+        Raises:
+            EngineError: it can't be told.
+        """
+        return () if self._engine is None else await self._engine.others()
 
     @property
     def storage_failure(self) -> str | None:

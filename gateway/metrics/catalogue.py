@@ -37,6 +37,9 @@ METRICS = (
     Metric("deltawire_closes_total", "counter", "Connections ended, by close code and by who closed", ("code", "by")),
     Metric("deltawire_problems_total", "counter", "Problem messages sent", ("code",)),
     Metric("deltawire_faults_total", "counter", "Faults of the gateway itself, each in the log with its traceback"),
+    # Streams of other gateways
+    Metric("deltawire_relayed_bytes_total", "counter", "Bytes relayed between clients and other gateways", ("to",)),
+    Metric("deltawire_relay_failures_total", "counter", "Connections that could not be relayed, as a gateway was away"),
     # Streams
     Metric("deltawire_streams", "gauge", "Streams held now", ("state",)),
     Metric("deltawire_events_total", "counter", "Events appended"),

@@ -39,6 +39,8 @@ class Tally:
         "problems",
         "received_bytes",
         "refused",
+        "relay_failures",
+        "relayed_bytes",
         "signals",
         "worker_restarts",
         "write_delay",
@@ -60,6 +62,8 @@ class Tally:
         self.write_delay = Histogram(*milliseconds)
         self.inter_token = Histogram(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
         self.first_token = Histogram(0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+        self.relay_failures = 0
+        self.relayed_bytes = Counter({"owner": 0, "client": 0})  # by whom they went to
         self.committed_bytes = 0
         self.commit_seconds = Histogram(*milliseconds)
         self.loop_lag = Histogram(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)

@@ -8,6 +8,7 @@ A connection's path: `accepting` (socket, TLS, complete request) → `admission`
 - `accepting` — from listening sockets to complete requests
 - `admission` — whether a request is accepted
 - `connection` — what a connection does until it ends
+- `relaying` — connections whose stream lives in another process
 - `subscribing` — from a request to a consumer
 - `http` — endpoints over plain HTTP; `responses` — how HTTP responses are built
 - `housekeeping` — deadlines of connections, and the memory they hold

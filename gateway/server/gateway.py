@@ -42,14 +42,13 @@ from deltawire.gateway.server.http.event_streams import EventStreams
 from deltawire.gateway.server.http.metrics import Exposition
 from deltawire.gateway.server.http.publishing import Publishing
 from deltawire.gateway.server.http.target import Target
+from deltawire.gateway.server.relaying.nodes import Nodes
+from deltawire.gateway.server.relaying.pairs import WRITE_LIMIT
 from deltawire.gateway.server.subscribing import Subscribing, Ticket
 from deltawire.protocol.addresses import check_stream_id, parse_publish, parse_subscribe
 from deltawire.protocol.codec import CODECS, JSON
 from deltawire.protocol.codes import ProblemCode
 from deltawire.protocol.errors import StreamError, WireError, is_not_found
-
-WRITE_LIMIT = 32 * 1024
-"""Bytes in a connection's own write buffer at which it stops accepting, so that a lag stays in the cursor."""
 
 LEAVE_TIMEOUT = 1.0
 """Seconds to wait for aborted connections to close."""
@@ -104,6 +103,7 @@ class Gateway:
         rate = self.settings.signal_rate
         self._signalled = RateTable(rate, max(int(2 * rate), 1), STREAMS_REMEMBERED)
         self._subscribing = Subscribing(self.hub, self._reading)
+        self._nodes = Nodes(self.settings, self.hub, capacity, self._serve)
         self._admission = Admission(
             self._access,
             self.hub,
@@ -112,6 +112,7 @@ class Gateway:
             capacity,
             EventStreams(self._subscribing, self._serve_events),
             Publishing(self.settings.max_message, self._reading, self._serve_upload),
+            self._nodes,
             siblings,
             has_console=self.settings.console,
         )
@@ -339,7 +340,7 @@ class Gateway:
         """Tell every peer to leave once it has got the rest: producers first, so that no new events come."""
         for connection in self._accepted:
             connection.respond_now()
-        peers = [it.peer for it in self._connections if it.peer is not None]
+        peers = [leaving for it in self._connections if (leaving := it.peer or it.relay) is not None]
         peers.sort(key=lambda peer: isinstance(peer, Consumer))
         for pause, batch in batches(peers, seconds):
             for peer in batch:
@@ -353,6 +354,7 @@ class Gateway:
         self._admission.is_draining = True
         self.stop_listening()
         self.abort()
+        await self._nodes.relays.wait_all_gone(asyncio.get_running_loop().time() + LEAVE_TIMEOUT)
         with suppress(TimeoutError):  # a remaining connection must not delay the end
             async with asyncio.timeout(LEAVE_TIMEOUT):
                 for server in self._servers:
@@ -366,6 +368,7 @@ class Gateway:
     def abort(self) -> None:
         """Abort every connection at once."""
         self._handshakes.abort()
+        self._nodes.relays.abort()
         for connection in tuple(self._accepted):
             connection.abort("still there when the gateway went away")
 

@@ -116,6 +116,18 @@ class EventsResponse(Response):
         self.translator = translator
 
 
+class TakenOver(Response):
+    """No response at all: somebody else answers on the connection.
+
+    Args:
+        serve: has that one answer, until the connection is gone.
+    """
+
+    def __init__(self, serve: Callable[[], Awaitable[None]]) -> None:
+        super().__init__(HTTPStatus.OK.value, HTTPStatus.OK.phrase, Headers(), b"")
+        self.serve = serve
+
+
 def pieces_of(response: Response, protocol: str) -> tuple[Iterator[bytes], bool]:
     """Return the pieces of a response's body, and whether to send each as a chunk.
 

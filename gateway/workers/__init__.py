@@ -25,7 +25,7 @@ Invariants:
 - `worker` — one worker, from start to drain
 - `shards` — which worker a stream lives in
 - `links` — sockets and questions between workers; `siblings` — what a worker does with them
-- `relaying` — connections with TLS to streams of other workers
+- `relaying` — connections with TLS to streams of other workers, by `server.relaying`
 - `gathering` — responses made of those of all workers
 - `division` — limits that are divided; `shared_limits` — limits counted over all workers
 - `storage` — where each worker stores its streams

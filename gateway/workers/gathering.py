@@ -18,6 +18,7 @@ from msgspec import Struct
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 from websockets.http11 import Response
 
+from deltawire.gateway.server.http.pages import merge_pages
 from deltawire.gateway.server.http.target import Target
 from deltawire.gateway.server.responses import JSON_TYPE, respond, respond_later, respond_problem
 from deltawire.protocol.addresses import PREFIX, parse_list
@@ -43,10 +44,6 @@ SILENT: Final = Answer(0, b"")
 
 class _Problem(Struct):
     detail: str = "it does not say why"
-
-
-class _Named(Struct):
-    id: str
 
 
 def speaks_for_all(target: Target) -> bool:
@@ -78,18 +75,6 @@ def _refuse(worker: int, answer: Answer) -> Response:
         return respond_later(HTTPStatus.SERVICE_UNAVAILABLE, f"worker {worker} does not answer: try again later")
     detail = msgspec.json.decode(answer.body, type=_Problem).detail
     return respond_problem(HTTPStatus(answer.status), f"worker {worker}: {detail}")
-
-
-def merge_pages(pages: list[bytes], limit: int) -> bytes:
-    """Return the first of the streams of several pages, in the order of their ids.
-
-    Args:
-        pages: JSON arrays of objects with an `id`.
-        limit: the most to return.
-    """
-    rows = [row for page in pages for row in msgspec.json.decode(page, type=list[msgspec.Raw])]
-    rows.sort(key=lambda row: msgspec.json.decode(row, type=_Named).id)
-    return msgspec.json.encode(rows[:limit]) + b"\n"
 
 
 def merge_metrics(texts: Mapping[int, str]) -> str:

@@ -94,10 +94,8 @@ class SharedCounts(Counts):
         self._held.setdefault(holder, []).append(key)
         return True
 
-    def give_back(self, holder: object) -> None:
-        """Release every key of a holder; doing it twice changes nothing."""
-        for key in self._held.pop(holder, ()):
-            self._add(self._cells(key), -1)
+    def _release(self, key: Hashable) -> None:
+        self._add(self._cells(key), -1)
 
     def _add(self, cells: list[int], number: int) -> None:
         for cell in cells:

@@ -18,7 +18,7 @@ from deltawire.gateway.server.http.target import Target
 from deltawire.gateway.server.responses import Refusal
 from deltawire.gateway.workers.gathering import SILENT, Answer, gather, speaks_for_all
 from deltawire.gateway.workers.links import Links
-from deltawire.gateway.workers.relaying import Relays
+from deltawire.gateway.workers.relaying import WorkerRelays
 from deltawire.gateway.workers.shards import worker_of
 
 ANSWER_TIMEOUT: Final = 2.0
@@ -52,7 +52,7 @@ class WorkerSiblings:
         self._links = links
         self._tasks: set[asyncio.Task[None]] = set()
         self.is_draining = False
-        self.relays = Relays()
+        self.relays = WorkerRelays()
 
     # Sockets accepted here
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import msgspec
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
 from deltawire.protocol.addresses import PREFIX
 from scripts.proof.children import Served
@@ -64,10 +64,12 @@ class Writer:
         self.faults: list[str] = []
 
     async def publish(self, url: str) -> None:
-        """Publish until the connection is gone; events are sent as fast as acks come."""
-        with suppress(ConnectionClosed, OSError):
+        """Publish until the connection is gone or refused for now; events are sent as fast as acks come."""
+        with suppress(ConnectionClosed, InvalidHandshake, OSError):
             async with publishing(url) as connection:
                 ready = await read_message(connection)
+                if ready["type"] == "problem" and ready["retryable"]:
+                    return
                 if ready["producer_seq"] < self.acked:
                     self.faults.append(f"{self.acked} was acked, and ready says {ready['producer_seq']}")
                 number = ready["producer_seq"]

@@ -146,7 +146,7 @@ def test_a_server_fails_when_it_has_not_answered_for_the_timeout_and_at_once_whe
 
 
 def test_a_process_is_gone_for_certain_only_if_it_was_on_this_machine() -> None:
-    me = own_identity("")
+    me = own_identity("", "")
     assert not is_certainly_gone(me)
     assert is_certainly_gone(Identity("", me.place, os.getpid(), me.started + 1))
     assert is_certainly_gone(Identity("", me.place, 2**30, 1))
@@ -155,7 +155,7 @@ def test_a_process_is_gone_for_certain_only_if_it_was_on_this_machine() -> None:
 
 
 def test_a_process_of_another_user_that_can_t_be_seen_is_not_gone(monkeypatch: pytest.MonkeyPatch) -> None:
-    unseen = Identity("", own_identity("").place, 2**30, 1)
+    unseen = Identity("", own_identity("", "").place, 2**30, 1)
     assert is_certainly_gone(unseen)
     monkeypatch.setattr(os, "kill", _refuse)  # as for a process that /proc hides
     assert not is_certainly_gone(unseen)

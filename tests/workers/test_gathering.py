@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from websockets.http11 import Response
 
+from deltawire.gateway.server.http.pages import merge_pages
 from deltawire.gateway.server.http.target import parse_target
 from deltawire.gateway.workers.gathering import (
     SILENT,
@@ -15,7 +16,6 @@ from deltawire.gateway.workers.gathering import (
     gather,
     label,
     merge_metrics,
-    merge_pages,
     speaks_for_all,
 )
 

@@ -10,6 +10,7 @@ from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from deltawire.gateway.engines.engine import Elsewhere
+from deltawire.gateway.engines.redis.identity import Identity
 from deltawire.gateway.engines.redis.keys import Keys, call
 from deltawire.gateway.engines.redis.link import Command
 from deltawire.gateway.engines.redis.server import execute, is_about_keys
@@ -89,11 +90,11 @@ async def claim(client: Redis, keys: Keys, session: Session, stream: str) -> Cla
     if term is None:
         return None
     if owner and owner != session.node:
-        url = await session.find(owner)
-        if url is not None:
-            return served_elsewhere(stream, url)
+        other = await session.find(owner)
+        if other is not None:
+            return served_elsewhere(stream, other)
     [reply] = await _send(client, [_claim(keys, session, stream, term)])
-    return await _complete(client, keys, stream, term, reply) or served_elsewhere(stream, "")
+    return await _complete(client, keys, stream, term, reply) or served_elsewhere(stream, Identity())
 
 
 async def _ask_owners(client: Redis, keys: Keys, streams: Sequence[str]) -> list[Any]:
@@ -144,12 +145,13 @@ def _readable(stream: str, reply: Any) -> Any:
     return reply
 
 
-def served_elsewhere(stream: str, url: str) -> Elsewhere:
+def served_elsewhere(stream: str, other: Identity) -> Elsewhere:
     """The answer for a stream of another gateway.
 
     Args:
         stream: its id.
-        url: where that is reached; empty if it does not say.
+        other: that gateway, as far as it says who it is.
     """
-    where = f" at {url}" if url else ""
-    return Elsewhere(f"another gateway serves stream {stream!r}{where}: connect there, or try again later", url)
+    where = f" at {other.url}" if other.url else ""
+    why = f"another gateway serves stream {stream!r}{where}: connect there, or try again later"
+    return Elsewhere(why, other.url, other.key)

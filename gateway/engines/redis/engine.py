@@ -10,6 +10,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from itertools import count
+from secrets import token_hex
 from typing import Any, Final
 
 from redis.exceptions import RedisError, ResponseError
@@ -25,6 +26,7 @@ from deltawire.gateway.engines.engine import (
 from deltawire.gateway.engines.redis.address import parse_address
 from deltawire.gateway.engines.redis.claiming import claim, claim_unserved
 from deltawire.gateway.engines.redis.committer import Committer
+from deltawire.gateway.engines.redis.identity import own_identity
 from deltawire.gateway.engines.redis.keys import Keys, call
 from deltawire.gateway.engines.redis.server import (
     NOT_LOADED,
@@ -63,6 +65,7 @@ class RedisEngine:
 
     Attributes:
         reads_at_once: the answer of one may take long; pages that come in one turn of the loop hold it up.
+        key: of this gateway, which its session has.
 
     Raises:
         EngineError: the URL is malformed.
@@ -77,6 +80,7 @@ class RedisEngine:
         self._keys = Keys(prefix)
         self._timeout = timeout
         self._advertised = advertised
+        self.key = token_hex(16)
         self._waits = replicas > 0
         self._committer = Committer(self._address, self._keys, timeout, replicas)
         self._claims_from = 0.0  # loop time
@@ -131,7 +135,7 @@ class RedisEngine:
         try:
             self._server = await check_server(client, self._address)
             await load_functions(client, self._keys, self._address, waits=self._waits)
-            self._session = Session(client, self._keys, self._advertised)
+            self._session = Session(client, self._keys, own_identity(self._advertised, self.key))
             try:
                 await asked(self._session.renew(), self._address, "SET")
                 await asked(self._claim_unserved(listed.append), self._address, "claims")
@@ -195,6 +199,19 @@ class RedisEngine:
             self._committer.owned[stream, found.stream.epoch] = found.owned
             return found.stream
         return found
+
+    async def others(self) -> list[Elsewhere]:
+        """The other gateways that are there and say where.
+
+        Raises:
+            EngineError: the server can't be asked.
+        """
+        try:
+            async with asyncio.timeout(self._timeout):
+                peers = await self._session.find_peers()
+        except (RedisError, OSError) as error:
+            raise EngineError(f"{self._address}: {str(error) or 'no answer'}") from None
+        return [Elsewhere("", peer.url, peer.key) for peer in peers if peer.url and peer.key]
 
     def create(self, stream: str, epoch: str, settings: StreamSettings) -> None:
         """Store a new stream, before its first commit."""

@@ -22,18 +22,20 @@ class Identity(msgspec.Struct, frozen=True):
         place: the machine since it started, and the namespace of its processes; empty if they can't be told.
         pid: of its process.
         started: when the process started, in ticks since the machine did.
+        key: shown by others that relay to it; who can read it here may read and write every stream anyway.
     """
 
     url: str = ""
     place: str = ""
     pid: int = 0
     started: int = 0
+    key: str = ""
 
 
-def own_identity(url: str) -> Identity:
+def own_identity(url: str, key: str) -> Identity:
     """This process."""
     pid = os.getpid()
-    return Identity(url, _place(), pid, _started(pid) or 0)
+    return Identity(url, _place(), pid, _started(pid) or 0, key)
 
 
 def is_certainly_gone(other: Identity) -> bool:

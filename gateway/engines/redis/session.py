@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from secrets import token_hex
-from typing import Final
+from typing import Final, cast
 
 import msgspec
 from redis.asyncio import Redis
 
-from deltawire.gateway.engines.redis.identity import decode_identity, encode_identity, is_certainly_gone, own_identity
+from deltawire.gateway.engines.redis.identity import Identity, decode_identity, encode_identity, is_certainly_gone
 from deltawire.gateway.engines.redis.keys import Keys
 
 TTL: Final = 10.0
@@ -28,7 +28,7 @@ class Session:
     Args:
         client: of the server.
         keys: on it.
-        advertised: where clients reach this gateway.
+        identity: of this gateway.
 
     Attributes:
         node: its name.
@@ -36,10 +36,10 @@ class Session:
         used_memory: bytes, of the server.
     """
 
-    def __init__(self, client: Redis, keys: Keys, advertised: str) -> None:
+    def __init__(self, client: Redis, keys: Keys, identity: Identity) -> None:
         self._client = client
         self._keys = keys
-        self._value = encode_identity(own_identity(advertised))
+        self._value = encode_identity(identity)
         self.node = token_hex(8)
         self.has_peers = False
         self.used_memory = 0
@@ -67,8 +67,8 @@ class Session:
             await self._client.set(key, self._value, px=ttl)
         return bool(renewed)
 
-    async def find(self, node: str) -> str | None:
-        """Return the address that another gateway advertises, which may be empty; None if that gateway is gone.
+    async def find(self, node: str) -> Identity | None:
+        """Return who another gateway is, as far as it says; None if that gateway is gone.
 
         Raises:
             RedisError: the server can't be asked.
@@ -79,8 +79,18 @@ class Session:
         try:
             other = decode_identity(value)
         except msgspec.MsgspecError:  # of another version
-            return ""
-        return None if is_certainly_gone(other) else other.url
+            return Identity()
+        return None if is_certainly_gone(other) else other
+
+    async def find_peers(self) -> list[Identity]:
+        """Return who the other gateways are that are there.
+
+        Raises:
+            RedisError: the server can't be asked.
+        """
+        names = cast("list[bytes]", await self._client.zrange(self._keys.nodes, 0, -1))
+        found = [await self.find(name) for name in (it.decode() for it in names) if name != self.node]
+        return [it for it in found if it is not None]
 
     async def end(self) -> None:
         """End it.

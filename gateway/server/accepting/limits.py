@@ -49,11 +49,21 @@ class Counts:
     def give_back(self, holder: object) -> None:
         """Release every key of a holder; doing it twice changes nothing."""
         for key in self._held.pop(holder, ()):
-            count = self._counts[key] - 1
-            if count:
-                self._counts[key] = count
-            else:
-                del self._counts[key]
+            self._release(key)
+
+    def release(self, holder: object, key: Hashable) -> None:
+        """Release one key of a holder, if it holds that."""
+        held = self._held.get(holder, [])
+        if key in held:
+            held.remove(key)
+            self._release(key)
+
+    def _release(self, key: Hashable) -> None:
+        count = self._counts[key] - 1
+        if count:
+            self._counts[key] = count
+        else:
+            del self._counts[key]
 
 
 class Limits:
@@ -105,6 +115,17 @@ class Limits:
             detail = f"{address} connects more than {rate:g} times a second (connection_rate)"
             return Refusal(HTTPStatus.TOO_MANY_REQUESTS, detail, math.ceil(wait))
         return self.settle(holder, address)
+
+    def take_back(self, holder: object, address: str, now: float) -> None:
+        """Undo `identify`, as the connection is somebody else's than that address's.
+
+        Args:
+            holder: the connection.
+            address: as `limited_address` gives it.
+            now: monotonic seconds.
+        """
+        self._rates.give_back(address, now)
+        self._counts.release(holder, ("address", address))
 
     def settle(self, holder: object, address: str) -> Refusal | None:
         """Count a connection under its address, whatever its rate; return a refusal if it exceeds the limit.

@@ -93,6 +93,14 @@ class RateTable:
         self._purge(now)
         return 0.0
 
+    def give_back(self, key: Hashable, now: float) -> None:
+        """Put a token back that was taken."""
+        full_at = self._full_at.get(key, 0.0) - self._interval
+        if full_at > now:
+            self._full_at[key] = full_at
+        else:
+            self._full_at.pop(key, None)
+
     def _purge(self, now: float) -> None:
         for _ in range(PURGED_AT_ONCE):
             oldest = next(iter(self._full_at))

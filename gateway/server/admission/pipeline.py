@@ -7,7 +7,7 @@ leaves the request to the next step. A request that passes every step is upgrade
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from inspect import isawaitable
 
@@ -21,7 +21,12 @@ from deltawire.gateway.logs import get_logger
 from deltawire.gateway.server.accepting.handshakes import Handshakes
 from deltawire.gateway.server.accepting.routing import Siblings
 from deltawire.gateway.server.admission.auth import AccessControl
-from deltawire.gateway.server.admission.request import AdmissionRequest, Step, offered_subprotocols
+from deltawire.gateway.server.admission.request import (
+    AdmissionRequest,
+    Step,
+    offered_subprotocols,
+    select_subprotocol,
+)
 from deltawire.gateway.server.admission.steps import CapacityChecks
 from deltawire.gateway.server.connection.connection import GatewayConnection
 from deltawire.gateway.server.http.assets import CONSOLE
@@ -31,6 +36,7 @@ from deltawire.gateway.server.http.publishing import Publishing
 from deltawire.gateway.server.http.refusing import respond_error
 from deltawire.gateway.server.http.routes import Site, allowed_methods, answer
 from deltawire.gateway.server.http.target import is_upgrade, parse_target
+from deltawire.gateway.server.relaying.nodes import Nodes, UnreachableError
 from deltawire.gateway.server.responses import (
     leave_out_body,
     leave_out_known,
@@ -60,6 +66,7 @@ class Admission:
         capacity: checks limits on connections and memory.
         event_streams: answers requests for streams over plain HTTP.
         publishing: answers requests that publish over plain HTTP.
+        nodes: the other gateways on the same engine, which answer requests about their streams.
         siblings: the other workers of the gateway, for which some responses speak too.
         has_console: whether the console is served.
 
@@ -77,6 +84,7 @@ class Admission:
         capacity: CapacityChecks,
         event_streams: EventStreams,
         publishing: Publishing,
+        nodes: Nodes,
         siblings: Siblings | None = None,
         *,
         has_console: bool = True,
@@ -84,6 +92,7 @@ class Admission:
         self._access = access
         self._has_console = has_console
         self._siblings = siblings
+        self._nodes = nodes
         self._hub = hub
         self._handshakes = handshakes
         self._render_metrics = render_metrics
@@ -92,6 +101,7 @@ class Admission:
         self.is_leaving = False
         self.is_draining = False
         self._steps: tuple[Step, ...] = (
+            nodes.check_relayed,
             capacity.check_address,
             access.check_certificate,
             access.check_origin,
@@ -161,16 +171,26 @@ class Admission:
         return _respond_unknown() if is_hidden else None
 
     def _locate(self, incoming: AdmissionRequest) -> Awaitable[Response | None] | None:
-        """Find the stream, where another gateway may have it: such a request is refused, an endpoint in its own way."""
+        """Find the stream, where another gateway may have it: that one answers then, unless it can't be reached."""
         stream_id = incoming.target.stream_id
         finding = self._hub.dispatcher.locate(stream_id) if stream_id and _is_id(stream_id) else None
         if finding is None:
             return None
 
         async def wait() -> Response | None:
-            incoming.connection.elsewhere = why = await finding
-            is_refused = why and not incoming.target.is_websocket
-            return respond_later(HTTPStatus.SERVICE_UNAVAILABLE, why) if is_refused else None
+            elsewhere = await finding
+            if elsewhere is None:
+                return None
+            if (refusal := self._check_draining(incoming)) is not None:
+                return refusal
+            why = elsewhere.why
+            if elsewhere.key and elsewhere.url and not incoming.connection.is_relayed:
+                try:
+                    return await self._nodes.relay(incoming, elsewhere)
+                except UnreachableError as error:
+                    why = str(error)
+            incoming.connection.elsewhere = why
+            return None if incoming.target.is_websocket else respond_later(HTTPStatus.SERVICE_UNAVAILABLE, why)
 
         return wait()
 
@@ -193,8 +213,10 @@ class Admission:
             return None
         site = Site(self._hub, self._not_ready(), self._render_metrics, incoming.connection)
         response = answer(site, incoming.request.method, incoming.target)
-        if self._siblings is None or incoming.connection.is_question or not isinstance(response, Response):
+        if incoming.connection.is_question or not isinstance(response, Response):
             return response
+        if self._siblings is None:
+            return self._nodes.complete(incoming, response)
         return self._siblings.complete(incoming.request, incoming.target, response)
 
     def _answer_with_events(self, incoming: AdmissionRequest) -> Response | None:
@@ -272,11 +294,6 @@ def check_subprotocols(incoming: AdmissionRequest) -> Response | None:
     return respond_problem(
         HTTPStatus.BAD_REQUEST, f"none of the subprotocols offered is known; known: {', '.join(CODECS)}"
     )
-
-
-def select_subprotocol(offered: Sequence[str]) -> str | None:
-    """Return the first known subprotocol offered; None for a client that offers none, which gets JSON."""
-    return next((name for name in offered if name in CODECS), None)
 
 
 def reword_refusal(response: Response) -> Response | None:

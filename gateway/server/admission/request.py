@@ -11,6 +11,7 @@ from websockets.http11 import Request, Response
 from deltawire.gateway.server.connection.connection import GatewayConnection
 from deltawire.gateway.server.http.assets import ASSETS
 from deltawire.gateway.server.http.target import Target
+from deltawire.protocol.codec import CODECS
 
 OPEN_PATHS: Final = frozenset({"/livez", "/readyz", "/healthz", "/v1/schema.json", "/v1/asyncapi.json", *ASSETS})
 """Paths open to everybody: the health of the process, and what is documented anyway. They show nothing of a stream."""
@@ -39,6 +40,11 @@ class AdmissionRequest(NamedTuple):
 
 Step: TypeAlias = Callable[[AdmissionRequest], Response | Awaitable[Response | None] | None]
 """Returns a refusal (or, for plain HTTP, the response), or None, which leaves the request to the next step."""
+
+
+def select_subprotocol(offered: Sequence[str]) -> str | None:
+    """Return the first known subprotocol offered; None for a client that offers none, which gets JSON."""
+    return next((name for name in offered if name in CODECS), None)
 
 
 def offered_subprotocols(headers: Headers) -> list[str]:

@@ -9,7 +9,10 @@ from websockets.http11 import Response
 from deltawire.gateway.hub import Hub
 from deltawire.gateway.server.accepting.forwarding import Proxies, limited_address
 from deltawire.gateway.server.accepting.limits import Limits
+from deltawire.gateway.server.accepting.routing import Remote
 from deltawire.gateway.server.admission.request import AdmissionRequest
+from deltawire.gateway.server.connection.connection import GatewayConnection
+from deltawire.gateway.server.connection.memory import connection_cost
 from deltawire.gateway.server.connection.replying import REPLY_COST
 from deltawire.gateway.server.responses import Refusal, respond_refusal
 
@@ -31,10 +34,28 @@ class CapacityChecks:
     def check_address(self, incoming: AdmissionRequest) -> Response | None:
         """Refuse a client behind a proxy that connects too often, or has too many connections."""
         host = incoming.connection.remote.host
-        if not host or not self._proxies.trusts(host):
+        if not host or incoming.connection.is_relayed or not self._proxies.trusts(host):
             return None
-        client = self._proxies.client(host, incoming.request.headers.get_all(self._proxies.header))
+        client = self.client_of(incoming).host
         return _respond(self._limits.identify(incoming.connection, limited_address(client), self._hub.now()))
+
+    def client_of(self, incoming: AdmissionRequest) -> Remote:
+        """Who a request comes from, behind proxies too."""
+        remote = incoming.connection.remote
+        if not remote.host or not self._proxies.trusts(remote.host):
+            return remote
+        host = self._proxies.client(remote.host, incoming.request.headers.get_all(self._proxies.header))
+        return remote if host == remote.host else Remote(host, 0, remote.has_tls, remote.has_certificate)
+
+    def settle_relayed(self, connection: GatewayConnection, node: str) -> Response | None:
+        """Count a connection that a node relays under its client's address instead of the node's.
+
+        Its rate was judged by the other node.
+        """
+        if node and not self._proxies.trusts(node):
+            self._limits.take_back(connection, limited_address(node), self._hub.now())
+        host = connection.remote.host
+        return _respond(self._limits.settle(connection, limited_address(host))) if host else None
 
     def check_token(self, incoming: AdmissionRequest) -> Response | None:
         """Refuse a token that has too many connections."""
@@ -45,6 +66,19 @@ class CapacityChecks:
         cost = incoming.connection.cost_of(incoming.target)
         if (refusal := self._check_room(cost)) is None:
             incoming.connection.occupy(cost)
+        return refusal
+
+    def check_memory_for_relay(self, incoming: AdmissionRequest, *, has_tls: bool) -> Response | None:
+        """Refuse to relay while there is no memory for two connections.
+
+        Args:
+            incoming: the request.
+            has_tls: whether the second one is encrypted.
+        """
+        connection, target = incoming.connection, incoming.target
+        cost = connection.cost_of(target) + connection_cost(has_tls=has_tls, sends=target.publishes)
+        if (refusal := self._check_room(cost)) is None:
+            connection.occupy(cost)
         return refusal
 
     def check_memory_for_answer(self, incoming: AdmissionRequest) -> Response | None:

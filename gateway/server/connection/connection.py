@@ -23,7 +23,7 @@ from deltawire.gateway.server.accepting.routing import UNKNOWN, Handed, remote_o
 from deltawire.gateway.server.connection.closing import Cause, Phase
 from deltawire.gateway.server.connection.containment import contained
 from deltawire.gateway.server.connection.memory import connection_cost
-from deltawire.gateway.server.connection.peer import Peer, Renewer
+from deltawire.gateway.server.connection.peer import Peer, Relaying, Renewer
 from deltawire.gateway.server.connection.sending import HARD_MESSAGE_LIMIT, Hold
 from deltawire.gateway.server.connection.splitter import OTHER, FrameSplitter
 from deltawire.gateway.server.connection.uploading import UploadingConnection
@@ -61,6 +61,8 @@ class GatewayConnection(UploadingConnection):
     Attributes:
         remote: who is at its other end, once its socket is let in.
         is_question: whether another worker of this gateway asks.
+        is_relayed: whether another node relays it; `remote` is that one's client.
+        relay: passes its bytes to another node and back, in place of a `peer`; None for nearly all.
         target: of its request, once it is admitted.
         elsewhere: why its stream can't be served here; empty if it can.
         flood_guard: limits what its peer sends, once it is admitted.
@@ -84,7 +86,8 @@ class GatewayConnection(UploadingConnection):
         self._handshakes = handshakes
         self._leaving = leaving
         self.remote = UNKNOWN
-        self.is_question = False
+        self.is_question = self.is_relayed = False
+        self.relay: Relaying | None = None
         self.target = Target("", "", "")
         self.elsewhere = ""
         self.grant = EVERYTHING
@@ -100,7 +103,7 @@ class GatewayConnection(UploadingConnection):
         """Begin the record of the connection: its handshake is over."""
         host, port = self.remote.host, self.remote.port
         self.record.opened(
-            "producer" if self.target.publishes else "consumer",
+            "relay" if self.relay is not None else "producer" if self.target.publishes else "consumer",
             self.last_heard,
             is_brief=self.target.is_upload,
             connection=self.id.hex[:8],
@@ -129,10 +132,18 @@ class GatewayConnection(UploadingConnection):
         if self.peer is not None and now - max(self._used_at, self.peer.stream.last_active_at) >= timeout:
             self.peer.end(ProblemCode.IDLE, f"nothing was sent or received for idle_timeout ({timeout:g} s)")
 
+    def keep_alive(self, now: float, interval: float, timeout: float) -> bool:
+        """As in the other layers; whoever is relayed is pinged by the other node."""
+        if self.relay is None:
+            return super().keep_alive(now, interval, timeout)
+        self.relay.end_if_silent(now, interval + timeout)
+        return True
+
     @property
     def may_be_shed(self) -> bool:
         """Whether ending it frees what it holds: it serves a peer, or has a response to send."""
-        return self.is_replying or (self.peer is not None and not self.is_finished)
+        is_served = self.peer is not None or self.relay is not None
+        return self.is_replying or (is_served and not self.is_finished)
 
     def shed(self, why: str) -> None:
         """End the connection, as there is no memory for what it holds."""
@@ -234,6 +245,8 @@ class GatewayConnection(UploadingConnection):
         held = self.cost + self.transport.get_write_buffer_size() + self._splitter.held_bytes + self.body_bytes
         if self._fragments is not None:
             held += len(self._fragments)
+        if self.relay is not None:
+            held += self.relay.held_bytes
         if self._deferred:
             held += sum(len(piece) + FRAME_COST for _, piece in self._deferred)
         return held if self.peer is None else held + self.peer.held_bytes
@@ -359,7 +372,7 @@ class GatewayConnection(UploadingConnection):
     def leave(self) -> None:
         """Release the peer object, and write the record; twice changes nothing."""
         peer, self.peer = self.peer, None
-        account = {}
+        account = {} if self.relay is None else self.relay.account()
         try:
             if peer is not None:
                 peer.on_lost()

@@ -1,4 +1,4 @@
-"""The interfaces of a connection: the consumer or producer it serves, and the verifier of its tokens."""
+"""The interfaces of a connection: the consumer or producer it serves, its relay, and the verifier of its tokens."""
 
 from __future__ import annotations
 
@@ -70,6 +70,23 @@ class Uploader(Peer, Protocol):
 
     def conclude(self) -> None:
         """Answer everything, and close: nothing more comes."""
+
+
+class Relaying(Protocol):
+    """What relays the bytes of a connection to another node and back."""
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes, about, that wait for the other node."""
+
+    def account(self) -> dict[str, int]:
+        """How many bytes were relayed."""
+
+    def drain(self) -> None:
+        """Send its client elsewhere."""
+
+    def end_if_silent(self, now: float, timeout: float) -> None:
+        """Take the other node for gone if nothing came from it for `timeout` seconds."""
 
 
 class Renewer(Protocol):

@@ -11,7 +11,7 @@ from deltawire.gateway.logs import get_logger
 from deltawire.gateway.metrics.tally import NO_CLOSE, Tally
 from deltawire.protocol.codes import CloseCode, ProblemCode
 
-Role = Literal["consumer", "producer"]
+Role = Literal["consumer", "producer", "relay"]
 
 _log = get_logger()
 
@@ -94,6 +94,9 @@ class Record:
         role, self.role = self.role, None
         if role is None:
             return
+        if role == "relay":
+            self._relay_ended(now, account)
+            return
         code, by_gateway = self._closing(protocol)
         self._tally.closed(code, by_gateway=by_gateway)
         received = protocol.close_rcvd
@@ -108,6 +111,15 @@ class Record:
             self.log.info("consumer.ended", **facts)
         else:
             self.log.info("producer.ended", **facts)
+
+    def _relay_ended(self, now: float, account: dict[str, int]) -> None:
+        """The same of a connection whose close frames were not parsed, unless one was written here."""
+        facts: dict[str, Any] = {} if self._code is None else {"code": int(self._code)}
+        if self._code is not None:
+            self._tally.closed(self._code, by_gateway=True)
+        if self._why:
+            facts["why"] = self._why
+        self.log.info("relay.ended", **facts, **account, seconds=round(now - self._opened_at, 3))
 
     def _closing(self, protocol: Protocol) -> tuple[int, bool]:
         """Return the close code, and whether the gateway ended the connection."""

@@ -20,7 +20,7 @@ from deltawire.gateway.server.connection.containment import contained
 from deltawire.gateway.server.connection.memory import CONNECTION_COST
 from deltawire.gateway.server.connection.sending import SendingConnection
 from deltawire.gateway.server.http.target import is_upgrade, parse_target
-from deltawire.gateway.server.responses import PIECE, LongResponse, pieces_of
+from deltawire.gateway.server.responses import PIECE, LongResponse, TakenOver, pieces_of
 
 UNREAD: Final = 4 * PIECE
 """Bytes, about, that a response in pieces holds while nobody reads it: a full write buffer, and the next piece."""
@@ -118,6 +118,9 @@ class ReplyingConnection(SendingConnection):
             await self._respond(self.request, response)
 
     async def _respond(self, request: Request, response: Response) -> None:
+        if isinstance(response, TakenOver):
+            await response.serve()
+            return
         self._begin_reply(request, response)
         await asyncio.shield(self.connection_lost_waiter)
 

@@ -46,6 +46,12 @@ class UploadingConnection(StreamingConnection):
         self._early += data
         self.hold_reading(Hold.BODY)
 
+    def take_body(self) -> tuple[bytes, bool]:
+        """Return the bytes kept of a body, which somebody else reads from here on, and whether nothing follows."""
+        early, self._early = self._early, b""
+        self.release_reading(Hold.BODY)
+        return early, self._has_half_closed
+
     def begin_upload(self, producer: Uploader) -> None:
         """Begin to read the body, as its producer is there."""
         if self.upload is None or self.is_finished:

@@ -7,5 +7,6 @@
 - `waiting` — consumers that wait before a response is made; `polling` — for events
 - `openai_responses` — a message as a response of OpenAI's API
 - `refusing` — errors as responses
+- `pages` — lists of streams of several processes made one
 - `metrics` — what `/metrics` returns
 """

@@ -31,7 +31,7 @@ from deltawire.protocol.messages import GapReason
 Reading: TypeAlias = float | Histogram | Mapping[str, float] | Mapping[tuple[str, ...], float]
 """The value of a metric: a number, a histogram, or numbers by the values of its labels."""
 
-ROLES = ("consumer", "producer", "handshake")
+ROLES = ("consumer", "producer", "relay", "handshake")
 
 
 class Exposition:
@@ -87,7 +87,7 @@ class _GatewayCollector(Collector):
         roles["handshake"] += sum(it not in self._connections for it in self._waiting)
         return {
             "deltawire_connections": roles,
-            "deltawire_connections_opened_total": {role: tally.connections[role] for role in ROLES[:2]},
+            "deltawire_connections_opened_total": {role: tally.connections[role] for role in ROLES[:3]},
             "deltawire_consumers": states,
             "deltawire_consumer_lag_events_max": furthest,
             "deltawire_handshakes_refused_total": tally.refused,
@@ -96,6 +96,8 @@ class _GatewayCollector(Collector):
             "deltawire_faults_total": tally.faults,
             "deltawire_received_bytes_total": tally.received_bytes,
             "deltawire_acks_total": tally.acks,
+            "deltawire_relayed_bytes_total": tally.relayed_bytes,
+            "deltawire_relay_failures_total": tally.relay_failures,
             "deltawire_signals_total": tally.signals,
             "deltawire_middleware_dropped_total": tally.middleware_dropped,
             "deltawire_middleware_failures_total": tally.middleware_failures,

@@ -78,10 +78,15 @@ class Target(NamedTuple):
         return self.tail in ((EVENTS, RESPONSES) if self.stream_id else (PREFIX,))
 
 
-def parse_target(target: str, method: str = "GET") -> Target:
-    """Split a request target; the scheme and host of an absolute form are ignored (RFC 9112 §3.2.2)."""
+def in_origin_form(target: str) -> str:
+    """Return a request target without the scheme and host of an absolute form (RFC 9112 §3.2.2)."""
     origin = _ORIGIN.match(target)  # `urlsplit` takes `//` for a host, and raises on odd hosts
-    path, _, query = target[origin.end() if origin else 0 :].partition("?")
+    return target[origin.end() if origin else 0 :]
+
+
+def parse_target(target: str, method: str = "GET") -> Target:
+    """Split a request target; the scheme and host of an absolute form are ignored."""
+    path, _, query = in_origin_form(target).partition("?")
     parts = path.split("/")
     if path.startswith(PREFIX + "/") and len(parts) in (4, 5):
         return Target(unquote(parts[3]), "/".join(("", *parts[4:])), query, method)
