@@ -39,6 +39,7 @@ def complete(line: str) -> list[str]:
         ("deltawire ex", ["export"]),
         ("deltawire export --o", ["--output"]),
         ("deltawire import --s", ["--stream"]),
+        ("deltawire bench --p", ["--producers", "--prefix"]),
         ("deltawire streams c", ["create", "close"]),
         ("deltawire tail --pol", ["--policy"]),
         ("deltawire tail demo --policy ", [policy.value for policy in Policy]),
