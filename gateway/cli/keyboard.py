@@ -12,9 +12,11 @@ import os
 import signal
 import termios
 import tty
-from collections.abc import AsyncIterator, Iterator
+from codecs import getincrementaldecoder
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager, suppress
 
+from deltawire.gateway.cli.keys import parse_keys
 from deltawire.gateway.cli.stdio import Input
 
 _CHUNK = 64
@@ -29,10 +31,16 @@ class Keyboard:
 
     Args:
         fd: the terminal; 0 is standard input.
+        entered: called when the terminal is in cbreak mode, again after each stop.
+        leaving: called before it gets its own mode back, also before each stop.
     """
 
-    def __init__(self, fd: int) -> None:
+    def __init__(
+        self, fd: int, entered: Callable[[], None] = lambda: None, leaving: Callable[[], None] = lambda: None
+    ) -> None:
         self._fd = fd
+        self._entered = entered
+        self._leaving = leaving
         self._mode = termios.tcgetattr(fd)
 
     @contextmanager
@@ -60,18 +68,21 @@ class Keyboard:
             signal.signal(signal.SIGTTIN, signal.SIG_DFL)
 
     async def keys(self) -> AsyncIterator[str]:
-        """Yield every key as it is pressed, until the terminal is gone or another job uses it."""
+        """Yield every key as it is pressed (`parse_keys`), until the terminal is gone or another job uses it."""
+        decoder = getincrementaldecoder("utf-8")(errors="replace")
         with suppress(OSError):
             async for chunk in Input(self._fd, _CHUNK).chunks():
-                for key in chunk.decode(errors="replace"):
+                for key in parse_keys(decoder.decode(chunk)):
                     yield key
 
     def _enter(self) -> None:
         if is_foreground(self._fd):
             tty.setcbreak(self._fd, termios.TCSADRAIN)
+            self._entered()
 
     def _leave(self) -> None:
         if is_foreground(self._fd):
+            self._leaving()
             termios.tcsetattr(self._fd, termios.TCSADRAIN, self._mode)
 
 
