@@ -7,8 +7,9 @@ a time · `reconnecting` — what is said while the gateway is away · `ending` 
 words of others, made harmless · `trust` — TLS of commands that connect · `credentials` — the token they show · `asking`
 — what they ask over HTTP · `whole_file` — files that are written whole or not at all · one file a command: `serve`
 (with `systemd`, `collector`), `publish` (with `publish_run`, `sources`, `pace`, `child`), `tail` (with `render`,
-`keyboard`), `streams`, `bench` (with `bench_run`, `bench_figures`), `proxy`, `export` and `import_` (with `exported`,
-their format), `backup`, `token`, `check_config`, `completion`.
+`keyboard`, `keys`), `streams`, `top` (with `top_run`, `top_looking`, `top_rows`, `top_table`, `top_follow`), `bench`
+(with `bench_run`, `bench_figures`), `proxy`, `export` and `import_` (with `exported`, their format), `backup`, `token`,
+`check_config`, `completion`.
 
 An event's path: `publish` reads `sources` → `publish_run` → `client.Publisher` → the gateway → `client.Subscriber` →
 `tail` → `render` → standard output.

@@ -97,6 +97,7 @@ def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
         (["import", "--stream=a/b"], "stream id 'a/b'"),
         (["backup", "data"], "TARGET"),
         (["streams", "nope"], "'nope'"),
+        (["top", "--interval=0"], "--interval"),
         (["bench", "localhost"], "ws://HOST:PORT"),
         (["bench", "--producers=0"], "--producers"),
         (["bench", "--rate=nan"], "--rate"),
