@@ -266,3 +266,10 @@ def test_the_package_alone_loads_nothing_that_takes_time() -> None:
 def test_a_program_loads_no_part_that_it_does_not_use(names: str, unneeded: set[str]) -> None:
     loaded = loaded_by(f"from deltawire import {names}")
     assert not loaded & {f"deltawire.gateway.{part}" for part in unneeded}
+
+
+def test_a_gateway_loads_no_library_that_its_settings_do_not_ask_for() -> None:
+    """They would take half as long again to load, and 10 MB."""
+    loaded = loaded_by("import deltawire.gateway.cli.serve")
+    assert "deltawire.gateway.server.gateway" in loaded
+    assert not loaded & {"jwt", "cryptography", "httpx", "opentelemetry", "redis", "re2", "uvicorn"}

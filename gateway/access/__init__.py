@@ -9,6 +9,7 @@ Pure, with the clock as an argument:
 - `keys` — public keys and secrets; which algorithms they verify
 - `key_material` — keys that look like secrets
 - `tokens` — from a token's text to a grant
+- `refusals` — why a token lets nobody in
 - `credentials` — where a request carries its token
 - `origins` — which pages may connect
 - `signing` — making tokens, to try things out
@@ -17,10 +18,11 @@ With files and sockets:
 
 - `jwks` — keys fetched from a URL, and kept
 - `authenticator` — all of it, for the server
+- `opening` — the authenticator that the settings ask for, if they do
 """
 
-from deltawire.gateway.access.authenticator import Authenticator, NoKeys, open_authenticator
 from deltawire.gateway.access.grant import EVERYTHING, Action, Grant
-from deltawire.gateway.access.tokens import BadToken, UnknownKey
+from deltawire.gateway.access.opening import open_authenticator
+from deltawire.gateway.access.refusals import BadToken, NoKeys, UnknownKey
 
-__all__ = ["EVERYTHING", "Action", "Authenticator", "BadToken", "Grant", "NoKeys", "UnknownKey", "open_authenticator"]
+__all__ = ["EVERYTHING", "Action", "BadToken", "Grant", "NoKeys", "UnknownKey", "open_authenticator"]

@@ -11,14 +11,10 @@ from typing import Self
 from deltawire.gateway.access.grant import Grant
 from deltawire.gateway.access.jwks import RemoteKeys
 from deltawire.gateway.access.keys import BadKey, KeySet, parse_key_file
-from deltawire.gateway.access.tokens import Expected, UnknownKey, verify
+from deltawire.gateway.access.refusals import NoKeys, UnknownKey
+from deltawire.gateway.access.tokens import Expected, verify
 from deltawire.gateway.config import ConfigError, Settings
 from deltawire.gateway.files import read_file
-from deltawire.protocol.errors import DeltawireError
-
-
-class NoKeys(DeltawireError):  # noqa: N818 - like the errors of the client
-    """The keys have not been fetched yet, so no token can be verified."""
 
 
 class Authenticator:
@@ -90,21 +86,6 @@ class Authenticator:
                 raise
         await asyncio.shield(fetched)  # other requests wait for it too
         return self.verify(token)
-
-
-def open_authenticator(settings: Settings, clock: Callable[[], float]) -> Authenticator | None:
-    """The authenticator for these settings; None if they require no tokens.
-
-    Raises:
-        ConfigError: the settings contradict each other, or the keys can't be read or are too weak.
-    """
-    if settings.auth_key and settings.auth_jwks_url:
-        raise ConfigError("auth_key and auth_jwks_url both say where the keys of tokens are: give one")
-    if settings.has_authentication:
-        return Authenticator(settings, clock)
-    if settings.auth_issuer or settings.auth_audience or settings.auth_query_token:
-        raise ConfigError("auth_issuer, auth_audience and auth_query_token need auth_key or auth_jwks_url")
-    return None
 
 
 def read_key_file(path: Path) -> KeySet:

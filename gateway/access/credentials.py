@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Final
 from urllib.parse import unquote_plus
 
-from deltawire.gateway.access.tokens import BadToken
+from deltawire.gateway.access.refusals import BadToken
 
 BEARER_SUBPROTOCOL: Final = "deltawire.bearer."
 QUERY_PARAMETER: Final = "access_token"

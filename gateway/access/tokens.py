@@ -17,7 +17,7 @@ from msgspec import UNSET, Struct, UnsetType
 
 from deltawire.gateway.access.grant import Grant, parse_streams
 from deltawire.gateway.access.keys import Key, KeySet
-from deltawire.protocol.errors import DeltawireError
+from deltawire.gateway.access.refusals import BadToken, UnknownKey
 from deltawire.protocol.messages import Policy
 from deltawire.protocol.priority import StreamClass
 
@@ -30,14 +30,6 @@ CLOCK_SKEW: Final = 30
 _COMPACT = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+){2}", re.ASCII)  # RFC 7515 §7.1, with a signature
 
 _jws = jwt.PyJWS(options={"enforce_minimum_key_length": True})
-
-
-class BadToken(DeltawireError):  # noqa: N818 - as the errors of the client
-    """A token is refused; the message says why and does not quote the token."""
-
-
-class UnknownKey(BadToken):
-    """A token names an unknown key, which may have been published meanwhile."""
 
 
 class Expected(Struct, frozen=True, kw_only=True):

@@ -21,9 +21,14 @@ Ctrl-C, 141 when the reader of its output went away. `publish -- COMMAND` ends w
 
 from __future__ import annotations
 
+import gc
 from importlib import import_module
+from typing import Final
 
 from deltawire.gateway.cli.interrupts import INTERRUPTED, ending_at_once
+
+OBJECTS_PER_COLLECTION: Final = 100_000
+"""More than loading a command makes: collecting garbage meanwhile took a seventh of the time and found none."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -35,6 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
     Returns:
         The exit status.
     """
+    gc.set_threshold(OBJECTS_PER_COLLECTION)
     try:
         with ending_at_once():  # the imports take most of the time that a person has to think better of it
             command = import_module(".command", __name__)

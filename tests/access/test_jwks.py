@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ed25519
 from deltawire.gateway.access import NoKeys
 from deltawire.gateway.access.authenticator import Authenticator
 from deltawire.gateway.access.jwks import MAX_DOCUMENT, RemoteKeys, check_url, fetch_document
-from deltawire.gateway.access.tokens import UnknownKey
+from deltawire.gateway.access.refusals import UnknownKey
 from deltawire.gateway.config import ConfigError, Settings
 from deltawire.gateway.http_client import NoAnswer
 from tests.support.minting import SECRET, base64url, claims, sign

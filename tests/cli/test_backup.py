@@ -18,6 +18,7 @@ from deltawire.protocol.messages import Gap
 from deltawire.protocol.position import Position
 from tests.support.asking import http_client
 from tests.support.processes import Run, Serve, Served
+from tests.support.soaking import lasting
 from tests.support.waiting import eventually
 
 STREAMS = [f"chat-{number}" for number in range(5)]
@@ -94,11 +95,11 @@ async def test_a_gateway_on_a_copy_made_under_load_has_all_that_was_acked_before
     load, before = Load(served.url), []
     async with load.running():
         for number in range(3):
-            await load.grow(300)
+            await load.grow(lasting(80, 300))
             before.append(dict(load.acked))
             done = await run_process("backup", str(tmp_path / "data"), str(tmp_path / f"copy-{number}"))
             assert done == (0, "", "")
-        await load.grow(100)
+        await load.grow(40)
     for number, acked in enumerate(before):
         restored = await serve("--port=0", f"--data-dir={put_back(tmp_path / f'copy-{number}')}")
         for stream in STREAMS:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import signal
-import subprocess
-import sys
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -19,7 +17,7 @@ from deltawire.gateway.hub import Hub
 from deltawire.gateway.streams.producers import Writer
 from deltawire.gateway.tracing import MessageTracer
 from deltawire.protocol.events import MessageStart, MessageStop, TextDelta, Usage
-from tests.support.processes import ROOT, Start, clean_environment, wait_logged
+from tests.support.processes import Start, wait_logged
 from tests.support.rawpeer import raw_peer, text
 from tests.support.waiting import eventually
 
@@ -142,16 +140,6 @@ async def test_a_fault_in_tracing_costs_no_event(traced: Traced, monkeypatch: py
     stream = traced.hub.create("demo")
     assert stream.send_nowait(MessageStart("m")) == 1
     assert stream.send_nowait(MessageStop("m", "end_turn")) == 2
-
-
-def test_without_the_setting_nothing_of_opentelemetry_is_imported() -> None:
-    program = (
-        "import sys, deltawire.gateway.cli.serve; print([it for it in sys.modules if it.startswith('opentelemetry')])"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, env=clean_environment(), cwd=ROOT, check=True
-    )
-    assert done.stdout.strip() == "[]"
 
 
 async def test_a_gateway_whose_collector_is_away_serves_and_ends_cleanly(start: Start) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 import msgspec
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
 
@@ -29,6 +30,7 @@ from tests.contract.words import MAKERS, batches, codecs, encodings, malformed, 
 from tests.contract.world import MAX_PEERS, SWEEP, TIMEOUT, World
 from tests.contract.writer import WriterPeer
 from tests.support.rawpeer import BINARY, TEXT, frame
+from tests.support.soaking import lasting
 
 
 class GatewayMachine(World):
@@ -328,3 +330,4 @@ def _pack(value: Any) -> bytes:
 
 
 TestGateway = GatewayMachine.TestCase
+TestGateway.settings = settings(max_examples=lasting(25, 500))  # half of what others draw: each starts a gateway

@@ -7,7 +7,7 @@ is a status with an `application/problem+json` body (RFC 9457).
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
-from functools import partial
+from functools import cache, partial
 from http import HTTPStatus
 from itertools import chain
 from typing import Final, NamedTuple
@@ -227,11 +227,11 @@ def _cancel(site: Site, target: Target) -> Awaitable[Response]:
 
 
 def _schema(_site: Site, _target: Target) -> Response:
-    return respond(HTTPStatus.OK, _SCHEMA, "application/schema+json")
+    return respond(HTTPStatus.OK, _document(json_schema), "application/schema+json")
 
 
 def _asyncapi(_site: Site, _target: Target) -> Response:
-    return respond(HTTPStatus.OK, _ASYNCAPI, f"application/vnd.aai.asyncapi+json;version={VERSION}")
+    return respond(HTTPStatus.OK, _document(asyncapi), f"application/vnd.aai.asyncapi+json;version={VERSION}")
 
 
 def _asset(_site: Site, target: Target) -> Response:
@@ -252,8 +252,11 @@ def _metrics(site: Site, _target: Target) -> Response:
     return respond(HTTPStatus.OK, site.render_metrics(), CONTENT_TYPE_PLAIN_0_0_4)
 
 
-_SCHEMA = msgspec.json.encode(json_schema()) + b"\n"
-_ASYNCAPI = msgspec.json.encode(asyncapi()) + b"\n"
+@cache
+def _document(make: Callable[[], object]) -> bytes:
+    """A document of the protocol, made when it is first asked for: few gateways are."""
+    return msgspec.json.encode(make()) + b"\n"
+
 
 _ROUTES: dict[str, dict[str, Handler]] = {
     PREFIX: {"GET": _list},
