@@ -44,8 +44,9 @@ def command(*, interval: float, url: str, tls: SSLContext | None, token: GivenTo
     Rates are those between two looks. Bytes are counted by the mean size of the events that a stream holds. The first
     token is the time from the start of the first message that a stream holds to its first delta.
 
-    The second line has the figures of the whole gateway; a token needs admin of all streams for them. If the gateway
-    goes away, that line says so, and the table goes on when it is back.
+    The second line has the figures of the whole gateway, with its largest lag and the mean first token since it was
+    started; a token needs admin of all streams for them. If the gateway goes away, that line says so, and the table
+    goes on when it is back.
     """  # noqa: D301 - \b tells click to keep line breaks
     try:
         from deltawire.gateway.cli.top_run import TopRun  # noqa: PLC0415 - an optional extra

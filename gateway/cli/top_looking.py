@@ -140,7 +140,9 @@ class Looker:
 
     def _wait_after(self, error: Failure) -> float:
         """Say what is wrong; return the seconds until the next look."""
-        reason, told = (error.reason, error.told) if isinstance(error, Unanswered) else (error.message, 0.0)
+        reason, told = error.message, 0.0
+        if isinstance(error, Unanswered):
+            reason, told = f"the gateway is away: {error.reason}", error.told
         chance = random.random()  # noqa: S311 - spreads clients, hides nothing
         wait = self._retries.wait_after_failure(time.monotonic(), chance, told)
         assert wait is not None, "it never gives up"

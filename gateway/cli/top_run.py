@@ -106,7 +106,7 @@ class TopRun:
                     self._over.set_exception(news.error)
                 return
             case Trouble():
-                self._trouble = f"the gateway is away: {news.text}"
+                self._trouble = news.text
             case Page():
                 self._trouble = ""
                 self._watch.take(news.infos, news.at)

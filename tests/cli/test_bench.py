@@ -16,7 +16,8 @@ from websockets.asyncio.server import ServerConnection
 from deltawire.gateway.cli.bench_figures import Durations, Milliseconds, Reader, Report
 from deltawire.gateway.config import Settings
 from deltawire.gateway.server import Gateway
-from tests.support.fakes import FakeGateway, frames, text
+from deltawire.protocol.codes import CloseCode
+from tests.support.fakes import FakeGateway, closing, frames, stay, text
 from tests.support.minting import token, write_secret
 from tests.support.processes import SUBSCRIBED, Run, Start
 from tests.support.waiting import eventually
@@ -43,6 +44,9 @@ REPORT = Report(
     own_delay=NONE,
     cpu=0.5,
 )
+
+
+READY = {"type": "ready", "stream": "s", "epoch": "e", "head": 0, "generation": 0, "producer_seq": 0}
 
 
 def flat(message: dict[str, Any] | list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -104,7 +108,8 @@ def test_a_run_is_whole_only_without_losses(changes: dict[str, int], word: str) 
 async def test_a_run_says_what_it_measured_and_closes_its_streams(run: Run) -> None:
     async with Gateway(Settings(port=0, drain_timeout=0)) as gateway:
         done = await run("bench", gateway.url, *SHORT)
-        streams = gateway.hub.list_info()
+        assert [(info.id[:6], info.closed) for info in gateway.hub.list_info()] == [("bench-", True)] * 2
+        await eventually(lambda: all(not it.consumers + it.producers for it in gateway.hub.list_info()), "nobody there")
     assert done.status == 0, done.errors
     assert [line.split()[0] for line in done.output.splitlines()] == [
         "connect",
@@ -115,8 +120,6 @@ async def test_a_run_says_what_it_measured_and_closes_its_streams(run: Run) -> N
         "lost",
     ]
     assert done.output.endswith("lost       0\n")
-    assert [(info.closed, info.consumers, info.producers) for info in streams] == [(True, 0, 0)] * 2
-    assert all(info.id.startswith("bench-") for info in streams)
 
 
 async def test_the_report_as_json_has_the_same_figures(run: Run, gateway: str) -> None:
@@ -147,8 +150,9 @@ async def test_what_a_gateway_drops_is_lost_and_said(run: Run) -> None:
         await peer.send(text({"type": "gap", "first": 1, "seq": last, "reason": "dropped"}))
         await peer.send(text({"type": "stream_end", "seq": last, "reason": "closed"}))
 
-    ready = {"type": "ready", "stream": "s", "epoch": "e", "head": 0, "generation": 0, "producer_seq": 0}
-    async with FakeGateway(frames(ready, then=take), frames(SUBSCRIBED | {"head": 0}, then=drop)) as gateway:
+    async with FakeGateway(
+        frames(READY, then=stay), frames(READY, then=take), frames(SUBSCRIBED | {"head": 0}, then=drop)
+    ) as gateway:
         done = await run("bench", gateway.url, "--producers=1", "--consumers=1", "--seconds=0.1")
     assert done.status == 1, done.errors
     assert f"lost       {await sent}\n" in done.output
@@ -173,6 +177,17 @@ async def test_a_gateway_that_goes_away_ends_the_run_in_one_line(start: Start) -
         output, errors = await process.communicate()
     assert (process.returncode, output) == (1, b"")
     assert errors.decode().splitlines()[-1].startswith("deltawire: error: ")
+
+
+async def test_a_stream_that_can_not_be_closed_is_named(run: Run) -> None:
+    async with FakeGateway(
+        frames(READY, then=stay), frames(READY, then=closing(CloseCode.FORBIDDEN, "not you"))
+    ) as gateway:
+        done = await run("bench", gateway.url, "--producers=1", "--consumers=0", "--prefix=mine")
+    left, error = done.errors.splitlines()
+    assert done.status == 1
+    assert re.fullmatch(r"deltawire: may be left open, for `deltawire streams close`: mine-\w+-1", left)
+    assert "not you" in error
 
 
 async def test_without_permission_the_gateway_says_why(run: Run, tmp_path: Path) -> None:
