@@ -62,8 +62,7 @@ class TopRun:
         self._glance = "asking the gateway"
         self._trouble = ""
         self._open: tuple[str, Follow] | None = None
-        self._opened: asyncio.Queue[tuple[str, Follow]] = asyncio.Queue()
-        self._is_back = asyncio.Event()
+        self._has_moved = asyncio.Event()
         self._output = Output(sys.stdout.fileno())
         self._drawn: list[str] = []
         self._size = os.terminal_size((0, 0))
@@ -125,29 +124,29 @@ class TopRun:
         async for key in keyboard.keys():
             if self._open is not None:
                 if self._open[1].press(key):
-                    self._go_back()
+                    self._go(None)
             elif (wish := self._table.press(key)) == "quit":
                 break
             elif wish == "open" and (stream := self._table.selected) is not None:
-                self._open = (stream, Follow())
-                self._looker.open(stream)
-                self._opened.put_nowait(self._open)
+                self._go((stream, Follow()))
             self._is_stale.set()
         if not self._over.done():
             self._over.set_result(None)
 
-    def _go_back(self) -> None:
-        self._open = None
-        self._looker.open(None)
-        self._is_back.set()
+    def _go(self, opened: tuple[str, Follow] | None) -> None:
+        """Open a stream, or go back to the table."""
+        self._open = opened
+        self._looker.open(None if opened is None else opened[0])
+        self._has_moved.set()
 
     async def _follow(self) -> None:
-        """Read the streams that are opened, one after the other."""
+        """Read the stream that is open, whichever it is."""
         while True:
-            stream, follow = await self._opened.get()
-            async with run_alongside(self._read(stream, follow)):
-                await self._is_back.wait()
-            self._is_back.clear()
+            opened = self._open
+            async with run_alongside(*([] if opened is None else [self._read(*opened)])):
+                while self._open is opened:
+                    await self._has_moved.wait()
+                    self._has_moved.clear()
 
     async def _read(self, stream: str, follow: Follow) -> None:
         try:
