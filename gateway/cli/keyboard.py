@@ -31,16 +31,12 @@ class Keyboard:
 
     Args:
         fd: the terminal; 0 is standard input.
-        entered: called when the terminal is in cbreak mode, again after each stop.
-        leaving: called before it gets its own mode back, also before each stop.
+        leave: called before a signal stops or ends the process.
     """
 
-    def __init__(
-        self, fd: int, entered: Callable[[], None] = lambda: None, leaving: Callable[[], None] = lambda: None
-    ) -> None:
+    def __init__(self, fd: int, leave: Callable[[signal.Signals], None] = lambda _: None) -> None:
         self._fd = fd
-        self._entered = entered
-        self._leaving = leaving
+        self._tell_leave = leave
         self._mode = termios.tcgetattr(fd)
 
     @contextmanager
@@ -49,6 +45,7 @@ class Keyboard:
         loop = asyncio.get_running_loop()
 
         def obey(signum: signal.Signals) -> None:
+            self._tell_leave(signum)
             self._leave()
             loop.remove_signal_handler(signum)  # restores the default action
             signal.raise_signal(signum)
@@ -78,11 +75,9 @@ class Keyboard:
     def _enter(self) -> None:
         if is_foreground(self._fd):
             tty.setcbreak(self._fd, termios.TCSADRAIN)
-            self._entered()
 
     def _leave(self) -> None:
         if is_foreground(self._fd):
-            self._leaving()
             termios.tcsetattr(self._fd, termios.TCSADRAIN, self._mode)
 
 

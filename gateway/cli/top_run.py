@@ -15,7 +15,7 @@ from click import style
 from deltawire.gateway.cli.alongside import run_alongside
 from deltawire.gateway.cli.asking import Asker
 from deltawire.gateway.cli.credentials import GivenToken
-from deltawire.gateway.cli.keyboard import Keyboard
+from deltawire.gateway.cli.keyboard import Keyboard, is_foreground
 from deltawire.gateway.cli.printable import make_line
 from deltawire.gateway.cli.stdio import Output
 from deltawire.gateway.cli.top_follow import KEYS as FOLLOW_KEYS
@@ -78,20 +78,27 @@ class TopRun:
         self._loop = asyncio.get_running_loop()
         self._over: asyncio.Future[None] = self._loop.create_future()
         self._loop.add_signal_handler(signal.SIGWINCH, self._is_stale.set)
-        keyboard = Keyboard(sys.stdin.fileno(), self._enter, self._leave)
+        self._loop.add_signal_handler(signal.SIGCONT, self._enter)
+        keyboard = Keyboard(sys.stdin.fileno(), lambda _signum: self._leave())
         self._looker.start()
         with keyboard.listening():
-            async with run_alongside(self._heed(keyboard), self._draw(), self._follow()):
-                await self._over
+            self._enter()
+            try:
+                async with run_alongside(self._heed(keyboard), self._draw(), self._follow()):
+                    await self._over
+            finally:
+                self._leave()
 
     def _enter(self) -> None:
-        os.write(sys.stdout.fileno(), ENTER)
-        self._size = os.terminal_size((0, 0))  # nothing is drawn
-        self._is_stale.set()
+        if is_foreground(sys.stdout.fileno()):
+            os.write(sys.stdout.fileno(), ENTER)
+            self._size = os.terminal_size((0, 0))  # nothing is drawn
+            self._is_stale.set()
 
     def _leave(self) -> None:
-        with suppress(OSError):  # the terminal is gone
-            os.write(sys.stdout.fileno(), LEAVE)
+        if is_foreground(sys.stdout.fileno()):
+            with suppress(OSError):  # the terminal is gone
+                os.write(sys.stdout.fileno(), LEAVE)
 
     def _tell(self, news: News) -> None:
         """Take what is new, in the thread that looks."""
@@ -188,9 +195,10 @@ class TopRun:
         while True:
             await self._is_stale.wait()
             self._is_stale.clear()
-            size = os.get_terminal_size(sys.stdout.fileno())
-            lines = self._lines(size.columns, size.lines)
-            await self._output.write(self._changes(lines, size).encode())
+            if is_foreground(sys.stdout.fileno()):  # after Ctrl-Z and `bg`, it is not
+                size = os.get_terminal_size(sys.stdout.fileno())
+                lines = self._lines(size.columns, size.lines)
+                await self._output.write(self._changes(lines, size).encode())
             await asyncio.sleep(FRAME)
 
     def _lines(self, width: int, height: int) -> list[str]:
