@@ -100,6 +100,7 @@ class Looker:
         self._last_metrics: tuple[dict[str, float], float] = ({}, 0.0)
         self._wanted: Sequence[str] = ()
         self._open: str | None = None
+        self._is_over = False
         self._was_answered = False
         self._paused = 0.0  # seconds of this look in which nothing was asked
         self._woken = threading.Event()
@@ -107,6 +108,11 @@ class Looker:
     def start(self) -> None:
         """Begin to look."""
         threading.Thread(target=self._run, name="looking", daemon=True).start()
+
+    def stop(self) -> None:
+        """Look no more; a look that has begun may still tell what it sees."""
+        self._is_over = True
+        self._woken.set()
 
     def want_first_tokens(self, streams: Sequence[str]) -> None:
         """Read the first events of these streams at the next looks."""
@@ -118,7 +124,7 @@ class Looker:
         self._woken.set()
 
     def _run(self) -> None:
-        while True:
+        while not self._is_over:
             begun = time.monotonic()
             self._paused = 0.0
             try:

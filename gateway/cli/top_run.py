@@ -88,6 +88,7 @@ class TopRun:
                     await self._over
             finally:
                 self._leave()
+                self._looker.stop()
 
     def _enter(self) -> None:
         if is_foreground(sys.stdout.fileno()):
