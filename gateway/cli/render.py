@@ -5,6 +5,7 @@
 | `Frames` | programs | each frame as received, one per line |
 | `Text` | files and pipes | only the answer's text |
 | `Screen` | a person | text, thinking dimmed, tool calls, usage, stop reasons, gaps, errors |
+| `Rendered` (module `rendered`) | a person whose terminal can do it | as `Screen`, with the text rendered as Markdown |
 
 No control character of a stream reaches a terminal: a producer could otherwise control it (move the cursor, set the
 title, enter input for the user).
@@ -170,15 +171,21 @@ class Screen:
 
     def show(self, frame: Frame) -> str:
         """The text that the next event or gap adds to the screen."""
+        return "".join(self.show_apart(frame))
+
+    def show_apart(self, frame: Frame) -> tuple[str, str]:
+        """As `show`, with what is the answer's own text apart, in second place."""
         match frame.message:
             case Gap() as gap:
-                return self._note(describe_gap(gap), fg="yellow")
+                return self._note(describe_gap(gap), fg="yellow"), ""
             case Urgent(event=copy):
-                return self._note(describe_urgent(copy), fg="red")
+                return self._note(describe_urgent(copy), fg="red"), ""
+            case Event(data=TextDelta() as delta):
+                return self._run(("text", delta.index, delta.choice), delta.text)
             case Event(data=data):
-                return self._show(data)
+                return self._show(data), ""
             case _:
-                return ""
+                return "", ""
 
     def interrupt(self) -> str:
         """The end of the line, if one is open."""
@@ -191,14 +198,13 @@ class Screen:
 
     def _show(self, data: Data) -> str:  # noqa: PLR0911 - one for each event type
         match data:
-            case TextDelta() as delta:
-                return self._run(("text", delta.index, delta.choice), delta.text)
             case Thinking() as delta:
-                return self._run(("thinking", delta.index, delta.choice), delta.thinking, dim=True)
+                return "".join(self._run(("thinking", delta.index, delta.choice), delta.thinking, dim=True))
             case ToolDelta() as delta:
-                return self._run(("tool", delta.index, delta.choice), delta.partial_json, dim=True)
+                return "".join(self._run(("tool", delta.index, delta.choice), delta.partial_json, dim=True))
             case ContentStart(name=str(name)) as block:
-                return self._run(("tool", block.index, block.choice), f"[{block.kind or 'block'} {name}] ", fg="cyan")
+                begins = f"[{block.kind or 'block'} {name}] "
+                return "".join(self._run(("tool", block.index, block.choice), begins, fg="cyan"))
             case MessageStart() as start:
                 self._is_message_open = True
                 return self._note(start.model, dim=True) if start.model else self._break()
@@ -213,8 +219,8 @@ class Screen:
             case _:
                 return ""
 
-    def _run(self, flow: tuple[str, int | UnsetType, int | UnsetType], text: str, **style: Any) -> str:
-        """A piece of running text; a different block or choice starts a new line."""
+    def _run(self, flow: tuple[str, int | UnsetType, int | UnsetType], text: str, **style: Any) -> tuple[str, str]:
+        """What begins a piece of running text, and the piece; a different block or choice starts a new line."""
         start = ""
         if flow != self._flow:
             start = self._break()
@@ -226,7 +232,7 @@ class Screen:
             text = self._held + text
             self._held = "\r" if text.endswith("\r") else ""
         printable = make_printable(text.removesuffix("\r"))
-        return start + (self._style(printable, **style) if style else printable)
+        return start, self._style(printable, **style) if style else printable
 
     def _note(self, text: str, **style: Any) -> str:
         """A line about the stream."""

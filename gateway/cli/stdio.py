@@ -94,19 +94,21 @@ class Output:
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
+        self._turn = asyncio.Lock()
 
     async def write(self, data: bytes) -> None:
-        """Write all of `data`, waiting for the reader if necessary.
+        """Write all of `data`, waiting for the reader if necessary; what several tasks write does not mix.
 
         Raises:
             BrokenPipeError: the reader is gone.
         """
         rest = memoryview(data)
-        while rest:
-            if not select.select([], [self._fd], [], 0)[1]:
-                loop = asyncio.get_running_loop()
-                await _wait_ready(self._fd, loop.add_writer, loop.remove_writer, asyncio.Event())
-            rest = rest[os.write(self._fd, rest[:PIPE_BUF]) :]
+        async with self._turn:
+            while rest:
+                if not select.select([], [self._fd], [], 0)[1]:
+                    loop = asyncio.get_running_loop()
+                    await _wait_ready(self._fd, loop.add_writer, loop.remove_writer, asyncio.Event())
+                rest = rest[os.write(self._fd, rest[:PIPE_BUF]) :]
 
     @asynccontextmanager
     async def watch_reader(self) -> AsyncIterator[None]:

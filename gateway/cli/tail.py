@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import math
-import os
+import signal
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, nullcontext, suppress
 from functools import partial
 from ssl import SSLContext
+from typing import TYPE_CHECKING
 
 import click
 
 from deltawire.gateway.cli.alongside import run_alongside
 from deltawire.gateway.cli.credentials import GivenToken, token_options
+from deltawire.gateway.cli.drawing import Drawing
 from deltawire.gateway.cli.ending import Status, say, wrong_arguments_told
 from deltawire.gateway.cli.keyboard import Keyboard, is_foreground
 from deltawire.gateway.cli.options import (
@@ -29,14 +33,18 @@ from deltawire.gateway.cli.options import (
     url_option,
 )
 from deltawire.gateway.cli.reconnecting import Patience
-from deltawire.gateway.cli.render import Frames, Screen, Text, View
+from deltawire.gateway.cli.render import View
 from deltawire.gateway.cli.stdio import Output
 from deltawire.gateway.cli.trust import tls_options
+from deltawire.gateway.cli.views import choose_plain, make_rendered
 from deltawire.gateway.client import Frame, NotDelivered, NotPermitted, Subscriber, TextMismatch
 from deltawire.protocol.addresses import MAX_BUFFER, MAX_INTERVAL_MS, Start
 from deltawire.protocol.events import EventType
 from deltawire.protocol.messages import Policy, Subscribed
 from deltawire.protocol.position import Position
+
+if TYPE_CHECKING:
+    from deltawire.gateway.cli.rendered import Rendered
 
 CANCEL_PAUSE = 1.0
 """Minimum seconds between two cancels: a key held down repeats, and would soon exceed the gateway's `signal_rate`."""
@@ -53,6 +61,12 @@ CANCEL_PAUSE = 1.0
 )
 @stream_argument
 @click.option("--json", "as_json", is_flag=True, help="Print the frames as received, one per line.")
+@click.option(
+    "--render/--plain",
+    "rendered",
+    default=None,
+    help="Render the text as Markdown, or print it as it is; default: rendered on a terminal, with deltawire[tui].",
+)
 @click.option(
     "--from",
     "start",
@@ -96,6 +110,7 @@ def command(  # noqa: PLR0913 - one argument an option
     *,
     stream: str,
     as_json: bool,
+    rendered: bool | None,
     start: Start,
     after: int | None,
     epoch: str | None,
@@ -116,7 +131,8 @@ def command(  # noqa: PLR0913 - one argument an option
     """Follow STREAM until it ends.
 
     On a terminal, shows the answer as it arrives: text, thinking (dimmed), tool calls, and at the end usage and stop
-    reason. There, c asks the producers to cancel the answer, and q quits. Elsewhere, writes only the text.
+    reason. With the extra deltawire[tui], the text is rendered as Markdown, unless --plain is given. On a terminal, c
+    asks the producers to cancel the answer, and q quits. Elsewhere, writes only the text.
 
     After a lost connection, resumes at the same position and reports it on standard error. If the text of a message
     differs from the text that the gateway sent, reports this too; the exit status is then 1.
@@ -125,8 +141,11 @@ def command(  # noqa: PLR0913 - one argument an option
         raise click.UsageError("--epoch needs --after: the last seq seen in that epoch")
     if after is not None and start == "now":
         raise click.UsageError("--from now begins with the next event, --after where a reader was: give one")
-    view = _choose_view(as_json=as_json)
-    patience = Patience(url, partial(_say_beside, view))
+    if rendered and as_json:
+        raise click.UsageError("--json prints the frames as received, --render the text: give one")
+    markdown = None if as_json or rendered is False else make_rendered(is_asked_for=bool(rendered))
+    view = markdown or choose_plain(as_json=as_json)
+    patience = Patience(url, partial(_say_lost, view, markdown))
     with wrong_arguments_told():
         subscriber = Subscriber(
             url,
@@ -147,14 +166,14 @@ def command(  # noqa: PLR0913 - one argument an option
             tls=tls,
             token=token,
         )
-    return asyncio.run(Tail(subscriber, view, patience).run())
+    return asyncio.run(Tail(subscriber, view, patience, markdown).run())
 
 
-def _choose_view(*, as_json: bool) -> View:
-    on_terminal = sys.stdout.isatty()
-    if as_json:
-        return Frames(on_terminal=on_terminal)
-    return Screen(colour=not os.environ.get("NO_COLOR")) if on_terminal else Text(say)
+def _say_lost(view: View, markdown: Rendered | None, text: str) -> None:
+    """Say that the connection is lost."""
+    if markdown:
+        markdown.note_lost()
+    _say_beside(view, text)
 
 
 def _say_beside(view: View, text: str) -> None:
@@ -191,24 +210,55 @@ class Tail:
         subscriber: the subscriber, not yet connected.
         view: how to show the stream.
         patience: the subscriber's `on_reconnect`.
+        markdown: the view, if it has to be drawn.
     """
 
-    def __init__(self, subscriber: Subscriber, view: View, patience: Patience) -> None:
+    def __init__(self, subscriber: Subscriber, view: View, patience: Patience, markdown: Rendered | None) -> None:
         self._subscriber = subscriber
         self._view = view
         self._patience = patience
         self._output = Output(sys.stdout.fileno())
+        self._drawing = Drawing(markdown, self._output, sys.stdout.fileno()) if markdown else None
         self._status = Status.DONE
 
     async def run(self) -> Status:
         """Write the stream until it ends or the user quits."""
-        async with self._output.watch_reader(), self._subscriber:
-            if not (sys.stdin.isatty() and sys.stdout.isatty() and is_foreground(sys.stdin.fileno())):
-                await self._follow()
-                return self._status
-            keyboard = Keyboard(sys.stdin.fileno())
+        drawing = self._drawing.drawing() if self._drawing else nullcontext()
+        async with self._left_in_order(), self._output.watch_reader(), drawing, self._subscriber:
+            return await self._run()
+
+    @asynccontextmanager
+    async def _left_in_order(self) -> AsyncIterator[None]:
+        """Let a terminal have everything that came, and a new line, however the block ends."""
+        try:
+            yield
+        except asyncio.CancelledError:  # Ctrl-C
+            self._leave()
+            if sys.stdout.isatty() and (position := self._subscriber.position):
+                say(f"--after {position.seq} --epoch {position.epoch} continues here")
+            raise
+        finally:
+            self._leave()
+
+    def _leave(self) -> None:
+        if rest := self._view.end(None):
+            with suppress(OSError):  # the terminal is gone
+                click.echo(rest, nl=False)
+
+    def _obey(self, signum: signal.Signals) -> None:
+        """Leave the terminal before a signal stops or ends this process."""
+        if signum != signal.SIGTSTP:
+            self._leave()
+        elif self._drawing:
+            click.echo(self._view.interrupt(), nl=False)
+
+    async def _run(self) -> Status:
+        if not (sys.stdin.isatty() and sys.stdout.isatty() and is_foreground(sys.stdin.fileno())):
+            await self._follow()
+        else:
+            keyboard = Keyboard(sys.stdin.fileno(), self._obey)
             with keyboard.listening():
-                say("keys: c asks the producers to cancel, q quits")
+                _say_beside(self._view, "keys: c asks the producers to cancel, q quits")
                 async with run_alongside(self._heed(keyboard)):
                     await self._follow()
         return self._status
@@ -231,6 +281,8 @@ class Tail:
                 _say_beside(self._view, f"reconnected; continues after event {frame.message.after}")
             self._patience.is_connected = True
         await self._output.write(self._view.show(frame).encode())
+        if self._drawing:
+            await self._drawing.catch_up()
 
     async def _heed(self, keyboard: Keyboard) -> None:
         """Act on the keys."""
@@ -241,7 +293,6 @@ class Tail:
                 await self._cancel()
                 cooldown.begin(clock())  # keys pressed during the cancel are read from here on, and ignored
             elif key == "q":
-                click.echo(self._view.interrupt(), nl=False)
                 raise click.exceptions.Exit(self._status)
 
     async def _cancel(self) -> None:
