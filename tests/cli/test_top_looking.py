@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from contextlib import AsyncExitStack, suppress
 from itertools import pairwise
 from typing import Self
@@ -26,6 +27,7 @@ from deltawire.gateway.config import Settings
 from deltawire.gateway.server import Gateway
 from deltawire.protocol.events import MessageStart, TextDelta
 from tests.support.fakes import FakeGateway
+from tests.support.waiting import eventually
 
 
 class Looking:
@@ -47,12 +49,13 @@ class Looking:
             told.append(await self._news.get())
         return told
 
-    def __enter__(self) -> Self:
+    async def __aenter__(self) -> Self:
         self.looker.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    async def __aexit__(self, *_: object) -> None:
         self.looker.stop()
+        await eventually(lambda: all(it.name != "looking" for it in threading.enumerate()), "the end of the thread")
 
 
 async def test_all_pages_are_asked_for_with_a_pause_between_them() -> None:
@@ -60,7 +63,7 @@ async def test_all_pages_are_asked_for_with_a_pause_between_them() -> None:
         names = [f"s-{number:04}" for number in range(2001)]
         for name in names:
             gateway.hub.create(name)
-        with Looking(gateway.url) as looking:
+        async with Looking(gateway.url) as looking:
             *pages, _ = await looking.until(RoundOver)
     assert [info.id for page in pages if isinstance(page, Page) for info in page.infos] == names
     times = [page.at for page in pages if isinstance(page, Page)]
@@ -73,7 +76,7 @@ async def test_the_first_token_of_a_stream_on_the_screen_is_read_from_its_events
         await publisher.send(MessageStart(message_id="m"))
         await publisher.send(TextDelta(text="x"))
         await publisher.flush()
-        with Looking(gateway.url) as looking:
+        async with Looking(gateway.url) as looking:
             looking.looker.want_first_tokens(["absent", "a"])
             told = await looking.until(FirstToken) + await looking.until(FirstToken)
     absent, present = (news for news in told if isinstance(news, FirstToken))
@@ -88,7 +91,7 @@ async def test_a_stream_that_is_open_is_looked_at_alone() -> None:
     async with Gateway(Settings(port=0, drain_timeout=0)) as gateway:
         gateway.hub.create("a")
         gateway.hub.create("b")
-        with Looking(gateway.url) as looking:
+        async with Looking(gateway.url) as looking:
             await looking.until(RoundOver)
             looking.looker.open("b")
             while ids(page := (await looking.until(Page))[-1]) != ["b"]:
@@ -104,14 +107,13 @@ def ids(news: News) -> list[str]:
 
 
 async def test_a_first_look_that_fails_is_the_last_and_a_later_one_is_not() -> None:
-    async with FakeGateway() as refusing:
-        with Looking(refusing.url) as looking:
-            [failed] = await looking.until(Failed)
+    async with FakeGateway() as refusing, Looking(refusing.url) as looking:
+        [failed] = await looking.until(Failed)
     assert isinstance(failed, Failed)
     assert "HTTP 404" in str(failed.error)
     async with AsyncExitStack() as running:
         gateway = await running.enter_async_context(Gateway(Settings(port=0, drain_timeout=0)))
-        with Looking(gateway.url) as looking:
+        async with Looking(gateway.url) as looking:
             await looking.until(Glance)
             await running.aclose()
             trouble = (await looking.until(Trouble))[-1]
@@ -126,5 +128,5 @@ async def test_a_bug_in_the_thread_is_told_to_the_main_one(monkeypatch: pytest.M
         raise bug
 
     monkeypatch.setattr(Asker, "pages", fail)
-    with Looking("ws://127.0.0.1:1") as looking:
+    async with Looking("ws://127.0.0.1:1") as looking:
         assert await looking.until(Failed) == [Failed(bug)]
