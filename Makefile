@@ -68,6 +68,9 @@ check: setup  ## lint, formatting, types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+screenshots: setup  ## take the README's pictures of the console, with the machine's Chromium
+	$(BIN)/python -m scripts.browser.screenshots
+
 hardening: setup  ## attack a running gateway, and see what its neighbours notice: QUICK=1, ONLY=door,wire,masses,reading,still
 	$(BIN)/python -m scripts.hardening $(if $(QUICK),--quick) $(call flag,only)
 	$(BIN)/python -m scripts.hardening.proofs $(if $(QUICK),--quick) $(call flag,seed)
@@ -77,4 +80,4 @@ hardening: setup  ## attack a running gateway, and see what its neighbours notic
 clean:  ## remove what the other targets made
 	rm -rf .venv .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache node_modules scripts/client/node_modules scripts/client/dist scripts/examples/rust/target
 
-.PHONY: help setup run demo demo-llm test test-fast soak bench bench-scale hardening check clean
+.PHONY: help setup run demo demo-llm test test-fast soak bench bench-scale screenshots hardening check clean

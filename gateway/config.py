@@ -322,7 +322,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         str,
         Meta(
             description="Redis or Valkey server to store streams on, instead of data_dir: "
-            "redis://[user:password@]host[:port][/database], or rediss:// for TLS"
+            "redis://[user:password@]host[:port][/database], rediss:// for TLS, or redis+sentinel://"
         ),
     ] = ""
     engine_timeout: Annotated[
@@ -388,8 +388,8 @@ def make_settings(values: dict[str, Any]) -> Settings:
     if settings.engine_url:
         if settings.data_dir:
             raise ConfigError("engine_url: streams are stored there or in data_dir, not in both")
-        if not settings.engine_url.startswith(("redis://", "rediss://")):
-            raise ConfigError("engine_url: expected redis://… or rediss://…")
+        if not settings.engine_url.startswith(("redis://", "rediss://", "redis+sentinel://", "rediss+sentinel://")):
+            raise ConfigError("engine_url: expected redis://…, rediss://… or redis+sentinel://…")
         if settings.workers != 1:
             raise ConfigError("workers: with engine_url there is one process a gateway; start several gateways instead")
         if settings.advertise_url and not re.match("wss?://[^/]", settings.advertise_url):

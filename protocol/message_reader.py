@@ -294,7 +294,8 @@ class MessageReader(ABC):
         part = self._find(kind, index)
         if part is None:
             name = "tool" if kind == "tool" else ""
-            part = self._open(index, Part(kind, f"part-{event.seq}", name), event)
+            seq = event.seq if event.first is UNSET else event.first  # the same id, folded or not
+            part = self._open(index, Part(kind, f"part-{seq}", name), event)
         part.size += len(piece)
         self.on_piece(part, piece)
 

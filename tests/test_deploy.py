@@ -112,7 +112,7 @@ def test_everything_the_dockerfile_copies_is_let_through() -> None:
 def test_every_variable_named_is_one_that_is_read() -> None:
     named = {
         name
-        for path in DEPLOY.iterdir()
+        for path in DEPLOY.rglob("*")
         if path.is_file()
         for name in re.findall(r"DELTAWIRE_[A-Z_]+", path.read_text())
     }

@@ -16,8 +16,10 @@ from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
 
 from deltawire import Gateway, MessageStart, MessageStop, Publisher, Settings, TextDelta
-from tests.support.chromium import START, browser
+from scripts.browser.chromium import MISSING, START, browser, chromium, find_browser
 from tests.support.processes import ROOT
+
+pytestmark = pytest.mark.skipif(find_browser() is None, reason=MISSING)
 
 PAGE = """<!doctype html>
 <meta charset="utf-8">
@@ -46,16 +48,6 @@ await tell({ text: kept.text, whole, visits: kept.visits, verified: again.verifi
 </script>
 """
 """Keeps text and position together, is reloaded in the middle of the answer, and tells its site what it has."""
-
-
-WATCH = """<script>
-new MutationObserver(() => {
-  const text = document.body.innerText.trim();
-  if (text) fetch(`/?${encodeURIComponent(JSON.stringify({ text }))}`);
-}).observe(document.documentElement, { childList: true, subtree: true });
-</script>
-"""
-"""Tells its site what the page shows."""
 
 
 class Site:
@@ -97,21 +89,33 @@ class Site:
         return Response(HTTPStatus.OK, "OK", headers, body)
 
 
-async def test_the_page_of_the_readme_shows_the_text(tmp_path: Path) -> None:
+async def test_the_page_of_the_readme_shows_the_whole_text_though_it_is_reloaded_in_mid_answer(tmp_path: Path) -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     [page] = re.findall(r"^```html\n(.*?)^```$", readme, re.DOTALL | re.MULTILINE)
     assert page.count("\n") <= 2 + 5, "five lines of JavaScript between the tags, at most"
-    async with Site() as site, Gateway(Settings(port=0, allowed_origins=site.origin)) as gateway:
+    async with (
+        Site() as site,
+        Gateway(Settings(port=0, allowed_origins=site.origin)) as gateway,
+        Publisher(gateway.url, "demo") as publisher,
+        chromium(tmp_path) as driven,
+        asyncio.timeout(START),
+    ):
         address = gateway.url.replace("ws:", "http:")
-        page = page.replace('"/client/', f'"{address}/client/').replace('subscribe("/"', f'subscribe("{address}"')
-        site.page = page + WATCH
-        async with (
-            Publisher(gateway.url, "demo") as publisher,
-            browser(site.origin, tmp_path),
-            asyncio.timeout(START),
-        ):
-            await publisher.send(TextDelta(text="all that was said"))
-            assert await site.heard.get() == {"text": "all that was said"}
+        site.page = page.replace('"/client/', f'"{address}/client/').replace('subscribe("/"', f'subscribe("{address}"')
+        tabs = [await driven.open(site.origin) for _ in range(2)]
+        await publisher.send(TextDelta(text="the first "))
+        await publisher.send(TextDelta(text="half, "))
+        for tab in tabs:
+            await tab.wait("document.body.innerText === 'the first half,'")
+        reloaded, other = tabs
+        await reloaded.reload()
+        await publisher.send(TextDelta(text="and ünd 🚀"))
+        await publisher.close_stream()
+        for tab in tabs:
+            await tab.wait("document.body.innerText.includes('🚀')")
+        text = "the first half, and ünd 🚀"
+        assert [await tab.value("document.body.innerText") for tab in (reloaded, other)] == [text, text]
+        assert [complaint for tab in tabs for complaint in tab.complaints if "favicon" not in complaint] == []
 
 
 @pytest.mark.parametrize("transport", ["websocket", "sse"])

@@ -12,8 +12,9 @@ from deltawire.gateway.config import Settings
 from deltawire.gateway.server import Gateway
 from tests.support.commands import run, run_process, serve, start
 from tests.support.processes import Terminal
+from tests.support.redis_server import server
 
-__all__ = ["run", "run_process", "serve", "start"]  # fixtures
+__all__ = ["run", "run_process", "serve", "server", "start"]  # fixtures
 
 
 @pytest.fixture

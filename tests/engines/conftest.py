@@ -1,16 +1,5 @@
 """A Redis server for each test that asks for one."""
 
-from __future__ import annotations
+from tests.support.redis_server import server
 
-from collections.abc import Iterator
-from pathlib import Path
-
-import pytest
-
-from tests.support.redis_server import RedisServer, redis_server
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[RedisServer]:
-    with redis_server(tmp_path / "redis") as server:
-        yield server
+__all__ = ["server"]  # a fixture

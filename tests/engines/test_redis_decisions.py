@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import hiredis
 import pytest
@@ -166,9 +167,46 @@ def _refuse(_pid: int, _signal: int) -> None:
 
 def test_an_address_shows_no_secret() -> None:
     address = parse_address("rediss://us%40er:p%3Aw@[::1]/3")
-    assert (address.user, address.password, address.database) == ("us@er", "p:w", 3)
+    assert (address.login, address.database) == (("us@er", "p:w"), 3)
     assert (str(address), address.tls is None) == ("[::1]:6379", False)
     for url in ("redis://user:secret@", "redis://user:secret@host:port", "redis://user:secret@host/x?y=z"):
         with pytest.raises(EngineError) as error:
             parse_address(url)
         assert "secret" not in str(error.value)
+
+
+def test_an_address_may_name_sentinels_and_a_primary() -> None:
+    address = parse_address("redis+sentinel://gate:p%2Fw@one,[::1]:5000/main/3?sentinel_password=s%26w")
+    assert (address.hosts, address.primary, address.database) == ((("one", 26379), ("::1", 5000)), "main", 3)
+    assert (address.login, address.sentinel_login) == (("gate", "p/w"), ("", "s&w"))
+    assert str(address) == "main (sentinels one:26379,[::1]:5000)"
+    assert parse_address("rediss+sentinel://one/main").database == 0
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://one,two/0",
+        "redis://one/0/1",
+        "redis://one/main",
+        "redis+sentinel://one",
+        "redis+sentinel://one/",
+        "redis+sentinel://one/main/x",
+        "redis+sentinel://one,/main",
+        "redis+cluster://one/0",
+        "unix://one/0",
+        "redis://one?ssl_ca_certs=file",
+        "redis://one?sentinel_password=secret",
+        "redis://one#part",
+    ],
+)
+def test_an_address_that_is_none_is_told_what_one_is(url: str) -> None:
+    with pytest.raises(EngineError, match="expected redis://") as error:
+        parse_address(url)
+    assert "secret" not in str(error.value)
+
+
+@pytest.mark.parametrize("option", ["ssl_ca_certs", "ssl_certfile"])
+def test_a_certificate_that_is_not_there_is_told(option: str, tmp_path: Path) -> None:
+    with pytest.raises(EngineError, match=f"{option}.* can't be used: No such file"):
+        parse_address(f"rediss://host?{option}={tmp_path}/none")

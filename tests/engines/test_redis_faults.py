@@ -13,8 +13,8 @@ from deltawire.gateway.engines.redis import engine as engine_module
 from deltawire.gateway.server import Gateway
 from scripts.proof.children import Children, serving
 from scripts.proof.survival import survive
-from tests.engines.on_redis import expect_all, gateway_on, numbered, read, write
 from tests.support.asking import http_client
+from tests.support.on_redis import expect_all, gateway_on, numbered, read, write
 from tests.support.peers import Addressed, consumer, peer, producer, publish, text_delta
 from tests.support.redis_server import RedisServer, needs_redis, redis_server
 from tests.support.soaking import lasting
@@ -69,7 +69,7 @@ async def test_a_server_that_is_away_for_long_is_told_readers_go_on_and_it_recov
 
 
 async def test_a_server_that_is_killed_and_keeps_a_file_loses_nothing(tmp_path: Path) -> None:
-    with redis_server(tmp_path / "redis", appendonly="yes", appendfsync="always") as server:
+    with redis_server(tmp_path / "redis", options={"appendonly": "yes", "appendfsync": "always"}) as server:
         async with gateway_on(server) as gateway:
             await write(gateway, 1, 10)
             epoch = await expect_all(gateway, 10)

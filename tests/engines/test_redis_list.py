@@ -10,7 +10,7 @@ import pytest
 from deltawire.gateway.engines.redis import claiming
 from deltawire.gateway.engines.redis import engine as engine_module
 from deltawire.gateway.engines.redis.keys import Keys, call
-from tests.engines.on_redis import expect_all, gateway_on, write
+from tests.support.on_redis import expect_all, gateway_on, write
 from tests.support.peers import producer, publish, text_delta
 from tests.support.redis_server import RedisServer, needs_redis
 from tests.support.waiting import eventually

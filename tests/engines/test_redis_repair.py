@@ -10,7 +10,7 @@ import pytest
 
 from deltawire.gateway.engines.redis import refilling
 from deltawire.protocol.events import TextDelta
-from tests.engines.on_redis import expect_all, gateway_on, write
+from tests.support.on_redis import expect_all, gateway_on, write
 from tests.support.redis_server import RedisServer, needs_redis
 from tests.support.waiting import eventually
 

@@ -17,7 +17,7 @@ from deltawire.gateway.engines.redis import engine as engine_module
 from deltawire.gateway.engines.redis.engine import RedisEngine
 from deltawire.gateway.hub import hub as hub_module
 from deltawire.gateway.streams.pages import StoredPage, Wanted
-from tests.engines.on_redis import expect_all, gateway_on, numbered, read, write
+from tests.support.on_redis import expect_all, gateway_on, numbered, read, write
 from tests.support.peers import peer, producer
 from tests.support.redis_server import RedisServer, needs_redis
 from tests.support.waiting import eventually

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from pathlib import Path
 
 import pytest
 
 from deltawire.gateway.server import Gateway, http
+from deltawire.gateway.server.http.assets import CLIENT_PATH
+from scripts.browser.first_paint import SIZE
 from tests.server.conftest import StartGateway
 from tests.support.asking import http_client
 
@@ -29,6 +32,21 @@ async def test_each_file_is_served_under_a_policy_that_lets_nothing_else_run(gat
         assert response.headers["Cache-Control"] == "no-cache"
         again = await client.get(path, headers={"If-None-Match": response.headers["ETag"]})
         assert (again.status_code, again.content) == (304, b"")
+
+
+async def test_all_that_is_loaded_for_it_is_60_kib_at_most_as_it_is_sent_and_as_it_is_in_the_end(
+    gateway: Gateway,
+) -> None:
+    sent = 0
+    for path in [*PATHS, CLIENT_PATH]:
+        reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+        writer.write(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAccept-Encoding: gzip, br\r\n\r\n".encode())
+        answer = await reader.read()
+        assert b"\r\nContent-Encoding: gzip\r\n" in answer
+        sent += len(answer)
+        writer.close()
+    assert sent <= SIZE
+    assert sum(path.stat().st_size for path in [*PATHS.values(), FOLDER.parent / "deltawire.js"]) <= SIZE
 
 
 async def test_without_the_setting_there_is_no_console(start_gateway: StartGateway) -> None:

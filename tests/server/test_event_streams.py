@@ -538,6 +538,27 @@ async def test_one_that_vanished_is_found_by_what_it_does_not_receive(
         await is_over(gateway)
 
 
+async def test_the_system_is_asked_about_a_reader_only_when_a_comment_is_due(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def look(transport: asyncio.Transport) -> Progress:
+        asked.append(transport)
+        return Progress(0, is_behind=False)
+
+    async with event_source(gateway) as source:
+        await source.read_until("caught_up")
+        [connection] = gateway._connections
+        monkeypatch.setattr("deltawire.gateway.server.connection.streaming.look", look)
+        heard = connection.last_heard
+        for seconds in range(20):
+            connection.keep_alive(heard + seconds, 20.0, 20.0)
+        assert asked == []
+        connection.keep_alive(heard + 20, 20.0, 20.0)
+        assert asked == [connection.transport]
+
+
 # Everything beside
 
 

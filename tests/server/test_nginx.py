@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
-import socket
 from asyncio.subprocess import DEVNULL
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -18,32 +17,15 @@ from deltawire.gateway.config import Settings
 from deltawire.gateway.server import Gateway
 from deltawire.protocol.events import Event, TextDelta
 from tests.support.asking import http_client
+from tests.support.certificates import make_certificates
 from tests.support.fakes import AT_ONCE
+from tests.support.proxies import NGINX, RECIPES, Running, free_port, needs_nginx, proxy
+from tests.support.redis_server import needs_redis, redis_server
 from tests.support.waiting import eventually
 
-NGINX = shutil.which("nginx") or shutil.which("/usr/sbin/nginx")
-pytestmark = pytest.mark.skipif(NGINX is None, reason="nginx is not installed")
+pytestmark = needs_nginx
 
-CONFIGURATION = """
-daemon off; worker_processes 1; worker_shutdown_timeout 1ms; pid {folder}/pid; error_log {folder}/error.log;
-events {{ worker_connections 200; }}
-http {{
-    access_log off;
-    client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy; fastcgi_temp_path {folder}/fastcgi;
-    uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;
-    map $http_upgrade $connection_upgrade {{ default upgrade; '' close; }}
-    server {{
-        listen 127.0.0.1:{good};
-        location / {{
-            proxy_pass http://127.0.0.1:{gateway};
-            proxy_http_version 1.1;
-            proxy_set_header Upgrade $http_upgrade;
-            proxy_set_header Connection $connection_upgrade;
-            proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
-            proxy_buffering off;
-            proxy_read_timeout 1h;
-        }}
-    }}
+MISTAKES = """
     server {{ listen 127.0.0.1:{bare}; location / {{ proxy_pass http://127.0.0.1:{gateway}; }} }}
     server {{
         listen 127.0.0.1:{old};
@@ -53,49 +35,31 @@ http {{
             proxy_set_header Connection $connection_upgrade;
         }}
     }}
-}}
 """
 
 
 class Front(NamedTuple):
-    """A gateway with nginx in front of it: as it should be, as nginx is by itself, and in HTTP/1.0 with an upgrade."""
+    """A gateway with nginx in front of it: as it is shipped, as nginx is by itself, and in HTTP/1.0 with an upgrade."""
 
     gateway: Gateway
-    pid: int
-    good: int
+    nginx: Running
     bare: int
     old: int
 
     @property
     def url(self) -> str:
-        return f"ws://127.0.0.1:{self.good}"
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as it:
-        return int(it.getsockname()[1])
-
-
-def answers(port: int) -> bool:
-    with socket.socket() as it:
-        return it.connect_ex(("127.0.0.1", port)) == 0
+        return self.nginx.url
 
 
 @pytest.fixture
 async def front(tmp_path: Path) -> AsyncIterator[Front]:
-    assert NGINX is not None
-    settings = Settings(port=0, drain_timeout=0, trusted_proxies="127.0.0.1", max_connections_per_address=4)
+    settings = Settings(port=0, drain_timeout=0, trusted_proxies="127.0.0.1")
     async with Gateway(settings) as gateway:
-        ports = {"good": free_port(), "bare": free_port(), "old": free_port()}
-        file = tmp_path / "nginx.conf"
-        file.write_text(CONFIGURATION.format(folder=tmp_path, gateway=gateway.port, **ports))
-        process = await asyncio.create_subprocess_exec(
-            NGINX, "-c", file, "-p", tmp_path, stdout=DEVNULL, stderr=DEVNULL
-        )
-        await eventually(lambda: answers(ports["good"]), "that nginx listens")
-        yield Front(gateway, process.pid, **ports)
-        process.terminate()
-        await process.wait()
+        bare, old = free_port(), free_port()
+        servers = MISTAKES.format(gateway=gateway.port, bare=bare, old=old)
+        soon = [("worker_shutdown_timeout 60s", "worker_shutdown_timeout 1ms")]
+        async with proxy("nginx", tmp_path, [gateway.port] * 2, more=servers, changes=soon) as running:
+            yield Front(gateway, running, bare, old)
 
 
 def has(losses: list[str], count: int) -> bool:
@@ -136,7 +100,7 @@ async def test_a_long_page_is_the_same_through_http_1_0(front: Front) -> None:
     async with http_client() as client:
         pages = [
             await client.get(f"http://127.0.0.1:{port}/v1/streams/demo/events")
-            for port in (front.gateway.port, front.good, front.bare)
+            for port in (front.gateway.port, front.nginx.port, front.bare)
         ]
     assert len(pages[0].content) > 128 * 1024
     assert pages[0].content == pages[1].content == pages[2].content
@@ -149,21 +113,59 @@ async def test_what_nginx_gets_wrong_by_itself_is_told(front: Front) -> None:
                 pass
 
 
-async def test_limits_count_the_address_behind_nginx(front: Front) -> None:
-    held = [await connect(front, "127.0.0.7") for _ in range(4)]
-    assert [status for status, _ in held] == [101] * 4
-    spoofed = await connect(front, "127.0.0.7", "X-Forwarded-For: 192.0.2.1\r\n")
-    other = await connect(front, "127.0.0.8")
-    assert (spoofed[0], other[0]) == (429, 101)
-    for _, it in (*held, spoofed, other):
-        it.close()
+def test_silence_ends_no_connection() -> None:
+    for name in ("proxy_read_timeout", "proxy_send_timeout"):
+        assert f"{name} 1h;" in RECIPES["nginx"].text, "the default is 60 s"
 
 
-async def connect(front: Front, source: str, headers: str = "") -> tuple[int, asyncio.StreamWriter]:
-    reader, writer = await asyncio.open_connection("127.0.0.1", front.good, local_addr=(source, 0))
-    request = (
-        f"GET /v1/streams/demo/subscribe HTTP/1.1\r\nHost: gateway\r\n{headers}Upgrade: websocket\r\n"
-        "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: ZGVsdGF3aXJlIGJlbmNoIQ==\r\n\r\n"
-    )
-    writer.write(request.encode())
-    return int((await reader.readuntil(b"\r\n\r\n")).split()[1]), writer
+async def test_a_token_in_a_query_is_not_logged(front: Front) -> None:
+    async with http_client(base_url=f"http://127.0.0.1:{front.nginx.port}") as client:
+        assert (await client.get("/v1/streams?access_token=s3cret")).status_code == 200
+    log = front.nginx.folder / "access.log"
+    await eventually(lambda: "/v1/streams" in log.read_text(), "that it is logged")
+    assert '"GET /v1/streams" 200' in log.read_text()
+    assert "s3cret" not in log.read_text()
+
+
+async def test_an_optional_line_turns_tls_on(front: Front, tmp_path: Path) -> None:
+    files, port = make_certificates(tmp_path / "tls"), free_port()
+    lines = ["listen 8443 ssl", "ssl_certificate ", "ssl_certificate_key "]
+    changes = [(f"#{line}", line) for line in lines] + [
+        ("8443", f"127.0.0.1:{port}"),
+        ("/etc/nginx/tls/tls.crt", files.cert),
+        ("/etc/nginx/tls/tls.key", files.key),
+    ]
+    (tmp_path / "other").mkdir()
+    async with proxy("nginx", tmp_path / "other", [front.gateway.port] * 2, changes=changes):
+        target = Publisher(f"wss://127.0.0.1:{port}", "demo", tls=files.context())
+        async with target:
+            await target.send(TextDelta("one"))
+
+
+@needs_redis
+async def test_two_nodes_divide_streams_and_one_takes_over_from_the_other(tmp_path: Path) -> None:
+    names = [f"chat-{number}" for number in range(8)]
+
+    async def follow(url: str, stream: str) -> list[str]:
+        async with Subscriber(url, stream, backoff=AT_ONCE) as it:
+            return [item.data.text async for item in it if isinstance(item, Event) and isinstance(item.data, TextDelta)]
+
+    async with AsyncExitStack() as stack:
+        server = stack.enter_context(redis_server(tmp_path / "redis"))
+        settings = Settings(port=0, engine_url=server.url, drain_timeout=0.3)
+        stays = await stack.enter_async_context(Gateway(settings))
+        leaves = await stack.enter_async_context(AsyncExitStack())
+        leaving = await leaves.enter_async_context(Gateway(settings))
+        front = await stack.enter_async_context(proxy("nginx", tmp_path, [stays.port, leaving.port]))
+        publishers = [await stack.enter_async_context(Publisher(front.url, name, backoff=AT_ONCE)) for name in names]
+        readers = [asyncio.create_task(follow(front.url, name)) for name in names]
+        for it in publishers:
+            await it.send(TextDelta("one "))
+            await it.flush()
+        assert 0 < stays.hub.count() < len(names), "each has some of the streams"
+        await leaves.aclose()
+        for it in publishers:
+            await it.send(TextDelta("two "))
+            await it.close_stream()
+        assert ["".join(texts) for texts in await asyncio.gather(*readers)] == ["one two "] * len(names)
+        assert [it.lost for it in publishers] == [0] * len(names)

@@ -61,6 +61,7 @@ async def test_the_latest_message_is_replayed_and_goes_on_live_with_numbers_with
     await is_over(gateway)
     async with streaming(gateway, "&starting_after=5") as source:
         assert [event.message for event in await source.read_all()] == messages[6:]
+    assert (await ask(gateway, "GET", "/v1/responses/demo")).json() == messages[-1]["response"], "it is read folded"
 
 
 @pytest.mark.parametrize("is_streamed", [False, True])

@@ -7,16 +7,21 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import pytest
 
-PROGRAM = shutil.which("redis-server") or shutil.which("valkey-server")
+PROGRAMS = [name for name in ("redis-server", "valkey-server") if shutil.which(name)]
+PROGRAM = next(iter(PROGRAMS), None)
 DEADLINE = 30.0
 
 needs_redis = pytest.mark.skipif(PROGRAM is None, reason="needs redis-server: apt install redis-server")
+EACH: Sequence[Any] = PROGRAMS or [pytest.param("", marks=needs_redis)]
+"""Parameters of a fixture: a test runs on each kind of server that is installed."""
 
 
 class RedisServer:
@@ -24,12 +29,23 @@ class RedisServer:
 
     Args:
         folder: for its files.
-        options: of its configuration.
+        program: that it runs; None for whichever there is.
+        arguments: before the options: a configuration file, `--sentinel`.
+        options: of its configuration, over those of a server that writes no files.
     """
 
-    def __init__(self, folder: Path, **options: str) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        program: str | None = None,
+        arguments: tuple[str, ...] = (),
+        options: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         self._folder = folder
-        self._options = {"save": "", "appendonly": "no", "loglevel": "warning"} | options
+        self._program = program or PROGRAM
+        self._arguments = arguments
+        self._options = {} if arguments else {"save": "", "appendonly": "no", "loglevel": "warning"}
+        self._options |= options
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
@@ -41,10 +57,11 @@ class RedisServer:
 
     def start(self) -> None:
         """Start it, and wait until it answers."""
-        assert PROGRAM is not None
+        assert self._program is not None
         self._folder.mkdir(exist_ok=True)
         options = [part for name, value in self._options.items() for part in (f"--{name}", value)]
-        command = [PROGRAM, "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self._folder), *options]
+        usual = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self._folder)]
+        command = [self._program, *self._arguments, *usual, *options]
         with (self._folder / "log").open("ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log)
         give_up = time.monotonic() + DEADLINE
@@ -60,13 +77,16 @@ class RedisServer:
         except OSError:
             return b""
 
-    def command(self, *parts: str) -> bytes:
-        """Send a command; returns the first bytes of its reply."""
+    def command(self, *parts: str, password: str = "") -> bytes:
+        """Send a command, after a login if there is a password; returns the first bytes of its reply."""
         with socket.create_connection(("127.0.0.1", self.port), DEADLINE) as connection:
-            encoded = [part.encode() for part in parts]
-            request = b"*%d\r\n" % len(encoded) + b"".join(b"$%d\r\n%s\r\n" % (len(it), it) for it in encoded)
-            connection.sendall(request)
-            return connection.recv(65536)
+            reply = b""
+            for command in filter(None, (("AUTH", password) if password else (), parts)):
+                encoded = [part.encode() for part in command]
+                request = b"*%d\r\n" % len(encoded) + b"".join(b"$%d\r\n%s\r\n" % (len(it), it) for it in encoded)
+                connection.sendall(request)
+                reply = connection.recv(65536)
+            return reply
 
     def signal(self, signum: signal.Signals) -> None:
         """Send it a signal."""
@@ -87,11 +107,23 @@ class RedisServer:
 
 
 @contextmanager
-def redis_server(folder: Path, **options: str) -> Iterator[RedisServer]:
+def redis_server(
+    folder: Path,
+    program: str | None = None,
+    arguments: tuple[str, ...] = (),
+    options: Mapping[str, str] = MappingProxyType({}),
+) -> Iterator[RedisServer]:
     """A server that runs until the block ends."""
-    server = RedisServer(folder, **options)
+    server = RedisServer(folder, program, arguments, options)
     server.start()
     try:
         yield server
     finally:
         server.kill()
+
+
+@pytest.fixture(params=EACH)
+def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[RedisServer]:
+    """A server for a test."""
+    with redis_server(tmp_path / "redis", request.param) as server:
+        yield server

@@ -3,37 +3,86 @@
 from __future__ import annotations
 
 import ssl
-from typing import NamedTuple
+from typing import Final, NamedTuple
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from deltawire.gateway.engines.engine import EngineError
 
 PORT = 6379
+SENTINEL_PORT = 26379
+
+_TLS: Final = {"ssl_ca_certs", "ssl_certfile", "ssl_keyfile"}
+_SENTINEL: Final = {"sentinel_username", "sentinel_password"}
+
+_EXPECTED = (
+    "engine_url: expected redis://[user:password@]host[:port][/database], or for a primary that sentinels name "
+    "redis+sentinel://[user:password@]host[:port],host[:port]/name[/database] with ?sentinel_username=… and "
+    "sentinel_password=… if these ask for them; with rediss:// or rediss+sentinel:// for TLS and ?ssl_ca_certs=FILE "
+    "for a certificate authority of its own, ssl_certfile=FILE and ssl_keyfile=FILE for a certificate to show; other "
+    "characters of a password as %XX"
+)
+
+
+class Host(NamedTuple):
+    """Name or numeric address, and port."""
+
+    name: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.name}]:{self.port}" if ":" in self.name else f"{self.name}:{self.port}"
+
+
+class Login(NamedTuple):
+    """How to log in.
+
+    Attributes:
+        user: empty for the default user.
+        password: empty to log in without.
+    """
+
+    user: str = ""
+    password: str = ""
+
+
+class Files(NamedTuple):
+    """Files for TLS.
+
+    Attributes:
+        ca: certificates of the authorities that are trusted; None for those of the system.
+        cert: certificate to show; None for none.
+        key: of the certificate, if it is not in the same file.
+    """
+
+    ca: str | None = None
+    cert: str | None = None
+    key: str | None = None
 
 
 class Address(NamedTuple):
     """A server.
 
     Attributes:
-        host: name or numeric address.
-        port: of it.
-        user: empty for the default user.
-        password: empty to log in without.
+        hosts: the server, or the sentinels that know where it is.
+        login: to the server.
         database: its number.
         tls: for an encrypted connection; None without.
-        ca_file: certificates of the authorities that are trusted; None for those of the system.
+        files: of `tls`.
+        primary: its name, which sentinels know; empty without these.
+        sentinel_login: to the sentinels.
     """
 
-    host: str
-    port: int
-    user: str
-    password: str
+    hosts: tuple[Host, ...]
+    login: Login
     database: int
     tls: ssl.SSLContext | None
-    ca_file: str | None = None
+    files: Files
+    primary: str
+    sentinel_login: Login
 
     def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        hosts = ",".join(map(str, self.hosts))
+        return f"{self.primary} (sentinels {hosts})" if self.primary else hosts
 
 
 def parse_address(url: str) -> Address:
@@ -43,23 +92,57 @@ def parse_address(url: str) -> Address:
         EngineError: it is malformed, or a certificate file that it names can't be used.
     """
     parts = urlsplit(url)
-    options = parse_qs(parts.query)
-    unknown = set(options) - {"ssl_ca_certs"}
-    database = parts.path.strip("/") or "0"
+    scheme, _, kind = parts.scheme.partition("+")
+    options = {name: values[-1] for name, values in parse_qs(parts.query).items()}
+    known = (_TLS if scheme == "rediss" else set()) | (_SENTINEL if kind else set())
+    userinfo, _, hosts = parts.netloc.rpartition("@")
+    primary, _, database = parts.path.strip("/").rpartition("/") if kind else ("", "", parts.path.strip("/"))
+    if kind and not primary:  # no database is named
+        primary, database = database, ""
+    found = tuple(_host(host, SENTINEL_PORT if kind else PORT) for host in hosts.split(","))
+    is_one = len(found) == 1 or kind
+    is_named = bool(primary) == bool(kind)
+    if (
+        scheme not in {"redis", "rediss"}
+        or kind not in {"", "sentinel"}
+        or not (is_one and is_named and (database or "0").isdecimal())
+        or options.keys() - known
+        or parts.fragment
+    ):
+        raise EngineError(_EXPECTED)
+    user, _, password = userinfo.partition(":")
+    files = Files(*(options.get(name) for name in ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")))
+    return Address(
+        found,
+        Login(unquote(user), unquote(password)),
+        int(database or "0"),
+        _context(files) if scheme == "rediss" else None,
+        files,
+        unquote(primary),
+        Login(options.get("sentinel_username", ""), options.get("sentinel_password", "")),
+    )
+
+
+def _host(text: str, port: int) -> Host:
+    parts = urlsplit(f"//{text}")
     try:
-        port = parts.port or PORT
+        port = parts.port or port
     except ValueError:
         raise EngineError("engine_url: its port is no number up to 65535") from None
-    if not parts.hostname or not database.isdecimal() or unknown or parts.fragment:
-        raise EngineError(
-            "engine_url: expected redis://[user:password@]host[:port][/database], with rediss:// for TLS and "
-            "?ssl_ca_certs=FILE for a certificate authority of its own; other characters of a password as %XX"
-        )
-    tls, ca_file = None, options.get("ssl_ca_certs", [None])[0]
-    if parts.scheme == "rediss":
+    if not parts.hostname:
+        raise EngineError(_EXPECTED)
+    return Host(parts.hostname, port)
+
+
+def _context(files: Files) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(cafile=files.ca)
+    except OSError as error:
+        raise EngineError(f"engine_url: ssl_ca_certs can't be used: {error.strerror or error}") from None
+    if files.cert is not None:
         try:
-            tls = ssl.create_default_context(cafile=ca_file)
+            context.load_cert_chain(files.cert, files.key)
         except OSError as error:
-            raise EngineError(f"engine_url: ssl_ca_certs can't be used: {error.strerror or error}") from None
-    user, password = unquote(parts.username or ""), unquote(parts.password or "")
-    return Address(parts.hostname, port, user, password, int(database), tls, ca_file)
+            why = f"ssl_certfile or ssl_keyfile can't be used: {error.strerror or error}"
+            raise EngineError(f"engine_url: {why}") from None
+    return context

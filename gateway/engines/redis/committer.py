@@ -15,6 +15,7 @@ from contextlib import suppress
 from typing import Any, Final
 
 import hiredis
+from redis.exceptions import RedisError
 
 from deltawire.gateway.engines.engine import EVENTS, Memory
 from deltawire.gateway.engines.redis.address import Address
@@ -22,7 +23,7 @@ from deltawire.gateway.engines.redis.health import Health
 from deltawire.gateway.engines.redis.keys import Keys, call
 from deltawire.gateway.engines.redis.link import Command, Link, LinkError, connect, incarnation_of
 from deltawire.gateway.engines.redis.refilling import Refill
-from deltawire.gateway.engines.redis.server import NOT_LOADED, SOURCE, is_about_keys
+from deltawire.gateway.engines.redis.server import NOT_LOADED, SOURCE, find_primary, is_about_keys
 from deltawire.gateway.engines.redis.stored import Owned, flat, new_fields, parse_claim
 from deltawire.gateway.engines.redis.work import Verdict, Work, answers, judge, seen_term
 from deltawire.gateway.metrics.histogram import Histogram
@@ -139,7 +140,7 @@ class Committer:
             self.health.asking_since = began
             try:
                 left = await self._commit(left)
-            except (LinkError, ServerError, TimeoutError) as error:
+            except (LinkError, ServerError, RedisError, TimeoutError) as error:  # RedisError: of sentinels
                 self.failures += 1
                 self.health.failed(str(error), began, is_told=isinstance(error, ServerError))
                 if self._link is not None and not isinstance(error, ServerError):
@@ -241,7 +242,8 @@ class Committer:
         if self._link is None or not self._link.is_open:
             self._link = None
             async with asyncio.timeout(self._timeout):
-                self._link = link = await connect(self._address, self.verify)
+                host = await find_primary(self._address, self._timeout)
+                self._link = link = await connect(self._address, host, self.verify)
                 incarnation = await incarnation_of(link)
             self._must_verify = True
             if incarnation != self._incarnation and self._incarnation:
@@ -301,6 +303,6 @@ class Committer:
             call("release", self._keys.of_stream(stream), owned.term, "leave")
             for (stream, _), owned in self.owned.items()
         ]
-        with suppress(LinkError, ServerError, TimeoutError):
+        with suppress(LinkError, ServerError, RedisError, TimeoutError):
             if commands:
                 await self._call(await self._connected(()), commands)

@@ -32,6 +32,7 @@ from deltawire.gateway.engines.redis.server import (
     Server,
     asked,
     check_server,
+    close_client,
     execute,
     is_about_keys,
     load_functions,
@@ -76,6 +77,7 @@ class RedisEngine:
         self._keys = Keys(prefix)
         self._timeout = timeout
         self._advertised = advertised
+        self._waits = replicas > 0
         self._committer = Committer(self._address, self._keys, timeout, replicas)
         self._claims_from = 0.0  # loop time
         self._tasks: list[asyncio.Task[None]] = []
@@ -104,8 +106,11 @@ class RedisEngine:
         Raises:
             EngineError: it can't.
         """
-        async with make_client(self._address, self._timeout) as client:
+        client = make_client(self._address, self._timeout)
+        try:
             await check_server(client, self._address)
+        finally:
+            await close_client(client)
 
     async def open(
         self,
@@ -125,7 +130,7 @@ class RedisEngine:
         listed: list[StoredStream] = []
         try:
             self._server = await check_server(client, self._address)
-            await load_functions(client, self._keys, self._address)
+            await load_functions(client, self._keys, self._address, waits=self._waits)
             self._session = Session(client, self._keys, self._advertised)
             try:
                 await asked(self._session.renew(), self._address, "SET")
@@ -135,7 +140,7 @@ class RedisEngine:
                     await self._session.end()  # which gives back what was claimed
                 raise
         except BaseException:
-            await client.aclose()
+            await close_client(client)
             raise
         assert memory is not None, "what the server loses is appended again from there"
         self._memory = memory
@@ -273,7 +278,7 @@ class RedisEngine:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._committer.disconnect()
-        await self._client.aclose()
+        await close_client(self._client)
 
     # The session
 

@@ -208,22 +208,31 @@ local function read(keys, args)
   end
 end
 
--- Tries everything that the others do, on keys that are not used otherwise.
+-- Tries everything that the others do, on keys that are not used otherwise. Returns 0, or a command that is refused and why.
 local function probe(keys)
-  incarnation()
-  redis.call('TIME')
-  redis.call('HSET', keys[1], 'head', '1')
-  redis.call('HMGET', keys[1], 'head')
-  redis.call('HGETALL', keys[1])
-  redis.call('HDEL', keys[1], 'head')
-  redis.call('XADD', keys[2], '1-1', 'e', '')
-  redis.call('XRANGE', keys[2], '-', '+', 'COUNT', 1)
-  redis.call('XTRIM', keys[2], 'MINID', '2')
-  redis.call('PEXPIRE', keys[1], 1000)
-  redis.call('HEXISTS', keys[1], 'head')
-  redis.call('ZADD', keys[3], 'NX', 0, id(keys))
-  redis.call('ZREM', keys[3], id(keys))
-  redis.call('DEL', keys[1], keys[2])
+  local commands = {
+    {'DEL', keys[1], keys[2]},  -- what a probe left that was refused something
+    {'INFO', 'server'},
+    {'TIME'},
+    {'HSET', keys[1], 'head', '1'},
+    {'HMGET', keys[1], 'head'},
+    {'HGETALL', keys[1]},
+    {'HDEL', keys[1], 'head'},
+    {'HEXISTS', keys[1], 'head'},
+    {'PEXPIRE', keys[1], 1000},
+    {'XADD', keys[2], '1-1', 'e', ''},
+    {'XRANGE', keys[2], '-', '+', 'COUNT', 1},
+    {'XTRIM', keys[2], 'MINID', '2'},
+    {'ZADD', keys[3], 'NX', 0, id(keys)},
+    {'ZREM', keys[3], id(keys)},
+    {'DEL', keys[1], keys[2]},
+  }
+  for _, command in ipairs(commands) do
+    local reply = redis.pcall(unpack(command))
+    if type(reply) == 'table' and reply.err then
+      return {command[1], reply.err}
+    end
+  end
   return 0
 end
 

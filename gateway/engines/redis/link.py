@@ -14,7 +14,7 @@ from typing import Any, TypeAlias, cast
 
 import hiredis
 
-from deltawire.gateway.engines.redis.address import Address
+from deltawire.gateway.engines.redis.address import Address, Host
 
 Command: TypeAlias = tuple[str | bytes | int, ...]
 
@@ -99,11 +99,12 @@ class Link(asyncio.Protocol):
             self._transport.abort()
 
 
-async def connect(address: Address, lost: Callable[[], None]) -> Link:
+async def connect(address: Address, host: Host, lost: Callable[[], None]) -> Link:
     """Connect and log in.
 
     Args:
         address: of the server.
+        host: where it is now.
         lost: called when the connection is gone.
 
     Raises:
@@ -111,13 +112,16 @@ async def connect(address: Address, lost: Callable[[], None]) -> Link:
     """
     loop = asyncio.get_running_loop()
     try:
-        _, link = await loop.create_connection(partial(Link, lost), address.host, address.port, ssl=address.tls)
+        _, link = await loop.create_connection(partial(Link, lost), host.name, host.port, ssl=address.tls)
     except OSError as error:
         raise LinkError(error.strerror or str(error)) from None
     commands: list[Command] = []
-    if address.password or address.user:
-        commands.append(("AUTH", *((address.user,) if address.user else ()), address.password))
-    commands += [("SELECT", address.database), ("CLIENT", "SETNAME", "deltawire")]
+    user, password = address.login
+    if password or user:
+        commands.append(("AUTH", *((user,) if user else ()), password))
+    if address.database:
+        commands.append(("SELECT", address.database))
+    commands.append(("CLIENT", "SETNAME", "deltawire"))
     try:
         replies = await link.call(commands)
     except LinkError:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
+import re
+import ssl
 from collections.abc import Awaitable
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, cast
 
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, NoPermissionError, RedisError, ResponseError
 
 from deltawire.gateway.engines.engine import EngineError
-from deltawire.gateway.engines.redis.address import Address
+from deltawire.gateway.engines.redis.address import Address, Host, Login
 from deltawire.gateway.engines.redis.keys import Keys, call
 from deltawire.gateway.engines.redis.link import Command
 
@@ -42,23 +45,66 @@ class Server(NamedTuple):
 
 
 def make_client(address: Address, timeout: float) -> Redis:
-    """Return a client for all but commits."""
-    return Redis(
-        host=address.host,
-        port=address.port,
-        db=address.database,
-        username=address.user or None,
-        password=address.password or None,
-        socket_timeout=timeout,
-        socket_connect_timeout=timeout,
-        retry=Retry(NoBackoff(), 1),
-        client_name="deltawire",
-        protocol=2,
-        ssl=address.tls is not None,
-        ssl_cert_reqs="required",
-        ssl_check_hostname=True,
-        ssl_ca_certs=address.ca_file,
-    )
+    """Return a client for all but commits, to be closed by `close_client`."""
+    options: dict[str, Any] = {"db": address.database, "client_name": "deltawire"} | _options(address, timeout)
+    if address.primary:
+        return cast(
+            "Redis", _sentinel(address, timeout).master_for(address.primary, **options, **_named(address.login))
+        )
+    [host] = address.hosts
+    return Redis(host=host.name, port=host.port, **options, **_named(address.login))
+
+
+async def close_client(client: Redis) -> None:
+    """End the connections of a client."""
+    pool = client.connection_pool
+    await client.aclose()
+    if isinstance(pool, SentinelConnectionPool):
+        await _close(pool.sentinel_manager)
+
+
+async def find_primary(address: Address, timeout: float) -> Host:
+    """Return where the server is now.
+
+    Raises:
+        RedisError: no sentinel can be asked, or knows.
+    """
+    if not address.primary:
+        return address.hosts[0]
+    sentinel = _sentinel(address, timeout)
+    try:
+        return Host(*await sentinel.discover_master(address.primary))
+    finally:
+        await _close(sentinel)
+
+
+def _sentinel(address: Address, timeout: float) -> Sentinel:
+    options = _options(address, timeout) | _named(address.sentinel_login)
+    return Sentinel(list(address.hosts), sentinel_kwargs=options)  # type: ignore[no-untyped-call]
+
+
+async def _close(sentinel: Sentinel) -> None:
+    for client in sentinel.sentinels:
+        await client.aclose()
+
+
+def _options(address: Address, timeout: float) -> dict[str, Any]:
+    """Arguments of every client."""
+    options: dict[str, Any] = {
+        "socket_timeout": timeout,
+        "socket_connect_timeout": timeout,
+        "retry": Retry(NoBackoff(), 1),
+        "protocol": 2,
+    }
+    if address.tls is not None:
+        ca, cert, key = address.files
+        options |= {"ssl": True, "ssl_cert_reqs": "required", "ssl_check_hostname": True}
+        options |= {"ssl_ca_certs": ca, "ssl_certfile": cert, "ssl_keyfile": key}
+    return options
+
+
+def _named(login: Login) -> dict[str, Any]:
+    return {"username": login.user or None, "password": login.password or None}
 
 
 async def check_server(client: Redis, address: Address) -> Server:
@@ -97,15 +143,29 @@ async def _persistence(client: Redis, info: dict[str, Any]) -> str:
     return "snapshots" if saves else ""
 
 
-async def load_functions(client: Redis, keys: Keys, address: Address) -> None:
-    """Load our functions, and try them.
+async def load_functions(client: Redis, keys: Keys, address: Address, *, waits: bool) -> None:
+    """Load our functions, and try them and what else is asked later.
+
+    Args:
+        client: of the server.
+        keys: on it.
+        address: of it, for messages.
+        waits: whether replicas are waited for.
 
     Raises:
         EngineError: that is not allowed.
     """
     await asked(cast("Awaitable[Any]", client.function_load(SOURCE, replace=True)), address, "FUNCTION LOAD")
-    await asked(execute(client, call("probe", keys.probe)), address, "FCALL, or a command in its functions")
+    refused = await asked(execute(client, call("probe", keys.probe)), address, "FCALL")
+    if refused:
+        command, why = (part.decode() for part in refused)
+        if "user" in why.lower():
+            raise EngineError(f"engine_url: {address} does not permit this user {command} in functions (ACL)")
+        raise EngineError(f"engine_url: {address} refuses {command} in functions: {why}")
     await asked(execute(client, call("read", keys.probe, 1, 1, 1)), address, "FCALL_RO")
+    await asked(client.get(keys.of_node("*")), address, "GET")
+    if waits:
+        await asked(execute(client, ("WAIT", 0, 1)), address, "WAIT")
 
 
 async def execute(client: Redis, command: Command) -> Any:
@@ -133,7 +193,9 @@ async def asked(answer: Awaitable[T], address: Address, what: str) -> T:
         return await answer
     except AuthenticationError:
         raise EngineError(f"engine_url: {address} accepts neither that user nor that password") from None
-    except NoPermissionError:
+    except NoPermissionError as error:
+        named = re.search("'([^']+)' command", str(error))  # the command that the client has sent before may be another
+        what = named[1].replace("|", " ").upper() if named else "keys that begin with engine_prefix"
         raise EngineError(f"engine_url: {address} does not permit this user {what} (ACL)") from None
     except ResponseError as error:
         raise EngineError(f"engine_url: {address} refuses {what}: {error}") from None
@@ -143,6 +205,8 @@ async def asked(answer: Awaitable[T], address: Address, what: str) -> T:
 
 def _reason(error: Exception) -> str:
     cause = error.__cause__ or error.__context__
+    if isinstance(cause, ssl.SSLError):  # its number is none of the system's
+        return str(cause.strerror)
     if isinstance(cause, OSError) and cause.errno:
         return os.strerror(cause.errno) if cause.errno > 0 else str(cause.strerror)  # getaddrinfo has others
     return str(error)

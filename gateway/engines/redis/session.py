@@ -57,7 +57,10 @@ class Session:
             pipe.zremrangebyscore(self._keys.nodes, 0, now - SEEN_WITHIN)
             pipe.zcard(self._keys.nodes)
             pipe.info("memory")
-            renewed, _, _, count, memory = await pipe.execute()
+            replies = await pipe.execute(raise_on_error=False)  # older versions name the command, and no reason
+        if (refusal := next((it for it in replies if isinstance(it, Exception)), None)) is not None:
+            raise refusal
+        renewed, _, _, count, memory = replies
         self.has_peers = count > 1
         self.used_memory = int(memory.get("used_memory", 0))
         if not renewed:

@@ -234,8 +234,10 @@ def _asyncapi(_site: Site, _target: Target) -> Response:
     return respond(HTTPStatus.OK, _document(asyncapi), f"application/vnd.aai.asyncapi+json;version={VERSION}")
 
 
-def _asset(_site: Site, target: Target) -> Response:
-    return ASSETS[target.tail].respond()
+def _asset(site: Site, target: Target) -> Response:
+    request = site.connection.request
+    assert request is not None, "it is being answered"
+    return ASSETS[target.tail].respond(request.headers)
 
 
 def _live(_site: Site, _target: Target) -> Response:

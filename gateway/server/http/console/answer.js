@@ -1,11 +1,11 @@
 /** The live view of one stream. */
 
 import { subscribe } from "/client/deltawire.js";
-import { atFrame, element } from "./dom.js";
+import { $, atFrame, element, sleep } from "./dom.js";
 import { streamInfo, token } from "./gateway.js";
 import { MessageView } from "./message.js";
 
-/** Milliseconds between writes of the gateway: the deltas in between come folded, more often than anyone reads. */
+/** Milliseconds between writes of the gateway, which folds the deltas in between. */
 const INTERVAL = 50;
 
 /** Characters read in one frame, at most; the rest waits for the next. */
@@ -21,21 +21,18 @@ export class AnswerView {
   /** Whether a stream is open and has not ended. */
   isFollowing = false;
 
-  #parts;
   #subscription = null;
   #messages = [];
   #behind = []; // messages of which not everything is shown
   #isPinned = true; // the newest text stays in view
   #draw = atFrame(() => this.#render());
 
-  /** @param parts the elements `title`, `state`, `facts`, `answer`, `cancel`. */
-  constructor(parts) {
-    this.#parts = parts;
-    const { answer, cancel } = parts;
+  constructor() {
+    const answer = $("answer");
     answer.addEventListener("scroll", () => {
       this.#isPinned = answer.scrollHeight - answer.scrollTop - answer.clientHeight < 40;
     });
-    cancel.addEventListener("click", () => this.#cancel());
+    $("cancel").addEventListener("click", () => this.#cancel());
   }
 
   /** Follows a stream, from the oldest event that is held. */
@@ -50,8 +47,8 @@ export class AnswerView {
     });
     this.#subscription = subscription;
     this.isFollowing = true;
-    this.#parts.title.textContent = id;
-    this.#parts.cancel.disabled = false;
+    $("title").textContent = id;
+    $("cancel").disabled = false;
     void this.#follow(subscription);
     void this.#ask(subscription, id);
   }
@@ -61,16 +58,16 @@ export class AnswerView {
     this.#subscription = null;
     this.isFollowing = false;
     this.#clear();
-    this.#parts.facts.replaceChildren();
-    this.#parts.state.textContent = "";
-    this.#parts.cancel.disabled = true;
+    $("facts").replaceChildren();
+    $("state").textContent = "";
+    $("cancel").disabled = true;
   }
 
   #clear() {
     this.#messages = [];
     this.#behind = [];
     this.#isPinned = true;
-    this.#parts.answer.replaceChildren();
+    $("answer").replaceChildren();
   }
 
   async #follow(subscription) {
@@ -90,7 +87,7 @@ export class AnswerView {
   #finish(subscription, text) {
     if (subscription === this.#subscription) {
       this.#say(text);
-      this.#parts.cancel.disabled = true;
+      $("cancel").disabled = true;
       this.isFollowing = false;
     }
   }
@@ -103,7 +100,7 @@ export class AnswerView {
     if (!message || item.type === "message_start") {
       message = new MessageView();
       this.#messages.push(message);
-      this.#parts.answer.append(message.element);
+      $("answer").append(message.element);
       if (this.#messages.length > MESSAGES) {
         this.#messages.shift().element.remove();
       }
@@ -120,7 +117,7 @@ export class AnswerView {
   }
 
   #render() {
-    const { answer } = this.#parts;
+    const answer = $("answer");
     this.#behind = this.#behind.filter((message) => !message.render(BUDGET));
     if (this.#isPinned) {
       answer.scrollTop = answer.scrollHeight;
@@ -135,26 +132,23 @@ export class AnswerView {
     while (subscription === this.#subscription) {
       const info = document.hidden ? null : await streamInfo(id).catch(() => null);
       if (info && subscription === this.#subscription) {
-        const seq = subscription.position?.epoch === info.epoch ? subscription.position.seq : 0;
-        this.#fact({
+        const { epoch, seq } = subscription.position ?? {};
+        const facts = {
           producers: info.producers,
           audience: info.consumers,
           events: info.head,
-          "this reader's lag": Math.max(0, info.head - seq),
+          "this reader's lag": epoch === info.epoch ? Math.max(0, info.head - seq) : "–",
           held: `${(info.bytes / 1024).toFixed(0)} KiB from ${info.floor}`,
           verified: `${subscription.verified} messages`,
           over: subscription.transport ?? "–",
-        });
+        };
+        const rows = Object.entries(facts).map(([name, value]) =>
+          element("div", {}, element("dt", {}, name), element("dd", {}, String(value))),
+        );
+        $("facts").replaceChildren(...rows);
       }
-      await new Promise((resolve) => setTimeout(resolve, ASK));
+      await sleep(ASK);
     }
-  }
-
-  #fact(facts) {
-    const rows = Object.entries(facts).map(([name, value]) =>
-      element("div", {}, element("dt", {}, name), element("dd", {}, String(value))),
-    );
-    this.#parts.facts.replaceChildren(...rows);
   }
 
   #tell(status) {
@@ -166,7 +160,7 @@ export class AnswerView {
   }
 
   #say(text) {
-    this.#parts.state.textContent = text;
+    $("state").textContent = text;
   }
 
   async #cancel() {

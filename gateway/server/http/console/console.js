@@ -1,26 +1,17 @@
 /** The console: puts its parts together. The stream that is open stands in the address, behind `#`. */
 
 import { AnswerView } from "./answer.js";
+import { $, sleep } from "./dom.js";
 import { listStreams, setToken, token } from "./gateway.js";
-import { Glance } from "./metrics.js";
-import { eventsOfLines, eventsOfText, publish } from "./publish.js";
+import { showMetrics } from "./metrics.js";
+import { linesOfText, publish } from "./publish.js";
 import { StreamList } from "./streams.js";
 
-/** Milliseconds between two looks at the gateway; the list also waits for ten times as long as it took. */
+/** Milliseconds between two looks at the gateway, or ten times as long as one takes. */
 const LOOK = 2000;
 
-const $ = (id) => document.getElementById(id);
-const sleep = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
-
-const list = new StreamList($("streams"), $("count"), choose);
-const answer = new AnswerView({
-  title: $("title"),
-  state: $("state"),
-  facts: $("facts"),
-  answer: $("answer"),
-  cancel: $("cancel"),
-});
-const glance = new Glance($("metrics"));
+const list = new StreamList(choose);
+const answer = new AnswerView();
 
 function choose(id) {
   if (chosen() === id) {
@@ -58,7 +49,7 @@ async function look() {
   if (document.hidden) {
     return;
   }
-  await glance.show();
+  await showMetrics();
   try {
     list.show(await listStreams());
   } catch (error) {
@@ -79,14 +70,16 @@ async function send() {
   $("send").disabled = true;
   $("published").textContent = "publishing …";
   try {
-    const events = $("kind").value === "text" ? eventsOfText($("content").value) : eventsOfLines($("content").value);
-    const seq = await publish(stream, events, $("ending").checked);
-    $("published").textContent = `${events.length} events published, up to ${seq}`;
+    const content = $("content").value;
+    const lines = $("kind").value === "text" ? linesOfText(content) : content;
+    const seq = await publish(stream, lines, $("ending").checked);
+    $("published").textContent = seq ? `published up to ${seq}` : "nothing to publish";
     if (stream === chosen() && !answer.isFollowing) {
       open(); // it did not exist before
     }
   } catch (error) {
-    $("published").textContent = `not published: ${error.message}`;
+    const part = error.seq ? `published up to ${error.seq}, but not all` : "not published";
+    $("published").textContent = `${part}: ${error.message}`;
   }
   $("send").disabled = !chosen();
 }

@@ -5,17 +5,18 @@ const OVERRIDES = /[\u202a-\u202e\u2066-\u2069]/g;
 /** Characters of one text node, at most: a node is laid out as a whole when it grows. */
 const NODE = 8 * 1024;
 
-/** Text nodes that are kept of one growing text. */
+/** Text nodes that are kept of one text. */
 const NODES = 64;
+
+export const $ = (id) => document.getElementById(id);
+
+export const sleep = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
 
 /** The text with characters that change the direction of others made visible. */
 export const visible = (text) =>
   text.replace(OVERRIDES, (character) => `⟦U+${character.codePointAt(0).toString(16).toUpperCase()}⟧`);
 
-/**
- * @param attributes the element's attributes; `false` and `undefined` leave one out.
- * @param children elements, or strings that become text.
- */
+/** Makes an element; an attribute that is `false` or `undefined` is left out, and strings become text. */
 export function element(tag, attributes = {}, ...children) {
   const made = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
@@ -62,11 +63,7 @@ export function atFrame(work) {
   return () => {
     if (!isDue) {
       isDue = true;
-      if (document.hidden) {
-        setTimeout(run, 1000);
-      } else {
-        requestAnimationFrame(run);
-      }
+      void (document.hidden ? setTimeout(run, 1000) : requestAnimationFrame(run));
     }
   };
 }

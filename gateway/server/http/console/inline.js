@@ -15,33 +15,18 @@ const WORD = /[\p{L}\p{N}]/u;
 export function inline(text, depth = 0) {
   const nodes = [];
   let plain = "";
-  let at = 0;
-  const add = (node) => {
-    if (plain) {
-      nodes.push(document.createTextNode(visible(plain)));
-    }
-    plain = "";
-    nodes.push(node);
-  };
-  while (at < text.length) {
+  for (let at = 0; at < text.length; ) {
     SPECIAL.lastIndex = at;
     const next = SPECIAL.exec(text)?.index ?? text.length;
-    plain += text.slice(at, next);
-    if (next === text.length) {
-      break;
+    const found = span(text, next, depth) ?? { text: text[next] ?? "", end: next + 1 };
+    plain += text.slice(at, next) + (found.text ?? "");
+    if (found.node) {
+      nodes.push(visible(plain), found.node);
+      plain = "";
     }
-    const found = span(text, next, depth);
-    if (found?.node) {
-      add(found.node);
-    } else {
-      plain += found ? found.text : text[next];
-    }
-    at = found ? found.end : next + 1;
+    at = found.end;
   }
-  if (plain) {
-    nodes.push(document.createTextNode(visible(plain)));
-  }
-  return nodes;
+  return [...nodes, visible(plain)];
 }
 
 /** What begins at a special character: a node or a text, and where it ends. */
@@ -57,17 +42,17 @@ function span(text, at, depth) {
     case "h":
       ADDRESS.lastIndex = at;
       return address(ADDRESS.exec(text), at);
-    default:
+    case "*":
+    case "_":
       return depth < DEPTH ? emphasis(text, at, depth) : null;
+    default:
+      return null;
   }
 }
 
 function code(text, at) {
-  let after = at;
-  while (text[after] === "`") {
-    after += 1;
-  }
-  const marks = text.slice(at, after);
+  const [marks] = /^`+/.exec(text.slice(at));
+  const after = at + marks.length;
   const close = text.indexOf(marks, after);
   return close < 0
     ? { text: marks, end: after }

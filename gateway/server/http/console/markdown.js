@@ -16,13 +16,11 @@ const MAX_BLOCKS = 1000;
 const MAX_CHARACTERS = 1024 * 1024;
 
 /** A line that may still become a fence, a heading, an item, a rule. */
-const UNDECIDED = new RegExp(
-  [
-    String.raw`^\s{0,80}(?:#{0,6}|[-*_]{0,80}|[+>]|\d{1,9}[.)]?)\s{0,80}$`,
-    String.raw`^\s{0,80}(?:${"`"}{1,2}|~{1,2})$`,
-    String.raw`^\s{0,3}(?:${"`"}{3,}|~{3,})[^${"`"}]{0,1000}$`,
-  ].join("|"),
-);
+const UNDECIDED = [
+  /^\s{0,80}(?:#{0,6}|[-*_]{0,80}|[+>]|\d{1,9}[.)]?)\s{0,80}$/,
+  /^\s{0,80}(?:`{1,2}|~{1,2})$/,
+  /^\s{0,3}(?:`{3,}|~{3,})[^`]{0,1000}$/,
+];
 
 const FENCE = /^\s{0,3}(`{3,}|~{3,})[^`]{0,1000}$/;
 const HEADING = /^\s{0,3}(#{1,6})\s+/;
@@ -50,12 +48,7 @@ export class MarkdownView {
     this.#waiting.push(text);
   }
 
-  /**
-   * Shows what was appended.
-   *
-   * @param budget characters to read at most.
-   * @returns whether nothing is left.
-   */
+  /** Shows what was appended, some characters at most; returns whether nothing is left. */
   render(budget) {
     while (this.#waiting.length > 0 && budget > 0) {
       const text = this.#waiting.shift();
@@ -112,7 +105,9 @@ export class MarkdownView {
 
   #isUndecided() {
     const { kind, fence } = this.#open ?? {};
-    return kind === "code" ? fence.startsWith(this.#line.trim().slice(0, fence.length)) : UNDECIDED.test(this.#line);
+    return kind === "code"
+      ? fence.startsWith(this.#line.trim().slice(0, fence.length))
+      : UNDECIDED.some((form) => form.test(this.#line));
   }
 
   /** Gives the current line to a block: to the open one, or to one that begins with it. */
@@ -151,14 +146,10 @@ export class MarkdownView {
 
   #start(kind, tag, attributes) {
     const made = element(tag, { dir: "auto", ...attributes });
-    let inner = made;
-    if (kind === "item") {
-      inner = made.appendChild(element("li"));
-    } else if (kind === "code" || kind === "table") {
-      inner = made.appendChild(element("code"));
-    }
-    const isPlain = inner !== made && kind !== "item";
-    this.#open = { kind, tag, attributes, inner, source: "", growing: isPlain ? new GrowingText(inner) : null };
+    const inside = { item: "li", code: "code", table: "code" }[kind];
+    const inner = inside ? made.appendChild(element(inside)) : made;
+    const growing = inside === "code" ? new GrowingText(inner) : null;
+    this.#open = { kind, tag, attributes, inner, source: "", growing };
     this.#element.append(made);
     this.#blocks.push([made, 0]);
   }

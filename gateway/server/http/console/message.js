@@ -16,8 +16,8 @@ export class MessageView {
   #begun = null; // times in milliseconds, of the gateway
   #first = null;
   #last = null;
-  #isFirstFolded = false;
   #deltas = 0;
+  #folded = 0; // deltas that came in one with the first
   #usage = "";
   #stopped = "";
 
@@ -37,13 +37,9 @@ export class MessageView {
         remember(this.#names, key(data), [data.name ?? data.kind ?? "block", data.id].filter(Boolean).join(" "));
         break;
       case "text_delta":
-        this.#grow(event, data.text);
-        break;
       case "thinking":
-        this.#grow(event, data.thinking);
-        break;
       case "tool_delta":
-        this.#grow(event, data.partial_json);
+        this.#grow(event, data.text ?? data.thinking ?? data.partial_json);
         break;
       case "usage":
         this.#usage = usage(data);
@@ -78,7 +74,7 @@ export class MessageView {
     this.#last = Date.parse(timestamp);
     if (this.#first === null) {
       this.#first = this.#last;
-      this.#isFirstFolded = first !== undefined;
+      this.#folded = seq - (first ?? seq);
     }
     this.#deltas += seq - (first ?? seq) + 1;
     const name = `${type} ${key(data)}`;
@@ -92,9 +88,8 @@ export class MessageView {
   }
 
   #makePart(type, data) {
-    const isText = type === "text_delta";
     const title = data.choice ? `choice ${data.choice}` : "";
-    if (isText) {
+    if (type === "text_delta") {
       const made = element("div", { class: "text", title: title || undefined });
       this.#insert(made);
       return new MarkdownView(made);
@@ -107,12 +102,7 @@ export class MessageView {
     return new GrowingText(plain);
   }
 
-  /**
-   * Shows what was added.
-   *
-   * @param budget characters to read at most.
-   * @returns whether nothing is left.
-   */
+  /** Shows what was added, as a MarkdownView does. */
   render(budget) {
     for (const part of this.#dirty) {
       if (part === this || !part.render || part.render(budget)) {
@@ -124,18 +114,15 @@ export class MessageView {
   }
 
   #measures() {
-    const measures = [];
-    if (this.#begun !== null && this.#first !== null) {
-      const seconds = (this.#first - this.#begun) / 1000;
-      measures.push(`first token ${this.#isFirstFolded ? "within" : "after"} ${seconds.toFixed(2)} s`);
-    }
-    if (this.#deltas > 0) {
-      measures.push(`${this.#deltas} deltas`);
-    }
-    if (this.#last > this.#first && !this.#isFirstFolded) {
-      measures.push(`${(((this.#deltas - 1) * 1000) / (this.#last - this.#first)).toFixed(1)} deltas/s`);
-    }
-    return measures;
+    const seconds = (this.#first - this.#begun) / 1000;
+    const rate = ((this.#deltas - this.#folded - 1) * 1000) / (this.#last - this.#first);
+    return [
+      this.#begun !== null &&
+        this.#first !== null &&
+        `first token ${this.#folded ? "within" : "after"} ${seconds.toFixed(2)} s`,
+      this.#deltas > 0 && `${this.#deltas} deltas`,
+      this.#last > this.#first && `${rate.toFixed(1)} deltas/s`,
+    ];
   }
 }
 

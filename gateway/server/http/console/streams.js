@@ -1,6 +1,6 @@
 /** The list of streams. Only the rows that can be seen are in the page, however many streams there are. */
 
-import { element } from "./dom.js";
+import { $, element } from "./dom.js";
 
 /** Height of a row in pixels, as in console.css. */
 const ROW = 44;
@@ -9,8 +9,7 @@ const ROW = 44;
 const SPARE = 5;
 
 export class StreamList {
-  #box;
-  #count;
+  #box = $("streams");
   #choose;
   #all = [];
   #shown = [];
@@ -18,14 +17,9 @@ export class StreamList {
   #chosen = "";
   #active = 0; // the row that the keyboard is at
 
-  /**
-   * @param box the list's element, which scrolls.
-   * @param count where to say how many there are.
-   * @param choose called with the id of a stream that was chosen.
-   */
-  constructor(box, count, choose) {
-    this.#box = box;
-    this.#count = count;
+  /** @param choose called with the id of a stream that was chosen. */
+  constructor(choose) {
+    const box = this.#box;
     this.#choose = choose;
     box.addEventListener("scroll", () => this.#draw());
     box.addEventListener("keydown", (event) => this.#press(event));
@@ -64,8 +58,8 @@ export class StreamList {
     this.#shown = this.#wanted ? this.#all.filter(({ id }) => id.toLowerCase().includes(this.#wanted)) : this.#all;
     const again = this.#shown.findIndex(({ id }) => id === active);
     this.#active = Math.max(0, again >= 0 ? again : Math.min(this.#active, this.#shown.length - 1));
-    const noun = length === 1 ? "stream" : "streams";
-    this.#count.textContent = `${this.#wanted ? `${this.#shown.length} of ` : ""}${length} ${noun}`;
+    const part = this.#wanted ? `${this.#shown.length} of ` : "";
+    $("count").textContent = `${part}${length} ${length === 1 ? "stream" : "streams"}`;
     this.#draw();
   }
 
@@ -76,12 +70,7 @@ export class StreamList {
     const space = element("div", { role: "presentation" });
     space.style.height = `${this.#shown.length * ROW}px`;
     this.#box.replaceChildren(space, ...rows);
-    const isDrawn = this.#active >= first && this.#active < last;
-    if (isDrawn) {
-      this.#box.setAttribute("aria-activedescendant", `stream-${this.#active}`);
-    } else {
-      this.#box.removeAttribute("aria-activedescendant");
-    }
+    this.#box.setAttribute("aria-activedescendant", `stream-${this.#active}`);
   }
 
   #row({ id, head, closed, producers, consumers }, at) {

@@ -6,29 +6,40 @@ import asyncio
 import itertools
 import json
 import shutil
+from base64 import b64decode
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 
-import pytest
 from websockets.asyncio.client import ClientConnection, connect
 
-from tests.support.waiting import DEADLINE, eventually
-
 BROWSERS: Final = ("chromium", "chromium-browser", "google-chrome")
+MISSING: Final = f"this needs one of the browsers {', '.join(BROWSERS)}"
 START: Final = 60.0
 """Seconds a browser may need on a busy machine."""
+
+DEADLINE: Final = 30.0
+"""Seconds after which a condition is taken to never come true."""
 
 _KEYS: Final = {"Enter": "\r"}
 
 
+def find_browser() -> str | None:
+    """The program that is used, if there is one."""
+    return next(filter(None, map(shutil.which, BROWSERS)), None)
+
+
 @asynccontextmanager
 async def browser(address: str, profile: Path, *options: str) -> AsyncIterator[None]:
-    """A browser that shows a page, without a window; skips the test where there is none."""
-    found = next(filter(None, map(shutil.which, BROWSERS)), None)
+    """A browser that shows a page, without a window.
+
+    Raises:
+        OSError: there is none.
+    """
+    found = find_browser()
     if found is None:
-        pytest.skip(f"this needs one of the browsers {', '.join(BROWSERS)}")
+        raise FileNotFoundError(MISSING)
     usual = ("--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", f"--user-data-dir={profile}")
     devnull = asyncio.subprocess.DEVNULL
     process = await asyncio.create_subprocess_exec(
@@ -96,10 +107,13 @@ class Tab:
     Attributes:
         complaints: what the browser said against the page: errors of scripts, violations of its policy, requests that
             failed.
+        received: bytes of each response, its head included, by address; from `Network.enable` on.
     """
 
     def __init__(self, chromium: Chromium, session: str) -> None:
         self.complaints: list[str] = []
+        self.received: dict[str, int] = {}
+        self._addresses: dict[str, str] = {}
         self._chromium = chromium
         self._session = session
 
@@ -109,6 +123,10 @@ class Tab:
             self.complaints.append(json.dumps(params["exceptionDetails"]))
         elif method == "Log.entryAdded" and params["entry"]["level"] == "error":
             self.complaints.append(params["entry"]["text"])
+        elif method == "Network.responseReceived":
+            self._addresses[params["requestId"]] = params["response"]["url"]
+        elif method == "Network.loadingFinished" and params["requestId"] in self._addresses:
+            self.received[self._addresses[params["requestId"]]] = params["encodedDataLength"]
 
     async def command(self, method: str, **params: Any) -> Any:
         """The result of a command to this tab."""
@@ -117,11 +135,16 @@ class Tab:
     async def value(self, expression: str) -> Any:
         """What an expression, or the promise that it gives, is in the page."""
         done = await self.command("Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True)
-        assert "exceptionDetails" not in done, done
+        if "exceptionDetails" in done:
+            raise BrowserError(json.dumps(done["exceptionDetails"]))
         return done["result"].get("value")
 
     async def wait(self, condition: str) -> None:
-        """Return as soon as an expression holds in the page."""
+        """Return as soon as an expression holds in the page.
+
+        Raises:
+            TimeoutError: it did not within `DEADLINE`; says what the page shows.
+        """
         look = f"(() => {{ try {{ return Boolean({condition}); }} catch {{ return false; }} }})()"
         poll = f"new Promise((done) => {{ const see = () => {look} ? done() : setTimeout(see, 10); see(); }})"
         try:
@@ -136,7 +159,7 @@ class Tab:
                         return
         except TimeoutError:
             page = await self.value("document.body.innerText.slice(0, 3000)")
-            raise AssertionError(f"{condition} never held; the page shows:\n{page}\n{self.complaints}") from None
+            raise TimeoutError(f"{condition} never held; the page shows:\n{page}\n{self.complaints}") from None
 
     async def press(self, key: str) -> None:
         """Press a key and let it go."""
@@ -147,6 +170,10 @@ class Tab:
     async def write(self, text: str) -> None:
         """Put text where the keyboard is."""
         await self.command("Input.insertText", text=text)
+
+    async def picture(self) -> bytes:
+        """What is seen of the page, as PNG."""
+        return b64decode((await self.command("Page.captureScreenshot", format="png"))["data"])
 
     async def reload(self) -> None:
         """Load the page again, and return once the old one is gone."""
@@ -160,7 +187,9 @@ async def chromium(profile: Path, *options: str) -> AsyncIterator[Chromium]:
     """A browser whose tabs are driven."""
     async with browser("about:blank", profile, "--remote-debugging-port=0", *options):
         told = profile / "DevToolsActivePort"  # its port, and the path of the connection
-        await eventually(lambda: told.exists() and "/" in told.read_text(encoding="ascii"), "the browser's port")
+        async with asyncio.timeout(START):
+            while not (told.exists() and "/" in told.read_text(encoding="ascii")):  # noqa: ASYNC110 - nobody says when
+                await asyncio.sleep(0.002)
         port, path = told.read_text(encoding="ascii").split()
         async with connect(f"ws://127.0.0.1:{port}{path}", max_size=None, ping_interval=None) as connection:
             driven = Chromium(connection)
