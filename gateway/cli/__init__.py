@@ -2,13 +2,14 @@
 
 Tour: `command` — the command line, and how what goes wrong becomes an exit status · `interrupts` — Ctrl-C before that ·
 `options` — flags, made from `Settings` where they are settings · `environment` — variables that are none of ours ·
-`stdio` — standard input and output that hold nothing up · `loop` — of those that serve · `alongside` — jobs run
-meanwhile · `reconnecting` — what is said while the gateway is away · `ending` — how every command ends · `printable` —
+`stdio` — standard input and output that hold nothing up · `loop` — of those that serve · `alongside` — several jobs at
+a time · `reconnecting` — what is said while the gateway is away · `ending` — how every command ends · `printable` —
 words of others, made harmless · `trust` — TLS of commands that connect · `credentials` — the token they show · `asking`
 — what they ask over HTTP · `whole_file` — files that are written whole or not at all · one file a command: `serve`
 (with `systemd`, `collector`), `publish` (with `publish_run`, `sources`, `pace`, `child`), `tail` (with `views`, which
-chooses one, `render`, `keyboard`, and where Markdown is rendered `rendered`, `blocks`, `markdown`, `phase`, `region`,
-`drawing`), `streams`, `proxy`, `export` and `import_` (with `exported`, their format), `backup`, `token`,
+chooses one, `render`, `keyboard` with `keys`, and where Markdown is rendered `rendered`, `blocks`, `markdown`, `phase`,
+`region`, `drawing`), `streams`, `top` (with `top_run`, `top_looking`, `top_rows`, `top_table`, `top_follow`), `bench`
+(with `bench_run`, `bench_figures`), `proxy`, `export` and `import_` (with `exported`, their format), `backup`, `token`,
 `check_config`, `completion`.
 
 An event's path: `publish` reads `sources` → `publish_run` → `client.Publisher` → the gateway → `client.Subscriber` →

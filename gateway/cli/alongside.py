@@ -1,10 +1,10 @@
-"""Background jobs of a command."""
+"""Several jobs of a command at a time."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 
@@ -17,7 +17,7 @@ async def run_alongside(*jobs: Coroutine[Any, Any, None]) -> AsyncIterator[None]
     Args:
         jobs: coroutines; a job may return before the block ends.
     """
-    try:
+    with _one_reason():
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(job) for job in jobs]
             try:
@@ -25,5 +25,20 @@ async def run_alongside(*jobs: Coroutine[Any, Any, None]) -> AsyncIterator[None]
             finally:
                 for task in tasks:
                     task.cancel()
+
+
+async def run_together(*jobs: Coroutine[Any, Any, None]) -> None:
+    """Run jobs to their end; an exception in one cancels the others, and is raised as it is."""
+    with _one_reason():
+        async with asyncio.TaskGroup() as group:
+            for job in jobs:
+                group.create_task(job)
+
+
+@contextmanager
+def _one_reason() -> Iterator[None]:
+    """Raise the first exception of a group in place of the group."""
+    try:
+        yield
     except BaseExceptionGroup as errors:
         raise errors.exceptions[0] from None

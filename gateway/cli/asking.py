@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
 from ssl import SSLContext, create_default_context
@@ -45,11 +45,13 @@ class Refusal(Failure):
 
     Attributes:
         is_not_found: whether there is no such stream.
+        is_forbidden: whether the token does not allow it.
     """
 
     def __init__(self, message: str, status: int) -> None:
         super().__init__(message)
         self.is_not_found = status == HTTPStatus.NOT_FOUND
+        self.is_forbidden = status == HTTPStatus.FORBIDDEN
 
 
 class Unanswered(Failure):
@@ -93,7 +95,7 @@ class Asker:
         Raises:
             Failure: the gateway did not answer, or refused.
         """
-        with self._asking(method, stream, "", params) as pieces:
+        with self._asking(method, _path_of(stream), params) as pieces:
             return _read(pieces)
 
     def describe(self, stream: str) -> StreamInfo:
@@ -110,19 +112,35 @@ class Asker:
         Raises:
             Failure: as `ask`.
         """
-        infos: list[Info] = []
+        return [info for page in self.pages() for info in page]
+
+    def pages(self) -> Iterator[list[Info]]:
+        """The pages of the list, each asked for when it is wanted.
+
+        Raises:
+            Failure: as `ask`.
+        """
         asked = {"limit": str(MAX_LISTED)}
         while True:
             page = decode(self.ask("GET", "", asked), list[Info])
-            infos += page
+            yield page
             if len(page) != MAX_LISTED:
-                return infos
+                return
             last = page[-1].get("id")
             if not isinstance(last, str) or last <= asked.get("after", ""):  # the loop would never end
                 raise Failure(NO_GATEWAY)
             asked["after"] = last
 
-    def read_events(self, stream: str, after: int, limit: int) -> Iterator[bytes]:
+    def metrics(self) -> str:
+        """The metrics of the gateway, in Prometheus' text format.
+
+        Raises:
+            Failure: as `ask`.
+        """
+        with self._asking("GET", "/metrics", None) as pieces:
+            return _read(pieces).decode(errors="replace")
+
+    def read_events(self, stream: str, after: int, limit: int) -> Generator[bytes]:
         """The lines of one page of events, as they come.
 
         Args:
@@ -134,7 +152,8 @@ class Asker:
             Failure: as `ask`; `Unanswered` also where the page breaks off.
         """
         rest = b""
-        with self._asking("GET", stream, "/events", {"after": str(after), "limit": str(limit)}) as pieces:
+        asked = {"after": str(after), "limit": str(limit)}
+        with self._asking("GET", f"{_path_of(stream)}/events", asked) as pieces:
             for piece in pieces:
                 *lines, rest = (rest + piece).split(b"\n")
                 yield from lines
@@ -142,9 +161,9 @@ class Asker:
                     raise Failure(f"{NO_GATEWAY}: a line of its answer does not end")
 
     @contextmanager
-    def _asking(self, method: str, stream: str, tail: str, params: dict[str, str] | None) -> Iterator[Iterator[bytes]]:
+    def _asking(self, method: str, path: str, params: dict[str, str] | None) -> Iterator[Iterator[bytes]]:
         """A request, whose body is read in the block."""
-        address = f"http{self.url.removeprefix('ws')}{PREFIX}" + (f"/{quote(stream, safe='')}{tail}" if stream else "")
+        address = f"http{self.url.removeprefix('ws')}{path}"
         text = self._token() if callable(self._token) else self._token
         headers = {"Accept-Encoding": "identity"} | ({} if text is None else {"Authorization": f"Bearer {text}"})
         has_begun = False
@@ -174,6 +193,11 @@ class Asker:
         else:
             verdict = str(error).lower()
         return Unanswered(f"no gateway at {self.url}: {verdict}", verdict)
+
+
+def _path_of(stream: str) -> str:
+    """The path of a stream; of all streams if the id is empty."""
+    return f"{PREFIX}/{quote(stream, safe='')}" if stream else PREFIX
 
 
 def decode(answer: bytes, wanted: type[Decoded]) -> Decoded:

@@ -12,9 +12,11 @@ import os
 import signal
 import termios
 import tty
+from codecs import getincrementaldecoder
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager, suppress
 
+from deltawire.gateway.cli.keys import parse_keys
 from deltawire.gateway.cli.stdio import Input
 
 _CHUNK = 64
@@ -63,10 +65,11 @@ class Keyboard:
             signal.signal(signal.SIGTTIN, signal.SIG_DFL)
 
     async def keys(self) -> AsyncIterator[str]:
-        """Yield every key as it is pressed, until the terminal is gone or another job uses it."""
+        """Yield every key as it is pressed (`parse_keys`), until the terminal is gone or another job uses it."""
+        decoder = getincrementaldecoder("utf-8")(errors="replace")
         with suppress(OSError):
             async for chunk in Input(self._fd, _CHUNK).chunks():
-                for key in chunk.decode(errors="replace"):
+                for key in parse_keys(decoder.decode(chunk)):
                     yield key
 
     def _enter(self) -> None:

@@ -115,6 +115,7 @@ def examples(*lines: str) -> str:
     return "\n  ".join(("\b\nExamples:", *lines))
 
 
+URL = Parsed("url", _parse_url)
 STREAM_ID = Parsed("stream", check_stream_id)
 SEQ = Parsed("seq", parse_seq)
 PRODUCER_ID = Parsed("id", check_producer_id)
@@ -136,12 +137,13 @@ def _warn_of_variables(ctx: click.Context, _param: click.Parameter, url: str) ->
 
 
 stream_argument = click.argument("stream", type=STREAM_ID)
+url_argument = click.argument("url", type=URL, default=DEFAULT_URL, envvar="DELTAWIRE_URL", callback=_warn_of_variables)
 url_option = click.option(
     "--url",
-    type=Parsed("url", _parse_url),
+    type=URL,
     default=DEFAULT_URL,
     envvar="DELTAWIRE_URL",
-    callback=_warn_of_variables,  # every command that connects has this option
+    callback=_warn_of_variables,  # every command that connects has this option, or the argument
     show_default=True,
     show_envvar=True,
     help="Address of the gateway.",

@@ -97,6 +97,11 @@ def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
         (["import", "--stream=a/b"], "stream id 'a/b'"),
         (["backup", "data"], "TARGET"),
         (["streams", "nope"], "'nope'"),
+        (["top", "--interval=0"], "--interval"),
+        (["bench", "localhost"], "ws://HOST:PORT"),
+        (["bench", "--producers=0"], "--producers"),
+        (["bench", "--rate=nan"], "--rate"),
+        (["bench", "--seconds=0"], "--seconds"),
     ],
 )
 def test_misuse_is_one_line_and_status_2(arguments: list[str], reason: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -108,7 +113,14 @@ def test_misuse_is_one_line_and_status_2(arguments: list[str], reason: str, caps
     assert reason in said.err
 
 
-CONNECTING = [("tail", "demo"), ("publish", "demo"), ("streams", "list"), ("export", "demo"), ("export", "--all")]
+CONNECTING = [
+    ("tail", "demo"),
+    ("publish", "demo"),
+    ("streams", "list"),
+    ("export", "demo"),
+    ("export", "--all"),
+    ("bench",),
+]
 
 
 @pytest.mark.parametrize("arguments", CONNECTING)
@@ -121,7 +133,7 @@ async def test_an_absent_gateway_is_said_at_once_in_one_line(arguments: tuple[st
 
 @pytest.mark.parametrize("arguments", CONNECTING)
 async def test_an_unknown_host_is_one_line(arguments: tuple[str, ...], run: Run) -> None:
-    done = await run(*arguments, "--url=ws://no-such-host.invalid:1")
+    done = await run(*arguments, env={"DELTAWIRE_URL": "ws://no-such-host.invalid:1"})
     assert done.status == 1
     assert len(done.errors.splitlines()) == 1
     assert done.errors.startswith("deltawire: error: no gateway at ws://no-such-host.invalid:1: ")

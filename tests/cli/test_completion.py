@@ -32,6 +32,7 @@ def complete(line: str) -> list[str]:
     [
         ("deltawire ", [*COMMANDS]),
         ("deltawire s", ["serve", "streams"]),
+        ("deltawire to", ["top", "token"]),
         ("deltawire nope", []),
         ("deltawire --v", ["--version"]),
         ("deltawire --version ", [*COMMANDS]),
@@ -39,6 +40,8 @@ def complete(line: str) -> list[str]:
         ("deltawire ex", ["export"]),
         ("deltawire export --o", ["--output"]),
         ("deltawire import --s", ["--stream"]),
+        ("deltawire bench --p", ["--producers", "--prefix"]),
+        ("deltawire top --i", ["--interval"]),
         ("deltawire streams c", ["create", "close"]),
         ("deltawire tail --pol", ["--policy"]),
         ("deltawire tail demo --policy ", [policy.value for policy in Policy]),
