@@ -156,6 +156,7 @@ ERRORS = {
 }
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # Google's leaves its socket open
 @pytest.mark.parametrize("name", CASES)
 async def test_an_error_amid_an_answer_is_told_as_the_body_tells_it(gateway: Gateway, name: str) -> None:
     form, _, ask = CASES[name]
