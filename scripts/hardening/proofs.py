@@ -93,7 +93,7 @@ class Times(NamedTuple):
 
 
 QUICK: Final = Times(seconds=4.0, peers=100, every=40)
-BRIEF: Final = QUICK._replace(every=160, rounds=2)
+BRIEF: Final = QUICK._replace(seconds=2.5, every=160, rounds=2)
 WHOLE: Final = Times(seconds=30.0, peers=400, every=1)
 
 
