@@ -19,7 +19,7 @@ PIECE: Final = 64 * 1024
 """Bytes that are read at once, and that wait before reading stops."""
 
 MAX_HEAD: Final = 128 * 1024
-"""Bytes of an answer's head; servers commonly send at most 16 KiB."""
+"""Bytes of an answer's head, or between parts of its body; servers commonly send at most 16 KiB."""
 
 HUNG_UP: Final = "it closed the connection too early, or sent what is not HTTP"
 
@@ -104,8 +104,8 @@ class Connection(asyncio.BufferedProtocol):
 
     @property
     def is_free(self) -> bool:
-        """Whether another request may be sent."""
-        return self._is_answered and self._is_kept and not self._transport.is_closing()
+        """Whether another request may be sent; not while reading rests, for an answer that was left unread."""
+        return self._is_answered and self._is_kept and not self._is_paused and not self._transport.is_closing()
 
     def abort(self) -> None:
         """Close it at once."""
@@ -149,11 +149,12 @@ class Connection(asyncio.BufferedProtocol):
             if not self._is_answered:
                 self._fail()
             self._is_kept = False
-        if not self._status:
+        if not self._got:
             self._head_size += nbytes
-            if self._head_size > MAX_HEAD:
+            if self._head_size > MAX_HEAD and self._failure is None:
                 self._fail()
-        if self._got:
+        else:
+            self._head_size = 0
             piece = self._got[0] if len(self._got) == 1 else b"".join(self._got)
             self._got.clear()
             self._pieces.append(piece)
@@ -190,6 +191,11 @@ class Connection(asyncio.BufferedProtocol):
 
     # What the parser calls
 
+    def on_message_begin(self) -> None:
+        """The answer begins; or another one, in the same piece, that nobody has asked for."""
+        if self._is_answered:
+            self._is_kept = False
+
     def on_header(self, name: bytes, value: bytes) -> None:
         """A field of the head, or of the trailer, which does not pass."""
         if not self._status:
@@ -197,6 +203,8 @@ class Connection(asyncio.BufferedProtocol):
 
     def on_headers_complete(self) -> None:
         """The head is there; one that only says that another will follow does not count."""
+        if self._is_answered:
+            return  # of an answer that nobody has asked for
         status = self._parser.get_status_code()
         if status < 200:
             self._fields.clear()

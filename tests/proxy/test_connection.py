@@ -1,0 +1,71 @@
+"""An answer ends where its head says, and what is left of it spoils no other request."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import pytest
+
+from deltawire.gateway.proxy.upstream import Upstream, UpstreamFailed
+from tests.support.waiting import eventually
+
+ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+
+@asynccontextmanager
+async def upstream(*answers: bytes) -> AsyncIterator[tuple[Upstream, list[asyncio.StreamWriter]]]:
+    """A server that gives these answers in turn, the last one again and again, and its connections."""
+    left = list(answers)
+    connections: list[asyncio.StreamWriter] = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connections.append(writer)
+        with suppress(asyncio.IncompleteReadError, ConnectionError):
+            while await reader.readuntil(b"\r\n\r\n"):
+                writer.write(left.pop(0) if len(left) > 1 else left[0])
+                await writer.drain()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        aims = Upstream(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        try:
+            yield aims, connections
+        finally:
+            await aims.aclose()
+            for writer in connections:
+                writer.transport.abort()
+
+
+async def get(aims: Upstream) -> tuple[int, bytes]:
+    async with asyncio.timeout(5), aims.pass_on("GET", b"/", [], None) as passed:
+        body = b""
+        while piece := await passed.read():
+            body += piece
+        return passed.status, body
+
+
+async def test_an_answer_left_unread_does_not_keep_the_next_one_from_being_read() -> None:
+    body = bytes(64 * 1024 + 1)  # reading stops with its last byte
+    long = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+    async with upstream(long, ANSWER) as (aims, _):
+        async with aims.pass_on("GET", b"/", [], None) as passed:
+            read: Any = passed.read
+            await eventually(lambda: read.__self__._is_answered, "the answer is there")
+        assert await get(aims) == (200, b"ok")
+
+
+@pytest.mark.parametrize("more", [b"HTTP/1.1 500 No\r\nContent-Length: 3\r\n\r\nbad", b"HTTP/1.1 500 N"])
+async def test_an_answer_that_nobody_asked_for_reaches_nobody(more: bytes) -> None:
+    async with upstream(ANSWER + more, ANSWER) as (aims, connections):
+        assert await get(aims) == (200, b"ok")
+        assert await get(aims) == (200, b"ok")
+        assert len(connections) == 2
+
+
+async def test_a_trailer_without_end_is_not_read_on() -> None:
+    trailer = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nX: " + bytes([97]) * (1 << 20)
+    async with upstream(trailer) as (aims, _):
+        with pytest.raises(UpstreamFailed, match="sent what is not HTTP"):
+            await get(aims)
