@@ -14,11 +14,23 @@ from deltawire.gateway.cli.bench_run import BenchRun, Load
 from deltawire.gateway.cli.credentials import GivenToken, token_options
 from deltawire.gateway.cli.ending import Failure, Status, say, wrong_arguments_told
 from deltawire.gateway.cli.loop import new_event_loop
-from deltawire.gateway.cli.options import STREAM_ID, FiniteRange, WholeRange, examples, url_argument
+from deltawire.gateway.cli.options import FiniteRange, Parsed, WholeRange, examples, url_argument
 from deltawire.gateway.cli.trust import tls_options
+from deltawire.protocol.addresses import MAX_STREAM_ID, check_stream_id
 
 DESCRIPTORS = 64
 """Descriptors that are no connections to the gateway."""
+MAX_PREFIX = MAX_STREAM_ID - len("-01234567-1000")
+"""Characters of a prefix: the id of a stream goes on with the run and the number of the producer."""
+
+
+def _parse_prefix(text: str) -> str:
+    if len(text) > MAX_PREFIX:
+        raise ValueError(f"expected at most {MAX_PREFIX} characters, got {len(text)}")
+    return check_stream_id(text)
+
+
+PREFIX = Parsed("stream", _parse_prefix)
 
 
 @click.command(
@@ -44,7 +56,7 @@ DESCRIPTORS = 64
 )
 @click.option(
     "--prefix",
-    type=STREAM_ID,
+    type=PREFIX,
     default="bench",
     show_default=True,
     help="What the ids of the streams begin with: the token has to allow them.",
@@ -65,6 +77,8 @@ def command(  # noqa: PLR0913 - one argument an option
     token: GivenToken,
 ) -> int:
     """Measure how fast the gateway at URL is, from here.
+
+    Without URL, it is the gateway of DELTAWIRE_URL, or ws://127.0.0.1:8765.
 
     Producers publish as models do, each to a stream of its own, and consumers follow. What is printed: how long
     connecting takes, events and deliveries per second, the latency from sending an event to its arrival, and how many

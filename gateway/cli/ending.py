@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -65,6 +66,17 @@ def explain(error: OSError) -> str:
     if error.errno in _FULL and error.filename is None:
         return f"standard output can't be written: {error.strerror}"
     return str(error)
+
+
+def cannot_listen(host: str, port: int, error: OSError | UnicodeError) -> str:
+    """That an address can't be listened on, and why, in one line."""
+    if isinstance(error, UnicodeError):
+        reason = "not a host name"
+    elif isinstance(error, socket.gaierror) or not error.errno:
+        reason = error.strerror or str(error)
+    else:
+        reason = os.strerror(error.errno)
+    return f"can't listen on {host}:{port}: {reason}"
 
 
 def discard_output() -> None:

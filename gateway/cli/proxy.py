@@ -9,9 +9,9 @@ from ssl import SSLContext
 import click
 
 from deltawire.gateway.cli.credentials import GivenToken, token_options
-from deltawire.gateway.cli.ending import StartFailure, Status, wrong_arguments_told
+from deltawire.gateway.cli.ending import StartFailure, Status, cannot_listen, wrong_arguments_told
 from deltawire.gateway.cli.loop import new_event_loop
-from deltawire.gateway.cli.options import FiniteRange, WholeRange, examples
+from deltawire.gateway.cli.options import URL, FiniteRange, WholeRange, examples
 from deltawire.gateway.cli.trust import tls_options
 from deltawire.gateway.config import make_settings
 from deltawire.gateway.logs import configure_logs
@@ -28,6 +28,7 @@ from deltawire.gateway.proxy import DRAIN_TIMEOUT, IDLE_TIMEOUT, MAX_REQUESTS, P
 @click.option("--upstream", required=True, metavar="URL", help="The provider: what requests are passed on to.")
 @click.option(
     "--gateway",
+    type=URL,
     default="ws://127.0.0.1:8765",
     show_default=True,
     envvar="DELTAWIRE_URL",
@@ -35,7 +36,7 @@ from deltawire.gateway.proxy import DRAIN_TIMEOUT, IDLE_TIMEOUT, MAX_REQUESTS, P
     metavar="URL",
     help="Address of the gateway.",
 )
-@click.option("--readers", metavar="URL", help="Where readers reach the gateway; default: the same.")
+@click.option("--readers", type=URL, metavar="URL", help="Where readers reach the gateway; default: the same.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", type=WholeRange(0, 65535), default=8766, show_default=True, help="0 picks a free one.")
 @click.option(
@@ -91,7 +92,7 @@ def command(  # noqa: PLR0913 - one argument an option
     /deltawire/livez, /deltawire/readyz and /deltawire/metrics are the proxy's own paths.
     """
     try:
-        from deltawire.gateway.proxy.serving import ProxyServer  # noqa: PLC0415 - an optional extra
+        from deltawire.gateway.proxy.serving import ListenError, ProxyServer  # noqa: PLC0415 - an optional extra
     except ImportError:
         raise StartFailure("`deltawire proxy` needs the extra: pip install 'deltawire[proxy]'") from None
     if not (insecure_no_auth or _is_loopback(host)):
@@ -112,7 +113,10 @@ def command(  # noqa: PLR0913 - one argument an option
     configure_logs(make_settings({}))
     server = ProxyServer(proxy, host, port, drain_timeout, gateway)
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
-        runner.run(server.run_until_signal())
+        try:
+            runner.run(server.run_until_signal())
+        except ListenError as error:
+            raise StartFailure(cannot_listen(host, port, error.reason)) from None
     return Status.DONE
 
 

@@ -114,8 +114,8 @@ def command(  # noqa: PLR0913 - one argument an option
     input has brought no byte for that long: readers get an `error` with the code `stalled`, an unfinished message ends
     with that stop reason, COMMAND is stopped, and the exit status is 1. Comments and pings of a provider count.
 
-    A gateway without data_dir loses the stream when it restarts. Unacknowledged events are sent again, acknowledged
-    ones are lost; their number is printed on standard error, and the exit status is 1.
+    A gateway without data_dir or engine_url loses the stream when it restarts. Unacknowledged events are sent
+    again, acknowledged ones are lost; their number is printed on standard error, and the exit status is 1.
 
     The stream stays open for the next answer unless --close is given.
     """

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
 import sys
 import time
 from collections.abc import Iterator
@@ -18,7 +17,7 @@ import click
 from msgspec import structs
 
 from deltawire.gateway.cli.collector import calm
-from deltawire.gateway.cli.ending import StartFailure, Status, say
+from deltawire.gateway.cli.ending import StartFailure, Status, cannot_listen, say
 from deltawire.gateway.cli.loop import new_event_loop
 from deltawire.gateway.cli.options import SettingsCommand, examples, settings_options
 from deltawire.gateway.cli.systemd import Notifier, take_sockets
@@ -128,7 +127,7 @@ def _explaining(settings: Settings) -> Iterator[None]:
     except ConfigError as error:
         raise StartFailure(str(error)) from None
     except (OSError, UnicodeError) as error:
-        raise StartFailure(f"can't listen on {settings.host}:{settings.port}: {_reason(error)}") from None
+        raise StartFailure(cannot_listen(settings.host, settings.port, error)) from None
 
 
 def _supervise(settings: Settings, asked: Settings, workers: int) -> int:
@@ -244,12 +243,3 @@ def _announce(url: str, settings: Settings, asked: Settings, **processes: int) -
     if sys.stdout.isatty():
         click.echo(f"Listening on {url}; to follow the stream `demo`:\n")
         click.echo(f"    wscat -c {url}{PREFIX}/demo/subscribe\n")
-
-
-def _reason(error: OSError | UnicodeError) -> str:
-    """Why listening on an address failed; the caller adds the address."""
-    if isinstance(error, UnicodeError):
-        return "not a host name"
-    if isinstance(error, socket.gaierror) or not error.errno:
-        return error.strerror or str(error)
-    return os.strerror(error.errno)

@@ -22,6 +22,18 @@ KEPT_FOR: Final = 65
 log = get_logger()
 
 
+class ListenError(Exception):
+    """The address can't be listened on.
+
+    Args:
+        reason: what the system said.
+    """
+
+    def __init__(self, reason: OSError | UnicodeError) -> None:
+        super().__init__(str(reason))
+        self.reason = reason
+
+
 class ProxyServer(uvicorn.Server):
     """Serves a proxy, and says so.
 
@@ -56,15 +68,30 @@ class ProxyServer(uvicorn.Server):
         self._drain_timeout = drain_timeout
 
     async def run_until_signal(self) -> None:
-        """Serve until SIGTERM or SIGINT, then let answers end; a second signal ends them at once."""
+        """Serve until SIGTERM or SIGINT, then let answers end; a second signal ends them at once.
+
+        Raises:
+            ListenError: the address can't be listened on.
+        """
         with self._heeding_signals():
             await self.serve()
         await self._proxy.aclose(0.0 if self.force_exit else self._drain_timeout)
         log.info("proxy.stopped")
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Listen; uvicorn ends the process if that is not possible."""
-        await super().startup(sockets)
+        """Listen.
+
+        Raises:
+            ListenError: that is not possible; uvicorn would end the process, and its log, which says why, is off.
+        """
+        try:
+            await super().startup(sockets)
+        except UnicodeError as error:
+            raise ListenError(error) from None
+        except SystemExit as ending:
+            if isinstance(ending.__context__, OSError):
+                raise ListenError(ending.__context__) from None
+            raise
         if self.started:
             host, port, *_ = self.servers[0].sockets[0].getsockname()
             shown = f"[{host}]" if ":" in host else host

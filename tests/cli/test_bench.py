@@ -190,6 +190,12 @@ async def test_a_stream_that_can_not_be_closed_is_named(run: Run) -> None:
     assert "not you" in error
 
 
+async def test_a_prefix_that_leaves_no_room_for_the_rest_of_an_id_is_refused_as_such(run: Run) -> None:
+    done = await run("bench", "ws://127.0.0.1:1", f"--prefix={'x' * 115}")
+    assert (done.status, done.output) == (2, "")
+    assert "Invalid value for '--prefix': expected at most 114 characters, got 115" in done.errors
+
+
 async def test_without_permission_the_gateway_says_why(run: Run, tmp_path: Path) -> None:
     async with Gateway(Settings(port=0, drain_timeout=0, auth_key=write_secret(tmp_path))) as gateway:
         done = await run("bench", gateway.url, *SHORT)

@@ -8,6 +8,7 @@ import json
 import signal
 import sys
 from asyncio.subprocess import PIPE
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -73,7 +74,8 @@ async def test_it_passes_answers_on_ends_them_at_sigterm_and_logs_no_key(start: 
     ("arguments", "complaint"),
     [
         (("--upstream", "ftp://x"), "upstream: expected http"),
-        (("--upstream", "http://x", "--gateway", "http://x"), "ws://HOST:PORT"),
+        (("--upstream", "http://x", "--gateway", "http://x"), "'--gateway' (env var: 'DELTAWIRE_URL'): expected ws://"),
+        (("--upstream", "http://x", "--readers", "x"), "'--readers': expected ws://"),
         (("--upstream", "http://x", "--host", "0.0.0.0"), "--insecure-no-auth"),
         ((), "Missing option '--upstream'"),
     ],
@@ -82,6 +84,14 @@ async def test_wrong_arguments_are_one_line_and_status_2(run: Run, arguments: tu
     done = await run("proxy", *arguments)
     assert done.status == 2
     assert complaint in done.errors
+
+
+@needs_extra
+async def test_a_busy_port_is_one_line_and_status_2(run_process: Run, gateway: str) -> None:
+    port = urlsplit(gateway).port
+    done = await run_process("proxy", "--upstream", "http://x", f"--port={port}")
+    assert done.status == 2
+    assert done.errors == f"deltawire: error: can't listen on 127.0.0.1:{port}: Address already in use\n"
 
 
 async def test_without_the_extra_it_says_what_to_install() -> None:
