@@ -20,6 +20,9 @@ from deltawire.gateway.engines.redis.stored import Claimed, UnreadableError, par
 MANY = 200
 """Streams asked for at a time."""
 
+TRIES = 3
+"""How often a stream is claimed that others claim too: the second try finds out who was quicker, unless it is gone."""
+
 
 async def claim_unserved(
     client: Redis,
@@ -85,16 +88,19 @@ async def claim(client: Redis, keys: Keys, session: Session, stream: str) -> Cla
         RedisError: the server can't be asked.
         UnreadableError: the stream is not what a gateway writes.
     """
-    [reply] = await _ask_owners(client, keys, [stream])
-    owner, term = _owner(stream, reply)
-    if term is None:
-        return None
-    if owner and owner != session.node:
-        other = await session.find(owner)
-        if other is not None:
-            return served_elsewhere(stream, other)
-    [reply] = await _send(client, [_claim(keys, session, stream, term)])
-    return await _complete(client, keys, stream, term, reply) or served_elsewhere(stream, Identity())
+    for _ in range(TRIES):
+        [reply] = await _ask_owners(client, keys, [stream])
+        owner, term = _owner(stream, reply)
+        if term is None:
+            return None
+        if owner and owner != session.node:
+            other = await session.find(owner)
+            if other is not None:
+                return served_elsewhere(stream, other)
+        [reply] = await _send(client, [_claim(keys, session, stream, term)])
+        if (found := await _complete(client, keys, stream, term, reply)) is not None:
+            return found
+    return served_elsewhere(stream, Identity())
 
 
 async def _ask_owners(client: Redis, keys: Keys, streams: Sequence[str]) -> list[Any]:
