@@ -173,5 +173,11 @@ class Engine(Protocol):
             done: called on the event loop with the answer.
         """
 
+    async def give_up(self) -> None:
+        """Leave all streams, with what was handed over committed, to other gateways, and take none over any more.
+
+        What is stored of them can still be read. Where there are no other gateways, nothing is done.
+        """
+
     async def close(self) -> None:
         """Commit what was handed over and end."""

@@ -243,6 +243,9 @@ class SqliteEngine:
 
         self._writer.read(read)
 
+    async def give_up(self) -> None:
+        """Do nothing: there is nobody to leave streams to."""
+
     async def close(self) -> None:
         """Commit what was handed over and end; blocks."""
         self._writer.close()

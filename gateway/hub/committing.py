@@ -162,6 +162,13 @@ class CommittingDispatcher(Dispatcher):
         """As `Dispatcher.claim`: whoever is second with the engine has not begun it."""
         return self._ownership.claim(stream_id)
 
+    async def give_up(self) -> None:
+        """As `Dispatcher.give_up`; what can't be committed in time stays here until the engine is closed."""
+        if self._ownership.is_shared:
+            for stream in self._manager.list():
+                self.let_out(stream)
+            await self._ownership.give_up([it for it in self._manager.list() if isinstance(it, DurableStream)])
+
     def found(self, stored: StoredStream) -> None:
         """Take a stream over whose gateway has gone."""
         if not self._manager.has(stored.id):

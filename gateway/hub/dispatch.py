@@ -206,6 +206,9 @@ class Dispatcher:
         """
         return None
 
+    async def give_up(self) -> None:
+        """Leave all streams to other gateways, where there are any: from now on, readers get here what there is."""
+
     def when_committed(self, channel: Channel, then: Callable[[], None]) -> None:  # noqa: ARG002 - others need it
         """Call a function when everything appended so far is committed and delivered; here, that is now."""
         then()

@@ -1,13 +1,14 @@
-"""Whose streams are, where several gateways use one engine: found, and begun, before a client is told anything."""
+"""Whose streams are, where several gateways use one engine: found, begun, and left to others when this one ends."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from typing import Final
 
 from deltawire.gateway.engines.engine import Elsewhere, Engine, EngineError, StoredStream
 from deltawire.gateway.hub.clock import Clock
+from deltawire.gateway.streams.durable import DurableStream
 from deltawire.gateway.streams.manager import StreamManager
 from deltawire.gateway.streams.stream import Stream
 from deltawire.protocol.errors import StreamError
@@ -59,6 +60,24 @@ class Ownership:
     def settled(self, stream: Stream) -> None:
         """Record that the engine has said whose it is."""
         self._unclaimed.discard(stream)
+
+    async def give_up(self, streams: Collection[DurableStream]) -> None:
+        """Leave streams to other gateways, once what was appended is committed; if it can't be, they stay here.
+
+        Args:
+            streams: all that are this gateway's.
+        """
+        for stream in streams:
+            stream.is_leaving = True
+        unsettled = [it for it in streams if not it.is_settled or self.is_unclaimed(it)]
+        await asyncio.gather(*map(self._commit_in_time, unsettled), return_exceptions=True)
+        if not all(it.is_settled or it.is_lost for it in unsettled):
+            return
+        for stream in streams:
+            if not stream.is_lost:
+                stream.is_lost = True  # another gateway may append from now on
+                self._manager.give_up(stream)
+        await self._engine.give_up()
 
     def locate(self, stream_id: str) -> Awaitable[Elsewhere | None] | None:
         """As `Dispatcher.locate`: a stream that nobody serves any more is taken over."""

@@ -81,8 +81,12 @@ class Processes:
         process.kill()
         await process.wait()
 
+    def drain(self, number: int) -> None:
+        """Have one drain, and end when that is done."""
+        self.served[number].process.terminate()
+
     async def restart(self, number: int) -> None:
-        """Start one again that was killed."""
+        """Start one again that has ended."""
         self.served[number] = await self._serve(number)
 
 

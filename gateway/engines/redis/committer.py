@@ -75,6 +75,7 @@ class Committer:
         self._incarnation: bytes = b""
         self._must_verify = False
         self._is_closing = False
+        self._giving_up: asyncio.Event | None = None
 
     def start(self, node: str, memory: Memory, changed: Callable[[], None]) -> asyncio.Task[None]:
         """Begin.
@@ -105,6 +106,12 @@ class Committer:
         self._must_verify = True
         self._wake.set()
 
+    async def give_up(self) -> None:
+        """Commit what waits, and give all streams up that the server takes back."""
+        self._giving_up = asyncio.Event()
+        self._wake.set()
+        await self._giving_up.wait()
+
     def close(self) -> None:
         """Commit what waits, give all streams up, and end the task."""
         self._is_closing = True
@@ -123,11 +130,15 @@ class Committer:
 
     async def _commit_all(self) -> None:
         while True:
-            if not (self._waiting or self._must_verify or self._is_closing):
+            if not (self._waiting or self._must_verify or self._is_closing or self._giving_up):
                 self._wake.clear()
                 await self._wake.wait()
             group, self._waiting = self._waiting, {}
             await self._settle(list(group.values()))
+            if self._giving_up is not None and not self._waiting:
+                await self._give_up_all()
+                self._giving_up.set()
+                self._giving_up = None
             if self._is_closing and not self._waiting:
                 await self._give_up_all()
                 return
@@ -306,3 +317,4 @@ class Committer:
         with suppress(LinkError, ServerError, RedisError, TimeoutError):
             if commands:
                 await self._call(await self._connected(()), commands)
+                self.owned.clear()

@@ -90,6 +90,7 @@ class RedisEngine:
         self._server = Server("", "", 0)
         self._elsewhere = 0
         self._unreadable: set[str] = set()  # streams, as each is told once
+        self._is_leaving = False
         self._is_closing = asyncio.Event()
 
     # The interface
@@ -183,6 +184,8 @@ class RedisEngine:
         return self._locate(stream)
 
     async def _locate(self, stream: str) -> StoredStream | Elsewhere | None:
+        if self._is_leaving:
+            return Elsewhere("the gateway is shutting down: connect elsewhere, or later")
         wait = self._claims_from - asyncio.get_running_loop().time()
         if wait > 0:
             return Elsewhere(f"gateways settle who serves which stream after a fault: try again in {wait:.0f} s")
@@ -263,7 +266,7 @@ class RedisEngine:
     async def _read_page(self, stream: str, epoch: str, wanted: Wanted) -> StoredPage:
         command = call("read", self._keys.of_stream(stream), wanted.first, wanted.last, wanted.size)
         is_told = False
-        while (stream, epoch) in self._committer.owned:
+        while (stream, epoch) in self._committer.owned or self._is_leaving:
             try:
                 return parse_page(await execute(self._client, command), wanted)
             except ResponseError as error:
@@ -279,6 +282,13 @@ class RedisEngine:
                 pass
             await asyncio.sleep(RETRY)
         return StoredPage(wanted.last, (), "the stream was forgotten")
+
+    async def give_up(self) -> None:
+        """Commit what was handed over, and leave all streams to whoever is asked for them; return after `timeout`."""
+        self._is_leaving = True
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._timeout):
+                await self._committer.give_up()
 
     async def close(self) -> None:
         """Commit what was handed over, give all streams up, and end; what the server does not take in time is left."""
@@ -326,7 +336,7 @@ class RedisEngine:
     async def _take_over_unserved(self) -> None:
         """Take over the streams of gateways that have gone, though nobody asks for them: messages may have to end."""
         self._next_search = time.monotonic() + TTL
-        if asyncio.get_running_loop().time() < self._claims_from:
+        if self._is_leaving or asyncio.get_running_loop().time() < self._claims_from:
             return
         with suppress(RedisError, OSError):
             await self._claim_unserved(self._memory.found)
