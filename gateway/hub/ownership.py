@@ -73,11 +73,11 @@ class Ownership:
         await asyncio.gather(*map(self._commit_in_time, unsettled), return_exceptions=True)
         if not all(it.is_settled or it.is_lost for it in unsettled):
             return
-        for stream in streams:
-            if not stream.is_lost:
-                stream.is_lost = True  # another gateway may append from now on
-                self._manager.give_up(stream)
-        await self._engine.give_up()
+        own = [it for it in streams if not it.is_lost]
+        for stream in own:
+            stream.is_lost = True  # another gateway may append from now on
+            self._manager.give_up(stream)
+        await self._engine.give_up([(it.id, it.epoch) for it in own])
 
     def locate(self, stream_id: str) -> Awaitable[Elsewhere | None] | None:
         """As `Dispatcher.locate`: a stream that nobody serves any more is taken over."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
@@ -75,7 +75,8 @@ class Committer:
         self._incarnation: bytes = b""
         self._must_verify = False
         self._is_closing = False
-        self._giving_up: asyncio.Event | None = None
+        self._giving_up: Collection[_Key] = ()
+        self._gave_up = asyncio.Event()
 
     def start(self, node: str, memory: Memory, changed: Callable[[], None]) -> asyncio.Task[None]:
         """Begin.
@@ -106,11 +107,18 @@ class Committer:
         self._must_verify = True
         self._wake.set()
 
-    async def give_up(self) -> None:
-        """Commit what waits, and give all streams up that the server takes back."""
-        self._giving_up = asyncio.Event()
+    async def give_up(self, streams: Collection[_Key]) -> None:
+        """Give streams up; returns when that was tried once.
+
+        Args:
+            streams: nothing of them waits any more.
+        """
+        if not streams:
+            return
+        self._giving_up = streams
+        self._gave_up.clear()
         self._wake.set()
-        await self._giving_up.wait()
+        await self._gave_up.wait()
 
     def close(self) -> None:
         """Commit what waits, give all streams up, and end the task."""
@@ -130,17 +138,17 @@ class Committer:
 
     async def _commit_all(self) -> None:
         while True:
-            if not (self._waiting or self._must_verify or self._is_closing or self._giving_up):
+            if not (self._waiting or self._must_verify or self._giving_up or self._is_closing):
                 self._wake.clear()
                 await self._wake.wait()
             group, self._waiting = self._waiting, {}
             await self._settle(list(group.values()))
-            if self._giving_up is not None and not self._waiting:
-                await self._give_up_all()
-                self._giving_up.set()
-                self._giving_up = None
+            if self._giving_up:
+                streams, self._giving_up = self._giving_up, ()
+                await self._release(streams)
+                self._gave_up.set()
             if self._is_closing and not self._waiting:
-                await self._give_up_all()
+                await self._release(tuple(self.owned))
                 return
 
     async def _settle(self, group: list[Work]) -> None:
@@ -309,12 +317,12 @@ class Committer:
                 raise (LinkError if text.startswith(PASSING) else ServerError)(text)
         return replies
 
-    async def _give_up_all(self) -> None:
-        commands = [
-            call("release", self._keys.of_stream(stream), owned.term, "leave")
-            for (stream, _), owned in self.owned.items()
-        ]
+    async def _release(self, streams: Collection[_Key]) -> None:
+        """Give streams up, if they are owned, and the server takes them back now."""
+        owned = [(key, self.owned[key].term) for key in streams if key in self.owned]
+        commands = [call("release", self._keys.of_stream(stream), term, "leave") for (stream, _), term in owned]
         with suppress(LinkError, ServerError, RedisError, TimeoutError):
             if commands:
                 await self._call(await self._connected(()), commands)
-                self.owned.clear()
+                for key, _ in owned:
+                    self.owned.pop(key, None)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import suppress
 from itertools import count
 from secrets import token_hex
@@ -283,12 +283,16 @@ class RedisEngine:
             await asyncio.sleep(RETRY)
         return StoredPage(wanted.last, (), "the stream was forgotten")
 
-    async def give_up(self) -> None:
-        """Commit what was handed over, and leave all streams to whoever is asked for them; return after `timeout`."""
+    async def give_up(self, streams: Collection[tuple[str, str]]) -> None:
+        """Leave streams to whoever is asked for them; what the server does not take in time is tried at the end.
+
+        Args:
+            streams: their ids and epochs; all of each is committed, and nothing more of it is handed over.
+        """
         self._is_leaving = True
         with suppress(TimeoutError):
             async with asyncio.timeout(self._timeout):
-                await self._committer.give_up()
+                await self._committer.give_up(streams)
 
     async def close(self) -> None:
         """Commit what was handed over, give all streams up, and end; what the server does not take in time is left."""
