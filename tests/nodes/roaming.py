@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -11,7 +11,9 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
 from deltawire.protocol.addresses import PREFIX
-from scripts.proof.numbered import STREAM, read_message, text_of
+from scripts.proof.children import Served
+from scripts.proof.numbered import STREAM, Writer, read_message, text_of
+from tests.support.waiting import eventually
 
 
 class Reader:
@@ -61,3 +63,14 @@ class Reader:
                 self.faults.append(f"a problem: {message}")
             case _:
                 pass
+
+
+async def end_reading(
+    writer: Writer, readers: Sequence[Reader], following: Sequence[asyncio.Task[None]], nodes: Sequence[Served]
+) -> None:
+    """Wait until everybody has what was acked, and add to the writer's faults what is wrong at any node."""
+    await eventually(lambda: all(it.last >= writer.acked for it in readers), "that everybody has everything")
+    for it in following:
+        it.cancel()
+    for served in nodes:
+        await writer.judge(served)

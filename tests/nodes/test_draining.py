@@ -14,7 +14,7 @@ import pytest
 
 from deltawire.gateway.engines.redis import engine as engine_module
 from scripts.proof.numbered import KEEPING, STREAM, Writer
-from tests.nodes.roaming import Reader
+from tests.nodes.roaming import Reader, end_reading
 from tests.nodes.together import Processes, http, is_owner, node_on, processes_on
 from tests.support.on_redis import write
 from tests.support.peers import Addressed, consumer, peer, producer, publish, text_delta, text_of
@@ -79,11 +79,7 @@ async def test_under_load_streams_go_on_at_other_nodes_while_the_one_that_drains
             await processes.served[leaving].process.wait()
             await processes.restart(leaving)
         publishing.cancel()
-        await eventually(lambda: all(it.last >= writer.acked for it in readers), "that everybody has everything")
-        for it in following:
-            it.cancel()
-        for served in processes.served:
-            await writer.judge(served)
+        await end_reading(writer, readers, following, processes.served)
     assert writer.faults == []
     assert [it.faults for it in readers] == [[] for _ in readers]
 

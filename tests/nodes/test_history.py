@@ -8,7 +8,7 @@ import random
 import pytest
 
 from scripts.proof.numbered import KEEPING, Writer
-from tests.nodes.roaming import Reader
+from tests.nodes.roaming import Reader, end_reading
 from tests.nodes.together import processes_on
 from tests.support.redis_server import RedisServer, needs_redis
 from tests.support.soaking import lasting
@@ -42,11 +42,7 @@ async def test_nothing_acked_is_lost_doubled_or_misordered_while_nodes_are_kille
             await _acked_after(writer, writer.acked)
             goes_on.cancel()
             await processes.restart(victim)
-        await eventually(lambda: all(it.last >= writer.acked for it in readers), "that everybody has everything")
-        for it in following:
-            it.cancel()
-        for served in processes.served:
-            await writer.judge(served)
+        await end_reading(writer, readers, following, processes.served)
     assert writer.faults == []
     assert [it.faults for it in readers] == [[], [], []]
     assert writer.acked > 0
