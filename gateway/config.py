@@ -394,8 +394,6 @@ def make_settings(values: dict[str, Any]) -> Settings:
             raise ConfigError("engine_url: streams are stored there or in data_dir, not in both")
         if not settings.engine_url.startswith(("redis://", "rediss://", "redis+sentinel://", "rediss+sentinel://")):
             raise ConfigError("engine_url: expected redis://…, rediss://… or redis+sentinel://…")
-        if settings.workers != 1:
-            raise ConfigError("workers: with engine_url there is one process a gateway; start several gateways instead")
         if settings.advertise_url and not re.match("wss?://[^/]", settings.advertise_url):
             raise ConfigError("advertise_url: expected ws://HOST… or wss://HOST…")
     elif ignored := [name for name in _OF_ENGINE if getattr(settings, name) != getattr(Settings(), name)]:

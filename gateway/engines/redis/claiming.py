@@ -21,10 +21,11 @@ MANY = 200
 """Streams asked for at a time."""
 
 
-async def claim_unserved(
+async def claim_unserved(  # noqa: PLR0913, PLR0917 - two of them hear what was found
     client: Redis,
     keys: Keys,
     session: Session,
+    owns: Callable[[str], bool],
     claimed: Callable[[Claimed], None],
     unreadable: Callable[[UnreadableError], None],
 ) -> int:
@@ -34,6 +35,7 @@ async def claim_unserved(
         client: of the server.
         keys: on it.
         session: of this gateway.
+        owns: whether a stream, by its id, is for this process to serve; the others stay as they are.
         claimed: called with each at once, as those after it may fail.
         unreadable: called for each that is not what a gateway writes; the others are claimed.
 
@@ -43,7 +45,8 @@ async def claim_unserved(
     Raises:
         RedisError: the server can't be asked.
     """
-    ids = [bytes(id_).decode() for id_ in cast("list[bytes]", await client.zrange(keys.streams, 0, -1))]
+    listed = [bytes(id_).decode() for id_ in cast("list[bytes]", await client.zrange(keys.streams, 0, -1))]
+    ids = [stream for stream in listed if owns(stream)]
     gone = {session.node: False, "": True}  # by node
     elsewhere = 0
     for at in range(0, len(ids), MANY):

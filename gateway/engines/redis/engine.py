@@ -21,6 +21,7 @@ from deltawire.gateway.engines.engine import (
     EngineError,
     EngineMetrics,
     Memory,
+    Part,
     StoredStream,
 )
 from deltawire.gateway.engines.redis.address import parse_address
@@ -62,6 +63,7 @@ class RedisEngine:
         timeout: seconds that commits wait before the engine counts as failing.
         replicas: of the server, that must have a commit.
         advertised: where clients reach this gateway.
+        part: of its streams that this process has; None for all.
 
     Attributes:
         reads_at_once: the answer of one may take long; pages that come in one turn of the loop hold it up.
@@ -73,14 +75,21 @@ class RedisEngine:
 
     reads_at_once = 4
 
-    def __init__(
-        self, url: str, *, prefix: str = "deltawire", timeout: float = 5.0, replicas: int = 0, advertised: str = ""
+    def __init__(  # noqa: PLR0913 - the settings
+        self,
+        url: str,
+        *,
+        prefix: str = "deltawire",
+        timeout: float = 5.0,
+        replicas: int = 0,
+        advertised: str = "",
+        part: Part | None = None,
     ) -> None:
         self._address = parse_address(url)
         self._keys = Keys(prefix)
         self._timeout = timeout
         self._advertised = advertised
-        self.key = token_hex(16)
+        self._owns, self.key = part or Part(lambda _: True, token_hex(16))
         self._waits = replicas > 0
         self._committer = Committer(self._address, self._keys, timeout, replicas)
         self._claims_from = 0.0  # loop time
@@ -172,7 +181,7 @@ class RedisEngine:
                 self._unreadable.add(error.stream)
                 log.error("storage.stream_skipped", stream=error.stream, detail=error.why)
 
-        self._elsewhere = await claim_unserved(self._client, self._keys, self._session, claimed, unreadable)
+        self._elsewhere = await claim_unserved(self._client, self._keys, self._session, self._owns, claimed, unreadable)
 
     def locate(self, stream: str) -> Awaitable[StoredStream | Elsewhere | None]:
         """Find a stream that is not here, and take it over if its gateway is gone.
@@ -211,7 +220,8 @@ class RedisEngine:
                 peers = await self._session.find_peers()
         except (RedisError, OSError) as error:
             raise EngineError(f"{self._address}: {str(error) or 'no answer'}") from None
-        return [Elsewhere("", peer.url, peer.key) for peer in peers if peer.url and peer.key]
+        found = {Elsewhere("", peer.url, peer.key): None for peer in peers if peer.url and peer.key != self.key}
+        return [it for it in found if it.key]  # once each, however many processes it has
 
     def create(self, stream: str, epoch: str, settings: StreamSettings) -> None:
         """Store a new stream, before its first commit."""
