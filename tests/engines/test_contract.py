@@ -219,7 +219,7 @@ async def test_before_a_commit_is_answered_nobody_sees_its_events_and_others_go_
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine = ReluctantEngine(tmp_path, "off")
-    monkeypatch.setattr(hub_module, "open_engine", lambda _settings: engine)
+    monkeypatch.setattr(hub_module, "open_engine", lambda *_: engine)
     start = starter("sqlite", tmp_path)
     async with start() as gateway, consumer(gateway) as reading, producer(gateway, "producer=p") as writing:
         await publish(writing, *numbered(1), upto=1)
@@ -249,7 +249,7 @@ async def test_a_producer_that_never_gets_an_answer_waits_and_costs_bounded_memo
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine = ReluctantEngine(tmp_path, "off")
-    monkeypatch.setattr(hub_module, "open_engine", lambda _settings: engine)
+    monkeypatch.setattr(hub_module, "open_engine", lambda *_: engine)
     async with starter("sqlite", tmp_path)() as gateway, producer(gateway) as writing:
         engine.held = []
         flood = asyncio.create_task(writing.say(*[text_delta("x" * 50_000)] * 200))

@@ -19,11 +19,12 @@ from redis.exceptions import RedisError
 
 from deltawire.gateway.engines.engine import EVENTS, Memory
 from deltawire.gateway.engines.redis.address import Address
+from deltawire.gateway.engines.redis.client import find_primary
 from deltawire.gateway.engines.redis.health import Health
 from deltawire.gateway.engines.redis.keys import Keys, call
 from deltawire.gateway.engines.redis.link import Command, Link, LinkError, connect, incarnation_of
 from deltawire.gateway.engines.redis.refilling import Refill
-from deltawire.gateway.engines.redis.server import NOT_LOADED, SOURCE, find_primary, is_about_keys
+from deltawire.gateway.engines.redis.server import NOT_LOADED, SOURCE, is_about_keys
 from deltawire.gateway.engines.redis.stored import Owned, flat, new_fields, parse_claim
 from deltawire.gateway.engines.redis.work import Verdict, Work, answers, judge, seen_term
 from deltawire.gateway.metrics.histogram import Histogram

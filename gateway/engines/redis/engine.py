@@ -26,20 +26,18 @@ from deltawire.gateway.engines.engine import (
 )
 from deltawire.gateway.engines.redis.address import parse_address
 from deltawire.gateway.engines.redis.claiming import claim, claim_unserved
+from deltawire.gateway.engines.redis.client import make_client
 from deltawire.gateway.engines.redis.committer import Committer
 from deltawire.gateway.engines.redis.identity import own_identity
 from deltawire.gateway.engines.redis.keys import Keys, call
 from deltawire.gateway.engines.redis.server import (
+    LOAD,
     NOT_LOADED,
-    SOURCE,
     Server,
     asked,
     check_server,
-    close_client,
-    execute,
     is_about_keys,
     load_functions,
-    make_client,
 )
 from deltawire.gateway.engines.redis.session import RENEWAL, TTL, Session
 from deltawire.gateway.engines.redis.stored import Claimed, UnreadableError, parse_page
@@ -123,7 +121,7 @@ class RedisEngine:
         try:
             await check_server(client, self._address)
         finally:
-            await close_client(client)
+            await client.close()
 
     async def open(
         self,
@@ -153,7 +151,7 @@ class RedisEngine:
                     await self._session.end()  # which gives back what was claimed
                 raise
         except BaseException:
-            await close_client(client)
+            await client.close()
             raise
         assert memory is not None, "what the server loses is appended again from there"
         self._memory = memory
@@ -275,7 +273,7 @@ class RedisEngine:
         is_told = False
         while (stream, epoch) in self._committer.owned:
             try:
-                return parse_page(await execute(self._client, command), wanted)
+                return parse_page(await self._client.execute(command), wanted)
             except ResponseError as error:
                 if is_about_keys(str(error)):
                     raise
@@ -284,7 +282,7 @@ class RedisEngine:
                     is_told = True
                 if NOT_LOADED in str(error):
                     with suppress(RedisError, OSError):
-                        await self._client.function_load(SOURCE, replace=True)
+                        await self._client.everywhere(LOAD)
             except (RedisError, OSError):  # what is only away is not told as lost
                 pass
             await asyncio.sleep(RETRY)
@@ -305,7 +303,7 @@ class RedisEngine:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._committer.disconnect()
-        await close_client(self._client)
+        await self._client.close()
 
     # The session
 

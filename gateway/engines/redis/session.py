@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from secrets import token_hex
-from typing import Final, cast
+from typing import Final
 
 import msgspec
-from redis.asyncio import Redis
 
+from deltawire.gateway.engines.redis.client import Client
 from deltawire.gateway.engines.redis.identity import Identity, decode_identity, encode_identity, is_certainly_gone
 from deltawire.gateway.engines.redis.keys import Keys
+from deltawire.gateway.engines.redis.link import Command
 
 TTL: Final = 10.0
 """Seconds after which a gateway that does not renew its session has lost it: three renewals may fail."""
@@ -36,7 +37,7 @@ class Session:
         used_memory: bytes, of the server.
     """
 
-    def __init__(self, client: Redis, keys: Keys, identity: Identity) -> None:
+    def __init__(self, client: Client, keys: Keys, identity: Identity) -> None:
         self._client = client
         self._keys = keys
         self._value = encode_identity(identity)
@@ -51,20 +52,21 @@ class Session:
             RedisError: the server can't be asked.
         """
         key, ttl, now = self._keys.of_node(self.node), int(TTL * 1000), time.time()
-        async with self._client.pipeline(transaction=False) as pipe:
-            pipe.set(key, self._value, px=ttl, xx=True)
-            pipe.zadd(self._keys.nodes, {self.node: now})
-            pipe.zremrangebyscore(self._keys.nodes, 0, now - SEEN_WITHIN)
-            pipe.zcard(self._keys.nodes)
-            pipe.info("memory")
-            replies = await pipe.execute(raise_on_error=False)  # older versions name the command, and no reason
+        commands: list[Command] = [
+            ("SET", key, self._value, "PX", ttl, "XX"),
+            ("ZADD", self._keys.nodes, repr(now), self.node),
+            ("ZREMRANGEBYSCORE", self._keys.nodes, 0, repr(now - SEEN_WITHIN)),
+            ("ZCARD", self._keys.nodes),
+        ]
+        replies = await self._client.send(commands)  # older versions name the command, and no reason
         if (refusal := next((it for it in replies if isinstance(it, Exception)), None)) is not None:
             raise refusal
-        renewed, _, _, count, memory = replies
+        renewed, _, _, count = replies
         self.has_peers = count > 1
-        self.used_memory = int(memory.get("used_memory", 0))
+        memory = await self._client.everywhere(("INFO", "memory"))
+        self.used_memory = sum(int(it.get("used_memory", 0)) for it in memory)
         if not renewed:
-            await self._client.set(key, self._value, px=ttl)
+            await self._client.execute(("SET", key, self._value, "PX", ttl))
         return bool(renewed)
 
     async def find(self, node: str) -> Identity | None:
@@ -73,7 +75,7 @@ class Session:
         Raises:
             RedisError: the server can't be asked.
         """
-        value = await self._client.get(self._keys.of_node(node))
+        value = await self._client.execute(("GET", self._keys.of_node(node)))
         if value is None:
             return None
         try:
@@ -88,7 +90,7 @@ class Session:
         Raises:
             RedisError: the server can't be asked.
         """
-        names = cast("list[bytes]", await self._client.zrange(self._keys.nodes, 0, -1))
+        names: list[bytes] = await self._client.execute(("ZRANGE", self._keys.nodes, 0, -1))
         found = [await self.find(name) for name in (it.decode() for it in names) if name != self.node]
         return [it for it in found if it is not None]
 
@@ -98,5 +100,5 @@ class Session:
         Raises:
             RedisError: the server can't be asked.
         """
-        await self._client.delete(self._keys.of_node(self.node))
-        await self._client.zrem(self._keys.nodes, self.node)
+        await self._client.execute(("DEL", self._keys.of_node(self.node)))
+        await self._client.execute(("ZREM", self._keys.nodes, self.node))
