@@ -9,7 +9,7 @@ from typing import Any
 from redis.exceptions import ResponseError
 
 from deltawire.gateway.engines.engine import Elsewhere
-from deltawire.gateway.engines.redis.client import Client
+from deltawire.gateway.engines.redis.client import Client, replies_to
 from deltawire.gateway.engines.redis.identity import Identity
 from deltawire.gateway.engines.redis.keys import Keys, call
 from deltawire.gateway.engines.redis.link import Command
@@ -45,8 +45,7 @@ async def claim_unserved(  # noqa: PLR0913, PLR0917 - two of them hear what was 
     Raises:
         RedisError: the server can't be asked.
     """
-    listed = [id_.decode() for id_ in await client.execute(("ZRANGE", keys.streams, 0, -1))]
-    ids = [stream for stream in listed if owns(stream)]
+    ids = [stream for stream in await _list(client, keys) if owns(stream)]
     gone = {session.node: False, "": True}  # by node
     elsewhere = 0
     for at in range(0, len(ids), MANY):
@@ -98,6 +97,14 @@ async def claim(client: Client, keys: Keys, session: Session, stream: str) -> Cl
             return served_elsewhere(stream, other)
     [reply] = await client.send([_claim(keys, session, stream, term)])
     return await _complete(client, keys, stream, term, reply) or served_elsewhere(stream, Identity())
+
+
+async def _list(client: Client, keys: Keys) -> list[str]:
+    """The ids of all streams, oldest first."""
+    found: list[tuple[float, str]] = []
+    for reply in await replies_to(client, [("ZRANGE", name, 0, -1, "WITHSCORES") for name in keys.lists]):
+        found += ((float(score), id_.decode()) for id_, score in zip(reply[::2], reply[1::2], strict=True))
+    return [id_ for _, id_ in sorted(found)]
 
 
 async def _ask_owners(client: Client, keys: Keys, streams: Sequence[str]) -> list[Any]:

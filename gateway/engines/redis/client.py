@@ -32,6 +32,14 @@ class Client(Protocol):
         """End the connections."""
 
 
+async def replies_to(client: Client, commands: Sequence[Command]) -> list[Any]:
+    """Send commands; returns their replies, or raises the first error."""
+    replies = await client.send(commands)
+    if (refusal := next((it for it in replies if isinstance(it, Exception)), None)) is not None:
+        raise refusal
+    return replies
+
+
 class SingleClient:
     """Asks the one server there is.
 

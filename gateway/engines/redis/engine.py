@@ -26,7 +26,9 @@ from deltawire.gateway.engines.engine import (
 )
 from deltawire.gateway.engines.redis.address import parse_address
 from deltawire.gateway.engines.redis.claiming import claim, claim_unserved
-from deltawire.gateway.engines.redis.client import make_client
+from deltawire.gateway.engines.redis.client import Client, make_client
+from deltawire.gateway.engines.redis.cluster import ClusterClient, Layout
+from deltawire.gateway.engines.redis.clustered import ClusterCommitter
 from deltawire.gateway.engines.redis.committer import Committer
 from deltawire.gateway.engines.redis.identity import own_identity
 from deltawire.gateway.engines.redis.keys import Keys, call
@@ -84,27 +86,37 @@ class RedisEngine:
         part: Part | None = None,
     ) -> None:
         self._address = parse_address(url)
-        self._keys = Keys(prefix)
+        self._keys = Keys(prefix, self._address.is_cluster)
+        self._layout = Layout(self._address, timeout)
         self._timeout = timeout
         self._advertised = advertised
         self._owns, self.key = part or Part(lambda _: True, token_hex(16))
         self._waits = replicas > 0
-        self._committer = Committer(self._address, self._keys, timeout, replicas)
+        self._committer: Committer | ClusterCommitter = (
+            ClusterCommitter(self._layout, self._keys, timeout, replicas)
+            if self._address.is_cluster
+            else Committer(self._address, self._keys, timeout, replicas)
+        )
         self._claims_from = 0.0  # loop time
         self._tasks: list[asyncio.Task[None]] = []
         self._commits = count()
         self._readings: set[asyncio.Task[None]] = set()
-        self._server = Server("", "", 0)
+        self._server = Server("", "")
         self._elsewhere = 0
         self._unreadable: set[str] = set()  # streams, as each is told once
         self._is_closing = asyncio.Event()
+
+    def _make_client(self) -> Client:
+        if self._address.is_cluster:
+            return ClusterClient(self._layout)
+        return make_client(self._address, self._timeout)
 
     # The interface
 
     @property
     def failure(self) -> str | None:
         """Why nothing can be committed now; None if it can."""
-        return self._committer.health.failure(time.monotonic())
+        return self._committer.failure(time.monotonic())
 
     def metrics(self) -> EngineMetrics:
         """Return its counts; the bytes are all that the server holds."""
@@ -117,7 +129,7 @@ class RedisEngine:
         Raises:
             EngineError: it can't.
         """
-        client = make_client(self._address, self._timeout)
+        client = self._make_client()
         try:
             await check_server(client, self._address)
         finally:
@@ -137,7 +149,7 @@ class RedisEngine:
         Raises:
             EngineError: the server can't be used.
         """
-        self._client = client = make_client(self._address, self._timeout)
+        self._client = client = self._make_client()
         listed: list[StoredStream] = []
         try:
             self._server = await check_server(client, self._address)

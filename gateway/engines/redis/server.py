@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import ssl
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -13,7 +13,7 @@ from redis.exceptions import AuthenticationError, NoPermissionError, RedisError,
 
 from deltawire.gateway.engines.engine import EngineError
 from deltawire.gateway.engines.redis.address import Address
-from deltawire.gateway.engines.redis.client import Client
+from deltawire.gateway.engines.redis.client import Client, replies_to
 from deltawire.gateway.engines.redis.keys import Keys, call
 from deltawire.gateway.engines.redis.link import Command
 
@@ -35,12 +35,10 @@ class Server(NamedTuple):
     Attributes:
         name: product and version.
         persistence: in words; empty for none.
-        used_memory: bytes.
     """
 
     name: str
     persistence: str
-    used_memory: int
 
 
 async def check_server(client: Client, address: Address) -> Server:
@@ -49,16 +47,25 @@ async def check_server(client: Client, address: Address) -> Server:
     Raises:
         EngineError: it can't.
     """
-    [info] = await asked(client.everywhere(("INFO", "everything")), address, "INFO")
+    infos = await asked(client.everywhere(("INFO", "everything")), address, "INFO")
+    for info in infos:
+        _check(info, address)
+    return Server(_name(infos[0]), await _persistence(client, infos))
+
+
+def _name(info: dict[str, Any]) -> str:
     if "valkey_version" in info:
-        name, version = "Valkey", str(info["valkey_version"])
-    else:
-        name, version = "Redis", str(info.get("redis_version", "0"))
+        return f"Valkey {info['valkey_version']}"
+    return f"Redis {info.get('redis_version', '0')}"
+
+
+def _check(info: dict[str, Any], address: Address) -> None:
+    """Check one server."""
     compatible = tuple(int(part) for part in str(info.get("redis_version", "0.0")).split(".")[:2])
     if compatible < OLDEST:
-        raise EngineError(f"engine_url: {name} {version} at {address} is too old: version 7 or newer is needed")
-    if info.get("cluster_enabled"):
-        raise EngineError(f"engine_url: {address} is a cluster, which is not supported yet: use a single server")
+        raise EngineError(f"engine_url: {_name(info)} at {address} is too old: version 7 or newer is needed")
+    if info.get("cluster_enabled") and not address.is_cluster:
+        raise EngineError(f"engine_url: {address} is one server of a cluster: use redis+cluster:// for all of them")
     if info.get("role") == "slave":
         raise EngineError(f"engine_url: {address} is a replica, which can't be written to: name its primary")
     policy = info.get("maxmemory_policy")
@@ -66,17 +73,16 @@ async def check_server(client: Client, address: Address) -> Server:
         raise EngineError(
             f"engine_url: maxmemory-policy of {address} is {policy}, which evicts stored events: set it to noeviction"
         )
-    return Server(f"{name} {version}", await _persistence(client, info), int(info.get("used_memory", 0)))
 
 
-async def _persistence(client: Client, info: dict[str, Any]) -> str:
-    if info.get("aof_enabled"):
+async def _persistence(client: Client, infos: Sequence[dict[str, Any]]) -> str:
+    if all(info.get("aof_enabled") for info in infos):
         return "append-only file"
     try:
-        saves = (await client.execute(("CONFIG GET", "save"))).get("save", "")
+        found = await client.everywhere(("CONFIG GET", "save"))
     except RedisError:  # many services don't allow it
         return "snapshots at most"
-    return "snapshots" if saves else ""
+    return "snapshots" if all(it.get("save", "") for it in found) else ""
 
 
 async def load_functions(client: Client, keys: Keys, address: Address, *, waits: bool) -> None:
@@ -92,13 +98,14 @@ async def load_functions(client: Client, keys: Keys, address: Address, *, waits:
         EngineError: that is not allowed.
     """
     await asked(client.everywhere(LOAD), address, "FUNCTION LOAD")
-    refused = await asked(client.execute(call("probe", keys.probe)), address, "FCALL")
-    if refused:
+    probing = [call("probe", names) for names in keys.probes]
+    for refused in filter(None, await asked(replies_to(client, probing), address, "FCALL")):
         command, why = (part.decode() for part in refused)
         if "user" in why.lower():
             raise EngineError(f"engine_url: {address} does not permit this user {command} in functions (ACL)")
         raise EngineError(f"engine_url: {address} refuses {command} in functions: {why}")
-    await asked(client.execute(call("read", keys.probe, 1, 1, 1)), address, "FCALL_RO")
+    reading = [call("read", names, 1, 1, 1) for names in keys.probes]
+    await asked(replies_to(client, reading), address, "FCALL_RO")
     await asked(client.execute(("GET", keys.of_node("*"))), address, "GET")
     if waits:
         await asked(client.everywhere(("WAIT", 0, 1)), address, "WAIT")
@@ -129,6 +136,8 @@ async def asked(answer: Awaitable[T], address: Address, what: str) -> T:
         what = named[1].replace("|", " ").upper() if named else "keys that begin with engine_prefix"
         raise EngineError(f"engine_url: {address} does not permit this user {what} (ACL)") from None
     except ResponseError as error:
+        if "cluster support disabled" in str(error):
+            raise EngineError(f"engine_url: {address} is not a cluster: use redis:// for a single server") from None
         raise EngineError(f"engine_url: {address} refuses {what}: {error}") from None
     except (RedisError, OSError) as error:
         raise EngineError(f"engine_url: {address} can't be reached: {_reason(error)}") from None

@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from deltawire.gateway.engines.redis.client import Client
+from deltawire.gateway.engines.redis.client import Client, replies_to
 from deltawire.gateway.engines.redis.identity import Identity, decode_identity, encode_identity, is_certainly_gone
 from deltawire.gateway.engines.redis.keys import Keys
 from deltawire.gateway.engines.redis.link import Command
@@ -58,10 +58,7 @@ class Session:
             ("ZREMRANGEBYSCORE", self._keys.nodes, 0, repr(now - SEEN_WITHIN)),
             ("ZCARD", self._keys.nodes),
         ]
-        replies = await self._client.send(commands)  # older versions name the command, and no reason
-        if (refusal := next((it for it in replies if isinstance(it, Exception)), None)) is not None:
-            raise refusal
-        renewed, _, _, count = replies
+        renewed, _, _, count = await replies_to(self._client, commands)
         self.has_peers = count > 1
         memory = await self._client.everywhere(("INFO", "memory"))
         self.used_memory = sum(int(it.get("used_memory", 0)) for it in memory)
