@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import re
+import signal
 from collections.abc import AsyncIterator
 from itertools import count, islice
 from pathlib import Path
@@ -13,8 +14,9 @@ import pytest
 
 from deltawire.gateway.config import ConfigError, Settings
 from deltawire.gateway.server import Gateway
+from scripts.proof.children import Children, serving
 from tests.support.asking import http_client
-from tests.support.on_redis import expect_all, gateway_on, numbered, write
+from tests.support.on_redis import expect_all, gateway_on, numbered, read, write
 from tests.support.peers import producer, publish
 from tests.support.processes import ROOT
 from tests.support.redis_cluster import RedisCluster, is_linked, redis_cluster
@@ -206,6 +208,43 @@ async def test_a_move_that_is_never_finished_is_told_and_it_recovers(cluster: Re
             move.end()
             await waiting.read_until("ack", producer_seq=6)
         await eventually(lambda: not gateway.hub.storage_failure)
+
+
+async def test_a_master_that_stands_still_and_wakes_as_a_replica_loses_nothing_acked(replicated: RedisCluster) -> None:
+    [stream] = streams_on(replicated, 0, 1)
+    async with (
+        gateway_on(replicated, engine_timeout=1.0) as gateway,
+        producer(gateway, "producer=p", stream=stream) as it,
+    ):
+        await publish(it, *numbered(1, 10), upto=10)
+        replicated.masters[0].signal(signal.SIGSTOP)
+        await it.say(*numbered(11, 20))
+        await it.read_until("ack", producer_seq=20)
+        replicated.masters[0].signal(signal.SIGCONT)
+        await eventually(lambda: is_linked(replicated.masters[0]))
+        await eventually(lambda: not gateway.hub.storage_failure)
+        await publish(it, *numbered(21, 30), upto=30)
+        await expect_all(gateway, 30, stream=stream)
+    async with gateway_on(replicated) as gateway:
+        await expect_all(gateway, 30, stream=stream)
+
+
+async def test_streams_without_their_gateway_have_a_new_epoch_after_a_failover(replicated: RedisCluster) -> None:
+    [failed], [other] = streams_on(replicated, 1, 1), streams_on(replicated, 2, 1)
+    async with Children() as children, serving(children, engine_url=replicated.url) as served:
+        epochs = []
+        for stream in (failed, other):
+            await write(served, 1, 10, stream=stream)
+            epochs.append(await expect_all(served, 10, stream=stream))
+        served.process.kill()
+        await served.process.wait()
+    replicated.masters[1].kill()
+    await replicated.wait_promoted(1)
+    async with gateway_on(replicated, engine_timeout=30.0) as gateway:
+        subscribed, *events, _ = await read(gateway, f"after=5&epoch={epochs[0]}", stream=failed)
+        assert subscribed["epoch"] != epochs[0]
+        assert (subscribed["recovered"], [it["seq"] for it in events]) == (True, [6, 7, 8, 9, 10])
+        await expect_all(gateway, 10, epochs[1], stream=other)
 
 
 @pytest.mark.parametrize("is_behind", [False, True])

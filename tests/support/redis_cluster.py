@@ -25,7 +25,7 @@ class RedisCluster:
     """
 
     def __init__(self, masters: Sequence[RedisServer], replicas: Sequence[RedisServer], buses: Sequence[int]) -> None:
-        self.masters = masters
+        self.masters = list(masters)
         self.replicas = replicas
         self._buses = buses
         self._moved: dict[int, RedisServer] = {}  # by slot
@@ -66,6 +66,12 @@ class RedisCluster:
         """Whether all masters agree who has what since when: slots moved sooner may be lost to an older claim."""
         views = {frozenset(map(_known, it.command("CLUSTER", "NODES").split(b"\n")[1:])) for it in self.masters}
         return len(views) == 1
+
+    async def wait_promoted(self, number: int) -> None:
+        """Wait until a replica has taken over, and all servers know of it; it is the master from then on."""
+        self.masters[number] = replica = self.replicas[number]
+        await eventually(lambda: b"role:master" in replica.command("INFO", "replication"))
+        await eventually(self.is_settled)
 
     def cut_off(self, number: int) -> None:
         """Let a replica get nothing more of what its master has."""

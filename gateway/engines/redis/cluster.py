@@ -7,6 +7,8 @@ import random
 import re
 import time
 from collections.abc import Sequence
+from contextlib import suppress
+from itertools import count
 from typing import Any, Final
 
 from redis.exceptions import (
@@ -31,6 +33,9 @@ PAUSE: Final = 0.05
 
 LOOK: Final = 1.0
 """Seconds in which a server has to say who has which slots, before another one is asked."""
+
+REDIRECTED: Final = (MovedError, AskError, TryAgainError)
+LOST: Final = (ClusterDownError, ConnectionError, TimeoutError)
 
 _BUCKETS: Final = {tag: bucket for bucket, tag in enumerate(TAGS)}
 _TAGGED: Final = re.compile(r"{(\d+)}")
@@ -104,51 +109,57 @@ class ClusterClient:
     async def send(self, commands: Sequence[Command]) -> list[Any]:
         """Send commands; as `Client` has it. While slots are being moved, they are sent again for `timeout`."""
         replies: list[Any] = [None] * len(commands)
-        left = list(range(len(commands)))
+        left: Sequence[int] = range(len(commands))
         until = time.monotonic() + self._layout.timeout
         if not self._layout.servers:
             await self._layout.look()
-        while left:
+        for attempt in count():
             by_host: dict[Host, list[int]] = {}
             for index in left:
                 by_host.setdefault(self._layout.servers[_bucket(commands[index])], []).append(index)
             sent = (self._send_to(host, [commands[index] for index in some]) for host, some in by_host.items())
-            left, must_look = [], False
-            for (host, some), answers in zip(by_host.items(), await asyncio.gather(*sent), strict=True):
+            for some, answers in zip(by_host.values(), await asyncio.gather(*sent), strict=True):
                 for index, reply in zip(some, answers, strict=True):
                     replies[index] = reply
-                    if isinstance(reply, ResponseError) and NOT_LOADED in str(reply):
-                        left.append(index)
-                        await self._client_of(host).execute(LOAD)
-                    elif isinstance(reply, (MovedError, AskError, TryAgainError, ClusterDownError, ConnectionError)):
-                        left.append(index)
-                        self._note(reply)
-                        must_look |= isinstance(reply, (ClusterDownError, ConnectionError))
-            if not left or time.monotonic() >= until:
+            left = [index for index in left if _is_passing(replies[index])]
+            await self._learn([replies[index] for index in left])
+            if not left or (attempt and time.monotonic() >= until):
                 break
             await asyncio.sleep(PAUSE)
-            if must_look:
-                await self._layout.look()
         return replies
 
-    def _note(self, reply: Exception) -> None:
-        if type(reply) is MovedError and reply.host:
-            self._layout.moved(bucket_with(reply.slot_id), Host(reply.host, reply.port))
+    async def _learn(self, refusals: Sequence[Exception]) -> None:
+        """Learn from refusals who has which slots now."""
+        for refusal in refusals:
+            if type(refusal) is MovedError and refusal.host:
+                self._layout.moved(bucket_with(refusal.slot_id), Host(refusal.host, refusal.port))
+        if any(isinstance(refusal, LOST) for refusal in refusals):
+            with suppress(RedisError, OSError):  # the refusals say what is wrong
+                await self._layout.look()
 
     async def _send_to(self, host: Host, commands: Sequence[Command]) -> list[Any]:
         """Send commands to one server; if it is lost, that is the reply to each."""
+        client = self._client_of(host)
         try:
-            return await self._client_of(host).send(commands)
+            replies = await client.send(commands)
+            if any(map(_is_unloaded, replies)):
+                await client.execute(LOAD)  # it was added lately
         except (ConnectionError, TimeoutError) as error:
             return [error] * len(commands)
         except OSError as error:
             return [ConnectionError(str(error))] * len(commands)
+        return replies
 
     async def everywhere(self, command: Command) -> list[Any]:
         """Send a command; as `Client` has it."""
-        await self._layout.look()
+        if not self._layout.servers:
+            await self._layout.look()
         hosts = dict.fromkeys(self._layout.servers)
-        return await asyncio.gather(*(self._client_of(host).execute(command) for host in hosts))
+        try:
+            return await asyncio.gather(*(self._client_of(host).execute(command) for host in hosts))
+        except (*LOST, OSError):
+            await self._layout.look()  # for the next time
+            raise
 
     def _client_of(self, host: Host) -> SingleClient:
         if host not in self._clients:
@@ -159,6 +170,15 @@ class ClusterClient:
         """End the connections."""
         for client in self._clients.values():
             await client.close()
+
+
+def _is_passing(reply: Any) -> bool:
+    """Whether a command that got a reply is to be sent again."""
+    return isinstance(reply, (*REDIRECTED, *LOST)) or _is_unloaded(reply)
+
+
+def _is_unloaded(reply: Any) -> bool:
+    return isinstance(reply, ResponseError) and NOT_LOADED in str(reply)
 
 
 def _bucket(command: Command) -> int:

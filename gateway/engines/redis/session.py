@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from secrets import token_hex
 from typing import Final
 
 import msgspec
+from redis.exceptions import RedisError
 
 from deltawire.gateway.engines.redis.client import Client, replies_to
 from deltawire.gateway.engines.redis.identity import Identity, decode_identity, encode_identity, is_certainly_gone
@@ -60,10 +62,11 @@ class Session:
         ]
         renewed, _, _, count = await replies_to(self._client, commands)
         self.has_peers = count > 1
-        memory = await self._client.everywhere(("INFO", "memory"))
-        self.used_memory = sum(int(it.get("used_memory", 0)) for it in memory)
         if not renewed:
             await self._client.execute(("SET", key, self._value, "PX", ttl))
+        with suppress(RedisError, OSError):  # it is a figure alone
+            memory = await self._client.everywhere(("INFO", "memory"))
+            self.used_memory = sum(int(it.get("used_memory", 0)) for it in memory)
         return bool(renewed)
 
     async def find(self, node: str) -> Identity | None:
