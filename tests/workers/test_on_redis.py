@@ -73,6 +73,18 @@ async def test_streams_are_found_again_by_another_number_of_workers(start_node: 
         await write(again.served, 6, 10, stream=stream)
 
 
+async def test_workers_that_are_replaced_leave_their_streams_to_the_next(start_node: StartNode) -> None:
+    one = await start_node()
+    for stream in STREAMS:
+        await write(one.served, 1, 5, stream=stream)
+    one.served.process.send_signal(signal.SIGUSR2)
+    for _ in (0, 1):
+        await wait_logged(one.served.process, "worker.started")
+    for stream in STREAMS:
+        await expect_all(one.served, 5, stream=stream)
+        await write(one.served, 6, 10, stream=stream)
+
+
 @pytest.mark.parametrize("worker", [0, 1])
 async def test_a_worker_that_is_killed_in_the_middle_of_an_answer_costs_no_event(
     start_node: StartNode, worker: int

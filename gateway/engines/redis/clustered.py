@@ -126,13 +126,15 @@ class ClusterCommitter:
 
     async def _give_away(self, lane: Lane, left: list[Work], refusals: Sequence[str]) -> list[Work]:
         """Give buckets to the committers of the servers that have them now; returns what of the work stays."""
-        for bucket, host in filter(None, (parse_moved(text, lane.host) for text in refusals)):
+        told = dict(filter(None, (parse_moved(text, lane.host) for text in refusals)))
+        for bucket, host in told.items():
             self._layout.moved(bucket, host)
         if not refusals:
             with suppress(RedisError, OSError):  # it is looked for again
                 await self._layout.look()
         servers = self._layout.servers
-        moved = {bucket for bucket in lane.buckets if servers[bucket] != lane.host}
+        concerned = told.keys() & lane.buckets if refusals else lane.buckets  # who serves does not ask others
+        moved = {bucket for bucket in concerned if servers[bucket] != lane.host}
         if not moved:
             return left
         if not refusals:
