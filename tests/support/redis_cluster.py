@@ -26,7 +26,7 @@ class RedisCluster:
 
     def __init__(self, masters: Sequence[RedisServer], replicas: Sequence[RedisServer], buses: Sequence[int]) -> None:
         self.masters = list(masters)
-        self.replicas = replicas
+        self.replicas = list(replicas)
         self._buses = buses
         self._moved: dict[int, RedisServer] = {}  # by slot
 
