@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
+from hashlib import sha256
 from secrets import token_hex
 from typing import Final
 
@@ -35,7 +36,7 @@ class Session:
 
     Attributes:
         node: its name.
-        has_peers: whether other gateways were there lately.
+        has_peers: whether other gateways were there lately, this one's other workers aside.
         used_memory: bytes, of the server.
     """
 
@@ -43,7 +44,10 @@ class Session:
         self._client = client
         self._keys = keys
         self._value = encode_identity(identity)
-        self.node = token_hex(8)
+        self._gateway = sha256(identity.key.encode()).hexdigest()[
+            :8
+        ]  # its workers have one key, but not each other's streams
+        self.node = f"{self._gateway}-{token_hex(8)}"
         self.has_peers = False
         self.used_memory = 0
 
@@ -58,10 +62,10 @@ class Session:
             ("SET", key, self._value, "PX", ttl, "XX"),
             ("ZADD", self._keys.nodes, repr(now), self.node),
             ("ZREMRANGEBYSCORE", self._keys.nodes, 0, repr(now - SEEN_WITHIN)),
-            ("ZCARD", self._keys.nodes),
+            ("ZRANGE", self._keys.nodes, 0, -1),
         ]
-        renewed, _, _, count = await replies_to(self._client, commands)
-        self.has_peers = count > 1
+        renewed, _, _, nodes = await replies_to(self._client, commands)
+        self.has_peers = any(not node.decode().startswith(self._gateway) for node in nodes)
         if not renewed:
             await self._client.execute(("SET", key, self._value, "PX", ttl))
         with suppress(RedisError, OSError):  # it is a figure alone
