@@ -36,7 +36,8 @@ from deltawire.gateway.server.http.publishing import Publishing
 from deltawire.gateway.server.http.refusing import respond_error
 from deltawire.gateway.server.http.routes import Site, allowed_methods, answer
 from deltawire.gateway.server.http.target import is_upgrade, parse_target
-from deltawire.gateway.server.relaying.nodes import Nodes, UnreachableError
+from deltawire.gateway.server.relaying.nodes import Nodes
+from deltawire.gateway.server.relaying.reaching import UnreachableError
 from deltawire.gateway.server.responses import (
     leave_out_body,
     leave_out_known,
@@ -173,6 +174,9 @@ class Admission:
     def _locate(self, incoming: AdmissionRequest) -> Awaitable[Response | None] | None:
         """Find the stream, where another gateway may have it: that one answers then, unless it can't be reached."""
         stream_id = incoming.target.stream_id
+        incoming.connection.mirror = self._nodes.follows.find(incoming)
+        if incoming.connection.mirror is not None:
+            return None
         finding = self._hub.dispatcher.locate(stream_id) if stream_id and _is_id(stream_id) else None
         if finding is None:
             return None
@@ -186,7 +190,7 @@ class Admission:
             why = elsewhere.why
             if elsewhere.key and elsewhere.url and not incoming.connection.is_relayed:
                 try:
-                    return await self._nodes.relay(incoming, elsewhere)
+                    return await self._nodes.serve(incoming, elsewhere)
                 except UnreachableError as error:
                     why = str(error)
             incoming.connection.elsewhere = why
