@@ -110,7 +110,7 @@ async def test_clients_are_counted_by_their_own_address_at_the_owner(server: Red
         for source, status in (("7", 101), ("7", 101), ("7", 429), ("8", 101), ("8", 101), ("8", 429), ("9", 101)):
             raw = await RawPeer.connect(two.port)
             raws.append(raw)
-            head = await raw.upgrade("/v1/streams/demo/subscribe", f"X-Forwarded-For: 10.0.0.{source}\r\n")
+            head = await raw.upgrade("/v1/streams/demo/publish", f"X-Forwarded-For: 10.0.0.{source}\r\n")
             assert int(head.split()[1]) == status, (source, head)
         hosts = sorted(it.remote.host for it in one._connections)
         assert hosts == ["10.0.0.7", "10.0.0.7", "10.0.0.8", "10.0.0.8", "10.0.0.9"]
