@@ -1,7 +1,7 @@
 """`python -m scripts.bench.relays`: what it costs that a client has reached another node than its stream's.
 
 Two gateways on one Redis server, one stream, one producer at a fixed rate. The readers, or the producer, are at the
-owner or at the other node, which follows the stream for its readers, or relays each of them, as those of policy `block`.
+owner or at the other node, which follows the stream for its readers, or relays each of them (policy `block`).
 Each event has the time in its text at which it was sent.
 """
 
