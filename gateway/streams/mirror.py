@@ -113,7 +113,7 @@ class Mirror(Stream):
     @property
     def floor(self) -> int:
         """Seq of the oldest event that can be read at the owner, as far as that is known."""
-        return self._floor
+        return min(self._floor, self.log.head + 1)
 
     @property
     def audience(self) -> int:

@@ -25,13 +25,17 @@ pytestmark = needs_redis
 class Reader:
     """A reader through all its connections: it resumes after what it has, wherever it gets to.
 
+    Args:
+        policy: relayed by a node that does not own the stream is `block`, served there by itself is any other one.
+
     Attributes:
         last: seq of the newest event it has.
         connections: it has had.
         faults: what must not be, in words.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, policy: str) -> None:
+        self._policy = policy
         self.last = 0
         self.connections = 0
         self.faults: list[str] = []
@@ -46,7 +50,7 @@ class Reader:
 
     async def _read(self, url: str) -> None:
         resume = f"&after={self.last}&epoch={self._epoch}" if self._epoch else ""
-        path = f"{PREFIX}/{STREAM}/subscribe?policy=block{resume}"
+        path = f"{PREFIX}/{STREAM}/subscribe?policy={self._policy}{resume}"
         async with connect(f"{url}{path}", proxy=None, ping_interval=None) as connection:
             self.connections += 1
             while True:
@@ -75,7 +79,7 @@ class Reader:
 @pytest.mark.slow
 async def test_nothing_acked_is_lost_doubled_or_misordered_while_nodes_are_killed(server: RedisServer) -> None:
     chance = random.Random(14)
-    writer, readers = Writer(), [Reader() for _ in range(3)]
+    writer, readers = Writer(), [Reader(policy) for policy in ("block", *["disconnect&buffer=10000"] * 3)]
     async with processes_on(server, 3, **KEEPING) as processes, asyncio.TaskGroup() as tasks:
 
         def pick() -> str:
@@ -102,9 +106,9 @@ async def test_nothing_acked_is_lost_doubled_or_misordered_while_nodes_are_kille
         for served in processes.served:
             await writer.judge(served)
     assert writer.faults == []
-    assert [it.faults for it in readers] == [[], [], []]
+    assert [it.faults for it in readers] == [[]] * len(readers)
     assert writer.acked > 0
-    assert all(it.connections > 1 for it in readers), "everybody had to resume"
+    assert readers[0].connections > 1, "who was relayed had to resume"
 
 
 async def _acked_after(writer: Writer, before: int) -> None:

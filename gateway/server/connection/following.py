@@ -113,7 +113,8 @@ class FollowingNode(Consumer):
     def resume(self) -> None:
         """Continue to send, as the socket accepts again."""
         super().resume()
-        self._hub.deadlines.add(self)
+        if not self._connection.is_finished:
+            self._hub.deadlines.add(self)
 
     def _detach(self) -> None:
         if self._counted != 1:

@@ -296,6 +296,7 @@ class Follow:
     def _begin(self, subscribed: Subscribed) -> None:
         """Make the mirror, or go on with it, which is possible in the same epoch alone."""
         hub, now = self._hub, self._hub.now()
+        self._consumers = 1  # for as many a new connection stands
         if self.mirror is not None:
             if (subscribed.epoch, subscribed.after) != (self.mirror.epoch, self.mirror.log.head):
                 self._stop()
