@@ -12,7 +12,7 @@ import pytest
 from msgspec.structs import replace
 
 from deltawire.gateway.server import Gateway
-from deltawire.gateway.server.relaying import follow
+from deltawire.gateway.server.relaying import follow, nodes
 from deltawire.gateway.streams.mirror import Mirror
 from tests.nodes.together import http, is_owner, node_on, nodes_on, processes_on
 from tests.support.on_redis import numbered, read, write
@@ -261,7 +261,7 @@ async def test_a_limit_of_consumers_holds_over_nodes(server: RedisServer) -> Non
         async with consumer(one) as near, consumer(two) as far, consumer(two) as another:
             for reading in (near, far, another):
                 await reading.read_until("caught_up")
-            await eventually(lambda: mirror_of(two).audience == 3)
+            await eventually(lambda: mirror_of(two).audience == one.hub.manager.get("demo").consumers == 3)
             for node in (one, two):
                 async with consumer(node) as refused:
                     assert "max_consumers" in (await refused.read())["message"]
@@ -304,3 +304,56 @@ async def test_a_ui_message_stream_and_a_response_are_read_from_the_mirror(serve
             bodies = [(await it).text for it in reading]
             assert bodies[0] == bodies[1]
             assert "Hello" in bodies[1]
+
+
+async def test_readers_of_one_node_are_counted_again_by_the_next_owner(server: RedisServer) -> None:
+    async with processes_on(server, 1) as processes, nodes_on(server) as (two, three), AsyncExitStack() as stack:
+        await write(processes.served[0], 1, 1)
+        for node in (two, two, two, three, three):
+            reading = await stack.enter_async_context(consumer(node))
+            await reading.read_until("caught_up")
+        await processes.kill(0)
+        async with producer(three, "producer=p") as writing:
+            await writing.read_until("audience", consumers=5)
+
+
+async def test_readers_resume_when_their_node_owns_the_stream_and_can_not_follow_itself(server: RedisServer) -> None:
+    async with processes_on(server, 1) as processes, node_on(server, advertise_url="") as two:
+        await write(processes.served[0], 1, 3)
+        async with consumer(two) as reading:
+            await reading.read_until("caught_up")
+            await processes.kill(0)
+            problem = (await reading.read_all())[-1]
+            assert (problem["code"], problem["resume_after"], reading.code) == ("overloaded", 3, 4003)
+        async with consumer(two, "after=3") as again:
+            assert (await again.read())["recovered"] is True
+            assert is_owner(two)
+
+
+async def test_an_owner_that_does_not_know_follows_is_relayed_to(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nodes, "FOLLOWS", "Deltawire-Unknown")
+    async with nodes_on(server) as (one, two):
+        await write(one, 1, 3)
+        async with consumer(two) as reading:
+            await reading.read_until("caught_up")
+            assert (len(two._nodes.relays), follows(two)) == (1, 0)
+
+
+async def test_a_closed_stream_is_read_to_its_end_by_those_who_are_slow(server: RedisServer) -> None:
+    word = "x" * 20_000
+    async with nodes_on(server) as (one, two), producer(one) as writing:
+        await publish(writing, text_delta(word), upto=1)
+        slow = await RawPeer.connect(two.port, receive_buffer=4096)
+        await slow.upgrade("/v1/streams/demo/subscribe")
+        await slow.read_until("caught_up")
+        for upto in range(2, 101):
+            await publish(writing, text_delta(word), upto=upto)
+        await writing.say({"type": "close_stream"})
+        await eventually(lambda: mirror_of(two).is_closed)
+        async with consumer(two) as late:
+            messages = await late.read_all()
+            assert (messages[-1]["type"], late.code) == ("stream_end", 1000)
+        messages, code = await slow.read_ending()
+        assert (text_of(messages), messages[-1]["type"], code) == (word * 99, "stream_end", 1000)

@@ -88,7 +88,7 @@ class Follow:
         self.failure = ""
         self._channel: Channel | None = None
         self._link: Link | None = None
-        self._settings = StreamSettings()
+        self._settings: StreamSettings | None = None  # as the owner has said over this connection
         self._is_over = False
         self._settled = asyncio.Event()  # it is live, or over
         self._unused = asyncio.Event()
@@ -119,7 +119,7 @@ class Follow:
 
     async def _follow(self, owner: Elsewhere) -> None:
         """Follow one owner until the connection is lost."""
-        mirror = self.mirror
+        mirror, self._settings = self.mirror, None
         path = f"{PREFIX}/{self.stream_id}/subscribe"
         if mirror is not None:
             path += f"?after={mirror.log.head}&epoch={mirror.epoch}"
@@ -135,10 +135,10 @@ class Follow:
             self._link = None
             link.abort()
             self._settle_signals()
+        was_live, self.is_live = self.is_live, False
         if self.mirror is not None and self.mirror.is_closed:
-            await self._unused.wait()  # it has everything
-        elif self.is_live:
-            self.is_live = False
+            await self._unused.wait()  # it has everything, for those who read it
+        elif was_live:
             self._settled.clear()
             self._lost_at, self._attempt = self._hub.now(), 0
         self._is_over = self._is_over or self.mirror is None
@@ -297,6 +297,9 @@ class Follow:
         """Make the mirror, or go on with it, which is possible in the same epoch alone."""
         hub, now = self._hub, self._hub.now()
         self._consumers = 1  # for as many a new connection stands
+        if self._settings is None:  # it does not know what a follow is: its version is an earlier one
+            self._stop()
+            return
         if self.mirror is not None:
             if (subscribed.epoch, subscribed.after) != (self.mirror.epoch, self.mirror.log.head):
                 self._stop()

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from deltawire.gateway.config import Settings
 from deltawire.gateway.engines.engine import Elsewhere
 from deltawire.gateway.hub import Hub
+from deltawire.gateway.logs import get_logger
 from deltawire.gateway.server.admission.request import AdmissionRequest
 from deltawire.gateway.server.http.event_streams import request_of
 from deltawire.gateway.server.http.target import SSE
@@ -16,7 +17,10 @@ from deltawire.gateway.server.relaying.follow import Follow
 from deltawire.gateway.server.relaying.link import Link
 from deltawire.gateway.server.relaying.reaching import Reach, UnreachableError
 from deltawire.gateway.streams.mirror import Mirror
+from deltawire.protocol.addresses import SubscribeRequest
 from deltawire.protocol.messages import Policy
+
+log = get_logger()
 
 
 class Follows:
@@ -39,10 +43,10 @@ class Follows:
         """Return the mirror that serves a consumer, if there is one now, and this node does not own the stream."""
         stream_id = incoming.target.stream_id
         follow = self._follows.get(stream_id)
-        if follow is None or not follow.is_live or self._hub.manager.has(stream_id) or not may_follow(incoming):
+        if follow is None or not follow.is_live or self._hub.manager.has(stream_id):
             return None
-        follow.use()
-        return _serving(follow, incoming)
+        request = _request_for_mirror(incoming)
+        return None if request is None else _serving(follow, incoming, request)
 
     async def join(self, incoming: AdmissionRequest, owner: Elsewhere) -> Mirror | None:
         """Return the mirror that serves a consumer; None for other requests, and for what the owner has to serve.
@@ -54,7 +58,8 @@ class Follows:
         Raises:
             UnreachableError: it can't be reached.
         """
-        if not may_follow(incoming):
+        request = _request_for_mirror(incoming)
+        if request is None:
             return None
         stream_id = incoming.target.stream_id
         follow = self._follows.get(stream_id)
@@ -67,7 +72,7 @@ class Follows:
             raise UnreachableError(f"{owner.why} (it does not answer now)")
         if follow.failure and not follow.is_live:
             raise UnreachableError(follow.failure)
-        return _serving(follow, incoming) if follow.is_live else None
+        return _serving(follow, incoming, request) if follow.is_live else None
 
     async def close(self) -> None:
         """End all follows."""
@@ -79,6 +84,9 @@ class Follows:
     async def _run(self, follow: Follow, owner: Elsewhere) -> None:
         try:
             await follow.run(owner)
+        except Exception:  # one stream's fault is not another's
+            self._hub.tally.faults += 1
+            log.exception("follow.failed", stream=follow.stream_id)
         finally:
             del self._follows[follow.stream_id]
 
@@ -96,16 +104,18 @@ class Follows:
         return found
 
 
-def may_follow(incoming: AdmissionRequest) -> bool:
-    """Whether a request is one of a consumer that a mirror may serve: not one of policy `block`."""
+def _request_for_mirror(incoming: AdmissionRequest) -> SubscribeRequest | None:
+    """Return what a consumer asks for; None for those who need the owner itself, whatever a mirror has."""
     request = None if incoming.connection.is_relayed else request_of(incoming)
-    return request is not None and request.policy is not Policy.BLOCK
+    return None if request is None or request.policy is Policy.BLOCK else request
 
 
-def _serving(follow: Follow, incoming: AdmissionRequest) -> Mirror | None:
+def _serving(follow: Follow, incoming: AdmissionRequest, request: SubscribeRequest) -> Mirror | None:
     """Return the mirror of a follow if it has what a consumer wants."""
-    mirror, request = follow.mirror, request_of(incoming)
-    if mirror is None or request is None:
-        return None
+    mirror = follow.mirror
+    assert mirror is not None, "it is live"
     is_by_position = incoming.target.is_websocket or incoming.target.tail == SSE
-    return mirror if (mirror.serves(request) if is_by_position else mirror.has_latest_message) else None
+    if not (mirror.serves(request) if is_by_position else mirror.has_latest_message):
+        return None
+    follow.use()
+    return mirror

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from http import HTTPStatus
 
@@ -12,6 +12,7 @@ from websockets.http11 import Request, Response
 from deltawire.gateway.config import Settings
 from deltawire.gateway.engines.engine import Elsewhere, EngineError
 from deltawire.gateway.hub import Hub
+from deltawire.gateway.server.accepting.routing import Remote
 from deltawire.gateway.server.admission.request import AdmissionRequest, offered_subprotocols, select_subprotocol
 from deltawire.gateway.server.admission.steps import CapacityChecks
 from deltawire.gateway.server.connection.connection import GatewayConnection
@@ -63,12 +64,7 @@ class Nodes:
         """
         connection = incoming.connection
         if values := incoming.request.headers.get_all(FOLLOWS):
-            if not is_own_key(values, self._hub.node_key):
-                return _respond_not_meant()
-            node, connection.remote = connection.remote.host, connection.remote._replace(has_certificate=True)
-            connection.is_relayed = connection.is_follow = True
-            self._capacity.settle_following(connection, node)
-            return None
+            return self._check_follow(connection, values)
         values = incoming.request.headers.get_all(RELAYED)
         if not values:
             return None
@@ -77,6 +73,16 @@ class Nodes:
             return _respond_not_meant()
         node, connection.remote, connection.is_relayed = connection.remote.host, client, True
         return self._capacity.settle_relayed(connection, node)
+
+    def _check_follow(self, connection: GatewayConnection, values: Sequence[str]) -> Response | None:
+        """Let another node follow a stream: its key stands for a token, and for a certificate."""
+        if not is_own_key(values, self._hub.node_key):
+            return _respond_not_meant()
+        own = connection.remote
+        connection.remote = Remote(own.host, own.port, own.has_tls, has_certificate=True)
+        connection.is_relayed = connection.is_follow = True
+        self._capacity.settle_following(connection, own.host)
+        return None
 
     # What is relayed to other nodes
 
