@@ -283,8 +283,7 @@ class Gateway:
                 stream = self.hub.manager.get(_check_id(target))
                 connection.peer = Signaller(self.hub, connection, stream, self._signalled)
             elif connection.is_follow:
-                stream, request = self.hub.manager.get(_check_id(target)), parse_subscribe(target.query)
-                self._subscribing.start_following(connection, stream, request.position)
+                self._subscribing.start_following(connection, _check_id(target), parse_subscribe(target.query))
             else:
                 self._start_consumer(connection, target)
         except WireError as error:

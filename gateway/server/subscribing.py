@@ -18,7 +18,6 @@ from deltawire.protocol.codec import Encoding
 from deltawire.protocol.codes import ProblemCode
 from deltawire.protocol.errors import ErrorKind, StreamError, WireError
 from deltawire.protocol.messages import Policy
-from deltawire.protocol.position import Position
 
 GONE: Final = "the gateway that serves this stream is gone: try again"
 
@@ -95,18 +94,19 @@ class Subscribing:
         connection.peer = consumer
         consumer.start(ticket.heartbeat)
 
-    def start_following(self, connection: GatewayConnection, stream: Stream, position: Position | None) -> None:
+    def start_following(self, connection: GatewayConnection, stream_id: str, request: SubscribeRequest) -> None:
         """Begin to serve another node that follows a stream.
 
         Args:
             connection: of the other node.
-            stream: that this node owns.
-            position: after which it goes on; None begins anew.
+            stream_id: of a stream that this node owns.
+            request: the position after which it goes on; without one it begins anew.
 
         Raises:
             WireError: there is no such position.
+            StreamError: not found.
         """
-        subscription = subscribe_node(stream, position, self._hub.now())
+        subscription = subscribe_node(self._hub.manager.get(stream_id), request.position, self._hub.now())
         node = FollowingNode(self._hub, connection, subscription, self._reading)
         connection.peer = node
         node.start()

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import signal
 from contextlib import AsyncExitStack
-from typing import Any
+from functools import partial
+from typing import Any, cast
 
 import pytest
 from msgspec.structs import replace
@@ -19,7 +21,7 @@ from tests.support.on_redis import numbered, read, write
 from tests.support.peers import Peer, consumer, peer, producer, publish, text_delta, text_of
 from tests.support.rawpeer import RawPeer
 from tests.support.redis_server import RedisServer, needs_redis
-from tests.support.waiting import eventually
+from tests.support.waiting import DEADLINE, eventually
 
 pytestmark = needs_redis
 
@@ -357,3 +359,58 @@ async def test_a_closed_stream_is_read_to_its_end_by_those_who_are_slow(server: 
             assert (messages[-1]["type"], late.code) == ("stream_end", 1000)
         messages, code = await slow.read_ending()
         assert (text_of(messages), messages[-1]["type"], code) == (word * 99, "stream_end", 1000)
+
+
+class Resuming(asyncio.Protocol):
+    """A reader that comes back with a position."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self.received = b""
+        self.has_all = asyncio.Event()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        cast("asyncio.Transport", transport).write(
+            f"GET {self._path} HTTP/1.1\r\nHost: node\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
+        )
+
+    def data_received(self, data: bytes) -> None:
+        self.received += data
+        if b'"caught_up"' in self.received:
+            self.has_all.set()
+
+
+def commands_of(server: RedisServer) -> int:
+    """How many commands a server has run."""
+    return sum(int(it) for it in re.findall(r"calls=(\d+)", server.command("INFO", "commandstats").decode()))
+
+
+@pytest.mark.slow
+async def test_hundreds_that_resume_at_another_node_at_once_are_caught_up_and_hardly_ask_the_server(
+    server: RedisServer,
+) -> None:
+    limits = {"connection_rate": 10_000, "connection_burst": 10_000, "max_connections_per_address": 1_000}
+    async with processes_on(server, 2, **limits) as processes:
+        one, two = processes.served
+        await write(one, 1, 200)
+        async with consumer(one) as first:
+            epoch = (await first.read())["epoch"]
+        paths = [f"/v1/streams/demo/subscribe?after={number}&epoch={epoch}" for number in range(100, 199)] * 4
+        before = commands_of(server)
+        readers = [Resuming(path) for path in paths]
+        port = int(two.url.rpartition(":")[2])
+        loop = asyncio.get_running_loop()
+        transports = [(await loop.create_connection(partial(_same, it), "127.0.0.1", port))[0] for it in readers]
+        async with asyncio.timeout(DEADLINE):
+            for it in readers:
+                await it.has_all.wait()
+        assert all(b'"recovered":true' in it.received and b'"gap"' not in it.received for it in readers)
+        assert all(b'200 "' in it.received for it in readers)
+        assert commands_of(server) - before < 100
+        for transport in transports:
+            transport.close()
+
+
+def _same(reader: Resuming) -> Resuming:
+    return reader
