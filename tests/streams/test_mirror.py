@@ -10,6 +10,7 @@ from deltawire.gateway.streams.log import Ledger, Retention
 from deltawire.gateway.streams.mirror import Mirror
 from deltawire.gateway.streams.settings import StreamSettings
 from deltawire.gateway.streams.stream import Stream
+from deltawire.gateway.streams.subscription import Subscription
 from deltawire.protocol.addresses import SubscribeRequest
 from deltawire.protocol.codec import decode_relayed
 from deltawire.protocol.events import Data, Error, MessageStart, TextDelta
@@ -43,6 +44,11 @@ class Followed:
             self.mirror.take(decode_relayed(frame[payload_start(frame) :]), frame, 0.0)
 
 
+def take_all(reader: Subscription) -> Iterator[bytes]:
+    while data := reader.take():
+        yield data
+
+
 def texts(count: int) -> Iterator[TextDelta]:
     return (TextDelta(f"{number} ") for number in range(1, count + 1))
 
@@ -54,7 +60,7 @@ def test_a_reader_of_the_mirror_gets_the_bytes_of_a_reader_of_the_owner(policy: 
     followed.catch_up()
     request = SubscribeRequest(policy=policy)
     readers = [stream.subscribe(request, now=0.0) for stream in (followed.owner, followed.mirror)]
-    got = [b"".join(iter(reader.take, b"")) for reader in readers]
+    got = [b"".join(take_all(reader)) for reader in readers]
     assert got[0] == got[1]
     assert len(list(payloads(got[1]))) > 3
 
