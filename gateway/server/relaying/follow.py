@@ -22,7 +22,7 @@ from deltawire.gateway.hub.channel import Channel, Told
 from deltawire.gateway.logs import get_logger
 from deltawire.gateway.server.connection.consumer import Consumer
 from deltawire.gateway.server.relaying.link import Link
-from deltawire.gateway.server.relaying.messages import Count, Forward, Forwarded, State, Terms, decode_from_owner
+from deltawire.gateway.server.relaying.messages import Count, Forward, Forwarded, State, Terms, read_from_owner
 from deltawire.gateway.server.relaying.reaching import UnreachableError
 from deltawire.gateway.streams.mirror import Mirror
 from deltawire.gateway.streams.settings import StreamSettings
@@ -45,7 +45,6 @@ PATIENCE: Final = 15.0
 
 FIRST_WAIT: Final = 0.05
 LONGEST_WAIT: Final = 1.0
-MAX_DOUBLINGS: Final = 10
 """Seconds between two tries to find the owner, at first and at most; each is shortened at random."""
 
 GONE: Final = "the gateway that serves this stream is gone: connect again, and resume"
@@ -92,7 +91,7 @@ class Follow:
         self._is_over = False
         self._settled = asyncio.Event()  # it is live, or over
         self._unused = asyncio.Event()
-        self._used_at = self._lost_at = hub.now()
+        self._used_at = self._live_at = self._lost_at = hub.now()
         self._attempt = 0  # to find the owner, in a row
         self._consumers = 1  # as the owner was told last
         self._numbers = count(1)
@@ -129,6 +128,7 @@ class Follow:
             self.failure = str(error)
             self._is_over = mirror is None
             return
+        self.failure = ""
         try:
             await link.lost
         finally:
@@ -140,15 +140,17 @@ class Follow:
             await self._unused.wait()  # it has everything, for those who read it
         elif was_live:
             self._settled.clear()
-            self._lost_at, self._attempt = self._hub.now(), 0
+            self._lost_at = self._hub.now()
+            if self._lost_at - self._live_at >= LONGEST_WAIT:  # else it may be lost again and again
+                self._attempt = 0
         self._is_over = self._is_over or self.mirror is None
 
     async def _find(self) -> Elsewhere | None:
         """Look for the owner, after a while if it was not found before; None if it is not found now."""
         if self._attempt:
-            wait = min(FIRST_WAIT * 2.0**self._attempt, LONGEST_WAIT)
+            wait = min(FIRST_WAIT * 2.0 ** min(self._attempt, 10), LONGEST_WAIT)
             await asyncio.sleep(wait * random.uniform(0.5, 1.0))  # noqa: S311 - it spreads gateways, and keeps no secret
-        self._attempt = min(self._attempt + 1, MAX_DOUBLINGS)
+        self._attempt += 1
         if self._hub.now() - self._lost_at >= PATIENCE:
             self._is_over = True
             return None
@@ -281,7 +283,7 @@ class Follow:
             case Subscribed():
                 self._begin(message)
             case CaughtUp():
-                self.is_live = True
+                self.is_live, self._live_at = True, self._hub.now()
                 self._settled.set()
                 log.info("follow.started", stream=self.stream_id, head=message.seq)
             case Gap() if mirror is not None:
@@ -324,15 +326,14 @@ class Follow:
         self._channel.forward = self._forward
 
     def _take_message(self, payload: bytes) -> None:
-        message = decode_from_owner(payload)
-        match message:
-            case Terms():
-                self._settings = message.settings
-            case State() if self.mirror is not None:
-                self.mirror.tell_floor(message.floor)
-                self.mirror.consumers_elsewhere = max(message.consumers - self._consumers, 0)
-            case Forwarded(number=number) if number in self._signals:
-                self._signals.pop(number)(message.delivered)
+        match read_from_owner(payload):
+            case Terms(settings):
+                self._settings = settings
+            case State(floor, consumers) if self.mirror is not None:
+                self.mirror.tell_floor(floor)
+                self.mirror.consumers_elsewhere = max(consumers - self._consumers, 0)
+            case Forwarded(number, delivered) if number in self._signals:
+                self._signals.pop(number)(delivered)
             case _:
                 pass
 

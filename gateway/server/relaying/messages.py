@@ -6,6 +6,7 @@ for the other.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
@@ -63,7 +64,9 @@ class Forwarded(FollowMessage, frozen=True, tag="forwarded"):
 
 
 _encode: Final = msgspec.msgpack.Encoder().encode
-decode_from_owner: Final = msgspec.msgpack.Decoder(Terms | State | Forwarded).decode
+_decode_from_owner: Final[Callable[[bytes], Terms | State | Forwarded]] = msgspec.msgpack.Decoder(
+    Terms | State | Forwarded
+).decode
 decode_from_follower: Final = msgspec.msgpack.Decoder(Count | Forward).decode
 
 
@@ -75,3 +78,11 @@ def encode(message: FollowMessage) -> bytes:
 def frame(message: FollowMessage) -> bytes:
     """A message of the owner as a whole frame."""
     return framing.frame(framing.BINARY, encode(message))
+
+
+def read_from_owner(payload: bytes) -> Terms | State | Forwarded | None:
+    """Decode a message of the owner; None for what only a later version knows."""
+    try:
+        return _decode_from_owner(payload)
+    except msgspec.ValidationError:
+        return None
