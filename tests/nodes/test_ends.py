@@ -64,6 +64,7 @@ async def test_an_owner_that_stands_still_is_waited_for_no_longer_than_engine_ti
             problem = (await reading.read_all())[-1]
             assert (problem["code"], reading.code) == ("overloaded", 4003)
         one.process.send_signal(signal.SIGCONT)
+        await eventually(lambda: all(it.is_live for it in two._nodes.follows._follows.values()))
         await expect_all(two, 1)
 
 

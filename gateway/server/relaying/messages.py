@@ -7,7 +7,7 @@ for the other.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
+from typing import Final, TypeAlias
 
 import msgspec
 
@@ -64,9 +64,8 @@ class Forwarded(FollowMessage, frozen=True, tag="forwarded"):
 
 
 _encode: Final = msgspec.msgpack.Encoder().encode
-_decode_from_owner: Final[Callable[[bytes], Terms | State | Forwarded]] = msgspec.msgpack.Decoder(
-    Terms | State | Forwarded
-).decode
+FromOwner: TypeAlias = Terms | State | Forwarded
+_decode_from_owner: Final[Callable[[bytes], FromOwner]] = msgspec.msgpack.Decoder(FromOwner).decode
 decode_from_follower: Final = msgspec.msgpack.Decoder(Count | Forward).decode
 
 
@@ -80,7 +79,7 @@ def frame(message: FollowMessage) -> bytes:
     return framing.frame(framing.BINARY, encode(message))
 
 
-def read_from_owner(payload: bytes) -> Terms | State | Forwarded | None:
+def read_from_owner(payload: bytes) -> FromOwner | None:
     """Decode a message of the owner; None for what only a later version knows."""
     try:
         return _decode_from_owner(payload)
