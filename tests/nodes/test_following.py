@@ -358,6 +358,17 @@ async def test_an_owner_that_does_not_know_follows_is_relayed_to(
             assert (len(two._nodes.relays), follows(two)) == (1, 0)
 
 
+async def test_a_stream_that_has_ended_is_not_copied_for_who_reads_it_once(server: RedisServer) -> None:
+    async with nodes_on(server) as (one, two):
+        await write(one, 1, 10)
+        one.hub.close("demo")
+        async with consumer(two) as reading:
+            messages = await reading.read_all()
+            assert (messages[-1]["type"], reading.code) == ("stream_end", 1000)
+            assert text_of(messages) == "".join(f"{number} " for number in range(1, 11))
+            assert follows(two) == 0
+
+
 async def test_a_closed_stream_is_read_to_its_end_by_those_who_are_slow(server: RedisServer) -> None:
     word = "x" * 20_000
     async with nodes_on(server) as (one, two), producer(one) as writing:

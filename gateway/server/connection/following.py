@@ -21,6 +21,7 @@ from deltawire.gateway.streams.subscription import Subscription
 from deltawire.protocol.addresses import SubscribeRequest
 from deltawire.protocol.codec import JSON
 from deltawire.protocol.codes import ProblemCode
+from deltawire.protocol.errors import WireError
 from deltawire.protocol.events import MAX_SEQ
 from deltawire.protocol.messages import Policy
 from deltawire.protocol.position import Position
@@ -38,9 +39,11 @@ def subscribe_node(stream: Stream, position: Position | None, now: float) -> Sub
         now: monotonic seconds.
 
     Raises:
-        WireError: as `Stream.subscribe`.
+        WireError: as `Stream.subscribe`; `not_found`, it has ended, and nobody has begun to follow it.
     """
     if position is None:
+        if stream.end_reason is not None:
+            raise WireError(ProblemCode.NOT_FOUND, "the stream has ended: relay who reads it, as nothing more comes")
         fits = stream.stored_bytes <= stream.log.retention.bytes
         fits = fits and stream.log.head - stream.floor < stream.log.retention.events
         position = Position(stream.epoch, (stream.floor if fits else stream.log.floor) - 1)

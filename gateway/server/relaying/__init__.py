@@ -4,9 +4,9 @@ Consumers read a mirror: one connection brings the events of a stream, as they a
 
     consumers ──► mirror ◄── follow ◄── the node that owns the stream
 
-Who needs the owner itself is relayed: producers, consumers of policy `block` or from a position that the mirror does
-not have (`Mirror.serves`), and other requests. Nothing of an event is parsed on the way, so that whatever the owner
-promises holds: it numbers, folds, acknowledges and counts as for a client of its own.
+Who needs the owner itself is relayed: producers, consumers of policy `block`, of a stream that has ended, or from a
+position that the mirror does not have (`Mirror.serves`), and other requests. Nothing of an event is parsed on the way,
+so that whatever the owner promises holds: it numbers, folds, acknowledges and counts as for a client of its own.
 
     client ──► the node it has reached ──► the node that owns its stream
                 └─ reads the head of the request, judges it, and looks for the stream
