@@ -31,6 +31,9 @@ written says how many (`lines_lost`).
 | `producer.connected` | info | `producer`, `generation`, `agent` |
 | `producer.ended` | info | `code`, `by`, `why`, `events`, `seconds` |
 | `relay.ended` | info | `bytes` to a client and `received` from it, `code` if this gateway ended it, `why`, `seconds` |
+| `follow.started` | info | `stream` of another gateway, `head`: consumers here are served from a copy of it |
+| `follow.ended` | info | `stream`, `head`: nobody reads it here any more, or its gateway is gone |
+| `follow.failed` | error | `stream`, the traceback: what came of it from another gateway can't be read |
 | `node.lost` | warning | `url` of a gateway that can't be reached, `detail`: told once until it is there again |
 | `upload.ended` | debug | as `producer.ended`: a request that published or signalled |
 | `producer.lost` | info | `stream`, `producer`, `lease`: the producer left a message unfinished |

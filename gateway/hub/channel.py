@@ -16,7 +16,7 @@ from heapq import heapify, heappop, heappush
 from itertools import chain, count
 from math import inf
 from time import monotonic
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from deltawire.gateway.hub.cohort import COHORT_SIZE, Cohort, Outlet
 from deltawire.gateway.hub.latency import LatencyMeter
@@ -33,6 +33,10 @@ class RoomWaiter(Protocol):
 
     def on_room(self) -> None:
         """There is room again."""
+
+
+Told: TypeAlias = Callable[[int | None], None]
+"""Is told how many producers got a signal; None if nobody can tell."""
 
 
 class Holder(Protocol):
@@ -104,6 +108,7 @@ class Channel:
         "attached",
         "audience",
         "audience_told_at",
+        "forward",
         "inlets",
         "is_dirty",
         "is_served",
@@ -131,6 +136,7 @@ class Channel:
         self.is_telling_later = False
         self.attached: dict[Holder, None] = {}  # connections and readers that hold it
         self.inlets: dict[Inlet, None] = {}
+        self.forward: Callable[[Signal, Told], None] | None = None  # where the producers of a mirror are
         self._cohorts: dict[View, list[Cohort]] = {}
         self._round: deque[Cohort | Outlet] = deque()  # yet to be served in this round
         self._pumped: dict[Outlet, None] = {}
@@ -203,9 +209,12 @@ class Channel:
         self.inlets[inlet] = None
         self.audience = -1
 
-    def signal(self, signal: Signal) -> int:
-        """Pass a signal on to the producers; return the number of those that got it."""
-        return sum(inlet.signal(signal) for inlet in tuple(self.inlets))
+    def signal(self, signal: Signal, told: Told) -> None:
+        """Pass a signal on to the producers, and tell the number of those that got it, at once or a little later."""
+        if self.forward is not None:
+            self.forward(signal, told)
+        else:
+            told(sum(inlet.signal(signal) for inlet in tuple(self.inlets)))
 
     def wait_for_room(self, waiting: RoomWaiter) -> None:
         """Call `on_room` when there is room."""

@@ -40,6 +40,7 @@ METRICS = (
     # Streams of other gateways
     Metric("deltawire_relayed_bytes_total", "counter", "Bytes relayed between clients and other gateways", ("to",)),
     Metric("deltawire_relay_failures_total", "counter", "Connections that could not be relayed, as a gateway was away"),
+    Metric("deltawire_mirrors", "gauge", "Streams of other gateways that are followed for consumers here"),
     # Streams
     Metric("deltawire_streams", "gauge", "Streams held now", ("state",)),
     Metric("deltawire_events_total", "counter", "Events appended"),

@@ -283,6 +283,8 @@ class Gateway:
             elif target.signals:
                 stream = self.hub.manager.get(_check_id(target))
                 connection.peer = Signaller(self.hub, connection, stream, self._signalled)
+            elif connection.is_follow:
+                self._subscribing.start_following(connection, _check_id(target), parse_subscribe(target.query))
             else:
                 self._start_consumer(connection, target)
         except WireError as error:
@@ -295,7 +297,7 @@ class Gateway:
 
     def _start_consumer(self, connection: GatewayConnection, target: Target) -> None:
         request = parse_subscribe(target.query)
-        stream = self._subscribing.find(_check_id(target), request)
+        stream = self._subscribing.find(connection, _check_id(target), request)
         ticket = self._subscribing.subscribe(stream, request, connection.grant, connection.codec)
         self._subscribing.start(connection, ticket)
 
@@ -357,6 +359,7 @@ class Gateway:
         self._admission.is_draining = True
         self.stop_listening()
         self.abort()
+        await self._nodes.follows.close()
         await self._nodes.relays.wait_all_gone(asyncio.get_running_loop().time() + LEAVE_TIMEOUT)
         with suppress(TimeoutError):  # a remaining connection must not delay the end
             async with asyncio.timeout(LEAVE_TIMEOUT):

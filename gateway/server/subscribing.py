@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from deltawire.gateway.access import Grant
 from deltawire.gateway.hub import Hub
 from deltawire.gateway.hub.fair_queue import FairQueue
 from deltawire.gateway.server.connection.connection import GatewayConnection
 from deltawire.gateway.server.connection.consumer import Consumer
+from deltawire.gateway.server.connection.following import FollowingNode, subscribe_node
+from deltawire.gateway.streams.mirror import Mirror
 from deltawire.gateway.streams.stream import Stream
 from deltawire.gateway.streams.subscription import Subscription
 from deltawire.protocol.addresses import SubscribeRequest
 from deltawire.protocol.codec import Encoding
 from deltawire.protocol.codes import ProblemCode
-from deltawire.protocol.errors import WireError
+from deltawire.protocol.errors import ErrorKind, StreamError, WireError
 from deltawire.protocol.messages import Policy
+
+GONE: Final = "the gateway that serves this stream is gone: try again"
 
 
 class Ticket(NamedTuple):
@@ -44,16 +48,21 @@ class Subscribing:
         self._hub = hub
         self._reading = reading
 
-    def find(self, stream_id: str, request: SubscribeRequest) -> Stream:
+    def find(self, connection: GatewayConnection, stream_id: str, request: SubscribeRequest) -> Stream:
         """Return the stream that a request is about; a new one exists only once somebody has subscribed.
 
         Args:
+            connection: of the consumer; it may have a mirror.
             stream_id: its id, valid.
             request: whether it may be created.
 
         Raises:
-            StreamError: not found.
+            StreamError: not found; full, its owner was lost.
         """
+        if connection.mirror is not None:
+            if connection.mirror.is_over:
+                raise StreamError(ErrorKind.FULL, "subscribe", stream_id, GONE)
+            return connection.mirror
         manager = self._hub.manager
         return manager.open(stream_id, self._hub.now()) if request.create else manager.get(stream_id)
 
@@ -75,7 +84,8 @@ class Subscribing:
         if not grant.may_choose(chosen):  # `block` holds others up: a token must allow it as a default too
             raise WireError(ProblemCode.FORBIDDEN, f"the token does not allow policy {chosen}: ask for another one")
         subscription = stream.subscribe(request, encoding, now=now)
-        manager.keep(stream, now)
+        if not isinstance(stream, Mirror):
+            manager.keep(stream, now)
         return Ticket(subscription, chosen, request.heartbeat)
 
     def start(self, connection: GatewayConnection, ticket: Ticket) -> None:
@@ -83,3 +93,20 @@ class Subscribing:
         consumer = Consumer(self._hub, connection, ticket.subscription, self._reading, ticket.chosen)
         connection.peer = consumer
         consumer.start(ticket.heartbeat)
+
+    def start_following(self, connection: GatewayConnection, stream_id: str, request: SubscribeRequest) -> None:
+        """Begin to serve another node that follows a stream.
+
+        Args:
+            connection: of the other node.
+            stream_id: of a stream that this node owns.
+            request: the position after which it goes on; without one it begins anew.
+
+        Raises:
+            WireError: there is no such position.
+            StreamError: not found.
+        """
+        subscription = subscribe_node(self._hub.manager.get(stream_id), request.position, self._hub.now())
+        node = FollowingNode(self._hub, connection, subscription, self._reading)
+        connection.peer = node
+        node.start()

@@ -37,6 +37,7 @@ Tour, from the bottom up:
 - `staging`, `history`, `pages` — of a stored stream: what waits for the engine, what the engine has, and what of it was
   read back
 - `durable` — a stored stream
+- `mirror` — a copy of a stream that another gateway owns
 - `sorted_ids` — the ids of streams in order, for lists
 - `manager` — the streams of a process
 """

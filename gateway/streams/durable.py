@@ -38,6 +38,11 @@ HELD: Final = Retention()
 """The most of a stored stream that memory holds: as much as a stream retains by default."""
 
 
+def held_of(retention: Retention) -> Retention:
+    """How much of a stream memory holds, where the rest is elsewhere and age is looked at there."""
+    return Retention(events=min(retention.events, HELD.events), bytes=min(retention.bytes, HELD.bytes))
+
+
 class _Unread(NamedTuple):
     """Events whose text is needed for the digest of a message that is alone on its stream."""
 
@@ -93,8 +98,7 @@ class DurableStream(Stream):
         idle: IdleStreams | None = None,
     ) -> None:
         retention = settings.retention.within(max_age)
-        held = Retention(events=min(retention.events, HELD.events), bytes=min(retention.bytes, HELD.bytes))
-        super().__init__(stream_id, epoch, settings, now, ledger, idle, held)
+        super().__init__(stream_id, epoch, settings, now, ledger, idle, held_of(retention))
         self.staging = Staging(0)
         self.history = History(retention)
         self.history.count_on(ledger, 0.0)

@@ -6,7 +6,7 @@ import builtins
 from bisect import insort
 from collections import deque
 from collections.abc import Callable, Collection
-from itertools import islice
+from itertools import chain, islice
 from operator import attrgetter
 from typing import Protocol
 
@@ -15,6 +15,7 @@ from deltawire.gateway.streams.durable import DurableStream
 from deltawire.gateway.streams.eviction import IdleStreams
 from deltawire.gateway.streams.info import StreamInfo
 from deltawire.gateway.streams.log import Ledger
+from deltawire.gateway.streams.mirror import Mirror
 from deltawire.gateway.streams.pages import Pages
 from deltawire.gateway.streams.settings import StreamSettings
 from deltawire.gateway.streams.sorted_ids import SortedIds
@@ -98,6 +99,7 @@ class StreamManager:
         self.closed_retention = closed_retention
         self._make_epoch = make_epoch
         self._streams: dict[str, Stream] = {}
+        self._mirrors: dict[Mirror, None] = {}  # of streams of other gateways; nobody finds them by their ids
         self._names = SortedIds()
         self._aging: deque[Stream] = deque()  # streams whose events expire, the one to be looked at first
         self._closed: deque[Stream] = deque()  # in the order they were closed
@@ -136,12 +138,17 @@ class StreamManager:
 
     def _measure(self) -> None:
         """Update `events_limit` after a change of anything but events, so that no append has to add up `bytes`."""
-        self.events_limit = self._memory_limit - len(self._streams) * STREAM_OVERHEAD - self._elsewhere
+        self.events_limit = self._memory_limit - self._places * STREAM_OVERHEAD - self._elsewhere
+
+    @property
+    def _places(self) -> int:
+        """Streams and mirrors: both count towards the limits."""
+        return len(self._streams) + len(self._mirrors)
 
     @property
     def bytes(self) -> int:
-        """Bytes that count towards the limit: of all streams, and `elsewhere`."""
-        return self.ledger.bytes + len(self._streams) * STREAM_OVERHEAD + self._elsewhere
+        """Bytes that count towards the limit: of all streams and mirrors, and `elsewhere`."""
+        return self.ledger.bytes + self._places * STREAM_OVERHEAD + self._elsewhere
 
     @property
     def appended(self) -> int:
@@ -224,6 +231,29 @@ class StreamManager:
         self._idle.add(stream)
         if self.store is not None and isinstance(stream, DurableStream):
             self.store.created(stream)
+
+    def keep_mirror(self, mirror: Mirror, now: float) -> None:
+        """Count a mirror towards the limits.
+
+        Raises:
+            StreamError: full, `memory_limit` or `max_streams` is reached.
+        """
+        if not self.make_room(now, STREAM_OVERHEAD, streams=1):
+            raise self.out_of_room("mirror", mirror.id)
+        self._mirrors[mirror] = None
+        self._measure()
+
+    def drop_mirror(self, mirror: Mirror) -> None:
+        """Forget a mirror, and what it holds."""
+        mirror.clear()
+        if mirror in self._mirrors:
+            del self._mirrors[mirror]
+            self._measure()
+
+    @property
+    def mirrors(self) -> int:
+        """Number of mirrors."""
+        return len(self._mirrors)
 
     def has(self, stream_id: str) -> bool:
         """Whether `get` would find a stream."""
@@ -358,7 +388,7 @@ class StreamManager:
         """
         if self.store is not None and not self._unload(now, needed):
             return False
-        while self.bytes + needed > self.memory_limit or len(self._streams) + streams > self.max_streams:
+        while self.bytes + needed > self.memory_limit or self._places + streams > self.max_streams:
             stream = self._next_to_go()
             if stream is None:
                 return False
@@ -393,7 +423,8 @@ class StreamManager:
         if now < self._next_shrink:
             return False
         enough = self.memory_limit - needed - self.memory_limit // LIMIT_SLACK
-        for stream in sorted(self._streams.values(), key=attrgetter("bytes"), reverse=True):
+        used = chain(self._streams.values(), self._mirrors)
+        for stream in sorted(used, key=attrgetter("bytes"), reverse=True):
             if self.bytes <= enough or not stream.shrink():
                 break
         has_room = self.bytes + needed <= self.memory_limit

@@ -151,6 +151,11 @@ class Stream:
         """Seq of the oldest event that can be read."""
         return self.log.floor
 
+    @property
+    def audience(self) -> int:
+        """How many consumers follow it, wherever they are."""
+        return self.consumers
+
     def readable_after(self, cursor: int, *, folded: bool) -> int:
         """As `Log.readable_after`, of all that can be read."""
         return self.log.readable_after(cursor, folded=folded)
@@ -407,7 +412,7 @@ class Stream:
                 interval where the policy folds nothing; `overloaded`, there are `max_consumers`.
         """
         limit = self.settings.max_consumers
-        if self.consumers >= limit:
+        if self.audience >= limit:
             raise _crowded(f"this stream has {limit} consumers (max_consumers)")
         policy = request.policy or self.settings.policy
         self.settings.check_policy(policy)

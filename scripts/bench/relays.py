@@ -1,7 +1,8 @@
 """`python -m scripts.bench.relays`: what it costs that a client has reached another node than its stream's.
 
 Two gateways on one Redis server, one stream, one producer at a fixed rate. The readers, or the producer, are at the
-owner or at the other node. Each event has the time in its text at which it was sent.
+owner or at the other node, which follows the stream for its readers, or relays each of them (policy `block`).
+Each event has the time in its text at which it was sent.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import sys
 import tempfile
 import time
 from functools import partial
+from itertools import product
 from statistics import median
 from typing import Final, NamedTuple, cast
 
@@ -33,18 +35,45 @@ DIGITS: Final = 19
 """Of a stamp, in nanoseconds."""
 
 
+class Placement(NamedTuple):
+    """Where clients are.
+
+    Attributes:
+        name: in the table.
+        producer: number of the node that the producer has reached: the owner is 0.
+        reader: of the node that the readers have reached.
+        policy: of the readers.
+    """
+
+    name: str
+    producer: int
+    reader: int
+    policy: str = "disconnect"
+
+
+PLACEMENTS: Final = (
+    Placement("all at the owner", 0, 0),
+    Placement("readers elsewhere, which follows", 0, 1),
+    Placement("readers elsewhere, relayed", 0, 1, "block"),
+    Placement("producer elsewhere", 1, 0),
+    Placement("all elsewhere, which follows", 1, 1),
+)
+
+
 class Cost(NamedTuple):
     """Of one placement.
 
     Attributes:
         latency: milliseconds from sending to reading, p50.
+        late: likewise, p99.
         owner: microseconds of processor time of the owner, a delivery.
-        relay: of the other node.
+        other: of the other node.
     """
 
     latency: float
+    late: float
     owner: float
-    relay: float
+    other: float
 
 
 class Reader(asyncio.Protocol):
@@ -74,14 +103,15 @@ def _same(reader: Reader) -> Reader:
     return reader
 
 
-async def measure(nodes: list[Served], stream: str, at: tuple[int, int], load: argparse.Namespace) -> Cost:
+async def measure(nodes: list[Served], stream: str, at: Placement, count: int, load: argparse.Namespace) -> Cost:
     """Publish for a while.
 
     Args:
         nodes: the owner, and the other one.
         stream: its id.
-        at: which node the producer has reached, and which one the readers.
-        load: how many readers, events a second, and seconds.
+        at: where the clients are.
+        count: readers.
+        load: events a second, and seconds.
     """
     loop = asyncio.get_running_loop()
     path = f"{PREFIX}/{stream}/"
@@ -90,13 +120,13 @@ async def measure(nodes: list[Served], stream: str, at: tuple[int, int], load: a
         await claiming.send(first)
         while '"ack"' not in str(await claiming.recv()):
             pass
-    port = int(nodes[at[1]].url.rpartition(":")[2])
-    readers = [Reader(f"{path}subscribe?from=now&policy=disconnect&buffer=10000") for _ in range(load.readers)]
+    port = int(nodes[at.reader].url.rpartition(":")[2])
+    readers = [Reader(f"{path}subscribe?from=now&policy={at.policy}&buffer=10000") for _ in range(count)]
     transports = [(await loop.create_connection(partial(_same, it), "127.0.0.1", port))[0] for it in readers]
     for it in readers:
         await it.is_live.wait()
     processes = [Server(node.process.pid, 0) for node in nodes]
-    async with connect(f"{nodes[at[0]].url}{path}publish", proxy=None, max_queue=None) as producer:
+    async with connect(f"{nodes[at.producer].url}{path}publish", proxy=None, max_queue=None) as producer:
         before = [process.cpu() for process in processes]
         began, sent = time.monotonic(), 0
         while sent < load.rate * load.seconds:
@@ -108,9 +138,10 @@ async def measure(nodes: list[Served], stream: str, at: tuple[int, int], load: a
     for transport in transports:
         transport.close()
     deliveries = sum(it.count for it in readers)
-    assert deliveries >= sent * load.readers * 0.99, f"{deliveries} deliveries of {sent * load.readers}"
-    latencies = [latency for it in readers for latency in it.latencies]
-    return Cost(median(latencies) / 1e6, spent[0] / deliveries / 1e3, spent[1] / deliveries / 1e3)
+    assert deliveries >= sent * count * 0.99, f"{deliveries} deliveries of {sent * count}"
+    latencies = sorted(latency for it in readers for latency in it.latencies)
+    late = latencies[len(latencies) * 99 // 100]
+    return Cost(median(latencies) / 1e6, late / 1e6, spent[0] / deliveries / 1e3, spent[1] / deliveries / 1e3)
 
 
 async def run(program: str, load: argparse.Namespace) -> None:
@@ -132,13 +163,13 @@ async def run(program: str, load: argparse.Namespace) -> None:
                     ) as first,
                     serving(children, engine_url=engine) as other,
                 ):
-                    print("| producer at | readers at | p50 | owner | relay |\n|---|---|---|---|---|")
-                    names = ("owner", "other node")
-                    for turn in range(load.rounds):
-                        for at in ((0, 0), (0, 1), (1, 0), (1, 1)):
-                            cost = await measure([first, other], f"s{turn}-{at[0]}{at[1]}", at, load)
-                            figures = f"{cost.latency:.2f} ms | {cost.owner:.1f} µs | {cost.relay:.1f} µs"
-                            print(f"| {names[at[0]]} | {names[at[1]]} | {figures} |", flush=True)
+                    print("| clients | readers | p50 | p99 | owner | other node |\n|---|---|---|---|---|---|")
+                    for turn, count in product(range(load.rounds), load.readers):
+                        for number, at in enumerate(PLACEMENTS):
+                            cost = await measure([first, other], f"s{turn}-{count}-{number}", at, count, load)
+                            times = f"{cost.latency:.2f} ms | {cost.late:.2f} ms"
+                            work = f"{cost.owner:.1f} µs | {cost.other:.1f} µs"
+                            print(f"| {at.name} | {count} | {times} | {work} |", flush=True)
             finally:
                 server.terminate()
                 await server.wait()
@@ -147,7 +178,7 @@ async def run(program: str, load: argparse.Namespace) -> None:
 def main() -> int:
     """The exit status."""
     parser = argparse.ArgumentParser(prog="python -m scripts.bench.relays", description="The cost of a relay.")
-    parser.add_argument("--readers", type=int, default=50)
+    parser.add_argument("--readers", type=int, nargs="+", default=[1, 10, 50])
     parser.add_argument("--rate", type=int, default=100, help="events a second")
     parser.add_argument("--seconds", type=float, default=4.0)
     parser.add_argument("--rounds", type=int, default=2)

@@ -19,13 +19,17 @@ from tests.support.waiting import eventually
 class Reader:
     """A reader through all its connections: it resumes after what it has, wherever it gets to.
 
+    Args:
+        policy: relayed by a node that does not own the stream is `block`, served there by itself is any other one.
+
     Attributes:
         last: seq of the newest event it has.
         connections: it has had.
         faults: what must not be, in words.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, policy: str = "block") -> None:
+        self._policy = policy
         self.last = 0
         self.connections = 0
         self.faults: list[str] = []
@@ -40,7 +44,7 @@ class Reader:
 
     async def _read(self, url: str) -> None:
         resume = f"&after={self.last}&epoch={self._epoch}" if self._epoch else ""
-        path = f"{PREFIX}/{STREAM}/subscribe?policy=block{resume}"
+        path = f"{PREFIX}/{STREAM}/subscribe?policy={self._policy}{resume}"
         async with connect(f"{url}{path}", proxy=None, ping_interval=None) as connection:
             self.connections += 1
             while True:

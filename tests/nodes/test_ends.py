@@ -23,7 +23,7 @@ pytestmark = needs_redis
 async def test_the_owner_s_death_is_told_and_another_node_takes_over(server: RedisServer) -> None:
     async with processes_on(server, 1) as processes, node_on(server) as two:
         await write(processes.served[0], 1, 5)
-        async with consumer(two) as reading, producer(two, "producer=p") as writing:
+        async with consumer(two, "policy=block") as reading, producer(two, "producer=p") as writing:
             await reading.read_until("caught_up")
             await publish(writing, *numbered(6, 10), upto=10)
             await reading.read_until("text_delta", seq=10)
@@ -57,9 +57,13 @@ async def test_an_owner_that_stands_still_is_waited_for_no_longer_than_engine_ti
         await write(one, 1, 1)
         one.process.send_signal(signal.SIGSTOP)
         raw = await RawPeer.connect(two.port)
-        assert b" 503 " in await raw.upgrade("/v1/streams/demo/subscribe")
+        assert b" 503 " in await raw.upgrade("/v1/streams/demo/publish")
         raw.close()
+        async with consumer(two) as reading:
+            problem = (await reading.read_all())[-1]
+            assert (problem["code"], reading.code) == ("overloaded", 4003)
         one.process.send_signal(signal.SIGCONT)
+        await eventually(lambda: all(it.is_live for it in two._nodes.follows._follows.values()))
         await expect_all(two, 1)
 
 
@@ -68,7 +72,7 @@ async def test_an_owner_that_falls_silent_is_taken_for_gone(server: RedisServer)
     async with processes_on(server, 1) as processes, node_on(server, **quick) as two:
         one = processes.served[0]
         await write(one, 1, 1)
-        async with consumer(two) as reading, http(two) as client:
+        async with consumer(two, "policy=block") as reading, http(two) as client:
             await reading.read_until("caught_up")
             waiting = asyncio.create_task(client.get("/v1/streams/demo/events?after=1&wait=30"))
             await eventually(lambda: len(two._nodes.relays) == 2)
@@ -127,7 +131,9 @@ async def test_a_node_that_drains_cuts_between_two_frames_while_events_flow(serv
 
         async with AsyncExitStack() as stack:
             async with node_on(server, drain_timeout=5.0) as two:
-                readings: list[Peer] = [await stack.enter_async_context(consumer(two)) for _ in range(5)]
+                readings: list[Peer] = [
+                    await stack.enter_async_context(consumer(two, query)) for query in ("", "policy=block") * 3
+                ]
                 flowing = asyncio.create_task(flow())
                 for reading in readings:
                     await reading.read_until("text_delta", seq=20)
@@ -141,7 +147,7 @@ async def test_an_owner_that_drains_says_so_over_the_relay(server: RedisServer) 
     async with node_on(server) as two:
         async with node_on(server, drain_timeout=5.0) as one:
             await write(one, 1, 3)
-            reading_context = consumer(two)
+            reading_context = consumer(two, "policy=block")
             reading = await reading_context.__aenter__()
             await reading.read_until("caught_up")
         problem = (await reading.read_all())[-1]
@@ -151,7 +157,7 @@ async def test_an_owner_that_drains_says_so_over_the_relay(server: RedisServer) 
         await expect_all(two, 5)
 
 
-async def test_a_reader_that_takes_nothing_is_ended_by_the_owner(server: RedisServer) -> None:
+async def test_a_reader_that_takes_nothing_is_ended_by_the_node_it_has_reached(server: RedisServer) -> None:
     settings: dict[str, Any] = {"send_timeout": 0.5, "ping_interval": 3600}
     async with nodes_on(server, **settings) as (one, two), producer(one, "producer=p") as writing:
         await publish(writing, *numbered(1, 1), upto=1)
@@ -160,4 +166,4 @@ async def test_a_reader_that_takes_nothing_is_ended_by_the_owner(server: RedisSe
             for number in range(2, 200):
                 await publish(writing, text_delta("x" * 20_000, producer_seq=number), upto=number)
             assert two.hub.manager.elsewhere < 600_000
-            await eventually(lambda: one.hub.tally.closes["1006", "gateway"])
+            await eventually(lambda: two.hub.tally.closes["1006", "gateway"])

@@ -21,7 +21,7 @@ pytestmark = needs_redis
 @pytest.mark.slow
 async def test_nothing_acked_is_lost_doubled_or_misordered_while_nodes_are_killed(server: RedisServer) -> None:
     chance = random.Random(14)
-    writer, readers = Writer(), [Reader() for _ in range(3)]
+    writer, readers = Writer(), [Reader(policy) for policy in ("block", *["disconnect&buffer=10000"] * 3)]
     async with processes_on(server, 3, **KEEPING) as processes, asyncio.TaskGroup() as tasks:
 
         def pick() -> str:
@@ -44,9 +44,9 @@ async def test_nothing_acked_is_lost_doubled_or_misordered_while_nodes_are_kille
             await processes.restart(victim)
         await end_reading(writer, readers, following, processes.served)
     assert writer.faults == []
-    assert [it.faults for it in readers] == [[], [], []]
+    assert [it.faults for it in readers] == [[]] * len(readers)
     assert writer.acked > 0
-    assert all(it.connections > 1 for it in readers), "everybody had to resume"
+    assert readers[0].connections > 1, "who was relayed had to resume"
 
 
 async def _acked_after(writer: Writer, before: int) -> None:

@@ -21,7 +21,7 @@ async def test_clients_that_vanish_leave_nothing_behind(server: RedisServer) -> 
         for end in ("close", "reset"):
             raws = [await RawPeer.connect(two.port) for _ in range(10)]
             for raw in raws:
-                await raw.upgrade("/v1/streams/demo/subscribe")
+                await raw.upgrade("/v1/streams/demo/subscribe?policy=block")
                 await raw.read_until("caught_up")
             assert len(two._nodes.relays) == 10
             for raw in raws:
@@ -47,7 +47,8 @@ async def test_a_node_that_drains_sends_the_clients_it_relays_elsewhere_with_100
         await write(one, 1, 3)
         async with AsyncExitStack() as stack:
             async with node_on(server, drain_timeout=5.0) as two:
-                peers = [await stack.enter_async_context(consumer(two)) for _ in range(3)]
+                queries = ("policy=block", "", "policy=disconnect")
+                peers = [await stack.enter_async_context(consumer(two, query)) for query in queries]
                 for reading in peers:
                     await reading.read_until("caught_up")
                 writing = await stack.enter_async_context(producer(two, "producer=p"))

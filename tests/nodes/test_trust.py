@@ -11,7 +11,7 @@ import pytest
 
 from deltawire.gateway.server import Gateway
 from deltawire.gateway.server.accepting.routing import Remote
-from deltawire.gateway.server.relaying.fields import RELAYED, read_relayed
+from deltawire.gateway.server.relaying.fields import FOLLOWS, RELAYED, read_relayed
 from tests.nodes.together import http, is_owner, node_on, nodes_on
 from tests.support.minting import bearer, everything, token, write_secret
 from tests.support.on_redis import expect_all, write
@@ -63,6 +63,28 @@ async def test_a_field_that_is_forged_is_refused_wherever_it_comes(server: Redis
 
 
 @needs_redis
+async def test_nobody_follows_a_stream_without_the_owner_s_key_or_a_token(server: RedisServer, tmp_path: Path) -> None:
+    async with nodes_on(server, auth_key=write_secret(tmp_path)) as (one, two), http(one) as near:
+        assert (await near.put("/v1/streams/demo", headers=bearer(everything()))).status_code == 201
+        for key in ("", "0" * 32, key_of(two), f"{key_of(one)} x"):
+            raw = await RawPeer.connect(one.port)
+            assert b" 503 " in await raw.upgrade("/v1/streams/demo/subscribe", f"{FOLLOWS}: {key}\r\n")
+            raw.close()
+        raw = await RawPeer.connect(two.port)
+        assert b" 401 " in await raw.upgrade("/v1/streams/demo/subscribe")
+        raw.close()
+        async with consumer(two, token=token(subscribe=["demo"])) as reading:
+            await reading.read_until("caught_up")
+            await reading.say({"type": "signal", "name": "cancel"})
+            assert (await reading.read_until("problem"))[-1]["code"] == "not_permitted"
+            assert len(one._connections) == 1
+        raw = await RawPeer.connect(two.port)
+        other = bearer(token(subscribe=["other"]))["Authorization"]
+        assert b" 403 " in await raw.upgrade("/v1/streams/demo/subscribe", f"Authorization: {other}\r\n")
+        raw.close()
+
+
+@needs_redis
 async def test_a_client_s_own_field_does_not_travel_with_its_request(server: RedisServer) -> None:
     async with nodes_on(server) as (one, two):
         await write(one, 1, 2)
@@ -110,7 +132,7 @@ async def test_clients_are_counted_by_their_own_address_at_the_owner(server: Red
         for source, status in (("7", 101), ("7", 101), ("7", 429), ("8", 101), ("8", 101), ("8", 429), ("9", 101)):
             raw = await RawPeer.connect(two.port)
             raws.append(raw)
-            head = await raw.upgrade("/v1/streams/demo/subscribe", f"X-Forwarded-For: 10.0.0.{source}\r\n")
+            head = await raw.upgrade("/v1/streams/demo/publish", f"X-Forwarded-For: 10.0.0.{source}\r\n")
             assert int(head.split()[1]) == status, (source, head)
         hosts = sorted(it.remote.host for it in one._connections)
         assert hosts == ["10.0.0.7", "10.0.0.7", "10.0.0.8", "10.0.0.8", "10.0.0.9"]

@@ -68,10 +68,10 @@ class Many(NamedTuple):
         self.peers.append(peer)
         return peer
 
-    async def wait_room(self, stream: str) -> None:
+    async def wait_room(self, stream: str, query: str = "") -> None:
         """Try to connect to a stream until it is possible: a place is free when the gateway has seen a socket go."""
         async with asyncio.timeout(DEADLINE):
-            while b" 101 " not in await (await self.open()).upgrade(f"/v1/streams/{stream}/subscribe"):
+            while b" 101 " not in await (await self.open()).upgrade(f"/v1/streams/{stream}/subscribe{query}"):
                 pass
 
     async def subscribe(self, stream: str, query: str = "") -> RawPeer:

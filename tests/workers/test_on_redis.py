@@ -131,10 +131,10 @@ async def test_an_address_s_limit_holds_over_workers_for_clients_that_are_relaye
     readers = []
     for _ in range(4):
         peer = await two.open()
-        assert b" 101 " in await peer.upgrade(f"/v1/streams/{stream}/subscribe")
+        assert b" 101 " in await peer.upgrade(f"/v1/streams/{stream}/subscribe?policy=block")
         await peer.read_until("caught_up")
         readers.append(peer)
     late = await two.open()
-    assert b" 429 " in await late.upgrade(f"/v1/streams/{stream}/subscribe")
+    assert b" 429 " in await late.upgrade(f"/v1/streams/{stream}/subscribe?policy=block")
     readers[0].close()
-    await two.wait_room(stream)
+    await two.wait_room(stream, "?policy=block")

@@ -105,7 +105,7 @@ class AccessControl:
 
     async def identify(self, incoming: AdmissionRequest) -> Response | None:
         """Give the connection the grant of its token, or refuse it."""
-        if self._authenticator is None or incoming.is_open:
+        if self._authenticator is None or incoming.is_open or incoming.connection.is_follow:
             return None
         headers = incoming.request.headers
         try:

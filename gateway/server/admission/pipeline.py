@@ -37,7 +37,8 @@ from deltawire.gateway.server.http.publishing import Publishing
 from deltawire.gateway.server.http.refusing import respond_error
 from deltawire.gateway.server.http.routes import Site, allowed_methods, answer
 from deltawire.gateway.server.http.target import SSE, SUBSCRIBE, UI_MESSAGES, is_upgrade, parse_target
-from deltawire.gateway.server.relaying.nodes import Nodes, UnreachableError
+from deltawire.gateway.server.relaying.nodes import Nodes
+from deltawire.gateway.server.relaying.reaching import UnreachableError
 from deltawire.gateway.server.responses import (
     leave_out_body,
     leave_out_known,
@@ -182,12 +183,16 @@ class Admission:
     def _locate(self, incoming: AdmissionRequest) -> Awaitable[Response | None] | None:
         """Find the stream, where another gateway may have it: that one answers then, unless it can't be reached."""
         stream_id = incoming.target.stream_id
+        incoming.connection.mirror = self._nodes.follows.find(incoming)
+        if incoming.connection.mirror is not None:
+            return None
         finding = self._hub.dispatcher.locate(stream_id) if stream_id and _is_id(stream_id) else None
         return None if finding is None else self._go_there(incoming, finding)
 
     def _claim(self, incoming: AdmissionRequest) -> Awaitable[Response | None] | None:
         """Begin a new stream before its client hears anything, as another gateway may begin it too, and be quicker."""
-        if incoming.connection.elsewhere or not may_begin(incoming):
+        connection = incoming.connection
+        if connection.elsewhere or connection.mirror is not None or not may_begin(incoming):
             return None
         claiming = self._hub.dispatcher.claim(incoming.target.stream_id)
         return None if claiming is None else self._go_there(incoming, claiming)
@@ -202,7 +207,7 @@ class Admission:
         why = elsewhere.why
         if elsewhere.key and elsewhere.url and not incoming.connection.is_relayed:
             try:
-                return await self._nodes.relay(incoming, elsewhere)
+                return await self._nodes.serve(incoming, elsewhere)
             except UnreachableError as error:
                 why = str(error)
         incoming.connection.elsewhere = why

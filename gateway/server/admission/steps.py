@@ -52,10 +52,14 @@ class CapacityChecks:
 
         Its rate was judged by the other node.
         """
-        if node and not self._proxies.trusts(node):
-            self._limits.take_back(connection, limited_address(node), self._hub.now())
+        self.settle_following(connection, node)
         host = connection.remote.host
         return _respond(self._limits.settle(connection, limited_address(host))) if host else None
+
+    def settle_following(self, connection: GatewayConnection, node: str) -> None:
+        """Count a connection of a node no longer under the node's address."""
+        if node and not self._proxies.trusts(node):
+            self._limits.take_back(connection, limited_address(node), self._hub.now())
 
     def check_token(self, incoming: AdmissionRequest) -> Response | None:
         """Refuse a token that has too many connections."""

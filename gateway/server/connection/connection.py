@@ -28,6 +28,7 @@ from deltawire.gateway.server.connection.sending import HARD_MESSAGE_LIMIT, Hold
 from deltawire.gateway.server.connection.splitter import OTHER, FrameSplitter
 from deltawire.gateway.server.connection.uploading import UploadingConnection
 from deltawire.gateway.server.http.target import Target, is_upgrade
+from deltawire.gateway.streams.mirror import Mirror
 from deltawire.protocol.codes import ProblemCode
 from deltawire.protocol.errors import WireError
 from deltawire.protocol.framing import TEXT as TEXT_FRAME
@@ -64,6 +65,8 @@ class GatewayConnection(UploadingConnection):
         is_relayed: whether another node relays it; `remote` is that one's client.
         relay: passes its bytes to another node and back, in place of a `peer`; None for nearly all.
         target: of its request, once it is admitted.
+        is_follow: whether another node follows a stream of this one over it.
+        mirror: what its consumer reads, if another node owns the stream.
         elsewhere: why its stream can't be served here; empty if it can.
         flood_guard: limits what its peer sends, once it is admitted.
         grant: what its peer may do; `grant.key` tells token holders apart, and is empty without authentication.
@@ -86,7 +89,8 @@ class GatewayConnection(UploadingConnection):
         self._handshakes = handshakes
         self._leaving = leaving
         self.remote = UNKNOWN
-        self.is_question = self.is_relayed = False
+        self.is_question = self.is_relayed = self.is_follow = False
+        self.mirror: Mirror | None = None
         self.relay: Relaying | None = None
         self.target = Target("", "", "")
         self.elsewhere = ""

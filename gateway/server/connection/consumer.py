@@ -8,6 +8,7 @@ its deadlines are checked meanwhile.
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 from deltawire.gateway.access import Action, Grant
 from deltawire.gateway.hub.cohort import Cohort
@@ -30,6 +31,10 @@ LONG_READ = 4096
 
 MAX_PING = 128
 """Bytes of a message that may be a ping; a longer one counts towards `signal_rate` before it is even parsed."""
+
+UNCONFIRMED = (
+    "the gateway that serves this stream is gone, and a signal may not have reached it: connect again, and resume"
+)
 
 CONSUMER_STATES = ("live", "replaying", "behind", "stalled")
 """In order: at the head; reading events from before it subscribed; behind the head; its socket accepts nothing."""
@@ -361,7 +366,14 @@ class Consumer:
             self._connection.tell(Pong(id=ping.id))
 
     def _signal(self, signal: Signal) -> None:
-        self._connection.tell(SignalResult(delivered=self.channel.signal(signal), id=signal.id))
+        self.channel.signal(signal, partial(self._confirm, signal))
+
+    @contained
+    def _confirm(self, signal: Signal, delivered: int | None) -> None:
+        if delivered is None:
+            self.end(ProblemCode.OVERLOADED, UNCONFIRMED)
+        else:
+            self._connection.tell(SignalResult(delivered=delivered, id=signal.id))
 
     def forbidden_by(self, grant: Grant) -> str:
         """Which of its uses a grant does not allow: to subscribe, or to subscribe with its policy; empty if none."""

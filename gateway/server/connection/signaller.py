@@ -55,7 +55,9 @@ class Signaller:
                 f"more than {rate:g} signals a second to this stream (signal_rate): send fewer",
             )
         else:
-            connection.tell(SignalResult(delivered=self._channel.signal(message), id=message.id))
+            self._channel.signal(
+                message, lambda delivered: connection.tell(SignalResult(delivered=delivered or 0, id=message.id))
+            )
 
     @property
     def rank(self) -> int:

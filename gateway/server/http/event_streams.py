@@ -100,9 +100,8 @@ class EventStreams:
 
     def _find_events(self, incoming: AdmissionRequest, stream_id: str) -> Wanted | None:
         """Find what a reader of events wants; None if it has everything of a stream that has ended."""
-        request = parse_subscribe(incoming.target.query)
-        request = _resume(request, incoming.request.headers.get_all("Last-Event-ID"))
-        stream = self._subscribing.find(stream_id, request)
+        request = _parse_events(incoming)
+        stream = self._subscribing.find(incoming.connection, stream_id, request)
         if _has_everything(stream, request):
             return None
         milliseconds = random.randint(*RETRY)  # noqa: S311 - it spreads clients, and keeps no secret
@@ -112,7 +111,7 @@ class EventStreams:
         """Find the latest message of a stream, or the first; None if there is none and none is to be expected."""
         request = parse_ui_message_stream(incoming.target.query)
         try:
-            stream = self._subscribing.find(stream_id, request)
+            stream = self._subscribing.find(incoming.connection, stream_id, request)
         except StreamError as error:
             if is_not_found(error):
                 return None
@@ -127,7 +126,7 @@ class EventStreams:
         """Find the latest message of a stream, to be read unfolded: each delta has its number."""
         asked = parse_response(incoming.target.query)
         request = SubscribeRequest(policy=Policy.DISCONNECT, buffer=MAX_BUFFER, create=False)
-        stream = self._subscribing.find(stream_id, request)
+        stream = self._subscribing.find(incoming.connection, stream_id, request)
         request = from_latest_message(stream, request)
         translator = ResponseReader(stream_id, asked.starting_after, seeks=request.position is None)
         return Wanted(stream, request, translator=translator)
@@ -137,6 +136,25 @@ def from_latest_message(stream: Stream, request: SubscribeRequest) -> SubscribeR
     """Let a request begin with the latest message of its stream; with the stream if nobody knows where that began."""
     start = stream.log.message_start
     return replace(request, position=Position(stream.epoch, start - 1)) if start else request
+
+
+def request_of(incoming: AdmissionRequest) -> SubscribeRequest | None:
+    """What a consumer asks for, on a WebSocket or over plain HTTP; None if it is none, or asks for what can't be."""
+    target = incoming.target
+    if target.publishes or incoming.request.method != "GET" or not (target.is_websocket or target.is_event_stream):
+        return None
+    try:
+        if target.tail == UI_MESSAGES:
+            return parse_ui_message_stream(target.query)
+        return SubscribeRequest() if target.tail == RESPONSES else _parse_events(incoming)
+    except WireError:
+        return None
+
+
+def _parse_events(incoming: AdmissionRequest) -> SubscribeRequest:
+    request = parse_subscribe(incoming.target.query)
+    is_sse = incoming.target.tail == SSE
+    return _resume(request, incoming.request.headers.get_all("Last-Event-ID")) if is_sse else request
 
 
 def _resume(request: SubscribeRequest, ids: Sequence[str]) -> SubscribeRequest:

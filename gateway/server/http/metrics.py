@@ -108,6 +108,7 @@ class _GatewayCollector(Collector):
         ledger = self._hub.dispatcher.record_deliveries()
         closed = sum(stream.is_closed for stream in manager.list())
         return {
+            "deltawire_mirrors": manager.mirrors,
             "deltawire_streams": {"open": manager.count() - closed, "closed": closed},
             "deltawire_events_total": manager.appended,
             "deltawire_deliveries_total": ledger.delivered,

@@ -24,7 +24,7 @@ def retrieve(hub: Hub, connection: GatewayConnection, stream: Stream) -> Awaitab
 
 def cancel(hub: Hub, connection: GatewayConnection, stream: Stream) -> Awaitable[Response]:
     """Ask the producers of a stream to stop, and respond with its latest message as it is now."""
-    hub.dispatcher.channel(stream).signal(Signal(name="cancel"))
+    hub.dispatcher.channel(stream).signal(Signal(name="cancel"), lambda _: None)
     return _read(hub, connection, stream)
 
 

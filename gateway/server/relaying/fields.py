@@ -13,9 +13,11 @@ from urllib.parse import urlsplit
 
 from websockets.datastructures import Headers
 from websockets.http11 import Request
+from websockets.utils import generate_key
 
 from deltawire.gateway.server.accepting.routing import Remote
 from deltawire.gateway.server.http.target import in_origin_form
+from deltawire.protocol.codec import JSON_SUBPROTOCOL
 
 RELAYED: Final = "Deltawire-Relayed"
 """The field: the key of the node that it is meant for, the address and port of the client (`-` if it is not known), and
@@ -23,6 +25,8 @@ whether the client has shown a certificate, which was verified."""
 
 
 _CREDENTIALS: Final = ("authorization", "sec-websocket-protocol")
+FOLLOWS: Final = "Deltawire-Follows"
+"""The field of a node that follows a stream itself: the key of the node that it is meant for."""
 
 
 class Node(NamedTuple):
@@ -69,7 +73,7 @@ def relayed_head(request: Request, kept: Sequence[tuple[str, str]], node: Node, 
     """
     headers = Headers()
     for name, value in (*request.headers.raw_items(), *kept):
-        if name.lower() not in ("host", RELAYED.lower()):
+        if name.lower() not in ("host", RELAYED.lower(), FOLLOWS.lower()):
             headers[name] = value
     headers["Host"] = node.authority
     headers[RELAYED] = f"{key} {client.host or '-'} {client.port} {int(client.has_certificate)}"
@@ -86,6 +90,38 @@ def question(request: Request) -> Request:
     return Request(request.path, headers, "GET", "HTTP/1.1")
 
 
+def follow_head(path: str, node: Node, key: str) -> bytes:
+    """Return the head of the request with which a node follows a stream.
+
+    Args:
+        path: of the stream's consumers, with the position where to begin.
+        node: it is sent to.
+        key: of that node.
+    """
+    headers = Headers(
+        {
+            "Host": node.authority,
+            "Upgrade": "websocket",
+            "Connection": "Upgrade",
+            "Sec-WebSocket-Key": generate_key(),
+            "Sec-WebSocket-Version": "13",
+            "Sec-WebSocket-Protocol": JSON_SUBPROTOCOL,
+            FOLLOWS: key,
+        }
+    )
+    return Request(node.path + path, headers).serialize()
+
+
+def is_own_key(values: Sequence[str], key: str) -> bool:
+    """Whether a node has shown the key of this one.
+
+    Args:
+        values: of the field, of which there is at least one.
+        key: of this node; empty if no other may follow its streams.
+    """
+    return len(values) == 1 and bool(key) and compare_digest(values[0].encode(), key.encode())
+
+
 def read_relayed(values: Sequence[str], key: str, own: Remote) -> Remote | None:
     """Return the client that a node tells of; None if it is not a node that tells.
 
@@ -95,7 +131,7 @@ def read_relayed(values: Sequence[str], key: str, own: Remote) -> Remote | None:
         own: who is at the other end of the connection.
     """
     told = values[0].split(" ") if len(values) == 1 else []
-    if len(told) != 4 or not key or not compare_digest(told[0].encode(), key.encode()):
+    if len(told) != 4 or not is_own_key(told[:1], key):
         return None
     _, host, port, has_certificate = told
     try:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import socket
-import ssl
-from collections.abc import Awaitable, Callable
-from functools import cached_property, partial
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from http import HTTPStatus
 from typing import Final
 
@@ -16,21 +14,28 @@ from websockets.http11 import Request, Response
 from deltawire.gateway.config import Settings
 from deltawire.gateway.engines.engine import Elsewhere, EngineError
 from deltawire.gateway.hub import Hub
-from deltawire.gateway.logs import get_logger
-from deltawire.gateway.server.accepting.listening import RECEIVE_BUFFER, SEND_BUFFER
+from deltawire.gateway.server.accepting.routing import Remote
 from deltawire.gateway.server.admission.request import AdmissionRequest, offered_subprotocols, select_subprotocol
 from deltawire.gateway.server.admission.steps import CapacityChecks
 from deltawire.gateway.server.connection.connection import GatewayConnection
 from deltawire.gateway.server.http.pages import merge_pages
 from deltawire.gateway.server.http.target import is_upgrade
-from deltawire.gateway.server.relaying.fields import RELAYED, Node, parse_node, question, read_relayed, relayed_head
+from deltawire.gateway.server.relaying.fields import (
+    FOLLOWS,
+    RELAYED,
+    is_own_key,
+    parse_node,
+    question,
+    read_relayed,
+    relayed_head,
+)
+from deltawire.gateway.server.relaying.follows import Follows
 from deltawire.gateway.server.relaying.pairs import Relays, Side
+from deltawire.gateway.server.relaying.reaching import Reach, UnreachableError
 from deltawire.gateway.server.relaying.relay import MAX_HEAD, NodeRelay
 from deltawire.gateway.server.responses import JSON_TYPE, TakenOver, respond, respond_later, respond_nothing
 from deltawire.protocol.addresses import PREFIX, parse_list
 from deltawire.protocol.codec import CODECS, JSON, Encoding
-
-log = get_logger()
 
 MAX_PAGE: Final = 4 * 1024 * 1024
 """Bytes of a page of streams that are taken of another node: seven times what the longest has."""
@@ -39,10 +44,6 @@ READ_SIZE: Final = 64 * 1024
 """Bytes read of it at a time."""
 
 Serve = Callable[[GatewayConnection, Callable[[GatewayConnection], None]], Awaitable[None]]
-
-
-class UnreachableError(Exception):
-    """Another node can't be reached; the message says it for a client, and may be retried."""
 
 
 class Nodes:
@@ -56,17 +57,12 @@ class Nodes:
     """
 
     def __init__(self, settings: Settings, hub: Hub, capacity: CapacityChecks, serve: Serve) -> None:
-        self._timeout = settings.engine_timeout
         self._hub = hub
         self._capacity = capacity
         self._serve = serve
-        self._failing: set[str] = set()  # URLs of nodes; each is logged once
+        self._reach = Reach(settings.engine_timeout, hub.tally)
         self.relays: Relays[NodeRelay] = Relays()
-
-    @cached_property
-    def _tls(self) -> ssl.SSLContext:
-        """Trusts what the system does."""
-        return ssl.create_default_context()
+        self.follows = Follows(settings, hub, self._reach)
 
     # What other nodes relay
 
@@ -75,18 +71,42 @@ class Nodes:
 
         Ignoring that would let a request go round: its address may lead to another node than it was meant for.
         """
+        connection = incoming.connection
+        if values := incoming.request.headers.get_all(FOLLOWS):
+            return self._check_follow(connection, values)
         values = incoming.request.headers.get_all(RELAYED)
         if not values:
             return None
-        connection = incoming.connection
         client = read_relayed(values, self._hub.node_key, connection.remote)
         if client is None:
-            why = "the request was relayed to another gateway than it was meant for: try again later"
-            return respond_later(HTTPStatus.SERVICE_UNAVAILABLE, why)
+            return _respond_not_meant()
         node, connection.remote, connection.is_relayed = connection.remote.host, client, True
         return self._capacity.settle_relayed(connection, node)
 
+    def _check_follow(self, connection: GatewayConnection, values: Sequence[str]) -> Response | None:
+        """Let another node follow a stream: its key stands for a token, and for a certificate."""
+        if not is_own_key(values, self._hub.node_key):
+            return _respond_not_meant()
+        own = connection.remote
+        connection.remote = Remote(own.host, own.port, own.has_tls, has_certificate=True)
+        connection.is_relayed = connection.is_follow = True
+        self._capacity.settle_following(connection, own.host)
+        return None
+
     # What is relayed to other nodes
+
+    async def serve(self, incoming: AdmissionRequest, elsewhere: Elsewhere) -> Response | None:
+        """Have the node that owns a stream answer, or serve a consumer here from what that node sends.
+
+        Args:
+            incoming: as for `relay`.
+            elsewhere: likewise.
+
+        Raises:
+            UnreachableError: the node can't be reached.
+        """
+        incoming.connection.mirror = await self.follows.join(incoming, elsewhere)
+        return None if incoming.connection.mirror is not None else await self.relay(incoming, elsewhere)
 
     async def relay(self, incoming: AdmissionRequest, elsewhere: Elsewhere) -> Response:
         """Connect to the node that owns a stream, and have it answer.
@@ -100,15 +120,10 @@ class Nodes:
         """
         connection, request = incoming.connection, incoming.request
         client = self._capacity.client_of(incoming)
-        try:
-            node = parse_node(elsewhere.url)
-            if (refusal := self._capacity.check_memory_for_relay(incoming, has_tls=node.has_tls)) is not None:
-                return refusal
-            transport, far = await self._connect(node)
-        except (OSError, ValueError) as error:
-            self._note_failure(elsewhere.url, error)
-            raise UnreachableError(f"{elsewhere.why} (it can't be reached from here now)") from None
-        self._failing.discard(elsewhere.url)
+        has_tls = elsewhere.url.startswith("wss:")
+        if (refusal := self._capacity.check_memory_for_relay(incoming, has_tls=has_tls)) is not None:
+            return refusal
+        node, transport, far = await self._reach.connect(elsewhere, Side)
         if connection.is_gone:
             transport.abort()
             return respond_nothing()
@@ -147,15 +162,15 @@ class Nodes:
         client = self._capacity.client_of(incoming)
         try:
             node = parse_node(other.url)
-            async with asyncio.timeout(self._timeout):
-                reader, writer = await asyncio.open_connection(node.host, node.port, ssl=self._tls_of(node))
+            async with asyncio.timeout(self._reach.timeout):
+                reader, writer = await asyncio.open_connection(node.host, node.port, ssl=self._reach.tls_of(node))
                 try:
                     writer.write(relayed_head(question(incoming.request), (), node, other.key, client))
                     answer = await _read_all(reader)
                 finally:
                     writer.transport.abort()
         except (OSError, ValueError) as error:
-            self._note_failure(other.url, error)
+            self._reach.failed(other.url, error)
             raise UnreachableError(f"the gateway at {other.url} does not answer") from None
         head, _, body = answer.partition(b"\r\n\r\n")
         if b" 200 " not in head.partition(b"\r\n")[0]:
@@ -163,29 +178,6 @@ class Nodes:
         if len(body) > MAX_PAGE:
             raise UnreachableError(f"the gateway at {other.url} says more than {MAX_PAGE} bytes")
         return body
-
-    def _tls_of(self, node: Node) -> ssl.SSLContext | None:
-        return self._tls if node.has_tls else None
-
-    async def _connect(self, node: Node) -> tuple[asyncio.Transport, Side]:
-        """Connect to a node.
-
-        Raises:
-            OSError: it can't be reached, not in time, or is not who it should be.
-        """
-        loop = asyncio.get_running_loop()
-        async with asyncio.timeout(self._timeout):
-            transport, far = await loop.create_connection(Side, node.host, node.port, ssl=self._tls_of(node))
-        sock = transport.get_extra_info("socket")
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
-        return transport, far
-
-    def _note_failure(self, url: str, error: Exception) -> None:
-        self._hub.tally.relay_failures += 1
-        if url not in self._failing:
-            self._failing.add(url)
-            log.warning("node.lost", url=url, detail=str(error) or "no answer within engine_timeout")
 
     async def _take_over(
         self, incoming: AdmissionRequest, transport: asyncio.Transport, far: Side, head: bytes
@@ -202,7 +194,7 @@ class Nodes:
             far,
             self.relays.discard,
             is_live=target.is_websocket or target.is_event_stream,
-            patience=self._timeout if is_upgrade(incoming.request.headers) else 0,
+            patience=self._reach.timeout if is_upgrade(incoming.request.headers) else 0,
         )
         connection.relay = relay
         self.relays.add(relay)
@@ -219,6 +211,11 @@ async def _read_all(reader: asyncio.StreamReader) -> bytes:
     while len(answer) <= MAX_PAGE + MAX_HEAD and (piece := await reader.read(READ_SIZE)):
         answer += piece
     return bytes(answer)
+
+
+def _respond_not_meant() -> Response:
+    why = "the request was relayed to another gateway than it was meant for: try again later"
+    return respond_later(HTTPStatus.SERVICE_UNAVAILABLE, why)
 
 
 def _encoding_of(request: Request) -> Encoding:
