@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from http import HTTPStatus
 from ssl import SSLContext
 from typing import Final
@@ -170,7 +171,9 @@ class Proxy:
     def _make_answer(self, stream: str, on_cancel: Callable[[], None]) -> Answer:
         """Publish an answer; to a stream of its own, which ends with it, unless one is named."""
         body = uuid4().hex
-        return Answer(self._publisher(stream or body), self._readers, body, close=not stream, on_cancel=on_cancel)
+        named = stream or body
+        make_publisher = partial(self._publisher, named)
+        return Answer(named, make_publisher, self._readers, body, close=not stream, on_cancel=on_cancel)
 
     def _publisher(self, stream: str) -> Publisher:
         return Publisher(self._gateway, stream, window=WINDOW, token=self._token, tls=self._tls)

@@ -29,9 +29,11 @@ MAX_KEPT: Final = 100
 SECOND_TRY: Final = 0.25
 """Seconds after which the next address of the upstream is tried as well (RFC 8305 §5)."""
 
-_METHOD_OR_NAME: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_TOKEN: Final = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+"""Characters of methods and of names (RFC 9110 §5.6.2)."""
+
 _TARGET: Final = re.compile(rb"[^\x00-\x20\x7f]+")
-_VALUE: Final = re.compile(rb"[^\x00\r\n]*")
+_NO_VALUE: Final = re.compile(rb"[\x00\r\n]")
 
 
 class UpstreamFailed(Exception):  # noqa: N818 - the name says what happened
@@ -108,12 +110,16 @@ class Upstream:
         if body is not None and length is None:
             fields = [*fields, (b"Transfer-Encoding", b"chunked")]
         head = self._make_head(method.encode(), target, fields)
+        pieces = None if body is None else _frame(body, length)
+        if pieces is not None:
+            head += await anext(pieces)  # at once, so that the upstream reads once
         connection = self._take_kept() or await self._connect()
         is_sent = False
         try:
             connection.begin(head, is_bodiless=method == "HEAD")
-            if body is not None:
-                await _send_body(connection, body, length)
+            if pieces is not None:
+                async for piece in pieces:
+                    await _send(connection, piece)
             is_sent = True
             yield Passed(*await connection.read_head(), connection.read)
         finally:
@@ -124,9 +130,12 @@ class Upstream:
 
     def _make_head(self, method: bytes, target: bytes, fields: Fields) -> bytes:
         target = target if target == b"*" else self._path + target
-        is_right = _METHOD_OR_NAME.fullmatch(method) and _TARGET.fullmatch(target)
-        if not is_right or not all(
-            _METHOD_OR_NAME.fullmatch(name) and _VALUE.fullmatch(value) for name, value in fields
+        names, values = [name for name, _ in fields], [value for _, value in fields]
+        if (
+            not all((method, *names))
+            or b"".join((method, *names)).translate(None, _TOKEN)
+            or not _TARGET.fullmatch(target)
+            or _NO_VALUE.search(b"".join(values))
         ):
             raise UpstreamFailed("a field of the request can't be sent")
         lines = [b"%b %b HTTP/1.1" % (method, target), b"Host: " + self._host_field]
@@ -172,28 +181,38 @@ class Upstream:
         connection.abort()
 
 
-async def _send_body(connection: Connection, body: AsyncIterator[bytes], length: int | None) -> None:
-    """Send the body of a request.
+async def _frame(body: AsyncIterator[bytes], length: int | None) -> AsyncIterator[bytes]:
+    """The body of a request as it is sent; at least one piece.
 
     Args:
-        connection: which has its head.
         body: pieces of it.
         length: in bytes; None for chunks.
 
     Raises:
-        UpstreamFailed: it has another length, or the upstream does not read.
+        UpstreamFailed: it has another length.
     """
     sent = 0
     async for piece in body:
         sent += len(piece)
         if length is not None and sent > length:
             break
-        try:
-            async with asyncio.timeout(CONNECT_TIMEOUT):
-                await connection.send(piece if length is not None else b"%x\r\n%b\r\n" % (len(piece), piece))
-        except TimeoutError:
-            raise UpstreamFailed(f"it has read nothing of the request for {CONNECT_TIMEOUT:g} s") from None
+        yield piece if length is not None else b"%x\r\n%b\r\n" % (len(piece), piece)
     if length is None:
-        await connection.send(b"0\r\n\r\n")
+        yield b"0\r\n\r\n"
     elif sent != length:
         raise UpstreamFailed("the request's body has another length than its Content-Length")
+    elif not length:
+        yield b""
+
+
+async def _send(connection: Connection, piece: bytes) -> None:
+    """Send a piece of a request.
+
+    Raises:
+        UpstreamFailed: the upstream does not read.
+    """
+    try:
+        async with asyncio.timeout(CONNECT_TIMEOUT):
+            await connection.send(piece)
+    except TimeoutError:
+        raise UpstreamFailed(f"it has read nothing of the request for {CONNECT_TIMEOUT:g} s") from None
