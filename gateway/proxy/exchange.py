@@ -134,7 +134,7 @@ class Exchange:
             self._end(Reason.LEFT)
 
     def cancel(self) -> None:
-        """A reader has cancelled the answer."""
+        """A reader has cancelled the answer; the caller's breaks off."""
         self._end(Reason.CANCELLED)
 
     def _end(self, reason: Reason) -> None:
@@ -193,6 +193,8 @@ class Exchange:
                 await self._tell_failed(SourceStalled(self._idle_timeout))
             case Reason.CANCELLED if not self._status:
                 await self._tell_cancelled()
+            case Reason.CANCELLED:
+                self._is_complete = True  # nor does the caller get an end: what there is would pass for the whole answer
             case _:
                 self._is_complete = True
                 await self._tell({"type": "http.response.body", "body": b""})

@@ -227,7 +227,7 @@ async def test_a_cancel_before_the_first_token_aborts_the_upstream(
 
 
 @pytest.mark.parametrize("detach", ["0", "1"])
-async def test_a_cancel_in_the_middle_ends_the_answer_for_all(
+async def test_a_cancel_in_the_middle_ends_the_answer_for_all_and_the_caller_sees_that_it_is_not_whole(
     gateway: Gateway, client: httpx.AsyncClient, detach: str
 ) -> None:
     async with (
@@ -243,7 +243,9 @@ async def test_a_cancel_in_the_middle_ends_the_answer_for_all(
             await upstream.was_left.wait()
         events = await read_message(reader)
         assert (said(events), reason_of(events)) == ("".join(WORDS[:2]), "cancelled")
-        assert b"".join([piece async for piece in pieces]) == ANSWER[2], "the caller's stream ends properly"
+        assert await anext(pieces) == ANSWER[2]
+        with pytest.raises(httpx.RemoteProtocolError):
+            await anext(pieces)
 
 
 async def _cancel(gateway: Gateway, reader: Subscriber) -> None:
@@ -265,6 +267,8 @@ async def test_without_a_gateway_every_byte_comes(
         await eventually(lambda: not served.proxy._exchanges, "that readers are given up")
         assert served.dropped > 0
     assert "tee.ended" in [line["event"] for line in logs]
+    why = next(line["why"] for line in logs if line["event"] == "tee.failed")
+    assert why.endswith("(linger): no gateway can be reached, connection refused")
 
 
 async def test_a_gateway_that_says_nothing_holds_no_caller_up(client: httpx.AsyncClient) -> None:
