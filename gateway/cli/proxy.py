@@ -100,6 +100,7 @@ def command(  # noqa: PLR0913 - one argument an option
             f"{host} is not the loopback interface, and the proxy asks nobody for a token: "
             "put it behind something that does, or pass --insecure-no-auth"
         )
+    configure_logs(make_settings({}))
     with wrong_arguments_told():
         proxy = Proxy(
             upstream,
@@ -110,7 +111,6 @@ def command(  # noqa: PLR0913 - one argument an option
             idle_timeout=idle_timeout,
             max_requests=max_requests,
         )
-    configure_logs(make_settings({}))
     server = ProxyServer(proxy, host, port, drain_timeout, gateway)
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
         try:

@@ -216,7 +216,7 @@ class Connector:
 
     @property
     def failure(self) -> str | None:
-        """Why the last attempt failed, or the last connection ended; None while one is open, or before an attempt has."""
+        """Why there is no connection; None while one is open, or before an attempt has failed."""
         return self._failure
 
     def progressed(self) -> None:

@@ -194,7 +194,7 @@ class Exchange:
             case Reason.CANCELLED if not self._status:
                 await self._tell_cancelled()
             case Reason.CANCELLED:
-                self._is_complete = True  # nor does the caller get an end: what there is would pass for the whole answer
+                self._is_complete = True  # but for the caller, who must not take it for the whole answer
             case _:
                 self._is_complete = True
                 await self._tell({"type": "http.response.body", "body": b""})

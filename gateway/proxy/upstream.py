@@ -10,8 +10,10 @@ from contextlib import asynccontextmanager
 from ssl import SSLContext
 from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import urlsplit
+from urllib.request import getproxies_environment, proxy_bypass_environment
 
 from deltawire.gateway.http_client import make_tls
+from deltawire.gateway.logs import get_logger
 from deltawire.gateway.proxy.fields import Fields
 
 if TYPE_CHECKING:
@@ -34,6 +36,9 @@ _TOKEN: Final = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijk
 
 _TARGET: Final = re.compile(rb"[^\x00-\x20\x7f]+")
 _NO_VALUE: Final = re.compile(rb"[\x00\r\n]")
+
+
+log = get_logger()
 
 
 class UpstreamFailed(Exception):  # noqa: N818 - the name says what happened
@@ -77,6 +82,8 @@ class Upstream:
         if url.scheme not in ("http", "https") or not url.hostname or url.query or "@" in url.netloc:
             raise ValueError("expected http://HOST[:PORT][/PATH] or https://…, without a query or a password")
         self._host = url.hostname
+        if (variable := _find_proxy(url.scheme, self._host)) is not None:
+            log.warning("upstream.proxy_ignored", variable=variable, host=self._host)
         self._port = port or (443 if url.scheme == "https" else 80)
         self._host_field = url.netloc.encode("idna" if not url.netloc.isascii() else "ascii")
         self._path = url.path.rstrip("/").encode()
@@ -179,6 +186,13 @@ class Upstream:
     def _expire(self, connection: Connection) -> None:
         del self._kept[connection]
         connection.abort()
+
+
+def _find_proxy(scheme: str, host: str) -> str | None:
+    """The variable of the environment that names a proxy for a host; None if there is none."""
+    if proxy_bypass_environment(host):
+        return None
+    return next((f"{name.upper()}_PROXY" for name in (scheme, "all") if name in getproxies_environment()), None)
 
 
 async def _frame(body: AsyncIterator[bytes], length: int | None) -> AsyncIterator[bytes]:

@@ -51,6 +51,27 @@ async def test_a_field_that_would_be_two_is_not_sent(field: tuple[bytes, bytes])
         assert upstream.asked == []
 
 
+@pytest.mark.parametrize(
+    ("environment", "warned"),
+    [
+        ({"HTTPS_PROXY": "http://proxy:3128"}, ["HTTPS_PROXY"]),
+        ({"all_proxy": "http://proxy:3128"}, ["ALL_PROXY"]),
+        ({"HTTPS_PROXY": "http://proxy:3128", "NO_PROXY": ".example.org"}, []),
+        ({"HTTP_PROXY": "http://proxy:3128"}, []),
+    ],
+)
+def test_a_proxy_in_the_environment_is_told_to_be_ignored(
+    monkeypatch: pytest.MonkeyPatch, logs: list[Any], environment: dict[str, str], warned: list[str]
+) -> None:
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    Aims("https://api.example.org")
+    assert [line["variable"] for line in logs if line["event"] == "upstream.proxy_ignored"] == warned
+
+
 async def test_a_connection_is_used_again_and_one_that_the_upstream_closed_is_not() -> None:
     ends = JSON.replace(b"Content-Length", b"Connection: close\r\nContent-Length")
     async with Upstream(ends) as upstream:
