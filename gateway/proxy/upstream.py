@@ -31,6 +31,9 @@ MAX_KEPT: Final = 100
 SECOND_TRY: Final = 0.25
 """Seconds after which the next address of the upstream is tried as well (RFC 8305 §5)."""
 
+_SAFE_TO_RETRY: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
+"""Methods whose request a proxy may send again; no others (RFC 9110 §9.2.2)."""
+
 _TOKEN: Final = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 """Characters of methods and of names (RFC 9110 §5.6.2)."""
 
@@ -120,10 +123,15 @@ class Upstream:
         pieces = None if body is None else _frame(body, length)
         if pieces is not None:
             head += await anext(pieces)  # at once, so that the upstream reads once
-        connection = self._take_kept() or await self._connect()
+        kept = self._take_kept()
+        connection = kept or await self._connect()
+        may_retry = kept is not None and body is None and method in _SAFE_TO_RETRY
         is_sent = False
         try:
             connection.begin(head, is_bodiless=method == "HEAD")
+            if may_retry and await connection.is_stale():
+                connection = await self._connect()
+                connection.begin(head, is_bodiless=method == "HEAD")
             if pieces is not None:
                 async for piece in pieces:
                     await _send(connection, piece)
