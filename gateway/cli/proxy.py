@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import ExitStack
 from ipaddress import ip_address
 from ssl import SSLContext
 
 import click
 
+from deltawire.gateway.cli.collector import calm
 from deltawire.gateway.cli.credentials import GivenToken, token_options
 from deltawire.gateway.cli.ending import StartFailure, Status, cannot_listen, wrong_arguments_told
 from deltawire.gateway.cli.loop import new_event_loop
@@ -112,7 +114,8 @@ def command(  # noqa: PLR0913 - one argument an option
             max_requests=max_requests,
         )
     server = ProxyServer(proxy, host, port, drain_timeout, gateway)
-    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+    with asyncio.Runner(loop_factory=new_event_loop) as runner, ExitStack() as stack:
+        calm(stack)
         try:
             runner.run(server.run_until_signal())
         except ListenError as error:

@@ -119,6 +119,7 @@ class Exchange:
             self._answered.set()
             self._tally.requests.labels(str(self._status)).inc()
             if self._answer is not None:
+                self._tally.answers.inc()
                 await self._answer.finish()
                 self._tally.dropped.inc(self._answer.dropped)
 
@@ -167,7 +168,6 @@ class Exchange:
 
     def _publish(self, stream: str) -> None:
         self._answer = self._make_answer(stream, self.cancel)
-        self._tally.answers.inc()
 
     async def _converse_until_ended(self) -> None:
         self._task = task = asyncio.current_task()
