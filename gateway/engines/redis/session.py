@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
+from hashlib import sha256
 from secrets import token_hex
-from typing import Final, cast
+from typing import Final
 
 import msgspec
-from redis.asyncio import Redis
+from redis.exceptions import RedisError
 
+from deltawire.gateway.engines.redis.client import Client, replies_to
 from deltawire.gateway.engines.redis.identity import Identity, decode_identity, encode_identity, is_certainly_gone
 from deltawire.gateway.engines.redis.keys import Keys
+from deltawire.gateway.engines.redis.link import Command
 
 TTL: Final = 10.0
 """Seconds after which a gateway that does not renew its session has lost it: three renewals may fail."""
@@ -32,15 +36,18 @@ class Session:
 
     Attributes:
         node: its name.
-        has_peers: whether other gateways were there lately.
+        has_peers: whether other gateways were there lately, this one's other workers aside.
         used_memory: bytes, of the server.
     """
 
-    def __init__(self, client: Redis, keys: Keys, identity: Identity) -> None:
+    def __init__(self, client: Client, keys: Keys, identity: Identity) -> None:
         self._client = client
         self._keys = keys
         self._value = encode_identity(identity)
-        self.node = token_hex(8)
+        self._gateway = sha256(identity.key.encode()).hexdigest()[
+            :8
+        ]  # its workers have one key, but not each other's streams
+        self.node = f"{self._gateway}-{token_hex(8)}"
         self.has_peers = False
         self.used_memory = 0
 
@@ -51,20 +58,19 @@ class Session:
             RedisError: the server can't be asked.
         """
         key, ttl, now = self._keys.of_node(self.node), int(TTL * 1000), time.time()
-        async with self._client.pipeline(transaction=False) as pipe:
-            pipe.set(key, self._value, px=ttl, xx=True)
-            pipe.zadd(self._keys.nodes, {self.node: now})
-            pipe.zremrangebyscore(self._keys.nodes, 0, now - SEEN_WITHIN)
-            pipe.zcard(self._keys.nodes)
-            pipe.info("memory")
-            replies = await pipe.execute(raise_on_error=False)  # older versions name the command, and no reason
-        if (refusal := next((it for it in replies if isinstance(it, Exception)), None)) is not None:
-            raise refusal
-        renewed, _, _, count, memory = replies
-        self.has_peers = count > 1
-        self.used_memory = int(memory.get("used_memory", 0))
+        commands: list[Command] = [
+            ("SET", key, self._value, "PX", ttl, "XX"),
+            ("ZADD", self._keys.nodes, repr(now), self.node),
+            ("ZREMRANGEBYSCORE", self._keys.nodes, 0, repr(now - SEEN_WITHIN)),
+            ("ZRANGE", self._keys.nodes, 0, -1),
+        ]
+        renewed, _, _, nodes = await replies_to(self._client, commands)
+        self.has_peers = any(not node.decode().startswith(self._gateway) for node in nodes)
         if not renewed:
-            await self._client.set(key, self._value, px=ttl)
+            await self._client.execute(("SET", key, self._value, "PX", ttl))
+        with suppress(RedisError, OSError):  # it is a figure alone
+            memory = await self._client.everywhere(("INFO", "memory"))
+            self.used_memory = sum(int(it.get("used_memory", 0)) for it in memory)
         return bool(renewed)
 
     async def find(self, node: str) -> Identity | None:
@@ -73,7 +79,7 @@ class Session:
         Raises:
             RedisError: the server can't be asked.
         """
-        value = await self._client.get(self._keys.of_node(node))
+        value = await self._client.execute(("GET", self._keys.of_node(node)))
         if value is None:
             return None
         try:
@@ -88,7 +94,7 @@ class Session:
         Raises:
             RedisError: the server can't be asked.
         """
-        names = cast("list[bytes]", await self._client.zrange(self._keys.nodes, 0, -1))
+        names: list[bytes] = await self._client.execute(("ZRANGE", self._keys.nodes, 0, -1))
         found = [await self.find(name) for name in (it.decode() for it in names) if name != self.node]
         return [it for it in found if it is not None]
 
@@ -98,5 +104,5 @@ class Session:
         Raises:
             RedisError: the server can't be asked.
         """
-        await self._client.delete(self._keys.of_node(self.node))
-        await self._client.zrem(self._keys.nodes, self.node)
+        await self._client.execute(("DEL", self._keys.of_node(self.node)))
+        await self._client.execute(("ZREM", self._keys.nodes, self.node))
