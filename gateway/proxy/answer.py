@@ -44,7 +44,7 @@ class Answer:
         close: bool,
         on_cancel: Callable[[], None],
     ) -> None:
-        self._make_relay = lambda: Relay(
+        self._make_relay: Callable[[], Relay] = lambda: Relay(
             make_publisher(), make_any(body=body), BUFFER, on_cancel=on_cancel, close=close
         )
         self._stream = stream

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from ssl import SSLContext
 from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import urlsplit
-from urllib.request import getproxies_environment, proxy_bypass_environment
+from urllib.request import getproxies_environment, proxy_bypass
 
 from deltawire.gateway.http_client import make_tls
 from deltawire.gateway.logs import get_logger
@@ -198,7 +198,7 @@ class Upstream:
 
 def _find_proxy(scheme: str, host: str) -> str | None:
     """The variable of the environment that names a proxy for a host; None if there is none."""
-    if proxy_bypass_environment(host):
+    if proxy_bypass(host):
         return None
     return next((f"{name.upper()}_PROXY" for name in (scheme, "all") if name in getproxies_environment()), None)
 
