@@ -81,9 +81,10 @@ def _fit(settings: Settings, limit: int | None) -> Settings:
         settings: the requested settings.
         limit: file descriptors this process may have; None if there is no limit.
     """
-    if limit is None or settings.max_connections <= connections_possible(limit):
+    if limit is None:
         return settings
-    return structs.replace(settings, max_connections=connections_possible(limit))
+    possible = connections_possible(limit, may_relay=bool(settings.engine_url))
+    return structs.replace(settings, max_connections=min(settings.max_connections, possible))
 
 
 async def _serve(settings: Settings, asked: Settings) -> None:

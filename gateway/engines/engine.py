@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
 from deltawire.gateway.metrics.histogram import Histogram
@@ -183,6 +183,15 @@ class Engine(Protocol):
             epoch: of its log.
             wanted: which events.
             done: called on the event loop with the answer.
+        """
+
+    async def give_up(self, streams: Collection[tuple[str, str]]) -> None:
+        """Leave streams, of which everything is committed, to other gateways, and take none over any more.
+
+        What is stored of them can still be read. Where there are no other gateways, nothing is done.
+
+        Args:
+            streams: their ids and epochs.
         """
 
     async def close(self) -> None:

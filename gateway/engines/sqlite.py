@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack, closing, suppress
 from functools import partial
 from pathlib import Path
@@ -242,6 +242,9 @@ class SqliteEngine:
             self._call_soon(partial(done, read_events(self._database, index, wanted)))
 
         self._writer.read(read)
+
+    async def give_up(self, streams: Collection[tuple[str, str]]) -> None:
+        """Do nothing: there is nobody to leave streams to."""
 
     async def close(self) -> None:
         """Commit what was handed over and end; blocks."""

@@ -6,6 +6,7 @@ every consumer at the head, `pump` lets each other consumer read for itself → 
 
 - `hub` — `Hub`: operations on streams, for programs; calls from other threads
 - `dispatch` — appending, delivery, acks, audience, leases
+- `ownership` — whose a stream is, where other gateways may have it
 - `screening` — middleware, before anything is appended
 - `channel` — one stream's consumers and producers, and what a flush does
 - `cohort` — consumers at the head, which are sent the same bytes

@@ -20,6 +20,7 @@ from deltawire.gateway.engines.engine import Elsewhere, Engine, EngineError, Sto
 from deltawire.gateway.hub.channel import Channel, Inlet
 from deltawire.gateway.hub.clock import Clock
 from deltawire.gateway.hub.dispatch import Dispatcher
+from deltawire.gateway.hub.ownership import Ownership
 from deltawire.gateway.logs import get_logger
 from deltawire.gateway.metrics.tally import Tally
 from deltawire.gateway.streams.durable import DurableStream
@@ -87,7 +88,7 @@ class CommittingDispatcher(Dispatcher):
         self._is_committing_soon = False
         self._wanted: dict[DurableStream, deque[int]] = {}  # first seqs of pages to be read
         self._fetching: set[DurableStream] = set()
-        self._locating: dict[str, asyncio.Task[Elsewhere | None]] = {}
+        self._ownership = Ownership(engine, manager, clock, self.found, self.commit_in_time)
         self.deliver = self._deliver
         self.touch = self._touch
         self.flush = self._flush
@@ -135,6 +136,9 @@ class CommittingDispatcher(Dispatcher):
     def created(self, stream: DurableStream) -> None:
         """Store a new stream."""
         self._engine.create(stream.id, stream.epoch, stream.settings)
+        if self._ownership.is_shared:
+            self._ownership.begun(stream)
+            self.when_committed(self.channel(stream), partial(self._ownership.settled, stream))
 
     def trimmed(self, stream: DurableStream) -> None:
         """Delete the events of a stream that are not needed any more."""
@@ -152,26 +156,18 @@ class CommittingDispatcher(Dispatcher):
 
     def locate(self, stream_id: str) -> Awaitable[Elsewhere | None] | None:
         """As `Dispatcher.locate`: a stream that nobody serves any more is taken over."""
-        if stream_id in self._locating:
-            return asyncio.shield(self._locating[stream_id])
-        finding = None if self._manager.has(stream_id) else self._engine.locate(stream_id)
-        if finding is None:
-            return None
-        task = self._locating[stream_id] = self._loop.create_task(self._locate(stream_id, finding))
-        return asyncio.shield(task)
+        return self._ownership.locate(stream_id)
 
-    async def _locate(self, stream_id: str, finding: Awaitable[StoredStream | Elsewhere | None]) -> Elsewhere | None:
-        try:
-            found = await finding
-        except EngineError as error:
-            return Elsewhere(f"nothing can be looked up now: {error}")
-        finally:
-            del self._locating[stream_id]
-        if isinstance(found, Elsewhere):
-            return found
-        if found is not None:
-            self.found(found)
-        return None
+    def claim(self, stream_id: str) -> Awaitable[Elsewhere | None] | None:
+        """As `Dispatcher.claim`: whoever is second with the engine has not begun it."""
+        return self._ownership.claim(stream_id)
+
+    async def give_up(self) -> None:
+        """As `Dispatcher.give_up`; what can't be committed in time stays here until the engine is closed."""
+        if self._ownership.is_shared:
+            for stream in self._manager.list():
+                self.let_out(stream)
+            await self._ownership.give_up([it for it in self._manager.list() if isinstance(it, DurableStream)])
 
     def found(self, stored: StoredStream) -> None:
         """Take a stream over whose gateway has gone."""
@@ -188,7 +184,8 @@ class CommittingDispatcher(Dispatcher):
         held = self._held(stream, epoch)
         if held is None:
             return
-        log.warning("stream.lost", stream=stream, detail=why)
+        if not self._ownership.is_unclaimed(held):  # else another has begun it too, and nobody here has it yet
+            log.warning("stream.lost", stream=stream, detail=why)
         held.is_lost = True
         self._manager.lose(held, self._clock.now())
         self._leased.pop(held, None)

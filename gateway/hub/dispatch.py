@@ -198,6 +198,17 @@ class Dispatcher:
         """
         return None
 
+    def claim(self, stream_id: str) -> Awaitable[Elsewhere | None] | None:  # noqa: ARG002 - others need it
+        """Begin a stream that `locate` has not found, before a client is told that it has begun.
+
+        Returns:
+            As `locate`, as another gateway may begin it at the same moment.
+        """
+        return None
+
+    async def give_up(self) -> None:
+        """Leave all streams to other gateways, where there are any: from now on, readers get here what there is."""
+
     def when_committed(self, channel: Channel, then: Callable[[], None]) -> None:  # noqa: ARG002 - others need it
         """Call a function when everything appended so far is committed and delivered; here, that is now."""
         then()

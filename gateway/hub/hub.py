@@ -239,6 +239,13 @@ class Hub:
         """Describe some streams at this moment, in the order of their ids; arguments as for `StreamManager.page`."""
         return [stream.info(self.clock.format) for stream in self.manager.page(exact, prefixes, after, limit)]
 
+    async def give_up(self) -> None:
+        """Leave all streams to other gateways on the same engine, if there is one that others may use.
+
+        Readers get what there is here; nothing is appended any more.
+        """
+        await self.dispatcher.give_up()
+
     def _wake(self, *streams: Stream) -> int:
         for stream in streams:
             log.info("stream.closed", stream=stream.id, reason=stream.closed_as, head=stream.head)

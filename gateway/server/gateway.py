@@ -311,7 +311,7 @@ class Gateway:
     # The end
 
     async def drain(self) -> None:
-        """Shut down: report not ready, then refuse new peers; send peers the rest and close with 1001, spread in time.
+        """Shut down: report not ready, refuse new peers, give streams up; send peers the rest and close with 1001.
 
         HTTP is answered until the last peer is gone, so that a probe gets its 503. Connections that are left after
         `drain_timeout` are aborted.
@@ -327,6 +327,8 @@ class Gateway:
                 self._admission.is_draining = True
                 if self._siblings is not None:
                     self._siblings.is_draining = True
+                if self._owns_hub:
+                    await self.hub.give_up()  # whoever is told to leave finds the streams elsewhere at once
                 await self._send_home(settings.drain_timeout - settings.drain_delay)
                 while self._connections:
                     self._changed.clear()

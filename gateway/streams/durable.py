@@ -63,7 +63,8 @@ class DurableStream(Stream):
         history: what the engine has.
         held_pages: its pages in memory, by their first seq.
         wanted_pages: first seqs of the pages that are being read.
-        is_lost: another gateway has taken it over: nothing of it is committed any more.
+        is_leaving: nothing is appended any more, as another gateway is to take it over.
+        is_lost: another gateway has taken it over, or may: nothing of it is committed any more.
     """
 
     __slots__ = (
@@ -73,6 +74,7 @@ class DurableStream(Stream):
         "_unread",
         "held_pages",
         "history",
+        "is_leaving",
         "is_lost",
         "wanted_pages",
     )
@@ -102,7 +104,7 @@ class DurableStream(Stream):
         self._unread: _Unread | None = None  # to be read before producers continue a message
         self._has_ended_message = False
         self._is_cleared = False
-        self.is_lost = False
+        self.is_leaving = self.is_lost = False
 
     def restore(self, stored: StoredState, now: float, lease: float, offset: float) -> None:
         """Take over what an engine has stored before a restart.
@@ -320,7 +322,7 @@ class DurableStream(Stream):
     @property
     def has_room(self) -> bool:
         """Whether producers may continue: also, not too much waits for the engine, and nothing has to be read."""
-        return self._unread is None and self.staging.has_room and super().has_room
+        return not self.is_leaving and self._unread is None and self.staging.has_room and super().has_room
 
     def open_producer(self, producer_id: str | None, generation: int) -> Writer:
         """As `Stream.open_producer`; a newer generation is stored at once."""
@@ -333,6 +335,8 @@ class DurableStream(Stream):
     @property
     def full_because(self) -> str:
         """Why there is no room, for a producer that does not want to wait."""
+        if self.is_leaving:
+            return "the gateway is shutting down: connect elsewhere"
         if not self.staging.has_room:
             return f"{self.staging.bytes} bytes of this stream wait to be stored: try again"
         return super().full_because

@@ -427,19 +427,28 @@ class StreamManager:
 
     def lose(self, stream: Stream, now: float) -> None:
         """Drop a stream that lives elsewhere from now on; what is stored of it stays."""
-        if stream in self._closed:
-            self._closed.remove(stream)
+        self.give_up(stream)
         if not stream.is_closed:
             stream.close("shutdown", now)  # whoever still holds it must not append
-        self._drop(stream)
+        stream.clear()
+
+    def give_up(self, stream: Stream) -> None:
+        """No longer find a stream; whoever has it reads what there is, and if nobody does, memory drops that."""
+        if stream in self._closed:
+            self._closed.remove(stream)
+        self._unlist(stream)
+        stream.unload()
 
     def _forget(self, stream: Stream) -> None:
         if self._drop(stream) and self.store is not None and isinstance(stream, DurableStream):
             self.store.forgotten(stream)
 
     def _drop(self, stream: Stream) -> bool:
-        self._idle.discard(stream)
         stream.clear()
+        return self._unlist(stream)
+
+    def _unlist(self, stream: Stream) -> bool:
+        self._idle.discard(stream)
         if self._streams.get(stream.id) is not stream:
             return False
         self.ledger.appended += stream.log.head

@@ -19,7 +19,9 @@ from urllib.parse import urlsplit
 import pytest
 from websockets.asyncio.client import connect
 
+from deltawire.gateway.cli import serve
 from deltawire.gateway.client import ClientError, Publisher, Subscriber
+from deltawire.gateway.config import Settings
 from deltawire.gateway.server.accepting.descriptors import connections_possible
 from deltawire.protocol.events import Event, TextDelta
 from deltawire.protocol.messages import Gap, Policy
@@ -157,6 +159,11 @@ async def start_limited(start: Start, descriptors: int) -> Served:
 )
 def test_connections_leave_a_reserve_of_descriptors(limit: int, connections: int) -> None:
     assert connections_possible(limit) == connections
+
+
+def test_of_descriptors_a_connection_that_may_be_relayed_has_two() -> None:
+    settings = Settings(max_connections=1000, engine_url="redis://127.0.0.1")
+    assert [serve._fit(settings, limit).max_connections for limit in (None, 1024, 10_000)] == [1000, 448, 1000]
 
 
 @pytest.mark.skipif(shutil.which("prlimit") is None, reason="prlimit is not here")

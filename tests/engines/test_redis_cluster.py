@@ -80,6 +80,19 @@ async def test_gateways_find_each_other_and_take_streams_over(cluster: RedisClus
         await expect_all(two, 3)
 
 
+async def test_streams_on_all_servers_are_given_up_by_a_gateway_that_stays(cluster: RedisCluster) -> None:
+    streams = [stream for master in range(3) for stream in streams_on(cluster, master, 2)]
+    async with gateway_on(cluster) as one, gateway_on(cluster) as two:
+        for stream in streams:
+            await write(one, 1, 5, stream=stream)
+        epochs = [await expect_all(one, 5, stream=stream) for stream in streams]
+        await one.hub.give_up()
+        for stream, epoch in zip(streams, epochs, strict=True):
+            await expect_all(two, 5, epoch, stream)
+            await write(two, 6, 7, stream=stream)
+        assert (one.hub.count(), two.hub.count()) == (0, 6)
+
+
 async def test_a_slot_that_is_moved_while_events_are_appended_costs_none_of_them(cluster: RedisCluster) -> None:
     moving, staying = streams_on(cluster, 0, 1)[0], streams_on(cluster, 1, 1)[0]
     target = cluster.masters[2]

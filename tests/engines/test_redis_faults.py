@@ -215,12 +215,24 @@ async def test_a_server_without_memory_left_is_told_and_it_recovers(server: Redi
         await expect_all(gateway, 10)
 
 
-async def test_replicas_that_are_missing_hold_acks_up(server: RedisServer) -> None:
+async def test_replicas_that_are_missing_hold_acks_up_and_let_no_stream_begin(server: RedisServer) -> None:
+    async with gateway_on(server) as gateway:
+        await write(gateway, 1, 1)
     async with gateway_on(server, engine_replicas=1, engine_timeout=0.2) as gateway:
         async with producer(gateway) as writing:
             await writing.say(text_delta("x"))
             await eventually(lambda: "0 of 1 replicas" in (gateway.hub.storage_failure or ""))
-        assert gateway.hub.info("demo").head == 0
+        assert gateway.hub.info("demo").head == 1
+    async with (
+        gateway_on(server, engine_replicas=1, engine_timeout=0.2) as gateway,
+        peer(gateway, "new/publish") as refused,
+    ):
+        problem = await refused.read()
+        assert (problem["code"], problem["retryable"], "0 of 1 replicas" in problem["message"]) == (
+            "overloaded",
+            True,
+            True,
+        )
 
 
 async def test_a_creation_whose_answer_is_lost_is_repeated_without_harm(server: RedisServer) -> None:

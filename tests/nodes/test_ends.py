@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
 
-from tests.nodes.together import http, is_owner, node_on, nodes_on, processes_on
+from tests.nodes.together import answering, http, is_owner, node_on, nodes_on, processes_on
 from tests.support.on_redis import expect_all, numbered, write
 from tests.support.peers import Peer, consumer, producer, publish, text_delta
 from tests.support.rawpeer import RawPeer, raw_peer
@@ -80,20 +79,6 @@ async def test_an_owner_that_falls_silent_is_taken_for_gone(server: RedisServer)
             one.process.send_signal(signal.SIGCONT)
             await write(one, 2, 2)
             assert (await waiting).status_code == 200
-
-
-@asynccontextmanager
-async def answering(answer: bytes) -> AsyncIterator[str]:
-    """A node that sends some bytes and hangs up, whatever it is asked; its address."""
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        writer.write(answer)
-        await writer.drain()
-        writer.close()
-
-    async with await asyncio.start_server(serve, "127.0.0.1", 0) as listening:
-        yield f"ws://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
 
 
 HELLO = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n"

@@ -4,71 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
-from contextlib import suppress
-from typing import Any
 
 import pytest
-from websockets.asyncio.client import connect
-from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
-from deltawire.protocol.addresses import PREFIX
-from scripts.proof.numbered import KEEPING, STREAM, Writer, read_message, text_of
+from scripts.proof.numbered import KEEPING, Writer
+from tests.nodes.roaming import Reader, end_reading
 from tests.nodes.together import processes_on
 from tests.support.redis_server import RedisServer, needs_redis
 from tests.support.soaking import lasting
 from tests.support.waiting import eventually
 
 pytestmark = needs_redis
-
-
-class Reader:
-    """A reader through all its connections: it resumes after what it has, wherever it gets to.
-
-    Attributes:
-        last: seq of the newest event it has.
-        connections: it has had.
-        faults: what must not be, in words.
-    """
-
-    def __init__(self) -> None:
-        self.last = 0
-        self.connections = 0
-        self.faults: list[str] = []
-        self._epoch = ""
-
-    async def follow(self, pick: Callable[[], str]) -> None:
-        """Read on and on, each time at an address that is picked anew."""
-        while True:
-            with suppress(ConnectionClosed, InvalidHandshake, OSError):
-                await self._read(pick())
-            await asyncio.sleep(0.02)  # as long as nobody serves it, it asks now and then
-
-    async def _read(self, url: str) -> None:
-        resume = f"&after={self.last}&epoch={self._epoch}" if self._epoch else ""
-        path = f"{PREFIX}/{STREAM}/subscribe?policy=block{resume}"
-        async with connect(f"{url}{path}", proxy=None, ping_interval=None) as connection:
-            self.connections += 1
-            while True:
-                self._judge(await read_message(connection))
-
-    def _judge(self, message: dict[str, Any]) -> None:
-        match message["type"]:
-            case "subscribed":
-                if self._epoch not in ("", message["epoch"]):
-                    self.faults.append(f"a new epoch: {message}")
-                self._epoch = message["epoch"]
-            case "text_delta":
-                expected = self.last + 1
-                if (message["seq"], message["data"]["text"]) != (expected, text_of(expected, expected)):
-                    self.faults.append(f"in place of event {expected}: {message}")
-                self.last = message["seq"]
-            case "gap":
-                self.faults.append(f"a gap: {message}")
-            case "problem" if not message["retryable"]:
-                self.faults.append(f"a problem: {message}")
-            case _:
-                pass
 
 
 @pytest.mark.soak
@@ -96,11 +42,7 @@ async def test_nothing_acked_is_lost_doubled_or_misordered_while_nodes_are_kille
             await _acked_after(writer, writer.acked)
             goes_on.cancel()
             await processes.restart(victim)
-        await eventually(lambda: all(it.last >= writer.acked for it in readers), "that everybody has everything")
-        for it in following:
-            it.cancel()
-        for served in processes.served:
-            await writer.judge(served)
+        await end_reading(writer, readers, following, processes.served)
     assert writer.faults == []
     assert [it.faults for it in readers] == [[], [], []]
     assert writer.acked > 0

@@ -28,11 +28,6 @@ MANY = 150
 """Events of that length are more than all buffers on the way hold."""
 
 
-async def claimed(server: RedisServer) -> None:
-    """The stream has its owner: until then, whoever is asked for it claims it too, and one of them is told to retry."""
-    await eventually(lambda: b":1" in server.command("EXISTS", "deltawire:{demo}:state"))
-
-
 async def test_a_stream_is_written_and_read_through_any_node(server: RedisServer) -> None:
     async with nodes_on(server, 3) as (one, two, three):
         await write(one, 1, 5)
@@ -44,23 +39,25 @@ async def test_a_stream_is_written_and_read_through_any_node(server: RedisServer
 
 
 async def test_live_events_of_both_encodings_come_through(server: RedisServer) -> None:
-    async with nodes_on(server) as (one, two), producer(one) as writing:
-        await claimed(server)
-        async with consumer(two) as in_json, peer(two, "demo/subscribe", "deltawire.v1.msgpack") as in_msgpack:
-            for reading in (in_json, in_msgpack):
-                await reading.read_until("caught_up")
-            await publish(writing, *(text_delta(f"{number} ") for number in range(100)), upto=100)
-            await writing.say({"type": "close_stream"})
-            for reading in (in_json, in_msgpack):
-                messages = await reading.read_all()
-                assert text_of(messages) == "".join(f"{number} " for number in range(100))
-                assert (messages[-1]["type"], reading.code) == ("stream_end", 1000)
+    async with (
+        nodes_on(server) as (one, two),
+        producer(one) as writing,
+        consumer(two) as in_json,
+        peer(two, "demo/subscribe", "deltawire.v1.msgpack") as in_msgpack,
+    ):
+        for reading in (in_json, in_msgpack):
+            await reading.read_until("caught_up")
+        await publish(writing, *(text_delta(f"{number} ") for number in range(100)), upto=100)
+        await writing.say({"type": "close_stream"})
+        for reading in (in_json, in_msgpack):
+            messages = await reading.read_all()
+            assert text_of(messages) == "".join(f"{number} " for number in range(100))
+            assert (messages[-1]["type"], reading.code) == ("stream_end", 1000)
 
 
 async def test_a_reader_that_comes_first_makes_its_node_the_owner(server: RedisServer) -> None:
     async with nodes_on(server) as (one, two), consumer(two) as reading:
         await reading.read_until("caught_up")
-        await claimed(server)
         async with producer(one) as writing:
             await publish(writing, text_delta("x"), upto=1)
         assert (await reading.read_until("text_delta"))[-1]["seq"] == 1
@@ -99,20 +96,22 @@ async def test_a_long_body_and_a_long_page_come_through_whole(server: RedisServe
 
 
 async def test_a_signal_is_confirmed_by_the_producer_s_node(server: RedisServer) -> None:
-    async with nodes_on(server, 3) as (one, two, three), consumer(one):
-        await claimed(server)
-        async with producer(two) as writing, consumer(three) as reading:
-            await reading.read_until("caught_up")
-            await reading.say({"type": "signal", "name": "cancel", "id": "s1", "data": {"why": "enough"}})
-            signal = (await writing.read_until("signal"))[-1]
-            assert (signal["name"], signal["data"]) == ("cancel", {"why": "enough"})
-            result = (await reading.read_until("signal_result"))[-1]
-            assert (result["id"], result["delivered"]) == ("s1", 1)
+    async with (
+        nodes_on(server, 3) as (one, two, three),
+        consumer(one),
+        producer(two) as writing,
+        consumer(three) as reading,
+    ):
+        await reading.read_until("caught_up")
+        await reading.say({"type": "signal", "name": "cancel", "id": "s1", "data": {"why": "enough"}})
+        signal = (await writing.read_until("signal"))[-1]
+        assert (signal["name"], signal["data"]) == ("cancel", {"why": "enough"})
+        result = (await reading.read_until("signal_result"))[-1]
+        assert (result["id"], result["delivered"]) == ("s1", 1)
 
 
 async def test_the_audience_is_that_of_all_nodes(server: RedisServer) -> None:
     async with nodes_on(server, 3) as (one, two, three), producer(two) as writing:
-        await claimed(server)
         async with consumer(one), consumer(two), consumer(three):
             await writing.read_until("audience", consumers=3)
         await writing.read_until("audience", consumers=0)
@@ -156,7 +155,6 @@ def is_contiguous(messages: list[Message]) -> bool:
 @pytest.mark.parametrize("policy", ["coalesce", "drop_newest", "drop_oldest", "disconnect"])
 async def test_a_policy_acts_on_a_slow_reader_over_a_relay(server: RedisServer, policy: str) -> None:
     async with nodes_on(server) as (one, two), producer(one) as writing:
-        await claimed(server)
         slow = await stall(two, policy)
         for upto in range(1, MANY + 1):
             await publish(writing, text_delta(WORD), upto=upto)
@@ -178,7 +176,6 @@ async def test_a_policy_acts_on_a_slow_reader_over_a_relay(server: RedisServer, 
 
 async def test_block_makes_producers_on_any_node_wait_for_a_reader_on_another(server: RedisServer) -> None:
     async with nodes_on(server, 3) as (_, two, three), producer(three) as writing:
-        await claimed(server)
         slow = await stall(two, "block")
         await writing.say(*(text_delta(WORD) for _ in range(MANY)))
         channel = three.hub.manager.get("demo")
@@ -203,20 +200,18 @@ async def metrics(node: Gateway) -> dict[str, float]:
 
 
 async def test_bytes_and_connections_that_are_relayed_are_counted(server: RedisServer) -> None:
-    async with nodes_on(server) as (one, two), producer(one) as writing:
-        await claimed(server)
-        async with consumer(two) as reading:
-            await publish(writing, text_delta(WORD), upto=1)
-            await reading.read_until("text_delta")
-            await reading.say({"type": "signal", "name": "cancel", "id": "s"})
-            await reading.read_until("signal_result")
-            found, owner = [await metrics(node) for node in (two, one)]
-            assert found['deltawire_connections{role="relay"}'] == 1
-            assert found['deltawire_connections_opened_total{role="relay"}'] == 1
-            assert found['deltawire_relayed_bytes_total{to="client"}'] > len(WORD)
-            assert found['deltawire_relayed_bytes_total{to="owner"}'] > 0
-            assert found['deltawire_connections{role="consumer"}'] == 0
-            assert owner['deltawire_connections{role="consumer"}'] == 1
+    async with nodes_on(server) as (one, two), producer(one) as writing, consumer(two) as reading:
+        await publish(writing, text_delta(WORD), upto=1)
+        await reading.read_until("text_delta")
+        await reading.say({"type": "signal", "name": "cancel", "id": "s"})
+        await reading.read_until("signal_result")
+        found, owner = [await metrics(node) for node in (two, one)]
+        assert found['deltawire_connections{role="relay"}'] == 1
+        assert found['deltawire_connections_opened_total{role="relay"}'] == 1
+        assert found['deltawire_relayed_bytes_total{to="client"}'] > len(WORD)
+        assert found['deltawire_relayed_bytes_total{to="owner"}'] > 0
+        assert found['deltawire_connections{role="consumer"}'] == 0
+        assert owner['deltawire_connections{role="consumer"}'] == 1
     await eventually(lambda: two.hub.manager.elsewhere == 0, "that nothing is counted for who has gone")
     assert len(two._nodes.relays) == 0
 
@@ -247,7 +242,7 @@ async def test_a_stream_over_tls_is_written_read_and_ended(
     monkeypatch.setenv("SSL_CERT_FILE", files.ca)
     async with node_on(server, **tls) as one, node_on(server) as two, http(two) as far:
         one.hub.create("demo")
-        await claimed(server)
+        await eventually(lambda: b":1" in server.command("EXISTS", "deltawire:{demo}:state"))
         async with raw_peer(two.port, "/v1/streams/demo/subscribe") as reading:
             await reading.read_until("caught_up")
             for upto in range(1, 31):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import time
 from collections.abc import AsyncIterator, Callable
@@ -80,8 +81,12 @@ class Processes:
         process.kill()
         await process.wait()
 
+    def drain(self, number: int) -> None:
+        """Have one drain, and end when that is done."""
+        self.served[number].process.terminate()
+
     async def restart(self, number: int) -> None:
-        """Start one again that was killed."""
+        """Start one again that has ended."""
         self.served[number] = await self._serve(number)
 
 
@@ -92,3 +97,17 @@ async def processes_on(server: RedisServer, count: int, **settings: object) -> A
         processes = Processes(server, children, stack, count, **settings)
         await processes.start()
         yield processes
+
+
+@asynccontextmanager
+async def answering(answer: bytes) -> AsyncIterator[str]:
+    """A node that sends some bytes and hangs up, whatever it is asked; its address."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(answer)
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as listening:
+        yield f"ws://127.0.0.1:{listening.sockets[0].getsockname()[1]}"

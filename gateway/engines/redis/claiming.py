@@ -20,6 +20,9 @@ from deltawire.gateway.engines.redis.stored import Claimed, UnreadableError, par
 MANY = 200
 """Streams asked for at a time."""
 
+TRIES = 3
+"""How often a stream is claimed that others claim too: the second try finds out who was quicker, unless it is gone."""
+
 
 async def claim_unserved(  # noqa: PLR0913, PLR0917 - two of them hear what was found
     client: Client,
@@ -87,16 +90,19 @@ async def claim(client: Client, keys: Keys, session: Session, stream: str) -> Cl
         RedisError: the server can't be asked.
         UnreadableError: the stream is not what a gateway writes.
     """
-    [reply] = await _ask_owners(client, keys, [stream])
-    owner, term = _owner(stream, reply)
-    if term is None:
-        return None
-    if owner and owner != session.node:
-        other = await session.find(owner)
-        if other is not None:
-            return served_elsewhere(stream, other)
-    [reply] = await client.send([_claim(keys, session, stream, term)])
-    return await _complete(client, keys, stream, term, reply) or served_elsewhere(stream, Identity())
+    for _ in range(TRIES):
+        [reply] = await _ask_owners(client, keys, [stream])
+        owner, term = _owner(stream, reply)
+        if term is None:
+            return None
+        if owner and owner != session.node:
+            other = await session.find(owner)
+            if other is not None:
+                return served_elsewhere(stream, other)
+        [reply] = await client.send([_claim(keys, session, stream, term)])
+        if (found := await _complete(client, keys, stream, term, reply)) is not None:
+            return found
+    return served_elsewhere(stream, Identity())
 
 
 async def _list(client: Client, keys: Keys) -> list[str]:

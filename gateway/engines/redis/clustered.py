@@ -13,7 +13,7 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import suppress
 
 from redis.exceptions import RedisError
@@ -112,6 +112,12 @@ class ClusterCommitter:
         """Ask whether the servers have everything, and append again what they have not."""
         for lane in self._lanes.values():
             lane.committer.verify()
+
+    async def give_up(self, streams: Collection[tuple[str, str]]) -> None:
+        """Give streams up; as a `Committer`."""
+        await asyncio.gather(
+            *(it.committer.give_up([key for key in streams if it.has(key[0])]) for it in self._lanes.values())
+        )
 
     def close(self) -> None:
         """Commit what waits, give all streams up, and end the tasks."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
@@ -26,7 +26,7 @@ from deltawire.gateway.engines.redis.place import Place, Primary
 from deltawire.gateway.engines.redis.refilling import Refill
 from deltawire.gateway.engines.redis.server import NOT_LOADED, SOURCE, is_about_keys
 from deltawire.gateway.engines.redis.stored import Owned, flat, new_fields, parse_claim
-from deltawire.gateway.engines.redis.topology import REDIRECTED
+from deltawire.gateway.engines.redis.topology import is_redirection
 from deltawire.gateway.engines.redis.work import Verdict, Work, answers, judge, seen_term
 from deltawire.gateway.metrics.histogram import Histogram
 
@@ -84,6 +84,8 @@ class Committer:
         self._unverified: set[_Key] = set()
         self._refusals: list[str] = []  # of servers that did not have some streams
         self._is_closing = False
+        self._giving_up: Collection[_Key] = ()
+        self._gave_up = asyncio.Event()
 
     def start(self, node: str, memory: Memory, changed: Callable[[], None]) -> asyncio.Task[None]:
         """Begin; arguments as for `run`.
@@ -148,6 +150,15 @@ class Committer:
         self._must_verify = True
         self._wake.set()
 
+    async def give_up(self, streams: Collection[_Key]) -> None:
+        """Give streams up of which nothing waits any more; returns when that was tried once."""
+        if not streams:
+            return
+        self._giving_up = streams
+        self._gave_up.clear()
+        self._wake.set()
+        await self._gave_up.wait()
+
     def close(self) -> None:
         """Commit what waits, give all streams up, and end the task."""
         self._is_closing = True
@@ -160,13 +171,17 @@ class Committer:
 
     async def _commit_all(self) -> None:
         while True:
-            if not (self._waiting or self._doubts or self._is_closing):
+            if not (self._waiting or self._doubts or self._giving_up or self._is_closing):
                 self._wake.clear()
                 await self._wake.wait()
             group, self._waiting = self._waiting, {}
             await self._settle(list(group.values()))
+            if self._giving_up:
+                streams, self._giving_up = self._giving_up, ()
+                await self._release(streams)
+                self._gave_up.set()
             if self._is_closing and not self._waiting:
-                await self._give_up_all()
+                await self._release(self._own())
                 return
 
     @property
@@ -365,7 +380,7 @@ class Committer:
                 if NOT_LOADED in text:
                     await link.call([("FUNCTION", "LOAD", "REPLACE", SOURCE)])
                     raise LinkError(text)
-                if text.startswith(REDIRECTED):
+                if is_redirection(reply):
                     self._refusals.append(text)
                     continue
                 if is_about_keys(text):
@@ -373,16 +388,13 @@ class Committer:
                 raise (LinkError if text.startswith(PASSING) else ServerError)(text)
         return replies
 
-    async def _give_up_all(self) -> None:
-        commands = [
-            call("release", self._keys.of_stream(stream), owned.term, "leave")
-            for (stream, _), owned in self._own().items()
-        ]
+    async def _release(self, streams: Collection[_Key]) -> None:
+        """Give streams up, if they are owned, and the server takes them back now."""
+        owned = self._own(streams)
+        commands = [call("release", self._keys.of_stream(key[0]), it.term, "leave") for key, it in owned.items()]
         with suppress(LinkError, ServerError, RedisError, TimeoutError):
             if commands:
-                await self._call(await self._connected(()), commands)
-
-
-def is_redirection(reply: Any) -> bool:
-    """Whether a server does not have the key that it was asked for, or is just moving it."""
-    return isinstance(reply, hiredis.ReplyError) and str(reply).startswith(REDIRECTED)
+                replies = await self._call(await self._connected(()), commands)
+                for key, reply in zip(owned, replies, strict=True):
+                    if not is_redirection(reply):
+                        self.owned.pop(key, None)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import suppress
 from itertools import count
 from secrets import token_hex
@@ -104,6 +104,7 @@ class RedisEngine:
         self._server = Server("", "")
         self._elsewhere = 0
         self._unreadable: set[str] = set()  # streams, as each is told once
+        self._is_leaving = False
         self._is_closing = asyncio.Event()
 
     def _make_client(self) -> Client:
@@ -202,6 +203,8 @@ class RedisEngine:
         return self._locate(stream)
 
     async def _locate(self, stream: str) -> StoredStream | Elsewhere | None:
+        if self._is_leaving:
+            return Elsewhere("the gateway is shutting down: connect elsewhere, or later")
         wait = self._claims_from - asyncio.get_running_loop().time()
         if wait > 0:
             return Elsewhere(f"gateways settle who serves which stream after a fault: try again in {wait:.0f} s")
@@ -283,7 +286,7 @@ class RedisEngine:
     async def _read_page(self, stream: str, epoch: str, wanted: Wanted) -> StoredPage:
         command = call("read", self._keys.of_stream(stream), wanted.first, wanted.last, wanted.size)
         is_told = False
-        while (stream, epoch) in self._committer.owned:
+        while (stream, epoch) in self._committer.owned or self._is_leaving:
             try:
                 return parse_page(await self._client.execute(command), wanted)
             except ResponseError as error:
@@ -299,6 +302,17 @@ class RedisEngine:
                 pass
             await asyncio.sleep(RETRY)
         return StoredPage(wanted.last, (), "the stream was forgotten")
+
+    async def give_up(self, streams: Collection[tuple[str, str]]) -> None:
+        """Leave streams to whoever is asked for them; what the server does not take in time is tried at the end.
+
+        Args:
+            streams: their ids and epochs; all of each is committed, and nothing more of it is handed over.
+        """
+        self._is_leaving = True
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._timeout):
+                await self._committer.give_up(streams)
 
     async def close(self) -> None:
         """Commit what was handed over, give all streams up, and end; what the server does not take in time is left."""
@@ -346,7 +360,7 @@ class RedisEngine:
     async def _take_over_unserved(self) -> None:
         """Take over the streams of gateways that have gone, though nobody asks for them: messages may have to end."""
         self._next_search = time.monotonic() + TTL
-        if asyncio.get_running_loop().time() < self._claims_from:
+        if self._is_leaving or asyncio.get_running_loop().time() < self._claims_from:
             return
         with suppress(RedisError, OSError):
             await self._claim_unserved(self._memory.found)

@@ -16,6 +16,8 @@ from itertools import count
 from typing import Any, Final
 from zlib import crc32
 
+import hiredis
+
 from deltawire.gateway.engines.redis.address import Host
 
 SLOTS: Final = 16384
@@ -88,3 +90,8 @@ def parse_moved(text: str, asked: Host) -> tuple[int, Host] | None:
     if word != "MOVED" or not (slot.isdecimal() and port.isdecimal()):
         return None
     return bucket_with(int(slot)), Host(name.strip("[]") or asked.name, int(port))
+
+
+def is_redirection(reply: Any) -> bool:
+    """Whether a server does not have the key that it was asked for, or is just moving it."""
+    return isinstance(reply, hiredis.ReplyError) and str(reply).startswith(REDIRECTED)

@@ -16,6 +16,7 @@ from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
 from deltawire.gateway.access.credentials import is_bearer, split_query
+from deltawire.gateway.engines.engine import Elsewhere
 from deltawire.gateway.hub import Hub
 from deltawire.gateway.logs import get_logger
 from deltawire.gateway.server.accepting.handshakes import Handshakes
@@ -35,7 +36,7 @@ from deltawire.gateway.server.http.polling import wait_for_events
 from deltawire.gateway.server.http.publishing import Publishing
 from deltawire.gateway.server.http.refusing import respond_error
 from deltawire.gateway.server.http.routes import Site, allowed_methods, answer
-from deltawire.gateway.server.http.target import is_upgrade, parse_target
+from deltawire.gateway.server.http.target import SSE, SUBSCRIBE, UI_MESSAGES, is_upgrade, parse_target
 from deltawire.gateway.server.relaying.nodes import Nodes, UnreachableError
 from deltawire.gateway.server.responses import (
     leave_out_body,
@@ -44,7 +45,13 @@ from deltawire.gateway.server.responses import (
     respond_nothing,
     respond_problem,
 )
-from deltawire.protocol.addresses import PREFIX, check_stream_id
+from deltawire.protocol.addresses import (
+    PREFIX,
+    check_stream_id,
+    parse_publish,
+    parse_subscribe,
+    parse_ui_message_stream,
+)
 from deltawire.protocol.codec import CODECS
 from deltawire.protocol.errors import StreamError, WireError
 
@@ -52,6 +59,7 @@ log = get_logger()
 
 _GOING = "the gateway is shutting down"
 _QUOTED = re.compile(r" at \d+ in .*")  # quotes a whole header that can't be parsed, which may hold a token
+_READS = {SUBSCRIBE: parse_subscribe, SSE: parse_subscribe, UI_MESSAGES: parse_ui_message_stream}
 _EVERY_METHOD = "GET, HEAD, POST, PUT, DELETE, OPTIONS"
 
 
@@ -118,9 +126,10 @@ class Admission:
             check_upgrade,
             self._check_draining,
             capacity.check_memory,
+            check_subprotocols,
+            self._claim,
             self._answer_with_events,
             self._answer_with_acks,
-            check_subprotocols,
         )
 
     async def judge(self, connection: ServerConnection, request: Request) -> Response | None:
@@ -174,25 +183,30 @@ class Admission:
         """Find the stream, where another gateway may have it: that one answers then, unless it can't be reached."""
         stream_id = incoming.target.stream_id
         finding = self._hub.dispatcher.locate(stream_id) if stream_id and _is_id(stream_id) else None
-        if finding is None:
+        return None if finding is None else self._go_there(incoming, finding)
+
+    def _claim(self, incoming: AdmissionRequest) -> Awaitable[Response | None] | None:
+        """Begin a new stream before its client hears anything, as another gateway may begin it too, and be quicker."""
+        if incoming.connection.elsewhere or not may_begin(incoming):
             return None
+        claiming = self._hub.dispatcher.claim(incoming.target.stream_id)
+        return None if claiming is None else self._go_there(incoming, claiming)
 
-        async def wait() -> Response | None:
-            elsewhere = await finding
-            if elsewhere is None:
-                return None
-            if (refusal := self._check_draining(incoming)) is not None:
-                return refusal
-            why = elsewhere.why
-            if elsewhere.key and elsewhere.url and not incoming.connection.is_relayed:
-                try:
-                    return await self._nodes.relay(incoming, elsewhere)
-                except UnreachableError as error:
-                    why = str(error)
-            incoming.connection.elsewhere = why
-            return None if incoming.target.is_websocket else respond_later(HTTPStatus.SERVICE_UNAVAILABLE, why)
-
-        return wait()
+    async def _go_there(self, incoming: AdmissionRequest, finding: Awaitable[Elsewhere | None]) -> Response | None:
+        """Have another gateway answer, if the stream is found to be that one's; refuse if it can't be reached."""
+        elsewhere = await finding
+        if elsewhere is None:
+            return None
+        if (refusal := self._check_draining(incoming)) is not None:
+            return refusal
+        why = elsewhere.why
+        if elsewhere.key and elsewhere.url and not incoming.connection.is_relayed:
+            try:
+                return await self._nodes.relay(incoming, elsewhere)
+            except UnreachableError as error:
+                why = str(error)
+        incoming.connection.elsewhere = why
+        return None if incoming.target.is_websocket else respond_later(HTTPStatus.SERVICE_UNAVAILABLE, why)
 
     async def _wait(self, incoming: AdmissionRequest) -> Response | None:
         try:
@@ -280,6 +294,20 @@ def _is_id(text: str) -> bool:
     return True
 
 
+def may_begin(incoming: AdmissionRequest) -> bool:
+    """Whether a request begins its stream if there is none; not one whose query is refused later on."""
+    target = incoming.target
+    try:
+        check_stream_id(target.stream_id)
+        if target.publishes:
+            parse_publish(target.query)
+            return True
+        parse = _READS.get(target.tail)
+        return parse is not None and incoming.request.method == "GET" and parse(target.query).create
+    except (ValueError, WireError):
+        return False
+
+
 def check_upgrade(incoming: AdmissionRequest) -> Response | None:
     """Refuse a request that asks for no upgrade where only a WebSocket is served."""
     if incoming.target.is_event_stream or incoming.target.is_upload:
@@ -293,6 +321,8 @@ def check_upgrade(incoming: AdmissionRequest) -> Response | None:
 
 def check_subprotocols(incoming: AdmissionRequest) -> Response | None:
     """Refuse a client that offers subprotocols, tokens aside, but none that is known."""
+    if not incoming.target.is_websocket:
+        return None
     offered = [name for name in offered_subprotocols(incoming.request.headers) if not is_bearer(name)]
     if not offered or any(name in CODECS for name in offered):
         return None

@@ -141,7 +141,19 @@ def _create(site: Site, target: Target) -> Response | Awaitable[Response]:
         if is_invalid(error):  # the id is valid, as checked above, so it is taken
             return respond_problem(HTTPStatus.CONFLICT, str(error))
         raise
-    return _respond_stored(site, target.stream_id, HTTPStatus.CREATED)
+    response = _respond_stored(site, target.stream_id, HTTPStatus.CREATED)
+    return response if isinstance(response, Response) else _unless_taken(site, target.stream_id, response)
+
+
+async def _unless_taken(site: Site, stream_id: str, creating: Awaitable[Response]) -> Response:
+    """Wait for a response; refuse if another gateway has created the stream at the same moment."""
+    try:
+        return await creating
+    except StreamError:
+        if site.hub.manager.has(stream_id):
+            raise
+        why = f"create {stream_id!r}: another gateway has created the stream at the same moment"
+        return respond_problem(HTTPStatus.CONFLICT, why)
 
 
 def _close(site: Site, target: Target) -> Response | Awaitable[Response]:

@@ -14,12 +14,13 @@ _ORIGIN = re.compile("https?://[^/?#]+", re.IGNORECASE)  # of a request target i
 
 EVENTS: Final = "/events"
 SSE: Final = "/sse"
+SUBSCRIBE: Final = "/subscribe"
 SIGNAL: Final = "/signal"
 UI_MESSAGES: Final = "/ui-message-stream"
 RESPONSES: Final = "/v1/responses"
 """Tails of paths; `/v1/responses/{id}…` is about the stream with that id."""
 
-_WEBSOCKETS = ("/subscribe", "/publish")
+_WEBSOCKETS = (SUBSCRIBE, "/publish")
 _EVENT_STREAMS = (SSE, UI_MESSAGES)
 _UPLOADS = (EVENTS, SIGNAL)
 

@@ -22,6 +22,9 @@ RELAYED: Final = "Deltawire-Relayed"
 whether the client has shown a certificate, which was verified."""
 
 
+_CREDENTIALS: Final = ("authorization", "sec-websocket-protocol")
+
+
 class Node(NamedTuple):
     """Where a node is reached.
 
@@ -72,6 +75,15 @@ def relayed_head(request: Request, kept: Sequence[tuple[str, str]], node: Node, 
     headers[RELAYED] = f"{key} {client.host or '-'} {client.port} {int(client.has_certificate)}"
     path = node.path + in_origin_form(request.path)
     return Request(path, headers, request.method, request.protocol).serialize()
+
+
+def question(request: Request) -> Request:
+    """Return what another node is asked to answer in part: with the credentials of a client, and nothing else of it.
+
+    Its conditions, ranges, encodings and upgrades are about its own connection and the whole answer.
+    """
+    headers = Headers(it for it in request.headers.raw_items() if it[0].lower() in _CREDENTIALS)
+    return Request(request.path, headers, "GET", "HTTP/1.1")
 
 
 def read_relayed(values: Sequence[str], key: str, own: Remote) -> Remote | None:

@@ -8,7 +8,9 @@ import ssl
 from collections.abc import Awaitable, Callable
 from functools import cached_property, partial
 from http import HTTPStatus
+from typing import Final
 
+import msgspec
 from websockets.http11 import Request, Response
 
 from deltawire.gateway.config import Settings
@@ -21,14 +23,20 @@ from deltawire.gateway.server.admission.steps import CapacityChecks
 from deltawire.gateway.server.connection.connection import GatewayConnection
 from deltawire.gateway.server.http.pages import merge_pages
 from deltawire.gateway.server.http.target import is_upgrade
-from deltawire.gateway.server.relaying.fields import RELAYED, Node, parse_node, read_relayed, relayed_head
+from deltawire.gateway.server.relaying.fields import RELAYED, Node, parse_node, question, read_relayed, relayed_head
 from deltawire.gateway.server.relaying.pairs import Relays, Side
-from deltawire.gateway.server.relaying.relay import NodeRelay
+from deltawire.gateway.server.relaying.relay import MAX_HEAD, NodeRelay
 from deltawire.gateway.server.responses import JSON_TYPE, TakenOver, respond, respond_later, respond_nothing
 from deltawire.protocol.addresses import PREFIX, parse_list
 from deltawire.protocol.codec import CODECS, JSON, Encoding
 
 log = get_logger()
+
+MAX_PAGE: Final = 4 * 1024 * 1024
+"""Bytes of a page of streams that are taken of another node: seven times what the longest has."""
+
+READ_SIZE: Final = 64 * 1024
+"""Bytes read of it at a time."""
 
 Serve = Callable[[GatewayConnection, Callable[[GatewayConnection], None]], Awaitable[None]]
 
@@ -123,7 +131,12 @@ class Nodes:
             pages = await asyncio.gather(*(self._ask(incoming, other) for other in others))
         except (EngineError, UnreachableError) as error:
             return respond_later(HTTPStatus.SERVICE_UNAVAILABLE, f"not all streams are known now: {error}")
-        return respond(HTTPStatus.OK, merge_pages([own, *pages], parse_list(incoming.target.query).limit), JSON_TYPE)
+        limit = parse_list(incoming.target.query).limit
+        try:
+            return respond(HTTPStatus.OK, merge_pages([own, *pages], limit), JSON_TYPE)
+        except msgspec.MsgspecError:  # it was cut
+            why = "not all streams are known now: the answer of another gateway can't be read"
+            return respond_later(HTTPStatus.SERVICE_UNAVAILABLE, why)
 
     async def _ask(self, incoming: AdmissionRequest, other: Elsewhere) -> bytes:
         """Ask a node for its part of a list.
@@ -131,16 +144,14 @@ class Nodes:
         Raises:
             UnreachableError: it does not give it.
         """
-        request = incoming.request
         client = self._capacity.client_of(incoming)
-        question = Request(request.path, request.headers, "GET", "HTTP/1.1")
         try:
             node = parse_node(other.url)
             async with asyncio.timeout(self._timeout):
                 reader, writer = await asyncio.open_connection(node.host, node.port, ssl=self._tls_of(node))
                 try:
-                    writer.write(relayed_head(question, (), node, other.key, client))
-                    answer = await reader.read(-1)
+                    writer.write(relayed_head(question(incoming.request), (), node, other.key, client))
+                    answer = await _read_all(reader)
                 finally:
                     writer.transport.abort()
         except (OSError, ValueError) as error:
@@ -149,6 +160,8 @@ class Nodes:
         head, _, body = answer.partition(b"\r\n\r\n")
         if b" 200 " not in head.partition(b"\r\n")[0]:
             raise UnreachableError(f"the gateway at {other.url} refuses to list its streams")
+        if len(body) > MAX_PAGE:
+            raise UnreachableError(f"the gateway at {other.url} says more than {MAX_PAGE} bytes")
         return body
 
     def _tls_of(self, node: Node) -> ssl.SSLContext | None:
@@ -198,6 +211,14 @@ class Nodes:
             far.end_writing()
         relay.peer.resume_reading()
         await self._serve(connection, lambda _: None)
+
+
+async def _read_all(reader: asyncio.StreamReader) -> bytes:
+    """Read an answer to its end, or a little more of it than may be taken."""
+    answer = bytearray()
+    while len(answer) <= MAX_PAGE + MAX_HEAD and (piece := await reader.read(READ_SIZE)):
+        answer += piece
+    return bytes(answer)
 
 
 def _encoding_of(request: Request) -> Encoding:
