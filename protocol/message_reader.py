@@ -139,7 +139,10 @@ class MessageReader(ABC):
             The body that says the same, perhaps nothing.
         """
         for message in _decode(frames):
-            self._take(message)
+            if self._is_seeking:
+                self._seek(message)
+            if not self._is_complete:
+                self._read(message)
         if self._is_seeking:
             return b""
         body, self._body = bytes(self._body), bytearray()
@@ -212,20 +215,18 @@ class MessageReader(ABC):
 
     # Reading
 
-    def _take(self, message: Event | Message | None) -> None:
-        if self._is_seeking:
-            match message:
-                case CaughtUp():
-                    self._is_seeking = False
-                case Event(data=MessageStart()):
-                    self.forget()
-        if not self._is_complete:
-            self._read(message)
+    def _seek(self, message: Event | Message | None) -> None:
+        match message:
+            case CaughtUp():
+                self._is_seeking = False
+            case Event(data=MessageStart()):
+                self.forget()
 
     def _read(self, message: Event | Message | None) -> None:
         match message:
             case Event():
-                if getattr(message.data, "choice", UNSET) in (UNSET, 0):
+                choice = getattr(message.data, "choice", UNSET)
+                if choice is UNSET or choice == 0:
                     self._read_event(message.data, message)
             case Gap():
                 self.on_gap(message)

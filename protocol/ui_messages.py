@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 import msgspec
-from msgspec import UNSET
+from msgspec import UNSET, Struct
 
 from deltawire.protocol.events import Event, Extension, MessageStart, Usage
 from deltawire.protocol.message_reader import FinishReason, MessageReader, Part
@@ -20,6 +20,20 @@ MAX_INPUT: Final = 1024 * 1024
 """Characters of a tool call's arguments that are kept in order to parse them."""
 
 _KINDS: Final = {"text": "text", "thinking": "reasoning"}
+
+
+class TextPiece(Struct, tag="text-delta", tag_field="type"):
+    """The most frequent chunk: as a structure, it is encoded in half the time."""
+
+    id: str
+    delta: str
+
+
+class ReasoningPiece(Struct, tag="reasoning-delta", tag_field="type"):
+    """Likewise, of reasoning."""
+
+    id: str
+    delta: str
 
 
 class UiMessage(MessageReader):
@@ -48,7 +62,7 @@ class UiMessage(MessageReader):
     def on_piece(self, part: Part, piece: str) -> None:
         """A part goes on."""
         if part.kind != "tool":
-            self._emit(f"{_KINDS[part.kind]}-delta", id=part.id, delta=piece)
+            self.say((TextPiece if part.kind == "text" else ReasoningPiece)(part.id, piece))
             return
         if part.size <= MAX_INPUT:
             self.keep(part, piece)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import ExitStack
 from ipaddress import ip_address
 from ssl import SSLContext
 
 import click
 
+from deltawire.gateway.cli.collector import calm
 from deltawire.gateway.cli.credentials import GivenToken, token_options
 from deltawire.gateway.cli.ending import StartFailure, Status, cannot_listen, wrong_arguments_told
 from deltawire.gateway.cli.loop import new_event_loop
@@ -100,6 +102,7 @@ def command(  # noqa: PLR0913 - one argument an option
             f"{host} is not the loopback interface, and the proxy asks nobody for a token: "
             "put it behind something that does, or pass --insecure-no-auth"
         )
+    configure_logs(make_settings({}))
     with wrong_arguments_told():
         proxy = Proxy(
             upstream,
@@ -110,9 +113,9 @@ def command(  # noqa: PLR0913 - one argument an option
             idle_timeout=idle_timeout,
             max_requests=max_requests,
         )
-    configure_logs(make_settings({}))
     server = ProxyServer(proxy, host, port, drain_timeout, gateway)
-    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+    with asyncio.Runner(loop_factory=new_event_loop) as runner, ExitStack() as stack:
+        calm(stack)
         try:
             runner.run(server.run_until_signal())
         except ListenError as error:

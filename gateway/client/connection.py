@@ -157,7 +157,7 @@ class Connector:
         self._retries = Retries(backoff, retry_for)
         self._on_reconnect = on_reconnect
         self._tls = tls
-        self._failure: str | None = None
+        self._failure: str | None = None  # until a connection is open again
         self._told = 0.0  # seconds the gateway asked for
 
     async def open(self, target: str) -> ClientConnection:
@@ -175,7 +175,6 @@ class Connector:
         while True:
             if self._failure is not None:
                 await self._wait(self._failure)
-                self._failure = None
             try:
                 connection = await self._connect(target)
             except (OSError, WebSocketException) as error:
@@ -183,6 +182,7 @@ class Connector:
                 self._told = retry_after(error)
                 continue
             self._was_open = True
+            self._failure = None
             if connection.subprotocol != self._codec.subprotocol:
                 await connection.close()
                 raise ProtocolFault(f"the server at {self._url} does not speak {self._codec.subprotocol}")
@@ -213,6 +213,11 @@ class Connector:
         if isinstance(failure, ClientError):
             raise failure
         self._failure = failure
+
+    @property
+    def failure(self) -> str | None:
+        """Why there is no connection; None while one is open, or before an attempt has failed."""
+        return self._failure
 
     def progressed(self) -> None:
         """Note that something was delivered: the next failure begins a new run of retries."""

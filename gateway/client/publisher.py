@@ -127,6 +127,11 @@ class Publisher:
         return self._session.window.epoch
 
     @property
+    def connection_failure(self) -> str | None:
+        """Why there is no connection to the gateway; None while one is open, or before an attempt has failed."""
+        return self._session.connection_failure
+
+    @property
     def lost(self) -> int:
         """Number of acked events that the gateway lost together with their epochs."""
         return self._session.window.lost

@@ -77,6 +77,11 @@ class PublisherSession:
 
     # The program's side
 
+    @property
+    def connection_failure(self) -> str | None:
+        """Why there is no connection; None while one is open, or before an attempt has failed."""
+        return self._connector.failure
+
     async def wait_ready(self) -> None:
         """Wait until the gateway is ready for events.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import cached_property
 from typing import Final
 
 from deltawire.gateway.client import Publisher
@@ -25,24 +26,38 @@ class Answer:
     """One answer, published as events. Nothing here waits for the gateway, or raises.
 
     Args:
-        publisher: where events go; not entered yet.
+        stream: the id of the stream.
+        make_publisher: makes where events go; not entered yet. It is called when the caller has the first piece.
         readers: where readers reach the gateway, `ws://HOST:PORT`.
         body: what makes the ids that have to be made unique.
         close: whether the stream ends with the answer.
         on_cancel: called when a reader cancels.
     """
 
-    def __init__(
-        self, publisher: Publisher, readers: str, body: str, *, close: bool, on_cancel: Callable[[], None]
+    def __init__(  # noqa: PLR0913 - an answer, and where it goes
+        self,
+        stream: str,
+        make_publisher: Callable[[], Publisher],
+        readers: str,
+        body: str,
+        *,
+        close: bool,
+        on_cancel: Callable[[], None],
     ) -> None:
-        self._relay = Relay(publisher, make_any(body=body), BUFFER, on_cancel=on_cancel, close=close)
-        self._stream = publisher.stream
+        self._make_relay: Callable[[], Relay] = lambda: Relay(
+            make_publisher(), make_any(body=body), BUFFER, on_cancel=on_cancel, close=close
+        )
+        self._stream = stream
         self._readers = readers
         self._decode: Decode = bytes
         self._unread = 0
         self._is_over = False
         self._is_started = False
         self._starting = asyncio.get_running_loop().call_later(HEAD_START, self._start)
+
+    @cached_property
+    def _relay(self) -> Relay:
+        return self._make_relay()
 
     def _start(self) -> None:
         if not self._is_started:

@@ -71,6 +71,12 @@ class Connection(asyncio.BufferedProtocol):
         if not self._transport.is_closing():
             self._transport.write(piece)
 
+    async def is_stale(self) -> bool:
+        """Whether the upstream has closed the connection and answered nothing; waits for the beginning of an answer."""
+        while not self._head_size and not self._status and self._failure is None:
+            await self._wait()
+        return not self._head_size and not self._status
+
     async def read_head(self) -> tuple[int, Fields]:
         """The status of the answer, and its fields.
 

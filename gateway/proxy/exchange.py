@@ -90,7 +90,7 @@ class Exchange:
         self._wishes = wishes
         self._answer: Answer | None = None
         self._status = 0  # of the response, once its head is sent
-        self._is_asked = asyncio.Event()  # the body of the request is sent
+        self._watching: asyncio.Task[None] | None = None  # whether the caller leaves, once it has said everything
         self._has_left = False
         self._is_complete = False  # the last of the response is about to be sent
         self._task: asyncio.Task[Any] | None = None  # has the conversation with the upstream
@@ -105,7 +105,6 @@ class Exchange:
 
     async def run(self) -> None:
         """Make the request, and pass on the answer; return when readers have it, too."""
-        watching = asyncio.create_task(self._watch(), name="caller")
         try:
             if self._wishes.stream and self._is_followed:
                 self._publish(self._wishes.stream)
@@ -115,10 +114,12 @@ class Exchange:
                 self._answer.fail(error)
             raise
         finally:
-            watching.cancel()
+            if self._watching is not None:
+                self._watching.cancel()
             self._answered.set()
             self._tally.requests.labels(str(self._status)).inc()
             if self._answer is not None:
+                self._tally.answers.inc()
                 await self._answer.finish()
                 self._tally.dropped.inc(self._answer.dropped)
 
@@ -134,7 +135,7 @@ class Exchange:
             self._end(Reason.LEFT)
 
     def cancel(self) -> None:
-        """A reader has cancelled the answer."""
+        """A reader has cancelled the answer; the caller's breaks off."""
         self._end(Reason.CANCELLED)
 
     def _end(self, reason: Reason) -> None:
@@ -157,15 +158,16 @@ class Exchange:
         else:
             self._looking = loop.call_at(since + self._idle_timeout, self._watch_silence)
 
+    def _start_watching(self) -> None:
+        self._watching = asyncio.create_task(self._watch(), name="caller")
+
     async def _watch(self) -> None:
-        await self._is_asked.wait()
         while (await self._receive())["type"] != "http.disconnect":
             pass
         self.leave()
 
     def _publish(self, stream: str) -> None:
         self._answer = self._make_answer(stream, self.cancel)
-        self._tally.answers.inc()
 
     async def _converse_until_ended(self) -> None:
         self._task = task = asyncio.current_task()
@@ -191,6 +193,8 @@ class Exchange:
                 await self._tell_failed(SourceStalled(self._idle_timeout))
             case Reason.CANCELLED if not self._status:
                 await self._tell_cancelled()
+            case Reason.CANCELLED:
+                self._is_complete = True  # but for the caller, who must not take it for the whole answer
             case _:
                 self._is_complete = True
                 await self._tell({"type": "http.response.body", "body": b""})
@@ -202,7 +206,7 @@ class Exchange:
         if has_body(self._fields):
             body = self._read_body()
         else:
-            self._is_asked.set()
+            self._start_watching()
         self._waits_since = loop.time()
         async with self._upstream.pass_on(self._method, self._target, fields, body) as passed:
             self._waits_since = None
@@ -230,7 +234,7 @@ class Exchange:
             has_more = message.get("more_body", False)
             if body := message.get("body", b""):
                 yield body
-        self._is_asked.set()
+        self._start_watching()
 
     async def _begin(self, head: Passed) -> None:
         """Send the head of the answer, which says where the answer can be followed."""

@@ -60,17 +60,17 @@ def read_wishes(fields: Fields) -> Wishes:
     Raises:
         ValueError: a field has no value it may have; the message names it.
     """
-    stream = _value(fields, STREAM)
+    named = dict(reversed(fields))
+    stream = named.get(STREAM, b"").decode("latin-1")
     if stream:
         try:
             check_stream_id(stream)
         except ValueError as error:
             raise ValueError(f"X-Deltawire-Stream: {error}") from None
-    detach = _value(fields, DETACH)
+    detach = named.get(DETACH, b"").decode("latin-1")
     if detach not in ("", "0", "1"):
         raise ValueError(f"X-Deltawire-Detach: expected 0 or 1, got {detach!r}")
-    is_of_page = any(name == b"origin" for name, _ in fields)
-    return Wishes("" if is_of_page else stream, detach == "1")
+    return Wishes("" if b"origin" in named else stream, detach == "1")
 
 
 def pass_to_upstream(fields: Fields, *, is_followed: bool) -> Fields:
@@ -118,8 +118,8 @@ def pass_to_caller(fields: Fields) -> list[tuple[bytes, bytes]]:
 
 def _dropped(fields: Fields) -> frozenset[bytes]:
     """Names in lower case: those about one connection, and those that a sender says are."""
-    named = b",".join(value for name, value in fields if name.lower() == b"connection")
-    return _HOP_BY_HOP | {name.strip().lower() for name in named.split(b",") if name.strip()}
+    options = [value for name, value in fields if name.lower() == b"connection"]
+    return _HOP_BY_HOP.union(*([name.strip().lower() for name in value.split(b",")] for value in options))
 
 
 def is_streamed(status: int, fields: Fields, target: bytes) -> bool:

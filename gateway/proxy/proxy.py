@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from http import HTTPStatus
+from secrets import token_hex
 from ssl import SSLContext
 from typing import Final
-from uuid import uuid4
 
 from deltawire.gateway.client import Publisher, TokenProvider
 from deltawire.gateway.logs import get_logger
@@ -83,6 +84,7 @@ class Proxy:
         self._exchanges: set[asyncio.Task[None]] = set()
         self._is_leaving = False
         self.tally = Tally()
+        self.tally.running.set_function(lambda: len(self._exchanges))
         self._publisher("x")  # its arguments are wrong now or never
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -140,7 +142,6 @@ class Proxy:
         )
         task = asyncio.create_task(exchange.run(), name="exchange")
         self._exchanges.add(task)
-        self.tally.running.set(len(self._exchanges))
         task.add_done_callback(self._forget)
         try:
             await exchange.wait_answered()
@@ -150,7 +151,6 @@ class Proxy:
 
     def _forget(self, task: asyncio.Task[None]) -> None:
         self._exchanges.discard(task)
-        self.tally.running.set(len(self._exchanges))
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("exchange.failed", exc_info=error)
 
@@ -169,8 +169,10 @@ class Proxy:
 
     def _make_answer(self, stream: str, on_cancel: Callable[[], None]) -> Answer:
         """Publish an answer; to a stream of its own, which ends with it, unless one is named."""
-        body = uuid4().hex
-        return Answer(self._publisher(stream or body), self._readers, body, close=not stream, on_cancel=on_cancel)
+        body = token_hex(16)
+        named = stream or body
+        make_publisher = partial(self._publisher, named)
+        return Answer(named, make_publisher, self._readers, body, close=not stream, on_cancel=on_cancel)
 
     def _publisher(self, stream: str) -> Publisher:
         return Publisher(self._gateway, stream, window=WINDOW, token=self._token, tls=self._tls)

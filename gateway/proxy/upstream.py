@@ -7,11 +7,14 @@ import re
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from ssl import SSLContext
 from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import urlsplit
+from urllib.request import getproxies_environment, proxy_bypass
 
 from deltawire.gateway.http_client import make_tls
+from deltawire.gateway.logs import get_logger
 from deltawire.gateway.proxy.fields import Fields
 
 if TYPE_CHECKING:
@@ -29,9 +32,17 @@ MAX_KEPT: Final = 100
 SECOND_TRY: Final = 0.25
 """Seconds after which the next address of the upstream is tried as well (RFC 8305 §5)."""
 
-_METHOD_OR_NAME: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_SAFE_TO_RETRY: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
+"""Methods whose request a proxy may send again; no others (RFC 9110 §9.2.2)."""
+
+_TOKEN: Final = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+"""Characters of methods and of names (RFC 9110 §5.6.2)."""
+
 _TARGET: Final = re.compile(rb"[^\x00-\x20\x7f]+")
-_VALUE: Final = re.compile(rb"[^\x00\r\n]*")
+_NO_VALUE: Final = re.compile(rb"[\x00\r\n]")
+
+
+log = get_logger()
 
 
 class UpstreamFailed(Exception):  # noqa: N818 - the name says what happened
@@ -75,6 +86,8 @@ class Upstream:
         if url.scheme not in ("http", "https") or not url.hostname or url.query or "@" in url.netloc:
             raise ValueError("expected http://HOST[:PORT][/PATH] or https://…, without a query or a password")
         self._host = url.hostname
+        if (variable := _find_proxy(url.scheme, self._host)) is not None:
+            log.warning("upstream.proxy_ignored", variable=variable, host=self._host)
         self._port = port or (443 if url.scheme == "https" else 80)
         self._host_field = url.netloc.encode("idna" if not url.netloc.isascii() else "ascii")
         self._path = url.path.rstrip("/").encode()
@@ -108,12 +121,21 @@ class Upstream:
         if body is not None and length is None:
             fields = [*fields, (b"Transfer-Encoding", b"chunked")]
         head = self._make_head(method.encode(), target, fields)
-        connection = self._take_kept() or await self._connect()
+        pieces = None if body is None else _frame(body, length)
+        if pieces is not None:
+            head += await anext(pieces)  # at once, so that the upstream reads once
+        kept = self._take_kept()
+        connection = kept or await self._connect()
+        may_retry = kept is not None and body is None and method in _SAFE_TO_RETRY
         is_sent = False
         try:
             connection.begin(head, is_bodiless=method == "HEAD")
-            if body is not None:
-                await _send_body(connection, body, length)
+            if may_retry and await connection.is_stale():
+                connection = await self._connect()
+                connection.begin(head, is_bodiless=method == "HEAD")
+            if pieces is not None:
+                async for piece in pieces:
+                    await _send(connection, piece)
             is_sent = True
             yield Passed(*await connection.read_head(), connection.read)
         finally:
@@ -124,9 +146,12 @@ class Upstream:
 
     def _make_head(self, method: bytes, target: bytes, fields: Fields) -> bytes:
         target = target if target == b"*" else self._path + target
-        is_right = _METHOD_OR_NAME.fullmatch(method) and _TARGET.fullmatch(target)
-        if not is_right or not all(
-            _METHOD_OR_NAME.fullmatch(name) and _VALUE.fullmatch(value) for name, value in fields
+        names, values = [name for name, _ in fields], [value for _, value in fields]
+        if (
+            not all((method, *names))
+            or b"".join((method, *names)).translate(None, _TOKEN)
+            or not _TARGET.fullmatch(target)
+            or _NO_VALUE.search(b"".join(values))
         ):
             raise UpstreamFailed("a field of the request can't be sent")
         lines = [b"%b %b HTTP/1.1" % (method, target), b"Host: " + self._host_field]
@@ -137,16 +162,23 @@ class Upstream:
         from aiohappyeyeballs import start_connection  # noqa: PLC0415 - an optional extra
 
         loop = asyncio.get_running_loop()
+        connection: Connection
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT):
                 if self._has_tls and self._tls is None:
                     self._tls = await asyncio.to_thread(make_tls)  # the certificates of authorities take long to read
                 addresses = await loop.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
-                sock = await start_connection(addresses, happy_eyeballs_delay=SECOND_TRY, interleave=1)
-                name = self._host if self._has_tls else None
-                _, connection = await loop.create_connection(
-                    self._make_connection, sock=sock, ssl=self._tls, server_hostname=name
+                make = partial(
+                    loop.create_connection,
+                    self._make_connection,
+                    ssl=self._tls,
+                    server_hostname=self._host if self._has_tls else None,
                 )
+                if len(addresses) == 1 and addresses[0][0] == socket.AF_INET:  # this way takes half as long
+                    _, connection = await make(*addresses[0][4])
+                else:
+                    sock = await start_connection(addresses, happy_eyeballs_delay=SECOND_TRY, interleave=1)
+                    _, connection = await make(sock=sock)
         except TimeoutError:
             raise UpstreamFailed(f"it can't be reached within {CONNECT_TIMEOUT:g} s") from None
         except OSError as error:
@@ -172,28 +204,45 @@ class Upstream:
         connection.abort()
 
 
-async def _send_body(connection: Connection, body: AsyncIterator[bytes], length: int | None) -> None:
-    """Send the body of a request.
+def _find_proxy(scheme: str, host: str) -> str | None:
+    """The variable of the environment that names a proxy for a host; None if there is none."""
+    if proxy_bypass(host):
+        return None
+    return next((f"{name.upper()}_PROXY" for name in (scheme, "all") if name in getproxies_environment()), None)
+
+
+async def _frame(body: AsyncIterator[bytes], length: int | None) -> AsyncIterator[bytes]:
+    """The body of a request as it is sent; at least one piece.
 
     Args:
-        connection: which has its head.
         body: pieces of it.
         length: in bytes; None for chunks.
 
     Raises:
-        UpstreamFailed: it has another length, or the upstream does not read.
+        UpstreamFailed: it has another length.
     """
     sent = 0
     async for piece in body:
         sent += len(piece)
         if length is not None and sent > length:
             break
-        try:
-            async with asyncio.timeout(CONNECT_TIMEOUT):
-                await connection.send(piece if length is not None else b"%x\r\n%b\r\n" % (len(piece), piece))
-        except TimeoutError:
-            raise UpstreamFailed(f"it has read nothing of the request for {CONNECT_TIMEOUT:g} s") from None
+        yield piece if length is not None else b"%x\r\n%b\r\n" % (len(piece), piece)
     if length is None:
-        await connection.send(b"0\r\n\r\n")
+        yield b"0\r\n\r\n"
     elif sent != length:
         raise UpstreamFailed("the request's body has another length than its Content-Length")
+    elif not length:
+        yield b""
+
+
+async def _send(connection: Connection, piece: bytes) -> None:
+    """Send a piece of a request.
+
+    Raises:
+        UpstreamFailed: the upstream does not read.
+    """
+    try:
+        async with asyncio.timeout(CONNECT_TIMEOUT):
+            await connection.send(piece)
+    except TimeoutError:
+        raise UpstreamFailed(f"it has read nothing of the request for {CONNECT_TIMEOUT:g} s") from None

@@ -129,7 +129,7 @@ class Relay:
             await asyncio.wait([self._task], timeout=seconds)
         finally:
             if not self._task.done():
-                self._lose(f"not all was published within {seconds:g} s of its end (linger)")
+                self._lose(self._explained(f"not all was published within {seconds:g} s of its end (linger)"))
                 self._task.cancel()
                 await asyncio.wait([self._task])
             if self.dropped:
@@ -149,7 +149,7 @@ class Relay:
             self._hold(list(translate()), chunks, size)
             if self._held > self._limit or self._size > MAX_SIZE:
                 full = f"{self._limit} events" if self._held > self._limit else f"events of {MAX_SIZE} bytes"
-                self._note(f"{full} wait for the gateway (buffer)")
+                self._note(self._explained(f"{full} wait for the gateway (buffer)"))
                 error = Error("the publisher was too slow: the rest of the answer is missing", "overflow")
                 self._hold(list(with_error(error, self._translator.finish())), 0, 0)
         except Exception:  # noqa: BLE001 - a defect of a translator is no fault of the program
@@ -167,6 +167,10 @@ class Relay:
         if self.failure is None:
             self.failure = why
             log.warning("tee.failed", stream=self._publisher.stream, why=why, **details)
+
+    def _explained(self, why: str) -> str:
+        reason = self._publisher.connection_failure
+        return f"{why}: no gateway can be reached, {reason}" if reason else why
 
     def _lose(self, why: str, **details: Any) -> None:
         """Nothing more can be published, what is held neither."""

@@ -4,36 +4,25 @@ from __future__ import annotations
 
 import re
 import signal
-import socket
 import sys
 import time
 import urllib.request
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from os import kill
 from pathlib import Path
-from statistics import median
 from tempfile import TemporaryDirectory
-from threading import Thread
 
 import click
 
 from scripts.bench.__main__ import console, prepare
-from scripts.bench.answers import HEAD, LAST, TOKEN, Answers, ask
+from scripts.bench.answers import Answers
+from scripts.bench.first_token import answering_at_once, time_first_tokens
 from scripts.bench.peer import ROOT
 from scripts.bench.process import LOAD_CORE, SERVER_CORE, Server, free_port, serving
 from scripts.bench.schedule import evenly
 
 PUBLISHING = 1.0
 """Seconds in which the proxy connects to the gateway, once for each answer, before tokens come."""
-
-PAUSE = 0.015
-"""Seconds between two requests: the proxy tells readers meanwhile."""
-
-ASKED = 200
-"""Answers of which each first token is timed, by turns with and without the proxy."""
-
-HELD = 1000
-"""Tokens of each answer that come while the gateway is stopped."""
 
 
 class Proxied:
@@ -74,48 +63,18 @@ def _metric(port: int, path: str, name: str) -> float:
     return float(found.group(1))
 
 
-def time_first_tokens(port: int, proxied: int) -> tuple[float, float]:
-    """The median milliseconds to the first token from the provider at a port, and through the proxy at another."""
-    times: dict[int, list[float]] = {port: [], proxied: []}
-    with (
-        socket.create_connection(("127.0.0.1", port)) as direct,
-        socket.create_connection(("127.0.0.1", proxied)) as other,
-    ):
-        for _ in range(ASKED):
-            for sock, where in ((direct, port), (other, proxied)):
-                began = time.perf_counter()
-                sock.sendall(ask(where))
-                data = b""
-                while b"data: " not in data:
-                    data += sock.recv(65536)
-                times[where].append((time.perf_counter() - began) * 1000)
-                while not data.endswith(LAST):
-                    data += sock.recv(65536)
-                time.sleep(PAUSE)
-    return median(times[port]), median(times[proxied])
-
-
-def answer_at_once(listener: socket.socket, connections: int) -> None:
-    """A provider that answers each request with one token; ends when its connections do."""
-
-    def serve(sock: socket.socket) -> None:
-        with sock, suppress(ConnectionError):
-            while sock.recv(65536):
-                sock.sendall(HEAD + TOKEN.fill(0) + LAST)
-
-    for _ in range(connections):
-        sock, _ = listener.accept()
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        Thread(target=serve, args=(sock,), daemon=True).start()
-
-
-def measure_first_token() -> None:
-    """Print the time to the first token."""
-    with ExitStack() as stack, socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-        Thread(target=answer_at_once, args=(listener, 1 + ASKED), daemon=True).start()
-        direct, through = time_first_tokens(port, Proxied(stack, port).proxy.port)
-    console.print(f"first token, p50: {direct:.2f} ms, {through:.2f} ms through the proxy: + {through - direct:.2f} ms")
+def measure_first_token(rounds: int) -> None:
+    """Print the time to the first token, alone and through what stands in front."""
+    with ExitStack() as stack:
+        port = stack.enter_context(answering_at_once())
+        log = Path(stack.enter_context(TemporaryDirectory(prefix="deltawire-bench-"))) / "relay"
+        relay, command = free_port(), [sys.executable, "-m", "scripts.bench.servers.relay"]
+        stack.enter_context(serving([*command, str(port), str(relay)], {}, relay, log, ROOT))
+        proxied = Proxied(stack, port).proxy.port
+        ports = {"alone": port, "through a relay of bytes": relay, "through the proxy": proxied}
+        for keep, how in ((True, "kept connections"), (False, "new connections")):
+            for name, times in time_first_tokens(ports, rounds, keep=keep).items():
+                console.print(f"first token, {how}, {name}: p50 {times.p50:.2f} ms, + {times.later:.2f} ms")
 
 
 def begin(stack: ExitStack, number: int) -> tuple[Answers, Proxied]:
@@ -146,28 +105,38 @@ def measure_answers(number: int, rate: float, seconds: float) -> None:
         )
 
 
-def measure_memory(number: int) -> None:
+def measure_memory(number: int, tokens: int) -> None:
     """Print what an answer holds while the gateway is stopped."""
     with ExitStack() as stack:
         answers, proxied = begin(stack, number)
         before = proxied.proxy.memory()
         kill(proxied.gateway.pid, signal.SIGSTOP)
         stack.callback(kill, proxied.gateway.pid, signal.SIGCONT)
-        answers.play(evenly(number, 8000 / number, HELD * number / 8000))
+        answers.play(evenly(number, 8000 / number, tokens * number / 8000))
         held = (proxied.proxy.memory() - before) / number / 1024
-        console.print(f"gateway stopped: {held:.0f} KiB an answer after {HELD} tokens, {answers.tokens} read")
+        console.print(f"gateway stopped: {held:.0f} KiB an answer after {tokens} tokens, {answers.tokens} read")
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--answers", "number", type=click.IntRange(1), default=200, show_default=True, help="Answers at once.")
 @click.option("--rate", type=float, default=80.0, show_default=True, help="Tokens of each a second.")
 @click.option("--seconds", type=float, default=4.0, show_default=True, help="For how long.")
-def main(number: int, rate: float, seconds: float) -> None:
+@click.option(
+    "--rounds",
+    type=click.IntRange(2),
+    default=200,
+    show_default=True,
+    help="First tokens of each kind, by turns.",
+)
+@click.option(
+    "--held", type=click.IntRange(1), default=1000, show_default=True, help="Tokens while the gateway is stopped."
+)
+def main(number: int, rate: float, seconds: float, rounds: int, held: int) -> None:
     """Measure `deltawire proxy` on a core of its own; provider, callers and gateway share the other one."""
     prepare()
-    measure_first_token()
+    measure_first_token(rounds)
     measure_answers(number, rate, seconds)
-    measure_memory(20)
+    measure_memory(20, held)
 
 
 if __name__ == "__main__":

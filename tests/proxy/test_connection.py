@@ -69,3 +69,47 @@ async def test_a_trailer_without_end_is_not_read_on() -> None:
     async with upstream(trailer) as (aims, _):
         with pytest.raises(UpstreamFailed, match="sent what is not HTTP"):
             await get(aims)
+
+
+@pytest.mark.parametrize(("method", "again"), [("GET", True), ("DELETE", True), ("POST", False)])
+async def test_a_kept_connection_that_closes_instead_of_answering_is_tried_anew_where_that_is_safe(
+    method: str, *, again: bool
+) -> None:
+    """A proxy must not send another request again than one that may be repeated (RFC 9110 §9.2.2)."""
+    asked: list[int] = []  # on which connection
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        number = len(set(asked))
+        with suppress(asyncio.IncompleteReadError, ConnectionError):
+            while await reader.readuntil(b"\r\n\r\n"):
+                asked.append(number)
+                if asked.count(number) > 1:
+                    break
+                writer.write(ANSWER)
+        writer.close()
+        closed.append(number)
+
+    closed: list[int] = []
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        aims = Upstream(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        assert await get(aims) == (200, b"ok")
+        async with asyncio.timeout(5):
+            try:
+                async with aims.pass_on(method, b"/", [], None) as passed:
+                    assert again
+                    assert await passed.read() == b"ok"
+            except UpstreamFailed:
+                assert not again
+        await aims.aclose()
+        await eventually(lambda: len(closed) == len(set(asked)), "that every connection is closed")
+    assert asked == ([0, 0, 1] if again else [0, 0])
+
+
+async def test_a_new_connection_that_closes_instead_of_answering_is_not_tried_again() -> None:
+    async with upstream(b"") as (aims, connections):
+        asking = asyncio.create_task(get(aims))
+        await eventually(lambda: connections, "the connection")
+        connections[0].close()
+        with pytest.raises(UpstreamFailed, match=r"closed the connection|reset"):
+            await asking
+        assert len(connections) == 1

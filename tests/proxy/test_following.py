@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gzip
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
@@ -13,9 +11,9 @@ import pytest
 
 from deltawire.gateway.client import Subscriber
 from deltawire.gateway.server import Gateway
-from deltawire.protocol.events import Data, Error, Event, MessageStop, TextDelta
-from deltawire.protocol.messages import Policy
+from deltawire.protocol.events import Error, Event
 from deltawire.protocol.providers import TRANSLATORS
+from tests.proxy.readers import read_message, reading, reason_of, said
 from tests.proxy.upstream import ANSWER, HEAD, WORDS, Part, Served, Upstream, chat, serving, sse
 from tests.support.asking import http_client
 from tests.support.fakes import FakeGateway, stay
@@ -25,34 +23,6 @@ from tests.support.waiting import DEADLINE, eventually
 NOWHERE = "ws://127.0.0.1:1"
 CHUNKED = HEAD.replace(b"Connection: close", b"Transfer-Encoding: chunked")
 NAMED = {"X-Deltawire-Stream": "chat-7"}
-
-
-@asynccontextmanager
-async def reading(gateway: Gateway, stream: str = "chat-7") -> AsyncIterator[Subscriber]:
-    async with Subscriber(gateway.url, stream, policy=Policy.BLOCK, buffer=10_000) as subscriber:
-        yield subscriber
-
-
-async def read_message(subscriber: Subscriber) -> list[Data]:
-    """The events up to the stop of a message."""
-    events: list[Data] = []
-    async with asyncio.timeout(DEADLINE):
-        async for item in subscriber:
-            assert isinstance(item, Event)
-            events.append(item.data)
-            if isinstance(item.data, MessageStop):
-                break
-    return events
-
-
-def said(events: list[Data]) -> str:
-    return "".join(data.text for data in events if isinstance(data, TextDelta))
-
-
-def reason_of(events: list[Data]) -> str:
-    stop = events[-1]
-    assert isinstance(stop, MessageStop)
-    return stop.stop_reason
 
 
 async def post(client: httpx.AsyncClient, served: Served, **headers: str) -> httpx.Response:
@@ -227,7 +197,7 @@ async def test_a_cancel_before_the_first_token_aborts_the_upstream(
 
 
 @pytest.mark.parametrize("detach", ["0", "1"])
-async def test_a_cancel_in_the_middle_ends_the_answer_for_all(
+async def test_a_cancel_in_the_middle_ends_the_answer_for_all_and_the_caller_sees_that_it_is_not_whole(
     gateway: Gateway, client: httpx.AsyncClient, detach: str
 ) -> None:
     async with (
@@ -243,7 +213,9 @@ async def test_a_cancel_in_the_middle_ends_the_answer_for_all(
             await upstream.was_left.wait()
         events = await read_message(reader)
         assert (said(events), reason_of(events)) == ("".join(WORDS[:2]), "cancelled")
-        assert b"".join([piece async for piece in pieces]) == ANSWER[2], "the caller's stream ends properly"
+        assert await anext(pieces) == ANSWER[2]
+        with pytest.raises(httpx.RemoteProtocolError):
+            await anext(pieces)
 
 
 async def _cancel(gateway: Gateway, reader: Subscriber) -> None:
@@ -265,6 +237,8 @@ async def test_without_a_gateway_every_byte_comes(
         await eventually(lambda: not served.proxy._exchanges, "that readers are given up")
         assert served.dropped > 0
     assert "tee.ended" in [line["event"] for line in logs]
+    why = next(line["why"] for line in logs if line["event"] == "tee.failed")
+    assert why.endswith("(linger): no gateway can be reached, connection refused")
 
 
 async def test_a_gateway_that_says_nothing_holds_no_caller_up(client: httpx.AsyncClient) -> None:
@@ -368,38 +342,3 @@ async def test_an_error_page_is_an_error_for_readers_who_wait(gateway: Gateway, 
         assert isinstance(item, Event)
         assert isinstance(item.data, Error)
         assert item.data.error == "No"
-
-
-# The end of the proxy
-
-
-async def test_answers_on_their_way_end_first(gateway: Gateway, client: httpx.AsyncClient) -> None:
-    gate = asyncio.Event()
-    async with (
-        Upstream(*ANSWER[:2], gate, *ANSWER[2:]) as upstream,
-        serving(upstream.url, gateway.url) as served,
-        client.stream("POST", f"{served.url}/v1/x", headers=NAMED) as response,
-    ):
-        pieces = response.aiter_raw()
-        await anext(pieces)
-        closing = asyncio.create_task(served.proxy.aclose(DEADLINE))
-        await asyncio.sleep(0)
-        assert (await client.get(f"{served.url}/deltawire/readyz")).status_code == 503
-        assert (await client.get(f"{served.url}/v1/models")).status_code == 503
-        gate.set()
-        assert b"".join([piece async for piece in pieces]) == b"".join(ANSWER[2:])
-        await closing
-
-
-async def test_those_that_take_too_long_are_ended(gateway: Gateway, client: httpx.AsyncClient) -> None:
-    async with (
-        Upstream(*ANSWER[:2], stays=True) as upstream,
-        serving(upstream.url, gateway.url) as served,
-        reading(gateway) as reader,
-        client.stream("POST", f"{served.url}/v1/x", headers=NAMED) as response,
-    ):
-        await anext(response.aiter_raw())
-        await served.proxy.aclose(0)
-        assert reason_of(await read_message(reader)) == "incomplete"
-        async with asyncio.timeout(DEADLINE):
-            await upstream.was_left.wait()

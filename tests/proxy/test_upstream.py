@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import ssl
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +15,7 @@ from deltawire.gateway.proxy import Proxy
 from deltawire.gateway.proxy.upstream import Upstream as Aims
 from deltawire.gateway.proxy.upstream import UpstreamFailed
 from tests.proxy.upstream import Upstream
+from tests.support.certificates import make_certificates
 from tests.support.waiting import eventually
 
 NOWHERE = "ws://127.0.0.1:1"
@@ -49,6 +53,27 @@ async def test_a_field_that_would_be_two_is_not_sent(field: tuple[bytes, bytes])
             async with aims.pass_on("GET", b"/", [field], None):
                 pass
         assert upstream.asked == []
+
+
+@pytest.mark.parametrize(
+    ("environment", "warned"),
+    [
+        ({"HTTPS_PROXY": "http://proxy:3128"}, ["HTTPS_PROXY"]),
+        ({"all_proxy": "http://proxy:3128"}, ["ALL_PROXY"]),
+        ({"HTTPS_PROXY": "http://proxy:3128", "NO_PROXY": ".example.org"}, []),
+        ({"HTTP_PROXY": "http://proxy:3128"}, []),
+    ],
+)
+def test_a_proxy_in_the_environment_is_told_to_be_ignored(
+    monkeypatch: pytest.MonkeyPatch, logs: list[Any], environment: dict[str, str], warned: list[str]
+) -> None:
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    Aims("https://api.example.org")
+    assert [line["variable"] for line in logs if line["event"] == "upstream.proxy_ignored"] == warned
 
 
 async def test_a_connection_is_used_again_and_one_that_the_upstream_closed_is_not() -> None:
@@ -114,3 +139,40 @@ async def test_an_answer_that_nobody_reads_is_not_read_from_the_upstream_either(
                 got += len(received)
             assert got == size
         await aims.aclose()
+
+
+@pytest.mark.parametrize("several", [False, True], ids=["one address", "several addresses"])
+async def test_an_upstream_with_tls_is_reached_by_its_name_alone(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *, several: bool
+) -> None:
+    files = make_certificates(tmp_path / "certificates")
+    monkeypatch.setenv("SSL_CERT_FILE", files.ca)
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(files.cert, files.key)
+    loop = asyncio.get_running_loop()
+
+    async def resolve(host: str, port: int, **_: Any) -> Any:
+        assert host in ("localhost", "other.example")
+        local = (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))
+        return [local] * (2 if several else 1)
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(asyncio.IncompleteReadError, ConnectionError):
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(JSON)
+            await writer.drain()
+        writer.close()
+        answered.set()
+
+    answered = asyncio.Event()
+    async with await asyncio.start_server(answer, "127.0.0.1", 0, ssl=tls) as server:
+        port = server.sockets[0].getsockname()[1]
+        monkeypatch.setattr(loop, "getaddrinfo", resolve)
+        aims = Aims(f"https://localhost:{port}")
+        async with aims.pass_on("GET", b"/", [], None) as passed:
+            assert await passed.read() == b'{ "a" : 1 }'
+        await aims.aclose()
+        await answered.wait()
+        with pytest.raises(UpstreamFailed, match=r"other\.example"):
+            async with Aims(f"https://other.example:{port}").pass_on("GET", b"/", [], None):
+                pass
