@@ -173,6 +173,10 @@ class CommittingDispatcher(Dispatcher):
             self.found(found)
         return None
 
+    def may_be_behind(self, stream: Stream) -> bool:
+        """As `Dispatcher.may_be_behind`."""
+        return not self._engine.is_sure(stream.id, stream.epoch)
+
     def found(self, stored: StoredStream) -> None:
         """Take a stream over whose gateway has gone."""
         if not self._manager.has(stored.id):

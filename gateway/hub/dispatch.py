@@ -198,6 +198,10 @@ class Dispatcher:
         """
         return None
 
+    def may_be_behind(self, stream: Stream) -> bool:  # noqa: ARG002 - likewise
+        """Whether another gateway may have gone on with a stream; if so, that is found out."""
+        return False
+
     def when_committed(self, channel: Channel, then: Callable[[], None]) -> None:  # noqa: ARG002 - others need it
         """Call a function when everything appended so far is committed and delivered; here, that is now."""
         then()

@@ -14,7 +14,7 @@ from deltawire.gateway.engines.redis.identity import Identity
 from deltawire.gateway.engines.redis.keys import Keys, call
 from deltawire.gateway.engines.redis.link import Command
 from deltawire.gateway.engines.redis.server import execute, is_about_keys
-from deltawire.gateway.engines.redis.session import Session
+from deltawire.gateway.engines.redis.session import RENEWAL, Session
 from deltawire.gateway.engines.redis.stored import Claimed, UnreadableError, parse_claim
 
 MANY = 200
@@ -64,6 +64,8 @@ async def claim_unserved(
                 free.append((stream, term))
             else:
                 elsewhere += 1
+        if free and not await session.is_there():
+            return elsewhere + len(ids) - at
         claims = [_claim(keys, session, stream, term) for stream, term in free]
         for (stream, term), reply in zip(free, await _send(client, claims), strict=True):
             try:
@@ -88,11 +90,13 @@ async def claim(client: Redis, keys: Keys, session: Session, stream: str) -> Cla
     [reply] = await _ask_owners(client, keys, [stream])
     owner, term = _owner(stream, reply)
     if term is None:
-        return None
+        return None if await session.is_there() else unsettled(RENEWAL)
     if owner and owner != session.node:
         other = await session.find(owner)
         if other is not None:
             return served_elsewhere(stream, other)
+        if not await session.is_there():
+            return unsettled(RENEWAL)
     [reply] = await _send(client, [_claim(keys, session, stream, term)])
     return await _complete(client, keys, stream, term, reply) or served_elsewhere(stream, Identity())
 
@@ -143,6 +147,11 @@ def _readable(stream: str, reply: Any) -> Any:
     if isinstance(reply, Exception):
         raise reply
     return reply
+
+
+def unsettled(seconds: float) -> Elsewhere:
+    """The answer for any stream while it is not known which gateways are there, for so many seconds more."""
+    return Elsewhere(f"gateways settle who serves which stream after a fault: try again in {seconds:.0f} s")
 
 
 def served_elsewhere(stream: str, other: Identity) -> Elsewhere:

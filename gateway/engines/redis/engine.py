@@ -24,7 +24,7 @@ from deltawire.gateway.engines.engine import (
     StoredStream,
 )
 from deltawire.gateway.engines.redis.address import parse_address
-from deltawire.gateway.engines.redis.claiming import claim, claim_unserved
+from deltawire.gateway.engines.redis.claiming import claim, claim_unserved, unsettled
 from deltawire.gateway.engines.redis.committer import Committer
 from deltawire.gateway.engines.redis.identity import own_identity
 from deltawire.gateway.engines.redis.keys import Keys, call
@@ -138,6 +138,7 @@ class RedisEngine:
             self._session = Session(client, self._keys, own_identity(self._advertised, self.key))
             try:
                 await asked(self._session.renew(), self._address, "SET")
+                await asked(self._session.begin(), self._address, "SET")
                 await asked(self._claim_unserved(listed.append), self._address, "claims")
             except BaseException:
                 with suppress(RedisError, OSError):
@@ -185,7 +186,7 @@ class RedisEngine:
     async def _locate(self, stream: str) -> StoredStream | Elsewhere | None:
         wait = self._claims_from - asyncio.get_running_loop().time()
         if wait > 0:
-            return Elsewhere(f"gateways settle who serves which stream after a fault: try again in {wait:.0f} s")
+            return unsettled(wait)
         try:
             async with asyncio.timeout(self._timeout):
                 if (leaving := self._committer.leaving.get(stream)) is not None:
@@ -212,6 +213,14 @@ class RedisEngine:
         except (RedisError, OSError) as error:
             raise EngineError(f"{self._address}: {str(error) or 'no answer'}") from None
         return [Elsewhere("", peer.url, peer.key) for peer in peers if peer.url and peer.key]
+
+    def is_sure(self, stream: str, epoch: str) -> bool:
+        """Whether a stream was certainly this gateway's within the last second; if not, the server is asked."""
+        owned = self._committer.owned.get((stream, epoch))
+        is_sure = owned is not None and time.monotonic() < owned.sure_until
+        if not is_sure:
+            self._committer.work(stream, epoch).is_asked = True
+        return is_sure
 
     def create(self, stream: str, epoch: str, settings: StreamSettings) -> None:
         """Store a new stream, before its first commit."""
@@ -311,16 +320,16 @@ class RedisEngine:
                 return
             began = time.monotonic()
             try:
-                was_there = await self._session.renew()
+                if not await self._session.renew():
+                    self._hold_claims()  # before others that look find it there again
+                    self._committer.verify()
+                    await self._session.begin()
             except (RedisError, OSError) as error:
                 self._committer.health.failed(str(error), began)
                 continue
             if self._committer.health.asking_since is None:
                 self._committer.health.answered()
-            if not was_there:
-                self._hold_claims()
-                self._committer.verify()
-            elif self._session.has_peers and time.monotonic() >= self._next_search:
+            if self._session.has_peers and time.monotonic() >= self._next_search:
                 await self._take_over_unserved()
 
     async def _take_over_unserved(self) -> None:

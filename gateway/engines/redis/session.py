@@ -32,7 +32,6 @@ class Session:
 
     Attributes:
         node: its name.
-        has_peers: whether other gateways were there lately.
         used_memory: bytes, of the server.
     """
 
@@ -40,32 +39,61 @@ class Session:
         self._client = client
         self._keys = keys
         self._value = encode_identity(identity)
+        self._peers_until = 0.0  # monotonic seconds: an emptied server knows of none
+        self._server_ahead: float | None = None  # its clock, of ours; those of gateways differ
         self.node = token_hex(8)
-        self.has_peers = False
         self.used_memory = 0
 
-    async def renew(self) -> bool:
-        """Begin it, or have it last for another TTL; whether it was there.
+    @property
+    def has_peers(self) -> bool:
+        """Whether other gateways were there lately."""
+        return time.monotonic() < self._peers_until
+
+    async def begin(self) -> None:
+        """Begin it.
 
         Raises:
             RedisError: the server can't be asked.
         """
-        key, ttl, now = self._keys.of_node(self.node), int(TTL * 1000), time.time()
+        await self._client.set(self._keys.of_node(self.node), self._value, px=int(TTL * 1000))
+
+    async def is_there(self) -> bool:
+        """Whether the server has it: if not, those of other gateways may be lost, too, while they are there.
+
+        Raises:
+            RedisError: the server can't be asked.
+        """
+        return await self._client.get(self._keys.of_node(self.node)) is not None
+
+    async def renew(self) -> bool:
+        """Have it last for another TTL; returns whether it was there: if not, it has to `begin`.
+
+        Raises:
+            RedisError: the server can't be asked.
+        """
+        if self._server_ahead is None:
+            self._note_time(await self._client.time())
+        now = time.monotonic() + (self._server_ahead or 0.0)
         async with self._client.pipeline(transaction=False) as pipe:
-            pipe.set(key, self._value, px=ttl, xx=True)
+            pipe.set(self._keys.of_node(self.node), self._value, px=int(TTL * 1000), xx=True)
             pipe.zadd(self._keys.nodes, {self.node: now})
             pipe.zremrangebyscore(self._keys.nodes, 0, now - SEEN_WITHIN)
             pipe.zcard(self._keys.nodes)
             pipe.info("memory")
+            pipe.time()
             replies = await pipe.execute(raise_on_error=False)  # older versions name the command, and no reason
         if (refusal := next((it for it in replies if isinstance(it, Exception)), None)) is not None:
             raise refusal
-        renewed, _, _, count, memory = replies
-        self.has_peers = count > 1
+        renewed, _, _, count, memory, server_time = replies
+        self._note_time(server_time)
+        if count > 1:
+            self._peers_until = time.monotonic() + SEEN_WITHIN
         self.used_memory = int(memory.get("used_memory", 0))
-        if not renewed:
-            await self._client.set(key, self._value, px=ttl)
         return bool(renewed)
+
+    def _note_time(self, server_time: tuple[int, int]) -> None:
+        seconds, microseconds = server_time
+        self._server_ahead = seconds + microseconds / 1e6 - time.monotonic()
 
     async def find(self, node: str) -> Identity | None:
         """Return who another gateway is, as far as it says; None if that gateway is gone.
