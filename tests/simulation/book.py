@@ -22,20 +22,18 @@ class Book:
     Attributes:
         violations: promises that were broken.
         may_lose: the faults are such that what the server had and nobody else may be lost.
-        told_of_loss: streams of which a reader was told that something is lost.
+        owned: by stream, the term and the epoch that the server has.
     """
 
     def __init__(self, world: World) -> None:
         self._world = world
         self.violations: list[str] = []
         self.may_lose = False
-        self.told_of_loss: set[str] = set()
         self._contents: dict[tuple[str, str], dict[int, str]] = defaultdict(dict)  # stream and epoch → seq → text
         self._stored: set[tuple[str, str, int, str]] = set()
         self._acked: list[tuple[str, str, int, str]] = []
         self._missed: set[tuple[str, str, int]] = set()
-        self._epochs: dict[str, str] = {}  # of streams, on the server
-        self.terms: dict[str, bytes] = {}  # by stream: the newest that was given
+        self.owned: dict[str, tuple[bytes, str]] = {}
 
     def violation(self, what: str) -> None:
         """A promise was broken."""
@@ -53,20 +51,19 @@ class Book:
         match function:
             case "claim" if isinstance(reply, list):
                 fields = dict(zip(reply[0][::2], reply[0][1::2], strict=True))
-                self.terms[stream] = fields[b"term"]
-                self._epochs[stream] = fields[b"epoch"].decode()
+                self.owned[stream] = fields[b"term"], fields[b"epoch"].decode()
             case "repair" if isinstance(reply, int):
-                self.terms[stream] = args[0]
-                self._epochs[stream] = args[3].decode()
+                self.owned[stream] = args[0], args[3].decode()
             case "append" | "confirm" if isinstance(reply, int):
-                if args[0] != self.terms.get(stream):
-                    self.violation(f"who had term {args[0].decode()} of {stream} appends after {self.terms[stream]!r}")
+                term, epoch = self.owned[stream]
+                if args[0] != term:
+                    self.violation(f"who had term {args[0].decode()} of {stream} appends after {term.decode()}")
                 if function == "append":
                     last = int(args[2])
                     texts = _TEXT.findall(args[4])
                     for seq, text in enumerate(texts, last - len(texts) + 1):
-                        self._stored.add((stream, self._epochs[stream], seq, text.decode()))
-                        self._note("stored", stream, self._epochs[stream], seq, text.decode())
+                        self._stored.add((stream, epoch, seq, text.decode()))
+                        self._note("stored", stream, epoch, seq, text.decode())
             case _:
                 pass
 

@@ -304,7 +304,6 @@ class Reader(Client):
                 self.book.violation(f"{self.name} has a gap {first} to {last}, not {self._expected_gap}")
             if self._expected_gap is None:
                 self.at = last
-            self.book.told_of_loss.add(self.stream)
         else:
             self._follows(first)
             self.at = last

@@ -48,6 +48,8 @@ HARMLESS: Final = (*LOSING, "restart", "jump")
 
 def plan(draw: Random, nodes: int) -> list[Fault]:
     """Draw what happens."""
+    if draw.random() < 0.2:
+        return _worst(draw, nodes)
     kinds = draw.choice([(*OF_NODES, *OF_SERVER), (*OF_NODES, *OF_SERVER, *LOSING), HARMLESS, (*LOSING, "pause")])
     faults = []
     for _ in range(draw.randint(1, 4)):
@@ -57,6 +59,18 @@ def plan(draw: Random, nodes: int) -> list[Fault]:
             faults.append(
                 Fault(at + draw.uniform(0, 0.5), lasts, draw.choice(kinds), draw.randrange(nodes), draw.random())
             )
+    return sorted(faults)
+
+
+def _worst(draw: Random, nodes: int) -> list[Fault]:
+    """The server has an older state, and whoever could have filled it up again is gone or can't."""
+    at, lasts = draw.uniform(BEGIN, END / 2), draw.uniform(0.5, 3.0)
+    faults = [Fault(at, lasts, draw.choice(["rollback", "promote"]), 0, 0.0)]
+    for node in range(nodes):
+        if draw.random() < 0.8:
+            name = draw.choice(["crash", "vanish", "pause", "cut"])
+            lasting = draw.uniform(0.1, 3.0) if name in {"crash", "vanish"} else draw.uniform(11.0, LONGEST)
+            faults.append(Fault(at + lasts - draw.uniform(0.0, 0.2), lasting, name, node, 0.0))
     return sorted(faults)
 
 

@@ -121,7 +121,12 @@ class Run:
         if not reader.is_done:
             self.book.violation(f"nobody can read {stream} in the end")
             return
-        fields = self._server.store.keys[f"deltawire:{{{stream}}}:state".encode()]
+        keys, state = self._server.store.keys, f"deltawire:{{{stream}}}:state".encode()
+        world.run(until, lambda: state in keys)
+        if state not in keys:
+            self.book.violation(f"the server never has {stream} again")
+            return
+        fields = keys[state]
         lineage = [
             (name, int(last))
             for name, _, last in (it.rpartition(":") for it in fields[b"lineage"].decode().split())
@@ -201,20 +206,19 @@ class Run:
                 server.restart()
             case "flush":
                 server.store.execute(b"FLUSHALL")
-                self.book.terms.clear()
+                self.book.owned.clear()
             case "empty":
                 server.restart(is_bare=True)
-                self.book.terms.clear()
+                self.book.owned.clear()
             case "rollback" | "promote":
-                state, terms = server.store.snapshot(), dict(self.book.terms)
-                world.after(
-                    min(fault.lasts, 4.0), partial(self._put_back, state, terms, is_promotion=fault.name == "promote")
-                )
+                state, owned = server.store.snapshot(), dict(self.book.owned)
+                later = partial(world.after, min(fault.lasts, 4.0))
+                later(partial(self._put_back, state, owned, is_promotion=fault.name == "promote"))
 
-    def _put_back(self, state: Any, terms: dict[str, bytes], *, is_promotion: bool) -> None:
+    def _put_back(self, state: Any, owned: dict[str, tuple[bytes, str]], *, is_promotion: bool) -> None:
         self.world.tell(f"### the server has its older state, {is_promotion=}")
         self._server.restart(state, is_promotion=is_promotion)
-        self.book.terms = terms
+        self.book.owned = owned
 
 
 def simulate(seed: int) -> Run:

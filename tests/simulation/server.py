@@ -10,7 +10,7 @@ import hiredis
 
 from deltawire.gateway.engines.redis.keys import LIBRARY
 from deltawire.gateway.engines.redis.server import NOT_LOADED
-from tests.simulation.functions import functions
+from tests.simulation import functions
 from tests.simulation.network import Network
 from tests.simulation.store import RefusedError, Reply, Status, Store
 from tests.simulation.world import Process, World
@@ -101,7 +101,7 @@ class Server(Process):
             raise RefusedError(f"ERR {NOT_LOADED}")
         count = int(args[1])
         keys, rest = args[2 : 2 + count], args[2 + count :]
-        reply = functions().call(self.store, args[0].decode(), keys, rest)
+        reply = functions.functions().call(self.store, args[0].decode(), keys, rest)
         stream = keys[0].partition(b"{")[2].rpartition(b"}")[0].decode()
         self._monitor(args[0].decode().removeprefix(f"{LIBRARY}_"), stream, rest, reply)
         return reply

@@ -64,7 +64,7 @@ async def claim_unserved(
                 free.append((stream, term))
             else:
                 elsewhere += 1
-        if free and not await session.is_there():
+        if free and not await session.may_claim():
             return elsewhere + len(ids) - at
         claims = [_claim(keys, session, stream, term) for stream, term in free]
         for (stream, term), reply in zip(free, await _send(client, claims), strict=True):
@@ -90,13 +90,13 @@ async def claim(client: Redis, keys: Keys, session: Session, stream: str) -> Cla
     [reply] = await _ask_owners(client, keys, [stream])
     owner, term = _owner(stream, reply)
     if term is None:
-        return None if await session.is_there() else unsettled(RENEWAL)
+        return None if await session.may_claim() else unsettled(session)
     if owner and owner != session.node:
         other = await session.find(owner)
         if other is not None:
             return served_elsewhere(stream, other)
-        if not await session.is_there():
-            return unsettled(RENEWAL)
+        if not await session.may_claim():
+            return unsettled(session)
     [reply] = await _send(client, [_claim(keys, session, stream, term)])
     return await _complete(client, keys, stream, term, reply) or served_elsewhere(stream, Identity())
 
@@ -149,9 +149,10 @@ def _readable(stream: str, reply: Any) -> Any:
     return reply
 
 
-def unsettled(seconds: float) -> Elsewhere:
-    """The answer for any stream while it is not known which gateways are there, for so many seconds more."""
-    return Elsewhere(f"gateways settle who serves which stream after a fault: try again in {seconds:.0f} s")
+def unsettled(session: Session) -> Elsewhere:
+    """The answer for any stream while it is not known which gateways are there."""
+    wait = max(session.held_for, RENEWAL)
+    return Elsewhere(f"gateways settle who serves which stream after a fault: try again in {wait:.0f} s")
 
 
 def served_elsewhere(stream: str, other: Identity) -> Elsewhere:

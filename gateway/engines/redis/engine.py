@@ -83,7 +83,6 @@ class RedisEngine:
         self.key = token_hex(16)
         self._waits = replicas > 0
         self._committer = Committer(self._address, self._keys, timeout, replicas)
-        self._claims_from = 0.0  # loop time
         self._tasks: list[asyncio.Task[None]] = []
         self._commits = count()
         self._readings: set[asyncio.Task[None]] = set()
@@ -150,7 +149,7 @@ class RedisEngine:
         assert memory is not None, "what the server loses is appended again from there"
         self._memory = memory
         self._next_search = time.monotonic() + TTL
-        committing = self._committer.start(self._session.node, memory, self._hold_claims)
+        committing = self._committer.start(self._session.node, memory, self._session.hold_claims)
         self._tasks = [committing, asyncio.create_task(self._keep_session())]
         return listed
 
@@ -184,9 +183,8 @@ class RedisEngine:
         return self._locate(stream)
 
     async def _locate(self, stream: str) -> StoredStream | Elsewhere | None:
-        wait = self._claims_from - asyncio.get_running_loop().time()
-        if wait > 0:
-            return unsettled(wait)
+        if self._session.held_for > 0:
+            return unsettled(self._session)
         try:
             async with asyncio.timeout(self._timeout):
                 if (leaving := self._committer.leaving.get(stream)) is not None:
@@ -308,11 +306,6 @@ class RedisEngine:
 
     # The session
 
-    def _hold_claims(self) -> None:
-        """Leave the streams of other gateways to them for a while, as their sessions may be lost while they are not."""
-        if self._session.has_peers:
-            self._claims_from = asyncio.get_running_loop().time() + TTL
-
     async def _keep_session(self) -> None:
         while not self._is_closing.is_set():
             with suppress(TimeoutError):
@@ -321,7 +314,7 @@ class RedisEngine:
             began = time.monotonic()
             try:
                 if not await self._session.renew():
-                    self._hold_claims()  # before others that look find it there again
+                    self._session.hold_claims()  # before others that look find it there again
                     self._committer.verify()
                     await self._session.begin()
             except (RedisError, OSError) as error:
@@ -335,7 +328,7 @@ class RedisEngine:
     async def _take_over_unserved(self) -> None:
         """Take over the streams of gateways that have gone, though nobody asks for them: messages may have to end."""
         self._next_search = time.monotonic() + TTL
-        if asyncio.get_running_loop().time() < self._claims_from:
+        if self._session.held_for > 0:
             return
         with suppress(RedisError, OSError):
             await self._claim_unserved(self._memory.found)

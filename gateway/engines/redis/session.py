@@ -40,6 +40,7 @@ class Session:
         self._keys = keys
         self._value = encode_identity(identity)
         self._peers_until = 0.0  # monotonic seconds: an emptied server knows of none
+        self._held_until = 0.0  # likewise
         self._server_ahead: float | None = None  # its clock, of ours; those of gateways differ
         self.node = token_hex(8)
         self.used_memory = 0
@@ -57,13 +58,24 @@ class Session:
         """
         await self._client.set(self._keys.of_node(self.node), self._value, px=int(TTL * 1000))
 
-    async def is_there(self) -> bool:
-        """Whether the server has it: if not, those of other gateways may be lost, too, while they are there.
+    def hold_claims(self) -> None:
+        """Leave the streams of other gateways to them for a while, as their sessions may be lost while they are not."""
+        if self.has_peers:
+            self._held_until = time.monotonic() + TTL
+
+    @property
+    def held_for(self) -> float:
+        """Seconds for which no stream may be claimed; negative if one may be."""
+        return self._held_until - time.monotonic()
+
+    async def may_claim(self) -> bool:
+        """Whether a gateway that is not found is gone: not if the server may have lost the sessions of all.
 
         Raises:
             RedisError: the server can't be asked.
         """
-        return await self._client.get(self._keys.of_node(self.node)) is not None
+        is_there = await self._client.get(self._keys.of_node(self.node)) is not None
+        return is_there and self.held_for <= 0  # in this order: it is there again as soon as claims are held
 
     async def renew(self) -> bool:
         """Have it last for another TTL; returns whether it was there: if not, it has to `begin`.
