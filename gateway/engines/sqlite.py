@@ -150,7 +150,7 @@ class SqliteEngine:
     def locate(self, stream: str) -> None:
         """Return None: no other gateway uses this database."""
 
-    def is_sure(self, stream: str, epoch: str) -> bool:  # noqa: ARG002, PLR6301 - the interface
+    def is_sure(self, stream: str, epoch: str) -> bool:  # noqa: ARG002 - the interface
         """Whether a stream was certainly this gateway's a moment ago: it always is."""
         return True
 

@@ -18,7 +18,6 @@ from deltawire.protocol.codes import ProblemCode
 from deltawire.protocol.errors import ErrorKind, StreamError, WireError
 from deltawire.protocol.messages import Policy
 
-
 BEHIND: Final = "this position may be one that another gateway has given, which serves the stream now: try again"
 
 

@@ -104,7 +104,12 @@ class Book:
     # In the end
 
     def judge(
-        self, stream: str, epoch: str, texts: Mapping[int, str], lineage: Sequence[tuple[str, int]], whole: Iterable[str]
+        self,
+        stream: str,
+        epoch: str,
+        texts: Mapping[int, str],
+        lineage: Sequence[tuple[str, int]],
+        whole: Iterable[str],
     ) -> None:
         """Hold what can be read in the end against all that was promised.
 

@@ -81,7 +81,7 @@ class Session(asyncio.Protocol):
         del heard[: start + size]
         return opcode, payload
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, _: Exception | None) -> None:
         self._client.lost(self)
 
 
@@ -97,7 +97,7 @@ class Client(Process):
         stream: that it is there for.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - all of them for each
         self, world: World, network: Network, name: str, nodes: Sequence[str], book: Book, stream: str
     ) -> None:
         super().__init__(world, name)

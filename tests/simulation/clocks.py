@@ -40,11 +40,14 @@ def of(world: World) -> Iterator[None]:
     def token_hex(size: int) -> str:
         return world.running.random.randbytes(size).hex()
 
+    def wall() -> float:
+        return world.running.wall()
+
     fakes: dict[str, Callable[..., Any]] = {"monotonic": lambda: world.now, "token_hex": token_hex}
     state = random.getstate()
     random.seed(world.seed)
     with (
-        mock.patch.object(time, "time", lambda: world.running.wall()),
+        mock.patch.object(time, "time", wall),
         mock.patch.object(time, "monotonic", fakes["monotonic"]),
         mock.patch.object(identity, "_place", str),  # the pid of each node is that of this process
     ):

@@ -135,7 +135,7 @@ class End(asyncio.Transport):
         self.is_mute = False
         self._network = connection.network
         self._protocol: Any = None
-        self._incoming: deque[bytes | None | ConnectionResetError] = deque()  # None: no more bytes come
+        self._incoming: deque[bytes | ConnectionResetError | None] = deque()  # None: no more bytes come
         self._held: deque[bytes | None] = deque()  # by a cut
         self._arrival = 0.0
         self._is_read = True
@@ -169,7 +169,7 @@ class End(asyncio.Transport):
             self._network.latency, partial(self.owner.deliver, partial(self._arrive, ConnectionResetError()))
         )
 
-    def _arrive(self, item: bytes | None | ConnectionResetError) -> None:
+    def _arrive(self, item: bytes | ConnectionResetError | None) -> None:
         self._incoming.append(item)
         self._take()
 
@@ -284,7 +284,8 @@ class End(asyncio.Transport):
 
     def get_protocol(self) -> asyncio.BaseProtocol:
         """Who gets what comes."""
-        return self._protocol
+        protocol: asyncio.BaseProtocol = self._protocol
+        return protocol
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         """Addresses, and something like a socket."""

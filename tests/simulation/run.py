@@ -128,8 +128,7 @@ class Run:
             return
         fields = keys[state]
         lineage = [
-            (name, int(last))
-            for name, _, last in (it.rpartition(":") for it in fields[b"lineage"].decode().split())
+            (name, int(last)) for name, _, last in (it.rpartition(":") for it in fields[b"lineage"].decode().split())
         ]
         whole = [
             f"producer{stream}{number}/{event}" for number in range(self._producers) for event in range(1, EVENTS + 1)

@@ -137,7 +137,9 @@ def random_command(draw: Random) -> tuple[Sequence[Any], str]:  # noqa: PLR0911 
         case "release":
             return call("release", names, term, draw.choice(["leave", "leave", "delete"])), stream
         case "read":
-            return draw.choice([call("read", names, head, head + 3, draw.choice([1, 9])), call("summary", names, "-")]), ""
+            return draw.choice(
+                [call("read", names, head, head + 3, draw.choice([1, 9])), call("summary", names, "-")]
+            ), ""
         case _:
             return draw.choice(others(stream, draw)), ""
 

@@ -59,13 +59,11 @@ async def claim_unserved(
                 await execute(client, call("unlist", keys.of_stream(stream)))  # which looks again
                 continue
             if owner not in gone:
-                gone[owner] = await session.find(owner) is None
+                gone[owner] = await session.find(owner) is None and await session.may_claim()
             if gone[owner]:
                 free.append((stream, term))
             else:
                 elsewhere += 1
-        if free and not await session.may_claim():
-            return elsewhere + len(ids) - at
         claims = [_claim(keys, session, stream, term) for stream, term in free]
         for (stream, term), reply in zip(free, await _send(client, claims), strict=True):
             try:
