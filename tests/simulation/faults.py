@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from random import Random
 from typing import Final, NamedTuple
 
-BEGIN: Final = 2.0
+BEGIN: Final = 4.0
 END: Final = 16.0
-"""Seconds between which faults begin."""
+"""Seconds between which faults begin: not before each node has renewed its session once, and knows of the others."""
 
 LONGEST: Final = 18.0
 """Seconds that one lasts at most: longer than a session."""

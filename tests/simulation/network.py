@@ -30,13 +30,15 @@ class Network:
     Args:
         world: whose time it is.
         latency: seconds that bytes are under way, usually.
+
+    Attributes:
         spike: how likely some bytes take a hundred times as long.
     """
 
-    def __init__(self, world: World, latency: float, spike: float) -> None:
+    def __init__(self, world: World, latency: float) -> None:
         self.world = world
         self.latency = latency
-        self.spike = spike
+        self.spike = 0.0
         self.listening: dict[tuple[str, int], tuple[Process, Factory]] = {}
         self.connections: list[Connection] = []
         self._cut: set[frozenset[str]] = set()
@@ -136,7 +138,7 @@ class End(asyncio.Transport):
         self._network = connection.network
         self._protocol: Any = None
         self._incoming: deque[bytes | ConnectionResetError | None] = deque()  # None: no more bytes come
-        self._held: deque[bytes | None] = deque()  # by a cut
+        self._held: deque[bytes | ConnectionResetError | None] = deque()  # by a cut
         self._arrival = 0.0
         self._is_read = True
         self._has_ended = False
@@ -187,7 +189,7 @@ class End(asyncio.Transport):
             else:
                 self._protocol.data_received(item)
 
-    def _send(self, item: bytes | None) -> None:
+    def _send(self, item: bytes | ConnectionResetError | None) -> None:
         if self.is_mute:
             return
         if self._held or self._network.is_cut(self.owner.name, self.other.owner.name):
@@ -250,7 +252,7 @@ class End(asyncio.Transport):
     def abort(self) -> None:
         """Reset it."""
         if not self._is_lost:
-            self.other.break_later()
+            self._send(ConnectionResetError())  # behind what was sent: that may still be under way
             self._lose(None)
 
     def is_closing(self) -> bool:

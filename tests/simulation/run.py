@@ -46,7 +46,8 @@ class Run:
         latency = draw.choice([0.0002, 0.002, 0.02])
         self.faults = plan(draw, self._count)
         self.book.may_lose = may_lose(self.faults)
-        self._network = Network(world, latency, draw.choice([0.0, 0.02]))
+        self._spike = draw.choice([0.0, 0.02])
+        self._network = Network(world, latency)
         self._server = Server(world, self._network, self.book.called)
         self._nodes: list[Node] = []
         self._streams = ["a", "b"][: draw.choice([1, 2])]
@@ -88,6 +89,7 @@ class Run:
             self._nodes.append(self._start(number))
         names = [it.name for it in self._nodes]
         world.run(world.now + 0.5)
+        self._network.spike = self._spike
         clients: list[Client] = []
         producers: list[Producer] = []
         readers: list[Reader] = []

@@ -25,7 +25,7 @@ from tests.simulation.run import simulate
 from tests.support.soaking import lasting
 
 BATCHES = lasting(4, 40)
-SEEDS = lasting(25, 200)
+SEEDS = lasting(25, 50)
 """Of a batch."""
 
 ROOT = Path(__file__).parents[2]
