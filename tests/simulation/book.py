@@ -22,6 +22,7 @@ class Book:
     Attributes:
         violations: promises that were broken.
         may_lose: the faults are such that what the server had and nobody else may be lost.
+        retained: events that a stream has at least, as far as there were so many.
         owned: by stream, the term and the epoch that the server has.
     """
 
@@ -29,6 +30,7 @@ class Book:
         self._world = world
         self.violations: list[str] = []
         self.may_lose = False
+        self.retained = 50_000
         self._contents: dict[tuple[str, str], dict[int, str]] = defaultdict(dict)  # stream and epoch → seq → text
         self._stored: set[tuple[str, str, int, str]] = set()
         self._acked: list[tuple[str, str, int, str]] = []
@@ -97,7 +99,8 @@ class Book:
 
     def missed(self, stream: str, epoch: str, first: int, last: int) -> None:
         """A reader was told that events are not there any more."""
-        if not self.may_lose:
+        head = max(seq for of, _, seq, _ in self._stored if of == stream)
+        if not self.may_lose and last > head - self.retained:
             self.violation(f"{stream} {epoch} has {first} to {last} no more")
         self._missed.update((stream, epoch, seq) for seq in range(first, last + 1))
 
@@ -132,11 +135,11 @@ class Book:
         reached: dict[str, int] = {}
         for text in texts.values():
             producer, _, number = text.partition("/")
-            following = int(number) - reached.get(producer, 0)
+            following = int(number) - reached.get(producer, int(number) - 1 if self._missed else 0)
             if following < 1 or (following > 1 and not self.may_lose):
                 self.violation(f"{text} of {stream} comes after {producer}/{reached.get(producer, 0)}")
             reached[producer] = int(number)
-        if not self.may_lose and (missing := set(whole) - set(texts.values())):
+        if not (self.may_lose or self._missed) and (missing := set(whole) - set(texts.values())):
             self.violation(f"{sorted(missing)} of {stream} are missing")
 
 

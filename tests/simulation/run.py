@@ -46,6 +46,7 @@ class Run:
         latency = draw.choice([0.0002, 0.002, 0.02])
         self.faults = plan(draw, self._count)
         self.book.may_lose = may_lose(self.faults)
+        self._retained = self.book.retained = draw.choice([50_000, 50_000, 15])
         self._spike = draw.choice([0.0, 0.02])
         self._network = Network(world, latency)
         self._server = Server(world, self._network, self.book.called)
@@ -141,7 +142,8 @@ class Run:
 
     def _start(self, number: int) -> Node:
         name = f"node{number}"
-        return Node(self.world, self._network, name, partial(self._ended, number), engine_url="redis://redis")
+        settings = {"engine_url": "redis://redis", "retention_events": self._retained}
+        return Node(self.world, self._network, name, partial(self._ended, number), **settings)
 
     def _ended(self, number: int, error: BaseException | None) -> None:
         node = self._nodes[number]
