@@ -84,7 +84,15 @@ class Encoding(Protocol):
 
         Args:
             payload: as `encode_event` made it, in JSON.
-            seq: of the event; of a folded event, the last one.
+            seq: of the event.
+        """
+
+    def relay_folded(self, event: Struct, seq: int) -> bytes:
+        """A folded event, ready to write to a socket.
+
+        Args:
+            event: as `folded_event` made it.
+            seq: the last one that it stands for.
         """
 
 
@@ -128,6 +136,10 @@ class Codec:
     def relay(self, payload: bytes, seq: int) -> bytes:  # noqa: ARG002 - other encodings need it
         """An event that the gateway encoded in JSON, as a whole frame."""
         return framing.frame(self.first_byte, self._convert(payload))
+
+    def relay_folded(self, event: Struct, seq: int) -> bytes:  # noqa: ARG002 - other encodings need it
+        """A folded event as a whole frame."""
+        return framing.frame(self.first_byte, self.encode(event))
 
     def is_batch(self, payload: bytes) -> bool:
         """Whether a producer's payload is an array, by its first byte."""
@@ -326,7 +338,6 @@ def encode_event(
     data: Data,
     seq: int,
     timestamp: str,
-    first: int | None = None,
     is_urgent: bool = False,  # noqa: FBT001, FBT002 - a keyword costs as much again
 ) -> bytes:
     """Encode an event as the gateway relays it, in JSON.
@@ -335,11 +346,20 @@ def encode_event(
         data: the data of the event.
         seq: its seq.
         timestamp: RFC 3339 text with a zone.
-        first: for a folded event, the first seq that it represents.
         is_urgent: whether its producer marked it as urgent; such an event is never folded.
     """
     if is_urgent:
         return _json_encoder.encode(_URGENT_ENVELOPES[data.type](seq, timestamp, True, data))
-    if first is None:
-        return _json_encoder.encode(_ENVELOPES[data.type](seq, timestamp, data))
-    return _json_encoder.encode(_FOLDED_ENVELOPES[data.type](first, seq, timestamp, data))
+    return _json_encoder.encode(_ENVELOPES[data.type](seq, timestamp, data))
+
+
+def folded_event(data: Data, first: int, last: int, timestamp: str) -> Struct:
+    """A folded event as the gateway relays it, to be encoded.
+
+    Args:
+        data: of the events `first … last`, joined.
+        first: the first seq that it stands for.
+        last: the last one, which is its seq.
+        timestamp: of the last one.
+    """
+    return _FOLDED_ENVELOPES[data.type](first, last, timestamp, data)

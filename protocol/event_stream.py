@@ -56,6 +56,10 @@ class EventStream(Struct, frozen=True):
         """An event that the gateway encoded in JSON."""
         return self.body.pack(b"id: %b.%d\ndata: %b\n\n" % (self.epoch.encode(), seq, payload))
 
+    def relay_folded(self, event: Struct, seq: int) -> bytes:
+        """A folded event."""
+        return self.relay(_encode(event), seq)
+
     def frame(self, message: Message) -> bytes:
         """A control message."""
         name = str(message.__struct_config__.tag).encode()

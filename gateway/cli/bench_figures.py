@@ -10,6 +10,8 @@ from msgspec import Struct
 BUSY = 0.9
 """Part of a core from which on this process may be what is slow, and not the gateway."""
 
+LATE = 3.0
+"""Milliseconds by which a process is late at times on any computer: timers are a millisecond late by themselves."""
 
 ENOUGH = 0.9
 """Part of the wanted rate under which it was not reached."""
@@ -158,5 +160,5 @@ class Report(Struct, frozen=True, kw_only=True):
         own, all_in_all = self.own_delay.p99, self.latency.p99
         if self.cpu >= BUSY:
             yield f"this process used {self.cpu:.0%} of a core: the gateway may be faster than these figures"
-        elif own and all_in_all and own >= all_in_all / 2:
+        elif own and all_in_all and own >= max(LATE, all_in_all / 2):
             yield f"this computer is busy: it let this process wait too ({self.own_delay})"

@@ -17,7 +17,7 @@ from typing import Final
 from deltawire.gateway.hub.presence import NORMAL, Presence
 from deltawire.protocol.priority import RANKS
 
-STEP_SLICE: Final = 0.001
+STEP_SLICE: Final = 0.0005
 """Seconds of steps of a class in one loop turn. The last one may exceed it, by 60 µs (the end of a connection) or one
 read."""
 

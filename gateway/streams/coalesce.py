@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
-from deltawire.protocol.codec import encode_event
+from deltawire.protocol.codec import Encoding, folded_event
 from deltawire.protocol.events import DELTA_TYPES, Data, EventType, TextDelta, Thinking, ToolDelta
 
 MAX_FOLDED_TEXT = 64 * 1024
@@ -99,12 +99,13 @@ class Run(NamedTuple):
     timestamp: str
     payload: bytes | None
 
-    def encode(self) -> bytes:
-        """Return the JSON payload that stands for this run."""
+    def encode(self, encoding: Encoding) -> bytes:
+        """Return what stands for this run, ready to write to a socket."""
         if self.payload is not None:
-            return self.payload
+            return encoding.relay(self.payload, self.last)
         assert self.text is not None, "only deltas make a run of several"
-        return encode_event(_delta(self.kind, self.text), self.last, self.timestamp, self.first)
+        event = folded_event(_delta(self.kind, self.text), self.first, self.last, self.timestamp)
+        return encoding.relay_folded(event, self.last)
 
 
 class _Fields(Struct):

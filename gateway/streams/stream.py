@@ -240,7 +240,7 @@ class Stream:
             data = self._follow(data, seq, writer)
         if self._blocks.has_special and isinstance(data, (TextDelta, Thinking, ToolDelta)):
             data = self._blocks.name(data)
-        payload = encode_event(data, seq, timestamp, None, is_urgent)
+        payload = encode_event(data, seq, timestamp, is_urgent)
         frame = header(TEXT, len(payload)) + payload
         kind = kind_of(data, is_urgent)
         return log.append(kind, frame, now) if staging is None else self._stage(data, kind, frame, writer)

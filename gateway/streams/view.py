@@ -166,7 +166,7 @@ class View:
         parts: list[bytes] = []
         length = events = folded = 0
         for run in runs:
-            part = self._encode(run)
+            part = run.encode(self.codec)
             parts.append(part)
             length += len(part)
             events += run.last - run.first + 1
@@ -210,6 +210,3 @@ class View:
                 yield seq, seq
         if start:
             yield start, upto
-
-    def _encode(self, run: Run) -> bytes:
-        return self.codec.relay(run.encode(), run.last)

@@ -152,13 +152,13 @@ class Group:
 
     async def _write(self) -> None:
         """Publish on schedule; what is late is late for everybody."""
-        loop = asyncio.get_running_loop()
         async with self._connect("publish") as writing, asyncio.TaskGroup() as tasks:
             acks = tasks.create_task(_read_away(writing))
-            began, began_us = loop.time(), _now()
+            began = _now()  # the loop's time is up to a millisecond old
             while not self._told_to_end:
-                await asyncio.sleep(began + self._last / RATE - loop.time())
-                due = began_us + self._last * 1_000_000 // RATE
+                due = began + self._last * 1_000_000 // RATE
+                await asyncio.sleep((due - _now()) / 1_000_000)
+                due = min(due, _now())  # a timer may also be early, by less than a millisecond
                 words = f"{self._last + 1} {due}".ljust(SIZE, ".") + "|"
                 try:
                     await writing.send(json.dumps({"type": "text_delta", "data": {"text": words}}))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from msgspec import UNSET, UnsetType
 
 from deltawire.protocol import framing
-from deltawire.protocol.codec import CODECS, JSON, MSGPACK, Codec, encode_event, to_msgpack
+from deltawire.protocol.codec import CODECS, JSON, MSGPACK, Codec, encode_event, folded_event, to_msgpack
 from deltawire.protocol.codes import ProblemCode
 from deltawire.protocol.errors import WireError
 from deltawire.protocol.events import (
@@ -102,9 +102,8 @@ def test_any_event_survives_the_way_to_the_gateway(codec: Codec, event: Event) -
 
 @given(DATA, st.integers(1, MAX_SEQ), st.none() | st.integers(1, MAX_SEQ))
 def test_what_is_relayed_is_equal_in_both_encodings(data: Data, seq: int, first: int | None) -> None:
-    payload = encode_event(data, seq, TIMESTAMP, first)
-    event = JSON.decode_to_consumer(payload)
-    assert MSGPACK.decode_to_consumer(to_msgpack(payload)) == event
+    event, packed = (codec.decode_to_consumer(_relayed(codec, data, seq, first)) for codec in (JSON, MSGPACK))
+    assert packed == event
     assert isinstance(event, EVENT_CLASSES[type(data)])
     assert (event.data, event.seq, event.first) == (data, seq, UNSET if first is None else first)
 
@@ -115,15 +114,23 @@ def test_a_relayed_event_is_written_as_its_class_would_be_in_the_order_of_the_sp
 ) -> None:
     folded = {} if first is None else {"first": first}
     whole = {"type": data.type} | folded | {"seq": seq, "timestamp": TIMESTAMP, "data": data}
-    assert encode_event(data, seq, TIMESTAMP, first) == msgspec.json.encode(whole)
-    assert to_msgpack(encode_event(data, seq, TIMESTAMP, first)) == msgspec.msgpack.encode(whole)
+    assert _relayed(JSON, data, seq, first) == msgspec.json.encode(whole)
+    assert _relayed(MSGPACK, data, seq, first) == msgspec.msgpack.encode(whole)
+
+
+def _relayed(codec: Codec, data: Data, seq: int, first: int | None) -> bytes:
+    if first is None:
+        frame = codec.relay(encode_event(data, seq, TIMESTAMP), seq)
+    else:
+        frame = codec.relay_folded(folded_event(data, first, seq, TIMESTAMP), seq)
+    return frame[framing.payload_start(frame) :]
 
 
 def test_a_relayed_event_looks_as_documented() -> None:
     assert encode_event(TextDelta("Hi", index=0), 7, TIMESTAMP).decode() == (
         '{"type":"text_delta","seq":7,"timestamp":"2026-11-22T11:00:00.123456Z","data":{"text":"Hi","index":0}}'
     )
-    assert encode_event(TextDelta("Hi"), 7, TIMESTAMP, 3).decode() == (
+    assert _relayed(JSON, TextDelta("Hi"), 7, 3).decode() == (
         '{"type":"text_delta","first":3,"seq":7,"timestamp":"2026-11-22T11:00:00.123456Z","data":{"text":"Hi"}}'
     )
 

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from deltawire.protocol.codec import encode_event
+from deltawire.protocol.codec import encode_event, folded_event
 from deltawire.protocol.event_stream import Body, EventStream, parse_event_id
 from deltawire.protocol.events import TextDelta
 from deltawire.protocol.messages import CaughtUp, Gap, Heartbeat, Message, Policy, Problem, StreamEnd, Subscribed
@@ -22,6 +22,13 @@ def test_an_event_has_its_position_as_id_and_no_name() -> None:
     assert id_ == b"id: e1.7"
     assert json.loads(data.removeprefix(b"data: ")) == json.loads(payload)
     assert rest == [b"", b""], "its line breaks are escaped"
+
+
+def test_a_folded_event_has_the_position_of_its_last_one() -> None:
+    event = folded_event(TextDelta("ab"), 6, 7, "2026-11-22T11:00:00.000000Z")
+    id_, data, *_ = PLAIN.relay_folded(event, 7).split(b"\n")
+    assert id_ == b"id: e1.7"
+    assert json.loads(data.removeprefix(b"data: "))["first"] == 6
 
 
 @pytest.mark.parametrize(

@@ -22,13 +22,24 @@ def split(*items: bytes) -> Batch:
     return Batch(msgspec.json.decode(payload, type=list[Raw]), len(payload))
 
 
+def take_all(batch: Batch) -> list[tuple[int, bytes]]:
+    """What is left of it."""
+    return [(index, bytes(item)) for index, item in (batch.take() for _ in range(len(batch)))]
+
+
 def test_items_come_in_their_order_with_their_indexes() -> None:
-    items = [b"%d" % number + b" " * (number % 3 * SHORTEST) for number in range(200)]
+    items = [b'"%011d"' % number for number in range(200)]
     batch = split(*items)
-    taken = [batch.take() for _ in items]
-    assert [index for index, _ in taken] == list(range(200))
-    assert all(bytes(item).strip() in {b"%d" % index, b"0"} for index, item in taken)
-    assert [int(bytes(item)) for index, item in taken if index < MAX_TOLD] == list(range(MAX_TOLD)), "these are told"
+    assert take_all(batch) == list(enumerate(items))
+    assert not batch.untold
+
+
+def test_items_too_short_for_a_message_are_only_counted_where_they_are_many() -> None:
+    items = [b'"%011d"' % number if number % 9 == 0 else b"%d" % number for number in range(200)]
+    batch = split(*items)
+    taken = take_all(batch)
+    assert taken == [(at, it) for at, it in enumerate(items) if len(it) >= SHORTEST or at < MAX_TOLD]
+    assert batch.untold == len(items) - len(taken)
 
 
 def test_no_message_is_shorter_than_the_shortest() -> None:

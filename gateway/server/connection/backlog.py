@@ -18,6 +18,9 @@ STEP: Final = 32
 UNIT: Final = 512
 """Bytes of a message that count as one more event. The slowest ones, full of empty containers, take 10 µs."""
 
+SPLIT: Final = 128
+"""Items of a batch that count as one event when it is split: 10 µs."""
+
 REFUSAL: Final = 8
 """Events that a refused one counts for: finding and reporting its error takes as long."""
 

@@ -15,8 +15,6 @@ ITEM_COST: Final = 56
 SHORTEST: Final = 11
 """Bytes of the shortest message there is: a `ping` as MessagePack."""
 
-_TOO_SHORT: Final = Raw(b"0")
-
 MAX_TOLD: Final = 64
 """Refused items of a batch that are reported one by one; further ones are reported together. As many as this project's
 clients put into a batch."""
@@ -25,24 +23,25 @@ clients put into a batch."""
 class Batch:
     """A batch, taken item by item.
 
-    Items that are too short for a message, and whose refusal nobody is told, are not kept: a payload of nothing else
-    would cost twenty times its bytes.
+    Where they can't all be messages, as the payload is too small for that, items too short for one are not kept but
+    counted as refused: they would cost twenty times their bytes, and microseconds each. The first `MAX_TOLD` are kept,
+    as it is told of each what is wrong.
 
     Args:
         items: all items, in order.
         size: bytes of its payload.
     """
 
-    __slots__ = ("_item_cost", "_items", "_length", "_refused", "_size")
+    __slots__ = ("_items", "_left_out", "_places", "_refused", "_size", "_taken")
 
     def __init__(self, items: list[Raw], size: int) -> None:
-        self._length = len(items)
         self._size = size
-        self._refused = 0
-        self._item_cost: float = PLACE_COST + ITEM_COST
-        if self._length > MAX_TOLD:
-            items[MAX_TOLD:] = [it if len(it) >= SHORTEST else _TOO_SHORT for it in items[MAX_TOLD:]]
-            self._item_cost -= ITEM_COST * items.count(_TOO_SHORT) / self._length
+        self._refused = self._left_out = self._taken = 0
+        self._places: list[int] | None = None  # of the items that are kept, if not all are
+        if len(items) > MAX_TOLD and len(items) * (SHORTEST + 1) > size:
+            self._places = [at for at, it in enumerate(items) if len(it) >= SHORTEST or at < MAX_TOLD]
+            self._left_out = len(items) - len(self._places)
+            items = [items[at] for at in self._places]
         items.reverse()
         self._items = items
 
@@ -53,12 +52,13 @@ class Batch:
     @property
     def held_bytes(self) -> int:
         """What it costs."""
-        return self._size + int(len(self._items) * self._item_cost) if self._items else 0
+        return self._size + len(self._items) * (PLACE_COST + ITEM_COST) if self._items else 0
 
     def take(self) -> tuple[int, Raw]:
         """Return the next item, and its index."""
-        item = self._items.pop()
-        return self._length - len(self._items) - 1, item
+        at = self._taken
+        self._taken = at + 1
+        return at if self._places is None else self._places[at], self._items.pop()
 
     def refused(self) -> bool:
         """Count the item taken last as refused; return whether to report it by itself."""
@@ -68,4 +68,4 @@ class Batch:
     @property
     def untold(self) -> int:
         """Refused items that were not reported by themselves."""
-        return max(0, self._refused - MAX_TOLD)
+        return max(0, self._refused - MAX_TOLD) + self._left_out

@@ -19,7 +19,7 @@ from msgspec import UNSET, Raw
 from deltawire.gateway.hub.fair_queue import FairQueue
 from deltawire.gateway.hub.hub import Hub
 from deltawire.gateway.server.accepting.rate import TokenBucket
-from deltawire.gateway.server.connection.backlog import REFUSAL, STEP, UNIT, Backlog
+from deltawire.gateway.server.connection.backlog import REFUSAL, SPLIT, STEP, UNIT, Backlog
 from deltawire.gateway.server.connection.batch import Batch
 from deltawire.gateway.server.connection.connection import GatewayConnection
 from deltawire.gateway.server.connection.containment import contained
@@ -123,14 +123,15 @@ class Intake(ABC):
     def _begin_batch(self, payload: bytes) -> None:
         """Split a batch into its items; the flood guard has counted the first one as a message."""
         try:
-            batch = Batch(self._connection.codec.split_batch(payload), len(payload))
+            items = self._connection.codec.split_batch(payload)
         except WireError as error:
             self._report(error)
             return
-        if len(batch) > 1 and (why := self._connection.judge_events(len(batch) - 1)):
+        if len(items) > 1 and (why := self._connection.judge_events(len(items) - 1)):
             self.end(ProblemCode.RATE_LIMITED, why)
             return
-        self._backlog.begin_batch(batch)
+        self._backlog.left -= len(items) // SPLIT
+        self._backlog.begin_batch(Batch(items, len(payload)))
 
     def _take_all(self) -> None:
         """Process what was received, until all is done or something has to wait."""

@@ -20,7 +20,8 @@ export async function request(path, { headers = {}, ...options } = {}) {
     const { detail, problems, seq } = await response.json().catch(() => ({}));
     const line = problems?.[0]?.line;
     const reason = `${line ? `line ${line}: ` : ""}${detail ?? `HTTP ${response.status}`}`;
-    throw Object.assign(new Error(reason), { status: response.status, seq });
+    const asks = response.status === 401 && !access;
+    throw Object.assign(new Error(asks ? "enter a token" : reason), { status: response.status, seq });
   }
   return response;
 }
