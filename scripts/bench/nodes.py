@@ -21,7 +21,7 @@ from tempfile import TemporaryDirectory
 from typing import Final, NamedTuple
 
 from scripts.bench.deltawire import Deltawire
-from scripts.bench.fan import SETTLING, Fan, publish
+from scripts.bench.fan import SETTLING, Fan, measure_connected, publish
 from scripts.bench.handshake import Door, open_all
 from scripts.bench.load import Load
 from scripts.bench.process import LOAD_CORE, SERVER_CORE, Server, free_port, serving
@@ -119,16 +119,21 @@ def measure(program: str, place: Place, streams: int, rate: int, seconds: float)
         _connect(load, owner, other or owner, streams)
         fan = Fan(streams, 1, rate / streams)
         publish(load, fan, fan.schedule(WARMUP))
-        processes = owner, server, other
-        before = [it.cpu() if it is not None else 0 for it in processes]
-        schedule = fan.schedule(seconds)
-        publish(load, fan, schedule)
-        spent = [it.cpu() - earlier if it is not None else 0 for it, earlier in zip(processes, before, strict=True)]
-        events, latencies = len(schedule.times), load.reads.latencies()
-        lost = events - load.reads.total
-        costs = " | ".join(f"{it / events / 1e3:.1f}" if it else "–" for it in spent)
-        figures = f"{latencies.percentile(0.5):.2f} | {latencies.percentile(0.99):.1f}"
-        return f"| {rate:,} | {streams:,} | {place.name} | {figures} | {costs} |" + (f" {lost} lost" if lost else "")
+        others = [it for it in (server, other) if it is not None]
+        before = [it.cpu() for it in others]
+        figures = measure_connected(load, owner, fan, seconds)
+        spent = [(it.cpu() - earlier) / figures["sent"] / 1e3 for it, earlier in zip(others, before, strict=True)]
+        costs = [f"{it:.1f}" for it in (figures["append_us"], *spent)] + ["–"] * (2 - len(spent))
+        cells = [
+            f"{rate:,}",
+            f"{streams:,}",
+            place.name,
+            f"{figures['p50_ms']:.2f}",
+            f"{figures['p99_ms']:.1f}",
+            *costs,
+        ]
+        flaws = f"lost {figures['lost']:.0f}, disturbed {figures['disturbed']:.0%}, load {figures['load_busy']:.0%}"
+        return f"| {' | '.join(cells)} | {flaws} |"
 
 
 def main() -> int:
@@ -147,8 +152,8 @@ def main() -> int:
     runs = [(rate, middle) for rate in rates]
     os.sched_setaffinity(0, {LOAD_CORE})  # and with it the server on that core; the owner has one of its own
     runs += [(rates[len(rates) // 2], count) for count in counts if count != middle]
-    print("| events/s | streams | readers at | p50 ms | p99 ms | owner µs | Redis µs | other µs |")
-    print("|---|---|---|---|---|---|---|---|")
+    print("| events/s | streams | readers at | p50 ms | p99 ms | owner µs | Redis µs | other µs | run |")
+    print("|---|---|---|---|---|---|---|---|---|")
     for rate, streams in runs:
         for place in PLACES:
             print(measure(program, place, streams, rate, asked.seconds), flush=True)
