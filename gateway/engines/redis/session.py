@@ -41,7 +41,6 @@ class Session:
         self._value = encode_identity(identity)
         self._peers_until = 0.0  # monotonic seconds: an emptied server knows of none
         self._held_until = 0.0  # likewise
-        self._server_ahead: float | None = None  # its clock, of ours; those of gateways differ
         self.node = token_hex(8)
         self.used_memory = 0
 
@@ -83,29 +82,21 @@ class Session:
         Raises:
             RedisError: the server can't be asked.
         """
-        if self._server_ahead is None:
-            self._note_time(await self._client.time())
-        now = time.monotonic() + (self._server_ahead or 0.0)
+        now, _ = await self._client.time()  # of the server: the clocks of gateways differ
         async with self._client.pipeline(transaction=False) as pipe:
             pipe.set(self._keys.of_node(self.node), self._value, px=int(TTL * 1000), xx=True)
             pipe.zadd(self._keys.nodes, {self.node: now})
             pipe.zremrangebyscore(self._keys.nodes, 0, now - SEEN_WITHIN)
             pipe.zcard(self._keys.nodes)
             pipe.info("memory")
-            pipe.time()
             replies = await pipe.execute(raise_on_error=False)  # older versions name the command, and no reason
         if (refusal := next((it for it in replies if isinstance(it, Exception)), None)) is not None:
             raise refusal
-        renewed, _, _, count, memory, server_time = replies
-        self._note_time(server_time)
+        renewed, _, _, count, memory = replies
         if count > 1:
             self._peers_until = time.monotonic() + SEEN_WITHIN
         self.used_memory = int(memory.get("used_memory", 0))
         return bool(renewed)
-
-    def _note_time(self, server_time: tuple[int, int]) -> None:
-        seconds, microseconds = server_time
-        self._server_ahead = seconds + microseconds / 1e6 - time.monotonic()
 
     async def find(self, node: str) -> Identity | None:
         """Return who another gateway is, as far as it says; None if that gateway is gone.
