@@ -144,10 +144,9 @@ class Node(Process):
 
     async def _unwind(self) -> None:
         """Let everything come to its end, so that Python has nothing to warn of."""
+        self._task.cancel()
+        await asyncio.wait({self._task}, timeout=100.0)
         while left := asyncio.all_tasks() - {asyncio.current_task()}:
             for task in left:
                 task.cancel()
             await asyncio.wait(left, timeout=1.0)
-        engine = None if self.gateway is None else self.gateway.hub._engine
-        if (client := getattr(engine, "_client", None)) is not None:
-            await client.connection_pool.disconnect()

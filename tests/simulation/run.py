@@ -142,7 +142,7 @@ class Run:
 
     def _start(self, number: int) -> Node:
         name = f"node{number}"
-        settings = {"engine_url": "redis://redis", "retention_events": self._retained}
+        settings = {"engine_url": "redis://redis", "retention_events": self._retained, "drain_timeout": 1.0}
         return Node(self.world, self._network, name, partial(self._ended, number), **settings)
 
     def _ended(self, number: int, error: BaseException | None) -> None:

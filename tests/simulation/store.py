@@ -188,11 +188,12 @@ class Store:
         score = (self._get_as(key, _Scores) or {}).get(member)
         return None if score is None else b"%.17g" % score
 
-    def _zrange(self, key: bytes, first: bytes, last: bytes) -> Reply:
+    def _zrange(self, key: bytes, first: bytes, last: bytes, *options: bytes) -> Reply:
         members = self._get_as(key, _Scores) or {}
         names = sorted(members, key=lambda it: (members[it], it))
         end = int(last)
-        return names[int(first) : None if end == -1 else end + 1]
+        found = names[int(first) : None if end == -1 else end + 1]
+        return [part for it in found for part in (it, b"%.17g" % members[it])] if options else found
 
     def _zremrangebyscore(self, key: bytes, low: bytes, high: bytes) -> int:
         members = self._get_as(key, _Scores) or {}

@@ -157,6 +157,7 @@ def others(stream: str, draw: Random) -> list[Sequence[Any]]:
         ("ZADD", "z", draw.randint(0, 9), f"m{draw.randint(0, 3)}"),
         ("ZREMRANGEBYSCORE", "z", 0, draw.randint(0, 9)),
         ("ZRANGE", "z", 0, -1),
+        ("ZRANGE", "z", 0, 1, "WITHSCORES"),
         ("SET", "k", "v", "PX", 100_000, "XX"),
         ("SET", "k", "v"),
         ("GET", "k"),
