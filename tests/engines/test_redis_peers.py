@@ -98,3 +98,10 @@ async def test_a_reader_that_is_ahead_of_the_stream_hears_so_once_its_owner_is_s
                 if (problem := await refused.read())["code"] == "position_ahead":
                     break
                 assert problem["code"] == "overloaded"
+
+
+async def test_a_reader_of_a_stream_that_nobody_has_any_more_begins_a_new_one(server: RedisServer) -> None:
+    async with gateway_on(server) as gateway:
+        subscribed, gap, caught_up = await read(gateway, "after=10&epoch=gone")
+        assert (subscribed["head"], subscribed["recovered"]) == (0, False)
+        assert (gap["reason"], caught_up["type"]) == ("epoch_changed", "caught_up")

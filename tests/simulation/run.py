@@ -118,18 +118,18 @@ class Run:
             self._audit(stream, names, until)
 
     def _audit(self, stream: str, names: list[str], until: float) -> None:
-        world = self.world
-        reader = Reader(world, self._network, f"auditor{stream}", names, self.book, stream, is_restless=False)
-        world.run(until, lambda: reader.is_done)
-        if not reader.is_done:
-            self.book.violation(f"nobody can read {stream} in the end")
-            return
-        keys, state = self._server.store.keys, f"deltawire:{{{stream}}}:state".encode()
+        world, keys, state = self.world, self._server.store.keys, f"deltawire:{{{stream}}}:state".encode()
         world.run(until, lambda: state in keys)
         if state not in keys:
             self.book.violation(f"the server never has {stream} again")
             return
         fields = keys[state]
+        head = int(fields[b"head"])
+        reader = Reader(world, self._network, f"auditor{stream}", names, self.book, stream, is_restless=False)
+        world.run(until, lambda: reader.at >= head)
+        if reader.at < head:
+            self.book.violation(f"who reads {stream} in the end is at {reader.at} of {head}")
+            return
         lineage = [
             (name, int(last)) for name, _, last in (it.rpartition(":") for it in fields[b"lineage"].decode().split())
         ]

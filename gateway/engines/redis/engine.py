@@ -215,7 +215,7 @@ class RedisEngine:
     def is_sure(self, stream: str, epoch: str) -> bool:
         """Whether a stream was certainly this gateway's within the last second; if not, the server is asked."""
         owned = self._committer.owned.get((stream, epoch))
-        is_sure = owned is not None and time.monotonic() < owned.sure_until
+        is_sure = owned is None or time.monotonic() < owned.sure_until  # of a new one, it was asked just now
         if not is_sure:
             self._committer.work(stream, epoch).is_asked = True
         return is_sure
