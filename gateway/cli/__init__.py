@@ -5,15 +5,13 @@ Tour: `command` — the command line, and how what goes wrong becomes an exit st
 `stdio` — standard input and output that hold nothing up · `loop` — of those that serve · `alongside` — several jobs at
 a time · `reconnecting` — what is said while the gateway is away · `ending` — how every command ends · `printable` —
 words of others, made harmless · `trust` — TLS of commands that connect · `credentials` — the token they show · `asking`
-— what they ask over HTTP · `whole_file` — files that are written whole or not at all · one file a command: `serve`
-(with `systemd`, `collector`), `publish` (with `publish_run`, `sources`, `pace`, `child`), `tail` (with `views`, which
-chooses one, `render`, `keyboard` with `keys`, and where Markdown is rendered `rendered`, `blocks`, `markdown`, `phase`,
-`region`, `drawing`), `streams`, `top` (with `top_run`, `top_looking`, `top_rows`, `top_table`, `top_follow`), `bench`
-(with `bench_run`, `bench_figures`), `proxy`, `export` and `import_` (with `exported`, their format), `backup`, `token`,
-`check_config`, `completion`.
+— what they ask over HTTP · `terminal` — where something is drawn · `whole_file` — files that are written whole or not
+at all · one of each command: `serve` (with `systemd`, `collector`), `publish` (with `encoding`), `tail`, `streams`,
+`top`, `bench`, `proxy`, `export` and `import_` (with `exported`, their format), `backup`, `token`, `check_config`,
+`completion`.
 
-An event's path: `publish` reads `sources` → `publish_run` → `client.Publisher` → the gateway → `client.Subscriber` →
-`tail` → `render` or `rendered` → standard output.
+An event's path: `publish` reads its `sources` → `client.Publisher` → the gateway → `client.Subscriber` → `tail`, which
+has it shown by `render` or `rendered` → standard output.
 
 What a person or a program asked for goes to standard output, everything else to standard error. A command ends with
 0 when it did its work, 1 when it could not, 2 when it was asked wrongly (for `serve`: or could not start), 130 after

@@ -32,14 +32,15 @@ class Listed(NamedTuple):
 
 COMMANDS: Final = {
     "serve": Listed("serve", "Run a gateway until SIGTERM or SIGINT (Ctrl-C), then drain it."),
-    "publish": Listed("publish", "Publish standard input, or the output of COMMAND, to STREAM."),
-    "tail": Listed("tail", "Follow STREAM until it ends."),
+    "publish": Listed("publish.command", "Publish standard input, or the output of COMMAND, to STREAM."),
+    "tail": Listed("tail.command", "Follow STREAM until it ends."),
     "proxy": Listed("proxy", "Pass requests on to a provider, and its streamed answers to a gateway as well."),
     "streams": Listed("streams", "List, inspect, create and close streams."),
     "top": Listed(
-        "top", "Watch the streams of a gateway: events and bytes per second, producers, consumers, the first token."
+        "top.command",
+        "Watch the streams of a gateway: events and bytes per second, producers, consumers, the first token.",
     ),
-    "bench": Listed("bench", "Measure how fast the gateway at URL is, from here."),
+    "bench": Listed("bench.command", "Measure how fast the gateway at URL is, from here."),
     "export": Listed("export", "Write the events of STREAM as lines of JSON, which `deltawire import` reads."),
     "import": Listed("import_", "Publish what `deltawire export` wrote to FILE, or to standard input."),
     "backup": Listed(

@@ -6,7 +6,7 @@ import codecs
 from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
-from deltawire.gateway.cli.sources import Source
+from deltawire.gateway.cli.publish.sources import Source
 from deltawire.protocol.errors import DeltawireError
 from deltawire.protocol.events import Data, Event
 

@@ -17,7 +17,7 @@ from typing import Final, TypeAlias
 import msgspec
 from msgspec import UNSET, Struct
 
-from deltawire.gateway.cli.sources import without_gateways_part
+from deltawire.gateway.cli.publish.sources import without_gateways_part
 from deltawire.protocol.addresses import check_stream_id
 from deltawire.protocol.codec import JSON
 from deltawire.protocol.errors import DeltawireError, WireError

@@ -13,7 +13,7 @@ import msgspec
 import pytest
 from websockets.asyncio.server import ServerConnection
 
-from deltawire.gateway.cli.bench_figures import Durations, Milliseconds, Reader, Report
+from deltawire.gateway.cli.bench.figures import Durations, Milliseconds, Reader, Report
 from deltawire.gateway.config import Settings
 from deltawire.gateway.server import Gateway
 from deltawire.protocol.codes import CloseCode

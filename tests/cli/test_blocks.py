@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deltawire.gateway.cli.blocks import MAX_BLOCK, Block, Splitter
+from deltawire.gateway.cli.tail.blocks import MAX_BLOCK, Block, Splitter
 
 MARKUP = """
 one

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from deltawire.gateway.cli.alongside import run_alongside
-from deltawire.gateway.cli.child import Child, run_child
 from deltawire.gateway.cli.ending import Failure
+from deltawire.gateway.cli.publish.child import Child, run_child
 
 IGNORES_SIGTERM = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('here', flush=True); "
 

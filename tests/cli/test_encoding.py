@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from deltawire.gateway.cli.encoding import NotUtf8Error, Preamble, Utf8Source, recognise_wide
-from deltawire.gateway.cli.sources import CANCELLED, open_source
+from deltawire.gateway.cli.publish.sources import CANCELLED, open_source
 from deltawire.protocol.events import Data, Event, MessageStop, TextDelta
 from tests.support.processes import Run, Start
 

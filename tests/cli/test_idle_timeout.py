@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from deltawire.gateway.cli import publish_run
+from deltawire.gateway.cli.publish import run as one_run
 from deltawire.gateway.cli.stdio import Input
 from tests.support.processes import Run, Start, read_json
 
@@ -194,7 +194,7 @@ class Resumed(Input):
 async def test_input_that_came_while_the_publisher_was_stopped_is_read(
     run: Run, gateway: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(publish_run, "Input", Resumed)
+    monkeypatch.setattr(one_run, "Input", Resumed)
     done = await run("publish", "demo", "--format=text", "--idle-timeout=0.05", f"--url={gateway}")
     assert done == (0, "", "")
     assert (await events_of(run, gateway))[1]["data"]["text"] == "Hi"

@@ -29,7 +29,13 @@ sys.exit(main(["tail", "demo"]))
 
 @pytest.mark.parametrize(
     "module",
-    ["deltawire.gateway.cli.command", "click", "msgspec", "deltawire.gateway.cli.tail", "deltawire.gateway.client"],
+    [
+        "deltawire.gateway.cli.command",
+        "click",
+        "msgspec",
+        "deltawire.gateway.cli.tail.command",
+        "deltawire.gateway.client",
+    ],
 )
 async def test_ctrl_c_during_an_import_is_130_without_a_word(module: str) -> None:
     process = await asyncio.create_subprocess_exec(

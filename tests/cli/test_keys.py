@@ -10,7 +10,7 @@ from asyncio.subprocess import PIPE
 import pytest
 from websockets.asyncio.server import ServerConnection
 
-from deltawire.gateway.cli.tail import Cooldown
+from deltawire.gateway.cli.tail.command import Cooldown
 from deltawire.gateway.client import Publisher
 from deltawire.protocol.codes import CloseCode
 from deltawire.protocol.events import TextDelta

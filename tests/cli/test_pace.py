@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from deltawire.gateway.cli.pace import LATEST, Pace
+from deltawire.gateway.cli.publish.pace import LATEST, Pace
 
 
 def test_deltas_are_due_by_the_clock_and_not_after_the_last_one() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from deltawire.gateway.cli.printable import make_printable
-from deltawire.gateway.cli.render import Frames, Screen, Text
+from deltawire.gateway.cli.tail.render import Frames, Screen, Text
 from deltawire.gateway.client import Frame
 from deltawire.protocol.codec import JSON
 from deltawire.protocol.messages import StreamEnd

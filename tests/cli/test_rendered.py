@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deltawire.gateway.cli.blocks import MAX_BLOCK
-from deltawire.gateway.cli.phase import Phase, make_sign
-from deltawire.gateway.cli.region import Line, Region
+from deltawire.gateway.cli.tail.blocks import MAX_BLOCK
+from deltawire.gateway.cli.tail.phase import Phase, make_sign
+from deltawire.gateway.cli.tail.region import Line, Region
 from deltawire.gateway.client import Frame
 from deltawire.protocol.events import (
     ContentStart,
@@ -33,7 +33,7 @@ from tests.support.emulator import Emulator
 
 pytest.importorskip("rich", reason="needs the extra: pip install 'deltawire[tui]'")
 
-from deltawire.gateway.cli.rendered import Rendered
+from deltawire.gateway.cli.tail.rendered import Rendered
 
 SIZE = terminal_size((60, 10_000))
 ENDED = StreamEnd(seq=1, reason="closed")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from deltawire.gateway.cli.sources import CANCELLED, FAILED, MAX_LINE, EventsSource, TextSource, open_source
+from deltawire.gateway.cli.publish.sources import CANCELLED, FAILED, MAX_LINE, EventsSource, TextSource, open_source
 from deltawire.gateway.client.upstream import with_error
 from deltawire.protocol.codec import JSON
 from deltawire.protocol.events import Data, Error, Event, EventType, MessageStart, MessageStop, TextDelta

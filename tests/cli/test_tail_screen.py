@@ -18,7 +18,7 @@ from unittest.mock import patch
 import pytest
 from websockets.asyncio.server import ServerConnection
 
-from deltawire.gateway.cli.views import choose_plain, make_rendered
+from deltawire.gateway.cli.tail.views import choose_plain, make_rendered
 from deltawire.gateway.client import Publisher
 from deltawire.protocol.events import MessageStart, MessageStop, TextDelta, Thinking
 from deltawire.protocol.messages import StreamEnd
@@ -187,7 +187,7 @@ def test_a_terminal_renders_if_it_can(monkeypatch: pytest.MonkeyPatch, capsys: p
     monkeypatch.setenv("TERM", "xterm")
     with on_terminal() as side:
         assert make_rendered(is_asked_for=False) is not None
-        with patch.dict("sys.modules", {"deltawire.gateway.cli.rendered": None}):
+        with patch.dict("sys.modules", {"deltawire.gateway.cli.tail.rendered": None}):
             assert make_rendered(is_asked_for=False) is None
             assert capsys.readouterr().err == ""
             assert make_rendered(is_asked_for=True) is None

@@ -12,9 +12,9 @@ from click import unstyle
 from msgspec import structs
 from rich.cells import cell_len
 
-from deltawire.gateway.cli.keys import parse_keys
-from deltawire.gateway.cli.top_follow import MAX_LINE, MAX_LINES, Follow, wrap
-from deltawire.gateway.cli.top_rows import (
+from deltawire.gateway.cli.terminal.keys import parse_keys
+from deltawire.gateway.cli.top.follow import MAX_LINE, MAX_LINES, Follow, wrap
+from deltawire.gateway.cli.top.rows import (
     FIRST_EVENTS,
     Row,
     Watch,
@@ -23,7 +23,7 @@ from deltawire.gateway.cli.top_rows import (
     find_first_token,
     sum_metrics,
 )
-from deltawire.gateway.cli.top_table import COLUMNS, Table, choose_columns, fit, shorten, sort_rows
+from deltawire.gateway.cli.top.table import COLUMNS, Table, choose_columns, fit, shorten, sort_rows
 from deltawire.gateway.client import Frame
 from deltawire.gateway.streams.info import Counters, StreamInfo
 from deltawire.protocol.events import Data, Event, MessageStart, TextDelta, Thinking, Usage, make_event

@@ -11,7 +11,7 @@ from typing import Self
 import pytest
 
 from deltawire.gateway.cli.asking import Asker
-from deltawire.gateway.cli.top_looking import (
+from deltawire.gateway.cli.top.looking import (
     PAGE_PAUSE,
     Failed,
     FirstToken,

@@ -7,9 +7,9 @@ from typing import Final
 
 from rich.cells import cell_len, chop_cells
 
-from deltawire.gateway.cli.render import Screen
-from deltawire.gateway.cli.top_rows import Row
-from deltawire.gateway.cli.top_table import UNKNOWN, shorten
+from deltawire.gateway.cli.tail.render import Screen
+from deltawire.gateway.cli.top.rows import Row
+from deltawire.gateway.cli.top.table import UNKNOWN, shorten
 from deltawire.gateway.client import Frame
 from deltawire.protocol.messages import StreamEnd
 

@@ -15,14 +15,14 @@ from click import style
 from deltawire.gateway.cli.alongside import run_alongside
 from deltawire.gateway.cli.asking import Asker
 from deltawire.gateway.cli.credentials import GivenToken
-from deltawire.gateway.cli.keyboard import Keyboard, is_foreground
 from deltawire.gateway.cli.printable import make_line
 from deltawire.gateway.cli.stdio import Output
-from deltawire.gateway.cli.top_follow import KEYS as FOLLOW_KEYS
-from deltawire.gateway.cli.top_follow import Follow, describe_row
-from deltawire.gateway.cli.top_looking import Failed, FirstToken, Glance, Looker, News, Page, RoundOver, Trouble
-from deltawire.gateway.cli.top_rows import Watch
-from deltawire.gateway.cli.top_table import Table, fit
+from deltawire.gateway.cli.terminal.keyboard import Keyboard, is_foreground
+from deltawire.gateway.cli.top.follow import KEYS as FOLLOW_KEYS
+from deltawire.gateway.cli.top.follow import Follow, describe_row
+from deltawire.gateway.cli.top.looking import Failed, FirstToken, Glance, Looker, News, Page, RoundOver, Trouble
+from deltawire.gateway.cli.top.rows import Watch
+from deltawire.gateway.cli.top.table import Table, fit
 from deltawire.gateway.client import ClientError, Subscriber, TextMismatch
 from deltawire.protocol.messages import Subscribed
 

@@ -10,7 +10,7 @@ from msgspec import Struct
 from rich.cells import cell_len, set_cell_size
 
 from deltawire.gateway.cli.printable import make_line
-from deltawire.gateway.cli.top_rows import Row, describe_seconds
+from deltawire.gateway.cli.top.rows import Row, describe_seconds
 
 Wish: TypeAlias = Literal["open", "quit"]
 """What a key asks of the program around the table."""

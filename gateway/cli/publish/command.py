@@ -11,8 +11,8 @@ import click
 from deltawire.gateway.cli.credentials import GivenToken, token_options
 from deltawire.gateway.cli.ending import Status, say, wrong_arguments_told
 from deltawire.gateway.cli.options import PRODUCER_ID, FiniteRange, WholeRange, examples, stream_argument, url_option
-from deltawire.gateway.cli.pace import Pace
-from deltawire.gateway.cli.publish_run import PublishRun
+from deltawire.gateway.cli.publish.pace import Pace
+from deltawire.gateway.cli.publish.run import PublishRun
 from deltawire.gateway.cli.reconnecting import Patience
 from deltawire.gateway.cli.trust import tls_options
 from deltawire.gateway.client import Publisher

@@ -16,8 +16,8 @@ from codecs import getincrementaldecoder
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager, suppress
 
-from deltawire.gateway.cli.keys import parse_keys
 from deltawire.gateway.cli.stdio import Input
+from deltawire.gateway.cli.terminal.keys import parse_keys
 
 _CHUNK = 64
 """Bytes per read; nobody types more at once."""

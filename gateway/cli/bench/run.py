@@ -14,10 +14,10 @@ from uuid import uuid4
 from msgspec import UNSET, Struct
 
 from deltawire.gateway.cli.alongside import run_alongside, run_together
-from deltawire.gateway.cli.bench_figures import Durations, Reader, Report
+from deltawire.gateway.cli.bench.figures import Durations, Reader, Report
 from deltawire.gateway.cli.credentials import GivenToken
 from deltawire.gateway.cli.ending import Failure, say
-from deltawire.gateway.cli.pace import Pace
+from deltawire.gateway.cli.publish.pace import Pace
 from deltawire.gateway.cli.reconnecting import Patience
 from deltawire.gateway.client import ClientError, Publisher, Subscriber, TextMismatch
 from deltawire.protocol.events import Data, Event, MessageStart, MessageStop, TextDelta

@@ -18,7 +18,7 @@ from msgspec import Struct
 
 from deltawire.gateway.cli.asking import NO_GATEWAY, Asker, Info, Refusal, Unanswered
 from deltawire.gateway.cli.ending import Failure
-from deltawire.gateway.cli.top_rows import FIRST_EVENTS, describe_metrics, find_first_token, sum_metrics
+from deltawire.gateway.cli.top.rows import FIRST_EVENTS, describe_metrics, find_first_token, sum_metrics
 from deltawire.gateway.client.backoff import DEFAULT_BACKOFF, Retries
 from deltawire.gateway.streams.info import StreamInfo
 from deltawire.protocol.codec import JSON

@@ -10,7 +10,7 @@ from ssl import SSLContext
 import click
 import msgspec
 
-from deltawire.gateway.cli.bench_run import BenchRun, Load
+from deltawire.gateway.cli.bench.run import BenchRun, Load
 from deltawire.gateway.cli.credentials import GivenToken, token_options
 from deltawire.gateway.cli.ending import Failure, Status, say, wrong_arguments_told
 from deltawire.gateway.cli.loop import new_event_loop

@@ -16,9 +16,7 @@ import click
 
 from deltawire.gateway.cli.alongside import run_alongside
 from deltawire.gateway.cli.credentials import GivenToken, token_options
-from deltawire.gateway.cli.drawing import Drawing
 from deltawire.gateway.cli.ending import Status, say, wrong_arguments_told
-from deltawire.gateway.cli.keyboard import Keyboard, is_foreground
 from deltawire.gateway.cli.options import (
     EVENT_TYPES,
     EXTENSIONS,
@@ -33,10 +31,12 @@ from deltawire.gateway.cli.options import (
     url_option,
 )
 from deltawire.gateway.cli.reconnecting import Patience
-from deltawire.gateway.cli.render import View
 from deltawire.gateway.cli.stdio import Output
+from deltawire.gateway.cli.tail.render import View
+from deltawire.gateway.cli.tail.views import choose_plain, make_rendered
+from deltawire.gateway.cli.terminal.drawing import Drawing
+from deltawire.gateway.cli.terminal.keyboard import Keyboard, is_foreground
 from deltawire.gateway.cli.trust import tls_options
-from deltawire.gateway.cli.views import choose_plain, make_rendered
 from deltawire.gateway.client import Frame, NotDelivered, NotPermitted, Subscriber, TextMismatch
 from deltawire.protocol.addresses import MAX_BUFFER, MAX_INTERVAL_MS, Start
 from deltawire.protocol.events import EventType
@@ -44,7 +44,7 @@ from deltawire.protocol.messages import Policy, Subscribed
 from deltawire.protocol.position import Position
 
 if TYPE_CHECKING:
-    from deltawire.gateway.cli.rendered import Rendered
+    from deltawire.gateway.cli.tail.rendered import Rendered
 
 CANCEL_PAUSE = 1.0
 """Minimum seconds between two cancels: a key held down repeats, and would soon exceed the gateway's `signal_rate`."""

@@ -11,8 +11,8 @@ import click
 from deltawire.gateway.cli.asking import Asker
 from deltawire.gateway.cli.credentials import GivenToken, token_options
 from deltawire.gateway.cli.ending import StartFailure, Status
-from deltawire.gateway.cli.keyboard import is_foreground
 from deltawire.gateway.cli.options import FiniteRange, examples, url_option
+from deltawire.gateway.cli.terminal.keyboard import is_foreground
 from deltawire.gateway.cli.trust import tls_options
 
 
@@ -49,7 +49,7 @@ def command(*, interval: float, url: str, tls: SSLContext | None, token: GivenTo
     goes on when it is back.
     """  # noqa: D301 - \b tells click to keep line breaks
     try:
-        from deltawire.gateway.cli.top_run import TopRun  # noqa: PLC0415 - an optional extra
+        from deltawire.gateway.cli.top.run import TopRun  # noqa: PLC0415 - an optional extra
     except ImportError:
         raise StartFailure("`deltawire top` needs the extra: pip install 'deltawire[tui]'") from None
     if not (sys.stdin.isatty() and sys.stdout.isatty() and is_foreground(sys.stdin.fileno())):

@@ -7,11 +7,11 @@ import sys
 from typing import TYPE_CHECKING
 
 from deltawire.gateway.cli.ending import say
-from deltawire.gateway.cli.keyboard import is_foreground
-from deltawire.gateway.cli.render import Frames, Screen, Text, View
+from deltawire.gateway.cli.tail.render import Frames, Screen, Text, View
+from deltawire.gateway.cli.terminal.keyboard import is_foreground
 
 if TYPE_CHECKING:
-    from deltawire.gateway.cli.rendered import Rendered
+    from deltawire.gateway.cli.tail.rendered import Rendered
 
 
 def make_rendered(*, is_asked_for: bool) -> Rendered | None:
@@ -19,7 +19,7 @@ def make_rendered(*, is_asked_for: bool) -> Rendered | None:
     why = _find_obstacle()
     if why is None:
         try:
-            from deltawire.gateway.cli.rendered import Rendered  # noqa: PLC0415 - takes a while, and needs the extra
+            from deltawire.gateway.cli.tail.rendered import Rendered  # noqa: PLC0415 - takes a while, and needs the extra
         except ImportError:
             why = "rendering needs the extra: pip install 'deltawire[tui]'"
         else:

@@ -26,9 +26,9 @@ from rich.syntax import Syntax
 from rich.table import Table
 from rich.text import Text
 
-from deltawire.gateway.cli.blocks import Block
 from deltawire.gateway.cli.printable import make_printable
-from deltawire.gateway.cli.region import Line
+from deltawire.gateway.cli.tail.blocks import Block
+from deltawire.gateway.cli.tail.region import Line
 
 _NARROWEST: Final = 20
 """Columns; narrower terminals show lines that are too long for them."""

@@ -11,11 +11,11 @@ from typing import Final
 
 from rich.text import Text
 
-from deltawire.gateway.cli.blocks import Block, Splitter
-from deltawire.gateway.cli.markdown import Typesetter
-from deltawire.gateway.cli.phase import Phase, make_sign
-from deltawire.gateway.cli.region import Line, Region
-from deltawire.gateway.cli.render import Screen
+from deltawire.gateway.cli.tail.blocks import Block, Splitter
+from deltawire.gateway.cli.tail.markdown import Typesetter
+from deltawire.gateway.cli.tail.phase import Phase, make_sign
+from deltawire.gateway.cli.tail.region import Line, Region
+from deltawire.gateway.cli.tail.render import Screen
 from deltawire.gateway.client import Frame
 from deltawire.protocol.events import ContentStart, Event, MessageStart, MessageStop, TextDelta, Thinking, ToolDelta
 from deltawire.protocol.messages import StreamEnd, Subscribed

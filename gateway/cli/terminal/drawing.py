@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from deltawire.gateway.cli.alongside import run_alongside
-from deltawire.gateway.cli.keyboard import is_foreground
 from deltawire.gateway.cli.stdio import Output
+from deltawire.gateway.cli.terminal.keyboard import is_foreground
 
 if TYPE_CHECKING:
-    from deltawire.gateway.cli.rendered import Rendered  # needs Rich
+    from deltawire.gateway.cli.tail.rendered import Rendered  # needs Rich
 
 INTERVAL: Final = 0.08
 """Seconds between two drawings: twelve a second look like typing."""

@@ -12,11 +12,11 @@ from contextlib import AbstractAsyncContextManager, contextmanager
 from msgspec import UNSET
 
 from deltawire.gateway.cli.alongside import run_alongside
-from deltawire.gateway.cli.child import Child, run_child
 from deltawire.gateway.cli.encoding import NotUtf8Error, Utf8Source
 from deltawire.gateway.cli.ending import Status, say
-from deltawire.gateway.cli.pace import Pace
-from deltawire.gateway.cli.sources import CANCELLED, FAILED, open_source
+from deltawire.gateway.cli.publish.child import Child, run_child
+from deltawire.gateway.cli.publish.pace import Pace
+from deltawire.gateway.cli.publish.sources import CANCELLED, FAILED, open_source
 from deltawire.gateway.cli.stdio import Input
 from deltawire.gateway.client import EventRefused, Publisher, SourceStalled, iterate_with_idle_timeout
 from deltawire.gateway.client.upstream import STALLED, with_error
