@@ -222,6 +222,7 @@ class Committer:
                 return True
             claimed = parse_claim(work.stream, replies[0][0], (), b"")
             self.owned[key] = claimed.owned
+            claimed.owned.sure_until = time.monotonic() + SURE
             return not (work.has_changes or work.floor)
         if not (work.has_changes or work.is_asked):
             return True

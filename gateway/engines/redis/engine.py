@@ -25,7 +25,7 @@ from deltawire.gateway.engines.engine import (
 )
 from deltawire.gateway.engines.redis.address import parse_address
 from deltawire.gateway.engines.redis.claiming import claim, claim_unserved, unsettled
-from deltawire.gateway.engines.redis.committer import Committer
+from deltawire.gateway.engines.redis.committer import SURE, Committer
 from deltawire.gateway.engines.redis.identity import own_identity
 from deltawire.gateway.engines.redis.keys import Keys, call
 from deltawire.gateway.engines.redis.server import (
@@ -196,6 +196,7 @@ class RedisEngine:
             raise EngineError(str(error)) from None
         if isinstance(found, Claimed):
             self._committer.owned[stream, found.stream.epoch] = found.owned
+            found.owned.sure_until = time.monotonic() + SURE
             return found.stream
         return found
 
