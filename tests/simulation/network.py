@@ -215,7 +215,8 @@ class End(asyncio.Transport):
             return
         self._is_closing = self._is_lost = True
         protocol, owner = self._protocol, self.owner
-        self._network.world.after(0.0, lambda: owner.deliver(partial(protocol.connection_lost, why)))
+        if protocol is not None:
+            self._network.world.after(0.0, lambda: owner.deliver(partial(protocol.connection_lost, why)))
         self._drop()
 
     def _drop(self) -> None:

@@ -119,8 +119,12 @@ class Run:
 
     def _audit(self, stream: str, names: list[str], until: float) -> None:
         world, keys, state = self.world, self._server.store.keys, f"deltawire:{{{stream}}}:state".encode()
-        world.run(until, lambda: state in keys)
-        if state not in keys:
+
+        def is_whole() -> bool:  # not while it is being filled again
+            return bool(keys.get(state, {}).get(b"incarnation"))
+
+        world.run(until, is_whole)
+        if not is_whole():
             self.book.violation(f"the server never has {stream} again")
             return
         fields = keys[state]
