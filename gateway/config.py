@@ -322,7 +322,8 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         str,
         Meta(
             description="Redis or Valkey server to store streams on, instead of data_dir: "
-            "redis://[user:password@]host[:port][/database], rediss:// for TLS, or redis+sentinel://"
+            "redis://[user:password@]host[:port][/database], rediss:// for TLS, redis+sentinel:// or "
+            "redis+cluster://"
         ),
     ] = ""
     engine_timeout: Annotated[
@@ -374,6 +375,10 @@ _OF_ENGINE = ("engine_timeout", "engine_replicas", "engine_prefix", "advertise_u
 """Settings that mean nothing without `engine_url`."""
 
 
+_SCHEMES = tuple(f"{scheme}{kind}://" for scheme in ("redis", "rediss") for kind in ("", "+sentinel", "+cluster"))
+"""What an `engine_url` may begin with."""
+
+
 def make_settings(values: dict[str, Any]) -> Settings:
     """Make settings from names and values; text is converted to a number where one is expected.
 
@@ -392,10 +397,8 @@ def make_settings(values: dict[str, Any]) -> Settings:
     if settings.engine_url:
         if settings.data_dir:
             raise ConfigError("engine_url: streams are stored there or in data_dir, not in both")
-        if not settings.engine_url.startswith(("redis://", "rediss://", "redis+sentinel://", "rediss+sentinel://")):
-            raise ConfigError("engine_url: expected redis://…, rediss://… or redis+sentinel://…")
-        if settings.workers != 1:
-            raise ConfigError("workers: with engine_url there is one process a gateway; start several gateways instead")
+        if not settings.engine_url.startswith(_SCHEMES):
+            raise ConfigError("engine_url: expected redis://…, rediss://…, redis+sentinel://… or redis+cluster://…")
         if settings.advertise_url and not re.match("wss?://[^/]", settings.advertise_url):
             raise ConfigError("advertise_url: expected ws://HOST… or wss://HOST…")
     elif ignored := [name for name in _OF_ENGINE if getattr(settings, name) != getattr(Settings(), name)]:

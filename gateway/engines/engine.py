@@ -58,6 +58,18 @@ class Elsewhere(NamedTuple):
     key: str = ""
 
 
+class Part(NamedTuple):
+    """The part of a gateway's streams that one of its processes has.
+
+    Attributes:
+        owns: whether a stream is among them, by its id; all of a gateway's requests about it come to this process.
+        key: by which others know that they may relay to this gateway: the same in all of its processes.
+    """
+
+    owns: Callable[[str], bool]
+    key: str
+
+
 class Memory(Protocol):
     """What an engine asks of its gateway."""
 

@@ -14,7 +14,7 @@ from secrets import token_hex
 from typing import TYPE_CHECKING, Self, TypeVar
 
 from deltawire.gateway.config import ConfigError, Settings
-from deltawire.gateway.engines.engine import EVENTS, Elsewhere, Engine, EngineError, EngineMetrics
+from deltawire.gateway.engines.engine import EVENTS, Elsewhere, Engine, EngineError, EngineMetrics, Part
 from deltawire.gateway.engines.sqlite import SqliteEngine, check_folder
 from deltawire.gateway.hub.clock import Clock
 from deltawire.gateway.hub.committing import CommittingDispatcher
@@ -48,6 +48,7 @@ class Hub:
     Args:
         settings: limits and timeouts.
         middleware: what becomes of events before they are appended; None takes that of the settings.
+        part: of the streams, where other processes have the rest; None for all.
 
     Raises:
         ConfigError: a file that the settings name can't be used.
@@ -60,7 +61,9 @@ class Hub:
         tally: counts for the metrics.
     """
 
-    def __init__(self, settings: Settings | None = None, middleware: Middleware | None = None) -> None:
+    def __init__(
+        self, settings: Settings | None = None, middleware: Middleware | None = None, part: Part | None = None
+    ) -> None:
         self.settings = settings or Settings()
         self.manager = StreamManager(
             stream_settings(self.settings),
@@ -73,7 +76,7 @@ class Hub:
         )
         self.tally = Tally()
         self.clock = Clock()
-        self._engine = open_engine(self.settings)
+        self._engine = open_engine(self.settings, part)
         self.dispatcher = (
             Dispatcher(self.settings, self.manager, self.tally, self.clock)
             if self._engine is None
@@ -289,16 +292,21 @@ class Hub:
             raise
 
 
-def open_engine(settings: Settings) -> Engine | None:
-    """Return the engine that the settings choose; None where events are in memory alone."""
+def open_engine(settings: Settings, part: Part | None) -> Engine | None:
+    """Return the engine that the settings choose; None where events are in memory alone.
+
+    Args:
+        settings: of the gateway.
+        part: of the streams; in a folder there are no others.
+    """
     if settings.engine_url:
-        return redis_engine(settings)
+        return redis_engine(settings, part)
     if not settings.data_dir:
         return None
     return SqliteEngine(Path(settings.data_dir), settings.sync, settings.sync_interval, settings.data_age)
 
 
-def redis_engine(settings: Settings) -> RedisEngine:
+def redis_engine(settings: Settings, part: Part | None = None) -> RedisEngine:
     """Return the engine on the server that the settings name.
 
     Raises:
@@ -315,6 +323,7 @@ def redis_engine(settings: Settings) -> RedisEngine:
             timeout=settings.engine_timeout,
             replicas=settings.engine_replicas,
             advertised=settings.advertise_url,
+            part=part,
         )
     except EngineError as error:
         raise ConfigError(str(error)) from None

@@ -16,6 +16,7 @@ from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.server import ServerProtocol
 
 from deltawire.gateway.config import Settings
+from deltawire.gateway.engines.engine import Part
 from deltawire.gateway.hub import Hub, check_storage
 from deltawire.gateway.hub.fair_queue import FairQueue
 from deltawire.gateway.logs import get_logger
@@ -86,7 +87,7 @@ class Gateway:
         self._tls = ServerTls.wanted(self.settings)
         self._sockets = sockets
         self._owns_hub = hub is None
-        self.hub = hub or Hub(self.settings)
+        self.hub = hub or Hub(self.settings, part=None if siblings is None else Part(siblings.own, siblings.key))
         self._accepted: WeakSet[GatewayConnection] = WeakSet()  # every connection let in, even before its request
         self._connections: set[GatewayConnection] = set()
         self._access = AccessControl(self.settings, clock)

@@ -19,6 +19,8 @@ Invariants:
    handshakes are divided, so that their sum holds.
 4. A list, the metrics and readiness speak for all workers, or say that one does not answer.
 5. Only the supervisor obeys signals; workers end when it says so, or when it is gone.
+6. On a server of `engine_url` each worker owns its streams itself. Other gateways relay to any of them: all have one
+   address and one key there.
 
 - `supervisor` — the process that owns the sockets and keeps workers running; `roster` — when to start or kill one
 - `control` — what supervisor and worker tell each other; `signals` — signals without an event loop

@@ -131,6 +131,14 @@ class SharedRates(RateTable):
             self._table[cell] = max(self._table[cell], full_at)
         return 0.0
 
+    def give_back(self, key: Hashable, now: float) -> None:  # noqa: ARG002 - a time that is over counts as none
+        """Put a token back that was taken; like `RateTable.give_back`."""
+        cells = _cells(key, RATE_WIDTH)
+        full_at = min(self._table[cell] for cell in cells)
+        for cell in cells:
+            if self._table[cell] == full_at:  # what is more is another key's
+                self._table[cell] -= self._interval
+
 
 def _cells(key: Hashable, width: int) -> list[int]:
     """Return the cell of a key in each row."""

@@ -40,16 +40,18 @@ class WorkerSiblings:
         worker: the number of this one.
         workers: how many there are.
         links: to all of them.
+        key: by which other gateways know that they may relay to any of them.
 
     Attributes:
         is_draining: the whole gateway shuts down.
         relays: connections with TLS that were accepted here, and are served by others.
     """
 
-    def __init__(self, worker: int, workers: int, links: Links) -> None:
+    def __init__(self, worker: int, workers: int, links: Links, key: str) -> None:
         self._worker = worker
         self._workers = workers
         self._links = links
+        self.key = key
         self._tasks: set[asyncio.Task[None]] = set()
         self.is_draining = False
         self.relays = WorkerRelays()

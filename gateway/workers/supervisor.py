@@ -15,6 +15,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from secrets import token_hex
 from typing import Final, NamedTuple, Protocol
 
 from deltawire.gateway.config import Settings
@@ -106,6 +107,7 @@ class Supervisor:
         self._manager = manager
         self._announce = announce
         self._limits = SharedLimits(settings, workers)
+        self._key = token_hex(16)
         self._inboxes = [Inbox.make() for _ in range(workers)]
         self._places = [Place(worker) for worker in range(workers)]
         self._processes: dict[int, Process] = {}  # by worker
@@ -196,6 +198,7 @@ class Supervisor:
                 self._sockets,
                 theirs,
                 Links(place.worker, self._inboxes),
+                self._key,
                 self._limits.limits_of(place.worker),
             )
             status = self._work(seat)

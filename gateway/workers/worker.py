@@ -30,6 +30,7 @@ class Seat(NamedTuple):
         sockets: to listen on, as all workers do.
         control: its end of the line to the supervisor.
         links: to the other workers.
+        key: by which other gateways know that they may relay to any of them.
         limits: on connections, over all workers.
     """
 
@@ -40,6 +41,7 @@ class Seat(NamedTuple):
     sockets: Sequence[socket.socket]
     control: socket.socket
     links: Links
+    key: str
     limits: Limits
 
 
@@ -56,7 +58,7 @@ async def work(seat: Seat, open_gateway: OpenGateway) -> None:
     Raises:
         ConfigError: settings contradict each other, or a file or key they name can't be used.
     """
-    siblings = WorkerSiblings(seat.worker, seat.workers, seat.links)
+    siblings = WorkerSiblings(seat.worker, seat.workers, seat.links, seat.key)
     gateway = Gateway(seat.settings, sockets=seat.sockets, limits=seat.limits, siblings=siblings)
     gateway.hub.tally.worker_restarts = seat.restarts
     told: asyncio.Future[Word] = asyncio.get_running_loop().create_future()

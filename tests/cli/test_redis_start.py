@@ -107,11 +107,5 @@ async def test_two_stores_are_one_too_many(run: Run, tmp_path: Path) -> None:
     assert "not in both" in done.errors
 
 
-async def test_workers_are_refused(run: Run) -> None:
-    done = await run("check-config", "--engine-url", "redis://127.0.0.1", "--workers", "2")
-    assert done.status == 2
-    assert "start several gateways instead" in done.errors
-
-
 async def test_another_scheme_is_refused(run: Run, start: Start) -> None:
     assert "expected redis://" in await refused(run, start, "http://u:s3cret@host")

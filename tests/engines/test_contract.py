@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 import pytest
@@ -17,14 +19,27 @@ from deltawire.gateway.engines.sqlite import SqliteEngine
 from deltawire.gateway.hub import hub as hub_module
 from deltawire.gateway.server import Gateway
 from tests.support.peers import Peer, consumer, peer, producer, publish, text_delta, text_of, types_of
+from tests.support.proxies import free_port
 from tests.support.redis_server import needs_redis, redis_server
 from tests.support.waiting import eventually, turn
 
 Start = Callable[..., AbstractAsyncContextManager[Gateway]]
 
 REDIS = pytest.param("redis", marks=needs_redis)
-ENGINES = ("memory", "sqlite", REDIS)
-DURABLE = ("sqlite", REDIS)
+CLUSTER = pytest.param("cluster", marks=needs_redis)
+ENGINES = ("memory", "sqlite", REDIS, CLUSTER)
+DURABLE = ("sqlite", REDIS, CLUSTER)
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A cluster of one server, for all tests: it takes two seconds to start."""
+    options = {"cluster-enabled": "yes", "cluster-port": str(free_port())}
+    with redis_server(tmp_path_factory.mktemp("cluster"), options=options) as server:
+        server.command("CLUSTER", "ADDSLOTSRANGE", "0", "16383")
+        while b"cluster_state:ok" not in server.command("CLUSTER", "INFO"):
+            time.sleep(0.01)
+        yield server.url.replace("redis:", "redis+cluster:")
 
 
 def starter(engine: str, folder: Path, url: str = "") -> Start:
@@ -33,6 +48,7 @@ def starter(engine: str, folder: Path, url: str = "") -> Start:
         "memory": {},
         "sqlite": {"data_dir": str(folder)},
         "redis": {"engine_url": url},
+        "cluster": {"engine_url": url, "engine_prefix": token_hex(8)},
     }
 
     @asynccontextmanager
@@ -45,8 +61,11 @@ def starter(engine: str, folder: Path, url: str = "") -> Start:
 
 
 @contextmanager
-def _started(engine: str, folder: Path) -> Iterator[Start]:
-    if engine == "redis":
+def _started(request: pytest.FixtureRequest, folder: Path) -> Iterator[Start]:
+    engine = request.param
+    if engine == "cluster":
+        yield starter(engine, folder, request.getfixturevalue("cluster"))
+    elif engine == "redis":
         with redis_server(folder / "redis") as server:
             yield starter(engine, folder, server.url)
     else:
@@ -55,13 +74,13 @@ def _started(engine: str, folder: Path) -> Iterator[Start]:
 
 @pytest.fixture(params=ENGINES)
 def start(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Start]:
-    with _started(request.param, tmp_path) as start:
+    with _started(request, tmp_path) as start:
         yield start
 
 
 @pytest.fixture(params=DURABLE)
 def durable(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Start]:
-    with _started(request.param, tmp_path) as start:
+    with _started(request, tmp_path) as start:
         yield start
 
 
@@ -219,7 +238,7 @@ async def test_before_a_commit_is_answered_nobody_sees_its_events_and_others_go_
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine = ReluctantEngine(tmp_path, "off")
-    monkeypatch.setattr(hub_module, "open_engine", lambda _settings: engine)
+    monkeypatch.setattr(hub_module, "open_engine", lambda *_: engine)
     start = starter("sqlite", tmp_path)
     async with start() as gateway, consumer(gateway) as reading, producer(gateway, "producer=p") as writing:
         await publish(writing, *numbered(1), upto=1)
@@ -249,7 +268,7 @@ async def test_a_producer_that_never_gets_an_answer_waits_and_costs_bounded_memo
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine = ReluctantEngine(tmp_path, "off")
-    monkeypatch.setattr(hub_module, "open_engine", lambda _settings: engine)
+    monkeypatch.setattr(hub_module, "open_engine", lambda *_: engine)
     async with starter("sqlite", tmp_path)() as gateway, producer(gateway) as writing:
         engine.held = []
         flood = asyncio.create_task(writing.say(*[text_delta("x" * 50_000)] * 200))

@@ -179,10 +179,15 @@ async def test_persistence_is_told(server: RedisServer) -> None:
     assert found == ["none", "snapshots", "append-only file"]
 
 
-async def test_a_cluster_is_refused(tmp_path: Path) -> None:
+async def test_a_server_of_a_cluster_is_no_single_server_and_the_other_way_round(tmp_path: Path) -> None:
     options = {"cluster-enabled": "yes", "cluster-port": str(free_port())}
     with redis_server(tmp_path / "redis", options=options) as server:
-        assert "is a cluster, which is not supported yet: use a single server" in await refusal(server, server.url)
+        assert "is one server of a cluster: use redis+cluster://" in await refusal(server, server.url)
+        url = f"redis+cluster://127.0.0.1:{server.port}"
+        assert "refuses INFO: no server has some of the slots" in await refusal(server, url)
+    with redis_server(tmp_path / "single") as server:
+        url = f"redis+cluster://127.0.0.1:{server.port}"
+        assert "is not a cluster: use redis:// for a single server" in await refusal(server, url)
 
 
 async def test_an_old_version_is_refused(server: RedisServer) -> None:

@@ -85,7 +85,7 @@ async def test_a_stream_that_is_read_slowly_holds_no_other_up(
     await store(server, "slow", "quick")
     engine = SlowEngine(server.url)
     engine.may_read = asyncio.Event()
-    monkeypatch.setattr(hub_module, "open_engine", lambda _settings: engine)
+    monkeypatch.setattr(hub_module, "open_engine", lambda *_: engine)
     async with gateway_on(server) as gateway:
         reading = asyncio.create_task(expect_all(gateway, 5, stream="slow"))
         await eventually(lambda: hasattr(engine, "answering"))

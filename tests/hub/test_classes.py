@@ -71,8 +71,8 @@ def test_in_a_turn_the_urgent_go_first_and_each_class_gets_on() -> None:
 def test_more_urgent_work_than_a_turn_takes_does_not_keep_others_from_their_share() -> None:
     it = Turnstile(crowded(HIGH, LOW))
     for number in range(9):
-        it.add(f"high {number}", HIGH, 0.5)
-        it.add(f"low {number}", LOW, 0.5)
+        it.add(f"high {number}", HIGH, 0.6)
+        it.add(f"low {number}", LOW, 0.6)
     it.run()
     assert it.done[:2] == [["high 0", "high 1", "low 0"], ["high 2", "high 3", "low 1"]]
     assert sum(map(len, it.done)) == 18

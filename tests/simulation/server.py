@@ -45,10 +45,11 @@ class Server(Process):
     def _token(self) -> str:
         return f"{self.random.getrandbits(160):040x}"
 
-    def _info(self, _: bytes) -> bytes:
+    def _info(self) -> bytes:
         return (
             f"redis_version:7.2.0\r\nrun_id:{self._run}\r\nrole:master\r\nmaster_replid:{self._replication}\r\n"
             "maxmemory_policy:noeviction\r\naof_enabled:1\r\nused_memory:1000\r\n"
+            f"server_time_usec:{int(self.wall() * 1e6)}\r\n"
         ).encode()
 
     # Faults

@@ -32,14 +32,14 @@ class Store:
 
     Args:
         clock: seconds since 1970, as the server has them.
-        info: the text that INFO gives for a section.
+        info: gives the text of INFO, whatever is asked for.
 
     Attributes:
         keys: what is stored: bytes, hashes, sorted sets and streams.
         expire_at: when keys are gone, in seconds since 1970.
     """
 
-    def __init__(self, clock: Callable[[], float], info: Callable[[bytes], bytes]) -> None:
+    def __init__(self, clock: Callable[[], float], info: Callable[[], bytes]) -> None:
         self._clock = clock
         self._info = info
         self.keys: dict[bytes, Any] = {}
@@ -243,8 +243,8 @@ class Store:
         seconds, rest = divmod(self._clock(), 1)
         return [b"%d" % seconds, b"%d" % (rest * 1_000_000)]
 
-    def _tell(self, section: bytes = b"everything") -> Reply:
-        return self._info(section)
+    def _tell(self, *_: bytes) -> Reply:
+        return self._info()
 
 
 class _Scores(dict[bytes, float]):

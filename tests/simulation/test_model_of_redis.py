@@ -165,7 +165,7 @@ def others(stream: str, draw: Random) -> list[Sequence[Any]]:
         ("XLEN", events),
         ("XRANGE", events, draw.randint(0, 5), "+", "COUNT", 2),
         call("unlist", KEYS.of_stream(stream)),
-        call("probe", KEYS.probe),
+        call("probe", KEYS.probes[0]),
         ("GET", state),
         ("SET", draw.choice([state, events]), "something else"),
         ("NONSENSE",),

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Protocol
 
 from deltawire.gateway.config import Settings
 from deltawire.gateway.server import Gateway
 from tests.support.peers import Addressed, consumer, producer, publish, text_delta
-from tests.support.redis_server import RedisServer
+
+
+class Stored(Protocol):
+    """A server, or a cluster of them."""
+
+    @property
+    def url(self) -> str:
+        """For `engine_url`."""
 
 
 @asynccontextmanager
-async def gateway_on(server: RedisServer, **settings: Any) -> AsyncIterator[Gateway]:
+async def gateway_on(server: Stored, **settings: Any) -> AsyncIterator[Gateway]:
     common: dict[str, Any] = {"port": 0, "drain_timeout": 0.2, "engine_url": server.url}
     async with Gateway(Settings(**common | settings)) as gateway:
         yield gateway

@@ -13,9 +13,10 @@ from tests.support.asking import http_client
 from tests.support.commands import run, run_process, serve, start
 from tests.support.processes import Serve
 from tests.support.rawpeer import RawPeer
+from tests.support.redis_server import server
 from tests.workers.gateways import Many, StartWorkers, children_of
 
-__all__ = ["run", "run_process", "serve", "start"]  # fixtures
+__all__ = ["run", "run_process", "serve", "server", "start"]  # fixtures
 
 
 def pytest_asyncio_loop_factories() -> dict[str, Any]:

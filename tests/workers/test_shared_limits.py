@@ -81,6 +81,18 @@ def test_a_connection_that_was_handed_over_is_counted_but_not_rated_again() -> N
     assert first.settle("another", "192.0.2.1") is not None
 
 
+def test_a_connection_that_another_node_relays_is_neither_counted_nor_rated_for_that_node() -> None:
+    _, (first, second) = shared(connection_rate=1.0, connection_burst=2, max_connections_per_address=2)
+    for number in range(10):
+        assert first.identify(number, "192.0.2.1", A_WHILE) is None
+        first.take_back(number, "192.0.2.1", A_WHILE)
+    assert second.identify("one", "192.0.2.1", A_WHILE) is None
+    assert second.identify("two", "192.0.2.1", A_WHILE) is None
+    second.take_back("two", "192.0.2.1", A_WHILE)
+    assert first.identify("three", "192.0.2.1", A_WHILE) is None
+    assert first.identify("four", "192.0.2.1", A_WHILE) is not None
+
+
 def test_many_addresses_are_told_apart() -> None:
     _, (first, second) = shared(max_connections=2000, max_connections_per_address=1, connection_rate=0.0)
     addresses = [f"192.0.{number // 250}.{number % 250}" for number in range(2000)]

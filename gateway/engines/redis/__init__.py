@@ -10,6 +10,8 @@ Each stream is one gateway's: its owner, by a term that the server compares in e
 - `session`, `identity` — which gateways are there
 - `stored` — a stream as fields and entries
 - `functions.lua` — what the server does, each as a whole
-- `keys`, `address`, `server`, `link`, `health` — names, `engine_url`, where the server is and checks at the start, the
-  connection, its state
+- `client` — asking the server for all but commits, and finding it
+- `topology`, `cluster`, `clustered` — which server of a cluster has which streams, asking them, committing to them;
+  `place` — what that is to a committer
+- `keys`, `address`, `server`, `link`, `health` — names, `engine_url`, checks at the start, the connection, its state
 """

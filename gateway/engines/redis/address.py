@@ -17,8 +17,10 @@ _SENTINEL: Final = {"sentinel_username", "sentinel_password"}
 _EXPECTED = (
     "engine_url: expected redis://[user:password@]host[:port][/database], or for a primary that sentinels name "
     "redis+sentinel://[user:password@]host[:port],host[:port]/name[/database] with ?sentinel_username=… and "
-    "sentinel_password=… if these ask for them; with rediss:// or rediss+sentinel:// for TLS and ?ssl_ca_certs=FILE "
-    "for a certificate authority of its own, ssl_certfile=FILE and ssl_keyfile=FILE for a certificate to show; other "
+    "sentinel_password=… if these ask for them, or for a cluster some of its servers, "
+    "redis+cluster://[user:password@]host[:port],host[:port]; with rediss://, rediss+sentinel:// or rediss+cluster:// "
+    "for TLS and ?ssl_ca_certs=FILE for a certificate authority of its own, ssl_certfile=FILE and ssl_keyfile=FILE for "
+    "a certificate to show; other "
     "characters of a password as %XX"
 )
 
@@ -63,13 +65,14 @@ class Address(NamedTuple):
     """A server.
 
     Attributes:
-        hosts: the server, or the sentinels that know where it is.
+        hosts: the server, some of those of a cluster, or the sentinels that know where it is.
         login: to the server.
         database: its number.
         tls: for an encrypted connection; None without.
         files: of `tls`.
         primary: its name, which sentinels know; empty without these.
         sentinel_login: to the sentinels.
+        is_cluster: whether there are many servers, each with a part of the streams.
     """
 
     hosts: tuple[Host, ...]
@@ -79,6 +82,7 @@ class Address(NamedTuple):
     files: Files
     primary: str
     sentinel_login: Login
+    is_cluster: bool = False
 
     def __str__(self) -> str:
         hosts = ",".join(map(str, self.hosts))
@@ -94,18 +98,21 @@ def parse_address(url: str) -> Address:
     parts = urlsplit(url)
     scheme, _, kind = parts.scheme.partition("+")
     options = {name: values[-1] for name, values in parse_qs(parts.query).items()}
-    known = (_TLS if scheme == "rediss" else set()) | (_SENTINEL if kind else set())
+    has_sentinels, is_cluster = kind == "sentinel", kind == "cluster"
+    known = (_TLS if scheme == "rediss" else set()) | (_SENTINEL if has_sentinels else set())
     userinfo, _, hosts = parts.netloc.rpartition("@")
-    primary, _, database = parts.path.strip("/").rpartition("/") if kind else ("", "", parts.path.strip("/"))
-    if kind and not primary:  # no database is named
+    path = parts.path.strip("/")
+    primary, _, database = path.rpartition("/") if has_sentinels else ("", "", path)
+    if has_sentinels and not primary:  # no database is named
         primary, database = database, ""
-    found = tuple(_host(host, SENTINEL_PORT if kind else PORT) for host in hosts.split(","))
+    found = tuple(_host(host, SENTINEL_PORT if has_sentinels else PORT) for host in hosts.split(","))
     is_one = len(found) == 1 or kind
-    is_named = bool(primary) == bool(kind)
+    is_named = bool(primary) == has_sentinels
     if (
         scheme not in {"redis", "rediss"}
-        or kind not in {"", "sentinel"}
+        or kind not in {"", "sentinel", "cluster"}
         or not (is_one and is_named and (database or "0").isdecimal())
+        or (is_cluster and path)  # it has one database alone
         or options.keys() - known
         or parts.fragment
     ):
@@ -120,6 +127,7 @@ def parse_address(url: str) -> Address:
         files,
         unquote(primary),
         Login(options.get("sentinel_username", ""), options.get("sentinel_password", "")),
+        is_cluster,
     )
 
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from secrets import token_hex
-from typing import Any, cast
+from typing import Any
 
-from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from deltawire.gateway.engines.engine import Elsewhere
+from deltawire.gateway.engines.redis.client import Client, replies_to
 from deltawire.gateway.engines.redis.identity import Identity
 from deltawire.gateway.engines.redis.keys import Keys, call
 from deltawire.gateway.engines.redis.link import Command
-from deltawire.gateway.engines.redis.server import execute, is_about_keys
+from deltawire.gateway.engines.redis.server import is_about_keys
 from deltawire.gateway.engines.redis.session import RENEWAL, Session
 from deltawire.gateway.engines.redis.stored import Claimed, UnreadableError, parse_claim
 
@@ -21,10 +21,11 @@ MANY = 200
 """Streams asked for at a time."""
 
 
-async def claim_unserved(
-    client: Redis,
+async def claim_unserved(  # noqa: PLR0913, PLR0917 - two of them hear what was found
+    client: Client,
     keys: Keys,
     session: Session,
+    owns: Callable[[str], bool],
     claimed: Callable[[Claimed], None],
     unreadable: Callable[[UnreadableError], None],
 ) -> int:
@@ -34,6 +35,7 @@ async def claim_unserved(
         client: of the server.
         keys: on it.
         session: of this gateway.
+        owns: whether a stream, by its id, is for this process to serve; the others stay as they are.
         claimed: called with each at once, as those after it may fail.
         unreadable: called for each that is not what a gateway writes; the others are claimed.
 
@@ -43,7 +45,7 @@ async def claim_unserved(
     Raises:
         RedisError: the server can't be asked.
     """
-    ids = [bytes(id_).decode() for id_ in cast("list[bytes]", await client.zrange(keys.streams, 0, -1))]
+    ids = [stream for stream in await _list(client, keys) if owns(stream)]
     gone = {session.node: False, "": True}  # by node
     elsewhere = 0
     for at in range(0, len(ids), MANY):
@@ -56,7 +58,7 @@ async def claim_unserved(
                 unreadable(error)
                 continue
             if term is None:
-                await execute(client, call("unlist", keys.of_stream(stream)))  # which looks again
+                await client.execute(call("unlist", keys.of_stream(stream)))  # which looks again
                 continue
             if owner not in gone:
                 gone[owner] = await session.find(owner) is None and await session.may_claim()
@@ -65,7 +67,7 @@ async def claim_unserved(
             else:
                 elsewhere += 1
         claims = [_claim(keys, session, stream, term) for stream, term in free]
-        for (stream, term), reply in zip(free, await _send(client, claims), strict=True):
+        for (stream, term), reply in zip(free, await client.send(claims), strict=True):
             try:
                 found = await _complete(client, keys, stream, term, reply)
             except UnreadableError as error:  # it stays this gateway's, so that others don't try again and again
@@ -78,7 +80,7 @@ async def claim_unserved(
     return elsewhere
 
 
-async def claim(client: Redis, keys: Keys, session: Session, stream: str) -> Claimed | Elsewhere | None:
+async def claim(client: Client, keys: Keys, session: Session, stream: str) -> Claimed | Elsewhere | None:
     """Claim a stream, if its gateway is gone; None if there is no such stream.
 
     Raises:
@@ -95,12 +97,20 @@ async def claim(client: Redis, keys: Keys, session: Session, stream: str) -> Cla
             return served_elsewhere(stream, other)
         if not await session.may_claim():
             return unsettled(session)
-    [reply] = await _send(client, [_claim(keys, session, stream, term)])
+    [reply] = await client.send([_claim(keys, session, stream, term)])
     return await _complete(client, keys, stream, term, reply) or served_elsewhere(stream, Identity())
 
 
-async def _ask_owners(client: Redis, keys: Keys, streams: Sequence[str]) -> list[Any]:
-    return await _send(client, [("HMGET", keys.of_stream(stream)[0], "owner", "term") for stream in streams])
+async def _list(client: Client, keys: Keys) -> list[str]:
+    """The ids of all streams, oldest first."""
+    found: list[tuple[float, str]] = []
+    for reply in await replies_to(client, [("ZRANGE", name, 0, -1, "WITHSCORES") for name in keys.lists]):
+        found += ((float(score), id_.decode()) for id_, score in zip(reply[::2], reply[1::2], strict=True))
+    return [id_ for _, id_ in sorted(found)]
+
+
+async def _ask_owners(client: Client, keys: Keys, streams: Sequence[str]) -> list[Any]:
+    return await client.send([("HMGET", keys.of_stream(stream)[0], "owner", "term") for stream in streams])
 
 
 def _owner(stream: str, reply: Any) -> tuple[str, bytes | None]:
@@ -113,24 +123,16 @@ def _claim(keys: Keys, session: Session, stream: str, term: bytes) -> Command:
     return call("claim", keys.of_stream(stream), session.node, term, token_hex(8))
 
 
-async def _complete(client: Redis, keys: Keys, stream: str, term: bytes, reply: Any) -> Claimed | None:
+async def _complete(client: Client, keys: Keys, stream: str, term: bytes, reply: Any) -> Claimed | None:
     """Make of the reply to a claim, and of what it has left out, what was claimed; None if another was quicker."""
     if isinstance(_readable(stream, reply), bytes):  # BUSY
         return None
     pairs, entries, begin = reply
     while begin:
-        [reply] = await _send(client, [call("summary", keys.of_stream(stream), begin)])
+        [reply] = await client.send([call("summary", keys.of_stream(stream), begin)])
         more, begin = _readable(stream, reply)
         entries += more
     return parse_claim(stream, pairs, entries, term)
-
-
-async def _send(client: Redis, commands: Sequence[Command]) -> list[Any]:
-    """Send commands; replies may be errors."""
-    async with client.pipeline(transaction=False) as pipe:
-        for command in commands:
-            pipe.execute_command(*command)
-        return await pipe.execute(raise_on_error=False) if commands else []
 
 
 def _readable(stream: str, reply: Any) -> Any:

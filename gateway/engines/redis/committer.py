@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
@@ -22,9 +22,11 @@ from deltawire.gateway.engines.redis.address import Address
 from deltawire.gateway.engines.redis.health import Health
 from deltawire.gateway.engines.redis.keys import Keys, call
 from deltawire.gateway.engines.redis.link import Command, Link, LinkError, connect, incarnation_of
+from deltawire.gateway.engines.redis.place import Place, Primary
 from deltawire.gateway.engines.redis.refilling import Refill
-from deltawire.gateway.engines.redis.server import NOT_LOADED, SOURCE, find_primary, is_about_keys
+from deltawire.gateway.engines.redis.server import NOT_LOADED, SOURCE, is_about_keys
 from deltawire.gateway.engines.redis.stored import Owned, flat, new_fields, parse_claim
+from deltawire.gateway.engines.redis.topology import REDIRECTED
 from deltawire.gateway.engines.redis.work import Verdict, Work, answers, judge, seen_term
 from deltawire.gateway.metrics.histogram import Histogram
 
@@ -34,7 +36,10 @@ RETRY: Final = 0.2
 SURE: Final = 1.0
 """Seconds for which a stream is taken for this gateway's after the server has said so to who doubted it."""
 
-PASSING: Final = ("LOADING", "READONLY", "NOAUTH", "MASTERDOWN", "BUSY")
+PAUSE: Final = 0.02
+"""Seconds until a server of a cluster is asked again that is just giving away what it was asked for."""
+
+PASSING: Final = ("LOADING", "READONLY", "NOAUTH", "MASTERDOWN", "BUSY", "CLUSTERDOWN")
 """How refusals begin that are a matter of time, or of the connection."""
 
 _Key = tuple[str, str]
@@ -52,6 +57,7 @@ class Committer:
         keys: on it.
         timeout: seconds that an answer may take before a group is sent again.
         replicas: of the server, that must have a commit.
+        place: where it is, in a cluster.
 
     Attributes:
         owned: the streams of this gateway, by id and epoch.
@@ -62,11 +68,12 @@ class Committer:
         events: in a group.
     """
 
-    def __init__(self, address: Address, keys: Keys, timeout: float, replicas: int) -> None:
+    def __init__(self, address: Address, keys: Keys, timeout: float, replicas: int, place: Place | None = None) -> None:
         self._address = address
         self._keys = keys
         self._timeout = timeout
         self._replicas = replicas
+        self._place = place or Primary(address, timeout)
         self.owned: dict[_Key, Owned] = {}
         self.leaving: dict[str, asyncio.Event] = {}
         self.health = Health(str(address), timeout)
@@ -77,23 +84,37 @@ class Committer:
         self._link: Link | None = None
         self._incarnation: bytes = b""
         self._must_verify = False
+        self._unverified: set[_Key] = set()
+        self._refusals: list[str] = []  # of servers that did not have some streams
         self._is_closing = False
 
     def start(self, node: str, memory: Memory, changed: Callable[[], None]) -> asyncio.Task[None]:
-        """Begin.
+        """Begin; arguments as for `run`.
+
+        Returns:
+            The task, which ends after `close`.
+        """
+        return asyncio.create_task(self.run(node, memory, changed))
+
+    async def run(self, node: str, memory: Memory, changed: Callable[[], None]) -> None:
+        """Commit until `close`.
 
         Args:
             node: name of this gateway on the server.
             memory: of the gateway.
             changed: called when the server may have an older state than before.
-
-        Returns:
-            The task, which ends after `close`.
         """
         self._node = node
         self._memory = memory
         self._changed = changed
-        return asyncio.create_task(self._run())
+        try:
+            await self._commit_all()
+        except Exception as error:  # noqa: BLE001 - nothing that failed may be taken for stored
+            self.health.failed(f"a fault of this gateway, which has to be restarted: {error!r}", 0.0, is_told=True)
+
+    def failure(self, now: float) -> str | None:
+        """Why nothing can be committed; None while it can, or has not failed for long."""
+        return self.health.failure(now)
 
     def work(self, stream: str, epoch: str) -> Work:
         """Return what waits of a stream, to be added to in this turn."""
@@ -102,6 +123,28 @@ class Committer:
             work = self._waiting[stream, epoch] = Work(stream, epoch)
             self._wake.set()
         return work
+
+    def take(self, works: Iterable[Work], unverified: Iterable[_Key] = ()) -> None:
+        """Have works wait before what has come since for the same streams.
+
+        Args:
+            works: that others had, or that could not be done.
+            unverified: streams of which it has to be asked whether they are there.
+        """
+        for work in works:
+            key = work.stream, work.epoch
+            if (newer := self._waiting.pop(key, None)) is not None:
+                work.extend(newer)
+            self._waiting[key] = work
+        self._unverified.update(unverified)
+        self._wake.set()
+
+    def withdraw(self, concerns: Callable[[str], bool]) -> list[Work]:
+        """Return what waits of some streams, by their ids; it does not wait here any more."""
+        found = [work for work in self._waiting.values() if concerns(work.stream)]
+        for work in found:
+            del self._waiting[work.stream, work.epoch]
+        return found
 
     def verify(self) -> None:
         """Ask whether the server has everything, and append again what it has not."""
@@ -118,15 +161,9 @@ class Committer:
         if self._link is not None:
             await self._link.close()
 
-    async def _run(self) -> None:
-        try:
-            await self._commit_all()
-        except Exception as error:  # noqa: BLE001 - nothing that failed may be taken for stored
-            self.health.failed(f"a fault of this gateway, which has to be restarted: {error!r}", 0.0, is_told=True)
-
     async def _commit_all(self) -> None:
         while True:
-            if not (self._waiting or self._must_verify or self._is_closing):
+            if not (self._waiting or self._doubts or self._is_closing):
                 self._wake.clear()
                 await self._wake.wait()
             group, self._waiting = self._waiting, {}
@@ -135,12 +172,18 @@ class Committer:
                 await self._give_up_all()
                 return
 
+    @property
+    def _doubts(self) -> bool:
+        """Whether the server has to be asked what it has."""
+        return (self._must_verify or bool(self._unverified)) and self._place.is_used
+
     async def _settle(self, group: list[Work]) -> None:
         """Commit a group, however long it takes."""
         left = group
-        while left or self._must_verify:
+        while left or self._doubts:
             began = time.monotonic()
             self.health.asking_since = began
+            self._refusals = []
             try:
                 left = await self._commit(left)
             except (LinkError, ServerError, RedisError, TimeoutError) as error:  # RedisError: of sentinels
@@ -150,7 +193,20 @@ class Committer:
                     await self._link.close()
                     self._link = None
                 await asyncio.sleep(RETRY)
+                if not isinstance(error, ServerError):
+                    left = await self._place.refused(left, ())
+                    if not self._place.is_used:
+                        self.health.answered()
             else:
+                if self._refusals:  # others are not held up by streams that are being moved
+                    await asyncio.sleep(PAUSE)
+                    left = await self._place.refused(left, self._refusals)
+                    if left or self._doubts:
+                        self.health.failed(self._refusals[-1], began)
+                    else:
+                        self.health.answered()
+                    self.take(left)
+                    return
                 self.health.answered()
         if group:
             self.commits += 1
@@ -169,9 +225,9 @@ class Committer:
         now = time.time()
         for work in group:
             owned = self.owned.get((work.stream, work.epoch))
-            some = self._commands(work, owned, now)
-            commands += some
-            sent.append((work, owned, len(some)))
+            wanted = self._commands(work, owned, now)
+            commands += wanted
+            sent.append((work, owned, len(wanted)))
         if self._replicas and commands:
             commands.append(("WAIT", self._replicas, int(self._timeout * 500)))  # before it times out
         replies = await self._call(link, commands) if commands else []
@@ -181,7 +237,8 @@ class Committer:
         finished: list[Work] = []
         at = 0
         for work, owned, count in sent:
-            is_done = self._judge(work, owned, replies[at : at + count])
+            some = replies[at : at + count]
+            is_done = not (self._refusals and any(map(is_redirection, some))) and self._judge(work, owned, some)
             (finished if is_done else left).append(work)
             at += count
         for done, indexes in answers(finished):
@@ -250,27 +307,40 @@ class Committer:
         if self._link is None or not self._link.is_open:
             self._link = None
             async with asyncio.timeout(self._timeout):
-                host = await find_primary(self._address, self._timeout)
+                host = await self._place.find()
                 self._link = link = await connect(self._address, host, self.verify)
                 incarnation = await incarnation_of(link)
             self._must_verify = True
             if incarnation != self._incarnation and self._incarnation:
                 self._changed()
             self._incarnation = incarnation
-        if self._must_verify:
-            self._must_verify = False  # before, as it may have to be verified anew meanwhile
+        if self._must_verify or self._unverified:
+            doubted = self._own() if self._must_verify else self._own(self._unverified)
+            self._must_verify, self._unverified = False, set()  # before, as more may have to be verified meanwhile
             try:
-                await self._verify(self._link, group)
+                await self._verify(self._link, group, doubted)
             except BaseException:
                 self._must_verify = True
                 raise
         return self._link
 
-    async def _verify(self, link: Link, group: Sequence[Work]) -> None:
-        """Append again what the server has lost of any stream."""
+    def _own(self, keys: Iterable[_Key] | None = None) -> dict[_Key, Owned]:
+        """Those of some streams that are here and stored there; of all, if none are named."""
+        return {
+            key: self.owned[key]
+            for key in (self.owned if keys is None else keys)
+            if key in self.owned and self._place.has(key[0])
+        }
+
+    async def _verify(self, link: Link, group: Sequence[Work], doubted: dict[_Key, Owned]) -> None:
+        """Append again what the server has lost of some streams."""
         reached = {(work.stream, work.epoch): work.last for work in group if work.has_changes}
         refill = self._refill(link)
-        for (stream, epoch), owned, reply in await refill.confirm(self.owned):
+        for (stream, epoch), owned, reply in await refill.confirm(doubted):
+            refusals = len(self._refusals)
+            if is_redirection(reply):
+                self._unverified.add((stream, epoch))
+                continue
             verdict = judge(reply, owned, max(owned.head, reached.get((stream, epoch), 0)))
             if verdict is Verdict.LOST:
                 self._lose(stream, epoch, reply)
@@ -278,6 +348,8 @@ class Committer:
                 await self._repair(link, stream, epoch, owned, seen_term(reply))
             elif not isinstance(reply, int):  # it has more than was known: an answer was lost
                 await refill.confirm({(stream, epoch): owned})
+            if len(self._refusals) > refusals:
+                self._unverified.add((stream, epoch))
 
     async def _repair(self, link: Link, stream: str, epoch: str, owned: Owned, seen: bytes) -> None:
         if not await self._refill(link).repair(stream, epoch, owned, seen):
@@ -301,6 +373,9 @@ class Committer:
                 if NOT_LOADED in text:
                     await link.call([("FUNCTION", "LOAD", "REPLACE", SOURCE)])
                     raise LinkError(text)
+                if text.startswith(REDIRECTED):
+                    self._refusals.append(text)
+                    continue
                 if is_about_keys(text):
                     continue
                 raise (LinkError if text.startswith(PASSING) else ServerError)(text)
@@ -309,8 +384,13 @@ class Committer:
     async def _give_up_all(self) -> None:
         commands = [
             call("release", self._keys.of_stream(stream), owned.term, "leave")
-            for (stream, _), owned in self.owned.items()
+            for (stream, _), owned in self._own().items()
         ]
         with suppress(LinkError, ServerError, RedisError, TimeoutError):
             if commands:
                 await self._call(await self._connected(()), commands)
+
+
+def is_redirection(reply: Any) -> bool:
+    """Whether a server does not have the key that it was asked for, or is just moving it."""
+    return isinstance(reply, hiredis.ReplyError) and str(reply).startswith(REDIRECTED)

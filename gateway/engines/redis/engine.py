@@ -21,24 +21,25 @@ from deltawire.gateway.engines.engine import (
     EngineError,
     EngineMetrics,
     Memory,
+    Part,
     StoredStream,
 )
 from deltawire.gateway.engines.redis.address import parse_address
 from deltawire.gateway.engines.redis.claiming import claim, claim_unserved, unsettled
+from deltawire.gateway.engines.redis.client import Client, make_client
+from deltawire.gateway.engines.redis.cluster import ClusterClient, Layout
+from deltawire.gateway.engines.redis.clustered import ClusterCommitter
 from deltawire.gateway.engines.redis.committer import SURE, Committer
 from deltawire.gateway.engines.redis.identity import own_identity
 from deltawire.gateway.engines.redis.keys import Keys, call
 from deltawire.gateway.engines.redis.server import (
+    LOAD,
     NOT_LOADED,
-    SOURCE,
     Server,
     asked,
     check_server,
-    close_client,
-    execute,
     is_about_keys,
     load_functions,
-    make_client,
 )
 from deltawire.gateway.engines.redis.session import RENEWAL, TTL, Session
 from deltawire.gateway.engines.redis.stored import Claimed, UnreadableError, parse_page
@@ -62,6 +63,7 @@ class RedisEngine:
         timeout: seconds that commits wait before the engine counts as failing.
         replicas: of the server, that must have a commit.
         advertised: where clients reach this gateway.
+        part: of its streams that this process has; None for all.
 
     Attributes:
         reads_at_once: the answer of one may take long; pages that come in one turn of the loop hold it up.
@@ -73,30 +75,47 @@ class RedisEngine:
 
     reads_at_once = 4
 
-    def __init__(
-        self, url: str, *, prefix: str = "deltawire", timeout: float = 5.0, replicas: int = 0, advertised: str = ""
+    def __init__(  # noqa: PLR0913 - the settings
+        self,
+        url: str,
+        *,
+        prefix: str = "deltawire",
+        timeout: float = 5.0,
+        replicas: int = 0,
+        advertised: str = "",
+        part: Part | None = None,
     ) -> None:
         self._address = parse_address(url)
-        self._keys = Keys(prefix)
+        self._keys = Keys(prefix, self._address.is_cluster)
+        self._layout = Layout(self._address, timeout)
         self._timeout = timeout
         self._advertised = advertised
-        self.key = token_hex(16)
+        self._owns, self.key = part or Part(lambda _: True, token_hex(16))
         self._waits = replicas > 0
-        self._committer = Committer(self._address, self._keys, timeout, replicas)
+        self._committer: Committer | ClusterCommitter = (
+            ClusterCommitter(self._layout, self._keys, timeout, replicas)
+            if self._address.is_cluster
+            else Committer(self._address, self._keys, timeout, replicas)
+        )
         self._tasks: list[asyncio.Task[None]] = []
         self._commits = count()
         self._readings: set[asyncio.Task[None]] = set()
-        self._server = Server("", "", 0)
+        self._server = Server("", "")
         self._elsewhere = 0
         self._unreadable: set[str] = set()  # streams, as each is told once
         self._is_closing = asyncio.Event()
+
+    def _make_client(self) -> Client:
+        if self._address.is_cluster:
+            return ClusterClient(self._layout)
+        return make_client(self._address, self._timeout)
 
     # The interface
 
     @property
     def failure(self) -> str | None:
         """Why nothing can be committed now; None if it can."""
-        return self._committer.health.failure(time.monotonic())
+        return self._committer.failure(time.monotonic())
 
     def metrics(self) -> EngineMetrics:
         """Return its counts; the bytes are all that the server holds."""
@@ -109,11 +128,11 @@ class RedisEngine:
         Raises:
             EngineError: it can't.
         """
-        client = make_client(self._address, self._timeout)
+        client = self._make_client()
         try:
             await check_server(client, self._address)
         finally:
-            await close_client(client)
+            await client.close()
 
     async def open(
         self,
@@ -129,7 +148,7 @@ class RedisEngine:
         Raises:
             EngineError: the server can't be used.
         """
-        self._client = client = make_client(self._address, self._timeout)
+        self._client = client = self._make_client()
         listed: list[StoredStream] = []
         try:
             self._server = await check_server(client, self._address)
@@ -144,7 +163,7 @@ class RedisEngine:
                     await self._session.end()  # which gives back what was claimed
                 raise
         except BaseException:
-            await close_client(client)
+            await client.close()
             raise
         assert memory is not None, "what the server loses is appended again from there"
         self._memory = memory
@@ -172,7 +191,7 @@ class RedisEngine:
                 self._unreadable.add(error.stream)
                 log.error("storage.stream_skipped", stream=error.stream, detail=error.why)
 
-        self._elsewhere = await claim_unserved(self._client, self._keys, self._session, claimed, unreadable)
+        self._elsewhere = await claim_unserved(self._client, self._keys, self._session, self._owns, claimed, unreadable)
 
     def locate(self, stream: str) -> Awaitable[StoredStream | Elsewhere | None]:
         """Find a stream that is not here, and take it over if its gateway is gone.
@@ -211,7 +230,8 @@ class RedisEngine:
                 peers = await self._session.find_peers()
         except (RedisError, OSError) as error:
             raise EngineError(f"{self._address}: {str(error) or 'no answer'}") from None
-        return [Elsewhere("", peer.url, peer.key) for peer in peers if peer.url and peer.key]
+        found = {Elsewhere("", peer.url, peer.key): None for peer in peers if peer.url and peer.key != self.key}
+        return [it for it in found if it.key]  # once each, however many processes it has
 
     def is_sure(self, stream: str, epoch: str) -> bool:
         """Whether a stream was certainly this gateway's within the last second; if not, the server is asked."""
@@ -273,7 +293,7 @@ class RedisEngine:
         is_told = False
         while (stream, epoch) in self._committer.owned:
             try:
-                return parse_page(await execute(self._client, command), wanted)
+                return parse_page(await self._client.execute(command), wanted)
             except ResponseError as error:
                 if is_about_keys(str(error)):
                     raise
@@ -282,7 +302,7 @@ class RedisEngine:
                     is_told = True
                 if NOT_LOADED in str(error):
                     with suppress(RedisError, OSError):
-                        await self._client.function_load(SOURCE, replace=True)
+                        await self._client.everywhere(LOAD)
             except (RedisError, OSError):  # what is only away is not told as lost
                 pass
             await asyncio.sleep(RETRY)
@@ -303,7 +323,7 @@ class RedisEngine:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._committer.disconnect()
-        await close_client(self._client)
+        await self._client.close()
 
     # The session
 

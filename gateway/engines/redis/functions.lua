@@ -35,7 +35,7 @@ local function fenced(term, owner)
 end
 
 local function id(keys)
-  return string.match(keys[1], '{(.*)}:state$')
+  return string.match(keys[1], '}:(.+):state$') or string.match(keys[1], '{(.*)}:state$')  -- in a cluster, and not
 end
 
 -- ARGS: where to begin. Returns some entries without their events (last, count, bytes and milliseconds of each), and

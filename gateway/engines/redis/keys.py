@@ -1,8 +1,10 @@
-"""The keys on a server. Those of one stream share a hash tag, which a cluster would keep together."""
+"""The keys on a server. Those of one stream share a hash tag, which a cluster keeps together."""
 
 from __future__ import annotations
 
 from typing import NamedTuple, TypeAlias
+
+from deltawire.gateway.engines.redis.topology import TAGS, bucket_of
 
 LIBRARY = "deltawire_2"
 """The functions of `functions.lua`; the number changes with what they take and answer: gateways of two versions may use
@@ -19,33 +21,46 @@ class Keys(NamedTuple):
 
     Attributes:
         prefix: of them.
+        is_clustered: many streams share a tag, and a list.
     """
 
     prefix: str
+    is_clustered: bool = False
 
     def of_stream(self, stream: str) -> OfStream:
         """The hash of a stream, its entries, and the list that it is on."""
+        if self.is_clustered:
+            return self._of_bucket(TAGS[bucket_of(stream)], stream)
         tagged = f"{self.prefix}:{{{stream}}}"
-        return f"{tagged}:state", f"{tagged}:events", self.streams
+        return f"{tagged}:state", f"{tagged}:events", f"{self.prefix}:streams"
+
+    def _of_bucket(self, tag: str, stream: str) -> OfStream:
+        tagged = f"{self.prefix}:{{{tag}}}"
+        return f"{tagged}:{stream}:state", f"{tagged}:{stream}:events", f"{tagged}:streams"
 
     @property
-    def probe(self) -> OfStream:
-        """Keys to try permissions on; no id of a stream has a star."""
-        return self.of_stream("*")
+    def probes(self) -> list[OfStream]:
+        """Keys to try permissions on, on every server; no id of a stream has a star."""
+        return [self._of_bucket(tag, "*") for tag in TAGS] if self.is_clustered else [self.of_stream("*")]
 
     @property
-    def streams(self) -> str:
+    def lists(self) -> list[str]:
         """The ids of all streams, by the time they were created."""
-        return f"{self.prefix}:streams"
+        return [streams for _, _, streams in self.probes]
 
     @property
     def nodes(self) -> str:
         """The gateways, by when they were last there."""
-        return f"{self.prefix}:nodes"
+        return f"{self._common}:nodes"
 
     def of_node(self, node: str) -> str:
         """The session of a gateway."""
-        return f"{self.prefix}:node:{node}"
+        return f"{self._common}:node:{node}"
+
+    @property
+    def _common(self) -> str:
+        """What keys begin with that are of no stream; in a cluster they are together, like those of one."""
+        return f"{self.prefix}:{{{TAGS[0]}}}" if self.is_clustered else self.prefix
 
 
 def call(name: str, keys: OfStream, *args: str | bytes | int) -> tuple[str | bytes | int, ...]:

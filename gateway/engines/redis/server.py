@@ -5,24 +5,23 @@ from __future__ import annotations
 import os
 import re
 import ssl
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar
 
-from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
-from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, NoPermissionError, RedisError, ResponseError
 
 from deltawire.gateway.engines.engine import EngineError
-from deltawire.gateway.engines.redis.address import Address, Host, Login
+from deltawire.gateway.engines.redis.address import Address
+from deltawire.gateway.engines.redis.client import Client, replies_to
 from deltawire.gateway.engines.redis.keys import Keys, call
 from deltawire.gateway.engines.redis.link import Command
 
 OLDEST = (7, 0)
 
 SOURCE = (Path(__file__).parent / "functions.lua").read_text(encoding="utf-8")
+
+LOAD: Command = ("FUNCTION LOAD", "REPLACE", SOURCE)
 
 NOT_LOADED = "Function not found"
 """What a server says that has lost our functions."""
@@ -36,93 +35,37 @@ class Server(NamedTuple):
     Attributes:
         name: product and version.
         persistence: in words; empty for none.
-        used_memory: bytes.
     """
 
     name: str
     persistence: str
-    used_memory: int
 
 
-def make_client(address: Address, timeout: float) -> Redis:
-    """Return a client for all but commits, to be closed by `close_client`."""
-    options: dict[str, Any] = {"db": address.database, "client_name": "deltawire"} | _options(address, timeout)
-    if address.primary:
-        return cast(
-            "Redis", _sentinel(address, timeout).master_for(address.primary, **options, **_named(address.login))
-        )
-    [host] = address.hosts
-    return Redis(host=host.name, port=host.port, **options, **_named(address.login))
-
-
-async def close_client(client: Redis) -> None:
-    """End the connections of a client."""
-    pool = client.connection_pool
-    await client.aclose()
-    if isinstance(pool, SentinelConnectionPool):
-        await _close(pool.sentinel_manager)
-
-
-async def find_primary(address: Address, timeout: float) -> Host:
-    """Return where the server is now.
-
-    Raises:
-        RedisError: no sentinel can be asked, or knows.
-    """
-    if not address.primary:
-        return address.hosts[0]
-    sentinel = _sentinel(address, timeout)
-    try:
-        return Host(*await sentinel.discover_master(address.primary))
-    finally:
-        await _close(sentinel)
-
-
-def _sentinel(address: Address, timeout: float) -> Sentinel:
-    options = _options(address, timeout) | _named(address.sentinel_login)
-    return Sentinel(list(address.hosts), sentinel_kwargs=options)  # type: ignore[no-untyped-call]
-
-
-async def _close(sentinel: Sentinel) -> None:
-    for client in sentinel.sentinels:
-        await client.aclose()
-
-
-def _options(address: Address, timeout: float) -> dict[str, Any]:
-    """Arguments of every client."""
-    options: dict[str, Any] = {
-        "socket_timeout": timeout,
-        "socket_connect_timeout": timeout,
-        "retry": Retry(NoBackoff(), 1),
-        "protocol": 2,
-    }
-    if address.tls is not None:
-        ca, cert, key = address.files
-        options |= {"ssl": True, "ssl_cert_reqs": "required", "ssl_check_hostname": True}
-        options |= {"ssl_ca_certs": ca, "ssl_certfile": cert, "ssl_keyfile": key}
-    return options
-
-
-def _named(login: Login) -> dict[str, Any]:
-    return {"username": login.user or None, "password": login.password or None}
-
-
-async def check_server(client: Redis, address: Address) -> Server:
+async def check_server(client: Client, address: Address) -> Server:
     """Check whether a server can be used, without changing anything.
 
     Raises:
         EngineError: it can't.
     """
-    info: dict[str, Any] = await asked(client.info("everything"), address, "INFO")
+    infos = await asked(client.everywhere(("INFO", "everything")), address, "INFO")
+    for info in infos:
+        _check(info, address)
+    return Server(_name(infos[0]), await _persistence(client, infos))
+
+
+def _name(info: dict[str, Any]) -> str:
     if "valkey_version" in info:
-        name, version = "Valkey", str(info["valkey_version"])
-    else:
-        name, version = "Redis", str(info.get("redis_version", "0"))
+        return f"Valkey {info['valkey_version']}"
+    return f"Redis {info.get('redis_version', '0')}"
+
+
+def _check(info: dict[str, Any], address: Address) -> None:
+    """Check one server."""
     compatible = tuple(int(part) for part in str(info.get("redis_version", "0.0")).split(".")[:2])
     if compatible < OLDEST:
-        raise EngineError(f"engine_url: {name} {version} at {address} is too old: version 7 or newer is needed")
-    if info.get("cluster_enabled"):
-        raise EngineError(f"engine_url: {address} is a cluster, which is not supported yet: use a single server")
+        raise EngineError(f"engine_url: {_name(info)} at {address} is too old: version 7 or newer is needed")
+    if info.get("cluster_enabled") and not address.is_cluster:
+        raise EngineError(f"engine_url: {address} is one server of a cluster: use redis+cluster:// for all of them")
     if info.get("role") == "slave":
         raise EngineError(f"engine_url: {address} is a replica, which can't be written to: name its primary")
     policy = info.get("maxmemory_policy")
@@ -130,20 +73,19 @@ async def check_server(client: Redis, address: Address) -> Server:
         raise EngineError(
             f"engine_url: maxmemory-policy of {address} is {policy}, which evicts stored events: set it to noeviction"
         )
-    return Server(f"{name} {version}", await _persistence(client, info), int(info.get("used_memory", 0)))
 
 
-async def _persistence(client: Redis, info: dict[str, Any]) -> str:
-    if info.get("aof_enabled"):
+async def _persistence(client: Client, infos: Sequence[dict[str, Any]]) -> str:
+    if all(info.get("aof_enabled") for info in infos):
         return "append-only file"
     try:
-        saves = (await client.config_get("save")).get("save", "")
+        found = await client.everywhere(("CONFIG GET", "save"))
     except RedisError:  # many services don't allow it
         return "snapshots at most"
-    return "snapshots" if saves else ""
+    return "snapshots" if all(it.get("save", "") for it in found) else ""
 
 
-async def load_functions(client: Redis, keys: Keys, address: Address, *, waits: bool) -> None:
+async def load_functions(client: Client, keys: Keys, address: Address, *, waits: bool) -> None:
     """Load our functions, and try them and what else is asked later.
 
     Args:
@@ -155,22 +97,18 @@ async def load_functions(client: Redis, keys: Keys, address: Address, *, waits: 
     Raises:
         EngineError: that is not allowed.
     """
-    await asked(cast("Awaitable[Any]", client.function_load(SOURCE, replace=True)), address, "FUNCTION LOAD")
-    refused = await asked(execute(client, call("probe", keys.probe)), address, "FCALL")
-    if refused:
+    await asked(client.everywhere(LOAD), address, "FUNCTION LOAD")
+    probing = [call("probe", names) for names in keys.probes]
+    for refused in filter(None, await asked(replies_to(client, probing), address, "FCALL")):
         command, why = (part.decode() for part in refused)
         if "user" in why.lower():
             raise EngineError(f"engine_url: {address} does not permit this user {command} in functions (ACL)")
         raise EngineError(f"engine_url: {address} refuses {command} in functions: {why}")
-    await asked(execute(client, call("read", keys.probe, 1, 1, 1)), address, "FCALL_RO")
-    await asked(client.get(keys.of_node("*")), address, "GET")
+    reading = [call("read", names, 1, 1, 1) for names in keys.probes]
+    await asked(replies_to(client, reading), address, "FCALL_RO")
+    await asked(client.execute(("GET", keys.of_node("*"))), address, "GET")
     if waits:
-        await asked(execute(client, ("WAIT", 0, 1)), address, "WAIT")
-
-
-async def execute(client: Redis, command: Command) -> Any:
-    """Send a command that calls a function; returns its reply."""
-    return await client.execute_command(*command)  # type: ignore[no-untyped-call]
+        await asked(client.everywhere(("WAIT", 0, 1)), address, "WAIT")
 
 
 def is_about_keys(refusal: str) -> bool:
@@ -198,6 +136,8 @@ async def asked(answer: Awaitable[T], address: Address, what: str) -> T:
         what = named[1].replace("|", " ").upper() if named else "keys that begin with engine_prefix"
         raise EngineError(f"engine_url: {address} does not permit this user {what} (ACL)") from None
     except ResponseError as error:
+        if "cluster support disabled" in str(error):
+            raise EngineError(f"engine_url: {address} is not a cluster: use redis:// for a single server") from None
         raise EngineError(f"engine_url: {address} refuses {what}: {error}") from None
     except (RedisError, OSError) as error:
         raise EngineError(f"engine_url: {address} can't be reached: {_reason(error)}") from None

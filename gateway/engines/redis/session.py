@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
+from hashlib import sha256
 from secrets import token_hex
-from typing import Final, cast
+from typing import Final
 
 import msgspec
-from redis.asyncio import Redis
+from redis.exceptions import RedisError
 
+from deltawire.gateway.engines.redis.client import Client, replies_to
 from deltawire.gateway.engines.redis.identity import Identity, decode_identity, encode_identity, is_certainly_gone
 from deltawire.gateway.engines.redis.keys import Keys
+from deltawire.gateway.engines.redis.link import Command
 
 TTL: Final = 10.0
 """Seconds after which a gateway that does not renew its session has lost it: three renewals may fail."""
@@ -35,18 +39,22 @@ class Session:
         used_memory: bytes, of the server.
     """
 
-    def __init__(self, client: Redis, keys: Keys, identity: Identity) -> None:
+    def __init__(self, client: Client, keys: Keys, identity: Identity) -> None:
         self._client = client
         self._keys = keys
         self._value = encode_identity(identity)
         self._peers_until = 0.0  # monotonic seconds: an emptied server knows of none
         self._held_until = 0.0  # likewise
-        self.node = token_hex(8)
+        self._ahead: float | None = None  # the time of the server, of monotonic seconds
+        self._gateway = sha256(identity.key.encode()).hexdigest()[
+            :8
+        ]  # its workers have one key, but not each other's streams
+        self.node = f"{self._gateway}-{token_hex(8)}"
         self.used_memory = 0
 
     @property
     def has_peers(self) -> bool:
-        """Whether other gateways were there lately."""
+        """Whether other gateways were there lately, this one's other workers aside."""
         return time.monotonic() < self._peers_until
 
     async def begin(self) -> None:
@@ -55,7 +63,7 @@ class Session:
         Raises:
             RedisError: the server can't be asked.
         """
-        await self._client.set(self._keys.of_node(self.node), self._value, px=int(TTL * 1000))
+        await self._client.execute(("SET", self._keys.of_node(self.node), self._value, "PX", int(TTL * 1000)))
 
     def hold_claims(self) -> None:
         """Leave the streams of other gateways to them for a while, as their sessions may be lost while they are not."""
@@ -73,7 +81,7 @@ class Session:
         Raises:
             RedisError: the server can't be asked.
         """
-        is_there = await self._client.get(self._keys.of_node(self.node)) is not None
+        is_there = await self._client.execute(("GET", self._keys.of_node(self.node))) is not None
         return is_there and self.held_for <= 0  # in this order: it is there again as soon as claims are held
 
     async def renew(self) -> bool:
@@ -82,21 +90,27 @@ class Session:
         Raises:
             RedisError: the server can't be asked.
         """
-        now, _ = await self._client.time()  # of the server: the clocks of gateways differ
-        async with self._client.pipeline(transaction=False) as pipe:
-            pipe.set(self._keys.of_node(self.node), self._value, px=int(TTL * 1000), xx=True)
-            pipe.zadd(self._keys.nodes, {self.node: now})
-            pipe.zremrangebyscore(self._keys.nodes, 0, now - SEEN_WITHIN)
-            pipe.zcard(self._keys.nodes)
-            pipe.info("memory")
-            replies = await pipe.execute(raise_on_error=False)  # older versions name the command, and no reason
-        if (refusal := next((it for it in replies if isinstance(it, Exception)), None)) is not None:
-            raise refusal
-        renewed, _, _, count, memory = replies
-        if count > 1:
+        if self._ahead is None:
+            await self._look()
+        now = int(time.monotonic() + (self._ahead or 0.0))
+        commands: list[Command] = [
+            ("SET", self._keys.of_node(self.node), self._value, "PX", int(TTL * 1000), "XX"),
+            ("ZADD", self._keys.nodes, now, self.node),
+            ("ZREMRANGEBYSCORE", self._keys.nodes, 0, now - int(SEEN_WITHIN)),
+            ("ZRANGE", self._keys.nodes, 0, -1),
+        ]
+        renewed, _, _, nodes = await replies_to(self._client, commands)
+        if any(not node.decode().startswith(self._gateway) for node in nodes):
             self._peers_until = time.monotonic() + SEEN_WITHIN
-        self.used_memory = int(memory.get("used_memory", 0))
+        with suppress(RedisError, OSError):  # a server of a cluster that is away must not end the session
+            await self._look()
         return bool(renewed)
+
+    async def _look(self) -> None:
+        """Note how much memory servers use, and what time it is there: the clocks of gateways differ."""
+        found = await self._client.everywhere(("INFO", "server", "memory"))
+        self.used_memory = sum(int(it.get("used_memory", 0)) for it in found)
+        self._ahead = max(int(it["server_time_usec"]) for it in found) / 1e6 - time.monotonic()
 
     async def find(self, node: str) -> Identity | None:
         """Return who another gateway is, as far as it says; None if that gateway is gone.
@@ -104,7 +118,7 @@ class Session:
         Raises:
             RedisError: the server can't be asked.
         """
-        value = await self._client.get(self._keys.of_node(node))
+        value = await self._client.execute(("GET", self._keys.of_node(node)))
         if value is None:
             return None
         try:
@@ -119,7 +133,7 @@ class Session:
         Raises:
             RedisError: the server can't be asked.
         """
-        names = cast("list[bytes]", await self._client.zrange(self._keys.nodes, 0, -1))
+        names: list[bytes] = await self._client.execute(("ZRANGE", self._keys.nodes, 0, -1))
         found = [await self.find(name) for name in (it.decode() for it in names) if name != self.node]
         return [it for it in found if it is not None]
 
@@ -129,5 +143,5 @@ class Session:
         Raises:
             RedisError: the server can't be asked.
         """
-        await self._client.delete(self._keys.of_node(self.node))
-        await self._client.zrem(self._keys.nodes, self.node)
+        await self._client.execute(("DEL", self._keys.of_node(self.node)))
+        await self._client.execute(("ZREM", self._keys.nodes, self.node))

@@ -80,6 +80,16 @@ class Work:
             self.fields |= changed_fields(commit.producers, commit.messages, commit.end_reason, now)
         self.waiting.append(waiting)
 
+    def extend(self, newer: Work) -> None:
+        """Add what has come since for the same stream."""
+        self.settings = newer.settings or self.settings
+        self.frames += newer.frames
+        self.last = max(self.last, newer.last)
+        self.fields |= newer.fields
+        self.waiting += newer.waiting
+        self.floor = max(self.floor, newer.floor)
+        self.is_gone |= newer.is_gone
+
     def append(self, keys: Keys, owned: Owned, now: float) -> Command:
         """The command that appends what the server does not have."""
         left = self.last - owned.head

@@ -68,9 +68,11 @@ class Siblings(Protocol):
 
     Attributes:
         is_draining: the whole gateway shuts down: what is another worker's is refused, as that may be gone.
+        key: by which other gateways know that they may relay to any of them.
     """
 
     is_draining: bool
+    key: str
 
     def own(self, stream_id: str) -> bool:
         """Whether a stream lives in this worker."""

@@ -217,7 +217,12 @@ class Admission:
             return response
         if self._siblings is None:
             return self._nodes.complete(incoming, response)
-        return self._siblings.complete(incoming.request, incoming.target, response)
+        completed = self._siblings.complete(incoming.request, incoming.target, response)
+        return completed if isinstance(completed, Response) else self._complete_for_nodes(incoming, completed)
+
+    async def _complete_for_nodes(self, incoming: AdmissionRequest, of_workers: Awaitable[Response]) -> Response:
+        completed = self._nodes.complete(incoming, await of_workers)
+        return completed if isinstance(completed, Response) else await completed
 
     def _answer_with_events(self, incoming: AdmissionRequest) -> Response | None:
         """Answer a request for a stream over plain HTTP."""

@@ -1,0 +1,136 @@
+"""Asking a server, for all but commits: claims, sessions, reads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final, Protocol, cast
+
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
+from redis.backoff import NoBackoff
+
+from deltawire.gateway.engines.redis.address import Address, Host, Login
+from deltawire.gateway.engines.redis.link import Command
+
+NAMED: Final = {"client_name": "deltawire"}
+
+
+class Client(Protocol):
+    """Asks a server, or the servers of a cluster. Its methods raise `RedisError` and `OSError`."""
+
+    async def execute(self, command: Command) -> Any:
+        """Send a command; returns its reply, or raises what it was refused with."""
+
+    async def send(self, commands: Sequence[Command]) -> list[Any]:
+        """Send commands; returns their replies, of which each may be an error."""
+
+    async def everywhere(self, command: Command) -> list[Any]:
+        """Send a command to each server that may be written to; returns the replies, or raises the first error."""
+
+    async def close(self) -> None:
+        """End the connections."""
+
+
+async def replies_to(client: Client, commands: Sequence[Command]) -> list[Any]:
+    """Send commands; returns their replies, or raises the first error."""
+    replies = await client.send(commands)
+    if (refusal := next((it for it in replies if isinstance(it, Exception)), None)) is not None:
+        raise refusal
+    return replies
+
+
+class SingleClient:
+    """Asks the one server there is.
+
+    Args:
+        redis: the library's client of it.
+    """
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+
+    async def execute(self, command: Command) -> Any:
+        """Send a command; as `Client` has it."""
+        return await self._redis.execute_command(*command)  # type: ignore[no-untyped-call]
+
+    async def send(self, commands: Sequence[Command]) -> list[Any]:
+        """Send commands; as `Client` has it."""
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for command in commands:
+                pipe.execute_command(*command)
+            return await pipe.execute(raise_on_error=False) if commands else []
+
+    async def everywhere(self, command: Command) -> list[Any]:
+        """Send a command; as `Client` has it."""
+        return [await self.execute(command)]
+
+    async def close(self) -> None:
+        """End the connections."""
+        pool = self._redis.connection_pool
+        await self._redis.aclose()
+        if isinstance(pool, SentinelConnectionPool):
+            await _close(pool.sentinel_manager)
+
+
+def make_client(address: Address, timeout: float) -> Client:
+    """Return a client, to be closed.
+
+    Args:
+        address: of the server.
+        timeout: seconds that it has for an answer.
+    """
+    if address.primary:
+        options = {"db": address.database} | NAMED | _options(address, timeout) | _named(address.login)
+        return SingleClient(cast("Redis", _sentinel(address, timeout).master_for(address.primary, **options)))
+    return client_of(address, address.hosts[0], timeout)
+
+
+def client_of(address: Address, host: Host, timeout: float) -> SingleClient:
+    """Return a client of one server; arguments as for `make_client`, but for where it is."""
+    options = {"db": address.database} | NAMED | _options(address, timeout) | _named(address.login)
+    return SingleClient(Redis(host=host.name, port=host.port, **options))
+
+
+async def find_primary(address: Address, timeout: float) -> Host:
+    """Return where the server is now.
+
+    Raises:
+        RedisError: no sentinel can be asked, or knows.
+    """
+    if not address.primary:
+        return address.hosts[0]
+    sentinel = _sentinel(address, timeout)
+    try:
+        return Host(*await sentinel.discover_master(address.primary))
+    finally:
+        await _close(sentinel)
+
+
+def _sentinel(address: Address, timeout: float) -> Sentinel:
+    options = _options(address, timeout) | _named(address.sentinel_login)
+    return Sentinel(list(address.hosts), sentinel_kwargs=options)  # type: ignore[no-untyped-call]
+
+
+async def _close(sentinel: Sentinel) -> None:
+    for client in sentinel.sentinels:
+        await client.aclose()
+
+
+def _options(address: Address, timeout: float) -> dict[str, Any]:
+    """Arguments of every client."""
+    options: dict[str, Any] = {
+        "socket_timeout": timeout,
+        "socket_connect_timeout": timeout,
+        "retry": Retry(NoBackoff(), 1),
+        "protocol": 2,
+    }
+    if address.tls is not None:
+        ca, cert, key = address.files
+        options |= {"ssl": True, "ssl_cert_reqs": "required", "ssl_check_hostname": True}
+        options |= {"ssl_ca_certs": ca, "ssl_certfile": cert, "ssl_keyfile": key}
+    return options
+
+
+def _named(login: Login) -> dict[str, Any]:
+    return {"username": login.user or None, "password": login.password or None}
