@@ -46,7 +46,7 @@ soak: SEED := $(or $(SEED),$(shell date +%s))
 soak: SECONDS := $(or $(SECONDS),180)
 soak: setup  ## look for broken promises for long: SECONDS=180 of faults, SEED=… to see the same again
 	@echo "seed $(SEED)"
-	SOAK=1 $(PYTEST) --timeout=0 --hypothesis-seed=$(SEED) -m soak
+	SOAK=1 SEED=$(SEED) $(PYTEST) --timeout=0 --hypothesis-seed=$(SEED) -m soak
 	$(BIN)/python -m scripts.chaos --seed $(SEED) --seconds $(SECONDS)
 	$(BIN)/python -m scripts.soak
 	$(BIN)/python -m scripts.proof.survival --seed $(SEED)

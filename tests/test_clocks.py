@@ -26,7 +26,6 @@ WALL_CLOCK_READERS = {
     "gateway/engines/redis/committer.py",  # likewise
     "gateway/engines/redis/engine.py",
     "gateway/engines/redis/refilling.py",
-    "gateway/engines/redis/session.py",  # which gateways are there, for each other
     "gateway/server/gateway.py",  # the clock that tokens expire by
 }
 WALL_CLOCKS = {"time.time", "time.time_ns", "datetime.now", "datetime.utcnow", "datetime.today", "date.today"}

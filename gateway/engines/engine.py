@@ -151,6 +151,9 @@ class Engine(Protocol):
             EngineError: it can't be told.
         """
 
+    def is_sure(self, stream: str, epoch: str) -> bool:
+        """Whether a stream was certainly this gateway's a moment ago; if not, that is found out."""
+
     def commit(self, commits: Sequence[Commit], done: Done) -> None:
         """Store commits, each of them as a whole; those of one stream in order.
 

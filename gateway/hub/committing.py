@@ -169,6 +169,10 @@ class CommittingDispatcher(Dispatcher):
                 self.let_out(stream)
             await self._ownership.give_up([it for it in self._manager.list() if isinstance(it, DurableStream)])
 
+    def may_be_behind(self, stream: Stream) -> bool:
+        """As `Dispatcher.may_be_behind`."""
+        return not self._engine.is_sure(stream.id, stream.epoch)
+
     def found(self, stored: StoredStream) -> None:
         """Take a stream over whose gateway has gone."""
         if not self._manager.has(stored.id):

@@ -209,6 +209,10 @@ class Dispatcher:
     async def give_up(self) -> None:
         """Leave all streams to other gateways, where there are any: from now on, readers get here what there is."""
 
+    def may_be_behind(self, stream: Stream) -> bool:  # noqa: ARG002 - likewise
+        """Whether another gateway may have gone on with a stream; if so, that is found out."""
+        return False
+
     def when_committed(self, channel: Channel, then: Callable[[], None]) -> None:  # noqa: ARG002 - others need it
         """Call a function when everything appended so far is committed and delivered; here, that is now."""
         then()

@@ -10,6 +10,7 @@ from deltawire.gateway.hub.fair_queue import FairQueue
 from deltawire.gateway.server.connection.connection import GatewayConnection
 from deltawire.gateway.server.connection.consumer import Consumer
 from deltawire.gateway.server.connection.following import FollowingNode, subscribe_node
+from deltawire.gateway.streams.cursor import is_unknown
 from deltawire.gateway.streams.mirror import Mirror
 from deltawire.gateway.streams.stream import Stream
 from deltawire.gateway.streams.subscription import Subscription
@@ -20,6 +21,7 @@ from deltawire.protocol.errors import ErrorKind, StreamError, WireError
 from deltawire.protocol.messages import Policy
 
 GONE: Final = "the gateway that serves this stream is gone: try again"
+BEHIND: Final = "this position may be one that another gateway has given, which serves the stream now: try again"
 
 
 class Ticket(NamedTuple):
@@ -83,6 +85,13 @@ class Subscribing:
         chosen = request.policy or (Policy.BLOCK if stream.settings.policy is Policy.BLOCK else None)
         if not grant.may_choose(chosen):  # `block` holds others up: a token must allow it as a default too
             raise WireError(ProblemCode.FORBIDDEN, f"the token does not allow policy {chosen}: ask for another one")
+        position = request.position
+        if (
+            position is not None
+            and is_unknown(position, stream.epoch, stream.log.head, stream.lineage)
+            and self._hub.dispatcher.may_be_behind(stream)
+        ):
+            raise StreamError(ErrorKind.FULL, "subscribe", stream.id, BEHIND)
         subscription = stream.subscribe(request, encoding, now=now)
         if not isinstance(stream, Mirror):
             manager.keep(stream, now)

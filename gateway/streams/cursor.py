@@ -101,6 +101,13 @@ def _plan_resume(position: Position, log: LogState) -> Plan:
     return _plan_after(position.seq, log, recovered=True)
 
 
+def is_unknown(position: Position, epoch: str, head: int, lineage: Sequence[Fork]) -> bool:
+    """Whether a position is none that a log has given, or one that it continues: a later state of it may have."""
+    if position.epoch in ("", epoch):
+        return position.seq > head
+    return all(fork.epoch != position.epoch for fork in lineage)
+
+
 def shared_position(position: Position, lineage: Sequence[Fork]) -> int | None:
     """Return how much of a position in another epoch is the same in this one; None if nothing is."""
     shared = position.seq

@@ -22,14 +22,14 @@ class Clock(selectors.SelectSelector):
         self.now = 1_000.0
         self.until = self.now
         self.turns = 0
-        self.has_timers = False
+        self.next_timer: float | None = None
         self.stop: Callable[[], None] = lambda: None
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         self.turns += 1
         assert self.turns < MAX_TURNS, "the loop never comes to rest"
         if timeout is None or timeout > 0:
-            self.has_timers = timeout is not None
+            self.next_timer = None if timeout is None else self.now + timeout
             if timeout is None or self.now + timeout > self.until:
                 self.now = self.until
                 self.stop()
@@ -91,7 +91,12 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     @property
     def has_timers(self) -> bool:
         """Whether anything was yet to happen when the loop last came to rest."""
-        return self._clock.has_timers
+        return self._clock.next_timer is not None
+
+    @property
+    def next_timer(self) -> float | None:
+        """When something was yet to happen, when the loop last came to rest; None for never."""
+        return self._clock.next_timer
 
     @property
     def timers(self) -> list[str]:
@@ -110,6 +115,11 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         finally:
             if failure is not None:  # connections forget the frames of what failed in them, and of what that came from
                 failure.__traceback__ = frames
+
+    def advance_to(self, now: float) -> None:
+        """Let time jump, as for a process that was not running; everything happens that was due meanwhile."""
+        self._clock.now = now
+        self.advance()
 
     def finish(self, coroutine: Coroutine[Any, Any, T], within: float = 0.0) -> T:
         """Run a coroutine, which has to end within so many virtual seconds."""

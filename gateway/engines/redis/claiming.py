@@ -14,7 +14,7 @@ from deltawire.gateway.engines.redis.identity import Identity
 from deltawire.gateway.engines.redis.keys import Keys, call
 from deltawire.gateway.engines.redis.link import Command
 from deltawire.gateway.engines.redis.server import is_about_keys
-from deltawire.gateway.engines.redis.session import Session
+from deltawire.gateway.engines.redis.session import RENEWAL, Session
 from deltawire.gateway.engines.redis.stored import Claimed, UnreadableError, parse_claim
 
 MANY = 200
@@ -64,7 +64,7 @@ async def claim_unserved(  # noqa: PLR0913, PLR0917 - two of them hear what was 
                 await client.execute(call("unlist", keys.of_stream(stream)))  # which looks again
                 continue
             if owner not in gone:
-                gone[owner] = await session.find(owner) is None
+                gone[owner] = await session.find(owner) is None and await session.may_claim()
             if gone[owner]:
                 free.append((stream, term))
             else:
@@ -94,11 +94,13 @@ async def claim(client: Client, keys: Keys, session: Session, stream: str) -> Cl
         [reply] = await _ask_owners(client, keys, [stream])
         owner, term = _owner(stream, reply)
         if term is None:
-            return None
+            return None if await session.may_claim() else unsettled(session)
         if owner and owner != session.node:
             other = await session.find(owner)
             if other is not None:
                 return served_elsewhere(stream, other)
+            if not await session.may_claim():
+                return unsettled(session)
         [reply] = await client.send([_claim(keys, session, stream, term)])
         if (found := await _complete(client, keys, stream, term, reply)) is not None:
             return found
@@ -151,6 +153,12 @@ def _readable(stream: str, reply: Any) -> Any:
     if isinstance(reply, Exception):
         raise reply
     return reply
+
+
+def unsettled(session: Session) -> Elsewhere:
+    """The answer for any stream while it is not known which gateways are there."""
+    wait = max(session.held_for, RENEWAL)
+    return Elsewhere(f"gateways settle who serves which stream after a fault: try again in {wait:.0f} s")
 
 
 def served_elsewhere(stream: str, other: Identity) -> Elsewhere:

@@ -33,6 +33,9 @@ from deltawire.gateway.metrics.histogram import Histogram
 RETRY: Final = 0.2
 """Seconds between two tries."""
 
+SURE: Final = 1.0
+"""Seconds for which a stream is taken for this gateway's after the server has said so to who doubted it."""
+
 PAUSE: Final = 0.02
 """Seconds until a server of a cluster is asked again that is just giving away what it was asked for."""
 
@@ -271,6 +274,8 @@ class Committer:
             commands.append(work.trim(self._keys, owned))
         if work.has_changes:
             commands.append(work.append(self._keys, owned, now))
+        elif work.is_asked:
+            commands.append(call("confirm", names, owned.term, owned.head))
         return commands
 
     def _judge(self, work: Work, owned: Owned | None, replies: Sequence[Any]) -> bool:
@@ -289,14 +294,17 @@ class Committer:
                 return True
             claimed = parse_claim(work.stream, replies[0][0], (), b"")
             self.owned[key] = claimed.owned
+            claimed.owned.sure_until = time.monotonic() + SURE
             return not (work.has_changes or work.floor)
-        if not work.has_changes:
+        if not (work.has_changes or work.is_asked):
             return True
         verdict = judge(replies[-1], owned, max(work.last, owned.head))
         if verdict is Verdict.LOST:
             self._lose(work.stream, work.epoch, replies[-1])
         elif verdict is Verdict.REPAIR:
             work.needs_repair = seen_term(replies[-1])
+        elif work.is_asked:
+            owned.sure_until = time.monotonic() + SURE
         return verdict in {Verdict.IN, Verdict.LOST}
 
     def _lose(self, stream: str, epoch: str, reply: Any) -> None:

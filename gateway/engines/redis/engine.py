@@ -25,11 +25,11 @@ from deltawire.gateway.engines.engine import (
     StoredStream,
 )
 from deltawire.gateway.engines.redis.address import parse_address
-from deltawire.gateway.engines.redis.claiming import claim, claim_unserved
+from deltawire.gateway.engines.redis.claiming import claim, claim_unserved, unsettled
 from deltawire.gateway.engines.redis.client import Client, make_client
 from deltawire.gateway.engines.redis.cluster import ClusterClient, Layout
 from deltawire.gateway.engines.redis.clustered import ClusterCommitter
-from deltawire.gateway.engines.redis.committer import Committer
+from deltawire.gateway.engines.redis.committer import SURE, Committer
 from deltawire.gateway.engines.redis.identity import own_identity
 from deltawire.gateway.engines.redis.keys import Keys, call
 from deltawire.gateway.engines.redis.server import (
@@ -97,7 +97,6 @@ class RedisEngine:
             if self._address.is_cluster
             else Committer(self._address, self._keys, timeout, replicas)
         )
-        self._claims_from = 0.0  # loop time
         self._tasks: list[asyncio.Task[None]] = []
         self._commits = count()
         self._readings: set[asyncio.Task[None]] = set()
@@ -158,6 +157,7 @@ class RedisEngine:
             self._session = Session(client, self._keys, own_identity(self._advertised, self.key))
             try:
                 await asked(self._session.renew(), self._address, "SET")
+                await asked(self._session.begin(), self._address, "SET")
                 await asked(self._claim_unserved(listed.append), self._address, "claims")
             except BaseException:
                 with suppress(RedisError, OSError):
@@ -169,7 +169,7 @@ class RedisEngine:
         assert memory is not None, "what the server loses is appended again from there"
         self._memory = memory
         self._next_search = time.monotonic() + TTL
-        committing = self._committer.start(self._session.node, memory, self._hold_claims)
+        committing = self._committer.start(self._session.node, memory, self._session.hold_claims)
         self._tasks = [committing, asyncio.create_task(self._keep_session())]
         return listed
 
@@ -205,9 +205,8 @@ class RedisEngine:
     async def _locate(self, stream: str) -> StoredStream | Elsewhere | None:
         if self._is_leaving:
             return Elsewhere("the gateway is shutting down: connect elsewhere, or later")
-        wait = self._claims_from - asyncio.get_running_loop().time()
-        if wait > 0:
-            return Elsewhere(f"gateways settle who serves which stream after a fault: try again in {wait:.0f} s")
+        if self._session.held_for > 0:
+            return unsettled(self._session)
         try:
             async with asyncio.timeout(self._timeout):
                 if (leaving := self._committer.leaving.get(stream)) is not None:
@@ -219,6 +218,7 @@ class RedisEngine:
             raise EngineError(str(error)) from None
         if isinstance(found, Claimed):
             self._committer.owned[stream, found.stream.epoch] = found.owned
+            found.owned.sure_until = time.monotonic() + SURE
             return found.stream
         return found
 
@@ -235,6 +235,14 @@ class RedisEngine:
             raise EngineError(f"{self._address}: {str(error) or 'no answer'}") from None
         found = {Elsewhere("", peer.url, peer.key): None for peer in peers if peer.url and peer.key != self.key}
         return [it for it in found if it.key]  # once each, however many processes it has
+
+    def is_sure(self, stream: str, epoch: str) -> bool:
+        """Whether a stream was certainly this gateway's within the last second; if not, the server is asked."""
+        owned = self._committer.owned.get((stream, epoch))
+        is_sure = owned is None or time.monotonic() < owned.sure_until  # of a new one, it was asked just now
+        if not is_sure:
+            self._committer.work(stream, epoch).is_asked = True
+        return is_sure
 
     def create(self, stream: str, epoch: str, settings: StreamSettings) -> None:
         """Store a new stream, before its first commit."""
@@ -333,11 +341,6 @@ class RedisEngine:
 
     # The session
 
-    def _hold_claims(self) -> None:
-        """Leave the streams of other gateways to them for a while, as their sessions may be lost while they are not."""
-        if self._session.has_peers:
-            self._claims_from = asyncio.get_running_loop().time() + TTL
-
     async def _keep_session(self) -> None:
         while not self._is_closing.is_set():
             with suppress(TimeoutError):
@@ -345,22 +348,22 @@ class RedisEngine:
                 return
             began = time.monotonic()
             try:
-                was_there = await self._session.renew()
+                if not await self._session.renew():
+                    self._session.hold_claims()  # before others that look find it there again
+                    self._committer.verify()
+                    await self._session.begin()
             except (RedisError, OSError) as error:
                 self._committer.health.failed(str(error), began)
                 continue
             if self._committer.health.asking_since is None:
                 self._committer.health.answered()
-            if not was_there:
-                self._hold_claims()
-                self._committer.verify()
-            elif self._session.has_peers and time.monotonic() >= self._next_search:
+            if self._session.has_peers and time.monotonic() >= self._next_search:
                 await self._take_over_unserved()
 
     async def _take_over_unserved(self) -> None:
         """Take over the streams of gateways that have gone, though nobody asks for them: messages may have to end."""
         self._next_search = time.monotonic() + TTL
-        if self._is_leaving or asyncio.get_running_loop().time() < self._claims_from:
+        if self._is_leaving or self._session.held_for > 0:
             return
         with suppress(RedisError, OSError):
             await self._claim_unserved(self._memory.found)

@@ -69,7 +69,8 @@ local function claim(keys, args)
   term = math.max(term, tonumber(known[1] or '0') + 1)
   local is_new = not known[2]
   local is_again = seen == '' and known[2] == fresh and known[7] == node  -- the answer to the first try was lost
-  if not is_new and not is_again and known[1] ~= seen then
+  local is_gone = is_new and seen ~= ''  -- since it was seen: who asks knows nothing that it could be made of
+  if is_gone or not is_new and not is_again and known[1] ~= seen then
     return 'BUSY'
   end
   if is_new then

@@ -36,7 +36,6 @@ class Session:
 
     Attributes:
         node: its name.
-        has_peers: whether other gateways were there lately, this one's other workers aside.
         used_memory: bytes, of the server.
     """
 
@@ -44,34 +43,74 @@ class Session:
         self._client = client
         self._keys = keys
         self._value = encode_identity(identity)
+        self._peers_until = 0.0  # monotonic seconds: an emptied server knows of none
+        self._held_until = 0.0  # likewise
+        self._ahead: float | None = None  # the time of the server, of monotonic seconds
         self._gateway = sha256(identity.key.encode()).hexdigest()[
             :8
         ]  # its workers have one key, but not each other's streams
         self.node = f"{self._gateway}-{token_hex(8)}"
-        self.has_peers = False
         self.used_memory = 0
 
-    async def renew(self) -> bool:
-        """Begin it, or have it last for another TTL; whether it was there.
+    @property
+    def has_peers(self) -> bool:
+        """Whether other gateways were there lately, this one's other workers aside."""
+        return time.monotonic() < self._peers_until
+
+    async def begin(self) -> None:
+        """Begin it.
 
         Raises:
             RedisError: the server can't be asked.
         """
-        key, ttl, now = self._keys.of_node(self.node), int(TTL * 1000), time.time()
+        await self._client.execute(("SET", self._keys.of_node(self.node), self._value, "PX", int(TTL * 1000)))
+
+    def hold_claims(self) -> None:
+        """Leave the streams of other gateways to them for a while, as their sessions may be lost while they are not."""
+        if self.has_peers:
+            self._held_until = time.monotonic() + TTL
+
+    @property
+    def held_for(self) -> float:
+        """Seconds for which no stream may be claimed; negative if one may be."""
+        return self._held_until - time.monotonic()
+
+    async def may_claim(self) -> bool:
+        """Whether a gateway that is not found is gone: not if the server may have lost the sessions of all.
+
+        Raises:
+            RedisError: the server can't be asked.
+        """
+        is_there = await self._client.execute(("GET", self._keys.of_node(self.node))) is not None
+        return is_there and self.held_for <= 0  # in this order: it is there again as soon as claims are held
+
+    async def renew(self) -> bool:
+        """Have it last for another TTL; returns whether it was there: if not, it has to `begin`.
+
+        Raises:
+            RedisError: the server can't be asked.
+        """
+        if self._ahead is None:
+            await self._look()
+        now = int(time.monotonic() + (self._ahead or 0.0))
         commands: list[Command] = [
-            ("SET", key, self._value, "PX", ttl, "XX"),
-            ("ZADD", self._keys.nodes, repr(now), self.node),
-            ("ZREMRANGEBYSCORE", self._keys.nodes, 0, repr(now - SEEN_WITHIN)),
+            ("SET", self._keys.of_node(self.node), self._value, "PX", int(TTL * 1000), "XX"),
+            ("ZADD", self._keys.nodes, now, self.node),
+            ("ZREMRANGEBYSCORE", self._keys.nodes, 0, now - int(SEEN_WITHIN)),
             ("ZRANGE", self._keys.nodes, 0, -1),
         ]
         renewed, _, _, nodes = await replies_to(self._client, commands)
-        self.has_peers = any(not node.decode().startswith(self._gateway) for node in nodes)
-        if not renewed:
-            await self._client.execute(("SET", key, self._value, "PX", ttl))
-        with suppress(RedisError, OSError):  # it is a figure alone
-            memory = await self._client.everywhere(("INFO", "memory"))
-            self.used_memory = sum(int(it.get("used_memory", 0)) for it in memory)
+        if any(not node.decode().startswith(self._gateway) for node in nodes):
+            self._peers_until = time.monotonic() + SEEN_WITHIN
+        with suppress(RedisError, OSError):  # a server of a cluster that is away must not end the session
+            await self._look()
         return bool(renewed)
+
+    async def _look(self) -> None:
+        """Note how much memory servers use, and what time it is there: the clocks of gateways differ."""
+        found = await self._client.everywhere(("INFO", "server", "memory"))
+        self.used_memory = sum(int(it.get("used_memory", 0)) for it in found)
+        self._ahead = max(int(it["server_time_usec"]) for it in found) / 1e6 - time.monotonic()
 
     async def find(self, node: str) -> Identity | None:
         """Return who another gateway is, as far as it says; None if that gateway is gone.

@@ -36,15 +36,17 @@ class Owned:
         prior: the term before that, which an older state of the server may show; empty for a new stream.
         head: newest seq that the server has had, as it said; it may have lost events since.
         fixed: the fields that only a claim changes.
+        sure_until: monotonic seconds until which the server has lately said that this gateway owns it.
     """
 
-    __slots__ = ("fixed", "head", "prior", "term")
+    __slots__ = ("fixed", "head", "prior", "sure_until", "term")
 
     def __init__(self, term: bytes, prior: bytes, head: int, fixed: Fields) -> None:
         self.term = term
         self.prior = prior
         self.head = head
         self.fixed = fixed
+        self.sure_until = 0.0
 
 
 class UnreadableError(Exception):

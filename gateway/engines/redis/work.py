@@ -50,6 +50,7 @@ class Work:
         waiting: who is told when that is done: the number of a commit of many streams, its function, an index in it.
         floor: seq before which events are to be deleted; 0 for none.
         is_gone: the stream is to be deleted.
+        is_asked: whether the stream is still this gateway's is to be found out.
         needs_repair: the server has lost events; the term that it shows, empty for ours or none.
     """
 
@@ -63,6 +64,7 @@ class Work:
         self.waiting: list[tuple[int, Done, int]] = []
         self.floor = 0
         self.is_gone = False
+        self.is_asked = False
         self.needs_repair: bytes | None = None
 
     @property
