@@ -88,6 +88,7 @@ class CommittingDispatcher(Dispatcher):
         self._is_committing_soon = False
         self._wanted: dict[DurableStream, deque[int]] = {}  # first seqs of pages to be read
         self._fetching: set[DurableStream] = set()
+        self._leases_until = 0.0  # no lease is over before; monotonic seconds
         self._ownership = Ownership(engine, manager, clock, self.found, self.commit_in_time)
         self.deliver = self._deliver
         self.touch = self._touch
@@ -132,6 +133,13 @@ class CommittingDispatcher(Dispatcher):
     def failure(self) -> str | None:
         """Why nothing can be stored now; None if it can."""
         return self._engine.failure
+
+    def expire_leases(self, now: float) -> None:
+        """As `Dispatcher.expire_leases`; producers that can't return while the engine fails have a lease after that."""
+        if self._engine.failure is not None:
+            self._leases_until = now + self._lease
+        if now >= self._leases_until:
+            super().expire_leases(now)
 
     def created(self, stream: DurableStream) -> None:
         """Store a new stream."""

@@ -101,3 +101,19 @@ async def test_a_change_that_a_locked_file_does_not_take_is_refused_and_may_stil
         await eventually(lambda: gateway.hub.storage_failure is None)
     async with Gateway(settings) as gateway:
         assert (await ask(gateway, "GET")).status_code == 200
+
+
+async def test_a_lost_producer_has_its_whole_lease_after_the_store_is_back(tmp_path: Path) -> None:
+    async with Gateway(Settings(port=0, drain_timeout=0.2, data_dir=str(tmp_path))) as gateway:
+        hub = gateway.hub
+        later = hub.clock.now() + 1000
+        with closing(sqlite3.connect(tmp_path / FILE, isolation_level=None)) as other:
+            await write(gateway)
+            other.execute("BEGIN IMMEDIATE")
+            refusal(await ask(gateway, "PUT", "/v1/streams/other"))
+            hub.dispatcher.expire_leases(later)
+        await eventually(lambda: hub.storage_failure is None)
+        hub.dispatcher.expire_leases(later + hub.settings.lease - 1)
+        assert hub.info("demo").head == 2
+        hub.dispatcher.expire_leases(later + hub.settings.lease)
+        await eventually(lambda: hub.info("demo").head == 4)
