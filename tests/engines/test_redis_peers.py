@@ -50,6 +50,26 @@ async def test_a_server_that_is_emptied_is_filled_by_the_owner_before_another_ga
         await expect_all(one, 4, epoch)
 
 
+async def test_a_gateway_that_claims_nothing_after_a_fault_still_finds_owners_that_are_there(
+    server: RedisServer,
+) -> None:
+    async with gateway_on(server) as one, gateway_on(server) as two:
+        await write(one, 1, 3)
+        session(two).hold_claims()
+        assert "another gateway" in (await refusal(two, "demo/publish"))["message"]
+        assert "settle" in (await refusal(two, "new/publish"))["message"]
+
+
+async def test_a_gateway_that_claims_nothing_after_a_fault_leaves_streams_that_were_given_up(
+    server: RedisServer,
+) -> None:
+    async with gateway_on(server) as one, gateway_on(server) as two:
+        await write(one, 1, 3)
+        await one.hub.give_up()
+        session(two).hold_claims()
+        assert "settle" in (await refusal(two, "demo/publish"))["message"]
+
+
 async def test_a_gateway_reckons_with_others_that_an_emptied_server_knows_nothing_of(server: RedisServer) -> None:
     async with gateway_on(server), gateway_on(server) as two:
         assert session(two).has_peers

@@ -101,6 +101,8 @@ async def claim(client: Client, keys: Keys, session: Session, stream: str) -> Cl
                 return served_elsewhere(stream, other)
             if not await session.may_claim():
                 return unsettled(session)
+        if session.held_for > 0:  # also for one that was given up: what the server says of it may be old
+            return unsettled(session)
         [reply] = await client.send([_claim(keys, session, stream, term)])
         if (found := await _complete(client, keys, stream, term, reply)) is not None:
             return found

@@ -25,7 +25,7 @@ from deltawire.gateway.engines.engine import (
     StoredStream,
 )
 from deltawire.gateway.engines.redis.address import parse_address
-from deltawire.gateway.engines.redis.claiming import claim, claim_unserved, unsettled
+from deltawire.gateway.engines.redis.claiming import claim, claim_unserved
 from deltawire.gateway.engines.redis.client import Client, make_client
 from deltawire.gateway.engines.redis.cluster import ClusterClient, Layout
 from deltawire.gateway.engines.redis.clustered import ClusterCommitter
@@ -205,8 +205,6 @@ class RedisEngine:
     async def _locate(self, stream: str) -> StoredStream | Elsewhere | None:
         if self._is_leaving:
             return Elsewhere("the gateway is shutting down: connect elsewhere, or later")
-        if self._session.held_for > 0:
-            return unsettled(self._session)
         try:
             async with asyncio.timeout(self._timeout):
                 if (leaving := self._committer.leaving.get(stream)) is not None:
