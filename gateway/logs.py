@@ -53,6 +53,8 @@ written says how many (`lines_lost`).
 | `storage.unpersisted` | warning | the server of `engine_url` writes nothing to its disk (`detail`) |
 | `storage.epochs_renewed` | warning | commits may be missing (`detail`): readers begin open streams anew |
 | `stream.lost` | warning | another gateway owns a `stream` now, or its store is gone (`detail`): its connections end |
+| `storage.failed` | error | nothing can be stored any more (`detail`): producers are refused |
+| `storage.recovered` | info | it can be again, after about so many `seconds` |
 | `storage.read_failed` | error | stored events of a `stream` that can't be read (`detail`): readers get a gap |
 | `storage.stream_skipped` | error | a `stream` on a server that is none of a gateway (`detail`): it is not served |
 | `storage.read_refused` | warning | the server of `engine_url` refuses reads of a `stream` (`detail`): readers wait |

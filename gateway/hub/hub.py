@@ -89,6 +89,7 @@ class Hub:
         self.deadlines = Deadlines(timeouts, self.tally, self._tidy)
         self._is_running = False
         self._next_cleanup = 0.0
+        self._failing_since: float | None = None  # when it was noticed that nothing can be stored
 
     async def __aenter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
@@ -258,11 +259,22 @@ class Hub:
 
     def _tidy(self, now: float) -> None:
         """Act on the deadlines of streams."""
+        self._watch_storage(now)
         self.dispatcher.expire_leases(now)
         self.manager.expire(now)
         if now >= self._next_cleanup:
             self._next_cleanup = now + self.settings.cleanup_interval
             self.cleanup_inactive(self.settings.inactive_after)
+
+    def _watch_storage(self, now: float) -> None:
+        """Log when nothing can be stored any more, and when it can be again."""
+        failure = self.storage_failure
+        if failure is not None and self._failing_since is None:
+            log.error("storage.failed", detail=failure)
+            self._failing_since = now
+        elif failure is None and self._failing_since is not None:
+            log.info("storage.recovered", seconds=round(now - self._failing_since, 1))
+            self._failing_since = None
 
     # Other threads
 

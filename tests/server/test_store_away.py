@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx
 import pytest
+from structlog.testing import capture_logs
 
 from deltawire.gateway.config import Settings
 from deltawire.gateway.engines.folder import FILE
@@ -101,6 +102,20 @@ async def test_a_change_that_a_locked_file_does_not_take_is_refused_and_may_stil
         await eventually(lambda: gateway.hub.storage_failure is None)
     async with Gateway(settings) as gateway:
         assert (await ask(gateway, "GET")).status_code == 200
+
+
+async def test_it_is_logged_once_that_nothing_can_be_stored_and_once_that_it_can_be_again(tmp_path: Path) -> None:
+    def told() -> list[str]:
+        return [it["event"] for it in entries if it["event"] in {"storage.failed", "storage.recovered"}]
+
+    with capture_logs() as entries:
+        async with Gateway(Settings(port=0, drain_timeout=0.2, data_dir=str(tmp_path))) as gateway:
+            with closing(sqlite3.connect(tmp_path / FILE, isolation_level=None)) as other:
+                other.execute("BEGIN IMMEDIATE")
+                refusal(await ask(gateway, "PUT"))
+                await eventually(lambda: told() == ["storage.failed"])
+            await eventually(lambda: told() == ["storage.failed", "storage.recovered"])
+    assert "locked" in next(it["detail"] for it in entries if it["event"] == "storage.failed")
 
 
 async def test_a_lost_producer_has_its_whole_lease_after_the_store_is_back(tmp_path: Path) -> None:
