@@ -118,6 +118,7 @@ async def test_an_address_that_leads_back_is_no_loop(server: RedisServer) -> Non
             answer = await client.get("/v1/streams/demo")
         assert answer.status_code == 503
         assert "another gateway than it was meant for" in answer.json()["detail"]
+        assert "advertise_url" in answer.json()["detail"]
         await expect_all(one, 2)
 
 

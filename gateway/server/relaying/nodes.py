@@ -214,7 +214,10 @@ async def _read_all(reader: asyncio.StreamReader) -> bytes:
 
 
 def _respond_not_meant() -> Response:
-    why = "the request was relayed to another gateway than it was meant for: try again later"
+    why = (
+        "the request was relayed to another gateway than it was meant for: try again later; "
+        "if it stays so, two gateways have one advertise_url, or it leads to the wrong one"
+    )
     return respond_later(HTTPStatus.SERVICE_UNAVAILABLE, why)
 
 
