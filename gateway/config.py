@@ -6,9 +6,9 @@ Every setting is a flag of `deltawire serve` (`--retention-events`), an environm
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, TypeAlias
+from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta, Struct
@@ -399,11 +399,22 @@ def make_settings(values: dict[str, Any]) -> Settings:
             raise ConfigError("engine_url: streams are stored there or in data_dir, not in both")
         if not settings.engine_url.startswith(_SCHEMES):
             raise ConfigError("engine_url: expected redis://…, rediss://…, redis+sentinel://… or redis+cluster://…")
-        if settings.advertise_url and not re.match("wss?://[^/]", settings.advertise_url):
-            raise ConfigError("advertise_url: expected ws://HOST… or wss://HOST…")
+        if settings.advertise_url and not _is_address(settings.advertise_url):
+            raise ConfigError("advertise_url: expected ws://HOST[:PORT] or wss://…, without a user or a query")
     elif ignored := [name for name in _OF_ENGINE if getattr(settings, name) != getattr(Settings(), name)]:
         raise ConfigError(f"{ignored[0]}: it needs engine_url, without which no server is used")
     return settings
+
+
+def _is_address(url: str) -> bool:
+    """Whether a URL says where a gateway is, and nothing else."""
+    try:
+        parts = urlsplit(url)
+        has_host = bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port or brackets
+        return False
+    has_more = "@" in parts.netloc or parts.query or parts.fragment
+    return parts.scheme in {"ws", "wss"} and has_host and not has_more
 
 
 def _convert(values: dict[str, Any]) -> Settings:

@@ -54,6 +54,10 @@ async def test_what_it_prints_is_a_file_that_says_the_same(run: Run, tmp_path: P
         (["--drain-delay=30"], "drain_delay is a part of drain_timeout"),
         (["--engine-replicas=1"], "engine_replicas: it needs engine_url"),
         (["--advertise-url=ws://a"], "advertise_url: it needs engine_url"),
+        *(
+            (["--engine-url=redis://127.0.0.1:1", f"--advertise-url={url}"], "advertise_url: expected ws://HOST[:PORT]")
+            for url in ("a:1", "http://a", "ws://", "ws://:1", "ws://a:99999", "ws://[a", "ws://u:p@a", "ws://a?b")
+        ),
         (["--engine-url=redis://a", "--advertise-url=notaurl"], "advertise_url: expected ws://"),
         (["--port=many"], "--port"),
         (["--config=absent.toml"], "absent.toml: No such file or directory"),
