@@ -89,7 +89,7 @@ def test_a_position_in_an_epoch_that_this_one_continues_is_one_in_this_one_as_fa
         (Position("e3", 1), True),
     ],
 )
-def test_only_a_later_state_of_the_log_may_have_given_an_unknown_position(position: Position, unknown: bool) -> None:
+def test_only_a_later_state_of_the_log_may_have_given_an_unknown_position(position: Position, *, unknown: bool) -> None:
     assert is_unknown(position, CONTINUED.epoch, CONTINUED.head, CONTINUED.lineage) is unknown
 
 
