@@ -19,7 +19,7 @@ from deltawire.gateway.server.relaying import follow, nodes
 from deltawire.gateway.streams.mirror import Mirror
 from tests.nodes.together import http, is_owner, node_on, nodes_on, processes_on
 from tests.support.on_redis import numbered, read, write
-from tests.support.peers import Peer, consumer, peer, producer, publish, text_delta, text_of
+from tests.support.peers import Peer, consumer, peer, producer, publish, ranges_of, text_delta, text_of
 from tests.support.rawpeer import RawPeer
 from tests.support.redis_server import RedisServer, needs_redis
 from tests.support.waiting import DEADLINE, eventually
@@ -253,6 +253,23 @@ async def test_a_reader_that_falls_behind_the_mirror_resumes_at_the_owner_withou
             subscribed, *rest = await again.read_until("caught_up")
             assert subscribed["recovered"] is True
             assert [it["seq"] for it in rest[:-1]] == list(range(problem["resume_after"] + 1, count + 1))
+
+
+async def test_live_readers_of_a_mirror_resume_at_the_owner_that_has_dropped_what_comes_next(
+    server: RedisServer,
+) -> None:
+    async with nodes_on(server, retention_events=20) as (one, two):
+        async with producer(one, "producer=p") as writing, consumer(two, "policy=disconnect") as reading:
+            await publish(writing, *numbered(1, 5), upto=5)
+            await reading.read_until("text_delta", seq=5)
+            await publish(writing, *numbered(6, 500), upto=500)
+            *events, problem = await reading.read_all()
+        position = problem["resume_after"]
+        assert (problem["code"], position, reading.code) == ("overloaded", 5 + len(events), 4003)
+        async with consumer(two, f"policy=disconnect&after={position}") as again:
+            messages = await again.read_until("caught_up", seq=500)
+        assert ranges_of(messages[1:2]) == [("gap", position + 1, 480)]
+        assert [it["seq"] for it in messages[2:-1]] == list(range(481, 501))
 
 
 async def test_a_mirror_that_nobody_reads_ends_and_leaves_nothing(
