@@ -313,6 +313,27 @@ async def test_what_the_owner_drops_is_dropped_from_the_mirror(server: RedisServ
                 assert (await late.read_until("gap"))[-1]["seq"] == 10
 
 
+async def test_mirrors_keep_to_the_memory_limit_and_their_readers_lose_nothing(server: RedisServer) -> None:
+    streams, each = [f"s{number}" for number in range(6)], 60
+    async with node_on(server) as one, node_on(server, memory_limit=2 * 2**20) as two, AsyncExitStack() as stack:
+        pairs = []
+        for stream in streams:
+            writing = await stack.enter_async_context(producer(one, "producer=p", stream=stream))
+            reading = await stack.enter_async_context(consumer(two, "policy=disconnect", stream=stream))
+            await reading.read_until("caught_up")
+            pairs.append((writing, reading))
+        for seq in range(1, each + 1):
+            for writing, reading in pairs:
+                await publish(writing, text_delta("x" * 20_000, producer_seq=seq), upto=seq)
+                await reading.read_until("text_delta", seq=seq)
+                assert two.hub.manager.bytes <= 2 * 2**20
+        assert two.hub.manager.mirrors == len(streams)
+        for stream in streams:
+            async with consumer(two, "policy=disconnect", stream=stream) as late:
+                messages = await late.read_until("caught_up", seq=each)
+                assert [it["seq"] for it in messages if it["type"] == "text_delta"] == list(range(1, each + 1))
+
+
 async def test_a_stream_s_own_default_policy_holds_for_readers_of_any_node(server: RedisServer) -> None:
     async with nodes_on(server) as (one, two), http(one) as client:
         assert (await client.put("/v1/streams/demo?policy=drop_oldest&buffer=7")).status_code == 201
