@@ -282,7 +282,7 @@ async def test_with_authentication_it_shows_what_the_token_allows_and_publishes_
 ) -> None:
     async with serving(auth_key=write_secret(tmp_path)) as gateway:
         tab = await driven.open(page(gateway.port, "chat-1"))
-        await tab.wait("document.getElementById('count').textContent.includes('a token is needed')")
+        await tab.wait("document.getElementById('count').textContent.includes('enter a token')")
         await put(tab, "token", everything())
         await submit(tab, "access")
         await tab.wait("document.getElementById('count').textContent === '0 streams'")

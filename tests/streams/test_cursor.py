@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from deltawire.gateway.streams.cursor import LogState, Plan, plan_subscription
+from deltawire.gateway.streams.cursor import Fork, LogState, Plan, is_unknown, plan_subscription
 from deltawire.protocol.codes import ProblemCode
 from deltawire.protocol.errors import WireError
 from deltawire.protocol.messages import Gap, GapReason
+from deltawire.protocol.position import Position
 from tests.support.reading import ask
 
 
@@ -54,6 +55,42 @@ def gap(first: int, seq: int, reason: GapReason = "evicted") -> Gap:
 )
 def test_a_request_and_the_state_of_the_log_give_a_plan(query: str, log: LogState, plan: Plan) -> None:
     assert plan_subscription(ask(query), log) == plan
+
+
+CONTINUED = WHOLE._replace(lineage=(Fork("e1", 7), Fork("e0", 9), Fork("lost", 0)))
+"""Of `e1` it has 7 events; of these, `e0` had those up to 9, which are 7 by now."""
+
+
+@pytest.mark.parametrize(
+    ("query", "plan"),
+    [
+        ("after=5&epoch=e1", Plan(5, 5, None, recovered=True)),
+        ("after=7&epoch=e1", Plan(7, 7, None, recovered=True)),
+        ("after=9&epoch=e1", Plan(7, 7, gap(8, 9, "epoch_changed"), recovered=False)),
+        ("after=7&epoch=e0", Plan(7, 7, None, recovered=True)),
+        ("after=8&epoch=e0", Plan(7, 7, gap(8, 8, "epoch_changed"), recovered=False)),
+        ("after=1&epoch=lost", Plan(0, 0, gap(1, 0, "epoch_changed"), recovered=False)),
+        ("after=1&epoch=other", Plan(0, 0, gap(1, 0, "epoch_changed"), recovered=False)),
+    ],
+)
+def test_a_position_in_an_epoch_that_this_one_continues_is_one_in_this_one_as_far_as_it_goes(
+    query: str, plan: Plan
+) -> None:
+    assert plan_subscription(ask(query), CONTINUED) == plan
+
+
+@pytest.mark.parametrize(
+    ("position", "unknown"),
+    [
+        (Position("e2", 10), False),
+        (Position("", 10), False),
+        (Position("e2", 11), True),
+        (Position("e1", 99), False),
+        (Position("e3", 1), True),
+    ],
+)
+def test_only_a_later_state_of_the_log_may_have_given_an_unknown_position(position: Position, *, unknown: bool) -> None:
+    assert is_unknown(position, CONTINUED.epoch, CONTINUED.head, CONTINUED.lineage) is unknown
 
 
 @pytest.mark.parametrize("query", ["after=11", "after=11&epoch=e2", "after=9007199254740991"])

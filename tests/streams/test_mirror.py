@@ -7,12 +7,14 @@ from collections.abc import Iterator
 import pytest
 
 from deltawire.gateway.streams.log import Ledger, Retention
+from deltawire.gateway.streams.manager import StreamManager
 from deltawire.gateway.streams.mirror import Mirror
 from deltawire.gateway.streams.settings import StreamSettings
 from deltawire.gateway.streams.stream import Stream
 from deltawire.gateway.streams.subscription import Subscription
 from deltawire.protocol.addresses import SubscribeRequest
 from deltawire.protocol.codec import decode_relayed
+from deltawire.protocol.errors import StreamError, is_full
 from deltawire.protocol.events import Data, Error, MessageStart, TextDelta
 from deltawire.protocol.framing import payload_start, payloads
 from deltawire.protocol.messages import Policy
@@ -138,3 +140,17 @@ def test_a_mirror_holds_no_more_than_its_settings_and_shrinks_to_what_policies_n
     assert not followed.mirror.shrink()
     followed.mirror.clear()
     assert followed.mirror.log.ledger.bytes == 0
+
+
+def test_mirrors_count_towards_the_number_of_streams() -> None:
+    manager = StreamManager(StreamSettings(), lambda: "e", max_streams=1)
+    followed = Followed()
+    manager.keep_mirror(followed.mirror, 0.0)
+    assert manager.mirrors == 1
+    with pytest.raises(StreamError, match="max_streams") as refused:
+        manager.keep_mirror(Followed().mirror, 0.0)
+    assert is_full(refused.value)
+    manager.drop_mirror(followed.mirror)
+    manager.drop_mirror(followed.mirror)
+    assert manager.mirrors == 0
+    manager.keep_mirror(Followed().mirror, 0.0)
