@@ -60,6 +60,10 @@ class Cohort:
         self._members[outlet] = (self._events, self._bytes)
         self._writes = None
 
+    def __contains__(self, outlet: Outlet) -> bool:
+        """Whether a consumer is a member; a cohort that is dissolved has none."""
+        return outlet in self._members
+
     def remove(self, outlet: Outlet) -> None:
         """Remove a consumer, and set its cursor to the cohort's position."""
         if outlet in self._members:

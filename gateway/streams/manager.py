@@ -419,7 +419,11 @@ class StreamManager:
         return True
 
     def _shrink(self, now: float, needed: int) -> bool:
-        """Drop the oldest events of streams in use, which are stored, from memory; whether there is room then."""
+        """Drop the oldest events of streams in use, which are stored, from memory, of mirrors all if need be.
+
+        Returns:
+            Whether there is room then.
+        """
         if now < self._next_shrink:
             return False
         enough = self.memory_limit - needed - self.memory_limit // LIMIT_SLACK
@@ -427,6 +431,8 @@ class StreamManager:
         for stream in sorted(used, key=attrgetter("bytes"), reverse=True):
             if self.bytes <= enough or not stream.shrink():
                 break
+        for mirror in sorted(self._mirrors, key=attrgetter("bytes"), reverse=True):
+            mirror.give_back(max(self.bytes - enough, 0))
         has_room = self.bytes + needed <= self.memory_limit
         if not has_room:
             self._next_shrink = now + SHRINK_INTERVAL

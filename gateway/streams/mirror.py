@@ -140,3 +140,7 @@ class Mirror(Stream):
         before = self.log.bytes
         self.log.shrink(self.settings.buffer_bytes)
         return self.log.bytes < before
+
+    def give_back(self, size: int) -> None:
+        """Drop the oldest events, of as many bytes: who has yet to read them reads them at the owner."""
+        self.log.shrink(max(self.log.bytes - size, 0))

@@ -13,6 +13,7 @@ from uuid import uuid4
 import pytest
 
 from deltawire.gateway.engines.redis import engine as engine_module
+from deltawire.gateway.server import draining
 from scripts.proof.numbered import KEEPING, STREAM, Writer
 from tests.nodes.roaming import Reader, end_reading
 from tests.nodes.together import Processes, http, is_owner, node_on, processes_on
@@ -162,6 +163,25 @@ async def test_a_reader_who_is_behind_gets_the_rest_from_the_node_that_has_given
         assert ([it for it in messages if it["type"] == "gap"], code) == ([], 1001)
         raw.close()
         await leaving
+
+
+async def test_other_nodes_go_on_with_a_stream_before_the_first_reader_here_is_told_to_leave(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(draining, "CLOSES_A_SECOND", 1e-3)
+    monkeypatch.setattr(draining, "TICK", 600.0)  # they are told one by one, and nobody waits for the second one
+    async with node_on(server) as two, node_on(server, drain_timeout=1e6) as one, AsyncExitStack() as stack:
+        readings = [await stack.enter_async_context(consumer(one, stream=STREAM)) for _ in range(20)]
+        for reading in readings:
+            await reading.read_until("caught_up")
+        far = await stack.enter_async_context(consumer(two, stream=STREAM))
+        await far.read_until("caught_up")
+        leaving = asyncio.create_task(one.drain())
+        await eventually(lambda: is_owner(two, STREAM), "that it follows the next owner, which it is itself")
+        await write(two, 1, 3, stream=STREAM)
+        assert text_of(await far.read_until("text_delta", seq=3)) == "1 2 3 "
+        assert {reading.code for reading in readings} == {None}
+        leaving.cancel()
 
 
 async def test_a_drain_goes_on_while_the_server_is_away(server: RedisServer) -> None:

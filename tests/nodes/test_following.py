@@ -19,7 +19,7 @@ from deltawire.gateway.server.relaying import follow, nodes
 from deltawire.gateway.streams.mirror import Mirror
 from tests.nodes.together import http, is_owner, node_on, nodes_on, processes_on
 from tests.support.on_redis import numbered, read, write
-from tests.support.peers import Peer, consumer, peer, producer, publish, text_delta, text_of
+from tests.support.peers import Peer, consumer, peer, producer, publish, ranges_of, text_delta, text_of
 from tests.support.rawpeer import RawPeer
 from tests.support.redis_server import RedisServer, needs_redis
 from tests.support.waiting import DEADLINE, eventually
@@ -255,6 +255,23 @@ async def test_a_reader_that_falls_behind_the_mirror_resumes_at_the_owner_withou
             assert [it["seq"] for it in rest[:-1]] == list(range(problem["resume_after"] + 1, count + 1))
 
 
+async def test_live_readers_of_a_mirror_resume_at_the_owner_that_has_dropped_what_comes_next(
+    server: RedisServer,
+) -> None:
+    async with nodes_on(server, retention_events=20) as (one, two):
+        async with producer(one, "producer=p") as writing, consumer(two, "policy=disconnect") as reading:
+            await publish(writing, *numbered(1, 5), upto=5)
+            await reading.read_until("text_delta", seq=5)
+            await publish(writing, *numbered(6, 500), upto=500)
+            *events, problem = await reading.read_all()
+        position = problem["resume_after"]
+        assert (problem["code"], position, reading.code) == ("overloaded", 5 + len(events), 4003)
+        async with consumer(two, f"policy=disconnect&after={position}") as again:
+            messages = await again.read_until("caught_up", seq=500)
+        assert ranges_of(messages[1:2]) == [("gap", position + 1, 480)]
+        assert [it["seq"] for it in messages[2:-1]] == list(range(481, 501))
+
+
 async def test_a_mirror_that_nobody_reads_ends_and_leaves_nothing(
     server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -294,6 +311,27 @@ async def test_what_the_owner_drops_is_dropped_from_the_mirror(server: RedisServ
             await eventually(lambda: mirror_of(two).log.floor == 11)
             async with consumer(two) as late:
                 assert (await late.read_until("gap"))[-1]["seq"] == 10
+
+
+async def test_mirrors_keep_to_the_memory_limit_and_their_readers_lose_nothing(server: RedisServer) -> None:
+    streams, each = [f"s{number}" for number in range(6)], 60
+    async with node_on(server) as one, node_on(server, memory_limit=2 * 2**20) as two, AsyncExitStack() as stack:
+        pairs = []
+        for stream in streams:
+            writing = await stack.enter_async_context(producer(one, "producer=p", stream=stream))
+            reading = await stack.enter_async_context(consumer(two, "policy=disconnect", stream=stream))
+            await reading.read_until("caught_up")
+            pairs.append((writing, reading))
+        for seq in range(1, each + 1):
+            for writing, reading in pairs:
+                await publish(writing, text_delta("x" * 20_000, producer_seq=seq), upto=seq)
+                await reading.read_until("text_delta", seq=seq)
+                assert two.hub.manager.bytes <= 2 * 2**20
+        assert two.hub.manager.mirrors == len(streams)
+        for stream in streams:
+            async with consumer(two, "policy=disconnect", stream=stream) as late:
+                messages = await late.read_until("caught_up", seq=each)
+                assert [it["seq"] for it in messages if it["type"] == "text_delta"] == list(range(1, each + 1))
 
 
 async def test_a_stream_s_own_default_policy_holds_for_readers_of_any_node(server: RedisServer) -> None:

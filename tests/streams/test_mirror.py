@@ -154,3 +154,17 @@ def test_mirrors_count_towards_the_number_of_streams() -> None:
     manager.drop_mirror(followed.mirror)
     assert manager.mirrors == 0
     manager.keep_mirror(Followed().mirror, 0.0)
+
+
+def test_a_mirror_gives_as_many_bytes_back_as_are_wanted_the_oldest_events_first() -> None:
+    followed = Followed()
+    followed.append(*texts(90))
+    followed.catch_up()
+    log = followed.mirror.log
+    before = log.bytes
+    followed.mirror.give_back(1_000)
+    assert before - 1_200 <= log.bytes <= before - 1_000
+    assert (log.head, log.floor > 1) == (90, True)
+    followed.mirror.give_back(before)
+    assert (log.bytes, log.floor) == (0, 91)
+    assert not followed.mirror.serves(SubscribeRequest(position=Position(EPOCH, 89)))

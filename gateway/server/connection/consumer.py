@@ -106,14 +106,18 @@ class Consumer:
     @property
     def lag(self) -> int:
         """Events it is behind; 0 in a cohort, which keeps the cursor for it."""
-        return 0 if self._cohort is not None else self.subscription.lag
+        return 0 if self._is_in_cohort else self.subscription.lag
+
+    @property
+    def _is_in_cohort(self) -> bool:
+        return self._cohort is not None and self in self._cohort  # it may have been dissolved
 
     @property
     def state(self) -> str:
         """Its state, one of `CONSUMER_STATES`."""
         if self._is_stalled:
             return "stalled"
-        if self._cohort is not None or not self.lag:
+        if not self.lag:
             return "live"
         return "replaying" if self.subscription.is_replaying else "behind"
 

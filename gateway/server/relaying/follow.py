@@ -259,8 +259,8 @@ class Follow:
                 if not self._is_over:
                     self._take_frame(frame)
             if self._channel is not None:
-                self._make_room()
                 self._hub.dispatcher.deliver(self._channel)
+                self._make_room()
         except Exception:  # one stream's fault is not another's
             self._hub.tally.faults += 1
             log.exception("follow.failed", stream=self.stream_id)
@@ -338,11 +338,11 @@ class Follow:
                 pass
 
     def _make_room(self) -> None:
-        """Keep less of the mirror where memory is short: it is never refused what the owner sends."""
+        """Keep less of the mirror where memory is short, as it is never refused what the owner sends.
+
+        Whoever has not read yet what goes reads it at the owner; most have been sent it by now.
+        """
         manager, mirror = self._hub.manager, self.mirror
-        if (
-            mirror is not None
-            and manager.ledger.bytes > manager.events_limit
-            and not manager.make_room(self._hub.now())
-        ):
-            mirror.shrink()
+        excess = manager.ledger.bytes - manager.events_limit
+        if mirror is not None and excess > 0 and not manager.make_room(self._hub.now()):
+            mirror.give_back(excess)
