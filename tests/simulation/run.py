@@ -77,8 +77,8 @@ class Run:
         line = " ".join(str(event[key]) for key in ("event", "stream", "detail", "reason", "exception") if key in event)
         self.world.tell(f"        {self.world.running.name}: {line}")
         told = event["event"]
-        is_lost = told == "storage.read_failed" and self.book.may_lose
-        if method == "exception" or (told.endswith(("failed", "skipped")) and not is_lost):
+        is_planned = told == "storage.failed" or (told == "storage.read_failed" and self.book.may_lose)
+        if method == "exception" or (told.endswith(("failed", "skipped")) and not is_planned):
             self.book.violation(f"{self.world.running.name} logs {line}")
         raise structlog.DropEvent
 
