@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import weakref
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 import pytest
 
 from deltawire.gateway.server import Gateway
-from deltawire.gateway.server.connection.connection import GatewayConnection
 from deltawire.gateway.server.connection.replying import REPLY_COST, Reply
 from deltawire.gateway.server.http.routes import PAGE_BYTES
 from deltawire.gateway.server.responses import PIECE
@@ -92,14 +92,14 @@ async def test_a_page_that_is_aborted_leaves_nothing_to_the_collector(gateway: G
     gc.disable()
     try:
         async with unread(gateway, 10) as peers:
+            connections = [weakref.ref(it) for it in gateway._accepted]
+            assert len(connections) == 10
             for it in peers:
                 if is_reset:
                     it.reset()
                 else:
                     it.close()
-            await eventually(
-                lambda: not any(type(it) is GatewayConnection for it in gc.get_objects()), "that no connection is left"
-            )
+            await eventually(lambda: not any(it() for it in connections), "that no connection is left")
     finally:
         gc.enable()
 
