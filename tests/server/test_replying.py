@@ -47,12 +47,14 @@ def replying(gateway: Gateway) -> int:
 async def unread(gateway: Gateway, count: int = 1, request: bytes = REQUEST) -> AsyncIterator[list[RawPeer]]:
     """Peers that asked for a page, and do not read it."""
     peers = [await RawPeer.connect(gateway.port, SMALL) for _ in range(count)]
-    for it in peers:
-        await it.send(request)
-    await eventually(lambda: replying(gateway) == count, "that all are being answered")
-    yield peers
-    for it in peers:
-        it.close()
+    try:
+        for it in peers:
+            await it.send(request)
+        await eventually(lambda: replying(gateway) == count, "that all are being answered")
+        yield peers
+    finally:
+        for it in peers:
+            it.close()
 
 
 async def test_a_page_of_many_pieces_comes_whole(gateway: Gateway) -> None:
