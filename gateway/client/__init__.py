@@ -12,6 +12,7 @@ Pure, with the clock as an argument:
 - `errors` — what a client can fail with
 - `urls` — the addresses it asks for
 - `backoff` — how long to wait, when to give up
+- `frames` — what a subscriber has received
 - `tracker` — what a subscriber has accounted for
 - `window` — what a publisher has sent and not seen acked
 
@@ -41,8 +42,9 @@ from deltawire.gateway.client.errors import (
     TextMismatch,
     TokenUnavailable,
 )
+from deltawire.gateway.client.frames import Frame
 from deltawire.gateway.client.publisher import Publisher
-from deltawire.gateway.client.subscriber import Frame, Subscriber
+from deltawire.gateway.client.subscriber import Subscriber
 from deltawire.gateway.client.tokens import TokenProvider
 from deltawire.gateway.client.upstream import SourceStalled, iterate_with_idle_timeout
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection
 from ssl import SSLContext
 from types import TracebackType
-from typing import Any, Final, NamedTuple, Self
+from typing import Any, Final, Self
 from uuid import uuid4
 
 from msgspec import UNSET, structs
@@ -23,6 +23,7 @@ from deltawire.gateway.client import connection as connections
 from deltawire.gateway.client.backoff import DEFAULT_BACKOFF, Backoff
 from deltawire.gateway.client.connection import Connector, OnReconnect
 from deltawire.gateway.client.errors import ClientError, NotDelivered, NotPermitted, ProtocolFault, TextMismatch
+from deltawire.gateway.client.frames import Frame, Frames
 from deltawire.gateway.client.proof import Proof
 from deltawire.gateway.client.tokens import TokenProvider, Tokens
 from deltawire.gateway.client.tracker import Tracker
@@ -51,26 +52,6 @@ MAX_KEPT: Final = 128 * 1024 * 1024
 
 FRAME_COST: Final = 1024
 """Approximate bytes that a message takes besides its payload."""
-
-
-class Frame(NamedTuple):
-    """A payload as received, and its decoded message; None for a type that this version doesn't know."""
-
-    payload: bytes
-    message: Event | Message | None
-
-
-class _Frames:
-    """Iterates over frames. Not a generator: cancelling the wait for its next frame would end it."""
-
-    def __init__(self, next_frame: Callable[[], Awaitable[Frame]]) -> None:
-        self._next_frame = next_frame
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> Frame:
-        return await self._next_frame()
 
 
 class Subscriber:
@@ -225,7 +206,7 @@ class Subscriber:
 
     def frames(self) -> AsyncIterator[Frame]:
         """Iterate over all payloads as received, control messages included; otherwise like iterating over events."""
-        return _Frames(self._next_frame)
+        return Frames(self._next_frame)
 
     async def _next_frame(self) -> Frame:
         if self.ended is not None:

@@ -30,6 +30,7 @@ from deltawire.gateway.server.accepting.tls import ServerTls
 from deltawire.gateway.server.admission.auth import AccessControl
 from deltawire.gateway.server.admission.pipeline import Admission
 from deltawire.gateway.server.admission.steps import CapacityChecks
+from deltawire.gateway.server.connection.adopting import Adopting
 from deltawire.gateway.server.connection.connection import GatewayConnection
 from deltawire.gateway.server.connection.consumer import Consumer
 from deltawire.gateway.server.connection.following import FollowingNode
@@ -382,23 +383,6 @@ class Gateway:
         self._nodes.relays.abort()
         for connection in tuple(self._accepted):
             connection.abort("still there when the gateway went away")
-
-
-class Adopting(asyncio.Protocol):
-    """Passes the transport of a socket that another worker accepted to its connection.
-
-    Args:
-        connection: serves it.
-        handed: what the other worker knows of it.
-    """
-
-    def __init__(self, connection: GatewayConnection, handed: Handed) -> None:
-        self._connection = connection
-        self._handed = handed
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Pass it on."""
-        self._connection.adopt(cast("asyncio.Transport", transport), self._handed)
 
 
 def _check_id(target: Target) -> str:

@@ -14,7 +14,7 @@ from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
 from deltawire.gateway.client import ProtocolFault, Subscriber, connection
-from deltawire.gateway.client.subscriber import Frame
+from deltawire.gateway.client.frames import Frame
 from deltawire.protocol.codec import MSGPACK
 from deltawire.protocol.events import Event, EventType
 from deltawire.protocol.messages import CaughtUp, Gap, StreamEnd

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from functools import partial
@@ -37,8 +36,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     options = {"cluster-enabled": "yes", "cluster-port": str(free_port())}
     with redis_server(tmp_path_factory.mktemp("cluster"), options=options) as server:
         server.command("CLUSTER", "ADDSLOTSRANGE", "0", "16383")
-        while b"cluster_state:ok" not in server.command("CLUSTER", "INFO"):
-            time.sleep(0.01)
+        asyncio.run(eventually(lambda: b"cluster_state:ok" in server.command("CLUSTER", "INFO")))
         yield server.url.replace("redis:", "redis+cluster:")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -14,6 +14,9 @@ from deltawire.protocol.addresses import PREFIX
 from scripts.proof.children import Served
 from scripts.proof.numbered import STREAM, Writer, read_message, text_of
 from tests.support.waiting import eventually
+
+PACE = 0.02
+"""Seconds between two tries of a client."""
 
 
 class Reader:
@@ -37,10 +40,9 @@ class Reader:
 
     async def follow(self, pick: Callable[[], str]) -> None:
         """Read on and on, each time at an address that is picked anew."""
-        while True:
+        async for url in _picked(pick):
             with suppress(ConnectionClosed, InvalidHandshake, OSError):
-                await self._read(pick())
-            await asyncio.sleep(0.02)  # as long as nobody serves it, it asks now and then
+                await self._read(url)
 
     async def _read(self, url: str) -> None:
         resume = f"&after={self.last}&epoch={self._epoch}" if self._epoch else ""
@@ -67,6 +69,19 @@ class Reader:
                 self.faults.append(f"a problem: {message}")
             case _:
                 pass
+
+
+async def publish_on(writer: Writer, pick: Callable[[], str]) -> None:
+    """Publish on and on, each time at an address that is picked anew."""
+    async for url in _picked(pick):
+        await writer.publish(url)
+
+
+async def _picked(pick: Callable[[], str]) -> AsyncIterator[str]:
+    """Yield addresses at the pace of a client that is refused: as long as nobody serves it, it asks now and then."""
+    while True:
+        yield pick()
+        await asyncio.sleep(PACE)
 
 
 async def end_reading(

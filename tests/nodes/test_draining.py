@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import re
 import signal
-from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import Any
 from uuid import uuid4
@@ -15,7 +14,7 @@ import pytest
 from deltawire.gateway.engines.redis import engine as engine_module
 from deltawire.gateway.server import draining
 from scripts.proof.numbered import KEEPING, STREAM, Writer
-from tests.nodes.roaming import Reader, end_reading
+from tests.nodes.roaming import Reader, end_reading, publish_on
 from tests.nodes.together import Processes, http, is_owner, node_on, processes_on
 from tests.support.on_redis import write
 from tests.support.peers import Addressed, consumer, peer, producer, publish, text_delta, text_of
@@ -28,13 +27,6 @@ pytestmark = needs_redis
 
 LONG: dict[str, Any] = {"drain_timeout": 60, "send_timeout": 3600}
 """A drain that lasts for as long as somebody takes nothing."""
-
-
-async def roam(writer: Writer, pick: Callable[[], str]) -> None:
-    """Publish on and on, each time at an address that is picked anew."""
-    while True:
-        await writer.publish(pick())
-        await asyncio.sleep(0.02)
 
 
 async def hold_up(node: Addressed) -> RawPeer:
@@ -64,7 +56,7 @@ async def test_under_load_streams_go_on_at_other_nodes_while_the_one_that_drains
             turn += 1
             return processes.served[turn % 3].url  # the one that drains too
 
-        publishing = tasks.create_task(roam(writer, pick))
+        publishing = tasks.create_task(publish_on(writer, pick))
         await eventually(lambda: writer.acked, "that the stream has its owner")
         following = [tasks.create_task(it.follow(pick)) for it in readers]
         for _ in range(lasting(2, 20)):

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import random
+from itertools import repeat
 
 import pytest
 
 from scripts.proof.numbered import KEEPING, Writer
-from tests.nodes.roaming import Reader, end_reading
+from tests.nodes.roaming import Reader, end_reading, publish_on
 from tests.nodes.together import processes_on
 from tests.support.redis_server import RedisServer, needs_redis
 from tests.support.soaking import lasting
@@ -38,7 +39,8 @@ async def test_nothing_acked_is_lost_doubled_or_misordered_while_nodes_are_kille
             await processes.kill(victim)
             await asyncio.wait({publishing}, timeout=0.5)  # it was in the way of the killed one, or was not
             publishing.cancel()
-            goes_on = tasks.create_task(_publish_again(writer, processes.served[(victim + 1) % 3].url))
+            other = processes.served[(victim + 1) % 3].url
+            goes_on = tasks.create_task(publish_on(writer, repeat(other).__next__))
             await _acked_after(writer, writer.acked)
             goes_on.cancel()
             await processes.restart(victim)
@@ -51,9 +53,3 @@ async def test_nothing_acked_is_lost_doubled_or_misordered_while_nodes_are_kille
 
 async def _acked_after(writer: Writer, before: int) -> None:
     await eventually(lambda: writer.acked > before, "that it goes on at another node")
-
-
-async def _publish_again(writer: Writer, url: str) -> None:
-    while True:
-        await writer.publish(url)
-        await asyncio.sleep(0.02)  # until another node has taken the stream over

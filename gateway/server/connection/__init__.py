@@ -25,6 +25,7 @@ What they share:
 - `splitter` — a client's frames, split from the bytes of its socket
 - `progress` — how much of what was sent the socket has accepted
 - `record` — counts and log lines of one connection
+- `adopting` — a socket that another worker has accepted
 - `closing` — the phases of a connection's end, as a table
 - `memory` — what connections cost, and which ones to close when memory runs out
 - `containment` — an exception ends one connection, not the process
