@@ -15,7 +15,9 @@ from tests.support.running import run_script
 @pytest.mark.parametrize("name", ["a disk that takes no writes for a while", storing.KILLED])
 @pytest.mark.skipif(sys.platform != "linux", reason="the limit of another process is set with prlimit")
 async def test_a_store_that_fails_costs_readers_nothing_and_loses_nothing_that_was_acked(name: str) -> None:
-    output = await run_script("-m", "scripts.hardening.storing", "--quick", "--beside-others", "--only", name)
+    output = await run_script(
+        "-m", "scripts.hardening.storing", "--quick", "--beside-others", "--only", name, expected=("storage.failed",)
+    )
     assert name in output
     assert "skipped" not in output
     assert output.endswith("nothing that was acked was lost, and every fault was named\n")
