@@ -1,7 +1,7 @@
 """Housekeeping, twice a second: dead connections, expired tokens, idle peers, and the memory all connections hold.
 
-Checking one connection takes 3 µs. Ten thousand would pause every stream for 30 ms, so a round runs a slice at a time,
-and others get their turn in between.
+Checking one connection takes 3 µs, and 8 µs while others keep the processor's cache busy. Ten thousand would pause
+every stream for 80 ms, so a round runs a slice at a time, and others get their turn in between.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from deltawire.gateway.server.allocator import FreeMemory, resident_bytes, retur
 from deltawire.gateway.server.connection.connection import GatewayConnection
 from deltawire.gateway.server.connection.memory import HEADROOM, choose
 
-PER_TURN: Final = 256
-"""Connections checked in one turn of the loop: a millisecond."""
+PER_TURN: Final = 32
+"""Connections checked in one turn of the loop: a quarter of a millisecond at most, as events wait for it."""
 
 
 class Housekeeping:
