@@ -114,6 +114,10 @@ class Engine(Protocol):
     def failure(self) -> str | None:
         """Why nothing can be committed now; None if it can. What was handed over is tried again."""
 
+    @property
+    def doubt(self) -> str | None:
+        """Why this gateway's streams may be another one's by now; None if they can't, or there are no others."""
+
     def metrics(self) -> EngineMetrics:
         """Return its counts."""
 

@@ -150,6 +150,10 @@ class SqliteEngine:
     def locate(self, stream: str) -> None:
         """Return None: no other gateway uses this database."""
 
+    @property
+    def doubt(self) -> None:
+        """None: no other gateway uses this database."""
+
     def is_sure(self, stream: str, epoch: str) -> bool:  # noqa: ARG002 - the interface
         """Whether a stream was certainly this gateway's a moment ago: it always is."""
         return True

@@ -155,6 +155,11 @@ class Hub:
         """Why events can't be stored now; None if they can, or need not be."""
         return None if self._engine is None else self._engine.failure
 
+    @property
+    def doubt(self) -> str | None:
+        """Why other gateways may have taken the streams of this one over; None if they can't have."""
+        return None if self._engine is None else self._engine.doubt
+
     def now(self) -> float:
         """Monotonic seconds."""
         return self.clock.now()

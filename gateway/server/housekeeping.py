@@ -13,12 +13,14 @@ from typing import Final
 
 from deltawire.gateway.config import Settings
 from deltawire.gateway.hub import Hub
+from deltawire.gateway.hub.deadlines import MAX_SWEEP_INTERVAL
 from deltawire.gateway.hub.fair_queue import FairQueue
 from deltawire.gateway.server.accepting.handshakes import Handshakes
 from deltawire.gateway.server.admission.auth import AccessControl, end_expired, has_expired
 from deltawire.gateway.server.allocator import FreeMemory, resident_bytes, return_free_memory
 from deltawire.gateway.server.connection.connection import GatewayConnection
 from deltawire.gateway.server.connection.memory import HEADROOM, choose
+from deltawire.gateway.server.draining import CLOSES_A_SECOND
 
 PER_TURN: Final = 32
 """Connections checked in one turn of the loop: a quarter of a millisecond at most, as events wait for it."""
@@ -50,6 +52,7 @@ class Housekeeping:
         self._connections = connections
         self._queue = FairQueue(lambda turn: asyncio.get_running_loop().call_soon(turn))
         self._left: list[GatewayConnection] = []  # connections left to check in this round
+        self._to_disown = 0  # connections, at most, in this round
         self._free_memory = FreeMemory(resident_bytes())
 
     def sweep(self, now: float) -> None:
@@ -57,21 +60,23 @@ class Housekeeping:
         self._handshakes.sweep(now)
         if not self._left:
             self._left = list(self._connections)
+            self._to_disown = int(CLOSES_A_SECOND * MAX_SWEEP_INTERVAL)
             self._continue(now)
 
     def _continue(self, now: float) -> None:
+        doubt = self._hub.doubt
         for _ in range(min(PER_TURN, len(self._left))):
             connection = self._left.pop()
             if connection in self._connections:
-                self._look_at(connection, now)
+                self._look_at(connection, now, doubt)
         if self._left:
             self._queue.enter(partial(self._continue, now))
         else:
             self._shed(now)
             self._return_free_memory()
 
-    def _look_at(self, connection: GatewayConnection, now: float) -> None:
-        """Ping a quiet connection, abort a dead one and, if `idle_timeout` is set, end an unused one."""
+    def _look_at(self, connection: GatewayConnection, now: float, doubt: str | None) -> None:
+        """Ping a quiet connection, abort a dead one; end one whose stream is in doubt, or an idle one."""
         settings = self._settings
         connection.count(connection.held_bytes)
         try:
@@ -79,6 +84,8 @@ class Housekeeping:
                 self._hub.flush()  # acknowledge what came while the token was valid
                 end_expired(connection)
             connection.abort_stalled_reply(now, settings.send_timeout)
+            if doubt is not None and self._to_disown:
+                self._to_disown -= connection.disown(doubt)
             is_alive = connection.keep_alive(now, settings.ping_interval, settings.ping_timeout)
             if is_alive and settings.idle_timeout:
                 connection.end_if_idle(now, settings.idle_timeout)

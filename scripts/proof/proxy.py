@@ -99,6 +99,7 @@ class Door:
 
     Attributes:
         rate: as given; may be changed.
+        is_shut: whether it takes no new connections.
         url: where clients connect.
         links: the connections now.
     """
@@ -107,10 +108,14 @@ class Door:
         self._gateway = urlsplit(gateway)
         self.rate = rate
         self.url = ""
+        self.is_shut = False
         self.links: set[Link] = set()
 
     async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Connect a client to the gateway."""
+        if self.is_shut:
+            writer.transport.abort()
+            return
         sock = socket.socket()
         sock.setblocking(False)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SOCKET_BUFFER)

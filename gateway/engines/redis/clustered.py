@@ -108,6 +108,11 @@ class ClusterCommitter:
         """Return what waits of a stream, to be added to in this turn."""
         return self._by_bucket[bucket_of(stream)].committer.work(stream, epoch)
 
+    @property
+    def is_verified(self) -> bool:
+        """Whether all servers have said what they have since that was asked for last."""
+        return all(lane.committer.is_verified for lane in self._lanes.values())
+
     def verify(self) -> None:
         """Ask whether the servers have everything, and append again what they have not."""
         for lane in self._lanes.values():

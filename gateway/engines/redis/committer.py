@@ -85,6 +85,7 @@ class Committer:
         self._incarnation: bytes = b""
         self._must_verify = False
         self._unverified: set[_Key] = set()
+        self._is_verifying = False
         self._refusals: list[str] = []  # of servers that did not have some streams
         self._is_closing = False
         self._giving_up: Collection[_Key] = ()
@@ -147,6 +148,11 @@ class Committer:
         for work in found:
             del self._waiting[work.stream, work.epoch]
         return found
+
+    @property
+    def is_verified(self) -> bool:
+        """Whether the server has said what it has since that was asked for last."""
+        return not (self._doubts or self._is_verifying)
 
     def verify(self) -> None:
         """Ask whether the server has everything, and append again what it has not."""
@@ -332,11 +338,14 @@ class Committer:
         if self._must_verify or self._unverified:
             doubted = self._own() if self._must_verify else self._own(self._unverified)
             self._must_verify, self._unverified = False, set()  # before, as more may have to be verified meanwhile
+            self._is_verifying = True
             try:
                 await self._verify(self._link, group, doubted)
             except BaseException:
                 self._must_verify = True
                 raise
+            finally:
+                self._is_verifying = False
         return self._link
 
     def _own(self, keys: Iterable[_Key] | None = None) -> dict[_Key, Owned]:

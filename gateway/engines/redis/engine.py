@@ -49,7 +49,7 @@ from deltawire.gateway.streams.settings import StreamSettings
 from deltawire.gateway.streams.staging import Commit
 
 RETRY: Final = 0.2
-"""Seconds between two tries of a read."""
+"""Seconds between two tries of a read, or to renew the session."""
 
 log = get_logger()
 
@@ -103,6 +103,8 @@ class RedisEngine:
         self._server = Server("", "")
         self._elsewhere = 0
         self._unreadable: set[str] = set()  # streams, as each is told once
+        self._must_verify = False  # the session was lost
+        self._has_lapsed = False  # for so long that others may have claimed streams
         self._is_leaving = False
         self._is_closing = asyncio.Event()
 
@@ -116,7 +118,17 @@ class RedisEngine:
     @property
     def failure(self) -> str | None:
         """Why nothing can be committed now; None if it can."""
-        return self._committer.failure(time.monotonic())
+        return self._committer.failure(time.monotonic()) or self.doubt
+
+    @property
+    def doubt(self) -> str | None:
+        """Why this gateway's streams may be another one's by now: its session is over, as far as it knows."""
+        if time.monotonic() < self._session.lasts_until and (not self._has_lapsed or self._committer.is_verified):
+            return None
+        return (
+            f"{self._address} has not confirmed for over {TTL:g} s that this gateway still has its streams: "
+            "connect elsewhere, or try again later"
+        )
 
     def metrics(self) -> EngineMetrics:
         """Return its counts; the bytes are all that the server holds."""
@@ -340,23 +352,37 @@ class RedisEngine:
     # The session
 
     async def _keep_session(self) -> None:
+        pause = RENEWAL
         while not self._is_closing.is_set():
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._is_closing.wait(), RENEWAL)
+                await asyncio.wait_for(self._is_closing.wait(), pause)
                 return
             began = time.monotonic()
             try:
-                if not await self._session.renew():
-                    self._session.hold_claims()  # before others that look find it there again
-                    self._committer.verify()
-                    await self._session.begin()
+                async with asyncio.timeout(RENEWAL):  # a lost answer must not cost the session
+                    await self._renew()
             except (RedisError, OSError) as error:
                 self._committer.health.failed(str(error), began)
+                pause = RETRY
                 continue
+            pause = RENEWAL
             if self._committer.health.asking_since is None:
                 self._committer.health.answered()
             if self._session.has_peers and time.monotonic() >= self._next_search:
                 await self._take_over_unserved()
+
+    async def _renew(self) -> None:
+        if self.doubt is None:
+            self._has_lapsed = False
+        until = self._session.lasts_until
+        if not await self._session.renew():
+            self._must_verify = True
+            self._session.hold_claims()  # before others that look find it there again
+            await self._session.begin()
+        if self._must_verify:  # what is still here now, nobody else can claim
+            self._must_verify = False
+            self._has_lapsed |= time.monotonic() >= until
+            self._committer.verify()
 
     async def _take_over_unserved(self) -> None:
         """Take over the streams of gateways that have gone, though nobody asks for them: messages may have to end."""

@@ -37,6 +37,7 @@ class Session:
     Attributes:
         node: its name.
         used_memory: bytes, of the server.
+        lasts_until: monotonic seconds before which it certainly lasts.
     """
 
     def __init__(self, client: Client, keys: Keys, identity: Identity) -> None:
@@ -51,6 +52,7 @@ class Session:
         ]  # its workers have one key, but not each other's streams
         self.node = f"{self._gateway}-{token_hex(8)}"
         self.used_memory = 0
+        self.lasts_until = 0.0
 
     @property
     def has_peers(self) -> bool:
@@ -63,7 +65,9 @@ class Session:
         Raises:
             RedisError: the server can't be asked.
         """
+        began = time.monotonic()
         await self._client.execute(("SET", self._keys.of_node(self.node), self._value, "PX", int(TTL * 1000)))
+        self.lasts_until = began + TTL
 
     def hold_claims(self) -> None:
         """Leave the streams of other gateways to them for a while, as their sessions may be lost while they are not."""
@@ -92,7 +96,8 @@ class Session:
         """
         if self._ahead is None:
             await self._look()
-        now = int(time.monotonic() + (self._ahead or 0.0))
+        began = time.monotonic()
+        now = int(began + (self._ahead or 0.0))
         commands: list[Command] = [
             ("SET", self._keys.of_node(self.node), self._value, "PX", int(TTL * 1000), "XX"),
             ("ZADD", self._keys.nodes, now, self.node),
@@ -104,6 +109,8 @@ class Session:
             self._peers_until = time.monotonic() + SEEN_WITHIN
         with suppress(RedisError, OSError):  # a server of a cluster that is away must not end the session
             await self._look()
+        if renewed:
+            self.lasts_until = began + TTL
         return bool(renewed)
 
     async def _look(self) -> None:

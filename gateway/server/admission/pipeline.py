@@ -180,12 +180,17 @@ class Admission:
         is_hidden = not self._has_console and incoming.target.tail in CONSOLE
         return _respond_unknown() if is_hidden else None
 
-    def _locate(self, incoming: AdmissionRequest) -> Awaitable[Response | None] | None:
-        """Find the stream, where another gateway may have it: that one answers then, unless it can't be reached."""
+    def _locate(self, incoming: AdmissionRequest) -> Response | Awaitable[Response | None] | None:
+        """Find the stream, where another gateway may have it: that one answers then, unless it can't be reached.
+
+        While it is in doubt whose a stream is that is here, nobody is told anything of it.
+        """
         stream_id = incoming.target.stream_id
         incoming.connection.mirror = self._nodes.follows.find(incoming)
         if incoming.connection.mirror is not None:
             return None
+        if (doubt := self._hub.doubt) is not None and self._hub.manager.has(stream_id):
+            return respond_later(HTTPStatus.SERVICE_UNAVAILABLE, doubt)
         finding = self._hub.dispatcher.locate(stream_id) if stream_id and _is_id(stream_id) else None
         return None if finding is None else self._go_there(incoming, finding)
 

@@ -13,6 +13,7 @@ from deltawire.gateway.server.connection.memory import CONNECTION_COST
 from deltawire.gateway.streams.stream import Stream
 from deltawire.protocol.addresses import SubscribeRequest
 from deltawire.protocol.codes import ProblemCode
+from deltawire.protocol.errors import WireError
 from deltawire.protocol.message_reader import MessageReader
 
 
@@ -36,6 +37,7 @@ class WaitingConsumer:
         self._request = request
         self._is_woken = asyncio.Event()
         self._has_left = False
+        self._refusal: WireError | None = None
 
     def __enter__(self) -> Self:
         self.subscription = self._stream.subscribe(self._request, now=self._hub.now())
@@ -54,17 +56,23 @@ class WaitingConsumer:
         self._hub.dispatcher.detach(self._channel, self)
 
     async def wait(self, seconds: float) -> None:
-        """Wait for an event, the end of the stream, or the time to be over."""
+        """Wait for an event, the end of the stream, or the time to be over.
+
+        Raises:
+            WireError: the stream can't be read here any more.
+        """
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 while not (self.subscription.lag or self._stream.end_reason or self._has_left):
                     await self._wait_for_flush()
+        self._check()
 
     async def read_into(self, reader: MessageReader) -> None:
         """Let a reader read what there is, a piece in each turn of the loop.
 
         Raises:
             StreamError: full, the store does not answer.
+            WireError: as `wait`.
         """
         subscription = self.subscription
         while not (subscription.is_live or subscription.ended or reader.is_done or self._has_left):
@@ -75,6 +83,11 @@ class WaitingConsumer:
             if data:
                 reader.convert(data)
             await asyncio.sleep(0)
+        self._check()
+
+    def _check(self) -> None:
+        if self._refusal is not None:
+            raise self._refusal
 
     async def _wait_for_flush(self) -> None:
         self._is_woken.clear()
@@ -99,6 +112,7 @@ class WaitingConsumer:
         """Never called either."""
         raise NotImplementedError
 
-    def end(self, code: ProblemCode, message: str) -> NoReturn:
-        """Never called either."""
-        raise NotImplementedError
+    def end(self, code: ProblemCode, message: str) -> None:
+        """Wake the coroutine, which raises this, as the stream can't be read here any more."""
+        self._refusal = WireError(code, message)
+        self._leave()
