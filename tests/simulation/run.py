@@ -14,6 +14,7 @@ from tests.simulation.faults import Fault, may_lose, plan
 from tests.simulation.network import Network
 from tests.simulation.node import Node
 from tests.simulation.server import Server
+from tests.simulation.sessions import Sessions
 from tests.simulation.world import World
 
 SETTLED: Final = 4.0
@@ -49,8 +50,9 @@ class Run:
         self._retained = self.book.retained = draw.choice([50_000, 50_000, 15])
         self._spike = draw.choice([0.0, 0.02])
         self._network = Network(world, latency)
-        self._server = Server(world, self._network, self.book.called)
         self._nodes: list[Node] = []
+        sessions = Sessions(world, lambda: self._nodes, self.book.violation)
+        self._server = Server(world, self._network, self.book.called, sessions.executed)
         self._streams = ["a", "b"][: draw.choice([1, 2])]
         self._producers = draw.choice([1, 2])
         self._log_failures: list[str] = []

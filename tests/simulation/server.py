@@ -28,15 +28,19 @@ class Server(Process):
         world: where it lives.
         network: where it listens.
         monitor: told of each call.
+        executed: told of each command that is no call.
 
     Attributes:
         store: what it has.
     """
 
-    def __init__(self, world: World, network: Network, monitor: Monitor) -> None:
+    def __init__(
+        self, world: World, network: Network, monitor: Monitor, executed: Callable[[Sequence[bytes]], None]
+    ) -> None:
         super().__init__(world, "redis")
         self._network = network
         self._monitor = monitor
+        self._executed = executed
         self.store = Store(self.wall, self._info)
         self._has_functions = False
         self._run, self._replication = self._token(), self._token()
@@ -95,6 +99,7 @@ class Server(Process):
             case b"WAIT":
                 return 0
             case _:
+                self._executed(command)
                 return self.store.execute(*command)
 
     def _call_function(self, args: Sequence[bytes]) -> Reply:

@@ -52,7 +52,7 @@ class Model:
 
     def __init__(self) -> None:
         world = World(0)
-        self._server = Server(world, Network(world, 0.0), lambda *_: None)
+        self._server = Server(world, Network(world, 0.0), lambda *_: None, lambda _: None)
 
     def ask(self, command: Sequence[Any]) -> Reply:
         encoded = [it if isinstance(it, bytes) else str(it).encode() for it in command]

@@ -110,8 +110,13 @@ def never_verify(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Committer, "_verify", verify)
 
 
+def serve_on(patch: pytest.MonkeyPatch) -> None:
+    """A node goes on to serve streams that others may have taken over."""
+    patch.setattr(RedisEngine, "doubt", None)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("fault", [forget_the_term, keep_the_epoch, ack_at_once, never_verify])
+@pytest.mark.parametrize("fault", [forget_the_term, keep_the_epoch, ack_at_once, never_verify, serve_on])
 def test_a_fault_in_a_node_or_in_the_server_is_found(fault: Fault, monkeypatch: pytest.MonkeyPatch) -> None:
     fault(monkeypatch)
     assert any(simulate(seed).book.violations for seed in range(80))
