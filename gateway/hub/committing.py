@@ -326,8 +326,9 @@ class CommittingDispatcher(Dispatcher):
                     await asyncio.wait({committing}, timeout=CHECK)
         except TimeoutError:
             pass
-        if not committing.done():
-            committing.cancel()
+        finally:
+            is_in_time = committing.done() or not committing.cancel()
+        if not is_in_time:
             why = self._engine.failure or self._silence
             raise StreamError(ErrorKind.FULL, "change", stream.id, unstored(why))
         await committing

@@ -328,7 +328,7 @@ class Gateway:
             async with asyncio.timeout(settings.drain_timeout):
                 if settings.drain_delay:
                     await asyncio.sleep(settings.drain_delay)
-                self._admission.is_draining = True
+                await self._admission.refuse_new()
                 if self._siblings is not None:
                     self._siblings.is_draining = True
                 if self._owns_hub:
@@ -362,7 +362,7 @@ class Gateway:
 
     async def _close(self) -> None:
         """Stop listening, and abort the remaining connections, including those without a request."""
-        self._admission.is_draining = True
+        await self._admission.refuse_new()
         self.stop_listening()
         self.abort()
         await self._nodes.follows.close()

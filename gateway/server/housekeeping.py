@@ -21,6 +21,7 @@ from deltawire.gateway.server.allocator import FreeMemory, resident_bytes, retur
 from deltawire.gateway.server.connection.connection import GatewayConnection
 from deltawire.gateway.server.connection.memory import HEADROOM, choose
 from deltawire.gateway.server.draining import CLOSES_A_SECOND
+from deltawire.protocol.codes import ProblemCode
 
 PER_TURN: Final = 32
 """Connections checked in one turn of the loop: a quarter of a millisecond at most, as events wait for it."""
@@ -85,7 +86,7 @@ class Housekeeping:
                 end_expired(connection)
             connection.abort_stalled_reply(now, settings.send_timeout)
             if doubt is not None and self._to_disown:
-                self._to_disown -= connection.disown(doubt)
+                self._to_disown -= disown(connection, doubt)
             is_alive = connection.keep_alive(now, settings.ping_interval, settings.ping_timeout)
             if is_alive and settings.idle_timeout:
                 connection.end_if_idle(now, settings.idle_timeout)
@@ -113,3 +114,19 @@ class Housekeeping:
                 f"memory_limit ({manager.memory_limit} bytes) is reached, and this connection holds much of it"
             )
             connection.count(connection.held_bytes)
+
+
+def disown(connection: GatewayConnection, why: str) -> bool:
+    """Send a peer elsewhere that reads or writes a stream of this gateway; return whether it is told now.
+
+    Args:
+        connection: of the peer.
+        why: another gateway may have taken the stream over.
+    """
+    if connection.peer is None:
+        connection.respond_now()
+        return False
+    if connection.mirror is not None or connection.is_finished:
+        return False
+    connection.peer.end(ProblemCode.SHUTTING_DOWN, why)
+    return True

@@ -12,13 +12,14 @@ from uuid import uuid4
 import pytest
 
 from deltawire.gateway.engines.redis import engine as engine_module
+from deltawire.gateway.hub.ownership import Ownership
 from deltawire.gateway.server import draining
 from scripts.proof.numbered import KEEPING, STREAM, Writer
 from tests.nodes.roaming import Reader, end_reading, publish_on
 from tests.nodes.together import Processes, http, is_owner, node_on, processes_on
 from tests.support.on_redis import write
 from tests.support.peers import Addressed, consumer, peer, producer, publish, text_delta, text_of
-from tests.support.rawpeer import RawPeer
+from tests.support.rawpeer import HANDSHAKE, RawPeer
 from tests.support.redis_server import RedisServer, needs_redis
 from tests.support.soaking import lasting
 from tests.support.waiting import eventually
@@ -182,5 +183,49 @@ async def test_a_drain_goes_on_while_the_server_is_away(server: RedisServer) -> 
         server.signal(signal.SIGSTOP)
         leaving = asyncio.create_task(one.drain())
         assert ((await reading.read_all())[-1]["code"], reading.code) == ("shutting_down", 1001)
+        server.signal(signal.SIGCONT)
+        await leaving
+
+
+SSE = b"GET /v1/streams/new/sse HTTP/1.1\r\nHost: gateway\r\n\r\n"
+POST = b"POST /v1/streams/new/events HTTP/1.1\r\nHost: gateway\r\nContent-Length: 0\r\n\r\n"
+INFO = b"GET /v1/streams/new HTTP/1.1\r\nHost: gateway\r\n\r\n"
+
+
+def websocket(path: str) -> bytes:
+    return HANDSHAKE.format(path=f"/v1/streams/new/{path}", headers="").encode()
+
+
+@pytest.mark.parametrize(
+    ("step", "request_"),
+    [
+        pytest.param("locate", INFO, id="locate-info"),
+        pytest.param("locate", SSE, id="locate-sse"),
+        pytest.param("claim", SSE, id="claim-sse"),
+        pytest.param("claim", POST, id="claim-post"),
+        pytest.param("claim", websocket("subscribe"), id="claim-subscribe"),
+        pytest.param("claim", websocket("publish"), id="claim-publish"),
+    ],
+)
+async def test_whoever_waits_for_the_server_when_a_drain_begins_is_sent_elsewhere_at_once(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch, step: str, request_: bytes
+) -> None:
+    asked = asyncio.Event()
+    original = getattr(Ownership, step)
+
+    def stop_first(ownership: Ownership, stream_id: str) -> Any:
+        server.signal(signal.SIGSTOP)
+        asked.set()
+        return original(ownership, stream_id)
+
+    async with node_on(server, engine_timeout=60) as one:
+        raw = await RawPeer.connect(one.port)
+        monkeypatch.setattr(Ownership, step, stop_first)
+        await raw.send(request_)
+        await asked.wait()
+        leaving = asyncio.create_task(one.drain())
+        answer = await raw.read_rest()
+        assert (b" 503 " in answer, b"Retry-After" in answer, b"shutting down" in answer) == (True, True, True), answer
+        raw.close()
         server.signal(signal.SIGCONT)
         await leaving

@@ -6,6 +6,7 @@ leaves the request to the next step. A request that passes every step is upgrade
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
@@ -109,6 +110,7 @@ class Admission:
         self._publishing = publishing
         self.is_leaving = False
         self.is_draining = False
+        self._waiting: set[asyncio.Timeout] = set()  # for whose a stream is
         self._steps: tuple[Step, ...] = (
             nodes.check_relayed,
             capacity.check_address,
@@ -132,6 +134,14 @@ class Admission:
             self._answer_with_events,
             self._answer_with_acks,
         )
+
+    async def refuse_new(self) -> None:
+        """Refuse new peers from now on, and those who wait to learn whose their stream is."""
+        self.is_draining = True
+        for waiting in self._waiting:
+            waiting.reschedule(0.0)
+        while self._waiting:  # noqa: ASYNC110 - each is refused in one of the next turns
+            await asyncio.sleep(0)
 
     async def judge(self, connection: ServerConnection, request: Request) -> Response | None:
         """Return the response to a request, or None to upgrade it. For `process_request` of `websockets`."""
@@ -204,11 +214,22 @@ class Admission:
 
     async def _go_there(self, incoming: AdmissionRequest, finding: Awaitable[Elsewhere | None]) -> Response | None:
         """Have another gateway answer, if the stream is found to be that one's; refuse if it can't be reached."""
+        try:
+            async with asyncio.timeout(0 if self.is_draining else None) as waiting:
+                self._waiting.add(waiting)
+                try:
+                    return await self._find_and_go(incoming, finding)
+                finally:
+                    self._waiting.discard(waiting)
+        except TimeoutError:
+            if not waiting.expired():
+                raise
+            return self._check_draining(incoming)
+
+    async def _find_and_go(self, incoming: AdmissionRequest, finding: Awaitable[Elsewhere | None]) -> Response | None:
         elsewhere = await finding
-        if elsewhere is None:
-            return None
-        if (refusal := self._check_draining(incoming)) is not None:
-            return refusal
+        if elsewhere is None or self.is_draining:
+            return self._check_draining(incoming)
         why = elsewhere.why
         if elsewhere.key and elsewhere.url and not incoming.connection.is_relayed:
             try:

@@ -136,20 +136,6 @@ class GatewayConnection(UploadingConnection):
         if self.peer is not None and now - max(self._used_at, self.peer.stream.last_active_at) >= timeout:
             self.peer.end(ProblemCode.IDLE, f"nothing was sent or received for idle_timeout ({timeout:g} s)")
 
-    def disown(self, why: str) -> bool:
-        """Send its peer elsewhere if a stream of this gateway is read or written over it; return whether it is told.
-
-        Args:
-            why: another gateway may have taken the stream over.
-        """
-        if self.peer is None:
-            self.respond_now()
-            return False
-        if self.mirror is not None or self.is_finished:
-            return False
-        self.peer.end(ProblemCode.SHUTTING_DOWN, why)
-        return True
-
     def keep_alive(self, now: float, interval: float, timeout: float) -> bool:
         """As in the other layers; whoever is relayed is pinged by the other node."""
         if self.relay is None:
