@@ -50,6 +50,7 @@ written says how many (`lines_lost`).
 | `middleware.refusal_limited` | warning | `streams`, `stage`: behind one that holds events back, it drops those |
 | `page.failed` | error | likewise, with stored events of a `stream` that were read back |
 | `storage.opened` | info | what was found where streams are stored (`engine_url`), and how many `streams` |
+| `storage.unreplicated` | warning | the server of `engine_url` has fewer replicas than `engine_replicas` (`detail`) |
 | `storage.unpersisted` | warning | the server of `engine_url` writes nothing to its disk (`detail`) |
 | `storage.epochs_renewed` | warning | commits may be missing (`detail`): readers begin open streams anew |
 | `stream.lost` | warning | another gateway owns a `stream` now, or its store is gone (`detail`): its connections end |

@@ -30,7 +30,7 @@ SHIPPED = (ROOT / "scripts" / "deploy" / "redis.conf").read_text(encoding="utf-8
 async def refusal(server: RedisServer, url: str, **settings: Any) -> str:
     """Why a gateway does not start."""
     with pytest.raises(ConfigError) as refused:
-        async with gateway_on(server, engine_url=url, engine_timeout=2.0, **settings):
+        async with gateway_on(server, **{"engine_url": url, "engine_timeout": 2.0} | settings):
             pass
     assert "s3cret" not in str(refused.value)
     return str(refused.value)
@@ -151,6 +151,13 @@ async def test_a_connection_is_encrypted_and_the_server_s_certificate_judged(tmp
         assert "can't be reached" in await refusal(it.server, it.url.replace("rediss:", "redis:"))
 
 
+@pytest.mark.parametrize(("kind", "path"), [("", ""), ("+cluster", ""), ("+sentinel", "/primary")])
+async def test_a_server_without_tls_is_named_as_one(server: RedisServer, kind: str, path: str) -> None:
+    url = f"rediss{kind}://127.0.0.1:{server.port}{path}"
+    told = await refusal(server, url, engine_timeout=0.3)
+    assert told.endswith("it does not answer in TLS: if it has none at that port, use redis instead of rediss")
+
+
 async def test_a_certificate_is_shown_to_a_server_that_asks_for_one(tmp_path: Path) -> None:
     async with encrypted(tmp_path, wants_certificates=True) as it:
         url = f"{it.url}?ssl_ca_certs={it.files.ca}"
@@ -177,6 +184,14 @@ async def test_persistence_is_told(server: RedisServer) -> None:
         async with gateway_on(server) as gateway:
             found.append(described(gateway)["persistence"])
     assert found == ["none", "snapshots", "append-only file"]
+
+
+async def test_connected_replicas_are_counted(server: RedisServer, tmp_path: Path) -> None:
+    options = {"replicaof": f"127.0.0.1 {server.port}"}
+    with redis_server(tmp_path / "replica", options=options):
+        await eventually(lambda: b"connected_slaves:1" in server.command("INFO", "replication"))
+        async with gateway_on(server) as gateway:
+            assert described(gateway)["replicas"] == 1
 
 
 async def test_a_server_of_a_cluster_is_no_single_server_and_the_other_way_round(tmp_path: Path) -> None:

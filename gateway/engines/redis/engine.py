@@ -91,7 +91,7 @@ class RedisEngine:
         self._timeout = timeout
         self._advertised = advertised
         self._owns, self.key = part or Part(lambda _: True, token_hex(16))
-        self._waits = replicas > 0
+        self._replicas = replicas
         self._committer: Committer | ClusterCommitter = (
             ClusterCommitter(self._layout, self._keys, timeout, replicas)
             if self._address.is_cluster
@@ -100,7 +100,7 @@ class RedisEngine:
         self._tasks: list[asyncio.Task[None]] = []
         self._commits = count()
         self._readings: set[asyncio.Task[None]] = set()
-        self._server = Server("", "")
+        self._server = Server("", "", 0)
         self._elsewhere = 0
         self._unreadable: set[str] = set()  # streams, as each is told once
         self._must_verify = False  # the session was lost
@@ -165,7 +165,7 @@ class RedisEngine:
         listed: list[StoredStream] = []
         try:
             self._server = await check_server(client, self._address)
-            await load_functions(client, self._keys, self._address, waits=self._waits)
+            await load_functions(client, self._keys, self._address, waits=self._replicas > 0)
             self._session = Session(client, self._keys, own_identity(self._advertised, self.key))
             try:
                 await asked(self._session.renew(), self._address, "SET")
@@ -190,6 +190,7 @@ class RedisEngine:
         return {
             "server": f"{self._server.name} at {self._address}",
             "persistence": self._server.persistence or "none",
+            "replicas": self._server.replicas,
             "node": self._session.node,
             "elsewhere": self._elsewhere,
         }

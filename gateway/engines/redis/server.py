@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from redis.exceptions import AuthenticationError, NoPermissionError, RedisError, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from deltawire.gateway.engines.engine import EngineError
 from deltawire.gateway.engines.redis.address import Address
@@ -35,10 +36,12 @@ class Server(NamedTuple):
     Attributes:
         name: product and version.
         persistence: in words; empty for none.
+        replicas: that are connected; in a cluster, those of the primary that has fewest.
     """
 
     name: str
     persistence: str
+    replicas: int
 
 
 async def check_server(client: Client, address: Address) -> Server:
@@ -50,7 +53,8 @@ async def check_server(client: Client, address: Address) -> Server:
     infos = await asked(client.everywhere(("INFO", "everything")), address, "INFO")
     for info in infos:
         _check(info, address)
-    return Server(_name(infos[0]), await _persistence(client, infos))
+    replicas = min(int(info.get("connected_slaves", 0)) for info in infos)
+    return Server(_name(infos[0]), await _persistence(client, infos), replicas)
 
 
 def _name(info: dict[str, Any]) -> str:
@@ -140,10 +144,12 @@ async def asked(answer: Awaitable[T], address: Address, what: str) -> T:
             raise EngineError(f"engine_url: {address} is not a cluster: use redis:// for a single server") from None
         raise EngineError(f"engine_url: {address} refuses {what}: {error}") from None
     except (RedisError, OSError) as error:
-        raise EngineError(f"engine_url: {address} can't be reached: {_reason(error)}") from None
+        raise EngineError(f"engine_url: {address} can't be reached: {_reason(error, address)}") from None
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: Exception, address: Address) -> str:
+    if address.tls is not None and (isinstance(error, RedisTimeoutError) or str(error).endswith("TimeoutError")):
+        return "it does not answer in TLS: if it has none at that port, use redis instead of rediss"
     cause = error.__cause__ or error.__context__
     if isinstance(cause, ssl.SSLError):  # its number is none of the system's
         return str(cause.strerror)
