@@ -135,7 +135,7 @@ class Hub:
             log.warning("storage.unpersisted", detail="the server writes nothing to its disk: its restart loses events")
         needed = self.settings.engine_replicas
         if (connected := storage.get("replicas", needed)) < needed:
-            why = f"engine_replicas is {needed}, and {connected} are connected: events wait, and fail, until there are more"
+            why = f"engine_replicas is {needed}, and {connected} are connected: events wait until they fail"
             log.warning("storage.unreplicated", detail=why)
         if storage.get("has_new_epochs"):
             why = "the machine was started again before all commits were on its disk: open streams have new epochs"

@@ -51,7 +51,7 @@ async def test_the_start_says_what_was_found(server: RedisServer, serve: Serve) 
 async def test_replicas_that_events_would_wait_for_are_missed_at_the_start(server: RedisServer, serve: Serve) -> None:
     served = await serve("--port=0", "--engine-url", server.url, "--engine-replicas=1")
     detail = (await wait_logged(served.process, "storage.unreplicated"))["detail"]
-    assert detail == "engine_replicas is 1, and 0 are connected: events wait, and fail, until there are more"
+    assert detail == "engine_replicas is 1, and 0 are connected: events wait until they fail"
 
 
 async def test_settings_are_shown_without_the_password(server: RedisServer, run: Run) -> None:

@@ -13,7 +13,9 @@ from typing import Any, cast
 
 import pytest
 from msgspec.structs import replace
+from structlog.testing import capture_logs
 
+from deltawire import __version__
 from deltawire.gateway.server import Gateway
 from deltawire.gateway.server.relaying import follow, nodes
 from deltawire.gateway.streams.mirror import Mirror
@@ -105,6 +107,21 @@ async def test_the_same_event_has_the_same_bytes_at_every_node(server: RedisServ
         assert follows(two) == 1
         frames = [stream.log.frames(0, 30) for stream in (one.hub.manager.get("demo"), mirror_of(two))]
         assert frames[0] == frames[1]
+
+
+async def test_a_follow_says_what_it_is_and_is_no_reader_of_its_own(server: RedisServer) -> None:
+    async with nodes_on(server) as (one, two), http(one) as at_owner, http(two) as elsewhere:
+        await write(one, 1, 3)
+        with capture_logs() as logs:
+            async with consumer(two) as reading:
+                await reading.read_until("caught_up")
+                readers = []
+                for client in (at_owner, elsewhere):
+                    metrics = (await client.get("/metrics")).text
+                    readers.append(sum(map(float, re.findall(r"\ndeltawire_consumers\S+ ([\d.]+)", metrics))))
+        agents = {it["agent"] for it in logs if it["event"] == "consumer.connected"}
+        assert readers == [0, 1]
+        assert f"deltawire/{__version__} node" in agents
 
 
 async def test_readers_stay_while_another_node_takes_over_from_a_killed_owner(server: RedisServer) -> None:

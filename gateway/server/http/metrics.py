@@ -82,7 +82,7 @@ class _GatewayCollector(Collector):
         for connection in tuple(self._connections):
             roles[connection.record.role or "handshake"] += 1
             if isinstance(connection.peer, Consumer):
-                states[connection.peer.state] += 1
+                states[connection.peer.state] += not connection.is_follow
                 furthest = max(furthest, connection.peer.lag)
         roles["handshake"] += sum(it not in self._connections for it in self._waiting)
         return {

@@ -15,6 +15,7 @@ from websockets.datastructures import Headers
 from websockets.http11 import Request
 from websockets.utils import generate_key
 
+from deltawire import __version__
 from deltawire.gateway.server.accepting.routing import Remote
 from deltawire.gateway.server.http.target import in_origin_form
 from deltawire.protocol.codec import JSON_SUBPROTOCOL
@@ -23,6 +24,8 @@ RELAYED: Final = "Deltawire-Relayed"
 """The field: the key of the node that it is meant for, the address and port of the client (`-` if it is not known), and
 whether the client has shown a certificate, which was verified."""
 
+AGENT: Final = f"deltawire/{__version__} node"
+"""What a node calls itself where it follows a stream."""
 
 _CREDENTIALS: Final = ("authorization", "sec-websocket-protocol")
 FOLLOWS: Final = "Deltawire-Follows"
@@ -106,6 +109,7 @@ def follow_head(path: str, node: Node, key: str) -> bytes:
             "Sec-WebSocket-Key": generate_key(),
             "Sec-WebSocket-Version": "13",
             "Sec-WebSocket-Protocol": JSON_SUBPROTOCOL,
+            "User-Agent": AGENT,
             FOLLOWS: key,
         }
     )
