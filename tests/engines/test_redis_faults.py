@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from deltawire.gateway.engines.redis import engine as engine_module
+from deltawire.gateway.engines.redis import keeping
 from deltawire.gateway.server import Gateway
 from scripts.proof.children import Children, serving
 from scripts.proof.survival import survive
@@ -95,7 +95,7 @@ async def test_a_server_that_is_emptied_gets_everything_again(server: RedisServe
 async def test_a_server_that_is_emptied_gets_everything_again_though_nobody_writes(
     server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine_module, "RENEWAL", 0.02)
+    monkeypatch.setattr(keeping, "RENEWAL", 0.02)
     async with gateway_on(server) as gateway:
         await write(gateway, 1, 10)
         epoch = await expect_all(gateway, 10)

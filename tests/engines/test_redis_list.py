@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from deltawire.gateway.engines.redis import claiming
-from deltawire.gateway.engines.redis import engine as engine_module
+from deltawire.gateway.engines.redis import claiming, keeping
 from deltawire.gateway.engines.redis.keys import Keys, call
 from tests.support.on_redis import expect_all, gateway_on, write
 from tests.support.peers import producer, publish, text_delta
@@ -21,7 +20,7 @@ pytestmark = needs_redis
 async def test_a_stream_stays_on_the_list_if_it_was_created_while_another_gateway_looked(
     server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine_module, "RENEWAL", 0.02)
+    monkeypatch.setattr(keeping, "RENEWAL", 0.02)
     real, looked, created = claiming._ask_owners, asyncio.Event(), asyncio.Event()
 
     async def ask_owners(*args: Any) -> Any:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from deltawire.gateway.config import ConfigError
-from deltawire.gateway.engines.redis import engine as engine_module
+from deltawire.gateway.engines.redis import keeping
 from deltawire.gateway.server import Gateway
 from tests.support.asking import http_client
 from tests.support.certificates import Certificates, make_certificates
@@ -85,7 +85,7 @@ async def test_each_permission_that_is_missing_is_told_and_leaves_nothing_behind
 async def test_why_a_session_is_refused_is_told_and_not_what_it_holds(
     server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine_module, "RENEWAL", 0.01)
+    monkeypatch.setattr(keeping, "RENEWAL", 0.01)
     async with gateway_on(server, engine_timeout=0.05, advertise_url="ws://advertised") as gateway:
         server.command("ACL", "SETUSER", "default", "-set")
         await eventually(lambda: gateway.hub.storage_failure)

@@ -12,7 +12,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from structlog.testing import capture_logs
 
 from deltawire.gateway.config import ConfigError
-from deltawire.gateway.engines.redis import claiming
+from deltawire.gateway.engines.redis import claiming, keeping
 from deltawire.gateway.engines.redis import engine as engine_module
 from deltawire.gateway.engines.redis.engine import RedisEngine
 from deltawire.gateway.hub import hub as hub_module
@@ -138,7 +138,7 @@ async def test_a_start_that_fails_gives_back_what_it_has_claimed(
 async def test_streams_are_taken_over_though_one_before_them_is_none(
     server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine_module, "RENEWAL", 0.02)
+    monkeypatch.setattr(keeping, "RENEWAL", 0.02)
     monkeypatch.setattr(engine_module, "TTL", 0.05)
     async with gateway_on(server) as one, gateway_on(server) as two:
         async with gateway_on(server) as leaving:

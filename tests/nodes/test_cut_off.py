@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from deltawire.gateway.engines.redis import engine as engine_module
+from deltawire.gateway.engines.redis import keeping
 from deltawire.gateway.engines.redis import session as session_module
 from deltawire.gateway.server import Gateway, housekeeping
 from scripts.proof.proxy import Door, open_door
@@ -27,7 +28,7 @@ pytestmark = needs_redis
 def _brief(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (engine_module, session_module):
         monkeypatch.setattr(module, "TTL", 1.0)
-    monkeypatch.setattr(engine_module, "RENEWAL", 0.1)
+    monkeypatch.setattr(keeping, "RENEWAL", 0.1)
 
 
 class Cuttable:

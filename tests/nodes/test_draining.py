@@ -12,6 +12,7 @@ from uuid import uuid4
 import pytest
 
 from deltawire.gateway.engines.redis import engine as engine_module
+from deltawire.gateway.engines.redis import keeping
 from deltawire.gateway.hub.ownership import Ownership
 from deltawire.gateway.server import draining
 from scripts.proof.numbered import KEEPING, STREAM, Writer
@@ -124,7 +125,7 @@ def renewals(server: RedisServer) -> int:
 
 
 async def test_a_node_that_drains_takes_nothing_over(server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine_module, "RENEWAL", 0.02)
+    monkeypatch.setattr(keeping, "RENEWAL", 0.02)
     monkeypatch.setattr(engine_module, "TTL", 0.05)
     async with node_on(server, **LONG) as one:
         await write(one, 1, 3, stream=STREAM)

@@ -2,12 +2,12 @@
 
 Each stream is one gateway's: its owner, by a term that the server compares in every function that changes the stream.
 
-- `engine` — the engine: its interface, the session, claims, reads
+- `engine` — the engine: its interface, claims, reads
 - `committer` — commits, in groups
 - `work` — what waits of a stream, and what replies mean
 - `refilling` — appending again what a server has lost
 - `claiming` — taking over streams that no gateway serves
-- `session`, `identity` — which gateways are there
+- `session`, `keeping`, `identity` — which gateways are there
 - `stored` — a stream as fields and entries
 - `functions.lua` — what the server does, each as a whole
 - `client` — asking the server for all but commits, and finding it

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
 from contextlib import suppress
 from itertools import count
+from math import inf
 from secrets import token_hex
 from typing import Any, Final
 
@@ -31,6 +32,7 @@ from deltawire.gateway.engines.redis.cluster import ClusterClient, Layout
 from deltawire.gateway.engines.redis.clustered import ClusterCommitter
 from deltawire.gateway.engines.redis.committer import SURE, Committer
 from deltawire.gateway.engines.redis.identity import own_identity
+from deltawire.gateway.engines.redis.keeping import SessionKeeper
 from deltawire.gateway.engines.redis.keys import Keys, call
 from deltawire.gateway.engines.redis.server import (
     LOAD,
@@ -41,7 +43,7 @@ from deltawire.gateway.engines.redis.server import (
     is_about_keys,
     load_functions,
 )
-from deltawire.gateway.engines.redis.session import RENEWAL, TTL, Session
+from deltawire.gateway.engines.redis.session import TTL, Session
 from deltawire.gateway.engines.redis.stored import Claimed, UnreadableError, parse_page
 from deltawire.gateway.logs import get_logger
 from deltawire.gateway.streams.pages import StoredPage, Wanted
@@ -49,7 +51,7 @@ from deltawire.gateway.streams.settings import StreamSettings
 from deltawire.gateway.streams.staging import Commit
 
 RETRY: Final = 0.2
-"""Seconds between two tries of a read, or to renew the session."""
+"""Seconds between two tries of a read."""
 
 log = get_logger()
 
@@ -99,12 +101,11 @@ class RedisEngine:
         )
         self._tasks: list[asyncio.Task[None]] = []
         self._commits = count()
-        self._readings: set[asyncio.Task[None]] = set()
+        self._asking: set[asyncio.Task[None]] = set()  # for pages, and for streams that nobody serves
         self._server = Server("", "", 0)
+        self._next_search = inf  # for streams that nobody serves; monotonic seconds
         self._elsewhere = 0
         self._unreadable: set[str] = set()  # streams, as each is told once
-        self._must_verify = False  # the session was lost
-        self._has_lapsed = False  # for so long that others may have claimed streams
         self._is_leaving = False
         self._is_closing = asyncio.Event()
 
@@ -123,7 +124,7 @@ class RedisEngine:
     @property
     def doubt(self) -> str | None:
         """Why this gateway's streams may be another one's by now: its session is over, as far as it knows."""
-        if time.monotonic() < self._session.lasts_until and (not self._has_lapsed or self._committer.is_verified):
+        if not self._keeper.is_in_doubt:
             return None
         return (
             f"{self._address} has not confirmed for over {TTL:g} s that this gateway still has its streams: "
@@ -170,8 +171,13 @@ class RedisEngine:
             try:
                 await asked(self._session.renew(), self._address, "SET")
                 await asked(self._session.begin(), self._address, "SET")
+                self._keeper = SessionKeeper(self._session, self._committer, self._search)
+                self._tasks = [asyncio.create_task(self._keeper.run(self._is_closing))]  # claims may take long
                 await asked(self._claim_unserved(listed.append), self._address, "claims")
             except BaseException:
+                for task in self._tasks:
+                    task.cancel()
+                await asyncio.gather(*self._tasks, return_exceptions=True)
                 with suppress(RedisError, OSError):
                     await self._session.end()  # which gives back what was claimed
                 raise
@@ -181,8 +187,7 @@ class RedisEngine:
         assert memory is not None, "what the server loses is appended again from there"
         self._memory = memory
         self._next_search = time.monotonic() + TTL
-        committing = self._committer.start(self._session.node, memory, self._session.hold_claims)
-        self._tasks = [committing, asyncio.create_task(self._keep_session())]
+        self._tasks.append(self._committer.start(self._session.node, memory, self._session.hold_claims))
         return listed
 
     def describe(self) -> dict[str, Any]:
@@ -291,9 +296,12 @@ class RedisEngine:
             wanted: which events.
             done: called with the answer.
         """
-        task = asyncio.create_task(self._read(stream, epoch, wanted, done))
-        self._readings.add(task)
-        task.add_done_callback(self._readings.discard)
+        self._ask(self._read(stream, epoch, wanted, done))
+
+    def _ask(self, asking: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(asking)
+        self._asking.add(task)
+        task.add_done_callback(self._asking.discard)
 
     async def _read(self, stream: str, epoch: str, wanted: Wanted, done: Callable[[StoredPage], None]) -> None:
         try:
@@ -337,58 +345,29 @@ class RedisEngine:
         """Commit what was handed over, give all streams up, and end; what the server does not take in time is left."""
         self._committer.close()
         self._is_closing.set()
-        committing, keeping = self._tasks
+        keeping, committing = self._tasks
         with suppress(TimeoutError, RedisError, OSError):
             async with asyncio.timeout(self._timeout):
                 await keeping  # not cancelled: it may be about to renew the session, which is to end now
                 await committing
                 await self._session.end()
-        tasks = [committing, keeping, *self._readings]
+        tasks = [committing, keeping, *self._asking]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._committer.disconnect()
         await self._client.close()
 
-    # The session
+    # Streams that nobody serves
 
-    async def _keep_session(self) -> None:
-        pause = RENEWAL
-        while not self._is_closing.is_set():
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._is_closing.wait(), pause)
-                return
-            began = time.monotonic()
-            try:
-                async with asyncio.timeout(RENEWAL):  # a lost answer must not cost the session
-                    await self._renew()
-            except (RedisError, OSError) as error:
-                self._committer.health.failed(str(error), began)
-                pause = RETRY
-                continue
-            pause = RENEWAL
-            if self._committer.health.asking_since is None:
-                self._committer.health.answered()
-            if self._session.has_peers and time.monotonic() >= self._next_search:
-                await self._take_over_unserved()
-
-    async def _renew(self) -> None:
-        if self.doubt is None:
-            self._has_lapsed = False
-        until = self._session.lasts_until
-        if not await self._session.renew():
-            self._must_verify = True
-            self._session.hold_claims()  # before others that look find it there again
-            await self._session.begin()
-        if self._must_verify:  # what is still here now, nobody else can claim
-            self._must_verify = False
-            self._has_lapsed |= time.monotonic() >= until
-            self._committer.verify()
+    def _search(self) -> None:
+        """Look for streams of gateways that have gone, though nobody asks for them: messages may have to end."""
+        if self._session.has_peers and time.monotonic() >= self._next_search:
+            self._next_search = inf
+            self._ask(self._take_over_unserved())  # which may take longer than a session lasts
 
     async def _take_over_unserved(self) -> None:
-        """Take over the streams of gateways that have gone, though nobody asks for them: messages may have to end."""
+        if not self._is_leaving and self._session.held_for <= 0:
+            with suppress(RedisError, OSError):
+                await self._claim_unserved(self._memory.found)
         self._next_search = time.monotonic() + TTL
-        if self._is_leaving or self._session.held_for > 0:
-            return
-        with suppress(RedisError, OSError):
-            await self._claim_unserved(self._memory.found)

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import time
-from contextlib import suppress
 from hashlib import sha256
 from secrets import token_hex
 from typing import Final
 
 import msgspec
-from redis.exceptions import RedisError
 
 from deltawire.gateway.engines.redis.client import Client, replies_to
 from deltawire.gateway.engines.redis.identity import Identity, decode_identity, encode_identity, is_certainly_gone
@@ -95,7 +93,7 @@ class Session:
             RedisError: the server can't be asked.
         """
         if self._ahead is None:
-            await self._look()
+            await self.look()
         began = time.monotonic()
         now = int(began + (self._ahead or 0.0))
         commands: list[Command] = [
@@ -107,14 +105,16 @@ class Session:
         renewed, _, _, nodes = await replies_to(self._client, commands)
         if any(not node.decode().startswith(self._gateway) for node in nodes):
             self._peers_until = time.monotonic() + SEEN_WITHIN
-        with suppress(RedisError, OSError):  # a server of a cluster that is away must not end the session
-            await self._look()
         if renewed:
             self.lasts_until = began + TTL
         return bool(renewed)
 
-    async def _look(self) -> None:
-        """Note how much memory servers use, and what time it is there: the clocks of gateways differ."""
+    async def look(self) -> None:
+        """Note how much memory servers use, and what time it is there: the clocks of gateways differ.
+
+        Raises:
+            RedisError: one of them can't be asked.
+        """
         found = await self._client.everywhere(("INFO", "server", "memory"))
         self.used_memory = sum(int(it.get("used_memory", 0)) for it in found)
         self._ahead = max(int(it["server_time_usec"]) for it in found) / 1e6 - time.monotonic()
