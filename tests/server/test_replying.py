@@ -138,7 +138,7 @@ async def test_unread_answers_that_take_the_memory_there_is_are_refused_and_shed
 
 async def test_who_reads_a_page_steadily_may_take_longer_than_any_timeout(start_gateway: StartGateway) -> None:
     gateway = await start_gateway(handshake_timeout=10.0, send_timeout=200.0)
-    gateway.hub.deadlines.remove(gateway._housekeeping)  # time leaps here, and a look at the real time would set it back
+    gateway.hub.deadlines.remove(gateway._housekeeping)  # it would set the time back that leaps here
     fill(gateway)
     async with unread(gateway) as (it,):
         (connection,) = gateway._accepted
