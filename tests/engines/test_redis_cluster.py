@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 
 from deltawire.gateway.config import ConfigError, Settings
+from deltawire.gateway.engines.redis import keeping
+from deltawire.gateway.engines.redis import session as session_module
 from deltawire.gateway.server import Gateway
 from scripts.proof.children import Children, serving
 from tests.support.asking import http_client
@@ -285,3 +287,25 @@ async def test_a_master_that_is_killed_loses_nothing_acked(
     async with gateway_on(replicated, engine_timeout=30.0) as gateway:
         for stream, epoch in zip(streams, epochs, strict=True):
             await expect_all(gateway, 20, epoch, stream)
+
+
+async def test_a_server_that_stands_still_ends_no_session_that_another_one_has(
+    cluster: RedisCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module, name, seconds in ((session_module, "TTL", 1.0), (keeping, "RENEWAL", 0.1), (keeping, "ANSWER", 0.3)):
+        monkeypatch.setattr(module, name, seconds)
+    async with gateway_on(cluster) as gateway:
+        engine = gateway.hub._engine
+        assert engine is not None
+        session = engine._session  # type: ignore[attr-defined]
+        key = session._keys.of_node(session.node)
+        still = next(it for it in cluster.masters if it.command("EXISTS", key) != b":1\r\n")
+        still.signal(signal.SIGSTOP)
+        over = session.lasts_until
+
+        def is_kept() -> bool:
+            assert gateway.hub.doubt is None
+            return bool(session.lasts_until > over + 1.5)
+
+        await eventually(is_kept)
+        still.signal(signal.SIGCONT)
