@@ -18,6 +18,7 @@ import pytest
 from deltawire.gateway.engines.engine import Done
 from deltawire.gateway.engines.redis.committer import Committer
 from deltawire.gateway.engines.redis.engine import RedisEngine
+from deltawire.gateway.engines.redis.keeping import SessionKeeper
 from deltawire.gateway.engines.redis.server import SOURCE
 from deltawire.gateway.streams.staging import Commit
 from tests.simulation import functions
@@ -112,7 +113,7 @@ def never_verify(patch: pytest.MonkeyPatch) -> None:
 
 def serve_on(patch: pytest.MonkeyPatch) -> None:
     """A node goes on to serve streams that others may have taken over."""
-    patch.setattr(RedisEngine, "doubt", None)
+    patch.setattr(SessionKeeper, "is_in_doubt", lambda *_: False)
 
 
 @pytest.mark.slow

@@ -91,6 +91,10 @@ class RedisEngine:
         self._keys = Keys(prefix, self._address.is_cluster)
         self._layout = Layout(self._address, timeout)
         self._timeout = timeout
+        self._doubt = (
+            f"{self._address} has not confirmed for over {TTL:g} s that this gateway still has its streams: "
+            "connect elsewhere, or try again later"
+        )
         self._advertised = advertised
         self._owns, self.key = part or Part(lambda _: True, token_hex(16))
         self._replicas = replicas
@@ -119,17 +123,13 @@ class RedisEngine:
     @property
     def failure(self) -> str | None:
         """Why nothing can be committed now; None if it can."""
-        return self._committer.failure(time.monotonic()) or self.doubt
+        now = time.monotonic()
+        return self._committer.failure(now) or (self._doubt if self._keeper.is_in_doubt(now) else None)
 
     @property
     def doubt(self) -> str | None:
         """Why this gateway's streams may be another one's by now: its session is over, as far as it knows."""
-        if not self._keeper.is_in_doubt:
-            return None
-        return (
-            f"{self._address} has not confirmed for over {TTL:g} s that this gateway still has its streams: "
-            "connect elsewhere, or try again later"
-        )
+        return self._doubt if self._keeper.is_in_doubt(time.monotonic()) else None
 
     def metrics(self) -> EngineMetrics:
         """Return its counts; the bytes are all that the server holds."""

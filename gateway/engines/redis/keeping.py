@@ -43,11 +43,9 @@ class SessionKeeper:
         self._must_verify = False  # it was lost
         self._has_lapsed = False  # for so long that others may have claimed streams
 
-    @property
-    def is_in_doubt(self) -> bool:
+    def is_in_doubt(self, now: float) -> bool:
         """Whether others may have claimed streams that are still here."""
-        is_over = time.monotonic() >= self._session.lasts_until
-        return is_over or (self._has_lapsed and not self._committer.is_verified)
+        return now >= self._session.lasts_until or (self._has_lapsed and not self._committer.is_verified)
 
     async def run(self, closing: asyncio.Event) -> None:
         """Renew it until an event is set."""
@@ -73,7 +71,7 @@ class SessionKeeper:
             self._renewed()
 
     async def _renew(self) -> None:
-        if not self.is_in_doubt:
+        if not self.is_in_doubt(time.monotonic()):
             self._has_lapsed = False
         until = self._session.lasts_until
         if not await self._session.renew():

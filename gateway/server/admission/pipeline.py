@@ -138,9 +138,10 @@ class Admission:
     async def refuse_new(self) -> None:
         """Refuse new peers from now on, and those who wait to learn whose their stream is."""
         self.is_draining = True
-        for waiting in self._waiting:
+        before = self._waiting.copy()
+        for waiting in before:
             waiting.reschedule(0.0)
-        while self._waiting:  # noqa: ASYNC110 - each is refused in one of the next turns
+        while before & self._waiting:  # noqa: ASYNC110 - each is refused in one of the next turns
             await asyncio.sleep(0)
 
     async def judge(self, connection: ServerConnection, request: Request) -> Response | None:
