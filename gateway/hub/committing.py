@@ -126,6 +126,7 @@ class CommittingDispatcher(Dispatcher):
     async def stop(self) -> None:
         """Commit and deliver what is left, and close the engine."""
         await super().stop()
+        await self._ownership.stop()
         await self._engine.close()
         self._scheduler.flush()
 

@@ -89,6 +89,13 @@ class Ownership:
         task = self._locating[stream_id] = asyncio.get_running_loop().create_task(self._locate(stream_id, finding))
         return asyncio.shield(task)
 
+    async def stop(self) -> None:
+        """Look for no stream any more, as the engine is about to be closed."""
+        locating = tuple(self._locating.values())
+        for task in locating:
+            task.cancel()
+        await asyncio.gather(*locating, return_exceptions=True)
+
     async def _locate(self, stream_id: str, finding: Awaitable[StoredStream | Elsewhere | None]) -> Elsewhere | None:
         try:
             found = await finding
