@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from typing import Any, Final, NamedTuple
 
 from deltawire.gateway.middleware.syntax import Expression, PatternError, parse
+
+ASCII: Final = "".join(map(chr, range(128)))
+"""All of its characters."""
 
 MEMORY: Final = 8 * 1024 * 1024
 """Bytes that RE2 may take for one expression: its own default. With less than it wants it is slower, not wrong."""
@@ -79,7 +83,7 @@ class Finder:
                     expressions.append(it)
                     tail = compile_(f"(?:{it.tail})+") if it.tail else None
                     until = compile_(pattern.until) if pattern.until else None
-                    first = compile_(f"{it.prefix}|{it.match}")
+                    first = compile_("|".join(it.leads))
                     self._parts.append(_Part(compile_(it.match), first, pattern.check, tail, until))
             except PatternError as error:
                 raise PatternError(f"pattern `{pattern.text}`: {error}") from None
@@ -91,9 +95,12 @@ class Finder:
         self._whole = compile_(matches)
         self._begun = compile_(f"(?:{begun})\\z")
         self._any = compile_(f"{matches}|(?:{begun})\\z")
+        self._lead = _compile_leads(expressions)
 
     def is_plain(self, text: str, start: int) -> bool:
         """Whether nothing matches after a position, or may once more text has come."""
+        if self._lead.search(text, start) is None:
+            return True  # nearly always, and sooner known
         found = self._any.search(subject(text), start)
         return found is None or found.start() == len(text)
 
@@ -136,6 +143,34 @@ class Finder:
             if len(self._from) < MAX_LETTERS:
                 self._from[letter] = parts
         return parts
+
+
+def _compile_leads(expressions: Iterable[Expression]) -> re.Pattern[str]:
+    """Compile what finds the first two characters of all matches, though not of matches alone.
+
+    Python's own expressions are the quickest here, and cannot take long: this one looks at three characters.
+    """
+    second: dict[tuple[str, str], set[str]] = {}  # by where a match begins, and its first character
+    for it in expressions:
+        edge = r"\b" if it.is_word else ""
+        for lead, following in it.leads.items():
+            letters = {letter for one in following for letter in (_letters(one) if one else [r"\s\S"])}
+            for first in _letters(lead):
+                second.setdefault((edge, first), set()).update(letters)
+    first: dict[tuple[str, frozenset[str]], str] = {}  # of those, all that the same ones follow
+    for (edge, letter), letters in second.items():
+        key = edge, frozenset(letters)
+        first[key] = first.get(key, "") + letter
+    leads = "|".join(f"(?<={edge}[{it}])(?:[{''.join(letters)}]|\\Z)" for (edge, letters), it in first.items())
+    return re.compile(f"[{''.join(first.values())}](?:{leads})" if first else "(?!)", re.ASCII)
+
+
+def _letters(expression: str) -> list[str]:
+    """What an expression of one character matches, to stand in a set of Python's."""
+    compiled = compile_(expression)
+    _, last = compiled.possiblematchrange(1)
+    others = [] if last < b"\x80" else ["\x80-\U0010ffff"]
+    return [*map(re.escape, compiled.findall(ASCII)), *others]
 
 
 def subject(text: str) -> str | bytes:
