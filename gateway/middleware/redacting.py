@@ -153,7 +153,7 @@ class Redaction:
     @property
     def oldest(self) -> int | None:
         """Number of the oldest event held."""
-        if not self._queue and self._waiting:
+        if not self._queue.events and self._waiting:
             return self._waiting[0][0]
         return self._queue.oldest
 
@@ -162,15 +162,15 @@ class Redaction:
         """What the events and texts cost."""
         return self._queue.bytes + len(self._texts) * TEXT_COST + len(self._waiting) * HELD_COST
 
-    def take(self, item: Item) -> Sequence[Item]:
+    def take(self, item: Item) -> Sequence[Item] | None:
         """Take the next event."""
         if item[0] != self._origin:
             self._origin, self._spent = item[0], 0
-        if self.is_working or self._spent >= AT_ONCE:
+        if self._scan is not None or self._waiting or self._spent >= AT_ONCE:
             self._waiting.append(item)
             return ()
         items = self._take(item)
-        return items if self._scan is None else (*items, *self.work())
+        return items if self._scan is None else (*(items or ()), *self.work())
 
     @property
     def is_working(self) -> bool:
@@ -184,7 +184,9 @@ class Redaction:
         while self.is_working and self._spent < AT_ONCE:
             if self._scan is None:
                 self._spent += VALUE_COST
-                items += self._take(self._waiting.popleft())
+                item = self._waiting.popleft()
+                taken = self._take(item)
+                items += (item,) if taken is None else taken
             elif (done := next(self._scan, None)) is None:
                 self._scan = None
                 items += self._queue.take_decided()
@@ -192,13 +194,18 @@ class Redaction:
                 self._spent += done
         return [*items, *self._queue.take_decided()]
 
-    def _take(self, item: Item) -> Sequence[Item]:
-        origin, data = item
+    def _take(self, item: Item) -> Sequence[Item] | None:
+        origin: int = item[0]
+        data: Any = item[1]
         name = FIELDS.get(data.type)
         if name is None:
             return self._take_other(item)
-        key = (data.type, getattr(data, "index"), getattr(data, "choice"))  # noqa: B009
-        text = self._texts.get(key) or self._begin(key)
+        key = (data.type, data.index, data.choice)
+        text = self._texts.get(key)
+        if text is None:
+            self._begin(key)
+            items = self._take(item)
+            return (item,) if items is None else items  # it costs more now
         added: str = getattr(data, name)
         if len(added) > AT_ONCE:
             delta = _Delta(origin, data, added)
@@ -206,20 +213,19 @@ class Redaction:
             return self._hold(delta, self._scan_delta(text, added))
         self._spent += len(added)
         cuts = text.scanner.feed(added)
-        if cuts is None and not self._queue:
-            return (item,)  # nearly always
+        if cuts is None and not self._queue.events:
+            return None  # nearly always
         delta = _Delta(origin, data, added)
         if added:
             text.held.append(delta)
         text.apply((Cut(len(added), None),) if cuts is None else cuts)
         return self._hold(delta)
 
-    def _begin(self, key: Key) -> _Text:
+    def _begin(self, key: Key) -> None:
         if len(self._texts) >= MAX_TEXTS:
             self._end([next(iter(self._texts))])
         make = ArgumentsScanner if key[0] == EventType.TOOL_DELTA else Scanner
-        text = self._texts[key] = _Text(make(self._finder, self._replacement))
-        return text
+        self._texts[key] = _Text(make(self._finder, self._replacement))
 
     def _take_other(self, item: Item) -> Sequence[Item]:
         origin, data = item
@@ -242,7 +248,7 @@ class Redaction:
                 return self._take_value(origin, data, "data", to_builtins(value))
             case _:
                 pass
-        return self._hold(_Delta(origin, data)) if self._queue else ((origin, data),)
+        return self._hold(_Delta(origin, data)) if self._queue.events else (item,)
 
     def _take_value(self, origin: int, data: Data, name: str, value: Any) -> Sequence[Item]:
         """Redact every text in a JSON value but the names of fields: two could become one."""
@@ -252,7 +258,7 @@ class Redaction:
             delta = _Delta(origin, data)
             delta.left = len(whole)
             return self._hold(delta, self._scan_value(delta, name, value, texts))
-        return self._hold(_Delta(origin, data)) if self._queue else ((origin, data),)
+        return self._hold(_Delta(origin, data)) if self._queue.events else ((origin, data),)
 
     def _scan_delta(self, text: _Text, added: str) -> Iterator[int]:
         for start in range(0, len(added), AT_ONCE):

@@ -77,8 +77,10 @@ class Scanner:
         Nearly always, that is to keep all of it, with nothing left undecided before or after: then it returns None.
         """
         if len(text) <= SLICE:
-            buffer, start = self._buffer + text, self._position
-            if start == len(self._buffer) and self._is_clear and self._finder.is_plain(buffer, start):
+            buffer, start = self._buffer, self._position
+            is_clear = start == len(buffer) and self._tail is None and self._until is None
+            buffer += text
+            if is_clear and self._finder.is_plain(buffer, start):
                 self._buffer = buffer[-1:]
                 self._position = len(self._buffer)
                 return None
@@ -89,11 +91,6 @@ class Scanner:
             self._buffer += text[start : start + SLICE]
             cuts += self._decide()
         return cuts
-
-    @property
-    def _is_clear(self) -> bool:
-        """Whether no match goes on."""
-        return self._tail is None and self._until is None
 
     def let_out(self) -> list[Cut]:
         """Decide what is undecided as if the text ended here; if that begins a match, its rest will be redacted."""

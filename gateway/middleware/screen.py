@@ -31,9 +31,6 @@ SCREEN_COST: Final = 1024
 STAGE_COST: Final = 512
 """Bytes that each of its stages costs, beside what that holds."""
 
-COUNT_EVERY: Final = 16
-"""Events after which what stages hold is counted, though nothing waits: each may have begun a text."""
-
 
 class Watcher(Protocol):
     """Hears what happens in the middleware of a stream."""
@@ -77,9 +74,8 @@ class Screen:
         "_fixed",
         "_number",
         "_origins",
+        "_places",
         "_ready",
-        "_refused",
-        "_refused_by",
         "_stages",
         "_stream",
         "_watcher",
@@ -90,15 +86,14 @@ class Screen:
         self.max_delay = max_delay
         self._stream = stream
         self._stages = [(plan.open(stream.id), plan) for plan in plans]
+        self._places = range(len(self._stages))
         self._watcher = watcher
         self._number = 0  # of the last event that came
         self._origins: deque[_Origin] = deque()  # of what waits
         self._ready: deque[Item] = deque()  # has left the last stage, but not all that became of its event has
         self._fixed = SCREEN_COST + len(self._stages) * STAGE_COST
         self._counted = 0  # beside that
-        self._refused_by: Plan | None = None  # the stage that has just failed on an event
-        self._refused = 0  # number of that event
-        self._failed: dict[int, Plan] = {}  # that on such events, by number, of which stages may hold more
+        self._failed: dict[int, Plan] = {}  # stages that did, by the event, of which stages may hold more
 
     @property
     def bytes(self) -> int:
@@ -131,23 +126,21 @@ class Screen:
             StreamError: closed.
         """
         self._number = number = self._number + 1
-        items, refusal = self._run(((number, data),), 0, len(self._stages), number)
-        if not self._origins and not self._holds():
-            if self._failed:
-                items = [it for it in items if it[0] not in self._failed]
-                self._failed.clear()
-            if refusal is not None:
-                raise refusal
-            if not number % COUNT_EVERY:
-                self._count()
-            return self._append(items, timestamp, now, writer, is_urgent=is_urgent)
-        if refusal is None:
+        item = (number, data)
+        for place in self._places:
+            items = self._take(place, item)
+            if items is not None:
+                break
+        else:  # nearly always: no stage has changed it, and none holds anything
+            return self._stream.append(data, timestamp, now, writer, is_urgent)
+        self._keep(self._run(items, place + 1, len(self._stages)))
+        refused_by = self._failed.get(number)
+        if refused_by is None:
             self._origins.append(_Origin(number, timestamp, now, writer, is_urgent))
-        self._keep(items)
         seq = self._settle(now, number)
         self._count()
-        if refusal is not None:
-            raise refusal
+        if refused_by is not None:
+            raise _refusal(refused_by)
         return seq
 
     @property
@@ -178,41 +171,38 @@ class Screen:
                 self._watcher.failed(self._stream, plan, error)
                 self._lose(place)
             if place + 1 < len(self._stages):
-                items = [*self._run(items, place + 1, place + 2, 0)[0]]
+                items = [*self._run(items, place + 1, place + 2)]
         self._keep(items)
         self._settle(now, 0)
         self._count()
 
-    def _run(
-        self, items: Sequence[Item], first: int, last: int, number: int
-    ) -> tuple[Sequence[Item], WireError | None]:
+    def _run(self, items: Iterable[Item], first: int, last: int) -> Iterable[Item]:
         """Pass events through stages.
 
         Args:
             items: the events.
             first: index of the first stage.
             last: index of the stage before which to stop.
-            number: of the event whose producer can still be told that it is refused.
 
         Returns:
-            What becomes of them, and why that event is refused, if it is.
+            What becomes of them.
         """
-        refusal: WireError | None = None
         for place in range(first, last):
-            if len(items) == 1:  # nearly always
-                items = self._pass(place, items[0])
-            else:
-                items = [it for item in items for it in self._pass(place, item)]
-            if self._refused_by is not None:
-                if self._refused == number:
-                    refusal = _refusal(self._refused_by)
-                items = [it for it in items if it[0] != self._refused]
-                self._failed[self._refused] = self._refused_by
-                self._refused_by = None
-        return items, refusal
+            items = [it for item in items for it in self._pass(place, item)]
+        return items
 
     def _pass(self, place: int, item: Item) -> Sequence[Item]:
+        """Pass an event through a stage, but nothing of one on which a stage has failed."""
+        if item[0] in self._failed:
+            return ()
+        items = self._take(place, item)
+        return (item,) if items is None else items
+
+    def _take(self, place: int, item: Item) -> Sequence[Item] | None:
+        """As `Stage.take`, whatever the stage does."""
         stage, plan = self._stages[place]
+        if item[1].type not in plan.types:
+            return None
         try:
             return stage.take(item)
         except Exception as error:  # noqa: BLE001 - a stage may raise anything
@@ -221,7 +211,7 @@ class Screen:
             if plan.on_error == "pass":
                 return [*held, item]
             if plan.on_error == "refuse":
-                self._refused_by, self._refused = plan, item[0]
+                self._failed[item[0]] = plan
             return held
 
     def _give_up(self, place: int) -> Sequence[Item]:
@@ -250,12 +240,6 @@ class Screen:
     def _keep(self, items: Iterable[Item]) -> None:
         """Keep what has left the last stage, but nothing of an event on which a stage has failed."""
         self._ready.extend(it for it in items if it[0] not in self._failed)
-
-    def _holds(self) -> bool:
-        for stage, _ in self._stages:  # noqa: SIM110 - for each event: a generator takes twice as long
-            if stage.oldest is not None:
-                return True
-        return False
 
     def _settle(self, now: float, current: int) -> int | None:
         """Append what becomes of the events that no stage holds anything of any more; return the seq of the current."""
