@@ -150,19 +150,19 @@ def _compile_leads(expressions: Iterable[Expression]) -> re.Pattern[str]:
 
     Python's own expressions are the quickest here, and cannot take long: this one looks at three characters.
     """
-    second: dict[tuple[str, str], set[str]] = {}  # by where a match begins, and its first character
+    seconds: dict[tuple[str, str], set[str]] = {}  # by where a match begins, and its first character
     for it in expressions:
         edge = r"\b" if it.is_word else ""
-        for lead, following in it.leads.items():
+        for first, following in it.leads.items():
             letters = {letter for one in following for letter in (_letters(one) if one else [r"\s\S"])}
-            for first in _letters(lead):
-                second.setdefault((edge, first), set()).update(letters)
-    first: dict[tuple[str, frozenset[str]], str] = {}  # of those, all that the same ones follow
-    for (edge, letter), letters in second.items():
+            for letter in _letters(first):
+                seconds.setdefault((edge, letter), set()).update(letters)
+    firsts: dict[tuple[str, frozenset[str]], str] = {}  # all that the same ones follow
+    for (edge, letter), letters in seconds.items():
         key = edge, frozenset(letters)
-        first[key] = first.get(key, "") + letter
-    leads = "|".join(f"(?<={edge}[{it}])(?:[{''.join(letters)}]|\\Z)" for (edge, letters), it in first.items())
-    return re.compile(f"[{''.join(first.values())}](?:{leads})" if first else "(?!)", re.ASCII)
+        firsts[key] = firsts.get(key, "") + letter
+    leads = "|".join(f"(?<={edge}[{them}])(?:[{''.join(letters)}]|\\Z)" for (edge, letters), them in firsts.items())
+    return re.compile(f"[{''.join(firsts.values())}](?:{leads})" if firsts else "(?!)", re.ASCII)
 
 
 def _letters(expression: str) -> list[str]:
