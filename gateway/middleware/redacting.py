@@ -197,10 +197,11 @@ class Redaction:
     def _take(self, item: Item) -> Sequence[Item] | None:
         origin: int = item[0]
         data: Any = item[1]
-        name = FIELDS.get(data.type)
+        kind = data.type
+        name = FIELDS.get(kind)
         if name is None:
             return self._take_other(item)
-        key = (data.type, data.index, data.choice)
+        key = (kind, data.index, data.choice)
         text = self._texts.get(key)
         if text is None:
             self._begin(key)

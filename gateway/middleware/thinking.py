@@ -124,8 +124,11 @@ class ThinkingSplit:
             items = self.take(item)
             return (item,) if items is None else items  # it costs more now
         pieces = text.splitter.feed(data.text)
-        if not self._queue.events and not text.splitter.is_holding and pieces in ([("text", data.text)], []):
-            return None if pieces or not data.text else ()  # nearly always the first
+        if not self._queue.events and not text.splitter.is_holding:
+            if not pieces:
+                return () if data.text else None
+            if pieces[0] == ("text", data.text):
+                return None  # nearly always
         delta = _Delta(origin, data, pieces)
         text.deltas.append(delta)
         if not text.splitter.is_holding:
