@@ -62,46 +62,41 @@ Key: TypeAlias = tuple[EventType, int | UnsetType, int | UnsetType]
 class _Delta:
     """A delta that waits, or anything behind one."""
 
-    __slots__ = ("data", "is_changed", "left", "origin", "parts", "text")
+    __slots__ = ("data", "is_decided", "left", "origin", "parts", "size", "text")
 
     def __init__(self, origin: int, data: Data, text: str = "") -> None:
         self.origin = origin
         self.data = data
         self.text = text
-        self.left = len(text)  # characters undecided, at its end
-        self.parts: list[str] = []
-        self.is_changed = False
-
-    @property
-    def size(self) -> int:
-        """Characters in it."""
-        return len(self.text)
-
-    @property
-    def is_decided(self) -> bool:
-        """Whether it waits for nothing itself."""
-        return not self.left
+        self.size = self.left = len(text)  # of these characters, those at its end are undecided
+        self.is_decided = not text
+        self.parts: list[str] | None = None  # what becomes of the others, if that is not just them
 
     def become(self, data: Data) -> None:
         """Decide what becomes of it, where it is no delta."""
         self.data = data
-        self.left = 0
+        self.is_decided = True
 
     def decide(self, size: int, text: str | None) -> None:
         """Decide the next characters."""
-        if text is None:
-            start = len(self.text) - self.left
-            self.parts.append(self.text[start : start + size])
-        else:
-            self.parts.append(text)
-            self.is_changed = True
+        if text is not None or self.parts is not None:
+            start = self.size - self.left
+            if self.parts is None:
+                self.parts = [self.text[:start]]
+            self.parts.append(self.text[start : start + size] if text is None else text)
         self.left -= size
+        self.is_decided = not self.left
+
+    @property
+    def redacted(self) -> str:
+        """What becomes of its text, once it is decided."""
+        return self.text if self.parts is None else "".join(self.parts)
 
     def items(self) -> Sequence[Item]:
         """What becomes of it; nothing if no text is left of what it had."""
-        if not self.is_changed:
+        if self.parts is None:
             return ((self.origin, self.data),)
-        text = "".join(self.parts)
+        text = self.redacted
         return ((self.origin, replace(self.data, **{FIELDS[self.data.type]: text})),) if text else ()
 
 
@@ -115,18 +110,17 @@ class _Text:
         self.held: deque[_Delta] = deque()
 
     def apply(self, cuts: Iterable[Cut]) -> None:
+        held = self.held
         for size, text in cuts:
-            self._apply(size, text)
-
-    def _apply(self, size: int, text: str | None) -> None:
-        while size:
-            first = self.held[0]
-            taken = min(size, first.left)
-            first.decide(taken, text)
-            text = text and ""  # what stands for a match stands in the first of its deltas
-            size -= taken
-            while self.held and not self.held[0].left:
-                self.held.popleft()
+            left, becomes = size, text
+            while left:
+                first = held[0]
+                taken = min(left, first.left)
+                first.decide(taken, becomes)
+                becomes = becomes and ""  # what stands for a match stands in the first of its deltas
+                left -= taken
+                if first.is_decided:
+                    held.popleft()
 
 
 class Redaction:
@@ -153,9 +147,9 @@ class Redaction:
     @property
     def oldest(self) -> int | None:
         """Number of the oldest event held."""
-        if not self._queue.events and self._waiting:
-            return self._waiting[0][0]
-        return self._queue.oldest
+        if self._queue.events:
+            return self._queue.events[0].origin
+        return self._waiting[0][0] if self._waiting else None
 
     @property
     def bytes(self) -> int:
@@ -257,7 +251,7 @@ class Redaction:
         whole = "\n".join(texts)  # no match that is in one of them is hidden by what is around it
         if not self._finder.is_plain(whole + "\n", 0):
             delta = _Delta(origin, data)
-            delta.left = len(whole)
+            delta.is_decided = False
             return self._hold(delta, self._scan_value(delta, name, value, texts))
         return self._hold(_Delta(origin, data)) if self._queue.events else ((origin, data),)
 
@@ -277,7 +271,7 @@ class Redaction:
                 alone.held.append(part)
                 yield from self._scan_delta(alone, text)
                 alone.apply(alone.scanner.finish())
-            redacted.append("".join(part.parts))
+            redacted.append(part.redacted)
             yield VALUE_COST
         delta.become(replace(delta.data, **{name: _with_texts(value, iter(redacted))}))
 

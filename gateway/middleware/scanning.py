@@ -114,7 +114,8 @@ class Scanner:
         cuts: list[Cut] = []
         begun = -1
         while True:
-            start = self._go_on(start, cuts)
+            if self._tail is not None or self._until is not None:
+                start = self._go_on(start, cuts)
             if start == size:
                 break
             if begun < start:
@@ -152,10 +153,12 @@ class Scanner:
         return end
 
     def _decided(self, size: int, text: str | None, cuts: list[Cut]) -> None:
-        out = min(size, self._out)
-        self._out -= out
-        if size > out:
-            cuts.append(Cut(size - out, text))
+        if self._out:
+            out = min(size, self._out)
+            self._out -= out
+            size -= out
+        if size:
+            cuts.append(Cut(size, text))
 
     def _trim(self, start: int) -> None:
         """Drop what is decided, but for the context."""
