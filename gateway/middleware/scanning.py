@@ -44,10 +44,21 @@ class Scanner:
         replacement: what takes its place.
     """
 
-    __slots__ = ("_buffer", "_finder", "_out", "_position", "_replacement", "_tail", "_until", "_until_left")
+    __slots__ = (
+        "_buffer",
+        "_find_lead",
+        "_finder",
+        "_out",
+        "_position",
+        "_replacement",
+        "_tail",
+        "_until",
+        "_until_left",
+    )
 
     def __init__(self, finder: Finder, replacement: str) -> None:
         self._finder = finder
+        self._find_lead = finder.find_lead
         self._replacement = replacement
         self._buffer = ""
         self._position = 0  # where what is undecided begins
@@ -80,7 +91,7 @@ class Scanner:
             buffer, start = self._buffer, self._position
             is_clear = start == len(buffer) and self._tail is None and self._until is None
             buffer += text
-            if is_clear and self._finder.is_plain(buffer, start):
+            if is_clear and (self._find_lead(buffer, start) is None or self._finder.is_plain(buffer, start)):
                 self._buffer = buffer[-1:]
                 self._position = len(self._buffer)
                 return None
