@@ -72,8 +72,8 @@ class Finder:
     Attributes:
         shortest: characters that a match has at least.
         longest: characters of text that may have to wait for what follows.
-        find_lead: finds what may be the first two characters of a match after a position; None if nothing is. This takes
-            a fifth of what `is_plain` takes, and nearly always there is nothing.
+        find_lead: finds what may be the first two characters of a match after a position; None if nothing is. This
+            takes a fifth of what `is_plain` takes, and nearly always there is nothing.
     """
 
     def __init__(self, patterns: Iterable[Pattern]) -> None:

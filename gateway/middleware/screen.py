@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 from typing import Final, Protocol
 
 from msgspec import Struct
@@ -25,7 +26,7 @@ from deltawire.gateway.streams.producers import Writer
 from deltawire.gateway.streams.stream import Stream
 from deltawire.protocol.codes import ProblemCode
 from deltawire.protocol.errors import WireError
-from deltawire.protocol.events import Data
+from deltawire.protocol.events import Data, EventType
 
 SCREEN_COST: Final = 1024
 """Bytes that the middleware of a stream costs (CPython 3.11)."""
@@ -77,6 +78,7 @@ class Screen:
         "_number",
         "_origins",
         "_places",
+        "_plans",
         "_ready",
         "_stages",
         "_stream",
@@ -84,11 +86,12 @@ class Screen:
         "max_delay",
     )
 
-    def __init__(self, stream: Stream, plans: Iterable[Plan], max_delay: float, watcher: Watcher) -> None:
+    def __init__(self, stream: Stream, plans: Sequence[Plan], max_delay: float, watcher: Watcher) -> None:
         self.max_delay = max_delay
         self._stream = stream
-        self._stages = [(plan.open(stream.id), plan) for plan in plans]
-        self._places = range(len(self._stages))
+        self._plans = tuple(plans)
+        self._stages = [plan.open(stream.id) for plan in plans]
+        self._places = _places_of(self._plans)
         self._watcher = watcher
         self._number = 0  # of the last event that came
         self._origins: deque[_Origin] = deque()  # of what waits
@@ -129,11 +132,16 @@ class Screen:
         """
         self._number = number = self._number + 1
         item = (number, data)
-        for place in self._places:
-            items = self._take(place, item)
-            if items is not None:
-                break
-        else:  # nearly always: no stage has changed it, and none holds anything
+        items: Sequence[Item] | None = None
+        place = 0
+        try:
+            for place in self._places[data.type]:
+                items = self._stages[place].take(item)
+                if items is not None:
+                    break
+        except Exception as error:  # noqa: BLE001 - a stage may raise anything
+            items = self._fail(place, item, error)
+        if items is None:  # nearly always: no stage has changed it, and none holds anything
             return self._stream.append(data, timestamp, now, writer, is_urgent)
         self._keep(self._run(items, place + 1, len(self._stages)))
         refused_by = self._failed.get(number)
@@ -148,7 +156,7 @@ class Screen:
     @property
     def is_working(self) -> bool:
         """Whether a stage has more to do with what came than one turn of the loop allows: `work` has to be called."""
-        return any(stage.is_working for stage, _ in self._stages)
+        return any(stage.is_working for stage in self._stages)
 
     def work(self, now: float) -> None:
         """Do some of that, and append what is decided then."""
@@ -166,11 +174,11 @@ class Screen:
         if not self._origins and not self.is_working:
             return
         items: list[Item] = []
-        for place, (stage, plan) in enumerate(self._stages):
+        for place, stage in enumerate(self._stages):
             try:
                 items += act(stage)
             except Exception as error:  # noqa: BLE001 - a stage may raise anything
-                self._watcher.failed(self._stream, plan, error)
+                self._watcher.failed(self._stream, self._plans[place], error)
                 self._lose(place)
             if place + 1 < len(self._stages):
                 items = [*self._run(items, place + 1, place + 2)]
@@ -197,47 +205,40 @@ class Screen:
         """Pass an event through a stage, but nothing of one on which a stage has failed."""
         if item[0] in self._failed:
             return ()
-        items = self._take(place, item)
+        stage, plan = self._stages[place], self._plans[place]
+        try:
+            items = stage.take(item) if item[1].type in plan.types else None
+        except Exception as error:  # noqa: BLE001 - a stage may raise anything
+            items = self._fail(place, item, error)
         return (item,) if items is None else items
 
-    def _take(self, place: int, item: Item) -> Sequence[Item] | None:
-        """As `Stage.take`, whatever the stage does."""
-        stage, plan = self._stages[place]
-        if item[1].type not in plan.types:
-            return None
-        try:
-            return stage.take(item)
-        except Exception as error:  # noqa: BLE001 - a stage may raise anything
-            self._watcher.failed(self._stream, plan, error)
-            held = self._give_up(place)
-            if plan.on_error == "pass":
-                return [*held, item]
-            if plan.on_error == "refuse":
-                self._failed[item[0]] = plan
-            return held
-
-    def _give_up(self, place: int) -> Sequence[Item]:
-        """Let a stage that has failed begin anew; return what it held, if that can be had."""
-        stage, _ = self._stages[place]
+    def _fail(self, place: int, item: Item, error: Exception) -> Sequence[Item]:
+        """Let a stage that has failed on an event begin anew; return what goes on: what it held, if that can be had."""
+        stage, plan = self._stages[place], self._plans[place]
+        self._watcher.failed(self._stream, plan, error)
         try:
             held = stage.let_out()
         except Exception:  # noqa: BLE001 - that it fails is known
             held = ()
         self._replace(place)
+        if plan.on_error == "pass":
+            return [*held, item]
+        if plan.on_error == "refuse":
+            self._failed[item[0]] = plan
         return held
 
     def _lose(self, place: int) -> None:
         """Begin a stage anew that has lost what it held; who sent that is told."""
-        stage, plan = self._stages[place]
+        stage, plan = self._stages[place], self._plans[place]
         if (oldest := stage.oldest) is not None:
             self._failed |= {origin.number: plan for origin in self._origins if origin.number >= oldest}
         self._replace(place)
 
     def _replace(self, place: int) -> None:
         """Begin a stage anew, unless it is a function: that has done nothing with the event, and keeps its state."""
-        stage, plan = self._stages[place]
+        stage, plan = self._stages[place], self._plans[place]
         if not isinstance(stage, FunctionStage):
-            self._stages[place] = (plan.open(self._stream.id), plan)
+            self._stages[place] = plan.open(self._stream.id)
 
     def _keep(self, items: Iterable[Item]) -> None:
         """Keep what has left the last stage, but nothing of an event on which a stage has failed."""
@@ -248,7 +249,7 @@ class Screen:
     def _settle(self, now: float, current: int) -> int | None:
         """Append what becomes of the events that no stage holds anything of any more; return the seq of the current."""
         before = self._number + 1
-        for stage, _ in self._stages:
+        for stage in self._stages:
             oldest = stage.oldest
             if oldest is not None and oldest < before:
                 before = oldest
@@ -285,11 +286,17 @@ class Screen:
 
     def _count(self) -> None:
         counted = 0
-        for stage, _ in self._stages:  # a generator takes twice as long
+        for stage in self._stages:  # a generator takes twice as long
             counted += stage.bytes
         if counted != self._counted:
             self._counted = counted
             self._stream.recount()
+
+
+@lru_cache
+def _places_of(plans: tuple[Plan, ...]) -> dict[EventType, list[int]]:
+    """The stages that take events of each type."""
+    return {it: [place for place, plan in enumerate(plans) if it in plan.types] for it in EventType}
 
 
 def _explain_drop(plan: Plan) -> str:

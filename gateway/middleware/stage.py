@@ -84,7 +84,7 @@ class Plan(NamedTuple):
     open: Callable[[str], Stage]
     on_error: OnError = "refuse"
     is_holding: bool = False
-    types: Collection[EventType] = frozenset(EventType)
+    types: frozenset[EventType] = frozenset(EventType)
 
 
 class FunctionStage:
