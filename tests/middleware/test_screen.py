@@ -244,6 +244,14 @@ def test_an_event_that_was_held_back_and_fails_later_is_dropped() -> None:
     assert "stage `picky` failed on this event after it had been held back" in screened.reasons[0]
 
 
+def test_each_of_several_events_that_come_out_together_and_fail_is_told_of() -> None:
+    screened = Screened(split_thinking(), plan_function("picky", failing_on("bad")))
+    bad = TextDelta("bad", index=1)
+    assert screened.send("<", bad, bad, writer=Writer("p", 0)) == [None, None, None]
+    assert screened.send("d") == [1]
+    assert (screened.text(), len(screened.released_), len(screened.reasons)) == ("<d", 3, 2)
+
+
 def test_nothing_of_an_event_gets_out_if_a_stage_fails_on_a_part_of_it_later() -> None:
     def split(data: Data, _: Context) -> Iterable[Data]:
         return map(TextDelta, data.text.split("|")) if isinstance(data, TextDelta) else [data]
