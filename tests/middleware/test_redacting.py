@@ -134,6 +134,12 @@ def test_too_many_events_behind_a_text_let_it_out(screened: Screened) -> None:
     assert len(screened.read()) == MAX_HELD + 1
 
 
+def test_texts_that_have_begun_cost_memory(screened: Screened) -> None:
+    before = screened.screen.bytes
+    screened.send(*[TextDelta(", ", index=index) for index in range(100)])
+    assert screened.screen.bytes >= before + 100 * 1000
+
+
 def test_two_redactors_each_do_their_part() -> None:
     screened = Screened(redact(SECRETS, "<secret>"), redact(PERSONAL, "<person>"))
     screened.send(*f"write joe@example.com {KEY} now", STOP)
