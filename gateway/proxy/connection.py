@@ -48,6 +48,7 @@ class Connection(asyncio.BufferedProtocol):
             request: the head.
             is_bodiless: whether its answer has no body, whatever the head of that says.
         """
+        self._transport.write(request)  # first: the rest is in time before anything is read
         self._parser = httptools.HttpResponseParser(self)
         self._is_bodiless = is_bodiless
         self._status = 0
@@ -58,7 +59,6 @@ class Connection(asyncio.BufferedProtocol):
         self._unread = 0
         self._failure: UpstreamFailed | None = None
         self._is_answered = self._is_kept = False
-        self._transport.write(request)
 
     async def send(self, piece: bytes) -> None:
         """Send a piece of the request's body, as soon as there is room for it; nothing after an early end.

@@ -88,7 +88,8 @@ class Exchange:
         self._send = send
         self._target = target
         self._wishes = wishes
-        self._answer: Answer | None = None
+        self.answer: Answer | None = None
+        self._prepared: Answer | None = None  # for an answer to a stream of its own
         self._status = 0  # of the response, once its head is sent
         self._watching: asyncio.Task[None] | None = None  # whether the caller leaves, once it has said everything
         self._has_left = False
@@ -97,31 +98,22 @@ class Exchange:
         self._reason: Reason | None = None  # why that ends early
         self._waits_since: float | None = None  # for the upstream, in seconds of the event loop
         self._looking: asyncio.TimerHandle | None = None  # whether that is too long
-        self._answered = asyncio.Event()
-
-    async def wait_answered(self) -> None:
-        """Return when there is nothing more to send to the caller."""
-        await self._answered.wait()
 
     async def run(self) -> None:
-        """Make the request, and pass on the answer; return when readers have it, too."""
+        """Make the request, and pass on the answer; readers may get the rest of it later."""
         try:
             if self._wishes.stream and self._is_followed:
-                self._publish(self._wishes.stream)
+                self.answer = self._make_answer(self._wishes.stream, self.cancel)
+                self.answer.start_soon()
             await self._converse_until_ended()
-        except Exception as error:
-            if self._answer is not None:
-                self._answer.fail(error)
-            raise
+        except Exception as error:  # noqa: BLE001 - the server can do nothing about it
+            if self.answer is not None:
+                self.answer.fail(error)
+            log.error("exchange.failed", exc_info=error)
         finally:
             if self._watching is not None:
                 self._watching.cancel()
-            self._answered.set()
             self._tally.requests.labels(str(self._status)).inc()
-            if self._answer is not None:
-                self._tally.answers.inc()
-                await self._answer.finish()
-                self._tally.dropped.inc(self._answer.dropped)
 
     def leave(self) -> None:
         """The caller has left."""
@@ -129,9 +121,7 @@ class Exchange:
             return
         self._has_left = True
         self._tally.left.inc()
-        if self._wishes.detaches:
-            self._answered.set()
-        else:
+        if not self._wishes.detaches:
             self._end(Reason.LEFT)
 
     def cancel(self) -> None:
@@ -159,6 +149,9 @@ class Exchange:
             self._looking = loop.call_at(since + self._idle_timeout, self._watch_silence)
 
     def _start_watching(self) -> None:
+        """The caller has said everything. What is not needed before the upstream's answer is done meanwhile."""
+        if self._is_followed and self.answer is None:
+            self._prepared = self._make_answer("", self.cancel)
         self._watching = asyncio.create_task(self._watch(), name="caller")
 
     async def _watch(self) -> None:
@@ -166,14 +159,11 @@ class Exchange:
             pass
         self.leave()
 
-    def _publish(self, stream: str) -> None:
-        self._answer = self._make_answer(stream, self.cancel)
-
     async def _converse_until_ended(self) -> None:
         self._task = task = asyncio.current_task()
         assert task is not None
         if self._idle_timeout:
-            self._watch_silence()
+            self._looking = asyncio.get_running_loop().call_later(self._idle_timeout, self._watch_silence)
         try:
             await self._converse()
         except asyncio.CancelledError:
@@ -220,8 +210,8 @@ class Exchange:
                 try:
                     await self._tell({"type": "http.response.body", "body": piece, "more_body": True})
                 finally:  # what a caller has, readers get
-                    if self._answer is not None:
-                        self._answer.take(piece)
+                    if self.answer is not None:
+                        self.answer.take(piece)
 
     async def _read_body(self) -> AsyncIterator[bytes]:
         has_more = True
@@ -238,14 +228,17 @@ class Exchange:
 
     async def _begin(self, head: Passed) -> None:
         """Send the head of the answer, which says where the answer can be followed."""
-        if self._answer is None and self._is_followed and is_streamed(head.status, head.fields, self._target):
-            self._publish("")
         fields = pass_to_caller(head.fields)
-        if self._answer is not None:
-            self._answer.begin(coding_of(head.fields))
-            fields += self._answer.fields
+        answer = self.answer
+        if answer is None and is_streamed(head.status, head.fields, self._target):
+            self.answer = answer = self._prepared
+        if answer is not None:
+            fields += answer.fields
         self._status = head.status
         await self._tell({"type": "http.response.start", "status": head.status, "headers": fields})
+        if answer is not None:
+            answer.begin(coding_of(head.fields))
+            answer.start_soon()
 
     async def _tell(self, message: dict[str, Any]) -> None:
         """Send the caller a part of the answer, if the caller is still there."""
@@ -267,8 +260,8 @@ class Exchange:
         """Tell readers and the caller that the upstream failed; a body that has begun just breaks off."""
         self._tally.failed.inc()
         log.warning("upstream.failed", why=str(error), status=self._status)
-        if self._answer is not None:
-            self._answer.fail(error)
+        if self.answer is not None:
+            self.answer.fail(error)
         self._is_complete = True
         if self._status or self._has_left:
             return
