@@ -191,9 +191,9 @@ class Connection(asyncio.BufferedProtocol):
 
     def _ends_with_connection(self) -> bool:
         """Whether the body of the answer is all until the connection ends (RFC 9112 §6.3)."""
-        framing = {name.lower(): value.lower() for name, value in self._fields}
+        framing = dict(self._fields)
         coding = framing.get(b"transfer-encoding")
-        return b"content-length" not in framing if coding is None else not coding.endswith(b"chunked")
+        return b"content-length" not in framing if coding is None else not coding.lower().endswith(b"chunked")
 
     # What the parser calls
 
@@ -205,7 +205,7 @@ class Connection(asyncio.BufferedProtocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         """A field of the head, or of the trailer, which does not pass."""
         if not self._status:
-            self._fields.append((name, value.strip(b" \t")))
+            self._fields.append((name.lower(), value.strip(b" \t")))
 
     def on_headers_complete(self) -> None:
         """The head is there; one that only says that another will follow does not count."""

@@ -12,7 +12,7 @@ upstream is silent for too long: then its task is cancelled, and knows why.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from enum import Enum, auto
 from http import HTTPStatus
 from typing import Any, Final
@@ -24,6 +24,7 @@ from deltawire.gateway.proxy.asgi import Receive, Scope, Send, refuse, respond_p
 from deltawire.gateway.proxy.fields import (
     Fields,
     Wishes,
+    by_name,
     coding_of,
     has_body,
     is_streamed,
@@ -83,7 +84,8 @@ class Exchange:
         self._tally = tally
         self._method = str(scope["method"])
         self._is_followed = self._method == "POST"  # if it is streamed, or names a stream
-        self._fields: Fields = list(scope["headers"])
+        self._fields: Fields = scope["headers"]
+        self._has_more = has_body(by_name(self._fields))  # of the request's body
         self._receive = receive
         self._send = send
         self._target = target
@@ -192,13 +194,12 @@ class Exchange:
     async def _converse(self) -> None:
         """Pass the request on, and its answer."""
         loop = asyncio.get_running_loop()
-        fields, body = pass_to_upstream(self._fields, is_followed=self._is_followed), None
-        if has_body(self._fields):
-            body = self._read_body()
-        else:
+        fields = pass_to_upstream(self._fields, is_followed=self._is_followed)
+        if not self._has_more:
             self._start_watching()
+        read_body = self._read_body if self._has_more else None
         self._waits_since = loop.time()
-        async with self._upstream.pass_on(self._method, self._target, fields, body) as passed:
+        async with self._upstream.pass_on(self._method, self._target, fields, read_body) as passed:
             self._waits_since = None
             await self._begin(passed)
             while self._reason is None:
@@ -213,31 +214,33 @@ class Exchange:
                     if self.answer is not None:
                         self.answer.take(piece)
 
-    async def _read_body(self) -> AsyncIterator[bytes]:
-        has_more = True
-        while has_more:
+    async def _read_body(self) -> bytes:
+        """The next piece of the request's body; empty at its end."""
+        while self._has_more:
             message = await self._receive()
             if message["type"] == "http.disconnect":
                 self.leave()
                 self._end(Reason.LEFT)  # even a detached one: an incomplete request must not be sent as a whole one
                 raise asyncio.CancelledError
-            has_more = message.get("more_body", False)
-            if body := message.get("body", b""):
-                yield body
+            self._has_more = message.get("more_body", False)
+            if piece := message.get("body", b""):
+                return bytes(piece)
         self._start_watching()
+        return b""
 
     async def _begin(self, head: Passed) -> None:
         """Send the head of the answer, which says where the answer can be followed."""
-        fields = pass_to_caller(head.fields)
+        named = by_name(head.fields)
+        fields = pass_to_caller(head.fields, named)
         answer = self.answer
-        if answer is None and is_streamed(head.status, head.fields, self._target):
+        if answer is None and is_streamed(head.status, named, self._target):
             self.answer = answer = self._prepared
         if answer is not None:
             fields += answer.fields
         self._status = head.status
         await self._tell({"type": "http.response.start", "status": head.status, "headers": fields})
         if answer is not None:
-            answer.begin(coding_of(head.fields))
+            answer.begin(coding_of(named))
             answer.start_soon()
 
     async def _tell(self, message: dict[str, Any]) -> None:

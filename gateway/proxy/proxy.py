@@ -15,7 +15,7 @@ from deltawire.gateway.logs import get_logger
 from deltawire.gateway.proxy.answer import Answer
 from deltawire.gateway.proxy.asgi import JSON_TYPE, Receive, Scope, Send, refuse, respond
 from deltawire.gateway.proxy.exchange import Exchange
-from deltawire.gateway.proxy.fields import check_framing, read_wishes
+from deltawire.gateway.proxy.fields import by_name, check_framing, read_wishes
 from deltawire.gateway.proxy.tally import CONTENT_TYPE, Tally
 from deltawire.gateway.proxy.targets import read_target
 from deltawire.gateway.proxy.upstream import Upstream
@@ -125,8 +125,9 @@ class Proxy:
             return
         try:
             target = read_target(scope)
-            check_framing(scope["headers"])
-            wishes = read_wishes(scope["headers"])
+            named = by_name(scope["headers"])
+            check_framing(named)
+            wishes = read_wishes(named)
         except ValueError as error:
             await refuse(send, HTTPStatus.BAD_REQUEST, str(error))
             return
