@@ -108,10 +108,10 @@ class Exchange:
                 self.answer = self._make_answer(self._wishes.stream, self.cancel)
                 self.answer.start_soon()
             await self._converse_until_ended()
-        except Exception as error:  # noqa: BLE001 - the server can do nothing about it
+        except Exception as error:
             if self.answer is not None:
                 self.answer.fail(error)
-            log.error("exchange.failed", exc_info=error)
+            log.exception("exchange.failed")
         finally:
             if self._watching is not None:
                 self._watching.cancel()
