@@ -26,6 +26,7 @@ Tour, from the bottom up:
 - `openai_responses` — in OpenAI's Responses API
 - `digest` — what proves that a reader has the whole text of a message
 - `schema` — JSON Schema made from the types; `asyncapi` — an AsyncAPI document
+- `inline_thinking` — thinking that stands within the text of an answer
 - `providers` — provider streams translated into events
 """
 

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, is_hypothesis_test, settings
 from tests.support.soaking import lasting
 
 # A busy machine is slow, which says nothing about the code; that a test ends at all is what `timeout` sees to.
-settings.register_profile("test", max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("test", max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("soak", settings.get_profile("test"), max_examples=500, stateful_step_count=100)
 settings.load_profile(lasting("test", "soak"))
 

@@ -25,7 +25,7 @@ from tests.support.soaking import lasting
 from tests.support.waiting import DEADLINE, eventually
 
 SEED = 20260728
-ROUNDS = lasting(60, 200)
+ROUNDS = lasting(30, 200)
 ROUNDS_A_KILL = 20
 """Every so many rounds the process is killed; in the others its connection is reset, which takes a hundredth."""
 

@@ -47,10 +47,10 @@ def test_every_attack_is_in_a_row_and_every_row_names_attacks_there_are() -> Non
     assert named == {attack.name for attack in ATTACKS} | set(storing.NAMES)
 
 
-@pytest.mark.alone
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="attackers come from many addresses of 127.0.0.0/8")
 async def test_attacks_on_the_wire_are_answered_as_documented_and_neighbours_lose_nothing() -> None:
-    output = await run_script("-m", "scripts.hardening", "--quick", "--apart", "--only", "wire")
+    output = await run_script("-m", "scripts.hardening", "--quick", "--apart", "--beside-others", "--only", "wire")
     names = [line[:46].rstrip() for line in output.splitlines()[2:-1]]
     played = [name for name in names if not name.startswith("  ") and not name.endswith(" (again)")]
     assert played == [attack.name for attack in on_the_wire.ATTACKS]

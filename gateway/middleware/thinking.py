@@ -16,7 +16,7 @@ from msgspec import UNSET, UnsetType
 from deltawire.gateway.middleware.holding import Held, HoldingQueue
 from deltawire.gateway.middleware.stage import Item, OnError, Plan
 from deltawire.protocol.events import ContentEnd, Data, MessageStart, MessageStop, TextDelta, Thinking
-from deltawire.protocol.providers.inline_thinking import ThinkingSplitter
+from deltawire.protocol.inline_thinking import ThinkingSplitter
 
 MAX_TEXTS = 256
 """Texts of one stream at a time; past that, the oldest counts as ended."""

@@ -22,7 +22,6 @@ Tour, from the bottom up:
 - `fields` — reading a JSON object nobody vouches for
 - `bounds` — events small enough for one message
 - `not_a_stream` — what failed upstream, in whatever form
-- `inline_thinking` — thinking that stands within the text of an answer
 - `speech` — what is said in one place, piece by piece; `told` — knowing it again when it comes once more
 - `counts` — token counts
 - `objects` — chunks of SDKs as JSON

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from deltawire.protocol.inline_thinking import ThinkingSplitter
 from deltawire.protocol.providers.halves import has_halves, join, mend
-from deltawire.protocol.providers.inline_thinking import ThinkingSplitter
 
 
 class Speech:

@@ -53,6 +53,20 @@ def test_what_the_list_says_of_a_command_is_the_first_sentence_of_its_help(name:
     assert command.get_short_help_str(limit=1000) == COMMANDS[name].summary
 
 
+@pytest.mark.parametrize(("name", "is_loaded"), [("serve", False), ("proxy", False), ("top", True)])
+def test_rich_is_loaded_only_for_what_draws(name: str, *, is_loaded: bool) -> None:
+    pytest.importorskip("rich", reason="needs the extra: pip install 'deltawire[tui]'")
+    program = f"""
+import sys
+from deltawire.gateway.cli import main
+main([{name!r}, "--help"])
+print("rich.text" in sys.modules)
+import rich
+"""
+    done = subprocess.run((sys.executable, "-c", program), capture_output=True, text=True, check=True)
+    assert done.stdout.endswith(f"\n{is_loaded}\n"), "and whoever wants it afterwards can load it"
+
+
 def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--version"]) == 0
     assert capsys.readouterr().out == f"deltawire {__version__}\n"

@@ -11,6 +11,7 @@ import pytest
 from deltawire.gateway.client import Publisher, Subscriber
 from deltawire.protocol.events import Event, MessageStart, MessageStop, TextDelta
 from tests.support.processes import Serve, passing
+from tests.support.soaking import lasting
 from tests.support.waiting import DEADLINE, eventually
 
 RESTARTS = 3
@@ -59,7 +60,8 @@ class Answer:
         return "".join(it.data.text for it in events if isinstance(it.data, TextDelta))
 
 
-@pytest.mark.parametrize("sync", ["always", "off"])
+@pytest.mark.soak
+@pytest.mark.parametrize("sync", lasting(["always"], ["always", "off"]))
 async def test_a_restart_under_load_costs_nobody_more_than_a_reconnect(serve: Serve, tmp_path: Path, sync: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         options = (f"--data-dir={tmp_path / 'data'}", f"--sync={sync}", "--drain-timeout=2")

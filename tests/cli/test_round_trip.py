@@ -16,7 +16,7 @@ from tests.support.running import complaints
 from tests.support.soaking import lasting
 from tests.support.transcripts import format_of, transcripts
 
-MANY = lasting(20_000, 100_000)
+MANY = lasting(5_000, 100_000)
 
 
 async def copy(run: Run, stream: str, url: str, tmp_path: Path) -> tuple[list[str], list[str]]:

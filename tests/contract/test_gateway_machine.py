@@ -330,4 +330,4 @@ def _pack(value: Any) -> bytes:
 
 
 TestGateway = GatewayMachine.TestCase
-TestGateway.settings = settings(max_examples=lasting(25, 500))  # half of what others draw: each starts a gateway
+TestGateway.settings = settings(max_examples=lasting(15, 500))  # half of what others draw: each starts a gateway

@@ -28,7 +28,7 @@ from deltawire.protocol.events import (
     Thinking,
     Usage,
 )
-from deltawire.protocol.providers.inline_thinking import ThinkingSplitter
+from deltawire.protocol.inline_thinking import ThinkingSplitter
 from tests.middleware.streaming import Screened
 from tests.support.reading import STAMP
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deltawire.protocol.providers.inline_thinking import ThinkingSplitter
+from deltawire.protocol.inline_thinking import ThinkingSplitter
 
 
 def split(*pieces: str) -> list[tuple[str, str]]:

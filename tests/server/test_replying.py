@@ -8,6 +8,7 @@ import json
 import weakref
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from unittest.mock import Mock
 
 import pytest
 
@@ -136,20 +137,26 @@ async def test_unread_answers_that_take_the_memory_there_is_are_refused_and_shed
         assert [it for it in gateway._accepted if it.peer is not None], "and nobody else"
 
 
-async def test_who_reads_a_page_steadily_may_take_longer_than_any_timeout(start_gateway: StartGateway) -> None:
+async def test_who_reads_a_page_steadily_may_take_longer_than_any_timeout(
+    start_gateway: StartGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
     gateway = await start_gateway(handshake_timeout=10.0, send_timeout=200.0)
-    gateway.hub.deadlines.remove(gateway._housekeeping)  # time leaps here, and a look at the real time would set it back
+    gateway.hub.deadlines.remove(gateway._housekeeping)  # it would set the time back that leaps here
     fill(gateway)
     async with unread(gateway) as (it,):
         (connection,) = gateway._accepted
-        for leap in range(1, 20):
+        ahead = 0.0
+        real = gateway.hub.now
+        monkeypatch.setattr(connection, "loop", Mock(wraps=connection.loop, time=lambda: real() + ahead))
+        for _ in range(19):
             taken = look(connection.transport).taken
             while await it._receive() and look(connection.transport).taken == taken:
                 pass  # what it reads was on its way before
-            later = gateway.hub.now() + leap * 20.0
-            gateway._handshakes.sweep(later)
-            connection.abort_stalled_reply(later, 200.0)
+            ahead += 20.0
+            gateway._handshakes.sweep(real() + ahead)
+            connection.abort_stalled_reply(real() + ahead, 200.0)
             await asyncio.sleep(0)
+        monkeypatch.undo()
         assert (await it.read_rest()).endswith(b"0\r\n\r\n")
 
 

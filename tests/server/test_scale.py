@@ -15,7 +15,7 @@ import pytest
 from tests.support.rawpeer import RawPeer, text
 from tests.support.soaking import lasting
 
-STREAMS = lasting(3_000, 10_000)
+STREAMS = lasting(2_000, 10_000)
 CONSUMERS = lasting(1_000, 2_000)
 KIB_A_STREAM = 8
 KIB_A_CONSUMER = 60

@@ -24,7 +24,7 @@ from tests.simulation import functions
 from tests.simulation.run import simulate
 from tests.support.soaking import lasting
 
-BATCHES = lasting(4, 40)
+BATCHES = lasting(2, 40)
 SEEDS = lasting(25, 50)
 """Of a batch."""
 
