@@ -42,7 +42,7 @@ _NO_VALUE: Final = re.compile(rb"[\x00\r\n]")
 
 
 Read: TypeAlias = Callable[[], Awaitable[bytes]]
-"""Returns the next piece of a body, at most 64 KiB; empty at its end."""
+"""Returns the next piece of a body; empty at its end."""
 
 log = get_logger()
 
@@ -57,7 +57,7 @@ class Passed(NamedTuple):
     Attributes:
         status: the HTTP status.
         fields: of the head, in turn.
-        read: of the body, undecoded. Raises `UpstreamFailed` where it breaks off.
+        read: of the body, undecoded, at most 64 KiB. Raises `UpstreamFailed` where it breaks off.
     """
 
     status: int
@@ -110,7 +110,7 @@ class Upstream:
             method: of HTTP.
             target: path and query; or `*`, the server itself.
             fields: of the head, without `Host`; a `Content-Length`, or else chunks, say how long the body is.
-            read_body: returns the next piece of the body; empty at its end. None if there is no body.
+            read_body: of the request; None if there is no body.
 
         Raises:
             UpstreamFailed: there is no answer, or the request can't be sent.
