@@ -55,7 +55,6 @@ class Answer:
         self._decode: Decode = bytes
         self._unread = 0
         self._is_over = False
-        self._starting: asyncio.TimerHandle | None = None
         self._is_started = False
         url = f"{readers}{PREFIX}/{stream}/subscribe"
         self.fields: Final = [(STREAM, stream.encode()), (SUBSCRIBE, url.encode())]
@@ -66,8 +65,8 @@ class Answer:
 
     def start_soon(self) -> None:
         """Connect to the gateway after `HEAD_START`, or at the end of the answer if that comes first."""
-        if self._starting is None:
-            self._starting = asyncio.get_running_loop().call_later(HEAD_START, self._start)
+        loop = asyncio.get_running_loop()
+        loop.call_soon(loop.call_later, HEAD_START, self._start)  # after what waits for nothing: a timer takes time
 
     def _start(self) -> None:
         if not self._is_started:
@@ -111,8 +110,6 @@ class Answer:
 
     async def finish(self) -> None:
         """Tell readers that the answer has ended, and wait a little until they know."""
-        if self._starting is not None:
-            self._starting.cancel()
         self._start()
         self._relay.end()
         await self._relay.wait(LINGER)

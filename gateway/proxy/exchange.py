@@ -99,7 +99,7 @@ class Exchange:
         self._task: asyncio.Task[Any] | None = None  # has the conversation with the upstream
         self._reason: Reason | None = None  # why that ends early
         self._waits_since: float | None = None  # for the upstream, in seconds of the event loop
-        self._looking: asyncio.TimerHandle | None = None  # whether that is too long
+        self._looking: asyncio.Handle | None = None  # whether that is too long
 
     async def run(self) -> None:
         """Make the request, and pass on the answer; readers may get the rest of it later."""
@@ -165,7 +165,7 @@ class Exchange:
         self._task = task = asyncio.current_task()
         assert task is not None
         if self._idle_timeout:
-            self._looking = asyncio.get_running_loop().call_later(self._idle_timeout, self._watch_silence)
+            self._looking = asyncio.get_running_loop().call_soon(self._watch_silence)  # once the request is sent
         try:
             await self._converse()
         except asyncio.CancelledError:
@@ -232,16 +232,15 @@ class Exchange:
         """Send the head of the answer, which says where the answer can be followed."""
         named = by_name(head.fields)
         fields = pass_to_caller(head.fields, named)
-        answer = self.answer
-        if answer is None and is_streamed(head.status, named, self._target):
-            self.answer = answer = self._prepared
-        if answer is not None:
-            fields += answer.fields
+        if self.answer is None and self._prepared is not None and is_streamed(head.status, named, self._target):
+            self.answer = self._prepared
+            self.answer.start_soon()
+        if self.answer is not None:
+            fields += self.answer.fields
         self._status = head.status
         await self._tell({"type": "http.response.start", "status": head.status, "headers": fields})
-        if answer is not None:
-            answer.begin(coding_of(named))
-            answer.start_soon()
+        if self.answer is not None:
+            self.answer.begin(coding_of(named))
 
     async def _tell(self, message: dict[str, Any]) -> None:
         """Send the caller a part of the answer, if the caller is still there."""
