@@ -298,10 +298,6 @@ class CommittingDispatcher(Dispatcher):
             self._commit_soon(channel)
         self._scheduler.touch(channel)
 
-    def acknowledge_late(self, inlet: Inlet) -> None:
-        """Send a producer's ack with the next commit: a commit is shared by all that comes meanwhile as it is."""
-        inlet.channel.acknowledge_later(inlet)
-
     def when_committed(self, channel: Channel, then: Callable[[], None]) -> None:
         """Call a function when everything appended so far is committed and delivered."""
         self._then.setdefault(channel, []).append(then)

@@ -24,6 +24,8 @@ from tests.support.waiting import eventually
 START = {"type": "message_start", "data": {"message_id": "m"}}
 STOP = {"type": "message_stop", "data": {"message_id": "m", "stop_reason": "end_turn"}}
 
+EVENTS = 200
+
 Restart = Callable[..., AbstractAsyncContextManager[Gateway]]
 
 
@@ -70,6 +72,15 @@ async def test_a_late_reader_gets_the_whole_answer_and_a_digest_over_the_restart
             got = [await anext(events) for _ in range(4)]
             assert events.proven == 1
     assert [type(it.data) for it in got if isinstance(it, Event)] == [MessageStart, TextDelta, TextDelta, MessageStop]
+
+
+async def test_a_producer_that_keeps_sending_gets_one_ack_for_many_commits(restart: Restart) -> None:
+    async with restart() as gateway, consumer(gateway) as reading, producer(gateway) as writing:
+        for number in range(1, EVENTS + 1):
+            await writing.say(text_delta(f"{number} "))
+            await reading.read_until("text_delta", seq=number)  # it is committed: the next one is in another commit
+        await writing.read_until("ack", seq=EVENTS)
+        assert gateway.hub.tally.acks < EVENTS / 2
 
 
 async def test_a_producer_goes_on_with_its_numbers_and_an_older_one_is_fenced(restart: Restart) -> None:

@@ -36,7 +36,7 @@ def silence(logs: list[dict[str, Any]], caplog: pytest.LogCaptureFixture) -> Ite
     """Neither the gateway nor a library has a word for the log."""
     caplog.set_level(logging.INFO)
     yield
-    assert logs == []
+    assert [it for it in logs if it["event"] != "loop.blocked"] == []  # a busy machine blocks it
     assert [record for record in caplog.records if not record.name.startswith("httpx")] == []
 
 

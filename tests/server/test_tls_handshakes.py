@@ -203,7 +203,7 @@ async def test_whatever_becomes_of_a_handshake_its_place_is_given_back_and_nothi
     it.close()
     assert not gateway._accepted
     assert not caplog.records
-    assert not logs
+    assert [it for it in logs if it["event"] != "loop.blocked"] == []  # a busy machine blocks it
 
 
 async def test_a_handshake_that_breaks_off_leaves_no_task(

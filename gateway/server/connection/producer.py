@@ -169,11 +169,18 @@ class Producer(Intake):
         return True
 
     def acknowledge_if_due(self, now: float) -> bool:
-        """Send a withheld ack that has waited long enough; return whether none is left to send."""
+        """Send a withheld ack that has waited long enough, with the next commit; return whether none is left to wait."""
         pacer = self._publication.pacer
-        if pacer.is_withholding and pacer.is_due(now):
+        if not pacer.is_withholding:
+            return True
+        if not pacer.is_due(now):
+            return False
+        if self.stream.is_settled:
             self.acknowledge()
-        return not pacer.is_withholding
+        else:
+            self.channel.acknowledge_later(self)
+            self._hub.dispatcher.touch(self.channel)
+        return True
 
     @contained
     def tell_audience(self, consumers: int) -> None:
