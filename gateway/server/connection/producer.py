@@ -169,7 +169,7 @@ class Producer(Intake):
         return True
 
     def acknowledge_if_due(self, now: float) -> bool:
-        """Send a withheld ack that has waited long enough, with the next commit; return whether none is left to wait."""
+        """Send a withheld ack that has waited long enough, with the next commit; return whether none waits longer."""
         pacer = self._publication.pacer
         if not pacer.is_withholding:
             return True
