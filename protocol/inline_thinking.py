@@ -16,6 +16,8 @@ FENCE: Final = 3
 """Backticks from which on code may have several lines."""
 
 _MARK = re.compile(r"`+|\n|<think>")
+_BEGUN = re.compile(r"[`\n<]")
+"""What marks and tags begin with."""
 
 
 class ThinkingSplitter:
@@ -28,6 +30,8 @@ class ThinkingSplitter:
 
     def feed(self, text: str) -> list[tuple[str, str]]:
         """The pieces that are certain with this text, each with its kind before it: `text` or `thinking`."""
+        if not self._held and _BEGUN.search(text) is None:
+            return [(self.kind, text)] if text else []  # nearly always
         text = self._held + text
         pieces: list[tuple[str, str]] = []
         position = 0

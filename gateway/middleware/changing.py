@@ -9,7 +9,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 
-from deltawire.gateway.middleware.stage import Context, FunctionStage, OnError, Plan
+from deltawire.gateway.middleware.stage import Context, OnError, Plan, plan_function
 from deltawire.protocol.events import (
     EVENT_CLASSES,
     Data,
@@ -54,11 +54,11 @@ def set_fields(
     new = dict(fields)
 
     def function(data: Data, _: Context) -> Iterable[Data]:
-        if data.type is type and all(getattr(data, name) == value for name, value in wanted.items()):
+        if all(getattr(data, name) == value for name, value in wanted.items()):
             return (replace(data, **new),)
         return (data,)
 
-    return Plan("set", lambda stream_id: FunctionStage(function, stream_id, is_trusted=True), on_error)
+    return plan_function("set", function, on_error, {type}, is_trusted=True)
 
 
 def limit(characters: int, on_error: OnError = "refuse") -> Plan:
@@ -87,4 +87,4 @@ def limit(characters: int, on_error: OnError = "refuse") -> Plan:
                 pass
         return (data,)
 
-    return Plan("limit", lambda stream_id: FunctionStage(function, stream_id, is_trusted=True), on_error)
+    return plan_function("limit", function, on_error, is_trusted=True)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from typing import Any, Final, NamedTuple
 
 from deltawire.gateway.middleware.syntax import Expression, PatternError, parse
+
+ASCII: Final = "".join(map(chr, range(128)))
+"""All of its characters."""
 
 MEMORY: Final = 8 * 1024 * 1024
 """Bytes that RE2 may take for one expression: its own default. With less than it wants it is slower, not wrong."""
@@ -68,6 +72,8 @@ class Finder:
     Attributes:
         shortest: characters that a match has at least.
         longest: characters of text that may have to wait for what follows.
+        find_lead: finds what may be the first two characters of a match after a position; None if nothing is. This
+            takes a fifth of what `is_plain` takes, and nearly always there is nothing.
     """
 
     def __init__(self, patterns: Iterable[Pattern]) -> None:
@@ -79,7 +85,7 @@ class Finder:
                     expressions.append(it)
                     tail = compile_(f"(?:{it.tail})+") if it.tail else None
                     until = compile_(pattern.until) if pattern.until else None
-                    first = compile_(f"{it.prefix}|{it.match}")
+                    first = compile_("|".join(it.leads))
                     self._parts.append(_Part(compile_(it.match), first, pattern.check, tail, until))
             except PatternError as error:
                 raise PatternError(f"pattern `{pattern.text}`: {error}") from None
@@ -91,6 +97,7 @@ class Finder:
         self._whole = compile_(matches)
         self._begun = compile_(f"(?:{begun})\\z")
         self._any = compile_(f"{matches}|(?:{begun})\\z")
+        self.find_lead: Callable[[str, int], object] = _compile_leads(expressions).search
 
     def is_plain(self, text: str, start: int) -> bool:
         """Whether nothing matches after a position, or may once more text has come."""
@@ -136,6 +143,34 @@ class Finder:
             if len(self._from) < MAX_LETTERS:
                 self._from[letter] = parts
         return parts
+
+
+def _compile_leads(expressions: Iterable[Expression]) -> re.Pattern[str]:
+    """Compile what finds the first two characters of all matches, though not of matches alone.
+
+    Python's own expressions are the quickest here, and cannot take long: this one looks at three characters.
+    """
+    seconds: dict[tuple[str, str], set[str]] = {}  # by where a match begins, and its first character
+    for it in expressions:
+        edge = r"\b" if it.is_word else ""
+        for first, following in it.leads.items():
+            letters = {letter for one in following for letter in (_letters(one) if one else [r"\s\S"])}
+            for letter in _letters(first):
+                seconds.setdefault((edge, letter), set()).update(letters)
+    firsts: dict[tuple[str, frozenset[str]], str] = {}  # all that the same ones follow
+    for (edge, letter), letters in seconds.items():
+        key = edge, frozenset(letters)
+        firsts[key] = firsts.get(key, "") + letter
+    leads = "|".join(f"(?<={edge}[{them}])(?:[{''.join(letters)}]|\\Z)" for (edge, letters), them in firsts.items())
+    return re.compile(f"[{''.join(firsts.values())}](?:{leads})" if firsts else "(?!)", re.ASCII)
+
+
+def _letters(expression: str) -> list[str]:
+    """What an expression of one character matches, to stand in a set of Python's."""
+    compiled = compile_(expression)
+    _, last = compiled.possiblematchrange(1)
+    others = [] if last < b"\x80" else ["\x80-\U0010ffff"]
+    return [*map(re.escape, compiled.findall(ASCII)), *others]
 
 
 def subject(text: str) -> str | bytes:

@@ -36,38 +36,39 @@ class Held(Protocol):
 
 
 class HoldingQueue:
-    """The events that one stage of one stream holds."""
+    """The events that one stage of one stream holds.
 
-    __slots__ = ("_queue", "_size")
+    Attributes:
+        events: these, to look at; for each event that comes, a stage asks whether there are any.
+    """
+
+    __slots__ = ("_size", "events")
 
     def __init__(self) -> None:
-        self._queue: deque[Held] = deque()
+        self.events: deque[Held] = deque()
         self._size = 0
-
-    def __len__(self) -> int:
-        return len(self._queue)
 
     @property
     def oldest(self) -> int | None:
         """Number of the oldest event; None if there is none."""
-        return self._queue[0].origin if self._queue else None
+        return self.events[0].origin if self.events else None
 
     @property
     def bytes(self) -> int:
         """What they cost: a character is up to four bytes."""
-        return len(self._queue) * HELD_COST + 4 * self._size
+        return len(self.events) * HELD_COST + 4 * self._size
 
     def add(self, held: Held) -> bool:
         """Add an event; return whether there is still room."""
-        self._queue.append(held)
+        self.events.append(held)
         self._size += held.size
-        return len(self._queue) <= MAX_HELD and self._size <= MAX_HELD_TEXT
+        return len(self.events) <= MAX_HELD and self._size <= MAX_HELD_TEXT
 
     def take_decided(self) -> list[Item]:
         """Return what becomes of the events that need not wait any longer."""
         items: list[Item] = []
-        while self._queue and self._queue[0].is_decided:
-            held = self._queue.popleft()
+        while self.events and self.events[0].is_decided:
+            held = self.events.popleft()
             self._size -= held.size
             items += held.items()
         return items

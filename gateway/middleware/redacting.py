@@ -62,46 +62,41 @@ Key: TypeAlias = tuple[EventType, int | UnsetType, int | UnsetType]
 class _Delta:
     """A delta that waits, or anything behind one."""
 
-    __slots__ = ("data", "is_changed", "left", "origin", "parts", "text")
+    __slots__ = ("data", "is_decided", "left", "origin", "parts", "size", "text")
 
     def __init__(self, origin: int, data: Data, text: str = "") -> None:
         self.origin = origin
         self.data = data
         self.text = text
-        self.left = len(text)  # characters undecided, at its end
-        self.parts: list[str] = []
-        self.is_changed = False
-
-    @property
-    def size(self) -> int:
-        """Characters in it."""
-        return len(self.text)
-
-    @property
-    def is_decided(self) -> bool:
-        """Whether it waits for nothing itself."""
-        return not self.left
+        self.size = self.left = len(text)  # of these characters, those at its end are undecided
+        self.is_decided = not text
+        self.parts: list[str] | None = None  # what becomes of the others, if that is not just them
 
     def become(self, data: Data) -> None:
         """Decide what becomes of it, where it is no delta."""
         self.data = data
-        self.left = 0
+        self.is_decided = True
 
     def decide(self, size: int, text: str | None) -> None:
         """Decide the next characters."""
-        if text is None:
-            start = len(self.text) - self.left
-            self.parts.append(self.text[start : start + size])
-        else:
-            self.parts.append(text)
-            self.is_changed = True
+        if text is not None or self.parts is not None:
+            start = self.size - self.left
+            if self.parts is None:
+                self.parts = [self.text[:start]]
+            self.parts.append(self.text[start : start + size] if text is None else text)
         self.left -= size
+        self.is_decided = not self.left
+
+    @property
+    def redacted(self) -> str:
+        """What becomes of its text, once it is decided."""
+        return self.text if self.parts is None else "".join(self.parts)
 
     def items(self) -> Sequence[Item]:
         """What becomes of it; nothing if no text is left of what it had."""
-        if not self.is_changed:
+        if self.parts is None:
             return ((self.origin, self.data),)
-        text = "".join(self.parts)
+        text = self.redacted
         return ((self.origin, replace(self.data, **{FIELDS[self.data.type]: text})),) if text else ()
 
 
@@ -115,18 +110,17 @@ class _Text:
         self.held: deque[_Delta] = deque()
 
     def apply(self, cuts: Iterable[Cut]) -> None:
+        held = self.held
         for size, text in cuts:
-            self._apply(size, text)
-
-    def _apply(self, size: int, text: str | None) -> None:
-        while size:
-            first = self.held[0]
-            taken = min(size, first.left)
-            first.decide(taken, text)
-            text = text and ""  # what stands for a match stands in the first of its deltas
-            size -= taken
-            while self.held and not self.held[0].left:
-                self.held.popleft()
+            left, becomes = size, text
+            while left:
+                first = held[0]
+                taken = min(left, first.left)
+                first.decide(taken, becomes)
+                becomes = becomes and ""  # what stands for a match stands in the first of its deltas
+                left -= taken
+                if first.is_decided:
+                    held.popleft()
 
 
 class Redaction:
@@ -153,24 +147,24 @@ class Redaction:
     @property
     def oldest(self) -> int | None:
         """Number of the oldest event held."""
-        if not self._queue and self._waiting:
-            return self._waiting[0][0]
-        return self._queue.oldest
+        if self._queue.events:
+            return self._queue.events[0].origin
+        return self._waiting[0][0] if self._waiting else None
 
     @property
     def bytes(self) -> int:
         """What the events and texts cost."""
         return self._queue.bytes + len(self._texts) * TEXT_COST + len(self._waiting) * HELD_COST
 
-    def take(self, item: Item) -> Sequence[Item]:
+    def take(self, item: Item) -> Sequence[Item] | None:
         """Take the next event."""
         if item[0] != self._origin:
             self._origin, self._spent = item[0], 0
-        if self.is_working or self._spent >= AT_ONCE:
+        if self._scan is not None or self._waiting or self._spent >= AT_ONCE:
             self._waiting.append(item)
             return ()
         items = self._take(item)
-        return items if self._scan is None else (*items, *self.work())
+        return items if self._scan is None else (*(items or ()), *self.work())
 
     @property
     def is_working(self) -> bool:
@@ -184,7 +178,9 @@ class Redaction:
         while self.is_working and self._spent < AT_ONCE:
             if self._scan is None:
                 self._spent += VALUE_COST
-                items += self._take(self._waiting.popleft())
+                item = self._waiting.popleft()
+                taken = self._take(item)
+                items += (item,) if taken is None else taken
             elif (done := next(self._scan, None)) is None:
                 self._scan = None
                 items += self._queue.take_decided()
@@ -192,13 +188,19 @@ class Redaction:
                 self._spent += done
         return [*items, *self._queue.take_decided()]
 
-    def _take(self, item: Item) -> Sequence[Item]:
-        origin, data = item
-        name = FIELDS.get(data.type)
+    def _take(self, item: Item) -> Sequence[Item] | None:
+        origin: int = item[0]
+        data: Any = item[1]
+        kind = data.type
+        name = FIELDS.get(kind)
         if name is None:
             return self._take_other(item)
-        key = (data.type, getattr(data, "index"), getattr(data, "choice"))  # noqa: B009
-        text = self._texts.get(key) or self._begin(key)
+        key = (kind, data.index, data.choice)
+        text = self._texts.get(key)
+        if text is None:
+            self._begin(key)
+            items = self._take(item)
+            return (item,) if items is None else items  # it costs more now
         added: str = getattr(data, name)
         if len(added) > AT_ONCE:
             delta = _Delta(origin, data, added)
@@ -206,20 +208,19 @@ class Redaction:
             return self._hold(delta, self._scan_delta(text, added))
         self._spent += len(added)
         cuts = text.scanner.feed(added)
-        if cuts is None and not self._queue:
-            return (item,)  # nearly always
+        if cuts is None and not self._queue.events:
+            return None  # nearly always
         delta = _Delta(origin, data, added)
         if added:
             text.held.append(delta)
         text.apply((Cut(len(added), None),) if cuts is None else cuts)
         return self._hold(delta)
 
-    def _begin(self, key: Key) -> _Text:
+    def _begin(self, key: Key) -> None:
         if len(self._texts) >= MAX_TEXTS:
             self._end([next(iter(self._texts))])
         make = ArgumentsScanner if key[0] == EventType.TOOL_DELTA else Scanner
-        text = self._texts[key] = _Text(make(self._finder, self._replacement))
-        return text
+        self._texts[key] = _Text(make(self._finder, self._replacement))
 
     def _take_other(self, item: Item) -> Sequence[Item]:
         origin, data = item
@@ -242,7 +243,7 @@ class Redaction:
                 return self._take_value(origin, data, "data", to_builtins(value))
             case _:
                 pass
-        return self._hold(_Delta(origin, data)) if self._queue else ((origin, data),)
+        return self._hold(_Delta(origin, data)) if self._queue.events else (item,)
 
     def _take_value(self, origin: int, data: Data, name: str, value: Any) -> Sequence[Item]:
         """Redact every text in a JSON value but the names of fields: two could become one."""
@@ -250,9 +251,9 @@ class Redaction:
         whole = "\n".join(texts)  # no match that is in one of them is hidden by what is around it
         if not self._finder.is_plain(whole + "\n", 0):
             delta = _Delta(origin, data)
-            delta.left = len(whole)
+            delta.is_decided = False
             return self._hold(delta, self._scan_value(delta, name, value, texts))
-        return self._hold(_Delta(origin, data)) if self._queue else ((origin, data),)
+        return self._hold(_Delta(origin, data)) if self._queue.events else ((origin, data),)
 
     def _scan_delta(self, text: _Text, added: str) -> Iterator[int]:
         for start in range(0, len(added), AT_ONCE):
@@ -270,7 +271,7 @@ class Redaction:
                 alone.held.append(part)
                 yield from self._scan_delta(alone, text)
                 alone.apply(alone.scanner.finish())
-            redacted.append("".join(part.parts))
+            redacted.append(part.redacted)
             yield VALUE_COST
         delta.become(replace(delta.data, **{name: _with_texts(value, iter(redacted))}))
 

@@ -44,10 +44,21 @@ class Scanner:
         replacement: what takes its place.
     """
 
-    __slots__ = ("_buffer", "_finder", "_out", "_position", "_replacement", "_tail", "_until", "_until_left")
+    __slots__ = (
+        "_buffer",
+        "_find_lead",
+        "_finder",
+        "_out",
+        "_position",
+        "_replacement",
+        "_tail",
+        "_until",
+        "_until_left",
+    )
 
     def __init__(self, finder: Finder, replacement: str) -> None:
         self._finder = finder
+        self._find_lead = finder.find_lead
         self._replacement = replacement
         self._buffer = ""
         self._position = 0  # where what is undecided begins
@@ -77,8 +88,10 @@ class Scanner:
         Nearly always, that is to keep all of it, with nothing left undecided before or after: then it returns None.
         """
         if len(text) <= SLICE:
-            buffer, start = self._buffer + text, self._position
-            if start == len(self._buffer) and self._is_clear and self._finder.is_plain(buffer, start):
+            buffer, start = self._buffer, self._position
+            is_clear = start == len(buffer) and self._tail is None and self._until is None
+            buffer += text
+            if is_clear and (self._find_lead(buffer, start) is None or self._finder.is_plain(buffer, start)):
                 self._buffer = buffer[-1:]
                 self._position = len(self._buffer)
                 return None
@@ -89,11 +102,6 @@ class Scanner:
             self._buffer += text[start : start + SLICE]
             cuts += self._decide()
         return cuts
-
-    @property
-    def _is_clear(self) -> bool:
-        """Whether no match goes on."""
-        return self._tail is None and self._until is None
 
     def let_out(self) -> list[Cut]:
         """Decide what is undecided as if the text ended here; if that begins a match, its rest will be redacted."""
@@ -117,7 +125,8 @@ class Scanner:
         cuts: list[Cut] = []
         begun = -1
         while True:
-            start = self._go_on(start, cuts)
+            if self._tail is not None or self._until is not None:
+                start = self._go_on(start, cuts)
             if start == size:
                 break
             if begun < start:
@@ -155,10 +164,12 @@ class Scanner:
         return end
 
     def _decided(self, size: int, text: str | None, cuts: list[Cut]) -> None:
-        out = min(size, self._out)
-        self._out -= out
-        if size > out:
-            cuts.append(Cut(size - out, text))
+        if self._out:
+            out = min(size, self._out)
+            self._out -= out
+            size -= out
+        if size:
+            cuts.append(Cut(size, text))
 
     def _trim(self, start: int) -> None:
         """Drop what is decided, but for the context."""

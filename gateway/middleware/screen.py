@@ -16,23 +16,23 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from typing import Final, NamedTuple, Protocol
+from functools import lru_cache
+from typing import Final, Protocol
+
+from msgspec import Struct
 
 from deltawire.gateway.middleware.stage import FunctionStage, Item, Plan, Stage
 from deltawire.gateway.streams.producers import Writer
 from deltawire.gateway.streams.stream import Stream
 from deltawire.protocol.codes import ProblemCode
 from deltawire.protocol.errors import WireError
-from deltawire.protocol.events import Data
+from deltawire.protocol.events import Data, EventType
 
 SCREEN_COST: Final = 1024
 """Bytes that the middleware of a stream costs (CPython 3.11)."""
 
 STAGE_COST: Final = 512
 """Bytes that each of its stages costs, beside what that holds."""
-
-COUNT_EVERY: Final = 16
-"""Events after which what stages hold is counted, though nothing waits: each may have begun a text."""
 
 
 class Watcher(Protocol):
@@ -51,7 +51,7 @@ class Watcher(Protocol):
         """Nothing has become of an event."""
 
 
-class _Origin(NamedTuple):
+class _Origin(Struct, frozen=True):
     """An event that a producer sent, and that is not appended yet."""
 
     number: int
@@ -77,28 +77,28 @@ class Screen:
         "_fixed",
         "_number",
         "_origins",
+        "_places",
+        "_plans",
         "_ready",
-        "_refused",
-        "_refused_by",
         "_stages",
         "_stream",
         "_watcher",
         "max_delay",
     )
 
-    def __init__(self, stream: Stream, plans: Iterable[Plan], max_delay: float, watcher: Watcher) -> None:
+    def __init__(self, stream: Stream, plans: Sequence[Plan], max_delay: float, watcher: Watcher) -> None:
         self.max_delay = max_delay
         self._stream = stream
-        self._stages = [(plan.open(stream.id), plan) for plan in plans]
+        self._plans = tuple(plans)
+        self._stages = [plan.open(stream.id) for plan in plans]
+        self._places = _places_of(self._plans)
         self._watcher = watcher
         self._number = 0  # of the last event that came
         self._origins: deque[_Origin] = deque()  # of what waits
         self._ready: deque[Item] = deque()  # has left the last stage, but not all that became of its event has
         self._fixed = SCREEN_COST + len(self._stages) * STAGE_COST
         self._counted = 0  # beside that
-        self._refused_by: Plan | None = None  # the stage that has just failed on an event
-        self._refused = 0  # number of that event
-        self._failed: dict[int, Plan] = {}  # that on such events, by number, of which stages may hold more
+        self._failed: dict[int, Plan] = {}  # stages that did, by the event, of which stages may hold more
 
     @property
     def bytes(self) -> int:
@@ -131,29 +131,32 @@ class Screen:
             StreamError: closed.
         """
         self._number = number = self._number + 1
-        items, refusal = self._run(((number, data),), 0, len(self._stages), number)
-        if not self._origins and not self._holds():
-            if self._failed:
-                items = [it for it in items if it[0] not in self._failed]
-                self._failed.clear()
-            if refusal is not None:
-                raise refusal
-            if not number % COUNT_EVERY:
-                self._count()
-            return self._append(items, timestamp, now, writer, is_urgent=is_urgent)
-        if refusal is None:
+        item = (number, data)
+        items: Sequence[Item] | None = None
+        place = 0
+        try:
+            for place in self._places[data.type]:
+                items = self._stages[place].take(item)
+                if items is not None:
+                    break
+        except Exception as error:  # noqa: BLE001 - a stage may raise anything
+            items = self._fail(place, item, error)
+        if items is None:  # nearly always: no stage has changed it, and none holds anything
+            return self._stream.append(data, timestamp, now, writer, is_urgent)
+        self._keep(self._run(items, place + 1, len(self._stages)))
+        refused_by = self._failed.get(number)
+        if refused_by is None:
             self._origins.append(_Origin(number, timestamp, now, writer, is_urgent))
-        self._keep(items)
         seq = self._settle(now, number)
         self._count()
-        if refusal is not None:
-            raise refusal
+        if refused_by is not None:
+            raise _refusal(refused_by)
         return seq
 
     @property
     def is_working(self) -> bool:
         """Whether a stage has more to do with what came than one turn of the loop allows: `work` has to be called."""
-        return any(stage.is_working for stage, _ in self._stages)
+        return any(stage.is_working for stage in self._stages)
 
     def work(self, now: float) -> None:
         """Do some of that, and append what is decided then."""
@@ -171,106 +174,96 @@ class Screen:
         if not self._origins and not self.is_working:
             return
         items: list[Item] = []
-        for place, (stage, plan) in enumerate(self._stages):
+        for place, stage in enumerate(self._stages):
             try:
                 items += act(stage)
             except Exception as error:  # noqa: BLE001 - a stage may raise anything
-                self._watcher.failed(self._stream, plan, error)
+                self._watcher.failed(self._stream, self._plans[place], error)
                 self._lose(place)
             if place + 1 < len(self._stages):
-                items = [*self._run(items, place + 1, place + 2, 0)[0]]
+                items = [*self._run(items, place + 1, place + 2)]
         self._keep(items)
         self._settle(now, 0)
         self._count()
 
-    def _run(
-        self, items: Sequence[Item], first: int, last: int, number: int
-    ) -> tuple[Sequence[Item], WireError | None]:
+    def _run(self, items: Iterable[Item], first: int, last: int) -> Iterable[Item]:
         """Pass events through stages.
 
         Args:
             items: the events.
             first: index of the first stage.
             last: index of the stage before which to stop.
-            number: of the event whose producer can still be told that it is refused.
 
         Returns:
-            What becomes of them, and why that event is refused, if it is.
+            What becomes of them.
         """
-        refusal: WireError | None = None
         for place in range(first, last):
-            if len(items) == 1:  # nearly always
-                items = self._pass(place, items[0])
-            else:
-                items = [it for item in items for it in self._pass(place, item)]
-            if self._refused_by is not None:
-                if self._refused == number:
-                    refusal = _refusal(self._refused_by)
-                items = [it for it in items if it[0] != self._refused]
-                self._failed[self._refused] = self._refused_by
-                self._refused_by = None
-        return items, refusal
+            items = [it for item in items for it in self._pass(place, item)]
+        return items
 
     def _pass(self, place: int, item: Item) -> Sequence[Item]:
-        stage, plan = self._stages[place]
+        """Pass an event through a stage, but nothing of one on which a stage has failed."""
+        if item[0] in self._failed:
+            return ()
+        stage, plan = self._stages[place], self._plans[place]
         try:
-            return stage.take(item)
+            items = stage.take(item) if item[1].type in plan.types else None
         except Exception as error:  # noqa: BLE001 - a stage may raise anything
-            self._watcher.failed(self._stream, plan, error)
-            held = self._give_up(place)
-            if plan.on_error == "pass":
-                return [*held, item]
-            if plan.on_error == "refuse":
-                self._refused_by, self._refused = plan, item[0]
-            return held
+            items = self._fail(place, item, error)
+        return (item,) if items is None else items
 
-    def _give_up(self, place: int) -> Sequence[Item]:
-        """Let a stage that has failed begin anew; return what it held, if that can be had."""
-        stage, _ = self._stages[place]
+    def _fail(self, place: int, item: Item, error: Exception) -> Sequence[Item]:
+        """Let a stage that has failed on an event begin anew; return what goes on: what it held, if that can be had."""
+        stage, plan = self._stages[place], self._plans[place]
+        self._watcher.failed(self._stream, plan, error)
         try:
             held = stage.let_out()
         except Exception:  # noqa: BLE001 - that it fails is known
             held = ()
         self._replace(place)
+        if plan.on_error == "pass":
+            return [*held, item]
+        if plan.on_error == "refuse":
+            self._failed[item[0]] = plan
         return held
 
     def _lose(self, place: int) -> None:
         """Begin a stage anew that has lost what it held; who sent that is told."""
-        stage, plan = self._stages[place]
+        stage, plan = self._stages[place], self._plans[place]
         if (oldest := stage.oldest) is not None:
             self._failed |= {origin.number: plan for origin in self._origins if origin.number >= oldest}
         self._replace(place)
 
     def _replace(self, place: int) -> None:
         """Begin a stage anew, unless it is a function: that has done nothing with the event, and keeps its state."""
-        stage, plan = self._stages[place]
+        stage, plan = self._stages[place], self._plans[place]
         if not isinstance(stage, FunctionStage):
-            self._stages[place] = (plan.open(self._stream.id), plan)
+            self._stages[place] = plan.open(self._stream.id)
 
     def _keep(self, items: Iterable[Item]) -> None:
         """Keep what has left the last stage, but nothing of an event on which a stage has failed."""
-        self._ready.extend(it for it in items if it[0] not in self._failed)
-
-    def _holds(self) -> bool:
-        for stage, _ in self._stages:  # noqa: SIM110 - for each event: a generator takes twice as long
-            if stage.oldest is not None:
-                return True
-        return False
+        if self._failed:
+            items = [it for it in items if it[0] not in self._failed]
+        self._ready.extend(items)
 
     def _settle(self, now: float, current: int) -> int | None:
         """Append what becomes of the events that no stage holds anything of any more; return the seq of the current."""
-        held = [oldest for stage, _ in self._stages if (oldest := stage.oldest) is not None]
-        before = min(held, default=self._number + 1)
+        before = self._number + 1
+        for stage in self._stages:
+            oldest = stage.oldest
+            if oldest is not None and oldest < before:
+                before = oldest
         origins, ready = self._origins, self._ready
         result: int | None = None
         while origins and origins[0].number < before:
-            number, timestamp, _, writer, is_urgent = origins.popleft()
+            origin = origins.popleft()
+            number, writer = origin.number, origin.writer
             items: list[Item] = []
             while ready and ready[0][0] <= number:
                 item = ready.popleft()
                 if item[0] not in self._failed:
                     items.append(item)
-            seq = self._append(items, timestamp, now, writer, is_urgent=is_urgent)
+            seq = self._append(items, origin, now)
             if number == current:
                 result = seq
             elif writer is not None:
@@ -280,24 +273,30 @@ class Screen:
             self._failed = {number: plan for number, plan in self._failed.items() if number >= before}
         return result
 
-    def _append(
-        self, items: Sequence[Item], timestamp: str, now: float, writer: Writer | None, *, is_urgent: bool
-    ) -> int:
+    def _append(self, items: Sequence[Item], origin: _Origin, now: float) -> int:
         stream = self._stream
         if not items:
             self._watcher.dropped()
-            stream.pass_over(writer)
+            stream.pass_over(origin.writer)
             return stream.head
         seq = 0
         for _, data in items:
-            seq = stream.append(data, timestamp, now, writer, is_urgent)
+            seq = stream.append(data, origin.timestamp, now, origin.writer, origin.is_urgent)
         return seq
 
     def _count(self) -> None:
-        counted = sum(stage.bytes for stage, _ in self._stages)
+        counted = 0
+        for stage in self._stages:  # a generator takes twice as long
+            counted += stage.bytes
         if counted != self._counted:
             self._counted = counted
             self._stream.recount()
+
+
+@lru_cache
+def _places_of(plans: tuple[Plan, ...]) -> dict[EventType, list[int]]:
+    """The stages that take events of each type."""
+    return {it: [place for place, plan in enumerate(plans) if it in plan.types] for it in EventType}
 
 
 def _explain_drop(plan: Plan) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from typing import Final
 
-from deltawire.gateway.middleware.stage import Context, Function, FunctionStage, OnError, Plan
+from deltawire.gateway.middleware.stage import Context, OnError, Plan, plan_function
 from deltawire.protocol.events import Data, EventType
 
 FRAME: Final = frozenset({EventType.MESSAGE_START, EventType.MESSAGE_STOP, EventType.ERROR})
@@ -18,12 +18,12 @@ def drop(types: Collection[EventType], on_error: OnError = "refuse") -> Plan:
     Raises:
         ValueError: readers can't do without one of them.
     """
-    return _plan("drop", _without(_checked(types)), on_error)
+    return plan_function("drop", _drop, on_error, _checked(types), is_trusted=True)
 
 
 def keep(types: Collection[EventType], on_error: OnError = "refuse") -> Plan:
     """The stage that drops events of all other types, but for those that readers can't do without."""
-    return _plan("keep", _without(frozenset(EventType) - frozenset(types) - FRAME), on_error)
+    return plan_function("keep", _drop, on_error, frozenset(EventType) - frozenset(types) - FRAME, is_trusted=True)
 
 
 def sample(types: Collection[EventType], every: int, on_error: OnError = "refuse") -> Plan:
@@ -32,16 +32,13 @@ def sample(types: Collection[EventType], every: int, on_error: OnError = "refuse
     Raises:
         ValueError: readers can't do without one of them.
     """
-    sampled = _checked(types)
 
     def function(data: Data, context: Context) -> Iterable[Data]:
-        if data.type not in sampled:
-            return (data,)
         seen: int = context.state.get(data.type, 0)
         context.state[data.type] = (seen + 1) % every
         return () if seen else (data,)
 
-    return _plan("sample", function, on_error)
+    return plan_function("sample", function, on_error, _checked(types), is_trusted=True)
 
 
 def _checked(types: Collection[EventType]) -> frozenset[EventType]:
@@ -50,12 +47,5 @@ def _checked(types: Collection[EventType]) -> frozenset[EventType]:
     return frozenset(types)
 
 
-def _without(dropped: frozenset[EventType]) -> Function:
-    def function(data: Data, _: Context) -> Iterable[Data]:
-        return () if data.type in dropped else (data,)
-
-    return function
-
-
-def _plan(name: str, function: Function, on_error: OnError) -> Plan:
-    return Plan(name, lambda stream_id: FunctionStage(function, stream_id, is_trusted=True), on_error)
+def _drop(_: Data, __: Context) -> Iterable[Data]:
+    return ()

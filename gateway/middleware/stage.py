@@ -7,13 +7,13 @@ that leaves a stage has the number of the one that it came from, in the order of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
 from msgspec import Struct, field
 
 from deltawire.protocol.codec import JSON
-from deltawire.protocol.events import Data, make_event
+from deltawire.protocol.events import Data, EventType, make_event
 
 Item: TypeAlias = tuple[int, Data]
 """An event, and the number of the event that a producer sent of which it came."""
@@ -56,8 +56,11 @@ class Stage(Protocol):
     def work(self) -> Sequence[Item]:
         """Do some of what is left to do, some milliseconds of work at most; return what is decided now."""
 
-    def take(self, item: Item) -> Sequence[Item]:
-        """Take the next event; return what is decided now."""
+    def take(self, item: Item) -> Sequence[Item] | None:
+        """Take the next event; return what is decided now.
+
+        Nearly always, the event goes on as it is, and the stage holds nothing and costs what it did: then None.
+        """
 
     def let_out(self) -> Sequence[Item]:
         """Return what it holds: that must not wait any longer. The texts go on."""
@@ -74,12 +77,14 @@ class Plan(NamedTuple):
         open: makes it for the stream with this id.
         on_error: what becomes of an event on which it fails.
         is_holding: whether it holds events back.
+        types: of the events that it takes; all others go by it. One that holds events back takes all.
     """
 
     name: str
     open: Callable[[str], Stage]
     on_error: OnError = "refuse"
     is_holding: bool = False
+    types: frozenset[EventType] = frozenset(EventType)
 
 
 class FunctionStage:
@@ -102,14 +107,18 @@ class FunctionStage:
         self._context = Context(stream_id)
         self._is_trusted = is_trusted
 
-    def take(self, item: Item) -> Sequence[Item]:
+    def take(self, item: Item) -> Sequence[Item] | None:
         """Call the function.
 
         Raises:
             WireError: it gave what no consumer could decode.
         """
         origin, data = item
-        items = [(origin, it) for it in self._function(data, self._context)]
+        given = self._function(data, self._context)
+        match given:
+            case [it] if it is data:
+                return None
+        items = [(origin, it) for it in given]
         if not self._is_trusted:
             for _, it in items:
                 if it is not data:
@@ -123,6 +132,13 @@ class FunctionStage:
     finish = work = let_out
 
 
-def plan_function(name: str, function: Function, on_error: OnError = "refuse") -> Plan:
-    """A stage that is a program's own function."""
-    return Plan(name, lambda stream_id: FunctionStage(function, stream_id), on_error)
+def plan_function(
+    name: str,
+    function: Function,
+    on_error: OnError = "refuse",
+    types: Collection[EventType] = frozenset(EventType),
+    *,
+    is_trusted: bool = False,
+) -> Plan:
+    """A stage that is a function, a program's own one unless it `is_trusted`."""
+    return Plan(name, lambda it: FunctionStage(function, it, is_trusted=is_trusted), on_error, types=frozenset(types))

@@ -17,6 +17,7 @@ bounded part has, and whatever follows of that character is its *tail*, which ne
 from __future__ import annotations
 
 import re
+from functools import reduce
 from typing import Final, NamedTuple, TypeAlias
 
 MAX_LENGTH: Final = 320
@@ -69,6 +70,9 @@ class Repeat(NamedTuple):
 
 Node: TypeAlias = Char | Edge | Sequence | Choice | Repeat
 
+Leads: TypeAlias = dict[str, set[str]]
+"""Expressions of first characters, and those of the characters that can follow each."""
+
 
 class Expression(NamedTuple):
     """A pattern, as expressions for RE2.
@@ -77,6 +81,8 @@ class Expression(NamedTuple):
         match: what matches, without the tail.
         prefix: what a match can begin with.
         tail: one character of the tail; empty if there is none.
+        leads: the first characters that a match can have, and those that can follow each; "" stands for its end.
+        is_word: whether a match begins where a word begins or ends.
         shortest: characters that `match` has at least.
         longest: characters that it has at most.
     """
@@ -84,6 +90,8 @@ class Expression(NamedTuple):
     match: str
     prefix: str
     tail: str
+    leads: Leads
+    is_word: bool
     shortest: int
     longest: int
 
@@ -199,7 +207,9 @@ def _express(parts: tuple[Node, ...], flag: str) -> Expression:
         raise PatternError(f"it matches up to {longest} characters; the most is {MAX_LENGTH}: bound repetitions lower")
     if positions > MAX_POSITIONS:
         raise PatternError(f"it is too large: {positions} characters with all repetitions written out")
-    return Expression(flag + _render(whole), flag + (_begun(whole) or "[^\\x00-\\x{10FFFF}]"), tail, least, longest)
+    leads = {flag + first: {it and flag + it for it in following} for first, following in _leads(whole).items()}
+    begun = flag + (_begun(whole) or "[^\\x00-\\x{10FFFF}]")
+    return Expression(flag + _render(whole), begun, tail, leads, parts[0] == Edge(r"\b"), least, longest)
 
 
 def _measure(node: Node) -> tuple[int, int, int]:
@@ -252,6 +262,42 @@ def _prefix(node: Node) -> str:
         case Repeat(part, _, most):
             inner = _prefix(part)
             return inner if most == 1 else f"(?:{_render(part)}){{0,{(most or 1) - 1}}}{inner}"
+
+
+def _leads(node: Node) -> Leads:
+    """The first two characters that a match of a node can have, as in `Expression.leads`; conditions don't count.
+
+    Under "", it has an entry if the node also matches the empty text.
+    """
+    match node:
+        case Char(text):
+            return {text: {""}}
+        case Edge():
+            return {"": set()}
+        case Sequence(parts):
+            return reduce(_follow, map(_leads, parts), {"": set()})
+        case Choice(parts):
+            leads: Leads = {}
+            for part in parts:
+                _add(leads, _leads(part))
+            return leads
+        case Repeat(part, least, most):
+            once = _leads(part)
+            repeated = once if most == 1 else _follow(once, once | {"": set()})
+            return repeated if least else repeated | {"": set()}
+
+
+def _follow(before: Leads, after: Leads) -> Leads:
+    """Leads of a sequence of two parts."""
+    leads: Leads = {}
+    for first, following in before.items():
+        _add(leads, {first: following - {""} | after.keys() if "" in following else following} if first else after)
+    return leads
+
+
+def _add(leads: Leads, more: Leads) -> None:
+    for first, following in more.items():
+        leads[first] = leads.get(first, set()) | following
 
 
 def _begun(node: Node) -> str:

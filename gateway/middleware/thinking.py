@@ -103,7 +103,7 @@ class ThinkingSplit:
         """What the events and texts cost."""
         return self._queue.bytes + len(self._texts) * TEXT_COST
 
-    def take(self, item: Item) -> Sequence[Item]:
+    def take(self, item: Item) -> Sequence[Item] | None:
         """Take the next event."""
         origin, data = item
         if not isinstance(data, TextDelta):
@@ -116,25 +116,29 @@ class ThinkingSplit:
                     self._end(list(self._texts))
                 case _:
                     pass
-            return self._hold(_Other(origin, data)) if self._queue else (item,)
+            return self._hold(_Other(origin, data)) if self._queue.events else (item,)
         key = (data.index, data.choice)
-        text = self._text_of(key)
+        text = self._texts.get(key)
+        if text is None:
+            self._begin(key)
+            items = self.take(item)
+            return (item,) if items is None else items  # it costs more now
         pieces = text.splitter.feed(data.text)
-        if not self._queue and not text.splitter.is_holding and pieces in ([("text", data.text)], []):
-            return (item,) if pieces or not data.text else ()  # nearly always the first
+        if not self._queue.events and not text.splitter.is_holding:
+            if not pieces:
+                return () if data.text else None
+            if pieces[0] == ("text", data.text):
+                return None  # nearly always
         delta = _Delta(origin, data, pieces)
         text.deltas.append(delta)
         if not text.splitter.is_holding:
             text.settle()
         return self._hold(delta)
 
-    def _text_of(self, key: Key) -> _Text:
-        text = self._texts.get(key)
-        if text is None:
-            if len(self._texts) >= MAX_TEXTS:
-                self._end([next(iter(self._texts))])
-            text = self._texts[key] = _Text()
-        return text
+    def _begin(self, key: Key) -> None:
+        if len(self._texts) >= MAX_TEXTS:
+            self._end([next(iter(self._texts))])
+        self._texts[key] = _Text()
 
     def _hold(self, waiting: Held) -> Sequence[Item]:
         return self._queue.take_decided() if self._queue.add(waiting) else self.let_out()

@@ -27,11 +27,15 @@ class Answer:
 
     Args:
         stream: the id of the stream.
-        make_publisher: makes where events go; not entered yet. It is called when the caller has the first piece.
+        make_publisher: makes where events go; not entered yet. It is called when the caller has the first piece, or
+            `HEAD_START` after `start_soon`.
         readers: where readers reach the gateway, `ws://HOST:PORT`.
         body: what makes the ids that have to be made unique.
         close: whether the stream ends with the answer.
         on_cancel: called when a reader cancels.
+
+    Attributes:
+        fields: where the answer can be followed, for the head of the response.
     """
 
     def __init__(  # noqa: PLR0913 - an answer, and where it goes
@@ -48,27 +52,26 @@ class Answer:
             make_publisher(), make_any(body=body), BUFFER, on_cancel=on_cancel, close=close
         )
         self._stream = stream
-        self._readers = readers
         self._decode: Decode = bytes
         self._unread = 0
         self._is_over = False
         self._is_started = False
-        self._starting = asyncio.get_running_loop().call_later(HEAD_START, self._start)
+        url = f"{readers}{PREFIX}/{stream}/subscribe"
+        self.fields: Final = [(STREAM, stream.encode()), (SUBSCRIBE, url.encode())]
 
     @cached_property
     def _relay(self) -> Relay:
         return self._make_relay()
 
+    def start_soon(self) -> None:
+        """Connect to the gateway after `HEAD_START`, or at the end of the answer if that comes first."""
+        loop = asyncio.get_running_loop()
+        loop.call_soon(loop.call_later, HEAD_START, self._start)  # after what waits for nothing: a timer takes time
+
     def _start(self) -> None:
         if not self._is_started:
             self._is_started = True
             self._relay.start()
-
-    @property
-    def fields(self) -> list[tuple[bytes, bytes]]:
-        """Where the answer can be followed, for the head of the response."""
-        url = f"{self._readers}{PREFIX}/{self._stream}/subscribe"
-        return [(STREAM, self._stream.encode()), (SUBSCRIBE, url.encode())]
 
     @property
     def dropped(self) -> int:
@@ -107,7 +110,6 @@ class Answer:
 
     async def finish(self) -> None:
         """Tell readers that the answer has ended, and wait a little until they know."""
-        self._starting.cancel()
         self._start()
         self._relay.end()
         await self._relay.wait(LINGER)

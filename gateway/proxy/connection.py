@@ -48,6 +48,7 @@ class Connection(asyncio.BufferedProtocol):
             request: the head.
             is_bodiless: whether its answer has no body, whatever the head of that says.
         """
+        self._transport.write(request)  # first: the rest is in time before anything is read
         self._parser = httptools.HttpResponseParser(self)
         self._is_bodiless = is_bodiless
         self._status = 0
@@ -58,7 +59,6 @@ class Connection(asyncio.BufferedProtocol):
         self._unread = 0
         self._failure: UpstreamFailed | None = None
         self._is_answered = self._is_kept = False
-        self._transport.write(request)
 
     async def send(self, piece: bytes) -> None:
         """Send a piece of the request's body, as soon as there is room for it; nothing after an early end.
@@ -191,9 +191,9 @@ class Connection(asyncio.BufferedProtocol):
 
     def _ends_with_connection(self) -> bool:
         """Whether the body of the answer is all until the connection ends (RFC 9112 §6.3)."""
-        framing = {name.lower(): value.lower() for name, value in self._fields}
+        framing = dict(self._fields)
         coding = framing.get(b"transfer-encoding")
-        return b"content-length" not in framing if coding is None else not coding.endswith(b"chunked")
+        return b"content-length" not in framing if coding is None else not coding.lower().endswith(b"chunked")
 
     # What the parser calls
 
@@ -205,7 +205,7 @@ class Connection(asyncio.BufferedProtocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         """A field of the head, or of the trailer, which does not pass."""
         if not self._status:
-            self._fields.append((name, value.strip(b" \t")))
+            self._fields.append((name.lower(), value.strip(b" \t")))
 
     def on_headers_complete(self) -> None:
         """The head is there; one that only says that another will follow does not count."""

@@ -12,7 +12,7 @@ upstream is silent for too long: then its task is cancelled, and knows why.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from enum import Enum, auto
 from http import HTTPStatus
 from typing import Any, Final
@@ -24,6 +24,7 @@ from deltawire.gateway.proxy.asgi import Receive, Scope, Send, refuse, respond_p
 from deltawire.gateway.proxy.fields import (
     Fields,
     Wishes,
+    by_name,
     coding_of,
     has_body,
     is_streamed,
@@ -83,12 +84,14 @@ class Exchange:
         self._tally = tally
         self._method = str(scope["method"])
         self._is_followed = self._method == "POST"  # if it is streamed, or names a stream
-        self._fields: Fields = list(scope["headers"])
+        self._fields: Fields = scope["headers"]
+        self._has_more = has_body(by_name(self._fields))  # of the request's body
         self._receive = receive
         self._send = send
         self._target = target
         self._wishes = wishes
-        self._answer: Answer | None = None
+        self.answer: Answer | None = None
+        self._prepared: Answer | None = None  # for an answer to a stream of its own
         self._status = 0  # of the response, once its head is sent
         self._watching: asyncio.Task[None] | None = None  # whether the caller leaves, once it has said everything
         self._has_left = False
@@ -96,32 +99,23 @@ class Exchange:
         self._task: asyncio.Task[Any] | None = None  # has the conversation with the upstream
         self._reason: Reason | None = None  # why that ends early
         self._waits_since: float | None = None  # for the upstream, in seconds of the event loop
-        self._looking: asyncio.TimerHandle | None = None  # whether that is too long
-        self._answered = asyncio.Event()
-
-    async def wait_answered(self) -> None:
-        """Return when there is nothing more to send to the caller."""
-        await self._answered.wait()
+        self._looking: asyncio.Handle | None = None  # whether that is too long
 
     async def run(self) -> None:
-        """Make the request, and pass on the answer; return when readers have it, too."""
+        """Make the request, and pass on the answer; readers may get the rest of it later."""
         try:
             if self._wishes.stream and self._is_followed:
-                self._publish(self._wishes.stream)
+                self.answer = self._make_answer(self._wishes.stream, self.cancel)
+                self.answer.start_soon()
             await self._converse_until_ended()
         except Exception as error:
-            if self._answer is not None:
-                self._answer.fail(error)
-            raise
+            if self.answer is not None:
+                self.answer.fail(error)
+            log.exception("exchange.failed")
         finally:
             if self._watching is not None:
                 self._watching.cancel()
-            self._answered.set()
             self._tally.requests.labels(str(self._status)).inc()
-            if self._answer is not None:
-                self._tally.answers.inc()
-                await self._answer.finish()
-                self._tally.dropped.inc(self._answer.dropped)
 
     def leave(self) -> None:
         """The caller has left."""
@@ -129,9 +123,7 @@ class Exchange:
             return
         self._has_left = True
         self._tally.left.inc()
-        if self._wishes.detaches:
-            self._answered.set()
-        else:
+        if not self._wishes.detaches:
             self._end(Reason.LEFT)
 
     def cancel(self) -> None:
@@ -159,6 +151,9 @@ class Exchange:
             self._looking = loop.call_at(since + self._idle_timeout, self._watch_silence)
 
     def _start_watching(self) -> None:
+        """The caller has said everything. What is not needed before the upstream's answer is done meanwhile."""
+        if self._is_followed and self.answer is None:
+            self._prepared = self._make_answer("", self.cancel)
         self._watching = asyncio.create_task(self._watch(), name="caller")
 
     async def _watch(self) -> None:
@@ -166,14 +161,11 @@ class Exchange:
             pass
         self.leave()
 
-    def _publish(self, stream: str) -> None:
-        self._answer = self._make_answer(stream, self.cancel)
-
     async def _converse_until_ended(self) -> None:
         self._task = task = asyncio.current_task()
         assert task is not None
         if self._idle_timeout:
-            self._watch_silence()
+            self._looking = asyncio.get_running_loop().call_soon(self._watch_silence)  # once the request is sent
         try:
             await self._converse()
         except asyncio.CancelledError:
@@ -202,13 +194,12 @@ class Exchange:
     async def _converse(self) -> None:
         """Pass the request on, and its answer."""
         loop = asyncio.get_running_loop()
-        fields, body = pass_to_upstream(self._fields, is_followed=self._is_followed), None
-        if has_body(self._fields):
-            body = self._read_body()
-        else:
+        fields = pass_to_upstream(self._fields, is_followed=self._is_followed)
+        if not self._has_more:
             self._start_watching()
+        read_body = self._read_body if self._has_more else None
         self._waits_since = loop.time()
-        async with self._upstream.pass_on(self._method, self._target, fields, body) as passed:
+        async with self._upstream.pass_on(self._method, self._target, fields, read_body) as passed:
             self._waits_since = None
             await self._begin(passed)
             while self._reason is None:
@@ -220,32 +211,36 @@ class Exchange:
                 try:
                     await self._tell({"type": "http.response.body", "body": piece, "more_body": True})
                 finally:  # what a caller has, readers get
-                    if self._answer is not None:
-                        self._answer.take(piece)
+                    if self.answer is not None:
+                        self.answer.take(piece)
 
-    async def _read_body(self) -> AsyncIterator[bytes]:
-        has_more = True
-        while has_more:
+    async def _read_body(self) -> bytes:
+        """The next piece of the request's body; empty at its end."""
+        while self._has_more:
             message = await self._receive()
             if message["type"] == "http.disconnect":
                 self.leave()
                 self._end(Reason.LEFT)  # even a detached one: an incomplete request must not be sent as a whole one
                 raise asyncio.CancelledError
-            has_more = message.get("more_body", False)
-            if body := message.get("body", b""):
-                yield body
+            self._has_more = message.get("more_body", False)
+            if piece := message.get("body", b""):
+                return bytes(piece)
         self._start_watching()
+        return b""
 
     async def _begin(self, head: Passed) -> None:
         """Send the head of the answer, which says where the answer can be followed."""
-        if self._answer is None and self._is_followed and is_streamed(head.status, head.fields, self._target):
-            self._publish("")
-        fields = pass_to_caller(head.fields)
-        if self._answer is not None:
-            self._answer.begin(coding_of(head.fields))
-            fields += self._answer.fields
+        named = by_name(head.fields)
+        fields = pass_to_caller(head.fields, named)
+        if self.answer is None and self._prepared is not None and is_streamed(head.status, named, self._target):
+            self.answer = self._prepared
+            self.answer.start_soon()
+        if self.answer is not None:
+            fields += self.answer.fields
         self._status = head.status
         await self._tell({"type": "http.response.start", "status": head.status, "headers": fields})
+        if self.answer is not None:
+            self.answer.begin(coding_of(named))
 
     async def _tell(self, message: dict[str, Any]) -> None:
         """Send the caller a part of the answer, if the caller is still there."""
@@ -267,8 +262,8 @@ class Exchange:
         """Tell readers and the caller that the upstream failed; a body that has begun just breaks off."""
         self._tally.failed.inc()
         log.warning("upstream.failed", why=str(error), status=self._status)
-        if self._answer is not None:
-            self._answer.fail(error)
+        if self.answer is not None:
+            self.answer.fail(error)
         self._is_complete = True
         if self._status or self._has_left:
             return

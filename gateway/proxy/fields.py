@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple, TypeAlias
 
 from deltawire.gateway.proxy.decoding import READABLE
 from deltawire.protocol.addresses import check_stream_id
 
 Fields: TypeAlias = Sequence[tuple[bytes, bytes]]
-"""Names and values of a head, in turn."""
+"""Names in lower case and values of a head, in turn."""
+
+Named: TypeAlias = Mapping[bytes, bytes]
+"""The first value of each field, by its name."""
 
 STREAM: Final = b"x-deltawire-stream"
 """Of a request: the id of the stream that gets the answer. Of an answer: the id of the stream that has it."""
@@ -37,6 +40,9 @@ _HOP_BY_HOP: Final = frozenset(
 )
 """Fields about one connection (RFC 9110 §7.6.1)."""
 
+_NOT_PASSED: Final = _HOP_BY_HOP | {b"host", b"expect"}
+"""Those of a request that the upstream does not get."""
+
 _STREAMED: Final = frozenset({"text/event-stream", "application/x-ndjson", "application/ndjson", "application/jsonl"})
 """Media types of an answer that comes bit by bit."""
 
@@ -54,13 +60,17 @@ class Wishes(NamedTuple):
     detaches: bool
 
 
-def read_wishes(fields: Fields) -> Wishes:
+def by_name(fields: Fields) -> Named:
+    """The first value of each field."""
+    return dict(reversed(fields))
+
+
+def read_wishes(named: Named) -> Wishes:
     """Read what a request asks of the proxy.
 
     Raises:
         ValueError: a field has no value it may have; the message names it.
     """
-    named = dict(reversed(fields))
     stream = named.get(STREAM, b"").decode("latin-1")
     if stream:
         try:
@@ -80,9 +90,9 @@ def pass_to_upstream(fields: Fields, *, is_followed: bool) -> Fields:
         fields: as they came.
         is_followed: whether the answer may go to a stream, and has to be readable.
     """
-    dropped = _dropped(fields) | {b"host", b"expect"}
-    passed = [(name, value) for name, value in fields if name not in dropped and not name.startswith(_OURS)]
-    if not is_followed:
+    named = by_name(fields)
+    passed = _without(_NOT_PASSED, fields, named)
+    if not is_followed or b"accept-encoding" not in named:
         return passed
     return [(name, _readable(value) if name == b"accept-encoding" else value) for name, value in passed]
 
@@ -94,53 +104,49 @@ def _readable(codings: bytes) -> bytes:
     return codings if kept == accepted else ",".join(kept).strip().encode("latin-1") or b"identity"
 
 
-def check_framing(fields: Fields) -> None:
+def check_framing(named: Named) -> None:
     """Refuse a request whose body has two ends: the upstream might see another than the proxy.
 
     Raises:
         ValueError: it has a length as well as chunks (RFC 9112 §6.3).
     """
-    if {b"content-length", b"transfer-encoding"} <= {name for name, _ in fields}:
+    if b"content-length" in named and b"transfer-encoding" in named:
         raise ValueError("the request has Content-Length as well as Transfer-Encoding: send one of them")
 
 
-def has_body(fields: Fields) -> bool:
+def has_body(named: Named) -> bool:
     """Whether a request has a body."""
-    return any(name in (b"content-length", b"transfer-encoding") for name, _ in fields)
+    return b"content-length" in named or b"transfer-encoding" in named
 
 
-def pass_to_caller(fields: Fields) -> list[tuple[bytes, bytes]]:
+def pass_to_caller(fields: Fields, named: Named) -> list[tuple[bytes, bytes]]:
     """The fields of an answer that pass; where it can be followed is for the proxy to say."""
-    dropped = _dropped(fields)
-    lowered = [(name.lower(), value) for name, value in fields]
-    return [(name, value) for name, value in lowered if name not in dropped and not name.startswith(_OURS)]
+    return _without(_HOP_BY_HOP, fields, named)
 
 
-def _dropped(fields: Fields) -> frozenset[bytes]:
-    """Names in lower case: those about one connection, and those that a sender says are."""
-    options = [value for name, value in fields if name.lower() == b"connection"]
-    return _HOP_BY_HOP.union(*([name.strip().lower() for name in value.split(b",")] for value in options))
+def _without(dropped: frozenset[bytes], fields: Fields, named: Named) -> list[tuple[bytes, bytes]]:
+    """Fields but for these, those that the sender says are about its connection, and ours."""
+    if b"connection" in named:
+        options = (value.split(b",") for name, value in fields if name == b"connection")
+        dropped = dropped.union(*([name.strip().lower() for name in names] for names in options))
+    return [(name, value) for name, value in fields if name not in dropped and not name.startswith(_OURS)]
 
 
-def is_streamed(status: int, fields: Fields, target: bytes) -> bool:
+def is_streamed(status: int, named: Named, target: bytes) -> bool:
     """Whether an answer is one that comes bit by bit.
 
     Args:
         status: of the answer.
-        fields: of its head.
+        named: fields of its head.
         target: what was asked for; Gemini streams an array of JSON where nobody asks for `alt=sse`.
     """
     if not 200 <= status < 300:
         return False
-    kind = _value(fields, b"content-type").partition(";")[0].strip().lower()
+    kind = named.get(b"content-type", b"").decode("latin-1").partition(";")[0].strip().lower()
     return kind in _STREAMED or (kind == "application/json" and b":streamGenerateContent" in target)
 
 
-def coding_of(fields: Fields) -> str:
+def coding_of(named: Named) -> str:
     """The content coding of an answer, in lower case; empty if it has none."""
-    coding = _value(fields, b"content-encoding").strip().lower()
+    coding = named.get(b"content-encoding", b"").decode("latin-1").strip().lower()
     return "" if coding == "identity" else coding
-
-
-def _value(fields: Fields, wanted: bytes) -> str:
-    return next((value.decode("latin-1") for name, value in fields if name.lower() == wanted), "")

@@ -8,14 +8,14 @@ from functools import partial
 from http import HTTPStatus
 from secrets import token_hex
 from ssl import SSLContext
-from typing import Final
+from typing import Any, Final
 
 from deltawire.gateway.client import Publisher, TokenProvider
 from deltawire.gateway.logs import get_logger
 from deltawire.gateway.proxy.answer import Answer
 from deltawire.gateway.proxy.asgi import JSON_TYPE, Receive, Scope, Send, refuse, respond
 from deltawire.gateway.proxy.exchange import Exchange
-from deltawire.gateway.proxy.fields import check_framing, read_wishes
+from deltawire.gateway.proxy.fields import by_name, check_framing, read_wishes
 from deltawire.gateway.proxy.tally import CONTENT_TYPE, Tally
 from deltawire.gateway.proxy.targets import read_target
 from deltawire.gateway.proxy.upstream import Upstream
@@ -81,7 +81,7 @@ class Proxy:
         self._tls = tls
         self._idle_timeout = idle_timeout
         self._max_requests = max_requests
-        self._exchanges: set[asyncio.Task[None]] = set()
+        self._exchanges: set[asyncio.Task[Any]] = set()  # tasks that have one, or tell readers of its end
         self._is_leaving = False
         self.tally = Tally()
         self.tally.running.set_function(lambda: len(self._exchanges))
@@ -101,12 +101,13 @@ class Proxy:
         """Wait for the answers that are on their way, for a time, and end the rest."""
         self._is_leaving = True
         if self._exchanges:
-            _, late = await asyncio.wait(self._exchanges, timeout=timeout)
-            for task in late:
+            await asyncio.wait(self._exchanges, timeout=timeout)
+            if self._exchanges:
+                log.warning("proxy.drain_timed_out", requests=len(self._exchanges))
+            for task in self._exchanges:
                 task.cancel()
-            if late:
-                log.warning("proxy.drain_timed_out", requests=len(late))
-                await asyncio.wait(late)
+            while self._exchanges:  # until readers know
+                await asyncio.wait(self._exchanges)
         await self._upstream.aclose()
 
     async def _live(self, receive: Receive, send: Send) -> None:
@@ -124,8 +125,9 @@ class Proxy:
             return
         try:
             target = read_target(scope)
-            check_framing(scope["headers"])
-            wishes = read_wishes(scope["headers"])
+            named = by_name(scope["headers"])
+            check_framing(named)
+            wishes = read_wishes(named)
         except ValueError as error:
             await refuse(send, HTTPStatus.BAD_REQUEST, str(error))
             return
@@ -140,19 +142,33 @@ class Proxy:
         exchange = Exchange(
             self._upstream, self._make_answer, self._idle_timeout, self.tally, scope, receive, send, target, wishes
         )
-        task = asyncio.create_task(exchange.run(), name="exchange")
-        self._exchanges.add(task)
-        task.add_done_callback(self._forget)
+        running = self._run(exchange)
         try:
-            await exchange.wait_answered()
+            if wishes.detaches:
+                await asyncio.shield(asyncio.create_task(running, name="exchange"))
+            else:
+                await running  # in the server's task: one of its own would begin a turn of the event loop later
         except asyncio.CancelledError:
             exchange.leave()  # some servers end the application when a caller leaves
             raise
 
-    def _forget(self, task: asyncio.Task[None]) -> None:
-        self._exchanges.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("exchange.failed", exc_info=error)
+    async def _run(self, exchange: Exchange) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._exchanges.add(task)
+        try:
+            await exchange.run()
+        finally:
+            self._exchanges.discard(task)
+            if exchange.answer is not None:  # what readers have yet to get holds no caller up
+                ending = asyncio.create_task(self._end(exchange.answer), name="end of an answer")
+                self._exchanges.add(ending)
+                ending.add_done_callback(self._exchanges.discard)
+
+    async def _end(self, answer: Answer) -> None:
+        self.tally.answers.inc()
+        await answer.finish()
+        self.tally.dropped.inc(answer.dropped)
 
     async def _answer_itself(self, path: str, send: Send) -> None:
         match path.removeprefix(OWN):
@@ -168,7 +184,7 @@ class Proxy:
                 await refuse(send, HTTPStatus.NOT_FOUND, f"the proxy has {OWN}livez, {OWN}readyz and {OWN}metrics")
 
     def _make_answer(self, stream: str, on_cancel: Callable[[], None]) -> Answer:
-        """Publish an answer; to a stream of its own, which ends with it, unless one is named."""
+        """What publishes an answer; to a stream of its own, which ends with it, unless one is named."""
         body = token_hex(16)
         named = stream or body
         make_publisher = partial(self._publisher, named)

@@ -66,6 +66,7 @@ class ProxyServer(uvicorn.Server):
         self._proxy = proxy
         self._gateway = gateway
         self._drain_timeout = drain_timeout
+        self._deadline = 0.0  # for answers that are on their way, in seconds of the event loop
 
     async def run_until_signal(self) -> None:
         """Serve until SIGTERM or SIGINT, then let answers end; a second signal ends them at once.
@@ -75,7 +76,8 @@ class ProxyServer(uvicorn.Server):
         """
         with self._heeding_signals():
             await self.serve()
-        await self._proxy.aclose(0.0 if self.force_exit else self._drain_timeout)
+        left = self._deadline - asyncio.get_running_loop().time()
+        await self._proxy.aclose(0.0 if self.force_exit else max(0.0, left))
         log.info("proxy.stopped")
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -116,5 +118,6 @@ class ProxyServer(uvicorn.Server):
                 loop.remove_signal_handler(signum)
 
     def _end(self) -> None:
+        self._deadline = asyncio.get_running_loop().time() + self._drain_timeout
         self.force_exit = self.should_exit
         self.should_exit = True

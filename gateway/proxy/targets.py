@@ -25,12 +25,13 @@ def read_target(scope: Scope) -> bytes:
     mounted = scope.get("root_path", "").encode()
     if mounted and path.startswith(mounted):
         path = path[len(mounted) :]
-    path = _AUTHORITY.sub(b"", path) or b"/"
-    if path == b"*" and scope["method"] == "OPTIONS":
-        return path
     if not path.startswith(b"/"):
-        raise ValueError("the target of the request is no path: expected one that begins with /")
-    if _UPWARDS.search(unquote_to_bytes(path)):
+        path = _AUTHORITY.sub(b"", path) or b"/"
+        if path == b"*" and scope["method"] == "OPTIONS":
+            return path
+        if not path.startswith(b"/"):
+            raise ValueError("the target of the request is no path: expected one that begins with /")
+    if (b".." in path or b"%" in path) and _UPWARDS.search(unquote_to_bytes(path)):
         raise ValueError("the path has a segment '..': ask for the path that it leads to")
     query: bytes = scope.get("query_string", b"")
     return path + (b"?" + query if query else b"")

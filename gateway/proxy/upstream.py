@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import re
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from functools import partial
 from ssl import SSLContext
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 from urllib.parse import urlsplit
 from urllib.request import getproxies_environment, proxy_bypass
 
@@ -42,6 +41,9 @@ _TARGET: Final = re.compile(rb"[^\x00-\x20\x7f]+")
 _NO_VALUE: Final = re.compile(rb"[\x00\r\n]")
 
 
+Read: TypeAlias = Callable[[], Awaitable[bytes]]
+"""Returns the next piece of a body; empty at its end."""
+
 log = get_logger()
 
 
@@ -54,14 +56,13 @@ class Passed(NamedTuple):
 
     Attributes:
         status: the HTTP status.
-        fields: of the head, as they came.
-        read: returns the next piece of the body, undecoded, at most 64 KiB; empty at its end. Raises `UpstreamFailed`
-            where it breaks off.
+        fields: of the head, in turn.
+        read: of the body, undecoded, at most 64 KiB. Raises `UpstreamFailed` where it breaks off.
     """
 
     status: int
     fields: Fields
-    read: Callable[[], Awaitable[bytes]]
+    read: Read
 
 
 class Upstream:
@@ -99,54 +100,31 @@ class Upstream:
 
     async def aclose(self) -> None:
         """Close the connections that are kept."""
-        while (connection := self._take_kept()) is not None:
+        while (connection := self.take_kept()) is not None:
             connection.abort()
 
-    @asynccontextmanager
-    async def pass_on(
-        self, method: str, target: bytes, fields: Fields, body: AsyncIterator[bytes] | None
-    ) -> AsyncIterator[Passed]:
-        """Make a request; leaving the context ends it, even in the middle of the answer.
+    def pass_on(self, method: str, target: bytes, fields: Fields, read_body: Read | None) -> _Passing:
+        """Make a request by entering a context; leaving that ends it, even in the middle of the answer.
 
         Args:
             method: of HTTP.
             target: path and query; or `*`, the server itself.
             fields: of the head, without `Host`; a `Content-Length`, or else chunks, say how long the body is.
-            body: pieces of it; None if there is none.
+            read_body: of the request; None if there is no body.
 
         Raises:
             UpstreamFailed: there is no answer, or the request can't be sent.
         """
-        length = next((int(value) for name, value in fields if name.lower() == b"content-length"), None)
-        if body is not None and length is None:
-            fields = [*fields, (b"Transfer-Encoding", b"chunked")]
-        head = self._make_head(method.encode(), target, fields)
-        pieces = None if body is None else _frame(body, length)
-        if pieces is not None:
-            head += await anext(pieces)  # at once, so that the upstream reads once
-        kept = self._take_kept()
-        connection = kept or await self._connect()
-        may_retry = kept is not None and body is None and method in _SAFE_TO_RETRY
-        is_sent = False
-        try:
-            connection.begin(head, is_bodiless=method == "HEAD")
-            if may_retry and await connection.is_stale():
-                connection = await self._connect()
-                connection.begin(head, is_bodiless=method == "HEAD")
-            if pieces is not None:
-                async for piece in pieces:
-                    await _send(connection, piece)
-            is_sent = True
-            yield Passed(*await connection.read_head(), connection.read)
-        finally:
-            if is_sent and connection.is_free:
-                self._keep(connection)
-            else:
-                connection.abort()
+        return _Passing(self, method, target, fields, read_body)
 
-    def _make_head(self, method: bytes, target: bytes, fields: Fields) -> bytes:
+    def make_head(self, method: bytes, target: bytes, fields: Fields) -> bytes:
+        """The head of a request as it is sent.
+
+        Raises:
+            UpstreamFailed: it would be another one for whoever reads it.
+        """
         target = target if target == b"*" else self._path + target
-        names, values = [name for name, _ in fields], [value for _, value in fields]
+        names, values = zip(*fields, strict=True) if fields else ((), ())
         if (
             not all((method, *names))
             or b"".join((method, *names)).translate(None, _TOKEN)
@@ -154,13 +132,15 @@ class Upstream:
             or _NO_VALUE.search(b"".join(values))
         ):
             raise UpstreamFailed("a field of the request can't be sent")
-        lines = [b"%b %b HTTP/1.1" % (method, target), b"Host: " + self._host_field]
-        lines += [name + b": " + value for name, value in fields]
-        return b"\r\n".join([*lines, b"", b""])
+        first = b"%b %b HTTP/1.1\r\nHost: %b" % (method, target, self._host_field)
+        return b"\r\n".join((first, *map(b"%b: %b".__mod__, fields), b"", b""))
 
-    async def _connect(self) -> Connection:
-        from aiohappyeyeballs import start_connection  # noqa: PLC0415 - an optional extra
+    async def connect(self) -> Connection:
+        """A new connection.
 
+        Raises:
+            UpstreamFailed: there is none.
+        """
         loop = asyncio.get_running_loop()
         connection: Connection
         try:
@@ -177,6 +157,8 @@ class Upstream:
                 if len(addresses) == 1 and addresses[0][0] == socket.AF_INET:  # this way takes half as long
                     _, connection = await make(*addresses[0][4])
                 else:
+                    from aiohappyeyeballs import start_connection  # noqa: PLC0415 - an optional extra
+
                     sock = await start_connection(addresses, happy_eyeballs_delay=SECOND_TRY, interleave=1)
                     _, connection = await make(sock=sock)
         except TimeoutError:
@@ -185,7 +167,8 @@ class Upstream:
             raise UpstreamFailed(str(error)) from error
         return connection
 
-    def _take_kept(self) -> Connection | None:
+    def take_kept(self) -> Connection | None:
+        """A connection that was used before."""
         while self._kept:
             connection, expiry = self._kept.popitem()
             expiry.cancel()
@@ -193,7 +176,8 @@ class Upstream:
                 return connection
         return None
 
-    def _keep(self, connection: Connection) -> None:
+    def keep(self, connection: Connection) -> None:
+        """Keep a connection for another request."""
         if len(self._kept) >= MAX_KEPT:
             connection.abort()
             return
@@ -211,28 +195,75 @@ def _find_proxy(scheme: str, host: str) -> str | None:
     return next((f"{name.upper()}_PROXY" for name in (scheme, "all") if name in getproxies_environment()), None)
 
 
-async def _frame(body: AsyncIterator[bytes], length: int | None) -> AsyncIterator[bytes]:
-    """The body of a request as it is sent; at least one piece.
+class _Passing:
+    """A request and its answer: the context of `Upstream.pass_on`."""
 
-    Args:
-        body: pieces of it.
-        length: in bytes; None for chunks.
+    def __init__(self, upstream: Upstream, method: str, target: bytes, fields: Fields, read_body: Read | None) -> None:
+        self._upstream = upstream
+        self._method = method
+        self._target = target
+        self._fields = fields
+        self._read_body = read_body
+        self._left: int | None = None  # bytes of the body that have not come; None for chunks
+        self._connection: Connection | None = None
+        self._is_sent = False
 
-    Raises:
-        UpstreamFailed: it has another length.
-    """
-    sent = 0
-    async for piece in body:
-        sent += len(piece)
-        if length is not None and sent > length:
-            break
-        yield piece if length is not None else b"%x\r\n%b\r\n" % (len(piece), piece)
-    if length is None:
-        yield b"0\r\n\r\n"
-    elif sent != length:
-        raise UpstreamFailed("the request's body has another length than its Content-Length")
-    elif not length:
-        yield b""
+    async def __aenter__(self) -> Passed:
+        try:
+            return await self._ask()
+        except BaseException:
+            self._release()
+            raise
+
+    async def __aexit__(self, *_: object) -> None:
+        self._release()
+
+    def _release(self) -> None:
+        if self._connection is None:
+            return
+        if self._is_sent and self._connection.is_free:
+            self._upstream.keep(self._connection)
+        else:
+            self._connection.abort()
+
+    async def _ask(self) -> Passed:
+        fields, upstream, piece = self._fields, self._upstream, b""
+        if self._read_body is not None:
+            length = dict(fields).get(b"content-length")
+            self._left = None if length is None else int(length)
+            if length is None:
+                fields = [*fields, (b"Transfer-Encoding", b"chunked")]
+        head = upstream.make_head(self._method.encode(), self._target, fields)
+        if self._read_body is not None:
+            piece = await self._read_body()
+            head += self._frame(piece)  # at once, so that the upstream reads once
+        kept = upstream.take_kept()
+        self._connection = connection = kept or await upstream.connect()
+        may_retry = kept is not None and self._read_body is None and self._method in _SAFE_TO_RETRY
+        is_bodiless = self._method == "HEAD"
+        connection.begin(head, is_bodiless=is_bodiless)
+        if may_retry and await connection.is_stale():
+            self._connection = connection = await upstream.connect()
+            connection.begin(head, is_bodiless=is_bodiless)
+        while piece and self._read_body is not None:
+            piece = await self._read_body()
+            if framed := self._frame(piece):
+                await _send(connection, framed)
+        self._is_sent = True
+        return Passed(*await connection.read_head(), connection.read)
+
+    def _frame(self, piece: bytes) -> bytes:
+        """A piece of the body, empty at its end, as it is sent.
+
+        Raises:
+            UpstreamFailed: the body has another length than the head says.
+        """
+        if self._left is None:
+            return b"%x\r\n%b\r\n" % (len(piece), piece)
+        self._left -= len(piece)
+        if self._left < 0 or (self._left and not piece):
+            raise UpstreamFailed("the request's body has another length than its Content-Length")
+        return piece
 
 
 async def _send(connection: Connection, piece: bytes) -> None:

@@ -8,11 +8,11 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 SERVER_CORE = 0
 """The core of the system measured; the load generator has `LOAD_CORE`."""
@@ -104,7 +104,7 @@ def free_port() -> int:
 
 
 @contextmanager
-def serving(  # noqa: PLR0913 - what a process is started with
+def starting(  # noqa: PLR0913 - what a process is started with
     command: Sequence[str],
     environment: Mapping[str, str],
     port: int,
@@ -112,8 +112,8 @@ def serving(  # noqa: PLR0913 - what a process is started with
     cwd: Path | None = None,
     *,
     core: int = SERVER_CORE,
-) -> Iterator[Server]:
-    """Run a server on a core until the block ends.
+) -> Iterator[Callable[[], Server]]:
+    """Run a server on a core until the block ends; what is returned waits until it listens.
 
     Args:
         command: what to start.
@@ -122,13 +122,20 @@ def serving(  # noqa: PLR0913 - what a process is started with
         log: file for what it says.
         cwd: its working directory.
         core: which one.
+    """
+    with log.open("wb") as output, ended(_start(command, environment, output.fileno(), cwd, core)) as process:
+        yield lambda: _wait_until_it_listens(process, port, log)
+
+
+@contextmanager
+def serving(*arguments: Any, **options: Any) -> Iterator[Server]:
+    """Run a server, as `starting` does, that listens.
 
     Raises:
         ServerError: it ended, or does not listen.
     """
-    with log.open("wb") as output, ended(_start(command, environment, output.fileno(), cwd, core)) as process:
-        _wait_until_it_listens(process, port, log)
-        yield Server(process.pid, port)
+    with starting(*arguments, **options) as wait:
+        yield wait()
 
 
 def _start(
@@ -169,12 +176,17 @@ def ended(process: subprocess.Popen[bytes]) -> Iterator[subprocess.Popen[bytes]]
             process.wait()
 
 
-def _wait_until_it_listens(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+def _wait_until_it_listens(process: subprocess.Popen[bytes], port: int, log: Path) -> Server:
+    """The server.
+
+    Raises:
+        ServerError: it ended, or does not listen.
+    """
     until = time.monotonic() + START_TIMEOUT
     while time.monotonic() < until:
         if process.poll() is not None:
             break
         with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
-            return
+            return Server(process.pid, port)
         time.sleep(0.02)
     raise ServerError(f"{process.args!r} does not listen: {log.read_text(errors='replace')[-500:]}")

@@ -7,6 +7,7 @@ import signal
 import sys
 import time
 import urllib.request
+from collections.abc import Callable
 from contextlib import ExitStack
 from os import kill
 from pathlib import Path
@@ -18,11 +19,11 @@ from scripts.bench.__main__ import console, prepare
 from scripts.bench.answers import Answers
 from scripts.bench.first_token import answering_at_once, time_first_tokens
 from scripts.bench.peer import ROOT
-from scripts.bench.process import LOAD_CORE, SERVER_CORE, Server, free_port, serving
+from scripts.bench.process import LOAD_CORE, SERVER_CORE, Server, free_port, serving, starting
 from scripts.bench.schedule import evenly
 
-PUBLISHING = 1.0
-"""Seconds in which the proxy connects to the gateway, once for each answer, before tokens come."""
+TIMEOUT = 30.0
+"""Seconds that the proxy has to connect to the gateway, once for each answer, and to publish what is left."""
 
 
 class Proxied:
@@ -36,15 +37,26 @@ class Proxied:
     def __init__(self, stack: ExitStack, upstream: int) -> None:
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="deltawire-bench-")))
         self._gateway_port = free_port()
-        self.gateway = self._start(stack, folder, LOAD_CORE, self._gateway_port, "serve")
+        gateway = self._start(stack, folder, LOAD_CORE, self._gateway_port, "serve")
         addresses = ("--upstream", f"http://127.0.0.1:{upstream}", "--gateway", f"ws://127.0.0.1:{self._gateway_port}")
-        self.proxy = self._start(stack, folder, SERVER_CORE, free_port(), "proxy", *addresses)
+        proxy = self._start(stack, folder, SERVER_CORE, free_port(), "proxy", *addresses)
+        self.gateway, self.proxy = gateway(), proxy()
+        for server in (self.gateway, self.proxy):
+            stack.callback(kill, server.pid, signal.SIGTERM)  # the second one, when each is waited for, ends it at once
 
     @staticmethod
-    def _start(stack: ExitStack, folder: Path, core: int, port: int, *words: str) -> Server:
+    def _start(stack: ExitStack, folder: Path, core: int, port: int, *words: str) -> Callable[[], Server]:
         command = [sys.executable, "-m", "deltawire", *words, "--port", str(port)]
         environment = {"PYTHONPATH": str(ROOT / "scripts" / "package")}
-        return stack.enter_context(serving(command, environment, port, folder / words[0], folder, core=core))
+        return stack.enter_context(starting(command, environment, port, folder / words[0], folder, core=core))
+
+    def wait_publishing(self, number: int) -> None:
+        """Wait until so many answers are published."""
+        _wait_until(lambda: _metric(self._gateway_port, "/metrics", 'deltawire_connections{role="producer"}') == number)
+
+    def wait_ended(self) -> None:
+        """Wait until readers could have all answers."""
+        _wait_until(lambda: _metric(self.proxy.port, "/deltawire/metrics", "deltawire_proxy_requests") == 0)
 
     def dropped(self) -> float:
         """Chunks of ended answers of which readers did not get everything."""
@@ -55,9 +67,17 @@ class Proxied:
         return _metric(self._gateway_port, "/metrics", "deltawire_events_total")
 
 
+def _wait_until(is_so: Callable[[], bool]) -> None:
+    until = time.monotonic() + TIMEOUT
+    while not is_so():
+        if time.monotonic() > until:
+            raise TimeoutError
+        time.sleep(0.02)
+
+
 def _metric(port: int, path: str, name: str) -> float:
     with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as response:
-        found = re.search(rf"^{name} (\S+)$", response.read().decode(), re.MULTILINE)
+        found = re.search(rf"^{re.escape(name)} (\S+)$", response.read().decode(), re.MULTILINE)
     if found is None:
         raise LookupError(name)
     return float(found.group(1))
@@ -83,7 +103,7 @@ def begin(stack: ExitStack, number: int) -> tuple[Answers, Proxied]:
     stack.callback(answers.close)
     proxied = Proxied(stack, answers.port)
     answers.call(proxied.proxy.port, number)
-    time.sleep(PUBLISHING)
+    proxied.wait_publishing(number)
     return answers, proxied
 
 
@@ -95,7 +115,7 @@ def measure_answers(number: int, rate: float, seconds: float) -> None:
         cpu, began = proxied.proxy.cpu(), time.monotonic()
         answers.play(schedule)
         took, spent = time.monotonic() - began, proxied.proxy.cpu() - cpu
-        time.sleep(PUBLISHING)
+        proxied.wait_ended()
         total, latencies = len(schedule.times), answers.latencies
         console.print(
             f"{number} answers at {rate:g} tokens/s: {answers.tokens} of {total} read in {took:.1f} s of {seconds:g}, "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import chain, repeat
 
 import pytest
@@ -19,6 +19,7 @@ from deltawire.gateway.hub import Hub
 from deltawire.gateway.middleware import PERSONAL, SECRETS, make_middleware, redact, split_thinking
 from deltawire.gateway.middleware.redacting import AT_ONCE
 from deltawire.gateway.middleware.scanning import Scanner
+from deltawire.gateway.middleware.stage import Context, plan_function
 from deltawire.gateway.server import Gateway
 from deltawire.gateway.streams.producers import Writer
 from deltawire.protocol.events import Data, Error, Extension, TextDelta, ToolDelta
@@ -67,6 +68,17 @@ def test_what_comes_behind_a_long_event_waits_for_it() -> None:
     assert [it.type for it in screened.read()] == ["text_delta", "text_delta", "error", "text_delta"]
     assert KEY not in str(screened.read())
     assert screened.screen.due_at is None
+
+
+def test_an_event_of_many_short_parts_comes_out_whole() -> None:
+    def split(data: Data, _: Context) -> Iterable[Data]:
+        return map(TextDelta, data.text.split("|")) if isinstance(data, TextDelta) else [data]
+
+    screened = Screened(plan_function("split", split), redact(SECRETS))
+    assert screened.send("|".join([" a short part"] * AT_ONCE)) == [None]
+    assert screened.read() == []
+    work_off(screened)
+    assert screened.text() == " a short part" * AT_ONCE
 
 
 def test_the_end_of_a_stream_does_not_wait_for_the_rest_of_a_long_event() -> None:

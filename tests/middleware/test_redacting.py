@@ -96,6 +96,14 @@ def test_a_text_does_not_end_with_another_message(screened: Screened) -> None:
     assert screened.text() == f"[redacted] so{rest}"
 
 
+def test_a_delta_of_another_text_waits_behind_what_is_held_back(screened: Screened) -> None:
+    others = [Thinking(", "), TextDelta(", ", choice=1)]
+    assert screened.send("sk-abc", *others) == [None, None, None]
+    assert screened.read() == []
+    screened.send(" no secret, ")
+    assert screened.read() == [TextDelta("sk-abc"), *others, TextDelta(" no secret, ")]
+
+
 def test_thinking_and_arguments_are_redacted_too(screened: Screened) -> None:
     screened.send(Thinking(KEY), ToolDelta(0, '{"key": "' + KEY[:9]), ToolDelta(0, f'{KEY[9:]}"}}'), STOP)
     assert screened.read()[:3] == [Thinking("[redacted]"), ToolDelta(0, '{"key": "[redacted]'), ToolDelta(0, '"}')]
@@ -124,6 +132,12 @@ def test_what_was_let_out_is_redacted_from_there_on(screened: Screened) -> None:
 def test_too_many_events_behind_a_text_let_it_out(screened: Screened) -> None:
     screened.send("sk-abc", *[USAGE] * MAX_HELD)
     assert len(screened.read()) == MAX_HELD + 1
+
+
+def test_texts_that_have_begun_cost_memory(screened: Screened) -> None:
+    before = screened.screen.bytes
+    screened.send(*[TextDelta(", ", index=index) for index in range(100)])
+    assert screened.screen.bytes >= before + 100 * 1000
 
 
 def test_two_redactors_each_do_their_part() -> None:

@@ -8,14 +8,15 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, reject
 from hypothesis import strategies as st
 
 pytest.importorskip("re2", reason="needs the extra: pip install 'deltawire[redact]'")
 
-from deltawire.gateway.middleware.finder import Finder, Pattern
+from deltawire.gateway.middleware.finder import Finder, Pattern, compile_
 from deltawire.gateway.middleware.patterns import PERSONAL, SECRETS
 from deltawire.gateway.middleware.scanning import Cut, Scanner
+from deltawire.gateway.middleware.syntax import PatternError
 
 MARK = "[redacted]"
 EVERYTHING = Finder(SECRETS + PERSONAL)
@@ -91,6 +92,51 @@ def test_a_text_without_a_match_stays_as_it_is(text: str, places: list[int]) -> 
     assert redact(Finder([Pattern("\ue000\ue001")]), cut_at(text.replace("\ue000", ""), places)) == text.replace(
         "\ue000", ""
     )
+
+
+@pytest.mark.parametrize(
+    ("pattern", "text", "expected"),
+    [
+        (r"\B[a-z]{3}", "abcd 1", f"a{MARK} 1"),
+        (r"[a-z]\B[0-9]x", "a1x", MARK),
+        (r"\ba\b", "a ba a", f"{MARK} ba {MARK}"),
+        (r"a?bc|[^a-z]{2}z", "bc,abc,éüz", f"{MARK},{MARK},{MARK}"),
+        (r"(?:\bk|=)[0-9]{2}", "ak12 k34 a=56", f"ak12 {MARK} a{MARK}"),
+        (r"\b-a|\b\nx", "x-a -a-a x\nx", f"x{MARK} -a{MARK} x{MARK}"),
+        (r"\bkey|\béa", "ékey key aéa éa", f"é{MARK} {MARK} a{MARK} éa"),
+        ("(?:a){1,3}b|(?:0){2}1|2{0,2}3", "ab aab 001 3 23", f"{MARK} {MARK} {MARK} {MARK} {MARK}"),
+        ("(?:ab|ac)d|(?:xy?)z|(?:|k)m0", "abd acd xz xyz km0", f"{MARK} {MARK} {MARK} {MARK} {MARK}"),
+        (r"\ba{2,3}1", "aa1 aaaa1", f"{MARK} aaaa1"),
+        ("(?i)key", "KEY \N{KELVIN SIGN}eY key", f"{MARK} {MARK} {MARK}"),
+        (r"[\]^-]{2}|x+|\Wy|.é", "]^-!xxx,y zé", f"{MARK}-!{MARK}{MARK} {MARK}"),
+    ],
+)
+def test_any_character_may_begin_a_match(pattern: str, text: str, expected: str) -> None:
+    finder = Finder([Pattern(pattern)])
+    for pieces in ([text], list(text), ["", *text, ""], [text[:1], text[1:]], [text[:2], text[2:]]):
+        assert redact(finder, pieces) == expected
+
+
+CHARACTERS = ["a", "b", "-", "[ab]", "[^a]", "[b-]", r"\w", r"\W", r"\d", ".", "é", r"\b", r"\B"]
+PATTERNS = st.recursive(
+    st.sampled_from(CHARACTERS),
+    lambda inner: st.one_of(
+        st.lists(inner, min_size=1, max_size=3).map("".join),
+        st.lists(inner, min_size=1, max_size=3).map(lambda parts: f"(?:{'|'.join(parts)})"),
+        st.builds("(?:{}){{{},{}}}".format, inner, st.integers(0, 1), st.integers(1, 3)),
+    ),
+    max_leaves=6,
+)
+
+
+@given(PATTERNS, st.text("ab-1é \n", max_size=12), st.lists(st.integers(0, 100), max_size=4))
+def test_any_pattern_finds_the_same_at_any_cut(pattern: str, text: str, places: list[int]) -> None:
+    try:
+        finder = Finder([Pattern(pattern)])
+    except PatternError:
+        reject()
+    assert (MARK in redact(finder, [text])) == (compile_(pattern).search(text) is not None)
+    assert redact(finder, cut_at(text, places)) == redact(finder, [text])
 
 
 def test_what_cannot_begin_a_match_does_not_wait() -> None:

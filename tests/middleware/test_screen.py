@@ -58,6 +58,12 @@ def test_what_a_stage_gives_is_what_the_next_one_takes() -> None:
     assert screened.read() == [TextDelta("A"), TextDelta("A"), TextDelta("B"), TextDelta("B")]
 
 
+def test_a_changed_event_goes_by_stages_for_other_types_too() -> None:
+    screened = Screened(plan_function("upper", upper), drop([EventType.USAGE]))
+    screened.send("a", USAGE)
+    assert screened.read() == [TextDelta("A")]
+
+
 def test_an_event_of_which_nothing_becomes_counts_as_the_one_before_it() -> None:
     screened = Screened(drop([EventType.USAGE]))
     assert screened.send("a", USAGE, "b") == [1, 1, 2]
@@ -244,6 +250,14 @@ def test_an_event_that_was_held_back_and_fails_later_is_dropped() -> None:
     assert "stage `picky` failed on this event after it had been held back" in screened.reasons[0]
 
 
+def test_each_of_several_events_that_come_out_together_and_fail_is_told_of() -> None:
+    screened = Screened(split_thinking(), plan_function("picky", failing_on("bad")))
+    bad = TextDelta("bad", index=1)
+    assert screened.send("<", bad, bad, writer=Writer("p", 0)) == [None, None, None]
+    assert screened.send("d") == [1]
+    assert (screened.text(), len(screened.released_), len(screened.reasons)) == ("<d", 3, 2)
+
+
 def test_nothing_of_an_event_gets_out_if_a_stage_fails_on_a_part_of_it_later() -> None:
     def split(data: Data, _: Context) -> Iterable[Data]:
         return map(TextDelta, data.text.split("|")) if isinstance(data, TextDelta) else [data]
@@ -257,6 +271,25 @@ def test_nothing_of_an_event_gets_out_if_a_stage_fails_on_a_part_of_it_later() -
                 screened.send(text)
         assert screened.send("d") == [1]
         assert screened.text() == "<d", "the beginning of a tag is in the delta that decides it"
+
+
+def test_nothing_of_a_refused_event_goes_any_further() -> None:
+    seen: list[Data] = []
+
+    def split(data: Data, _: Context) -> Iterable[Data]:
+        return map(TextDelta, data.text.split("|")) if isinstance(data, TextDelta) else [data]
+
+    def see(data: Data, _: Context) -> Iterable[Data]:
+        seen.append(data)
+        return [data]
+
+    stages = plan_function("split", split), plan_function("picky", failing_on("bad")), plan_function("see", see)
+    for screened in Screened(*stages[:2]), Screened(*stages):
+        with pytest.raises(WireError):
+            screened.send("a|bad|c")
+        screened.send("d|e")
+        assert screened.text() == "de"
+    assert seen == [TextDelta("d"), TextDelta("e")]
 
 
 def test_an_event_that_is_refused_leaves_what_is_held_back_before_it() -> None:

@@ -109,6 +109,12 @@ def test_all_pieces_of_a_delta_have_its_kind() -> None:
     assert screened.read()[:-1] == [TextDelta("a", kind="answer"), Thinking("b", kind="answer")]
 
 
+def test_nothing_is_left_of_a_tag_alone_and_an_empty_delta_stays() -> None:
+    screened = Screened(split_thinking())
+    assert screened.send("a", "<think>", "b", "") == [1, 1, 2, 3]
+    assert screened.read() == [TextDelta("a"), Thinking("b"), TextDelta("")]
+
+
 def test_a_tag_cut_between_deltas_is_a_tag() -> None:
     screened = Screened(split_thinking())
     screened.send(*"<think>a</think>b", STOP)

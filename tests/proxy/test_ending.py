@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 
 import httpx
+import pytest
 
+from deltawire.gateway.proxy import Proxy
 from deltawire.gateway.server import Gateway
 from tests.proxy.readers import read_message, reading, reason_of
 from tests.proxy.upstream import ANSWER, Upstream, serving
-from tests.support.waiting import DEADLINE
+from tests.support.waiting import DEADLINE, eventually
 
 NAMED = {"X-Deltawire-Stream": "chat-7"}
 
@@ -44,3 +47,21 @@ async def test_those_that_take_too_long_are_ended(gateway: Gateway, client: http
         assert reason_of(await read_message(reader)) == "incomplete"
         async with asyncio.timeout(DEADLINE):
             await upstream.was_left.wait()
+
+
+async def test_the_time_that_the_server_waits_for_callers_is_not_waited_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    from deltawire.gateway.proxy.serving import ProxyServer  # noqa: PLC0415 - an optional extra
+
+    proxy = Proxy("http://127.0.0.1:1", "ws://127.0.0.1:1")
+    left: list[float] = []
+
+    async def note(timeout: float) -> None:
+        left.append(timeout)
+
+    monkeypatch.setattr(proxy, "aclose", note)
+    server = ProxyServer(proxy, "127.0.0.1", 0, DEADLINE, "ws://127.0.0.1:1")
+    running = asyncio.create_task(server.run_until_signal())
+    await eventually(lambda: server.started, "that it listens")
+    signal.raise_signal(signal.SIGTERM)
+    await running
+    assert 0 < left[0] < DEADLINE

@@ -1,0 +1,85 @@
+"""The proxy below servers of other kinds: one that ends the application with the caller, one that waits for its end."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from deltawire.gateway.proxy import Proxy
+from deltawire.gateway.server import Gateway
+from tests.proxy.readers import read_message, reading, reason_of, said
+from tests.proxy.upstream import ANSWER, WORDS, Upstream
+from tests.support.fakes import FakeGateway, stay
+from tests.support.waiting import DEADLINE, eventually
+
+SCOPE = {"type": "http", "method": "POST", "path": "/v1/x"}
+NAMED = (b"x-deltawire-stream", b"chat-7")
+
+
+class Call:
+    """A request as a server makes it of the application.
+
+    Args:
+        proxy: the application.
+        fields: of the head.
+    """
+
+    def __init__(self, proxy: Proxy, *fields: tuple[bytes, bytes]) -> None:
+        self.sent: list[Any] = []
+        self.task = asyncio.create_task(proxy(SCOPE | {"headers": fields}, self._receive, self._send))
+
+    async def _receive(self) -> Any:
+        return await asyncio.Event().wait()
+
+    async def _send(self, message: Any) -> None:
+        self.sent.append(message)
+
+    @property
+    def body(self) -> bytes:
+        return b"".join(message["body"] for message in self.sent[1:])
+
+
+async def test_a_server_that_ends_the_application_when_a_caller_leaves_ends_the_answer(gateway: Gateway) -> None:
+    async with Upstream(*ANSWER[:2], stays=True) as upstream, reading(gateway) as reader:
+        proxy = Proxy(upstream.url, gateway.url)
+        call = Call(proxy, NAMED)
+        await eventually(lambda: call.body == ANSWER[1], "the first piece")
+        call.task.cancel()
+        async with asyncio.timeout(DEADLINE):
+            await upstream.was_left.wait()
+        with pytest.raises(asyncio.CancelledError):
+            await call.task
+        events = await read_message(reader)
+        assert (said(events), reason_of(events)) == (WORDS[0], "incomplete")
+        assert "callers_left_total 1.0" in proxy.tally.render().decode()
+        await proxy.aclose()
+
+
+async def test_a_detached_answer_outlives_the_application_that_such_a_server_ends(gateway: Gateway) -> None:
+    gate = asyncio.Event()
+    async with Upstream(*ANSWER[:2], gate, *ANSWER[2:]) as upstream, reading(gateway) as reader:
+        proxy = Proxy(upstream.url, gateway.url)
+        call = Call(proxy, NAMED, (b"x-deltawire-detach", b"1"))
+        await eventually(lambda: call.body == ANSWER[1], "the first piece")
+        call.task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call.task
+        gate.set()
+        events = await read_message(reader)
+        assert (said(events), reason_of(events)) == ("".join(WORDS), "stop")
+        assert call.body == ANSWER[1], "nothing is sent to who has left"
+        await proxy.aclose()
+
+
+async def test_a_server_that_waits_for_the_application_waits_for_no_reader() -> None:
+    async with FakeGateway(stay) as silent, Upstream(*ANSWER) as upstream:
+        proxy = Proxy(upstream.url, silent.url)
+        call = Call(proxy, NAMED)
+        async with asyncio.timeout(DEADLINE):
+            await call.task
+        assert call.body == b"".join(ANSWER[1:])
+        assert proxy._exchanges, "readers are still to be told"
+        await proxy.aclose(0)
+        assert not proxy._exchanges
