@@ -68,6 +68,24 @@ async def test_the_user_that_is_shipped_may_do_all_that_gateways_do(shipped: Red
         assert gateway.hub.storage_failure is None
 
 
+async def test_what_is_stored_outlives_a_restart_of_the_server_that_is_shipped(shipped: RedisServer) -> None:
+    url = f"redis://deltawire:s3cret@127.0.0.1:{shipped.port}"
+    async with gateway_on(shipped, engine_url=url) as gateway:
+        await write(gateway, 1, 5)
+        await write(gateway, 6, 8)
+        epoch = await expect_all(gateway, 8)
+    shipped.restart()
+    login = {"user": "deltawire", "password": "s3cret"}
+    await eventually(lambda: b"loading:0" in shipped.command("INFO", "persistence", **login))
+    async with gateway_on(shipped, engine_url=url) as gateway:
+        await expect_all(gateway, 8, epoch)
+
+
+async def test_nobody_is_let_in_as_the_default_user_that_is_shipped(shipped: RedisServer) -> None:
+    assert shipped.command("PING").startswith(b"-NOAUTH")
+    assert shipped.command("AUTH", "default", "").startswith(b"-WRONGPASS")
+
+
 async def test_each_permission_that_is_missing_is_told_and_leaves_nothing_behind(server: RedisServer) -> None:
     url = f"redis://gate:s3cret@127.0.0.1:{server.port}/1"
     told = {}

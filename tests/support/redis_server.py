@@ -77,11 +77,11 @@ class RedisServer:
         except OSError:
             return b""
 
-    def command(self, *parts: str, password: str = "") -> bytes:
+    def command(self, *parts: str, user: str = "default", password: str = "") -> bytes:
         """Send a command, after a login if there is a password; returns the first bytes of its reply."""
         with socket.create_connection(("127.0.0.1", self.port), DEADLINE) as connection:
             reply = b""
-            for command in filter(None, (("AUTH", password) if password else (), parts)):
+            for command in filter(None, (("AUTH", user, password) if password else (), parts)):
                 encoded = [part.encode() for part in command]
                 request = b"*%d\r\n" % len(encoded) + b"".join(b"$%d\r\n%s\r\n" % (len(it), it) for it in encoded)
                 connection.sendall(request)
