@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
 import pytest
+from structlog.testing import capture_logs
 
 from deltawire.gateway.engines.redis import refilling
 from deltawire.protocol.events import TextDelta
@@ -158,3 +159,49 @@ async def test_a_server_that_has_more_than_was_answered_is_known_to_have_all(ser
         assert cutter.has_cut
         assert b"older" not in server.command("HGET", "deltawire:{demo}:state", "incarnation")
         await expect_all(gateway, 3)
+
+
+FIELDS = ("head", "epoch", "term", "owner", "settings", "floor", "clean")
+
+
+@pytest.mark.parametrize("field", FIELDS)
+async def test_a_stream_without_one_of_its_fields_is_stored_anew_by_its_owner(server: RedisServer, field: str) -> None:
+    async with gateway_on(server) as gateway:
+        await write(gateway, 1, 5)
+        epoch = await expect_all(gateway, 5)
+        server.command("HDEL", "deltawire:{demo}:state", field)
+        server.command("CLIENT", "KILL", "TYPE", "normal")  # as after a restart of the server
+        await write(gateway, 6, 8)
+        await expect_all(gateway, 8, epoch)
+    async with gateway_on(server) as gateway:
+        await expect_all(gateway, 8, epoch)
+
+
+async def test_the_owner_of_a_stream_without_its_head_finds_out_as_it_appends(server: RedisServer) -> None:
+    async with gateway_on(server) as gateway:
+        await write(gateway, 1, 5)
+        server.command("HDEL", "deltawire:{demo}:state", "head")
+        await write(gateway, 6, 8)
+        await expect_all(gateway, 8)
+
+
+@pytest.mark.parametrize("field", FIELDS)
+async def test_a_stream_without_one_of_its_fields_that_nobody_serves_is_none(server: RedisServer, field: str) -> None:
+    async with gateway_on(server) as running:
+        async with gateway_on(server) as gateway:
+            for stream in ("asked", "left"):
+                await write(gateway, 1, 5, stream)
+            epoch = await expect_all(gateway, 5, stream="asked")
+        for stream in ("asked", "left"):
+            server.command("HDEL", f"deltawire:{{{stream}}}:state", field)
+        with capture_logs() as logs:
+            await write(running, 1, 3, "asked")
+            assert await expect_all(running, 3, stream="asked") != epoch
+            async with gateway_on(server) as started:
+                assert started.hub.count() == 0
+                assert b"left" not in server.command("ZRANGE", "deltawire:streams", "0", "-1")
+                await write(started, 1, 3, "left")
+        assert [it for it in logs if it["log_level"] in {"warning", "error"}] == []
+    async with gateway_on(server) as gateway:
+        for stream in ("asked", "left"):
+            await expect_all(gateway, 3, stream=stream)

@@ -145,9 +145,6 @@ class Store:
     def _hgetall(self, key: bytes) -> Reply:
         return [part for pair in (self._get_as(key, dict) or {}).items() for part in pair]
 
-    def _hexists(self, key: bytes, field: bytes) -> int:
-        return int(field in (self._get_as(key, dict) or {}))
-
     def _hdel(self, key: bytes, *fields: bytes) -> int:
         found = self._get_as(key, dict) or {}
         removed = sum(found.pop(field, None) is not None for field in fields)

@@ -28,6 +28,7 @@ _OWN = re.compile(rb"[0-9a-f]{40}|\d{13}")
 Ask = Callable[[Sequence[Any]], Reply]
 KEYS = Keys("d")
 NAMES = ["a", "b"]
+FIXED = ("settings", "s", "created", "1", "changed", "1", "messages", "m")
 
 
 class Real:
@@ -126,12 +127,13 @@ def random_command(draw: Random) -> tuple[Sequence[Any], str]:  # noqa: PLR0911 
         case "claim":
             seen = draw.choice(["TERM", "TERM", "", "7"])
             epoch = draw.choice(["e1", "e2"])
-            return call("claim", names, draw.choice(["n", "m"]), seen, epoch, "settings", "s"), stream
+            return call("claim", names, draw.choice(["n", "m"]), seen, epoch, *FIXED, "end", ""), stream
         case "confirm":
             return call("confirm", names, term, head), stream
         case "repair":
             base = draw.randint(0, 4)
-            return call("repair", names, term, draw.choice(["", "5"]), "n", "e1", base, "end", ""), stream
+            fields = (*FIXED, "lineage", "", "end", "")
+            return call("repair", names, term, draw.choice(["", "5"]), "n", "e1", base, *fields), stream
         case "trim":
             return call("trim", names, term, head, draw.randint(0, 2)), stream
         case "release":
@@ -152,7 +154,6 @@ def others(stream: str, draw: Random) -> list[Sequence[Any]]:
         ("HGET", state, "lineage"),
         ("HSET", state, "incarnation", "older"),
         ("HDEL", state, "end"),
-        ("HEXISTS", state, "end"),
         ("ZCARD", listed),
         ("ZADD", "z", draw.randint(0, 9), f"m{draw.randint(0, 3)}"),
         ("ZREMRANGEBYSCORE", "z", 0, draw.randint(0, 9)),

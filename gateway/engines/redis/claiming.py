@@ -93,14 +93,13 @@ async def claim(client: Client, keys: Keys, session: Session, stream: str) -> Cl
     for _ in range(TRIES):
         [reply] = await _ask_owners(client, keys, [stream])
         owner, term = _owner(stream, reply)
+        is_others = owner not in {"", session.node}
+        if is_others and (other := await session.find(owner)) is not None:
+            return served_elsewhere(stream, other)
+        if (is_others or term is None) and not await session.may_claim():
+            return unsettled(session)
         if term is None:
-            return None if await session.may_claim() else unsettled(session)
-        if owner and owner != session.node:
-            other = await session.find(owner)
-            if other is not None:
-                return served_elsewhere(stream, other)
-            if not await session.may_claim():
-                return unsettled(session)
+            return None
         if session.held_for > 0:  # also for one that was given up: what the server says of it may be old
             return unsettled(session)
         [reply] = await client.send([_claim(keys, session, stream, term)])

@@ -2,14 +2,15 @@
 
 -- What changes a stream on the server, each as a whole. KEYS: 1 the hash, 2 the entries, 3 the list of all streams.
 --
--- The hash: term, owner, epoch, head, floor, incarnation, clean, lineage, settings, created, changed, messages, end, and
--- a field `p:ID` of each producer. An entry holds the events of one append; its id is `LAST-COUNT`.
+-- The hash: FIELDS, and a field `p:ID` of each producer. An entry holds the events of one append; its id is `LAST-COUNT`.
 --
 -- Terms are compared for equality: whoever has another one is no longer, or not yet, the owner.
 
 local GONE = 3600000  -- milliseconds for which a deleted stream's term is kept, so that an owner that was paused is fenced
 local SUMMARY = 4194304  -- bytes of events that one call looks at, in milliseconds: nobody else is served meanwhile
 local LINEAGE = 16  -- epochs remembered; a reader of an older one starts again
+local FIELDS = {'term', 'owner', 'epoch', 'head', 'floor', 'incarnation', 'clean', 'lineage', 'settings', 'created',
+  'changed', 'messages', 'end'}
 
 local function incarnation()
   -- Changes when the server starts, and when a replica is promoted: what was there may then be an older state.
@@ -28,6 +29,16 @@ local function set(key, args, from, ...)
     call[#call + 1] = args[i]
   end
   redis.call(unpack(call))
+end
+
+-- Whether the stream is there. A server that comes back with some of its fields has lost it.
+local function is_there(keys)
+  for _, value in ipairs(redis.call('HMGET', keys[1], unpack(FIELDS))) do
+    if not value then
+      return false
+    end
+  end
+  return true
 end
 
 local function fenced(term, owner)
@@ -63,14 +74,18 @@ local function claim(keys, args)
   local node, seen, fresh = args[1], args[2], args[3]
   local known = redis.call('HMGET', keys[1], 'term', 'epoch', 'head', 'incarnation', 'clean', 'lineage',
     'owner')
+  local is_new = not is_there(keys)
   local time = redis.call('TIME')
   local term = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
   local now = incarnation()
   term = math.max(term, tonumber(known[1] or '0') + 1)
-  local is_new = not known[2]
   local is_again = seen == '' and known[2] == fresh and known[7] == node  -- the answer to the first try was lost
   local is_gone = is_new and seen ~= ''  -- since it was seen: who asks knows nothing that it could be made of
   if is_gone or not is_new and not is_again and known[1] ~= seen then
+    if is_gone and known[1] == seen and known[7] then  -- not deleted, but lost
+      redis.call('DEL', keys[1], keys[2])
+      redis.call('ZREM', keys[3], id(keys))
+    end
     return 'BUSY'
   end
   if is_new then
@@ -99,10 +114,10 @@ end
 -- Returns the new head · HEAD head · FENCED term owner · MISSING
 local function append(keys, args)
   local known = redis.call('HMGET', keys[1], 'term', 'head', 'owner')
-  if not known[1] then
-    return 'MISSING'
-  elseif known[1] ~= args[1] then
+  if known[1] and known[1] ~= args[1] then
     return fenced(known[1], known[3])
+  elseif not (known[1] and known[2]) then
+    return 'MISSING'
   elseif known[2] ~= args[2] then
     return 'HEAD ' .. known[2]
   end
@@ -119,6 +134,9 @@ end
 local function confirm(keys, args)
   local head = append(keys, {args[1], args[2], args[2], '0', ''})
   if type(head) == 'number' then
+    if not is_there(keys) then
+      return 'MISSING'
+    end
     redis.call('HSET', keys[1], 'incarnation', incarnation())
   end
   return head
@@ -133,7 +151,7 @@ local function repair(keys, args)
     return fenced(known[1], known[3])
   end
   local head, base = tonumber(known[2] or '-1'), tonumber(args[5])
-  if known[4] ~= args[4] or head < base then
+  if known[4] ~= args[4] or head < base or not is_there(keys) then
     redis.call('DEL', keys[1], keys[2])
     head = base
     redis.call('HSET', keys[1], 'floor', whole(base + 1))
@@ -186,7 +204,7 @@ end
 
 -- Takes a stream off the list, unless it is there. Returns how many were.
 local function unlist(keys)
-  return redis.call('HEXISTS', keys[1], 'owner') == 0 and redis.call('ZREM', keys[3], id(keys)) or 0
+  return is_there(keys) and 0 or redis.call('ZREM', keys[3], id(keys))
 end
 
 -- ARGS: first and last seq, bytes after which to stop. Returns last, count and events of each entry.
@@ -219,7 +237,6 @@ local function probe(keys)
     {'HMGET', keys[1], 'head'},
     {'HGETALL', keys[1]},
     {'HDEL', keys[1], 'head'},
-    {'HEXISTS', keys[1], 'head'},
     {'PEXPIRE', keys[1], 1000},
     {'XADD', keys[2], '1-1', 'e', ''},
     {'XRANGE', keys[2], '-', '+', 'COUNT', 1},
