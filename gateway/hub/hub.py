@@ -39,6 +39,14 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_UNPERSISTED = {
+    "none": "the server writes nothing to its disk: its restart loses events",
+    "snapshots at most": (
+        "the server has no append-only file: its restart loses what came since its last snapshot, if it makes any"
+    ),
+}
+"""What is told of how a server persists."""
+
 log = get_logger()
 
 
@@ -131,8 +139,8 @@ class Hub:
         storage = {} if self._engine is None else self._engine.describe()
         if storage:
             log.info("storage.opened", streams=self.count(), **storage)
-        if storage.get("persistence") == "none":
-            log.warning("storage.unpersisted", detail="the server writes nothing to its disk: its restart loses events")
+        if (why := _UNPERSISTED.get(storage.get("persistence"))) is not None:
+            log.warning("storage.unpersisted", detail=why)
         needed = self.settings.engine_replicas
         if (connected := storage.get("replicas", needed)) < needed:
             why = f"engine_replicas is {needed}, and {connected} are connected: events wait until they fail"

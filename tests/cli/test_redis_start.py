@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.asking import http_client
 from tests.support.processes import Run, Serve, Start, wait_logged
-from tests.support.redis_server import RedisServer
+from tests.support.redis_server import RIGHTS, RedisServer
 from tests.support.waiting import DEADLINE
 
 
@@ -46,6 +46,16 @@ async def test_the_start_says_what_was_found(server: RedisServer, serve: Serve) 
     assert opened["server"].endswith(f"at 127.0.0.1:{server.port}")
     assert (opened["streams"], opened["elsewhere"], opened["persistence"]) == (0, 0, "none")
     assert "loses events" in (await wait_logged(served.process, "storage.unpersisted"))["detail"]
+
+
+async def test_a_server_without_an_append_only_file_is_told_where_nothing_else_can_be_known(
+    server: RedisServer, serve: Serve
+) -> None:
+    server.command("ACL", "SETUSER", "deltawire", *RIGHTS.split())
+    served = await serve("--port=0", "--engine-url", f"redis://deltawire:s3cret@127.0.0.1:{server.port}")
+    assert (await wait_logged(served.process, "storage.opened"))["persistence"] == "snapshots at most"
+    detail = (await wait_logged(served.process, "storage.unpersisted"))["detail"]
+    assert detail.startswith("the server has no append-only file")
 
 
 async def test_replicas_that_events_would_wait_for_are_missed_at_the_start(server: RedisServer, serve: Serve) -> None:

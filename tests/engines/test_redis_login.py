@@ -18,13 +18,9 @@ from deltawire.gateway.server import Gateway
 from tests.support.asking import http_client
 from tests.support.certificates import Certificates, make_certificates
 from tests.support.on_redis import expect_all, gateway_on, write
-from tests.support.processes import ROOT
 from tests.support.proxies import free_port
-from tests.support.redis_server import EACH, RedisServer, redis_server
+from tests.support.redis_server import EACH, RIGHTS, SHIPPED, RedisServer, redis_server
 from tests.support.waiting import eventually
-
-SHIPPED = (ROOT / "scripts" / "deploy" / "redis.conf").read_text(encoding="utf-8").replace(">PASSWORD", ">s3cret")
-[RIGHTS] = re.findall(r"^user deltawire (.*)$", SHIPPED, re.MULTILINE)
 
 
 async def refusal(server: RedisServer, url: str, **settings: Any) -> str:

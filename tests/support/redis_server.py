@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import signal
 import socket
@@ -15,9 +16,15 @@ from typing import Any
 
 import pytest
 
+from tests.support.processes import ROOT
+
 PROGRAMS = [name for name in ("redis-server", "valkey-server") if shutil.which(name)]
 PROGRAM = next(iter(PROGRAMS), None)
 DEADLINE = 30.0
+
+SHIPPED = (ROOT / "scripts" / "deploy" / "redis.conf").read_text(encoding="utf-8").replace(">PASSWORD", ">s3cret")
+[RIGHTS] = re.findall(r"^user deltawire (.*)$", SHIPPED, re.MULTILINE)
+"""Of the user that is shipped, whose password is `s3cret`."""
 
 needs_redis = pytest.mark.skipif(PROGRAM is None, reason="needs redis-server: apt install redis-server")
 EACH: Sequence[Any] = PROGRAMS or [pytest.param("", marks=needs_redis)]
