@@ -123,5 +123,10 @@ async def test_two_stores_are_one_too_many(run: Run, tmp_path: Path) -> None:
     assert "not in both" in done.errors
 
 
+@pytest.mark.parametrize("url", ["redis://u:1234s3cret?x@127.0.0.1:1", "redis://:s3cret@[::1"])
+async def test_a_password_that_is_not_encoded_is_refused(run: Run, start: Start, url: str) -> None:
+    assert "percent-encoded" in await refused(run, start, url)
+
+
 async def test_another_scheme_is_refused(run: Run, start: Start) -> None:
     assert "expected redis://" in await refused(run, start, "http://u:s3cret@host")

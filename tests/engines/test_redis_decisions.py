@@ -198,11 +198,25 @@ def test_an_address_may_name_sentinels_and_a_primary() -> None:
         "redis://one?ssl_ca_certs=file",
         "redis://one?sentinel_password=secret",
         "redis://one#part",
+        "redis://one?option",
+        "redis://secret:1234?abc@one:1",
+        "redis://secret:1234?abc=d@one:1",
+        "redis://secret:1234#abc@one:1",
+        "redis+sentinel://user:12/secret@one/main",
+        "redis://:secret@[::1",
+        "redis://user:[secret@one",
+        "redis://user:sec]ret[@one",
     ],
 )
 def test_an_address_that_is_none_is_told_what_one_is(url: str) -> None:
-    with pytest.raises(EngineError, match="expected redis://") as error:
+    with pytest.raises(EngineError, match="expected redis://.* a password have to be percent-encoded") as error:
         parse_address(url)
+    assert "secret" not in str(error.value)
+
+
+def test_a_port_that_is_a_part_of_a_password_is_told_without_it() -> None:
+    with pytest.raises(EngineError, match="port is no number.* a password have to be percent-encoded") as error:
+        parse_address("redis://user:secret/abc@one:1")
     assert "secret" not in str(error.value)
 
 

@@ -14,14 +14,15 @@ SENTINEL_PORT = 26379
 _TLS: Final = {"ssl_ca_certs", "ssl_certfile", "ssl_keyfile"}
 _SENTINEL: Final = {"sentinel_username", "sentinel_password"}
 
+_ENCODED = "special characters of a password have to be percent-encoded, as %3F for a question mark"
+
 _EXPECTED = (
     "engine_url: expected redis://[user:password@]host[:port][/database], or for a primary that sentinels name "
     "redis+sentinel://[user:password@]host[:port],host[:port]/name[/database] with ?sentinel_username=… and "
     "sentinel_password=… if these ask for them, or for a cluster some of its servers, "
     "redis+cluster://[user:password@]host[:port],host[:port]; with rediss://, rediss+sentinel:// or rediss+cluster:// "
     "for TLS and ?ssl_ca_certs=FILE for a certificate authority of its own, ssl_certfile=FILE and ssl_keyfile=FILE for "
-    "a certificate to show; other "
-    "characters of a password as %XX"
+    f"a certificate to show; {_ENCODED}"
 )
 
 
@@ -95,9 +96,13 @@ def parse_address(url: str) -> Address:
     Raises:
         EngineError: it is malformed, or a certificate file that it names can't be used.
     """
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+        given = parse_qs(parts.query, keep_blank_values=True, strict_parsing=True) if parts.query else {}
+    except ValueError:  # which may show a part of a password
+        raise EngineError(_EXPECTED) from None
     scheme, _, kind = parts.scheme.partition("+")
-    options = {name: values[-1] for name, values in parse_qs(parts.query).items()}
+    options = {name: values[-1] for name, values in given.items()}
     has_sentinels, is_cluster = kind == "sentinel", kind == "cluster"
     known = (_TLS if scheme == "rediss" else set()) | (_SENTINEL if has_sentinels else set())
     userinfo, _, hosts = parts.netloc.rpartition("@")
@@ -114,6 +119,7 @@ def parse_address(url: str) -> Address:
         or not (is_one and is_named and (database or "0").isdecimal())
         or (is_cluster and path)  # it has one database alone
         or options.keys() - known
+        or "@" in parts.path  # what comes before it is a part of a password
         or parts.fragment
     ):
         raise EngineError(_EXPECTED)
@@ -132,11 +138,11 @@ def parse_address(url: str) -> Address:
 
 
 def _host(text: str, port: int) -> Host:
-    parts = urlsplit(f"//{text}")
     try:
+        parts = urlsplit(f"//{text}")
         port = parts.port or port
     except ValueError:
-        raise EngineError("engine_url: its port is no number up to 65535") from None
+        raise EngineError(f"engine_url: its port is no number up to 65535; {_ENCODED}") from None
     if not parts.hostname:
         raise EngineError(_EXPECTED)
     return Host(parts.hostname, port)
