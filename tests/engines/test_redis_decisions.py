@@ -209,13 +209,13 @@ def test_an_address_may_name_sentinels_and_a_primary() -> None:
     ],
 )
 def test_an_address_that_is_none_is_told_what_one_is(url: str) -> None:
-    with pytest.raises(EngineError, match="expected redis://.* a password have to be percent-encoded") as error:
+    with pytest.raises(EngineError, match=r"expected redis://.* a password have to be percent-encoded") as error:
         parse_address(url)
     assert "secret" not in str(error.value)
 
 
 def test_a_port_that_is_a_part_of_a_password_is_told_without_it() -> None:
-    with pytest.raises(EngineError, match="port is no number.* a password have to be percent-encoded") as error:
+    with pytest.raises(EngineError, match=r"port is no number.* a password have to be percent-encoded") as error:
         parse_address("redis://user:secret/abc@one:1")
     assert "secret" not in str(error.value)
 
