@@ -17,6 +17,11 @@ class Tally:
         registry = CollectorRegistry()
         self._registry = registry
         self.running = Gauge("deltawire_proxy_requests", "Requests now, detached ones included", registry=registry)
+        self.endings = Gauge(
+            "deltawire_proxy_ending_answers",
+            "Ended answers that wait for the gateway",
+            registry=registry,
+        )
         self.requests = Counter(
             "deltawire_proxy_requests_ended", "Requests by status; 0 without an answer", ["status"], registry=registry
         )

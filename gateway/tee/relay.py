@@ -122,14 +122,21 @@ class Relay:
         self._changed.set()
 
     async def wait(self, seconds: float) -> None:
-        """Wait until everything is published, for a time; give up what is not."""
+        """Wait until everything is published, for a time; give up what is not.
+
+        The message of a cancellation is the reason that is logged.
+        """
         if self._task is None:
             return
+        why = f"not all was published within {seconds:g} s of its end (linger)"
         try:
             await asyncio.wait([self._task], timeout=seconds)
+        except asyncio.CancelledError as cancelled:
+            why = str(cancelled) or "the wait for its end was cancelled"
+            raise
         finally:
             if not self._task.done():
-                self._lose(self._explained(f"not all was published within {seconds:g} s of its end (linger)"))
+                self._lose(self._explained(why))
                 self._task.cancel()
                 await asyncio.wait([self._task])
             if self.dropped:

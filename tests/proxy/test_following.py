@@ -107,7 +107,7 @@ async def test_a_body_that_can_not_be_unpacked_passes_and_readers_are_told(
             item = await anext(reader)
             assert isinstance(item, Event)
             assert isinstance(item.data, Error)
-        await eventually(lambda: not served.proxy._exchanges, "its end")
+        await eventually(lambda: served.is_idle, "its end")
         assert served.dropped == 1
     assert [line["stream"] for line in logs if line["event"] == "answer.decode_failed"] == ["chat-7"]
 
@@ -234,11 +234,29 @@ async def test_without_a_gateway_every_byte_comes(
     async with Upstream(*ANSWER) as upstream, serving(upstream.url, NOWHERE) as served:
         response = await post(client, served, **headers)
         assert response.content == b"".join(ANSWER[1:])
-        await eventually(lambda: not served.proxy._exchanges, "that readers are given up")
+        await eventually(lambda: served.is_idle, "that readers are given up")
         assert served.dropped > 0
     assert "tee.ended" in [line["event"] for line in logs]
     why = next(line["why"] for line in logs if line["event"] == "tee.failed")
     assert why.endswith("(linger): no gateway can be reached, connection refused")
+
+
+async def test_answers_that_wait_for_a_gateway_turn_no_caller_away_and_the_oldest_are_given_up(
+    client: httpx.AsyncClient, logs: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("deltawire.gateway.proxy.answer.LINGER", 3600.0)
+    async with Upstream(*ANSWER) as upstream, serving(upstream.url, NOWHERE, max_requests=2) as served:
+        names = []
+        for _ in range(4):
+            response = await post(client, served)
+            assert response.status_code == 200
+            names.append(response.headers["x-deltawire-stream"])
+        await eventually(lambda: len(served.proxy._endings) == 2, "that the oldest are given up")
+        assert served.dropped > 0
+        given_up = [line for line in logs if line["event"] == "tee.failed"]
+        assert [line["stream"] for line in given_up] == names[:2]
+        assert all(line["why"].startswith("more than 2 ended answers wait") for line in given_up)
+        assert "deltawire_proxy_ending_answers 2.0" in served.proxy.tally.render().decode()
 
 
 async def test_a_gateway_that_says_nothing_holds_no_caller_up(client: httpx.AsyncClient) -> None:
@@ -252,7 +270,7 @@ async def test_a_gateway_that_says_nothing_holds_no_caller_up(client: httpx.Asyn
         dropped = [
             line for line in served.proxy.tally.render().decode().splitlines() if "dropped_chunks_total " in line
         ]
-        await eventually(lambda: not served.proxy._exchanges, "that readers are given up")
+        await eventually(lambda: served.is_idle, "that readers are given up")
         assert dropped
 
 
@@ -274,7 +292,7 @@ async def test_keys_are_never_logged(gateway: Gateway, client: httpx.AsyncClient
         headers = {"Authorization": "Bearer sk-head", "X-Goog-Api-Key": "sk-goog", **NAMED}
         with pytest.raises(httpx.RemoteProtocolError):
             await client.post(url, headers=headers)
-        await eventually(lambda: not served.proxy._exchanges, "its end")
+        await eventually(lambda: served.is_idle, "its end")
     assert any(line["event"] == "upstream.failed" for line in logs)
     assert "sk-" not in str(logs)
     assert b"sk-head" in upstream.asked[0].head

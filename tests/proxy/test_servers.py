@@ -80,6 +80,6 @@ async def test_a_server_that_waits_for_the_application_waits_for_no_reader() -> 
         async with asyncio.timeout(DEADLINE):
             await call.task
         assert call.body == b"".join(ANSWER[1:])
-        assert proxy._exchanges, "readers are still to be told"
+        assert proxy._endings, "readers are still to be told"
         await proxy.aclose(0)
         assert not proxy._exchanges
