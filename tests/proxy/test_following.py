@@ -41,6 +41,22 @@ async def test_an_answer_goes_to_the_stream_that_the_caller_names(gateway: Gatew
         assert said(await read_message(reader)) == "".join(WORDS), "the stream stays open for the next answer"
 
 
+@pytest.mark.parametrize("count", [2100, 3000])
+async def test_an_answer_that_comes_at_once_reaches_readers_whole(
+    gateway: Gateway, client: httpx.AsyncClient, count: int
+) -> None:
+    words = [f"{number} " for number in range(count)]
+    body = b"".join(sse(*map(chat, words), chat("", finish_reason="stop")))
+    async with Upstream(HEAD, body) as upstream, serving(upstream.url, gateway.url) as served:
+        response = await post(client, served)
+        assert response.content == body
+        async with reading(gateway, response.headers["x-deltawire-stream"]) as reader:
+            events = [item.data async for item in reader if isinstance(item, Event)]
+        assert (said(events), reason_of(events)) == ("".join(words), "stop"), "nothing follows it"
+        await eventually(lambda: served.is_idle, "its end")
+        assert served.dropped == 0
+
+
 async def test_an_answer_without_a_name_gets_a_stream_of_its_own_that_ends_with_it(
     gateway: Gateway, client: httpx.AsyncClient
 ) -> None:
