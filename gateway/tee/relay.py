@@ -64,6 +64,7 @@ class Relay:
         self._closes = close
         self._buffer: deque[tuple[list[Data], int, int]] = deque()  # events, of how many chunks, and their size
         self._size = 0  # bytes that they take
+        self._is_told = False  # there were events
         self._is_over = False  # the answer has ended
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -115,6 +116,9 @@ class Relay:
         """Tell readers that the answer has ended, as the last thing."""
         reason = "cancelled" if self.is_cancelled else INCOMPLETE
         self._put(lambda: end_as(reason, self._translator.finish()))
+        if not self._is_told:
+            what = "was cancelled" if self.is_cancelled else "ended"
+            self._put(lambda: [Error(f"the answer {what} before it began", reason)])
         self._is_over = True
         self._changed.set()
 
@@ -170,6 +174,7 @@ class Relay:
                 self._size -= size
                 events, chunks = joined, of + chunks
         if events or chunks:
+            self._is_told |= bool(events)
             size = sum(map(cost, events))
             self._buffer.append((events, chunks, size))
             self._size += size

@@ -193,6 +193,31 @@ async def test_a_detached_answer_goes_on_to_its_end(gateway: Gateway) -> None:
         assert (said(events), reason_of(events)) == ("".join(WORDS), "stop")
 
 
+@pytest.mark.parametrize("who", ["caller", "reader"])
+@pytest.mark.parametrize("parts", [[], [HEAD], [HEAD, b": ping\n\n"]], ids=["nothing", "head", "ping"])
+async def test_readers_are_told_of_an_answer_that_ends_before_it_began(
+    gateway: Gateway, parts: list[bytes], who: str
+) -> None:
+    async with (
+        Upstream(*parts, stays=True) as upstream,
+        serving(upstream.url, gateway.url) as served,
+        reading(gateway) as reader,
+        http_client() as leaving,
+    ):
+        asking = asyncio.create_task(post(leaving, served, **NAMED))
+        await eventually(lambda: upstream.asked, "the request")
+        if who == "reader":
+            await _cancel(gateway, reader)
+        else:
+            asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
+        async with asyncio.timeout(DEADLINE):
+            item = await anext(reader)
+        assert isinstance(item, Event)
+        assert isinstance(item.data, Error)
+        assert item.data.code == ("cancelled" if who == "reader" else "incomplete")
+
+
 @pytest.mark.parametrize("detach", ["0", "1"])
 async def test_a_cancel_before_the_first_token_aborts_the_upstream(
     gateway: Gateway, client: httpx.AsyncClient, detach: str
