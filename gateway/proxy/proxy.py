@@ -182,6 +182,7 @@ class Proxy:
             await answer.finish()
         finally:
             self.tally.dropped.inc(answer.dropped)
+            self.tally.lost.inc(answer.lost)
 
     async def _answer_itself(self, path: str, send: Send) -> None:
         match path.removeprefix(OWN):

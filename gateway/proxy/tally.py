@@ -36,6 +36,9 @@ class Tally:
         self.dropped = Counter(
             "deltawire_proxy_dropped_chunks", "Chunks of which readers did not get everything", registry=registry
         )
+        self.lost = Counter(
+            "deltawire_proxy_lost_events", "Events that the gateway lost after it had acked them", registry=registry
+        )
 
     def render(self) -> bytes:
         """The counts in Prometheus' text format."""

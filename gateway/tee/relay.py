@@ -65,10 +65,16 @@ class Relay:
         self._buffer: deque[tuple[list[Data], int, int]] = deque()  # events, of how many chunks, and their size
         self._size = 0  # bytes that they take
         self._is_told = False  # there were events
+        self._lost_before = publisher.lost  # by the gateway, of answers before
         self._is_over = False  # the answer has ended
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._scope: asyncio.Timeout | None = None  # of waiting for a chunk
+
+    @property
+    def lost(self) -> int:
+        """Number of events that the gateway acked, and lost with its memory."""
+        return max(0, self._publisher.lost - self._lost_before)
 
     # The program's side: nothing here waits for the gateway, or raises
 
@@ -140,8 +146,8 @@ class Relay:
                 self._lose(self._explained(why))
                 self._task.cancel()
                 await asyncio.wait([self._task])
-            if self.dropped:
-                log.warning("tee.ended", stream=self._publisher.stream, dropped=self.dropped)
+            if self.dropped or self.lost:
+                log.warning("tee.ended", stream=self._publisher.stream, dropped=self.dropped, lost=self.lost)
 
     def wait_aside(self, seconds: float) -> None:
         """Wait as `wait`, in a task."""

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+from contextlib import AsyncExitStack
 from typing import Any
 
 import httpx
 import pytest
 
 from deltawire.gateway.client import Subscriber
+from deltawire.gateway.config import Settings
 from deltawire.gateway.server import Gateway
-from deltawire.protocol.events import Error, Event
+from deltawire.protocol.events import Error, Event, TextDelta
 from deltawire.protocol.providers import TRANSLATORS
 from tests.proxy.readers import read_message, reading, reason_of, said
 from tests.proxy.upstream import ANSWER, HEAD, WORDS, Part, Served, Upstream, chat, serving, sse
@@ -313,6 +315,31 @@ async def test_a_gateway_that_says_nothing_holds_no_caller_up(client: httpx.Asyn
         ]
         await eventually(lambda: served.is_idle, "that readers are given up")
         assert dropped
+
+
+async def test_what_a_gateway_loses_that_restarts_is_counted_and_logged(
+    client: httpx.AsyncClient, logs: list[Any]
+) -> None:
+    gate = asyncio.Event()
+    first = Gateway(Settings(port=0, drain_timeout=0))
+    async with AsyncExitStack() as stack:
+        async with first:
+            upstream = await stack.enter_async_context(Upstream(*ANSWER[:2], gate, *ANSWER[2:]))
+            served = await stack.enter_async_context(serving(upstream.url, first.url))
+            response = await stack.enter_async_context(client.stream("POST", f"{served.url}/v1/x", headers=NAMED))
+            async with reading(first) as reader, asyncio.timeout(DEADLINE):
+                async for item in reader:
+                    if isinstance(item, Event) and isinstance(item.data, TextDelta):
+                        break
+            port = int(first.url.rpartition(":")[2])
+        await stack.enter_async_context(Gateway(Settings(port=port, drain_timeout=0)))
+        gate.set()
+        assert await response.aread() == b"".join(ANSWER[1:])
+        await eventually(lambda: served.is_idle, "its end")
+        assert served.count("lost_events") > 0
+        assert served.dropped == 0
+        ended = next(line for line in logs if line["event"] == "tee.ended")
+        assert ended["lost"] == served.count("lost_events")
 
 
 async def test_a_web_page_names_no_stream(gateway: Gateway, client: httpx.AsyncClient) -> None:

@@ -140,7 +140,11 @@ class Served(NamedTuple):
     @property
     def dropped(self) -> float:
         """Chunks of which readers did not get everything."""
-        _, _, rest = self.proxy.tally.render().decode().partition("\ndeltawire_proxy_dropped_chunks_total ")
+        return self.count("dropped_chunks")
+
+    def count(self, name: str) -> float:
+        """A counter of the proxy."""
+        _, _, rest = self.proxy.tally.render().decode().partition(f"\ndeltawire_proxy_{name}_total ")
         return float(rest.split()[0])
 
 
