@@ -14,7 +14,7 @@ import re
 import sys
 from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +72,7 @@ async def started_proxy(upstream: str, gateway: str) -> AsyncIterator[str]:
 
 
 async def ask(proxy: httpx.AsyncClient, question: str, stream: str) -> str:
-    """Ask the model through the proxy, as an application does; the text that this caller gets."""
+    """Ask the model through the proxy, as an application does; the text that this caller gets, until it breaks off."""
     body = {
         "messages": [{"role": "user", "content": question}],
         "max_tokens": MAX_TOKENS,
@@ -82,9 +82,10 @@ async def ask(proxy: httpx.AsyncClient, question: str, stream: str) -> str:
     text = ""
     headers = {"X-Deltawire-Stream": stream}
     async with proxy.stream("POST", "/v1/chat/completions", json=body, headers=headers) as response:
-        async for line in response.aiter_lines():
-            if line.startswith("data: {"):
-                text += json.loads(line.removeprefix("data: "))["choices"][0]["delta"].get("content") or ""
+        with suppress(httpx.RemoteProtocolError):  # a cancelled answer does not end as if it were whole
+            async for line in response.aiter_lines():
+                if line.startswith("data: {"):
+                    text += json.loads(line.removeprefix("data: "))["choices"][0]["delta"].get("content") or ""
     return text
 
 
