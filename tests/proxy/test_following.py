@@ -336,10 +336,10 @@ async def test_what_a_gateway_loses_that_restarts_is_counted_and_logged(
         gate.set()
         assert await response.aread() == b"".join(ANSWER[1:])
         await eventually(lambda: served.is_idle, "its end")
-        assert served.count("lost_events") > 0
+        assert served.counted("lost_events") > 0
         assert served.dropped == 0
         ended = next(line for line in logs if line["event"] == "tee.ended")
-        assert ended["lost"] == served.count("lost_events")
+        assert ended["lost"] == served.counted("lost_events")
 
 
 async def test_a_web_page_names_no_stream(gateway: Gateway, client: httpx.AsyncClient) -> None:

@@ -140,9 +140,9 @@ class Served(NamedTuple):
     @property
     def dropped(self) -> float:
         """Chunks of which readers did not get everything."""
-        return self.count("dropped_chunks")
+        return self.counted("dropped_chunks")
 
-    def count(self, name: str) -> float:
+    def counted(self, name: str) -> float:
         """A counter of the proxy."""
         _, _, rest = self.proxy.tally.render().decode().partition(f"\ndeltawire_proxy_{name}_total ")
         return float(rest.split()[0])
