@@ -162,25 +162,25 @@ class Relay:
         try:
             events = list(translate())
             self._hold(events, chunks)
-            is_open = chunks and events and not isinstance(events[-1], MessageStop)  # more of a message may come
-            if is_open and self._size > self._limit:
+            if self._size > self._limit and chunks and events and not isinstance(events[-1], MessageStop):
                 self._note(self._explained(f"events of {self._limit} bytes wait for the gateway (buffer)"))
                 error = Error("the publisher was too slow: the rest of the answer is missing", "overflow")
                 self._hold(cut_short(error, INCOMPLETE, self._translator.finish()), 0)
         except Exception:  # noqa: BLE001 - a defect of a translator is no fault of the program
             self._lose("a defect of deltawire", exc_info=True)
 
-    def _hold(self, events: Iterable[Data], chunks: int) -> None:
-        events = fold(events)
-        if len(self._buffer) > 1:  # the first one is being published
+    def _hold(self, events: list[Data], chunks: int) -> None:
+        if len(events) > 1:
+            events = fold(events)
+        elif len(self._buffer) > 1:  # the first one is being published
             last, of, size = self._buffer[-1]
-            joined = fold([*last[-1:], *events])
-            if len(last) <= 1 and len(joined) <= 1:
+            if len(last) <= 1 and len(joined := fold(last + events)) <= 1:
                 self._buffer.pop()
                 self._size -= size
                 events, chunks = joined, of + chunks
         if events or chunks:
-            self._is_told |= bool(events)
+            if events:
+                self._is_told = True
             size = sum(map(cost, events))
             self._buffer.append((events, chunks, size))
             self._size += size
