@@ -44,6 +44,10 @@ class ConfigError(DeltawireError):
     """A setting is wrong; the message names it and says what is expected."""
 
 
+class UnreachableError(ConfigError):
+    """What a setting names can't be reached now; the setting may be right, and all may be well later."""
+
+
 class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All settings with their defaults. Defaults that need a reason have it in a comment."""
 

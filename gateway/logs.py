@@ -62,7 +62,7 @@ written says how many (`lines_lost`).
 | `trace.failed` | error | likewise, in a span of a `stream`; its event is still appended |
 | `tee.failed` | warning | `stream`, `why` no more of an answer is published |
 | `tee.event_refused` | warning | `stream`, `why` |
-| `tee.ended` | warning | `stream`, `dropped`: chunks of an answer of which readers did not get everything |
+| `tee.ended` | warning | `stream`; chunks `dropped` before readers had all of them; acked events the gateway `lost` |
 | `proxy.started` | info | `url`, `host`, `port`, `pid`, `gateway` |
 | `proxy.drain_timed_out` | warning | `requests` that were ended |
 | `proxy.stopped` | info | |

@@ -14,8 +14,9 @@ An event's path: `publish` reads its `sources` → `client.Publisher` → the ga
 has it shown by `render` or `rendered` → standard output.
 
 What a person or a program asked for goes to standard output, everything else to standard error. A command ends with
-0 when it did its work, 1 when it could not, 2 when it was asked wrongly (for `serve`: or could not start), 130 after
-Ctrl-C, 141 when the reader of its output went away. `publish -- COMMAND` ends with the status of the command.
+0 when it did its work, 1 when it could not, 2 when it was asked wrongly (for `serve`: or could not start, but for a
+store that can't be reached, which may pass), 130 after Ctrl-C, 141 when the reader of its output went away. `publish --
+COMMAND` ends with the status of the command.
 """
 
 from __future__ import annotations

@@ -17,11 +17,11 @@ import click
 from msgspec import structs
 
 from deltawire.gateway.cli.collector import calm
-from deltawire.gateway.cli.ending import StartFailure, Status, cannot_listen, say
+from deltawire.gateway.cli.ending import Failure, StartFailure, Status, cannot_listen, say
 from deltawire.gateway.cli.loop import new_event_loop
 from deltawire.gateway.cli.options import SettingsCommand, examples, settings_options
 from deltawire.gateway.cli.systemd import Notifier, take_sockets
-from deltawire.gateway.config import ConfigError, Settings, make_settings
+from deltawire.gateway.config import ConfigError, Settings, UnreachableError, make_settings
 from deltawire.gateway.logs import configure_logs, get_logger
 from deltawire.gateway.server import Gateway
 from deltawire.gateway.server.accepting.descriptors import connections_possible, raise_limit
@@ -125,6 +125,8 @@ def _explaining(settings: Settings) -> Iterator[None]:
     """Say in one line why a gateway can't start."""
     try:
         yield
+    except UnreachableError as error:
+        raise Failure(str(error)) from None
     except ConfigError as error:
         raise StartFailure(str(error)) from None
     except (OSError, UnicodeError) as error:
@@ -164,9 +166,9 @@ def _work(whole: Settings, seat: Seat) -> int:
     try:
         with asyncio.Runner(loop_factory=new_event_loop) as runner:
             runner.run(work(seat, partial(_open_as_worker, whole)))
-    except (ConfigError, StartFailure) as failure:
+    except (ConfigError, Failure, StartFailure) as failure:
         say(f"error: {failure}")
-        return Status.MISUSED
+        return Status.FAILED if isinstance(failure, Failure) else Status.MISUSED
     return Status.DONE
 
 

@@ -49,11 +49,7 @@ class SourceStalled(DeltawireError):  # noqa: N818 - says what happened, like th
                 instead, after the error. If the provider has sent a stop reason, the answer is complete, and there is
                 no error.
         """
-        rest = list(rest)
-        reasons = [data.stop_reason for data in rest if isinstance(data, MessageStop)]
-        if reasons and INCOMPLETE not in reasons:
-            return rest
-        return list(with_error(self.error, end_as(STALLED, rest)))
+        return cut_short(self.error, STALLED, rest)
 
 
 def iterate_with_idle_timeout(source: AsyncIterable[T], seconds: float | None) -> AsyncIterator[T]:
@@ -101,6 +97,21 @@ class _Watched(AsyncIterator[T]):
             if not silence.expired():
                 raise  # raised by the source itself
             raise SourceStalled(self._seconds) from None
+
+
+def cut_short(error: Error, stop_reason: str, rest: Iterable[Data]) -> list[Data]:
+    """The end of an answer of which no more comes: as it is if the provider has sent a stop reason, or with an error.
+
+    Args:
+        error: tells readers why the rest is missing.
+        stop_reason: for unfinished messages, in place of `incomplete`.
+        rest: the result of the translator's `finish()`.
+    """
+    rest = list(rest)
+    reasons = [data.stop_reason for data in rest if isinstance(data, MessageStop)]
+    if reasons and INCOMPLETE not in reasons:
+        return rest
+    return list(with_error(error, end_as(stop_reason, rest)))
 
 
 def end_as(stop_reason: str, items: Iterable[Data]) -> Iterator[Data]:

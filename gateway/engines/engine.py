@@ -22,6 +22,10 @@ class EngineError(DeltawireError):
     """An engine can't be opened; the message says why and what to do."""
 
 
+class EngineAwayError(EngineError):
+    """An engine can't be opened, as its server does not answer; it may later."""
+
+
 class StoredStream(NamedTuple):
     """A stream as it was committed last.
 

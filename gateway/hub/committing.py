@@ -15,8 +15,8 @@ from itertools import islice
 from time import monotonic
 from typing import Final, NamedTuple, TypeVar
 
-from deltawire.gateway.config import ConfigError, Settings
-from deltawire.gateway.engines.engine import Elsewhere, Engine, EngineError, StoredStream
+from deltawire.gateway.config import ConfigError, Settings, UnreachableError
+from deltawire.gateway.engines.engine import Elsewhere, Engine, EngineAwayError, EngineError, StoredStream
 from deltawire.gateway.hub.channel import Channel, Inlet
 from deltawire.gateway.hub.clock import Clock
 from deltawire.gateway.hub.dispatch import Dispatcher
@@ -98,10 +98,13 @@ class CommittingDispatcher(Dispatcher):
         """Open the engine, and take over the streams that it has.
 
         Raises:
+            UnreachableError: its server does not answer.
             ConfigError: it can't be used.
         """
         try:
             found = await self._engine.open(self._loop.call_soon_threadsafe, self)
+        except EngineAwayError as error:
+            raise UnreachableError(str(error)) from None
         except EngineError as error:
             raise ConfigError(str(error)) from None
         self._manager.store = self

@@ -78,6 +78,11 @@ class Answer:
         """Number of chunks of which readers did not get everything."""
         return self._relay.dropped + self._unread
 
+    @property
+    def lost(self) -> int:
+        """Number of events that the gateway acked, and lost with its memory."""
+        return self._relay.lost
+
     def begin(self, coding: str) -> None:
         """Take what follows for a body with this content coding."""
         try:

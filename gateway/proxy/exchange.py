@@ -131,13 +131,13 @@ class Exchange:
         self._end(Reason.CANCELLED)
 
     def _end(self, reason: Reason) -> None:
-        """End the conversation with the upstream; what is being sent to a caller who stays is sent."""
+        """End the conversation with the upstream at once, even while a caller who does not read holds it up."""
         if self._reason is not None or self._is_complete:
             return
         self._reason = reason
         if self._task is asyncio.current_task():
             return  # which looks for the reason before it reads on
-        if self._task is not None and (self._waits_since is not None or reason is Reason.LEFT):
+        if self._task is not None:
             self._task.cancel()
 
     def _watch_silence(self) -> None:

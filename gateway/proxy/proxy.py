@@ -53,7 +53,8 @@ class Proxy:
         token: a token for the gateway, or a function that returns one, as for `Publisher`.
         tls: the TLS context for a `wss` gateway; None trusts the system's CAs.
         idle_timeout: seconds for which the upstream may send nothing; 0 means no limit.
-        max_requests: requests at a time; then 503.
+        max_requests: requests at a time; then 503. As many answers that have ended may wait for the gateway; if there
+            are more, readers of the oldest lose the rest.
 
     Raises:
         ValueError: an argument is wrong; the message says which, and what is expected.
@@ -81,10 +82,12 @@ class Proxy:
         self._tls = tls
         self._idle_timeout = idle_timeout
         self._max_requests = max_requests
-        self._exchanges: set[asyncio.Task[Any]] = set()  # tasks that have one, or tell readers of its end
+        self._exchanges: set[asyncio.Task[Any]] = set()  # tasks that have one
+        self._endings: dict[asyncio.Task[None], None] = {}  # tasks that tell readers of the end of one, oldest first
         self._is_leaving = False
         self.tally = Tally()
         self.tally.running.set_function(lambda: len(self._exchanges))
+        self.tally.endings.set_function(lambda: len(self._endings))
         self._publisher("x")  # its arguments are wrong now or never
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -100,14 +103,16 @@ class Proxy:
     async def aclose(self, timeout: float = DRAIN_TIMEOUT) -> None:
         """Wait for the answers that are on their way, for a time, and end the rest."""
         self._is_leaving = True
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout
+        while (running := [*self._exchanges, *self._endings]) and (left := deadline - loop.time()) > 0:
+            await asyncio.wait(running, timeout=left)
         if self._exchanges:
-            await asyncio.wait(self._exchanges, timeout=timeout)
-            if self._exchanges:
-                log.warning("proxy.drain_timed_out", requests=len(self._exchanges))
-            for task in self._exchanges:
-                task.cancel()
-            while self._exchanges:  # until readers know
-                await asyncio.wait(self._exchanges)
+            log.warning("proxy.drain_timed_out", requests=len(self._exchanges))
+        for task in running:
+            task.cancel("the proxy has ended")
+        while running := [*self._exchanges, *self._endings]:  # until readers know
+            await asyncio.wait(running)
         await self._upstream.aclose()
 
     async def _live(self, receive: Receive, send: Send) -> None:
@@ -161,14 +166,23 @@ class Proxy:
         finally:
             self._exchanges.discard(task)
             if exchange.answer is not None:  # what readers have yet to get holds no caller up
-                ending = asyncio.create_task(self._end(exchange.answer), name="end of an answer")
-                self._exchanges.add(ending)
-                ending.add_done_callback(self._exchanges.discard)
+                self._start_ending(exchange.answer)
+
+    def _start_ending(self, answer: Answer) -> None:
+        ending = asyncio.create_task(self._end(answer), name="end of an answer")
+        self._endings[ending] = None
+        ending.add_done_callback(self._endings.pop)
+        if len(self._endings) > self._max_requests:
+            oldest = next(task for task in self._endings if not task.cancelling())
+            oldest.cancel(f"more than {self._max_requests} ended answers wait for the gateway (max_requests)")
 
     async def _end(self, answer: Answer) -> None:
         self.tally.answers.inc()
-        await answer.finish()
-        self.tally.dropped.inc(answer.dropped)
+        try:
+            await answer.finish()
+        finally:
+            self.tally.dropped.inc(answer.dropped)
+            self.tally.lost.inc(answer.lost)
 
     async def _answer_itself(self, path: str, send: Send) -> None:
         match path.removeprefix(OWN):

@@ -17,6 +17,11 @@ class Tally:
         registry = CollectorRegistry()
         self._registry = registry
         self.running = Gauge("deltawire_proxy_requests", "Requests now, detached ones included", registry=registry)
+        self.endings = Gauge(
+            "deltawire_proxy_ending_answers",
+            "Ended answers that wait for the gateway",
+            registry=registry,
+        )
         self.requests = Counter(
             "deltawire_proxy_requests_ended", "Requests by status; 0 without an answer", ["status"], registry=registry
         )
@@ -30,6 +35,9 @@ class Tally:
         )
         self.dropped = Counter(
             "deltawire_proxy_dropped_chunks", "Chunks of which readers did not get everything", registry=registry
+        )
+        self.lost = Counter(
+            "deltawire_proxy_lost_events", "Events that the gateway lost after it had acked them", registry=registry
         )
 
     def render(self) -> bytes:

@@ -29,8 +29,8 @@ __all__ = ["Tee", "tee"]
 
 T = TypeVar("T")
 
-BUFFER: Final = 2048
-"""Events held while the gateway is slow or away: ten seconds of the fastest answer, a few hundred KiB."""
+BUFFER: Final = 4 << 20
+"""Bytes of events held while the gateway is slow or away: any answer of today's models, also one that comes at once."""
 
 LINGER: Final = 2.0
 """Seconds that the end of an answer waits for what is still held; a gateway that is well needs milliseconds."""
@@ -61,7 +61,8 @@ def tee(  # noqa: PLR0913 - the options of one answer
         stop_on_cancel: end the iteration, and the stream, when a reader sends the signal `cancel`. The tee reads the
             publisher's signals, so nobody else should.
         close: end the publisher's stream with the answer.
-        buffer: maximum events held, 1 or more; when there are more, readers get an error and no more of the answer.
+        buffer: maximum bytes of events held, about, 1 or more; when there are more, readers get an error and no more of
+            the answer. Adjacent deltas are joined while they wait.
         linger: maximum seconds that the end of the iteration waits until what is held has been published.
         linger_aside: wait for that in a task, so that the end of the iteration never waits. This is for servers: what
             is held when a program ends is lost.
@@ -80,7 +81,7 @@ def tee(  # noqa: PLR0913 - the options of one answer
     if format not in TRANSLATORS:
         raise ValueError(f"format: expected one of {', '.join(TRANSLATORS)}, got {format!r}")
     if buffer < 1:
-        raise ValueError(f"buffer: expected 1 or more events, got {buffer}")
+        raise ValueError(f"buffer: expected 1 or more bytes, got {buffer}")
     if not (isfinite(linger) and linger >= 0):
         raise ValueError(f"linger: expected a finite number of seconds from 0, got {linger!r}")
     translator = TRANSLATORS[format](body=uuid4().hex, inline_thinking=inline_thinking)

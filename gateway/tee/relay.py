@@ -11,16 +11,14 @@ from typing import Any, Final, TypeVar
 from msgspec import UNSET
 
 from deltawire.gateway.client import ClientError, EventRefused, Publisher
-from deltawire.gateway.client.upstream import INCOMPLETE, end_as, with_error
+from deltawire.gateway.client.upstream import INCOMPLETE, cut_short, end_as
 from deltawire.gateway.logs import get_logger
 from deltawire.gateway.tee.failures import events_of
-from deltawire.protocol.events import Data, Error
+from deltawire.gateway.tee.folding import cost, fold
+from deltawire.protocol.events import Data, Error, MessageStop
 from deltawire.protocol.providers import Translator
 
 T = TypeVar("T")
-
-MAX_SIZE: Final = 1 << 20
-"""Bytes of a body whose events may be held: as many as the longest chunk may have."""
 
 END: Final = object()
 """In place of a chunk: there is none."""
@@ -37,7 +35,7 @@ class Relay:
     Args:
         publisher: where events go; entered here if it isn't.
         translator: makes events of chunks.
-        limit: maximum events held.
+        limit: maximum bytes of events held, about.
         on_cancel: called when a reader cancels, which ends the answer; None if readers may not.
         close: whether the publisher's stream ends with it.
 
@@ -64,13 +62,19 @@ class Relay:
         self._limit = limit
         self._on_cancel = on_cancel
         self._closes = close
-        self._buffer: deque[tuple[list[Data], int, int]] = deque()  # events of chunks, how many chunks, of what size
-        self._held = 0  # events in the buffer
-        self._size = 0  # bytes that they came from
+        self._buffer: deque[tuple[list[Data], int, int]] = deque()  # events, of how many chunks, and their size
+        self._size = 0  # bytes that they take
+        self._is_told = False  # there were events
+        self._lost_before = publisher.lost  # by the gateway, of answers before
         self._is_over = False  # the answer has ended
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._scope: asyncio.Timeout | None = None  # of waiting for a chunk
+
+    @property
+    def lost(self) -> int:
+        """Number of events that the gateway acked, and lost with its memory."""
+        return max(0, self._publisher.lost - self._lost_before)
 
     # The program's side: nothing here waits for the gateway, or raises
 
@@ -103,10 +107,10 @@ class Relay:
             return
         match chunk:
             case bytes() | bytearray() | memoryview():
-                self._put(lambda: self._translator.feed(bytes(chunk)), chunks=1, size=len(chunk))
+                self._put(lambda: self._translator.feed(bytes(chunk)), chunks=1)
             case str():
                 data = chunk.encode("utf-8", "surrogatepass")
-                self._put(lambda: self._translator.feed(data), chunks=1, size=len(data))
+                self._put(lambda: self._translator.feed(data), chunks=1)
             case _:
                 self._put(lambda: self._translator.feed_object(chunk), chunks=1)
 
@@ -118,22 +122,32 @@ class Relay:
         """Tell readers that the answer has ended, as the last thing."""
         reason = "cancelled" if self.is_cancelled else INCOMPLETE
         self._put(lambda: end_as(reason, self._translator.finish()))
+        if not self._is_told:
+            what = "was cancelled" if self.is_cancelled else "ended"
+            self._put(lambda: [Error(f"the answer {what} before it began", reason)])
         self._is_over = True
         self._changed.set()
 
     async def wait(self, seconds: float) -> None:
-        """Wait until everything is published, for a time; give up what is not."""
+        """Wait until everything is published, for a time; give up what is not.
+
+        The message of a cancellation is the reason that is logged.
+        """
         if self._task is None:
             return
+        why = f"not all was published within {seconds:g} s of its end (linger)"
         try:
             await asyncio.wait([self._task], timeout=seconds)
+        except asyncio.CancelledError as cancelled:
+            why = str(cancelled) or "the wait for its end was cancelled"
+            raise
         finally:
             if not self._task.done():
-                self._lose(self._explained(f"not all was published within {seconds:g} s of its end (linger)"))
+                self._lose(self._explained(why))
                 self._task.cancel()
                 await asyncio.wait([self._task])
-            if self.dropped:
-                log.warning("tee.ended", stream=self._publisher.stream, dropped=self.dropped)
+            if self.dropped or self.lost:
+                log.warning("tee.ended", stream=self._publisher.stream, dropped=self.dropped, lost=self.lost)
 
     def wait_aside(self, seconds: float) -> None:
         """Wait as `wait`, in a task."""
@@ -141,24 +155,34 @@ class Relay:
         _WAITING.add(task)
         task.add_done_callback(_WAITING.discard)
 
-    def _put(self, translate: Callable[[], Iterable[Data]], chunks: int = 0, size: int = 0) -> None:
+    def _put(self, translate: Callable[[], Iterable[Data]], chunks: int = 0) -> None:
         """Hold the events of a translation for publishing."""
         if self.failure is not None:
             return
         try:
-            self._hold(list(translate()), chunks, size)
-            if self._held > self._limit or self._size > MAX_SIZE:
-                full = f"{self._limit} events" if self._held > self._limit else f"events of {MAX_SIZE} bytes"
-                self._note(self._explained(f"{full} wait for the gateway (buffer)"))
+            events = list(translate())
+            self._hold(events, chunks)
+            if self._size > self._limit and chunks and events and not isinstance(events[-1], MessageStop):
+                self._note(self._explained(f"events of {self._limit} bytes wait for the gateway (buffer)"))
                 error = Error("the publisher was too slow: the rest of the answer is missing", "overflow")
-                self._hold(list(with_error(error, self._translator.finish())), 0, 0)
+                self._hold(cut_short(error, INCOMPLETE, self._translator.finish()), 0)
         except Exception:  # noqa: BLE001 - a defect of a translator is no fault of the program
             self._lose("a defect of deltawire", exc_info=True)
 
-    def _hold(self, events: list[Data], chunks: int, size: int) -> None:
+    def _hold(self, events: list[Data], chunks: int) -> None:
+        if len(events) > 1:
+            events = fold(events)
+        elif len(self._buffer) > 1:  # the first one is being published
+            last, of, size = self._buffer[-1]
+            if len(last) <= 1 and len(joined := fold(last + events)) <= 1:
+                self._buffer.pop()
+                self._size -= size
+                events, chunks = joined, of + chunks
         if events or chunks:
+            if events:
+                self._is_told = True
+            size = sum(map(cost, events))
             self._buffer.append((events, chunks, size))
-            self._held += len(events)
             self._size += size
             self._changed.set()
 
@@ -177,7 +201,7 @@ class Relay:
         self._note(why, **details)
         self.dropped += sum(chunks for _, chunks, _ in self._buffer)
         self._buffer.clear()
-        self._held = self._size = 0
+        self._size = 0
 
     # The gateway's side
 
@@ -218,7 +242,6 @@ class Relay:
                 is_whole &= await self._send(data)
             if self._buffer:
                 self._buffer.popleft()
-                self._held -= len(events)
                 self._size -= size
             self.dropped += 0 if is_whole else chunks
 

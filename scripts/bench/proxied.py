@@ -56,11 +56,14 @@ class Proxied:
 
     def wait_ended(self) -> None:
         """Wait until readers could have all answers."""
-        _wait_until(lambda: _metric(self.proxy.port, "/deltawire/metrics", "deltawire_proxy_requests") == 0)
+        _wait_until(lambda: self._counts("requests") == self._counts("ending_answers") == 0)
 
     def dropped(self) -> float:
         """Chunks of ended answers of which readers did not get everything."""
-        return _metric(self.proxy.port, "/deltawire/metrics", "deltawire_proxy_dropped_chunks_total")
+        return self._counts("dropped_chunks_total")
+
+    def _counts(self, name: str) -> float:
+        return _metric(self.proxy.port, "/deltawire/metrics", f"deltawire_proxy_{name}")
 
     def events(self) -> float:
         """Events that the gateway has."""

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support.asking import http_client
-from tests.support.processes import Run, Serve, Start, wait_logged
+from tests.support.processes import ROOT, Run, Serve, Start, wait_logged
 from tests.support.redis_server import RIGHTS, RedisServer
 from tests.support.waiting import DEADLINE
 
@@ -21,21 +22,21 @@ def server(server: RedisServer) -> RedisServer:
     return server
 
 
-async def not_served(start: Start, url: str) -> str:
+async def not_served(start: Start, url: str, status: int = 2) -> str:
     """`serve` refuses with one line, which is returned."""
     process = await start("serve", "--port=0", "--engine-url", url)
     output, errors = await process.communicate()
-    assert (process.returncode, output) == (2, b"")
+    assert (process.returncode, output) == (status, b"")
     assert b"s3cret" not in errors
     assert len(errors.strip().splitlines()) == 1, errors
     return errors.decode()
 
 
-async def refused(run: Run, start: Start, url: str) -> str:
-    """Both commands refuse with the same line, which is returned."""
+async def refused(run: Run, start: Start, url: str, status: int = 2) -> str:
+    """Both commands refuse with the same line, which is returned; `serve` with a status."""
     done = await run("check-config", "--engine-url", url)
     assert (done.status, done.output) == (2, "")
-    assert done.errors == await not_served(start, url)
+    assert done.errors == await not_served(start, url, status)
     return done.errors
 
 
@@ -84,10 +85,27 @@ async def test_a_replica_is_refused(server: RedisServer, run: Run, start: Start)
     assert "name its primary" in await refused(run, start, server.url)
 
 
-async def test_a_server_that_can_not_be_reached_is_told(run: Run, start: Start) -> None:
+@pytest.fixture
+def nowhere() -> Iterator[str]:
+    """The URL of a server that is not there."""
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
-        assert "can't be reached" in await refused(run, start, f"redis://u:s3cret@127.0.0.1:{unused.getsockname()[1]}")
+        yield f"redis://u:s3cret@127.0.0.1:{unused.getsockname()[1]}"
+
+
+async def test_a_server_that_can_not_be_reached_is_told_with_a_status_that_has_systemd_try_again(
+    run: Run, start: Start, nowhere: str
+) -> None:
+    assert "can't be reached" in await refused(run, start, nowhere, status=1)
+    unit = (ROOT / "scripts" / "deploy" / "deltawire.service").read_text(encoding="utf-8")
+    assert "\nRestartPreventExitStatus=2\n" in unit
+
+
+async def test_workers_that_can_not_reach_it_end_with_that_status_too(start: Start, nowhere: str) -> None:
+    process = await start("serve", "--port=0", "--workers=2", "--engine-url", nowhere)
+    _, errors = await process.communicate()
+    assert process.returncode == 1
+    assert b"can't be reached" in errors
 
 
 async def test_a_password_is_never_told(server: RedisServer, serve: Serve) -> None:

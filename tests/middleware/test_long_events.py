@@ -19,6 +19,7 @@ from deltawire.gateway.hub import Hub
 from deltawire.gateway.middleware import PERSONAL, SECRETS, make_middleware, redact, split_thinking
 from deltawire.gateway.middleware.redacting import AT_ONCE
 from deltawire.gateway.middleware.scanning import Scanner
+from deltawire.gateway.middleware.screen import Screen
 from deltawire.gateway.middleware.stage import Context, plan_function
 from deltawire.gateway.server import Gateway
 from deltawire.gateway.streams.producers import Writer
@@ -26,6 +27,7 @@ from deltawire.protocol.events import Data, Error, Extension, TextDelta, ToolDel
 from tests.middleware.streaming import STAMP, Screened
 from tests.support.asking import http_client
 from tests.support.peers import consumer, peer, text_delta, text_of
+from tests.support.waiting import eventually
 
 KEY = "sk-abcdefghijklmnopqrstuvwxyz"
 LARGEST = 64 * 1024
@@ -146,6 +148,42 @@ async def test_neither_producer_is_heard_before_a_long_event_is_through() -> Non
         async with consumer(gateway) as reading:
             text = text_of(await reading.read_until("caught_up"))
     assert text == "[redacted] " * (60_000 // 7) + "b, " + "[redacted] " * (60_000 // 7)
+
+
+async def test_a_stream_is_not_ended_before_a_long_event_is_through(monkeypatch: pytest.MonkeyPatch) -> None:
+    work, finish, may_go_on = Screen.work, Screen.finish, False
+
+    def go_on(screen: Screen, now: float) -> None:
+        if may_go_on:
+            work(screen, now)
+
+    def finish_at_once(screen: Screen, now: float) -> None:
+        assert not screen.is_working, "all that is left would be done in one turn"
+        finish(screen, now)
+
+    monkeypatch.setattr(Screen, "work", go_on)
+    monkeypatch.setattr(Screen, "finish", finish_at_once)
+    settings = Settings(port=0, drain_timeout=0.5)
+    async with (
+        Hub(settings, make_middleware({"*": [redact(SECRETS + PERSONAL)]}, 10.0)) as hub,
+        Gateway(settings, hub) as gateway,
+        http_client(base_url=f"http://127.0.0.1:{gateway.port}") as client,
+        peer(gateway, "demo/publish") as first,
+        peer(gateway, "demo/publish") as second,
+        consumer(gateway) as reading,
+    ):
+        for writing in (first, second):
+            await writing.read_until("ready")
+        await first.say(text_delta("a@b.co " * (60_000 // 7)))
+        stream = hub.manager.get("demo")
+        await eventually(lambda: stream.is_recovering, "that there is work")
+        await second.say({"type": "close_stream"})
+        refused = await client.delete("/v1/streams/demo")
+        may_go_on = True
+        text = text_of(await reading.read_all())
+    assert refused.status_code == 503
+    assert "Retry-After" in refused.headers
+    assert text == "[redacted] " * (60_000 // 7)
 
 
 async def test_a_request_is_answered_when_its_long_event_is_through() -> None:

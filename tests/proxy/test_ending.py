@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from typing import Any
 
 import httpx
 import pytest
 
 from deltawire.gateway.proxy import Proxy
 from deltawire.gateway.server import Gateway
-from tests.proxy.readers import read_message, reading, reason_of
-from tests.proxy.upstream import ANSWER, Upstream, serving
+from tests.proxy.readers import read_message, reading, reason_of, said
+from tests.proxy.upstream import ANSWER, WORDS, Upstream, serving
 from tests.support.waiting import DEADLINE, eventually
 
 NAMED = {"X-Deltawire-Stream": "chat-7"}
@@ -33,6 +34,25 @@ async def test_answers_on_their_way_end_first(gateway: Gateway, client: httpx.As
         gate.set()
         assert b"".join([piece async for piece in pieces]) == b"".join(ANSWER[2:])
         await closing
+
+
+async def test_readers_of_those_get_all_of_it(gateway: Gateway, client: httpx.AsyncClient, logs: list[Any]) -> None:
+    gate = asyncio.Event()
+    async with (
+        Upstream(*ANSWER[:2], gate, *ANSWER[2:]) as upstream,
+        serving(upstream.url, gateway.url) as served,
+        reading(gateway) as reader,
+        client.stream("POST", f"{served.url}/v1/x", headers=NAMED) as response,
+    ):
+        await anext(response.aiter_raw())
+        closing = asyncio.create_task(served.proxy.aclose(DEADLINE))
+        await asyncio.sleep(0)
+        gate.set()
+        await closing
+        assert served.dropped == 0
+        events = await read_message(reader)
+        assert (said(events), reason_of(events)) == ("".join(WORDS), "stop")
+    assert not [line for line in logs if line["event"] == "proxy.drain_timed_out"]
 
 
 async def test_those_that_take_too_long_are_ended(gateway: Gateway, client: httpx.AsyncClient) -> None:

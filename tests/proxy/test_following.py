@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+from contextlib import AsyncExitStack
 from typing import Any
 
 import httpx
 import pytest
 
 from deltawire.gateway.client import Subscriber
+from deltawire.gateway.config import Settings
 from deltawire.gateway.server import Gateway
-from deltawire.protocol.events import Error, Event
+from deltawire.protocol.events import Error, Event, TextDelta
 from deltawire.protocol.providers import TRANSLATORS
 from tests.proxy.readers import read_message, reading, reason_of, said
 from tests.proxy.upstream import ANSWER, HEAD, WORDS, Part, Served, Upstream, chat, serving, sse
@@ -39,6 +41,22 @@ async def test_an_answer_goes_to_the_stream_that_the_caller_names(gateway: Gatew
         assert (said(events), reason_of(events)) == ("".join(WORDS), "stop")
         await post(client, served, **NAMED)
         assert said(await read_message(reader)) == "".join(WORDS), "the stream stays open for the next answer"
+
+
+@pytest.mark.parametrize("count", [2100, 3000])
+async def test_an_answer_that_comes_at_once_reaches_readers_whole(
+    gateway: Gateway, client: httpx.AsyncClient, count: int
+) -> None:
+    words = [f"{number} " for number in range(count)]
+    body = b"".join(sse(*map(chat, words), chat("", finish_reason="stop")))
+    async with Upstream(HEAD, body) as upstream, serving(upstream.url, gateway.url) as served:
+        response = await post(client, served)
+        assert response.content == body
+        async with reading(gateway, response.headers["x-deltawire-stream"]) as reader:
+            events = [item.data async for item in reader if isinstance(item, Event)]
+        assert (said(events), reason_of(events)) == ("".join(words), "stop"), "nothing follows it"
+        await eventually(lambda: served.is_idle, "its end")
+        assert served.dropped == 0
 
 
 async def test_an_answer_without_a_name_gets_a_stream_of_its_own_that_ends_with_it(
@@ -107,7 +125,7 @@ async def test_a_body_that_can_not_be_unpacked_passes_and_readers_are_told(
             item = await anext(reader)
             assert isinstance(item, Event)
             assert isinstance(item.data, Error)
-        await eventually(lambda: not served.proxy._exchanges, "its end")
+        await eventually(lambda: served.is_idle, "its end")
         assert served.dropped == 1
     assert [line["stream"] for line in logs if line["event"] == "answer.decode_failed"] == ["chat-7"]
 
@@ -177,6 +195,31 @@ async def test_a_detached_answer_goes_on_to_its_end(gateway: Gateway) -> None:
         assert (said(events), reason_of(events)) == ("".join(WORDS), "stop")
 
 
+@pytest.mark.parametrize("who", ["caller", "reader"])
+@pytest.mark.parametrize("parts", [[], [HEAD], [HEAD, b": ping\n\n"]], ids=["nothing", "head", "ping"])
+async def test_readers_are_told_of_an_answer_that_ends_before_it_began(
+    gateway: Gateway, parts: list[bytes], who: str
+) -> None:
+    async with (
+        Upstream(*parts, stays=True) as upstream,
+        serving(upstream.url, gateway.url) as served,
+        reading(gateway) as reader,
+        http_client() as leaving,
+    ):
+        asking = asyncio.create_task(post(leaving, served, **NAMED))
+        await eventually(lambda: upstream.asked, "the request")
+        if who == "reader":
+            await _cancel(gateway, reader)
+        else:
+            asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
+        async with asyncio.timeout(DEADLINE):
+            item = await anext(reader)
+        assert isinstance(item, Event)
+        assert isinstance(item.data, Error)
+        assert item.data.code == ("cancelled" if who == "reader" else "incomplete")
+
+
 @pytest.mark.parametrize("detach", ["0", "1"])
 async def test_a_cancel_before_the_first_token_aborts_the_upstream(
     gateway: Gateway, client: httpx.AsyncClient, detach: str
@@ -234,11 +277,29 @@ async def test_without_a_gateway_every_byte_comes(
     async with Upstream(*ANSWER) as upstream, serving(upstream.url, NOWHERE) as served:
         response = await post(client, served, **headers)
         assert response.content == b"".join(ANSWER[1:])
-        await eventually(lambda: not served.proxy._exchanges, "that readers are given up")
+        await eventually(lambda: served.is_idle, "that readers are given up")
         assert served.dropped > 0
     assert "tee.ended" in [line["event"] for line in logs]
     why = next(line["why"] for line in logs if line["event"] == "tee.failed")
     assert why.endswith("(linger): no gateway can be reached, connection refused")
+
+
+async def test_answers_that_wait_for_a_gateway_turn_no_caller_away_and_the_oldest_are_given_up(
+    client: httpx.AsyncClient, logs: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("deltawire.gateway.proxy.answer.LINGER", 3600.0)
+    async with Upstream(*ANSWER) as upstream, serving(upstream.url, NOWHERE, max_requests=2) as served:
+        names = []
+        for _ in range(4):
+            response = await post(client, served)
+            assert response.status_code == 200
+            names.append(response.headers["x-deltawire-stream"])
+        await eventually(lambda: len(served.proxy._endings) == 2, "that the oldest are given up")
+        assert served.dropped > 0
+        given_up = [line for line in logs if line["event"] == "tee.failed"]
+        assert [line["stream"] for line in given_up] == names[:2]
+        assert all(line["why"].startswith("more than 2 ended answers wait") for line in given_up)
+        assert "deltawire_proxy_ending_answers 2.0" in served.proxy.tally.render().decode()
 
 
 async def test_a_gateway_that_says_nothing_holds_no_caller_up(client: httpx.AsyncClient) -> None:
@@ -252,8 +313,33 @@ async def test_a_gateway_that_says_nothing_holds_no_caller_up(client: httpx.Asyn
         dropped = [
             line for line in served.proxy.tally.render().decode().splitlines() if "dropped_chunks_total " in line
         ]
-        await eventually(lambda: not served.proxy._exchanges, "that readers are given up")
+        await eventually(lambda: served.is_idle, "that readers are given up")
         assert dropped
+
+
+async def test_what_a_gateway_loses_that_restarts_is_counted_and_logged(
+    client: httpx.AsyncClient, logs: list[Any]
+) -> None:
+    gate = asyncio.Event()
+    first = Gateway(Settings(port=0, drain_timeout=0))
+    async with AsyncExitStack() as stack:
+        async with first:
+            upstream = await stack.enter_async_context(Upstream(*ANSWER[:2], gate, *ANSWER[2:]))
+            served = await stack.enter_async_context(serving(upstream.url, first.url))
+            response = await stack.enter_async_context(client.stream("POST", f"{served.url}/v1/x", headers=NAMED))
+            async with reading(first) as reader, asyncio.timeout(DEADLINE):
+                async for item in reader:
+                    if isinstance(item, Event) and isinstance(item.data, TextDelta):
+                        break
+            port = int(first.url.rpartition(":")[2])
+        await stack.enter_async_context(Gateway(Settings(port=port, drain_timeout=0)))
+        gate.set()
+        assert await response.aread() == b"".join(ANSWER[1:])
+        await eventually(lambda: served.is_idle, "its end")
+        assert served.counted("lost_events") > 0
+        assert served.dropped == 0
+        ended = next(line for line in logs if line["event"] == "tee.ended")
+        assert ended["lost"] == served.counted("lost_events")
 
 
 async def test_a_web_page_names_no_stream(gateway: Gateway, client: httpx.AsyncClient) -> None:
@@ -274,7 +360,7 @@ async def test_keys_are_never_logged(gateway: Gateway, client: httpx.AsyncClient
         headers = {"Authorization": "Bearer sk-head", "X-Goog-Api-Key": "sk-goog", **NAMED}
         with pytest.raises(httpx.RemoteProtocolError):
             await client.post(url, headers=headers)
-        await eventually(lambda: not served.proxy._exchanges, "its end")
+        await eventually(lambda: served.is_idle, "its end")
     assert any(line["event"] == "upstream.failed" for line in logs)
     assert "sk-" not in str(logs)
     assert b"sk-head" in upstream.asked[0].head

@@ -62,7 +62,7 @@ async def test_anthropic(gateway: Gateway) -> None:
                 model="m", max_tokens=9, messages=messages, extra_headers=named
             ) as stream:
                 assert "".join([text async for text in stream.text_stream]) == "".join(WORDS)
-        await eventually(lambda: not served.proxy._exchanges, "that all is published")
+        await eventually(lambda: served.is_idle, "that all is published")
         gateway.hub.close("chat-7")
         assert await followed(gateway, "chat-7") == "".join(WORDS)
         assert b"sk-1" in upstream.asked[0].head

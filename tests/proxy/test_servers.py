@@ -24,10 +24,12 @@ class Call:
     Args:
         proxy: the application.
         fields: of the head.
+        limit: messages after which nothing is read any more.
     """
 
-    def __init__(self, proxy: Proxy, *fields: tuple[bytes, bytes]) -> None:
+    def __init__(self, proxy: Proxy, *fields: tuple[bytes, bytes], limit: int | None = None) -> None:
         self.sent: list[Any] = []
+        self._limit = limit
         self.task = asyncio.create_task(proxy(SCOPE | {"headers": fields}, self._receive, self._send))
 
     async def _receive(self) -> Any:
@@ -35,6 +37,8 @@ class Call:
 
     async def _send(self, message: Any) -> None:
         self.sent.append(message)
+        if len(self.sent) == self._limit:
+            await asyncio.Event().wait()
 
     @property
     def body(self) -> bytes:
@@ -54,6 +58,24 @@ async def test_a_server_that_ends_the_application_when_a_caller_leaves_ends_the_
         events = await read_message(reader)
         assert (said(events), reason_of(events)) == (WORDS[0], "incomplete")
         assert "callers_left_total 1.0" in proxy.tally.render().decode()
+        await proxy.aclose()
+
+
+@pytest.mark.parametrize("limit", [1, 2])
+async def test_a_cancel_aborts_the_upstream_though_the_caller_does_not_read(gateway: Gateway, limit: int) -> None:
+    async with Upstream(*ANSWER[:2], stays=True) as upstream, reading(gateway) as reader:
+        proxy = Proxy(upstream.url, gateway.url)
+        call = Call(proxy, NAMED, limit=limit)
+        await eventually(lambda: len(call.sent) == limit, "that the caller does not read")
+        await eventually(lambda: gateway.hub.info("chat-7").producers, "that the proxy publishes")
+        assert await reader.signal("cancel") == 1
+        async with asyncio.timeout(DEADLINE):
+            await upstream.was_left.wait()
+            await call.task
+        assert not any(message.get("more_body") is False for message in call.sent), "the answer is not whole"
+        if limit > 1:
+            events = await read_message(reader)
+            assert (said(events), reason_of(events)) == (WORDS[0], "cancelled")
         await proxy.aclose()
 
 
@@ -80,6 +102,6 @@ async def test_a_server_that_waits_for_the_application_waits_for_no_reader() -> 
         async with asyncio.timeout(DEADLINE):
             await call.task
         assert call.body == b"".join(ANSWER[1:])
-        assert proxy._exchanges, "readers are still to be told"
+        assert proxy._endings, "readers are still to be told"
         await proxy.aclose(0)
         assert not proxy._exchanges

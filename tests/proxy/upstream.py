@@ -133,9 +133,18 @@ class Served(NamedTuple):
     url: str
 
     @property
+    def is_idle(self) -> bool:
+        """Whether no request is under way, and readers have all they will get."""
+        return not self.proxy._exchanges and not self.proxy._endings
+
+    @property
     def dropped(self) -> float:
         """Chunks of which readers did not get everything."""
-        _, _, rest = self.proxy.tally.render().decode().partition("\ndeltawire_proxy_dropped_chunks_total ")
+        return self.counted("dropped_chunks")
+
+    def counted(self, name: str) -> float:
+        """A counter of the proxy."""
+        _, _, rest = self.proxy.tally.render().decode().partition(f"\ndeltawire_proxy_{name}_total ")
         return float(rest.split()[0])
 
 

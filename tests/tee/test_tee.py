@@ -17,6 +17,7 @@ from deltawire.gateway.config import Settings
 from deltawire.gateway.server import Gateway
 from deltawire.gateway.tee import Tee, tee
 from deltawire.protocol.events import ContentEnd, Error, Extension, MessageStart, MessageStop, TextDelta
+from deltawire.protocol.messages import Policy
 from deltawire.protocol.providers import ANY, TRANSLATORS, OpenAIChat
 from tests.support.fakes import AT_ONCE, FakeGateway, closing, frames, stay
 from tests.support.provider_bodies import FORMS
@@ -196,21 +197,48 @@ async def test_a_publisher_that_was_left_is_as_good_as_none(gateway: Gateway) ->
     assert teed.dropped == len(CHUNKS)
 
 
-async def test_more_events_than_the_buffer_holds_end_the_answer_for_readers_alone(
+async def test_more_bytes_than_the_buffer_holds_end_the_answer_for_readers_alone(
     gateway: Gateway, logged: Logged
 ) -> None:
-    chunks = [chunk(str(number)) for number in range(100)]
-    teed = tee(Answer(*chunks), publisher(gateway.url), buffer=10)  # none of them gives others a turn
+    chunks = [chunk(str(number) * 1000) for number in range(10)]
+    teed = tee(Answer(*chunks), publisher(gateway.url), buffer=5000)  # none of them gives others a turn
     assert await collect(teed) == chunks
     events = await read(gateway.url)
-    assert text_of(events) == "".join(str(number) for number in range(9))
+    assert text_of(events) == "".join(str(number) * 1000 for number in range(4))
     assert events[-3:] == [
         ContentEnd(0),
         Error("the publisher was too slow: the rest of the answer is missing", "overflow"),
         MessageStop("c-1", "incomplete"),
     ]
-    assert (teed.failure, teed.dropped) == ("10 events wait for the gateway (buffer)", 91)
+    assert (teed.failure, teed.dropped) == ("events of 5000 bytes wait for the gateway (buffer)", 6)
     assert logged.facts == ["tee.failed", "tee.ended"]
+
+
+@pytest.mark.parametrize("done", [b"", b"data: [DONE]\n\n"])
+async def test_no_error_is_told_in_a_message_that_is_published_to_its_end(gateway: Gateway, done: bytes) -> None:
+    body = FORMS["openai-chat-sse"].encode(*CHUNKS[:-1], chunk("a" * 5000), CHUNKS[-1]) + done
+    async with publisher(gateway.url) as target:
+        assert await collect(tee(Answer(body, b": the end\n\n"), target, buffer=1000))
+        await target.send(Extension("test", "last", None))
+    events = await read(gateway.url, upto=1)
+    async with Subscriber(gateway.url, STREAM, policy=Policy.BLOCK) as subscriber:
+        async for item in subscriber:
+            data = getattr(item, "data", None)
+            assert not isinstance(data, Error)
+            if isinstance(data, Extension):
+                break
+    assert (text_of(events), events[-1]) == ("".join(WORDS) + "a" * 5000, MessageStop("c-1", "stop"))
+
+
+async def test_an_answer_of_many_tokens_that_comes_at_once_is_published_whole(gateway: Gateway) -> None:
+    words = [f"{number} " for number in range(10_000)]
+    chunks = [*map(chunk, words), CHUNKS[-1]]
+    teed = tee(Answer(*chunks), publisher(gateway.url))
+    assert await collect(teed) == chunks
+    events = await read(gateway.url)
+    assert text_of(events) == "".join(words)
+    assert (teed.failure, teed.dropped) == (None, 0)
+    assert len(events) < len(words) / 50, "deltas are joined while they wait"
 
 
 @pytest.mark.parametrize("on_full", ["wait", "reject"])
@@ -439,7 +467,7 @@ async def test_a_timeout_of_the_stream_itself_is_no_cancel(gateway: Gateway) -> 
     ("arguments", "message"),
     [
         ({"format": "xml"}, "format: expected one of auto, anthropic-sse, "),
-        ({"buffer": 0}, "buffer: expected 1 or more events, got 0"),
+        ({"buffer": 0}, "buffer: expected 1 or more bytes, got 0"),
         ({"linger": -1}, "linger: expected a finite number of seconds from 0, got -1"),
         ({"linger": float("inf")}, "linger: expected a finite number of seconds from 0, got inf"),
     ],

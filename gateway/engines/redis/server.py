@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 from redis.exceptions import AuthenticationError, NoPermissionError, RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from deltawire.gateway.engines.engine import EngineError
+from deltawire.gateway.engines.engine import EngineAwayError, EngineError
 from deltawire.gateway.engines.redis.address import Address
 from deltawire.gateway.engines.redis.client import Client, replies_to
 from deltawire.gateway.engines.redis.keys import Keys, call
@@ -144,7 +144,7 @@ async def asked(answer: Awaitable[T], address: Address, what: str) -> T:
             raise EngineError(f"engine_url: {address} is not a cluster: use redis:// for a single server") from None
         raise EngineError(f"engine_url: {address} refuses {what}: {error}") from None
     except (RedisError, OSError) as error:
-        raise EngineError(f"engine_url: {address} can't be reached: {_reason(error, address)}") from None
+        raise EngineAwayError(f"engine_url: {address} can't be reached: {_reason(error, address)}") from None
 
 
 def _reason(error: Exception, address: Address) -> str:

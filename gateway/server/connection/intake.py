@@ -35,6 +35,7 @@ from deltawire.protocol.messages import CloseStream, Message, Ping, Pong, Token
 
 _OBJECT = b"{"  # nearly every message begins with it, and no array: looking costs less than a call
 
+_DECODED = (Event, CloseStream)
 _MESSAGE_STOP = EventType.MESSAGE_STOP  # looking up an enum member costs more than comparing it
 
 
@@ -148,7 +149,7 @@ class Intake(ABC):
             connection.report(ProblemCode.INVALID_EVENT, f"{untold} more items of this batch are refused")
         self.is_busy = False
 
-    def _take_kept(self, place: int | None, item: bytes | Event) -> bool:
+    def _take_kept(self, place: int | None, item: bytes | Event | CloseStream) -> bool:
         """Process what was kept; return False if it has to wait for room."""
         if isinstance(item, bytes) and self._connection.codec.is_batch(item):
             self._begin_batch(item)
@@ -205,26 +206,32 @@ class Intake(ABC):
 
     # One item
 
-    def _take(self, place: int | None, item: bytes | Raw | Event) -> bool:
+    def _take(self, place: int | None, item: bytes | Raw | Event | CloseStream) -> bool:
         """Process one item; return False if it has to wait for room, which keeps it."""
         try:
-            message = item if isinstance(item, Event) else self._connection.codec.decode_from_producer(item)
+            message = item if isinstance(item, _DECODED) else self._connection.codec.decode_from_producer(item)
             if not isinstance(message, Event):
+                if isinstance(message, CloseStream) and self.stream.blocking.is_held and place is None:
+                    return self._wait_for_room(place, message)  # else all the work is done in this turn
                 self._control(message, place)
             elif message.producer_seq is not UNSET and self._publication.is_repeat(message.producer_seq):
                 pass
             elif self.stream.has_room or self._has_room():
                 return self._append(message)
             else:
-                self._backlog.wait_for_room(place, message)
-                self._hold()
-                self.channel.wait_for_room(self)
-                return False
+                return self._wait_for_room(place, message)
         except WireError as error:
             self._refuse(place, item, error)
         return True
 
-    def _refuse(self, place: int | None, item: bytes | Raw | Event, error: WireError) -> None:
+    def _wait_for_room(self, place: int | None, message: Event | CloseStream) -> bool:
+        """Keep a message for which the stream has no room now; returns False, as `_take`."""
+        self._backlog.wait_for_room(place, message)
+        self._hold()
+        self.channel.wait_for_room(self)
+        return False
+
+    def _refuse(self, place: int | None, item: bytes | Raw | Event | CloseStream, error: WireError) -> None:
         """Report the error of an item, unless too many of its batch were reported already."""
         if error.code is ProblemCode.FENCED:
             self.end(error.code, error.message)
@@ -236,6 +243,7 @@ class Intake(ABC):
             self.end(ProblemCode.RATE_LIMITED, why)
             return
         backlog.left -= REFUSAL
+        assert not isinstance(item, CloseStream), "it is refused only before it is kept"
         number = item.producer_seq if isinstance(item, Event) else connection.codec.producer_seq_of(item)
         expected = self._publication.writer.expected if error.code is ProblemCode.SEQUENCE_GAP else UNSET
         where = "" if place is None else f"[{place}] "
