@@ -139,7 +139,7 @@ class Hub:
         storage = {} if self._engine is None else self._engine.describe()
         if storage:
             log.info("storage.opened", streams=self.count(), **storage)
-        if (why := _UNPERSISTED.get(storage.get("persistence"))) is not None:
+        if (why := _UNPERSISTED.get(storage.get("persistence", ""))) is not None:
             log.warning("storage.unpersisted", detail=why)
         needed = self.settings.engine_replicas
         if (connected := storage.get("replicas", needed)) < needed:
