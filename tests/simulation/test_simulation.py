@@ -80,8 +80,10 @@ def without(line: str, instead: str = "") -> functions.Functions:
 
 def forget_the_term(patch: pytest.MonkeyPatch) -> None:
     """An append is taken of whoever sends it."""
-    line = "  elseif known[1] ~= args[1] then\n    return fenced(known[1], known[3])\n  elseif known[2] ~= args[2] then"
-    it = without(line, "  elseif known[2] ~= args[2] then")
+    it = without(
+        "  if known[1] and known[1] ~= args[1] then\n    return fenced(known[1], known[3])\n  elseif not (known[1] and",
+        "  if not (known[1] and",
+    )
     patch.setattr(functions, "functions", lambda: it)
 
 
