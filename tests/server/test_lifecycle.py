@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -408,3 +408,16 @@ async def test_kill_9_of_a_peer_disturbs_nobody(gateway: Gateway, logs: list[dic
     assert messages[-1]["data"] == {"text": "still here"}
     assert "problem" not in types_of(messages)
     assert [entry for entry in logs if entry["log_level"] == "error"] == []
+
+
+async def test_a_drain_may_begin_in_the_turn_in_which_a_wait_for_a_stream_is_over(gateway: Gateway) -> None:
+    admission = gateway._admission
+    with suppress(TimeoutError):
+        async with asyncio.timeout(60.0) as waiting:
+            admission._waiting.add(waiting)
+            waiting.reschedule(0.0)
+            draining = asyncio.create_task(admission.refuse_new())  # its first turn comes after the end of the wait
+            await asyncio.sleep(60.0)
+    admission._waiting.discard(waiting)
+    assert waiting.expired()
+    await draining

@@ -140,7 +140,8 @@ class Admission:
         self.is_draining = True
         before = self._waiting.copy()
         for waiting in before:
-            waiting.reschedule(0.0)
+            if not waiting.expired():  # else its time is over in this turn, and it ends by itself
+                waiting.reschedule(0.0)
         while before & self._waiting:  # noqa: ASYNC110 - each is refused in one of the next turns
             await asyncio.sleep(0)
 
