@@ -74,6 +74,13 @@ async def test_a_late_reader_gets_the_whole_answer_and_a_digest_over_the_restart
     assert [type(it.data) for it in got if isinstance(it, Event)] == [MessageStart, TextDelta, TextDelta, MessageStop]
 
 
+async def test_a_stream_whose_message_was_open_before_a_restart_can_be_closed(restart: Restart) -> None:
+    async with restart() as gateway, producer(gateway, "producer=p") as writing:
+        await publish(writing, START, text_delta("one "), upto=2)
+    async with restart() as gateway, http(gateway) as client:
+        assert (await client.delete("/v1/streams/demo")).status_code == 200
+
+
 async def test_a_producer_that_keeps_sending_gets_one_ack_for_many_commits(restart: Restart) -> None:
     async with restart() as gateway, consumer(gateway) as reading, producer(gateway) as writing:
         for number in range(1, EVENTS + 1):

@@ -417,7 +417,7 @@ async def test_a_drain_may_begin_in_the_turn_in_which_a_wait_for_a_stream_is_ove
             admission._waiting.add(waiting)
             waiting.reschedule(0.0)
             draining = asyncio.create_task(admission.refuse_new())  # its first turn comes after the end of the wait
-            await asyncio.sleep(60.0)
+            await asyncio.Event().wait()
     admission._waiting.discard(waiting)
     assert waiting.expired()
     await draining

@@ -159,7 +159,7 @@ async def _unless_taken(site: Site, stream_id: str, creating: Awaitable[Response
 def _close(site: Site, target: Target) -> Response | Awaitable[Response]:
     parse_nothing(target.query)
     _check_storage(site)
-    if site.hub.manager.get(target.stream_id).is_recovering:
+    if site.hub.manager.get(target.stream_id).blocking.is_held:
         detail = "middleware is still at work on an event of this stream: try again"
         raise StreamError(ErrorKind.FULL, "close", target.stream_id, detail)
     site.hub.close(target.stream_id)
