@@ -10,7 +10,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from enum import StrEnum
 from functools import lru_cache
-from typing import Annotated, Any, ClassVar, TypeAlias, TypeVar, cast
+from typing import Annotated, Any, ClassVar, Final, TypeAlias, TypeVar, cast
 
 from msgspec import UNSET, Meta, Struct, UnsetType, defstruct
 
@@ -268,6 +268,13 @@ EVENT_CLASSES: dict[type[Data], type[Event]] = {
     Extension: ExtensionEvent,
 }
 """The envelope class of each data class."""
+
+TEXT_FIELDS: Final[dict[EventType, str]] = {
+    EventType.TEXT_DELTA: "text",
+    EventType.THINKING: "thinking",
+    EventType.TOOL_DELTA: "partial_json",
+}
+"""Where deltas have their text. Not by class: what comes from a socket is of a stricter one."""
 
 _BY_TYPE = {data_class.type: event_class for data_class, event_class in EVENT_CLASSES.items()}
 

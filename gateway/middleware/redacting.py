@@ -24,6 +24,7 @@ from deltawire.gateway.middleware.holding import HELD_COST, HoldingQueue
 from deltawire.gateway.middleware.scanning import Cut, Scanner
 from deltawire.gateway.middleware.stage import Item, OnError, Plan
 from deltawire.protocol.events import (
+    TEXT_FIELDS,
     ContentEnd,
     Data,
     Error,
@@ -41,13 +42,6 @@ MAX_MESSAGES: Final = 16
 
 TEXT_COST: Final = 1024
 """Bytes that a text costs: its scanner, and what that keeps of it."""
-
-FIELDS: Final[dict[EventType, str]] = {
-    EventType.TEXT_DELTA: "text",
-    EventType.THINKING: "thinking",
-    EventType.TOOL_DELTA: "partial_json",
-}
-"""Where deltas have their text. Not by class: what comes from a socket is of a stricter one."""
 
 AT_ONCE: Final = 1024
 """Characters of an event scanned at once; the worst ones take 5 ms. The rest of it has to wait for `work`."""
@@ -97,7 +91,7 @@ class _Delta:
         if self.parts is None:
             return ((self.origin, self.data),)
         text = self.redacted
-        return ((self.origin, replace(self.data, **{FIELDS[self.data.type]: text})),) if text else ()
+        return ((self.origin, replace(self.data, **{TEXT_FIELDS[self.data.type]: text})),) if text else ()
 
 
 class _Text:
@@ -192,7 +186,7 @@ class Redaction:
         origin: int = item[0]
         data: Any = item[1]
         kind = data.type
-        name = FIELDS.get(kind)
+        name = TEXT_FIELDS.get(kind)
         if name is None:
             return self._take_other(item)
         key = (kind, data.index, data.choice)

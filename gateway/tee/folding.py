@@ -9,7 +9,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import structs
 
-from deltawire.protocol.events import Data, Extension, TextDelta, Thinking, ToolDelta
+from deltawire.protocol.events import TEXT_FIELDS, Data, Extension
 
 MAX_FOLDED: Final = 512
 """Characters of a folded delta: a hundred tokens, and at six bytes each (JSON escapes) under any limit of a message."""
@@ -19,8 +19,6 @@ EVENT_COST: Final = 256
 
 JSON_GROWTH: Final = 4
 """Bytes that a byte of JSON takes once it is parsed: 3 were measured with many empty objects."""
-
-_TEXTS: Final[dict[type[Data], str]] = {TextDelta: "text", Thinking: "thinking", ToolDelta: "partial_json"}
 
 _encode = msgspec.json.Encoder().encode
 
@@ -38,14 +36,14 @@ def fold(events: Iterable[Data]) -> list[Data]:
 
 def cost(data: Data) -> int:
     """Bytes, about, that an event takes in memory."""
-    if (name := _TEXTS.get(type(data))) is not None:
+    if (name := TEXT_FIELDS.get(data.type)) is not None:
         return EVENT_COST + getsizeof(getattr(data, name))
     return EVENT_COST + (JSON_GROWTH * len(_encode(data.data)) if isinstance(data, Extension) else 0)
 
 
 def _join(first: Any, second: Any) -> Data | None:
     """One delta in place of two; None if they can't be joined."""
-    name = _TEXTS.get(type(first))
+    name = TEXT_FIELDS.get(first.type)
     if name is None or type(second) is not type(first):
         return None
     text = getattr(first, name) + getattr(second, name)

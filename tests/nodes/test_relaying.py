@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from itertools import pairwise
 from pathlib import Path
@@ -18,7 +17,7 @@ from tests.support.on_redis import expect_all, write
 from tests.support.peers import Message, consumer, peer, producer, publish, ranges_of, text_delta, text_of
 from tests.support.rawpeer import RawPeer, raw_peer
 from tests.support.redis_server import RedisServer, needs_redis
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, turn
 
 pytestmark = needs_redis
 
@@ -178,12 +177,13 @@ async def test_block_makes_producers_on_any_node_wait_for_a_reader_on_another(se
     async with nodes_on(server, 3) as (_, two, three), producer(three) as writing:
         slow = await stall(two, "block")
         await writing.say(*(text_delta(WORD) for _ in range(MANY)))
-        channel = three.hub.manager.get("demo")
-        await eventually(lambda: channel.head > 15)
+        stream = three.hub.manager.get("demo")
+        await eventually(lambda: stream.head > 15)
         head = -1
-        while head != channel.head:
-            head = channel.head
-            await asyncio.sleep(0.2)  # what was on its way has come
+        while head != stream.head:  # all nodes are on this loop, so that what was on its way comes in a few turns
+            head = stream.head
+            await eventually(lambda: stream.is_settled and three.hub.dispatcher.channel(stream)._waiting)
+            await turn(200)
         assert head < MANY
         messages = await slow.read_until("text_delta", seq=MANY)
         assert text_of(messages) == WORD * MANY

@@ -123,8 +123,7 @@ class RedisEngine:
     @property
     def failure(self) -> str | None:
         """Why nothing can be committed now; None if it can."""
-        now = time.monotonic()
-        return self._committer.failure(now) or (self._doubt if self._keeper.is_in_doubt(now) else None)
+        return self._committer.failure(time.monotonic()) or self.doubt
 
     @property
     def doubt(self) -> str | None:

@@ -8,7 +8,6 @@ from msgspec import Raw
 
 from deltawire.gateway.server.connection.batch import Batch
 from deltawire.protocol.events import Event
-from deltawire.protocol.messages import CloseStream
 
 EVENT_COST: Final = 256
 """Bytes, about, that a decoded event costs while it waits for room: events are short, and one per producer waits."""
@@ -38,7 +37,7 @@ class Backlog:
 
     def __init__(self) -> None:
         self._batch: Batch | None = None
-        self._kept: tuple[int | None, bytes | Event | CloseStream] | None = None
+        self._kept: tuple[int | None, bytes | Event] | None = None
         self.waits_for_room = False
         self.left = STEP
 
@@ -62,17 +61,17 @@ class Backlog:
         """Keep a message of which nothing is processed yet."""
         self._kept = (None, payload)
 
-    def wait_for_room(self, place: int | None, message: Event | CloseStream) -> None:
-        """Keep a message for which the stream has no room.
+    def wait_for_room(self, place: int | None, event: Event) -> None:
+        """Keep an event for which the stream has no room.
 
         Args:
             place: its index in its batch; None if it came alone.
-            message: an event, or the end of a stream that has yet to take one.
+            event: the event.
         """
-        self._kept = (place, message)
+        self._kept = (place, event)
         self.waits_for_room = True
 
-    def take_kept(self) -> tuple[int | None, bytes | Event | CloseStream] | None:
+    def take_kept(self) -> tuple[int | None, bytes | Event] | None:
         """Return what was kept, and its index in its batch."""
         kept, self._kept = self._kept, None
         self.waits_for_room = False

@@ -35,7 +35,6 @@ from deltawire.protocol.messages import CloseStream, Message, Ping, Pong, Token
 
 _OBJECT = b"{"  # nearly every message begins with it, and no array: looking costs less than a call
 
-_DECODED = (Event, CloseStream)
 _MESSAGE_STOP = EventType.MESSAGE_STOP  # looking up an enum member costs more than comparing it
 
 
@@ -149,7 +148,7 @@ class Intake(ABC):
             connection.report(ProblemCode.INVALID_EVENT, f"{untold} more items of this batch are refused")
         self.is_busy = False
 
-    def _take_kept(self, place: int | None, item: bytes | Event | CloseStream) -> bool:
+    def _take_kept(self, place: int | None, item: bytes | Event) -> bool:
         """Process what was kept; return False if it has to wait for room."""
         if isinstance(item, bytes) and self._connection.codec.is_batch(item):
             self._begin_batch(item)
@@ -206,32 +205,29 @@ class Intake(ABC):
 
     # One item
 
-    def _take(self, place: int | None, item: bytes | Raw | Event | CloseStream) -> bool:
+    def _take(self, place: int | None, item: bytes | Raw | Event) -> bool:
         """Process one item; return False if it has to wait for room, which keeps it."""
         try:
-            message = item if isinstance(item, _DECODED) else self._connection.codec.decode_from_producer(item)
+            message = item if isinstance(item, Event) else self._connection.codec.decode_from_producer(item)
             if not isinstance(message, Event):
-                if isinstance(message, CloseStream) and self.stream.blocking.is_held and place is None:
-                    return self._wait_for_room(place, message)  # else all the work is done in this turn
+                if isinstance(message, CloseStream) and isinstance(item, bytes) and self._waits_for_middleware():
+                    self._backlog.keep(item)  # its end would have all that work done in this turn
+                    return False
                 self._control(message, place)
             elif message.producer_seq is not UNSET and self._publication.is_repeat(message.producer_seq):
                 pass
             elif self.stream.has_room or self._has_room():
                 return self._append(message)
             else:
-                return self._wait_for_room(place, message)
+                self._backlog.wait_for_room(place, message)
+                self._hold()
+                self.channel.wait_for_room(self)
+                return False
         except WireError as error:
             self._refuse(place, item, error)
         return True
 
-    def _wait_for_room(self, place: int | None, message: Event | CloseStream) -> bool:
-        """Keep a message for which the stream has no room now; returns False, as `_take`."""
-        self._backlog.wait_for_room(place, message)
-        self._hold()
-        self.channel.wait_for_room(self)
-        return False
-
-    def _refuse(self, place: int | None, item: bytes | Raw | Event | CloseStream, error: WireError) -> None:
+    def _refuse(self, place: int | None, item: bytes | Raw | Event, error: WireError) -> None:
         """Report the error of an item, unless too many of its batch were reported already."""
         if error.code is ProblemCode.FENCED:
             self.end(error.code, error.message)
@@ -243,7 +239,6 @@ class Intake(ABC):
             self.end(ProblemCode.RATE_LIMITED, why)
             return
         backlog.left -= REFUSAL
-        assert not isinstance(item, CloseStream), "it is refused only before it is kept"
         number = item.producer_seq if isinstance(item, Event) else connection.codec.producer_seq_of(item)
         expected = self._publication.writer.expected if error.code is ProblemCode.SEQUENCE_GAP else UNSET
         where = "" if place is None else f"[{place}] "
@@ -296,7 +291,7 @@ class Intake(ABC):
         return True
 
     def _waits_for_middleware(self) -> bool:
-        """Wait, if middleware has work with the event that it was given; return whether it has."""
+        """Wait, if middleware has work with an event that it was given; return whether it has."""
         if not self.stream.blocking.is_held:
             return False
         self._backlog.waits_for_room = True
