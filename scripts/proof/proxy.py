@@ -86,7 +86,7 @@ class Ends:
     def finish(self) -> None:
         """Send no more."""
         self.is_finished = True
-        with suppress(OSError):
+        with suppress(OSError, RuntimeError):  # uvloop's: the socket is closed already
             self.writer.write_eof()
 
 
