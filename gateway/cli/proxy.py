@@ -15,7 +15,7 @@ from deltawire.gateway.cli.ending import StartFailure, Status, cannot_listen, wr
 from deltawire.gateway.cli.loop import new_event_loop
 from deltawire.gateway.cli.options import URL, FiniteRange, WholeRange, examples
 from deltawire.gateway.cli.trust import tls_options
-from deltawire.gateway.config import make_settings
+from deltawire.gateway.config import Settings
 from deltawire.gateway.logs import configure_logs
 from deltawire.gateway.proxy import DRAIN_TIMEOUT, IDLE_TIMEOUT, MAX_REQUESTS, Proxy
 
@@ -102,7 +102,7 @@ def command(  # noqa: PLR0913 - one argument an option
             f"{host} is not the loopback interface, and the proxy asks nobody for a token: "
             "put it behind something that does, or pass --insecure-no-auth"
         )
-    configure_logs(make_settings({}))
+    configure_logs(Settings())
     with wrong_arguments_told():
         proxy = Proxy(
             upstream,
