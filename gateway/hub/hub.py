@@ -26,7 +26,7 @@ from deltawire.gateway.logs import get_logger
 from deltawire.gateway.metrics.histogram import Histogram
 from deltawire.gateway.metrics.tally import Tally
 from deltawire.gateway.middleware import Middleware, read_middleware
-from deltawire.gateway.streams.info import StreamInfo
+from deltawire.gateway.streams.info import StreamInfo, describe
 from deltawire.gateway.streams.log import Retention
 from deltawire.gateway.streams.manager import StreamManager
 from deltawire.gateway.streams.settings import StreamSettings
@@ -221,7 +221,7 @@ class Hub:
 
     def describe(self, stream: Stream) -> StreamInfo:
         """Like `info`, for a caller that has the stream itself."""
-        return stream.info(self.clock.format)
+        return describe(stream, self.clock.format)
 
     def list(self) -> list[LocalStream]:
         """All streams, oldest first, including closed ones that can still be read."""
@@ -245,17 +245,17 @@ class Hub:
         Raises:
             StreamError: not found.
         """
-        return self.manager.info(stream_id, self.clock.format)
+        return self.describe(self.manager.get(stream_id, "info"))
 
     def list_info(self) -> builtins.list[StreamInfo]:
         """Describe all streams at this moment."""
-        return self.manager.list_info(self.clock.format)
+        return [self.describe(stream) for stream in self.manager.list()]
 
     def page(
         self, exact: Collection[str], prefixes: Collection[str], after: str, limit: int
     ) -> builtins.list[StreamInfo]:
         """Describe some streams at this moment, in the order of their ids; arguments as for `StreamManager.page`."""
-        return [stream.info(self.clock.format) for stream in self.manager.page(exact, prefixes, after, limit)]
+        return [self.describe(stream) for stream in self.manager.page(exact, prefixes, after, limit)]
 
     async def give_up(self) -> None:
         """Leave all streams to other gateways on the same engine, if there is one that others may use.

@@ -13,7 +13,6 @@ from typing import Protocol
 from deltawire.gateway.streams.callbacks import MessageWatcher, Screen
 from deltawire.gateway.streams.durable import DurableStream
 from deltawire.gateway.streams.eviction import IdleStreams
-from deltawire.gateway.streams.info import StreamInfo
 from deltawire.gateway.streams.log import Ledger
 from deltawire.gateway.streams.mirror import Mirror
 from deltawire.gateway.streams.pages import Pages
@@ -259,13 +258,20 @@ class StreamManager:
         """Whether `get` would find a stream."""
         return stream_id in self._streams
 
-    def get(self, stream_id: str) -> Stream:
+    def get(self, stream_id: str, operation: str = "get") -> Stream:
         """Return an existing stream, open or closed.
+
+        Args:
+            stream_id: its id.
+            operation: that needs it, for the error.
 
         Raises:
             StreamError: not found.
         """
-        return self._find("get", stream_id)
+        try:
+            return self._streams[stream_id]
+        except KeyError:
+            raise StreamError(ErrorKind.NOT_FOUND, operation, stream_id) from None
 
     def get_or_create(self, stream_id: str, now: float) -> Stream:
         """Return the stream with this id; create it if there is none.
@@ -281,7 +287,7 @@ class StreamManager:
         Raises:
             StreamError: not found.
         """
-        stream = self._find("close", stream_id)
+        stream = self.get(stream_id, "close")
         self.end(stream, now, reason)
         return stream
 
@@ -311,18 +317,6 @@ class StreamManager:
     def count(self) -> int:
         """Number of streams in `list`."""
         return len(self._streams)
-
-    def info(self, stream_id: str, format_time: Callable[[float], str]) -> StreamInfo:
-        """Describe one stream at this moment; `format_time` as for `Stream.info`.
-
-        Raises:
-            StreamError: not found.
-        """
-        return self._find("info", stream_id).info(format_time)
-
-    def list_info(self, format_time: Callable[[float], str]) -> builtins.list[StreamInfo]:
-        """Describe all streams at this moment; `format_time` as for `Stream.info`."""
-        return [stream.info(format_time) for stream in self._streams.values()]
 
     def page(self, exact: Collection[str], prefixes: Collection[str], after: str, limit: int) -> builtins.list[Stream]:
         """Return some streams in the order of their ids.
@@ -455,12 +449,6 @@ class StreamManager:
         used = "in use" if self.store is None else "in use or stored"
         detail = f"{reached} is reached and every stream is {used}: try again later"
         return StreamError(ErrorKind.FULL, operation, stream_id, detail)
-
-    def _find(self, operation: str, stream_id: str) -> Stream:
-        try:
-            return self._streams[stream_id]
-        except KeyError:
-            raise StreamError(ErrorKind.NOT_FOUND, operation, stream_id) from None
 
     def lose(self, stream: Stream, now: float) -> None:
         """Drop a stream that lives elsewhere from now on; what is stored of it stays."""

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from msgspec import UNSET
 
 from deltawire.gateway.streams.durable import DurableStream
+from deltawire.gateway.streams.ending import end_lost
 from deltawire.gateway.streams.history import History
 from deltawire.gateway.streams.log import Ledger, Retention
 from deltawire.gateway.streams.producers import ProducerState
@@ -411,8 +412,8 @@ def test_producers_are_known_and_older_ones_fenced(stream: DurableStream, shelf:
 def test_messages_in_progress_are_waited_for_anew(stream: DurableStream, shelf: Shelf, owner: str | None) -> None:
     restore(stream, shelf, ANSWER, OpenMessage("m", owner, 1))
     assert stream.leases.is_running
-    assert stream.end_lost(STAMP, 9.0, 10.0) == []
-    assert stream.end_lost(STAMP, 10.0, 10.0) == ["m"]
+    assert end_lost(stream, STAMP, 9.0, 10.0) == []
+    assert end_lost(stream, STAMP, 10.0, 10.0) == ["m"]
     commit = take(stream)
     assert (commit.first, len(commit.frames), commit.messages) == (4, 2, [])
 
