@@ -17,7 +17,7 @@ Invariants, each with a test of its name:
 Tour, from the bottom up:
 
 - `coalesce` — which events fold, and folding them
-- `callbacks` — who is told of messages and events
+- `callbacks` — who is told of messages, events and streams
 - `candidates` — the newest events that may be urgent
 - `prefix` — the folded beginning of the message in progress, when the log has trimmed it
 - `log` — frames by seq; retention; what a lag costs

@@ -8,9 +8,8 @@ from collections import deque
 from collections.abc import Callable, Collection
 from itertools import chain, islice
 from operator import attrgetter
-from typing import Protocol
 
-from deltawire.gateway.streams.callbacks import MessageWatcher, Screen
+from deltawire.gateway.streams.callbacks import MessageWatcher, Screen, StreamStore
 from deltawire.gateway.streams.durable import DurableStream
 from deltawire.gateway.streams.eviction import IdleStreams
 from deltawire.gateway.streams.log import Ledger
@@ -41,27 +40,6 @@ again: all streams are looked at."""
 
 SHRINK_INTERVAL = 1.0
 """Seconds between two looks at all streams where none had anything to give."""
-
-
-class StreamStore(Protocol):
-    """Is told of streams, to keep them elsewhere.
-
-    Attributes:
-        failure: why nothing can be stored now; None if it can.
-    """
-
-    @property
-    def failure(self) -> str | None:
-        """As above."""
-
-    def created(self, stream: DurableStream) -> None:
-        """A stream is found by its id from now on."""
-
-    def trimmed(self, stream: DurableStream) -> None:
-        """The oldest events of a stream are not needed any more."""
-
-    def forgotten(self, stream: DurableStream) -> None:
-        """A stream is not found any more."""
 
 
 class StreamManager:
@@ -465,12 +443,9 @@ class StreamManager:
         stream.unload()
 
     def _forget(self, stream: Stream) -> None:
-        if self._drop(stream) and self.store is not None and isinstance(stream, DurableStream):
-            self.store.forgotten(stream)
-
-    def _drop(self, stream: Stream) -> bool:
         stream.clear()
-        return self._unlist(stream)
+        if self._unlist(stream) and self.store is not None and isinstance(stream, DurableStream):
+            self.store.forgotten(stream)
 
     def _unlist(self, stream: Stream) -> bool:
         self._idle.discard(stream)
