@@ -11,11 +11,11 @@ import builtins
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from pathlib import Path
 from secrets import token_hex
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import Self, TypeVar
 
-from deltawire.gateway.config import ConfigError, Settings
-from deltawire.gateway.engines.engine import EVENTS, Elsewhere, Engine, EngineError, EngineMetrics, Part
-from deltawire.gateway.engines.sqlite import SqliteEngine, check_folder
+from deltawire.gateway.config import Settings
+from deltawire.gateway.engines.choosing import open_engine
+from deltawire.gateway.engines.engine import EVENTS, Elsewhere, EngineMetrics, Part
 from deltawire.gateway.hub.clock import Clock
 from deltawire.gateway.hub.committing import CommittingDispatcher
 from deltawire.gateway.hub.deadlines import Deadlines
@@ -33,9 +33,6 @@ from deltawire.gateway.streams.settings import StreamSettings
 from deltawire.gateway.streams.stream import Stream
 from deltawire.protocol.errors import DeltawireError
 from deltawire.protocol.messages import EndReason
-
-if TYPE_CHECKING:
-    from deltawire.gateway.engines.redis.engine import RedisEngine
 
 T = TypeVar("T")
 
@@ -326,58 +323,6 @@ class Hub:
         except TimeoutError:
             future.cancel()
             raise
-
-
-def open_engine(settings: Settings, part: Part | None) -> Engine | None:
-    """Return the engine that the settings choose; None where events are in memory alone.
-
-    Args:
-        settings: of the gateway.
-        part: of the streams; in a folder there are no others.
-    """
-    if settings.engine_url:
-        return redis_engine(settings, part)
-    if not settings.data_dir:
-        return None
-    return SqliteEngine(Path(settings.data_dir), settings.sync, settings.sync_interval, settings.data_age)
-
-
-def redis_engine(settings: Settings, part: Part | None = None) -> RedisEngine:
-    """Return the engine on the server that the settings name.
-
-    Raises:
-        ConfigError: the extra that it needs is not installed, or the URL is none.
-    """
-    try:
-        from deltawire.gateway.engines.redis.engine import RedisEngine  # noqa: PLC0415 - an optional extra
-    except ImportError:
-        raise ConfigError("setting `engine_url` needs the extra: pip install 'deltawire[redis]'") from None
-    try:
-        return RedisEngine(
-            settings.engine_url,
-            prefix=settings.engine_prefix,
-            timeout=settings.engine_timeout,
-            replicas=settings.engine_replicas,
-            advertised=settings.advertise_url,
-            part=part,
-        )
-    except EngineError as error:
-        raise ConfigError(str(error)) from None
-
-
-async def check_storage(settings: Settings) -> None:
-    """Check whether streams could be stored, without storing any.
-
-    Raises:
-        ConfigError: they could not.
-    """
-    try:
-        if settings.engine_url:
-            await redis_engine(settings).check()
-        elif settings.data_dir:
-            check_folder(Path(settings.data_dir))
-    except EngineError as error:
-        raise ConfigError(str(error)) from None
 
 
 def stream_settings(settings: Settings) -> StreamSettings:

@@ -16,8 +16,9 @@ from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.server import ServerProtocol
 
 from deltawire.gateway.config import Settings
+from deltawire.gateway.engines.choosing import check_storage
 from deltawire.gateway.engines.engine import Part
-from deltawire.gateway.hub import Hub, check_storage
+from deltawire.gateway.hub import Hub
 from deltawire.gateway.hub.fair_queue import FairQueue
 from deltawire.gateway.logs import get_logger
 from deltawire.gateway.server.accepting.forwarding import Proxies
