@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, suppress
 from functools import partial
 from typing import Any, Self, cast
-from weakref import WeakSet
+from weakref import WeakKeyDictionary
 
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.server import ServerProtocol
@@ -91,8 +91,8 @@ class Gateway:
         self._sockets = sockets
         self._owns_hub = hub is None
         self.hub = hub or Hub(self.settings, part=None if siblings is None else Part(siblings.own, siblings.key))
-        self._accepted: WeakSet[GatewayConnection] = WeakSet()  # every connection let in, even before its request
-        self._connections: set[GatewayConnection] = set()
+        self._accepted: WeakKeyDictionary[GatewayConnection, None] = WeakKeyDictionary()  # also before their requests
+        self._connections: dict[GatewayConnection, None] = {}  # of peers; they end in the order in which they came
         self._access = AccessControl(self.settings, clock)
         self._siblings = siblings
         self._limits = limits or Limits(self.settings)
@@ -243,7 +243,7 @@ class Gateway:
         """Serve a peer with a body until there is a response for it; the peer is gone when it gets that."""
         self._guard(connection)
         connection.admitted()
-        self._connections.add(connection)
+        self._connections[connection] = None
         connection.connection_lost_waiter.add_done_callback(lambda _: self._forget(connection))
         connection.upload = upload
         try:
@@ -256,12 +256,12 @@ class Gateway:
         connection.leave()
 
     def _forget(self, connection: GatewayConnection) -> None:
-        self._connections.discard(connection)
+        self._connections.pop(connection, None)
         self._changed.set()
 
     async def _serve(self, connection: GatewayConnection, start: Callable[[GatewayConnection], None]) -> None:
         connection.admitted()
-        self._connections.add(connection)
+        self._connections[connection] = None
         try:
             try:
                 start(connection)
