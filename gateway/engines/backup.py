@@ -18,6 +18,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Final
 
+from deltawire.gateway import disk
 from deltawire.gateway.engines.checksums import STREAM, teach
 from deltawire.gateway.engines.engine import EngineError
 from deltawire.gateway.engines.folder import COPIED, FILE
@@ -81,7 +82,7 @@ def open_to_read(folder: Path) -> sqlite3.Connection:
 def _copy(source: sqlite3.Connection, target: sqlite3.Connection, copy: Path) -> None:
     fd = os.open(copy, os.O_RDWR)
     try:
-        source.backup(target, pages=STEP, progress=lambda *_: os.fsync(fd))
+        source.backup(target, pages=STEP, progress=lambda *_: disk.sync(fd))
     finally:
         os.close(fd)
 

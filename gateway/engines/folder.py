@@ -15,6 +15,7 @@ import sqlite3
 from pathlib import Path
 from typing import Final
 
+from deltawire.gateway import disk
 from deltawire.gateway.engines.checksums import STREAM
 from deltawire.gateway.engines.engine import EngineError
 
@@ -98,7 +99,7 @@ def sync(path: Path) -> None:
     """Have the disk store a file, or the names in a folder."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        disk.sync(descriptor)
     finally:
         os.close(descriptor)
 

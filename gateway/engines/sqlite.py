@@ -286,6 +286,7 @@ def connect(path: Path) -> sqlite3.Connection:
     except OSError:
         database.close()
         raise
+    database.execute("PRAGMA fullfsync = ON")  # macOS: wait for the disk, and not only for its cache
     teach(database)
     return database
 
