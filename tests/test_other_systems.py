@@ -24,7 +24,7 @@ from deltawire.gateway.engines.redis.identity import is_certainly_gone, own_iden
 from deltawire.gateway.files import readable_again
 from deltawire.gateway.server import allocator
 from deltawire.gateway.server.accepting import descriptors
-from deltawire.gateway.server.accepting.routing import Handed, Remote
+from deltawire.gateway.server.accepting.routing import MAX_HEAD, Handed, Remote
 from deltawire.gateway.server.connection import progress
 from deltawire.gateway.workers import links
 from deltawire.gateway.workers.division import count_workers
@@ -75,7 +75,7 @@ def test_a_worker_for_each_core_is_one_for_each_that_the_machine_has(monkeypatch
 def test_the_largest_message_between_workers_fits_in_a_datagram(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(links, "KIND", socket.SOCK_DGRAM)
     inbox = links.Inbox.make()
-    handed = Handed(Remote("192.0.2.1", 1), 1.5, b"x" * links.MAX_HEAD)
+    handed = Handed(Remote("192.0.2.1", 1), 1.5, b"x" * MAX_HEAD)
     with inbox.reader, inbox.writer, socket.socket() as sock:
         for end in inbox:
             for buffer in (socket.SO_SNDBUF, socket.SO_RCVBUF):
