@@ -140,9 +140,9 @@ async def test_what_is_stored_is_read_over_http_while_nothing_can_be_stored(star
         await fill(gateway)
         engine = gateway.hub._engine
         assert isinstance(engine, SqliteEngine)
-        with closing(sqlite3.connect(tmp_path / FILE, isolation_level=None)) as other:
-            other.execute("BEGIN IMMEDIATE")  # so that the gateway can't commit
-            async with producer(gateway, stream="other") as writing:
+        async with producer(gateway, stream="other") as writing:
+            with closing(sqlite3.connect(tmp_path / FILE, isolation_level=None)) as other:
+                other.execute("BEGIN IMMEDIATE")  # so that the gateway can't commit
                 await writing.say(text_delta("x"))
                 await eventually(lambda: engine.failure)
                 page = await client.get("/v1/streams/demo/events?limit=3")
