@@ -23,7 +23,7 @@ Imports point down only: `cli → workers → server, client → hub → middlew
 - `metrics` — counts and histograms; `logs` — structured logs; `tracing` — OpenTelemetry spans of messages
 - `cli` — the `deltawire` command
 - `config` — settings; `configuring` — making them of values and a TOML file; `files` — reading the files they name
-- `http_client` — requests to others
+- `disk` — having the disk store what was written; `http_client` — requests to others
 - `requirements` — what one part needs of others, and the rest does not
 
 Terms: a *stream* is a log of events under one id; its *epoch* names one life of it, `seq` an event's place. A *cursor*
