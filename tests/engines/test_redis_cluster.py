@@ -6,15 +6,20 @@ import asyncio
 import random
 import re
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from itertools import count, islice
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from deltawire.gateway.config import ConfigError, Settings
 from deltawire.gateway.engines.redis import keeping
 from deltawire.gateway.engines.redis import session as session_module
+from deltawire.gateway.engines.redis.committer import Committer
+from deltawire.gateway.engines.redis.keys import LIBRARY
+from deltawire.gateway.engines.redis.link import Command, Link, LinkError
+from deltawire.gateway.engines.redis.work import Work
 from deltawire.gateway.server import Gateway
 from scripts.proof.children import Children, serving
 from tests.support.asking import http_client
@@ -156,6 +161,51 @@ async def test_slots_that_move_again_and_again_cost_nothing_and_double_nothing(c
     async with gateway_on(cluster) as gateway:
         for stream in streams:
             await expect_all(gateway, written[stream], stream=stream)
+
+
+async def test_a_commit_whose_reply_was_lost_may_be_found_at_another_server_that_is_busy(
+    cluster: RedisCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [moving], [staying] = streams_on(cluster, 0, 1), streams_on(cluster, 1, 1)
+    move = cluster.move(moving, cluster.masters[1])
+    send, take = Link.call, Committer.take
+    is_taken = asyncio.Event()
+    is_busy = asyncio.Event()
+
+    def about(stream: str, commands: Sequence[Command]) -> bool:
+        return any(f"{LIBRARY}_append" in command and f":{stream}:state" in str(command) for command in commands)
+
+    async def send_and_move(link: Link, commands: Sequence[Command]) -> list[Any]:
+        replies = await send(link, commands)
+        if about(moving, commands) and not is_taken.is_set():
+            move.begin()
+            move.carry()
+            move.end()
+            await link.close()
+            raise LinkError("the reply is lost")
+        if about(staying, commands):
+            is_busy.set()
+            await is_taken.wait()
+        return replies
+
+    def take_and_tell(committer: Committer, works: Sequence[Work], unverified: Sequence[tuple[str, str]] = ()) -> None:
+        take(committer, works, unverified)
+        if works:
+            is_taken.set()
+
+    async with gateway_on(cluster, engine_timeout=30.0) as gateway:
+        await write(gateway, 1, 5, stream=moving)
+        await write(gateway, 1, 5, stream=staying)
+        monkeypatch.setattr(Link, "call", send_and_move)
+        monkeypatch.setattr(Committer, "take", take_and_tell)
+        async with (
+            producer(gateway, "producer=p", stream=moving) as one,
+            producer(gateway, "producer=p", stream=staying) as other,
+        ):
+            await other.say(*numbered(6, 6))
+            await is_busy.wait()
+            await publish(one, *numbered(6, 10), upto=10)
+        await expect_all(gateway, 10, stream=moving)
 
 
 async def test_a_stream_is_taken_over_from_a_server_that_has_no_functions_yet(cluster: RedisCluster) -> None:

@@ -358,7 +358,8 @@ class Committer:
 
     async def _verify(self, link: Link, group: Sequence[Work], doubted: dict[_Key, Owned]) -> None:
         """Append again what the server has lost of some streams."""
-        reached = {(work.stream, work.epoch): work.last for work in group if work.has_changes}
+        taken = (*group, *self._waiting.values())  # what another committer has sent may be there, and waits here now
+        reached = {(work.stream, work.epoch): work.last for work in taken if work.has_changes}
         refill = self._refill(link)
         for (stream, epoch), owned, reply in await refill.confirm(doubted):
             refusals = len(self._refusals)
