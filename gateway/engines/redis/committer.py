@@ -317,7 +317,7 @@ class Committer:
         self.owned.pop((stream, epoch), None)
         why = f"another gateway serves stream {stream!r} now: reconnect to resume there"
         if isinstance(reply, hiredis.ReplyError):
-            why = f"what is stored of stream {stream!r} is not what a gateway writes: {reply}"
+            why = self._keys.tell_foreign(stream, str(reply))
         self._memory.lost(stream, epoch, why)
 
     def _refill(self, link: Link) -> Refill:
