@@ -107,6 +107,13 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     allowed_origins: Annotated[
         str, Meta(description="Origins of web pages that may connect (`https://app.example.org`), separated by commas")
     ] = ""
+    allowed_hosts: Annotated[
+        str,
+        Meta(
+            description="Names by which plain HTTP may be read on loopback without authentication (`gw.example.org`), "
+            "separated by commas; `*` allows all"
+        ),
+    ] = ""
     console: Annotated[
         bool, Meta(description="Serve the console, a web page at `/` that shows streams; it holds no data itself")
     ] = True

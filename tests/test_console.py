@@ -361,6 +361,16 @@ async def test_under_a_name_it_works_if_its_origin_is_allowed_and_says_so_if_not
                 await tab.wait(f"document.readyState === 'complete' && {wanted}")
 
 
+async def test_a_page_whose_name_was_made_to_point_here_reads_nothing(driven: Chromium) -> None:
+    async with serving() as gateway, Publisher(gateway.url, "chat-1") as publisher:
+        await publisher.send(TextDelta(text="secret"))
+        asked = "fetch('/v1/streams/chat-1/events', {headers: {'X-Forwarded-For': '127.0.0.1'}})"
+        for host, status in ((NAME, 403), ("127.0.0.1", 200)):
+            tab = await driven.open(f"http://{host}:{gateway.port}/livez")
+            await tab.wait(f"location.hostname === '{host}' && document.readyState === 'complete'")
+            assert await tab.value(f"{asked}.then((response) => response.status)") == status
+
+
 async def test_it_is_light_or_dark_as_the_reader_wants(driven: Chromium) -> None:
     async with serving() as gateway:
         tab = await driven.open(page(gateway.port))

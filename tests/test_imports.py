@@ -16,6 +16,7 @@ SOURCES = sorted(path for package in ("protocol", "gateway") for path in (ROOT /
 LAYERS: dict[str, set[str]] = {
     "protocol": set(),
     "gateway": set(),
+    "gateway.disk": set(),
     "gateway.files": set(),
     "gateway.http_client": set(),
     "gateway.requirements": set(),
@@ -25,7 +26,14 @@ LAYERS: dict[str, set[str]] = {
     "gateway.access": {"protocol", "gateway.config", "gateway.files", "gateway.http_client", "gateway.logs"},
     "gateway.streams": {"protocol"},
     "gateway.middleware": {"protocol", "gateway.streams", "gateway.config", "gateway.files", "gateway.logs"},
-    "gateway.engines": {"protocol", "gateway.streams", "gateway.config", "gateway.logs", "gateway.metrics"},
+    "gateway.engines": {
+        "protocol",
+        "gateway.streams",
+        "gateway.config",
+        "gateway.disk",
+        "gateway.logs",
+        "gateway.metrics",
+    },
     "gateway.hub": {
         "protocol",
         "gateway.streams",
@@ -61,6 +69,7 @@ LAYERS: dict[str, set[str]] = {
         "gateway.access",
         "gateway.config",
         "gateway.engines",
+        "gateway.disk",
         "gateway.files",
         "gateway.http_client",
         "gateway.logs",

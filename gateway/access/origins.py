@@ -2,6 +2,9 @@
 
 A browser lets a page of any site open a WebSocket to any address, even to one that only the browser's machine can
 reach, and sends the page's origin. Other programs send no origin.
+
+Nor does a browser for a GET to the site of the page itself. The owner of a name can make it point to the machine of the
+browser (DNS rebinding): then the gateway there is that site, and only the header `Host` tells.
 """
 
 from __future__ import annotations
@@ -14,6 +17,9 @@ from deltawire.gateway.config import ConfigError
 
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(?:\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::[1-9][0-9]{0,4})?", re.ASCII)
 _FIXED_HOST = re.compile(r"(?:localhost|\[[0-9a-f:.]+\]|[0-9]{1,3}(?:\.[0-9]{1,3}){3})(?::[0-9]+)?", re.ASCII)
+_HOST = re.compile(r"(\[[0-9a-f:.]+\]|[^:\[\]]*)(?::[0-9]*)?", re.ASCII)
+_NAME = re.compile(r"[a-z0-9_-]+(?:\.[a-z0-9_-]+)*", re.ASCII)
+_ANY_NAME: Final = "*"
 _DEFAULT_PORTS = (("http://", ":80"), ("https://", ":443"))
 
 
@@ -77,6 +83,47 @@ def is_own(named: Sequence[str], hosts: Sequence[str], *, is_secure: bool) -> bo
     if len(named) != 1 or len(hosts) != 1 or _FIXED_HOST.fullmatch(hosts[0]) is None:
         return False
     return named[0] == f"{'https' if is_secure else 'http'}://{hosts[0]}"
+
+
+def parse_hosts(text: str, origins: frozenset[str]) -> frozenset[str]:
+    """Parse the setting `allowed_hosts`.
+
+    Args:
+        text: names, or `*`, separated by commas; may be empty.
+        origins: allowed origins; their names are allowed too.
+
+    Raises:
+        ConfigError: an entry that is no name in lower case.
+    """
+    hosts = frozenset(filter(None, map(str.strip, text.split(","))))
+    for host in hosts - {_ANY_NAME}:
+        if _NAME.fullmatch(host) is None:
+            raise ConfigError(f"allowed_hosts: expected a name in lower case, without a port, or `*`, got {host!r}")
+    return hosts | {_name_of(origin.partition("://")[2]) for origin in origins}
+
+
+def is_known_host(hosts: Sequence[str], allowed: frozenset[str]) -> bool:
+    """Whether a request was sent to a name that no stranger can make point here.
+
+    That is an address, `localhost`, a name without a dot, which no one can register, or one that is allowed. A request
+    without `Host` is of no browser.
+
+    Args:
+        hosts: the values of all `Host` headers.
+        allowed: the names that are allowed.
+    """
+    return _ANY_NAME in allowed or all(_is_safe(_name_of(host.lower()), allowed) for host in hosts)
+
+
+def _is_safe(name: str, allowed: frozenset[str]) -> bool:
+    is_fixed = _FIXED_HOST.fullmatch(name) is not None or name.endswith(".localhost")
+    return is_fixed or "." not in name or name in allowed
+
+
+def _name_of(host: str) -> str:
+    """The name or address in a `Host`, without the port."""
+    found = _HOST.fullmatch(host)
+    return host if found is None else found[1]
 
 
 def is_allowed(named: Sequence[str], allowed: frozenset[str]) -> bool:

@@ -14,6 +14,7 @@ import msgspec
 
 from deltawire.gateway.cli.credentials import GivenToken
 from deltawire.gateway.cli.ending import Failure
+from deltawire.gateway.cli.reconnecting import Unanswered
 from deltawire.gateway.client import ClientError
 from deltawire.gateway.client.connection import HUNG_UP, RETRIED_STATUS, hint_of, judge_attempt, parse_retry_after
 from deltawire.gateway.http_client import Answer, NoAnswer, open_answer
@@ -52,21 +53,6 @@ class Refusal(Failure):
         super().__init__(message)
         self.is_not_found = status == HTTPStatus.NOT_FOUND
         self.is_forbidden = status == HTTPStatus.FORBIDDEN
-
-
-class Unanswered(Failure):
-    """There was no whole answer, or only "not now": the same request may succeed later.
-
-    Args:
-        message: for a command that does not ask again.
-        reason: why, for one that does.
-        told: seconds that the gateway asked for.
-    """
-
-    def __init__(self, message: str, reason: str, told: float = 0.0) -> None:
-        super().__init__(message)
-        self.reason = reason
-        self.told = told
 
 
 class Asker:
@@ -172,12 +158,22 @@ class Asker:
                 method, address, params=params, headers=headers, timeout=TIMEOUT, tls=self._trusted
             ) as answer:
                 has_begun = True
-                _check(answer)
+                self._check(answer)
                 yield answer.pieces
         except UnicodeError:
             raise Failure("the token has a character that is not allowed in tokens") from None
         except NoAnswer as error:
             raise self._explain(error, has_begun=has_begun) from None
+
+    def _check(self, answer: Answer[Iterator[bytes]]) -> None:
+        """Raise what a refusal says."""
+        if answer.is_success:
+            return
+        why = _problem(_read(answer.pieces)) or answer.reason
+        if answer.status in RETRIED_STATUS:
+            told = parse_retry_after(answer.headers.get("Retry-After", ""))
+            raise Unanswered(self.url, f"HTTP {answer.status}: {why}", told)
+        raise Refusal(f"{why} (HTTP {answer.status})", answer.status)
 
     def _explain(self, error: NoAnswer, *, has_begun: bool) -> Failure:
         """Why there was no whole answer, in the words of the commands that follow streams."""
@@ -192,7 +188,7 @@ class Asker:
             verdict = HUNG_UP + hint_of(self.url, self._tls)
         else:
             verdict = str(error).lower()
-        return Unanswered(f"no gateway at {self.url}: {verdict}", verdict)
+        return Unanswered(self.url, verdict)
 
 
 def _path_of(stream: str) -> str:
@@ -210,16 +206,6 @@ def decode(answer: bytes, wanted: type[Decoded]) -> Decoded:
         return msgspec.json.decode(answer, type=wanted)
     except DECODE_ERRORS:
         raise Failure(NO_GATEWAY) from None
-
-
-def _check(answer: Answer[Iterator[bytes]]) -> None:
-    """Raise what a refusal says."""
-    if answer.is_success:
-        return
-    reason = f"{_problem(_read(answer.pieces)) or answer.reason} (HTTP {answer.status})"
-    if answer.status in RETRIED_STATUS:
-        raise Unanswered(reason, reason, parse_retry_after(answer.headers.get("Retry-After", "")))
-    raise Refusal(reason, answer.status)
 
 
 def _read(pieces: Iterable[bytes]) -> bytes:

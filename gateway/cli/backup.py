@@ -30,9 +30,9 @@ def command(*, data_dir: Path, target: Path) -> None:
     goes on meanwhile; its WAL file grows until the copy is made.
 
     To restore, put TARGET into an empty folder as `deltawire.sqlite`, and start `serve --data-dir` with that folder and
-    any number of workers. Open streams have a new epoch there, as they go on without what came after the backup:
-    readers get them from the beginning, and are told why. To move a gateway that has ended, move its folder: that keeps
-    the epochs.
+    any number of workers. The first start there gives open streams new epochs, as they go on without what came after
+    the backup: readers get them from the beginning, and are told why. So a backup can be restored several times. To
+    move a gateway that has ended, move its folder: that keeps the epochs.
     """
     if target.exists():
         raise Failure(f"{target}: exists: name a new file, or remove it")

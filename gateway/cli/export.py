@@ -2,35 +2,29 @@
 
 from __future__ import annotations
 
-import random
 import sys
-import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from ssl import SSLContext
-from typing import Final
 
 import click
 import msgspec
 from msgspec import Struct
 
-from deltawire.gateway.cli.asking import NO_GATEWAY, Asker, Refusal, Unanswered, decode
+from deltawire.gateway.cli.asking import NO_GATEWAY, Asker, Refusal, decode
 from deltawire.gateway.cli.credentials import GivenToken, token_options
 from deltawire.gateway.cli.ending import Failure, say
 from deltawire.gateway.cli.exported import ExportedStream
 from deltawire.gateway.cli.options import STREAM_ID, examples, url_option
 from deltawire.gateway.cli.printable import escape_json
-from deltawire.gateway.cli.reconnecting import Patience
+from deltawire.gateway.cli.reconnecting import Patience, Unanswered, patience_option
 from deltawire.gateway.cli.trust import tls_options
 from deltawire.gateway.cli.whole_file import written_whole
-from deltawire.gateway.client.backoff import DEFAULT_BACKOFF, Retries
 from deltawire.protocol.addresses import MAX_EVENTS
 from deltawire.protocol.codec import Sequenced
 from deltawire.protocol.messages import Gap
-
-RETRY_FOR: Final = 30.0
-"""Seconds without an event after which a gateway that is away is given up, as `publish` and `tail` do."""
 
 
 @click.command(
@@ -49,6 +43,7 @@ RETRY_FOR: Final = 30.0
     metavar="FILE",
     help="Write to this file, which only you can read, and only when all is written; default: standard output.",
 )
+@patience_option
 @url_option
 @tls_options
 @token_options
@@ -58,6 +53,7 @@ def command(  # noqa: PLR0913 - one argument an option
     everything: bool,
     output: Path | None,
     url: str,
+    patience: Patience,
     tls: SSLContext | None,
     token: GivenToken,
 ) -> None:
@@ -76,8 +72,9 @@ def command(  # noqa: PLR0913 - one argument an option
     asker = Asker(url, token, tls)
     with ExitStack() as files:
         file = None if output is None else files.enter_context(written_whole(output))
-        export = Export(asker, _print if file is None else file.write)
-        export.run(streams or [str(info.get("id")) for info in asker.list_streams()], skips_absent=everything)
+        export = Export(asker, patience, _print if file is None else file.write)
+        named = streams or [str(info.get("id")) for info in patience.insist(asker.list_streams)]
+        export.run(named, skips_absent=everything)
     sys.stdout.buffer.flush()
     if sys.stderr.isatty():
         say(f"{export.events} events exported")
@@ -92,18 +89,18 @@ class Export:
 
     Args:
         asker: asks the gateway.
+        patience: waits for it.
         write: takes whole lines.
 
     Attributes:
         events: written so far.
     """
 
-    def __init__(self, asker: Asker, write: Callable[[bytes], object]) -> None:
+    def __init__(self, asker: Asker, patience: Patience, write: Callable[[bytes], object]) -> None:
         self.events = 0
         self._asker = asker
         self._write = write
-        self._patience = Patience(asker.url, say)
-        self._retries = Retries(DEFAULT_BACKOFF, RETRY_FOR)
+        self._patience = patience
 
     def run(self, streams: Sequence[str], *, skips_absent: bool) -> None:
         """Write some streams.
@@ -143,10 +140,10 @@ class Export:
                     self.events += 1
             except Unanswered as failure:
                 if last > before:
-                    self._retries.reset()
-                self._wait(failure)
+                    self._patience.progressed()
+                self._patience.wait_after(failure)
                 continue
-            self._retries.reset()
+            self._patience.progressed()
             if last == before:  # nothing is left of what should come
                 upto = min(self._describe_again(stream).floor - 1, stream.head)
                 if upto <= last:
@@ -164,21 +161,15 @@ class Export:
             self._write_line(Gap(first=first, seq=last, reason="evicted"))
 
     def _describe(self, stream: str) -> ExportedStream:
-        while True:
-            try:
-                info = self._asker.describe(stream)
-            except Unanswered as failure:
-                self._wait(failure)
-            else:
-                self._patience.is_connected = True
-                return ExportedStream(
-                    id=stream,
-                    epoch=info.epoch,
-                    floor=info.floor,
-                    head=info.head,
-                    closed=info.closed,
-                    created_at=info.created_at,
-                )
+        info = self._patience.insist(partial(self._asker.describe, stream))
+        return ExportedStream(
+            id=stream,
+            epoch=info.epoch,
+            floor=info.floor,
+            head=info.head,
+            closed=info.closed,
+            created_at=info.created_at,
+        )
 
     def _describe_again(self, stream: ExportedStream) -> ExportedStream:
         """The stream as it is now.
@@ -190,16 +181,3 @@ class Export:
         if found.epoch != stream.epoch:
             raise Failure(f"stream {stream.id!r} was lost and began anew while it was exported: export it again")
         return found
-
-    def _wait(self, failure: Unanswered) -> None:
-        """Wait until the gateway may answer again.
-
-        Raises:
-            Unanswered: it never answered, or has been away for too long.
-        """
-        chance = random.random()  # noqa: S311 - spreads clients, hides nothing
-        delay = self._retries.wait_after_failure(time.monotonic(), chance, failure.told)
-        if delay is None or not self._patience.is_connected:
-            raise failure
-        self._patience(failure.reason, delay)
-        time.sleep(delay)

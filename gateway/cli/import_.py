@@ -22,7 +22,7 @@ from deltawire.gateway.cli.credentials import GivenToken, token_options
 from deltawire.gateway.cli.ending import Failure, say, wrong_arguments_told
 from deltawire.gateway.cli.exported import MAX_LINE, BadExport, ExportedStream, read_export
 from deltawire.gateway.cli.options import STREAM_ID, examples, url_option
-from deltawire.gateway.cli.reconnecting import Patience
+from deltawire.gateway.cli.reconnecting import Patience, patience_option
 from deltawire.gateway.cli.trust import tls_options
 from deltawire.gateway.client import EventRefused, Publisher
 from deltawire.gateway.config import MIB
@@ -59,10 +59,19 @@ class Found(NamedTuple):
 )
 @click.argument("file", type=click.File("rb"), default="-", metavar="[FILE]")
 @click.option("--stream", type=STREAM_ID, help="Publish to this stream; default: the one that was exported.")
+@patience_option
 @url_option
 @tls_options
 @token_options
-def command(*, file: IO[bytes], stream: str | None, url: str, tls: SSLContext | None, token: GivenToken) -> None:
+def command(  # noqa: PLR0913 - one argument an option
+    *,
+    file: IO[bytes],
+    stream: str | None,
+    url: str,
+    patience: Patience,
+    tls: SSLContext | None,
+    token: GivenToken,
+) -> None:
     """Publish what `deltawire export` wrote to FILE, or to standard input.
 
     The whole file is checked first: nothing is published of a file that has a bad line or was cut off. Then each event
@@ -80,22 +89,22 @@ def command(*, file: IO[bytes], stream: str | None, url: str, tls: SSLContext | 
     with _readable_twice(file) as lines:
         found = _check(lines(), stream)
         for it in found:
-            _refuse_used(asker, it.target)
+            patience.insist(partial(_refuse_used, asker, it.target))
         events = ((number, item) for number, item in read_export(lines()) if isinstance(item, Event))
         for it in found:
-            patience = Patience(url, say)
             with wrong_arguments_told():
                 publisher = Publisher(
                     url,
                     it.target,
                     window=WINDOW,
                     max_message=MIB,  # what the gateway accepts, it says itself
+                    retry_for=patience.retry_for,
                     on_reconnect=patience,
                     token=token,
                     tls=tls,
                 )
-            asyncio.run(_publish(publisher, patience, it, islice(events, it.events)))
-            _tell_what_is_missing(asker, it)
+            asyncio.run(_publish(publisher, it, islice(events, it.events)))
+            _tell_what_is_missing(it, patience.insist(partial(asker.describe, it.target)).floor)
 
 
 @contextmanager
@@ -157,12 +166,11 @@ def _refuse_used(asker: Asker, target: str) -> None:
         raise Failure(f"stream {target!r} is closed: name another with --stream")
 
 
-async def _publish(publisher: Publisher, patience: Patience, found: Found, events: Iterator[tuple[int, Event]]) -> None:
+async def _publish(publisher: Publisher, found: Found, events: Iterator[tuple[int, Event]]) -> None:
     """Publish the events of one stream, and close it if the exported one was closed.
 
     Args:
         publisher: not yet connected.
-        patience: its `on_reconnect`.
         found: the stream.
         events: with the numbers of their lines.
 
@@ -174,7 +182,6 @@ async def _publish(publisher: Publisher, patience: Patience, found: Found, event
     sent = 0
     try:
         async with publisher:
-            patience.is_connected = True
             for line, event in events:
                 lines.append(line)
                 sent += 1
@@ -196,11 +203,16 @@ async def _publish(publisher: Publisher, patience: Patience, found: Found, event
         say(f"{sent} events imported into stream {found.target!r}")
 
 
-def _tell_what_is_missing(asker: Asker, found: Found) -> None:
-    """Say which events the stream does not have, and why."""
+def _tell_what_is_missing(found: Found, floor: int) -> None:
+    """Say which events the stream does not have, and why.
+
+    Args:
+        found: what was imported.
+        floor: seq of the oldest event that the gateway has of it.
+    """
     if missing := found.stream.head - found.events:
         say(f"stream {found.target!r}: {missing} events are not in the export; the others are numbered from 1")
-    if evicted := min(asker.describe(found.target).floor - 1, found.events):
+    if evicted := min(floor - 1, found.events):
         say(
             f"stream {found.target!r}: the gateway has evicted the first {evicted} events again: its retention_events, "
             "retention_bytes or retention_age is too small for all"

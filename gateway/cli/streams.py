@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from ssl import SSLContext
 from typing import Any
 
@@ -13,6 +14,7 @@ from deltawire.gateway.cli.asking import Asker, Info, decode
 from deltawire.gateway.cli.credentials import GivenToken, token_options
 from deltawire.gateway.cli.options import POLICY, WholeRange, examples, stream_argument, url_option
 from deltawire.gateway.cli.printable import escape_json, make_line
+from deltawire.gateway.cli.reconnecting import Patience, patience_option
 from deltawire.gateway.cli.trust import tls_options
 from deltawire.protocol.addresses import MAX_BUFFER
 
@@ -32,12 +34,13 @@ def command() -> None:
 
 @command.command("list", epilog=examples("deltawire streams list --url ws://gateway:8765"))
 @json_option
+@patience_option
 @url_option
 @token_options
 @tls_options
-def list_streams(*, as_json: bool, url: str, token: GivenToken, tls: SSLContext | None) -> None:
+def list_streams(*, as_json: bool, url: str, patience: Patience, token: GivenToken, tls: SSLContext | None) -> None:
     """List all streams."""
-    infos = Asker(url, token, tls).list_streams()
+    infos = patience.insist(Asker(url, token, tls).list_streams)
     if as_json:
         _print_json(f"{msgspec.json.encode(infos).decode()}\n")
         return
@@ -48,12 +51,15 @@ def list_streams(*, as_json: bool, url: str, token: GivenToken, tls: SSLContext 
 @command.command("info", epilog=examples("deltawire streams info demo"))
 @stream_argument
 @json_option
+@patience_option
 @url_option
 @token_options
 @tls_options
-def show_info(*, stream: str, as_json: bool, url: str, token: GivenToken, tls: SSLContext | None) -> None:
+def show_info(  # noqa: PLR0913 - one argument an option
+    *, stream: str, as_json: bool, url: str, patience: Patience, token: GivenToken, tls: SSLContext | None
+) -> None:
     """Show everything the gateway reports about STREAM."""
-    _show(Asker(url, token, tls).ask("GET", stream), as_json=as_json)
+    _show(patience.insist(partial(Asker(url, token, tls).ask, "GET", stream)), as_json=as_json)
 
 
 @command.command(
@@ -64,6 +70,7 @@ def show_info(*, stream: str, as_json: bool, url: str, token: GivenToken, tls: S
 @click.option("--policy", type=POLICY, help="Policy for consumers that choose none.")
 @click.option("--buffer", type=WholeRange(1, MAX_BUFFER), help="Lag limit, in events, for consumers that choose none.")
 @json_option
+@patience_option
 @url_option
 @token_options
 @tls_options
@@ -74,23 +81,27 @@ def create_stream(  # noqa: PLR0913 - one argument an option
     buffer: int | None,
     as_json: bool,
     url: str,
+    patience: Patience,
     token: GivenToken,
     tls: SSLContext | None,
 ) -> None:
     """Create STREAM. Publishing creates it too, but with the gateway's default policy and buffer."""
     asked = {name: str(value) for name, value in (("policy", policy), ("buffer", buffer)) if value is not None}
-    _show(Asker(url, token, tls).ask("PUT", stream, asked), as_json=as_json)
+    _show(patience.insist(partial(Asker(url, token, tls).ask, "PUT", stream, asked)), as_json=as_json)
 
 
 @command.command("close", epilog=examples("deltawire streams close demo"))
 @stream_argument
 @json_option
+@patience_option
 @url_option
 @token_options
 @tls_options
-def close_stream(*, stream: str, as_json: bool, url: str, token: GivenToken, tls: SSLContext | None) -> None:
+def close_stream(  # noqa: PLR0913 - one argument an option
+    *, stream: str, as_json: bool, url: str, patience: Patience, token: GivenToken, tls: SSLContext | None
+) -> None:
     """Close STREAM: readers still get its remaining events; it can be replayed until its retention ends."""
-    _show(Asker(url, token, tls).ask("DELETE", stream), as_json=as_json)
+    _show(patience.insist(partial(Asker(url, token, tls).ask, "DELETE", stream)), as_json=as_json)
 
 
 def _show(answer: bytes, *, as_json: bool) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import IO
 
+from deltawire.gateway import disk
 from deltawire.gateway.cli.ending import Failure
 
 
@@ -36,7 +37,7 @@ def written_whole(path: Path) -> Iterator[IO[bytes]]:
         try:
             yield file
             file.flush()
-            os.fsync(file.fileno())
+            disk.sync(file.fileno())
             os.replace(file.name, target)  # noqa: PTH105 - two names
         except BaseException as error:
             with suppress(OSError):  # of what could not be written before either
@@ -52,6 +53,6 @@ def _sync(folder: Path) -> None:
     """Have the disk store the names in a folder."""
     fd = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(fd)
+        disk.sync(fd)
     finally:
         os.close(fd)

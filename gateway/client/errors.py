@@ -36,16 +36,19 @@ class GatewayUnreachable(ClientError):
     Args:
         url: the gateway's address.
         reason: why the last attempt failed, in plain words.
+
+    Attributes:
+        has_answered: whether the gateway, or a proxy before it, answered "not now".
     """
 
     def __init__(self, url: str, reason: str) -> None:
         super().__init__(url, reason)
         self.url = url
         self.reason = reason
+        self.has_answered = reason.startswith(("closed with ", "HTTP "))
 
     def __str__(self) -> str:
-        has_answered = self.reason.startswith(("closed with ", "HTTP "))
-        begin = f"the gateway at {self.url} can't serve this now" if has_answered else f"no gateway at {self.url}"
+        begin = f"the gateway at {self.url} can't serve this now" if self.has_answered else f"no gateway at {self.url}"
         return f"{begin}: {self.reason}"
 
 

@@ -51,7 +51,8 @@ class Publisher:
         on_full: wait for slow `block` consumers, or raise `StreamFull`.
         window: maximum number of unacked events, 1 or more; `send` waits above it.
         max_message: maximum bytes of an event, as configured in the gateway (64 KiB by default).
-        retry_for: seconds without progress after which to give up; None never gives up, 0 never retries.
+        retry_for: seconds without progress after which to give up, from the first attempt on; None never gives up, 0
+            never retries.
         codec: `JSON` or `MSGPACK`.
         on_reconnect: called before each wait with the reason and the seconds.
         token: a token, or a function that returns one, which is called for each connection and before a token expires;

@@ -80,7 +80,8 @@ class Subscriber:
         on_urgent: called with each event that came ahead, when it is read: while the program waits for the next one.
         interval: milliseconds between writes of the gateway, 0 to 1000; deltas in between are folded.
         create: whether to create a stream that does not exist; otherwise entering raises `StreamNotFound`.
-        retry_for: seconds without progress after which to give up; None never gives up, 0 never retries.
+        retry_for: seconds without progress after which to give up, from the first attempt on; None never gives up, 0
+            never retries.
         codec: `JSON` or `MSGPACK`.
         on_reconnect: called before each wait with the reason and the seconds.
         token: a token, or a function that returns one, which is called for each connection and before a token expires;

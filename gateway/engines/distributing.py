@@ -14,7 +14,7 @@ from typing import Final
 
 from deltawire.gateway.engines.checksums import EVENTS, PRODUCER, STREAM
 from deltawire.gateway.engines.engine import EngineError
-from deltawire.gateway.engines.folder import FILE, may_miss_commits, renew_epochs, sync
+from deltawire.gateway.engines.folder import FILE, is_copy, may_miss_commits, renew_epochs, sync
 from deltawire.gateway.engines.listing import list_streams
 from deltawire.gateway.engines.schema import migrate
 from deltawire.gateway.engines.sqlite import check_version, connect
@@ -64,7 +64,7 @@ def _move_all(source: Path, homes: Sequence[Path], home_of: Callable[[str], int]
     with closing(connect(source / FILE)) as database:
         migrate(database, check_version(database, source))
         list_streams(database)  # what is corrupt must not be sealed anew
-        if may_miss_commits(source):
+        if may_miss_commits(source) or is_copy(database):
             renew_epochs(database)
     moved = sum(_copy(source, home, number, home_of) for number, home in enumerate(homes))
     for home in homes:

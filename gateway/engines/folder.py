@@ -1,10 +1,10 @@
-"""The folder that one gateway has for its database: the lock that others respect, and whether commits may be missing.
+"""The folder that one gateway has for its database: the lock that others respect, and whether epochs have to be new.
 
 A crash of the machine takes what was not on the disk. With `sync` other than `always`, the lock file names the start of
 the machine while a gateway uses the folder, and is empty again once everything is on the disk. A process that is killed
 loses nothing, as the system still has what it wrote; so a mark of the same start of the machine means nothing, and one
 of an earlier start means that commits may be missing. Their seqs must not be given to other events: readers may have
-seen them.
+seen them. Nor must gateways on copies of one database give the same seqs to different events.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import sqlite3
 from pathlib import Path
 from typing import Final
 
+from deltawire.gateway import disk
 from deltawire.gateway.engines.checksums import STREAM
 from deltawire.gateway.engines.engine import EngineError
 
@@ -32,6 +33,9 @@ _NEW_EPOCHS: Final = f"""
 """  # noqa: S608 - a name of ours
 """Gives every open stream another epoch: no two events may have one epoch and seq. A closed stream has lost nothing, as
 its end came after all its events."""
+
+COPIED: Final = "copy-"
+"""What the epoch of an open stream begins with in a copy on which no gateway has started yet."""
 
 _BOOT: Final = Path("/proc/sys/kernel/random/boot_id")
 
@@ -95,9 +99,15 @@ def sync(path: Path) -> None:
     """Have the disk store a file, or the names in a folder."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        disk.sync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def is_copy(database: sqlite3.Connection) -> bool:
+    """Whether a database is a copy on which no gateway has started yet, and has open streams."""
+    wanted = "SELECT 1 FROM streams WHERE end_reason IS NULL AND substr(epoch, 1, ?) = ? LIMIT 1"
+    return database.execute(wanted, (len(COPIED), COPIED)).fetchone() is not None
 
 
 def renew_epochs(database: sqlite3.Connection) -> None:

@@ -18,7 +18,16 @@ import msgspec
 
 from deltawire.gateway.engines.checksums import STREAM, of_events, of_values, teach
 from deltawire.gateway.engines.engine import Done, Elsewhere, EngineError, EngineMetrics, Memory, StoredStream
-from deltawire.gateway.engines.folder import FILE, lock_folder, mark, may_miss_commits, renew_epochs, sync_all, unmark
+from deltawire.gateway.engines.folder import (
+    FILE,
+    is_copy,
+    lock_folder,
+    mark,
+    may_miss_commits,
+    renew_epochs,
+    sync_all,
+    unmark,
+)
 from deltawire.gateway.engines.index import Index
 from deltawire.gateway.engines.listing import list_streams
 from deltawire.gateway.engines.reading import read_events
@@ -69,6 +78,7 @@ class SqliteEngine:
         self._max_age = max_age
         self._sync: Sync = sync
         self._sync_interval = sync_interval
+        self._why_new_epochs = ""
         self._indexes: dict[tuple[str, str], Index] = {}
         self._next_row = self._next_stream = 1
 
@@ -84,8 +94,8 @@ class SqliteEngine:
         return EngineMetrics(self._writer.commits, self._writer.failures, self._writer.events, size)
 
     def describe(self) -> dict[str, Any]:
-        """Whether open streams have new epochs, as commits may be missing; settings and metrics say the rest."""
-        return {"has_new_epochs": True} if self._has_new_epochs else {}
+        """Why open streams have new epochs, if they have; settings and metrics say the rest."""
+        return {"new_epochs": self._why_new_epochs} if self._why_new_epochs else {}
 
     async def open(
         self,
@@ -104,7 +114,6 @@ class SqliteEngine:
         with ExitStack() as stack:
             stack.callback(os.close, lock_folder(self._folder))
             try:
-                self._has_new_epochs = may_miss_commits(self._folder)
                 if self._sync == "always":
                     sync_all(self._folder)  # what came with another `sync`, before the database is open
                 self._database = database = connect(self._folder / FILE)
@@ -113,7 +122,11 @@ class SqliteEngine:
                 database.execute("PRAGMA journal_mode = WAL")
                 database.execute(f"PRAGMA synchronous = {_SYNCHRONOUS[self._sync]}")
                 migrate(database, version)
-                if self._has_new_epochs:
+                if may_miss_commits(self._folder):
+                    self._why_new_epochs = "crash"
+                elif is_copy(database):
+                    self._why_new_epochs = "copy"
+                if self._why_new_epochs:
                     list_streams(database)  # what is corrupt must not be sealed anew
                     renew_epochs(database)
                 if self._sync == "always":
@@ -273,6 +286,7 @@ def connect(path: Path) -> sqlite3.Connection:
     except OSError:
         database.close()
         raise
+    database.execute("PRAGMA fullfsync = ON")  # macOS: wait for the disk, and not only for its cache
     teach(database)
     return database
 

@@ -10,7 +10,6 @@ writer stays broken until its gateway is restarted.
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import threading
 import time
@@ -22,6 +21,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
+from deltawire.gateway import disk
 from deltawire.gateway.engines.engine import EVENTS
 from deltawire.gateway.metrics.histogram import Histogram
 
@@ -201,7 +201,7 @@ class Writer:
         self._unsynced_since = None
         try:
             with open(f"{self._path}-wal", "rb") as wal:  # noqa: PTH123 - a descriptor is needed
-                os.fdatasync(wal.fileno())
+                disk.sync_data(wal.fileno())
         except FileNotFoundError:  # it was checkpointed, and with it synced
             pass
         except OSError as error:

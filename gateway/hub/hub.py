@@ -47,6 +47,12 @@ _UNPERSISTED = {
 }
 """What is told of how a server persists."""
 
+_NEW_EPOCHS = {
+    "crash": "the machine was started again before all commits were on its disk",
+    "copy": "this is the first start on this backup",
+}
+"""What is told of new epochs."""
+
 log = get_logger()
 
 
@@ -145,9 +151,8 @@ class Hub:
         if (connected := storage.get("replicas", needed)) < needed:
             why = f"engine_replicas is {needed}, and {connected} are connected: events wait until they fail"
             log.warning("storage.unreplicated", detail=why)
-        if storage.get("has_new_epochs"):
-            why = "the machine was started again before all commits were on its disk: open streams have new epochs"
-            log.warning("storage.epochs_renewed", detail=why)
+        if (why := _NEW_EPOCHS.get(storage.get("new_epochs", ""))) is not None:
+            log.warning("storage.epochs_renewed", detail=f"{why}: open streams have new epochs")
 
     @property
     def node_key(self) -> str:

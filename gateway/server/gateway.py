@@ -92,10 +92,10 @@ class Gateway:
         self.hub = hub or Hub(self.settings, part=None if siblings is None else Part(siblings.own, siblings.key))
         self._accepted: WeakSet[GatewayConnection] = WeakSet()  # every connection let in, even before its request
         self._connections: set[GatewayConnection] = set()
-        self._access = AccessControl(self.settings, clock)
+        self._proxies = Proxies(self.settings.trusted_proxies, self.settings.forwarded_header)
+        self._access = AccessControl(self.settings, clock, self._proxies)
         self._siblings = siblings
         self._limits = limits or Limits(self.settings)
-        self._proxies = Proxies(self.settings.trusted_proxies, self.settings.forwarded_header)
         self._handshakes = Handshakes(self.settings, self._tls, self._limits, self._proxies, self.hub, siblings)
         self._exposition = Exposition(self.hub, self._accepted, self._handshakes)
         capacity = CapacityChecks(self.hub, self._limits, self._proxies)

@@ -50,6 +50,7 @@ class Inbox(NamedTuple):
         for end in pair:
             end.setblocking(False)
             end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8 * MAX_MESSAGE)
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8 * MAX_MESSAGE)  # which bounds a datagram of BSD's
         return pair
 
 

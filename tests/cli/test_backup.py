@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -148,6 +149,29 @@ async def test_a_reader_that_was_further_than_the_copy_is_told_so(serve: Serve, 
     assert isinstance(gap, Gap)
     assert gap.reason == "epoch_changed"
     assert [event.data for event in events if not isinstance(event, Gap)] == [TextDelta("oneanother two")]
+
+
+async def test_a_backup_that_is_restored_twice_gives_no_two_events_one_epoch_and_seq(
+    serve: Serve, run: Run, tmp_path: Path
+) -> None:
+    served = await serve("--port=0", f"--data-dir={tmp_path / 'data'}")
+    async with Publisher(served.url, "demo") as publisher:
+        await publisher.send(TextDelta("one"))
+    assert await run("backup", str(tmp_path / "data"), str(tmp_path / "copy")) == (0, "", "")
+    positions = []
+    for number in range(2):
+        shutil.copy(tmp_path / "copy", copy := tmp_path / f"copy-{number}")
+        restored = await serve("--port=0", f"--data-dir={put_back(copy)}")
+        async with Publisher(restored.url, "demo") as publisher:
+            await publisher.send(TextDelta(f" and {number}"))
+        positions.append(Position(publisher.epoch, publisher.seq))
+    assert len({(await inform(served, "demo"))["epoch"], *(it.epoch for it in positions)}) == 3
+    async with Subscriber(restored.url, "demo", position=positions[0]) as subscriber:
+        gap, event = [await anext(subscriber) for _ in range(2)]
+    assert isinstance(gap, Gap)
+    assert gap.reason == "epoch_changed"
+    assert not isinstance(event, Gap)
+    assert event.data == TextDelta("one and 1"), "all that the backup has, and what came to this one"
 
 
 async def test_a_copy_is_made_without_a_gateway_and_only_its_owner_can_read_it(

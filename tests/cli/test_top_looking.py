@@ -9,6 +9,8 @@ from itertools import pairwise
 from typing import Self
 
 import pytest
+from websockets.datastructures import Headers
+from websockets.http11 import Response
 
 from deltawire.gateway.cli.asking import Asker
 from deltawire.gateway.cli.top.looking import (
@@ -104,6 +106,16 @@ async def test_a_stream_that_is_open_is_looked_at_alone() -> None:
 def ids(news: News) -> list[str]:
     assert isinstance(news, Page)
     return [info.id for info in news.infos]
+
+
+async def test_a_gateway_that_says_not_now_at_first_is_asked_again() -> None:
+    later = Response(503, "Service Unavailable", Headers(), b"{}")
+    async with FakeGateway(later) as gateway, Looking(gateway.url) as looking:
+        trouble, failed = await looking.until(Failed)
+    assert isinstance(trouble, Trouble)
+    assert "the gateway is away: HTTP 503: Service Unavailable; asking again in" in trouble.text
+    assert isinstance(failed, Failed)
+    assert "HTTP 404" in str(failed.error)
 
 
 async def test_a_first_look_that_fails_is_the_last_and_a_later_one_is_not() -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from deltawire.gateway.engines import backup
 from deltawire.gateway.engines.backup import back_up, open_to_read
+from deltawire.gateway.engines.distributing import distribute
 from deltawire.gateway.engines.engine import EngineError
 from deltawire.gateway.engines.folder import FILE
 from deltawire.gateway.engines.schema import VERSION
@@ -90,6 +92,52 @@ def test_an_open_stream_has_another_epoch_in_each_copy_and_a_closed_one_its_own(
     assert [it["closed"] for it in epochs] == ["closed-epoch"] * 2
     assert len({it["open"] for it in epochs} | {"open-epoch"}) == 3
     assert all(len(it["open"]) == 16 for it in epochs)
+
+
+def test_each_gateway_that_starts_on_one_copy_gives_open_streams_an_epoch_of_its_own(folder: Path) -> None:
+    with opened(folder) as (engine, _):
+        for name in ("open", "closed"):
+            engine.create(name, name, StreamSettings())
+            store(engine, commit(1, "a", stream=name, epoch=name))
+        store(engine, commit(2, "b", stream="closed", epoch="closed", end_reason="closed"))
+    copy, starts = copy_of(folder), []
+    for number in range(2):
+        restored = shutil.copytree(copy, folder.with_name(f"restored-{number}"))
+        for _ in range(2):
+            with opened(restored) as (engine, streams):
+                starts.append({stream.id: stream.epoch for stream in streams})
+                assert texts(engine, 1, 1, stream="open", epoch=starts[-1]["open"]) == ["a"]
+                assert engine.describe() == ({"new_epochs": "copy"} if len(starts) % 2 else {})
+    assert starts[0] == starts[1], "the second start goes on with what the first one has begun"
+    assert starts[2] == starts[3]
+    assert len({"open", starts[0]["open"], starts[2]["open"]}) == 3
+    assert {it["closed"] for it in starts} == {"closed"}
+
+
+def test_a_copy_that_several_workers_share_has_one_epoch_for_each_stream(folder: Path) -> None:
+    with opened(folder) as (engine, _):
+        engine.create("s", "e", StreamSettings())
+        store(engine, commit(1, "a"))
+    copy, epochs = copy_of(folder), {"e"}
+    for number in range(2):
+        restored = shutil.copytree(copy, folder.with_name(f"restored-{number}"))
+        homes = [restored / "worker-0-of-2", restored / "worker-1-of-2"]
+        assert distribute([restored], homes, lambda _: 1) == 1
+        with opened(homes[1]) as (_, [stream]):
+            epochs.add(stream.epoch)
+    assert len(epochs) == 3
+
+
+def test_what_is_corrupt_in_a_copy_is_not_sealed_anew(folder: Path) -> None:
+    with opened(folder) as (engine, _):
+        engine.create("s", "e", StreamSettings())
+        store(engine, commit(1, "a"))
+    copy = copy_of(folder)
+    with closing(sqlite3.connect(copy / FILE)) as database, database:
+        database.execute("UPDATE streams SET floor = 2")
+    for _ in range(2):
+        with pytest.raises(EngineError, match="row 1 of streams is corrupt"), opened(copy):
+            pass
 
 
 def contents(folder: Path) -> dict[str, bytes]:

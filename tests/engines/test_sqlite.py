@@ -257,7 +257,7 @@ def test_seqs_that_a_crash_of_the_machine_may_have_taken_are_not_given_again(
         epochs = {stream.id: stream.epoch for stream in streams}
         assert epochs["closed"] == "e"
         assert epochs["open"] != "e"
-        assert engine.describe() == {"has_new_epochs": True}
+        assert engine.describe() == {"new_epochs": "crash"}
         assert texts(engine, 1, 1, "open", epoch=epochs["open"]) == ["open"]
     with opened(folder, sync) as (engine, streams):
         assert {stream.id: stream.epoch for stream in streams} == epochs, "the gateway has ended in between"

@@ -14,10 +14,13 @@ from deltawire.gateway.server import Gateway
 from deltawire.gateway.server.connection.consumer import Consumer
 from deltawire.protocol.codes import ProblemCode
 from deltawire.protocol.events import (
+    ContentEnd,
     ContentStart,
+    Data,
     MessageStart,
     MessageStop,
     TextDelta,
+    Thinking,
     ToolDelta,
 )
 from tests.server.conftest import StartGateway
@@ -28,6 +31,32 @@ from tests.support.peers import producer
 from tests.support.waiting import eventually
 
 STOP = MessageStop("m2", "end_turn")
+
+BLOCKS: list[Data] = [
+    MessageStart("m"),
+    ContentStart(0, kind="text"),
+    TextDelta("Hel", 0),
+    ContentStart(1, kind="thinking"),
+    Thinking("h", 1),
+    ContentStart(2, kind="tool_use", id="t1", name="look"),
+    ToolDelta(2, '{"a"'),
+    ContentStart(3, kind="server_tool_use", id="t2", name="search"),
+    ToolDelta(3, '{"b"'),
+    ContentStart(4, kind="refusal"),
+    TextDelta("n", 4),
+    TextDelta("lo", 0),
+    Thinking("m", 1),
+    ToolDelta(2, ":1}"),
+    ToolDelta(3, ":2}"),
+    TextDelta("o", 4),
+    ContentEnd(3),
+    ContentEnd(2),
+    ContentEnd(1),
+    ContentEnd(0),
+    ContentEnd(4),
+    MessageStop("m", "end_turn"),
+]
+"""A message whose blocks interleave, so that nothing of it folds."""
 
 
 def ui_messages(gateway: Gateway, query: str = "", **options: Any) -> Any:
@@ -107,6 +136,29 @@ async def test_after_a_restart_the_latest_message_is_found_again(tmp_path: Path,
     assert chunks[0] == {"type": "start", "messageId": "m2"}
     assert text_of(chunks) == "Hello"
     assert chunks[-1] == {"type": "finish", "finishReason": "stop"}
+
+
+async def test_wherever_a_restart_falls_every_part_begins_and_ends_once(tmp_path: Path) -> None:
+    settings = Settings(port=0, drain_timeout=0.2, data_dir=str(tmp_path))
+    streams = [f"cut-{number}" for number in range(len(BLOCKS) + 1)]
+    async with Gateway(settings) as gateway:
+        for number, name in enumerate(streams):
+            stream = gateway.hub.create(name)
+            for data in BLOCKS[:number]:
+                await stream.send(data)
+    async with Gateway(settings) as gateway:
+        read = []
+        for number, name in enumerate(streams):
+            for data in BLOCKS[number:]:
+                await gateway.hub.get(name).send(data)
+            async with ui_messages(gateway, stream=name) as source:
+                read.append(await read_chunks(source))
+    whole = read[0]  # all of it came after the restart
+    assert [chunk["type"] for chunk in whole if chunk["type"].endswith(("-start", "-end", "-available"))] == [
+        *["text-start", "reasoning-start", "tool-input-start", "tool-input-start", "text-start"],
+        *["tool-input-available", "tool-input-available", "reasoning-end", "text-end", "text-end"],
+    ]
+    assert all(chunks == whole for chunks in read)
 
 
 async def test_204_where_there_is_nothing_and_nobody_who_would_write(gateway: Gateway) -> None:

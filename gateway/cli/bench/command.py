@@ -15,6 +15,7 @@ from deltawire.gateway.cli.credentials import GivenToken, token_options
 from deltawire.gateway.cli.ending import Failure, Status, say, wrong_arguments_told
 from deltawire.gateway.cli.loop import new_event_loop
 from deltawire.gateway.cli.options import FiniteRange, Parsed, WholeRange, examples, url_argument
+from deltawire.gateway.cli.reconnecting import Patience, patience_option
 from deltawire.gateway.cli.trust import tls_options
 from deltawire.protocol.addresses import MAX_STREAM_ID, check_stream_id
 
@@ -62,11 +63,13 @@ PREFIX = Parsed("stream", _parse_prefix)
     help="What the ids of the streams begin with: the token has to allow them.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+@patience_option
 @tls_options
 @token_options
 def command(  # noqa: PLR0913 - one argument an option
     *,
     url: str,
+    patience: Patience,
     producers: int,
     consumers: int,
     rate: float,
@@ -94,7 +97,7 @@ def command(  # noqa: PLR0913 - one argument an option
     if sys.stderr.isatty():
         say(f"{load.connections} connections to {url}, for {seconds:g} s")
     with wrong_arguments_told(), asyncio.Runner(loop_factory=new_event_loop) as runner:
-        report = runner.run(BenchRun(url, load, token, tls).run())
+        report = runner.run(BenchRun(url, load, token, tls, patience).run())
     if as_json:
         click.echo(msgspec.json.encode(report))
     else:

@@ -31,9 +31,6 @@ HANDSHAKES: Final = 4
 TICK: Final = 0.01
 """Seconds between two looks at how late this process is itself."""
 
-RETRY_FOR: Final = 10.0
-"""Seconds without progress after which a lost connection ends the run."""
-
 LOST_ITS_MEMORY: Final = "the gateway lost its streams during the run, as by a restart: there are no figures"
 
 REST_TIMEOUT: Final = 10.0
@@ -111,9 +108,10 @@ class BenchRun:
         load: what to ask of it.
         token: to show.
         tls: whom to trust.
+        patience: waits for the gateway.
     """
 
-    def __init__(self, url: str, load: Load, token: GivenToken, tls: SSLContext | None) -> None:
+    def __init__(self, url: str, load: Load, token: GivenToken, tls: SSLContext | None, patience: Patience) -> None:
         self._url = url
         self._load = load
         self._token = token
@@ -127,7 +125,8 @@ class BenchRun:
         self._last_came = 0.0
         self._cpu = 0.0
         self._is_time_over = asyncio.Event()
-        self._patience = Patience(url, self._note_reconnect)
+        self._patience = patience
+        patience.tell = self._note_wait
         self._handshakes = asyncio.Semaphore(HANDSHAKES)
         self._streams_exist = asyncio.Barrier(load.connections)
         self._all_are_connected = asyncio.Barrier(load.connections + 1)
@@ -174,7 +173,12 @@ class BenchRun:
 
     def _make_publisher(self, lane: Lane) -> Publisher:
         return Publisher(
-            self._url, lane.stream, token=self._token, tls=self._tls, on_reconnect=self._patience, retry_for=RETRY_FOR
+            self._url,
+            lane.stream,
+            token=self._token,
+            tls=self._tls,
+            on_reconnect=self._patience,
+            retry_for=self._patience.retry_for,
         )
 
     async def _publish(self, lane: Lane, publisher: Publisher, phase: float) -> None:
@@ -212,7 +216,7 @@ class BenchRun:
             token=self._token,
             tls=self._tls,
             on_reconnect=self._patience,
-            retry_for=RETRY_FOR,
+            retry_for=self._patience.retry_for,
         )
         reader = Reader(lane.sent, self._latency)
         lane.readers.append(reader)
@@ -269,8 +273,11 @@ class BenchRun:
             self._begun, self._cpu = time.perf_counter(), time.process_time()
             asyncio.get_running_loop().call_later(self._load.seconds, self._is_time_over.set)
 
-    def _note_reconnect(self, _line: str) -> None:
-        self._reconnects += 1
+    def _note_wait(self, line: str) -> None:
+        if self._patience.is_connected:
+            self._reconnects += 1
+        else:
+            say(line)
 
     def _report(self, lanes: list[Lane]) -> Report:
         over = time.perf_counter() - self._begun

@@ -13,7 +13,7 @@ from deltawire.gateway.cli.ending import Status, say, wrong_arguments_told
 from deltawire.gateway.cli.options import PRODUCER_ID, FiniteRange, WholeRange, examples, stream_argument, url_option
 from deltawire.gateway.cli.publish.pace import Pace
 from deltawire.gateway.cli.publish.run import PublishRun
-from deltawire.gateway.cli.reconnecting import Patience
+from deltawire.gateway.cli.reconnecting import Patience, patience_option
 from deltawire.gateway.cli.trust import tls_options
 from deltawire.gateway.client import Publisher
 from deltawire.protocol.addresses import OnFull
@@ -74,6 +74,7 @@ from deltawire.protocol.providers import TRANSLATORS
     metavar="SECONDS",
     help="Give the input up when it has brought no byte for so long; 0 never does.",
 )
+@patience_option
 @url_option
 @tls_options
 @token_options
@@ -91,6 +92,7 @@ def command(  # noqa: PLR0913 - one argument an option
     until_alone: float | None,
     idle_timeout: float,
     url: str,
+    patience: Patience,
     tls: SSLContext | None,
     token: GivenToken,
 ) -> int:
@@ -123,7 +125,6 @@ def command(  # noqa: PLR0913 - one argument an option
         raise click.UsageError("--generation needs --producer: generations belong to a producer id")
     if inline_thinking and form not in TRANSLATORS:
         raise click.UsageError(f"--inline-thinking needs a provider's --format: {', '.join(TRANSLATORS)}")
-    patience = Patience(url, say)
     with wrong_arguments_told():
         publisher = Publisher(
             url,
@@ -131,6 +132,7 @@ def command(  # noqa: PLR0913 - one argument an option
             producer=producer,
             generation=generation or 0,
             on_full=on_full,
+            retry_for=patience.retry_for,
             on_reconnect=patience,
             token=token,
             tls=tls,

@@ -30,7 +30,7 @@ from deltawire.gateway.cli.options import (
     stream_argument,
     url_option,
 )
-from deltawire.gateway.cli.reconnecting import Patience
+from deltawire.gateway.cli.reconnecting import Patience, patience_option
 from deltawire.gateway.cli.stdio import Output
 from deltawire.gateway.cli.tail.render import View
 from deltawire.gateway.cli.tail.views import choose_plain, make_rendered
@@ -103,6 +103,7 @@ CANCEL_PAUSE = 1.0
     help="Milliseconds between updates; deltas in between are folded.",
 )
 @click.option("--no-create", is_flag=True, help="Fail if there is no such stream; otherwise wait for it.")
+@patience_option
 @url_option
 @tls_options
 @token_options
@@ -125,6 +126,7 @@ def command(  # noqa: PLR0913 - one argument an option
     interval: int,
     no_create: bool,
     url: str,
+    patience: Patience,
     tls: SSLContext | None,
     token: GivenToken,
 ) -> int:
@@ -145,7 +147,7 @@ def command(  # noqa: PLR0913 - one argument an option
         raise click.UsageError("--json prints the frames as received, --render the text: give one")
     markdown = None if as_json or rendered is False else make_rendered(is_asked_for=bool(rendered))
     view = markdown or choose_plain(as_json=as_json)
-    patience = Patience(url, partial(_say_lost, view, markdown))
+    patience.tell = partial(_say_lost, view, markdown)
     with wrong_arguments_told():
         subscriber = Subscriber(
             url,
@@ -162,6 +164,7 @@ def command(  # noqa: PLR0913 - one argument an option
             urgent=urgent,
             interval=interval,
             create=not no_create,
+            retry_for=patience.retry_for,
             on_reconnect=patience,
             tls=tls,
             token=token,

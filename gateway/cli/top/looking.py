@@ -16,8 +16,9 @@ from typing import Final, TypeAlias
 import msgspec
 from msgspec import Struct
 
-from deltawire.gateway.cli.asking import NO_GATEWAY, Asker, Info, Refusal, Unanswered
+from deltawire.gateway.cli.asking import NO_GATEWAY, Asker, Info, Refusal
 from deltawire.gateway.cli.ending import Failure
+from deltawire.gateway.cli.reconnecting import Patience, Unanswered
 from deltawire.gateway.cli.top.rows import FIRST_EVENTS, describe_metrics, find_first_token, sum_metrics
 from deltawire.gateway.client.backoff import DEFAULT_BACKOFF, Retries
 from deltawire.gateway.streams.info import StreamInfo
@@ -101,7 +102,7 @@ class Looker:
         self._wanted: Sequence[str] = ()
         self._open: str | None = None
         self._is_over = False
-        self._was_answered = False
+        self._patience = Patience(asker.url)
         self._paused = 0.0  # seconds of this look in which nothing was asked
         self._woken = threading.Event()
 
@@ -129,12 +130,12 @@ class Looker:
             self._paused = 0.0
             try:
                 self._look()
-                self._was_answered = True
+                self._patience.is_connected = True
                 self._retries.reset()
                 took = time.monotonic() - begun - self._paused
                 wait = max(OPEN_INTERVAL if self._open else self._interval, SHARE * took)
             except Failure as error:
-                if not self._was_answered:  # the address or the token is probably wrong
+                if not self._asks_again(error):
                     self._tell(Failed(error))
                     return
                 wait = self._wait_after(error)
@@ -143,6 +144,11 @@ class Looker:
                 return
             self._woken.wait(wait)
             self._woken.clear()
+
+    def _asks_again(self, error: Failure) -> bool:
+        """Whether to go on after a failure; at first, the address or the token is probably wrong."""
+        is_away = isinstance(error, Unanswered) and self._patience.waits(has_answered=error.has_answered)
+        return is_away or self._patience.is_connected
 
     def _wait_after(self, error: Failure) -> float:
         """Say what is wrong; return the seconds until the next look."""

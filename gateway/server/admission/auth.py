@@ -14,11 +14,22 @@ from websockets.http11 import Request, Response
 
 from deltawire.gateway.access import Action, BadToken, Grant, NoKeys, UnknownKey, open_authenticator
 from deltawire.gateway.access.credentials import find_token
-from deltawire.gateway.access.origins import PREFLIGHT, cors_headers, is_allowed, is_own, parse_origins
+from deltawire.gateway.access.origins import (
+    PREFLIGHT,
+    cors_headers,
+    is_allowed,
+    is_known_host,
+    is_own,
+    parse_hosts,
+    parse_origins,
+)
 from deltawire.gateway.config import Settings
 from deltawire.gateway.logs import get_logger
+from deltawire.gateway.server.accepting.forwarding import Proxies
+from deltawire.gateway.server.accepting.listening import is_authenticated
 from deltawire.gateway.server.admission.request import AdmissionRequest, offered_subprotocols
 from deltawire.gateway.server.connection.connection import GatewayConnection
+from deltawire.gateway.server.http.target import is_upgrade
 from deltawire.gateway.server.responses import REALM, respond_later, respond_nothing, respond_problem
 from deltawire.protocol.codes import ProblemCode
 from deltawire.protocol.messages import TokenAccepted
@@ -32,14 +43,18 @@ class AccessControl:
     Args:
         settings: how tokens are verified, and which origins are allowed.
         clock: seconds since 1970, by which tokens expire.
+        proxies: trusted to have checked which name a request was sent to.
 
     Raises:
-        ConfigError: the keys or origins in the settings can't be used.
+        ConfigError: the keys, origins or hosts in the settings can't be used.
     """
 
-    def __init__(self, settings: Settings, clock: Callable[[], float]) -> None:
+    def __init__(self, settings: Settings, clock: Callable[[], float], proxies: Proxies) -> None:
         self._authenticator = open_authenticator(settings, clock)
         self._origins = parse_origins(settings.allowed_origins)
+        self._hosts = parse_hosts(settings.allowed_hosts, self._origins) | {settings.host}
+        self._is_for_this_machine = not (is_authenticated(settings) or settings.insecure_no_auth or settings.tls_cert)
+        self._proxies = proxies
         self._has_console = settings.console
         self._is_secure = bool(settings.tls_cert)
         self._may_query = settings.auth_query_token
@@ -88,6 +103,25 @@ class AccessControl:
         if self._has_console and is_own(named, headers.get_all("Host"), is_secure=self._is_secure):
             return None
         return respond_problem(HTTPStatus.FORBIDDEN, "pages of this origin may not connect (allowed_origins)")
+
+    def check_host(self, incoming: AdmissionRequest) -> Response | None:
+        """Refuse to show a browser anything under a name that somebody else may have made point to this machine.
+
+        Only what needs no token is in danger, and only by requests for which a browser names no origin: it does for all
+        others. With TLS, the browser has checked that the name is the gateway's.
+        """
+        if not self._is_for_this_machine or incoming.is_open or incoming.request.method not in {"GET", "HEAD"}:
+            return None
+        connection, headers = incoming.connection, incoming.request.headers
+        if is_upgrade(headers) or headers.get_all("Origin") or is_known_host(headers.get_all("Host"), self._hosts):
+            return None
+        if connection.is_relayed or (connection.remote.host and self._proxies.trusts(connection.remote.host)):
+            return None
+        return respond_problem(
+            HTTPStatus.FORBIDDEN,
+            "without authentication, nothing can be read under this Host: list it in allowed_hosts, or the proxy that "
+            "passes it on in trusted_proxies",
+        )
 
     def answer_preflight(self, incoming: AdmissionRequest) -> Response | None:
         """Tell a browser what a page of an allowed origin may send. It asks without a token."""

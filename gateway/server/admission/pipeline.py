@@ -116,6 +116,7 @@ class Admission:
             capacity.check_address,
             access.check_certificate,
             access.check_origin,
+            access.check_host,
             access.answer_preflight,
             access.identify,
             capacity.check_token,
