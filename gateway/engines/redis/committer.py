@@ -288,7 +288,7 @@ class Committer:
         self.owned.pop((stream, epoch), None)
         why = f"another gateway serves stream {stream!r} now: reconnect to resume there"
         if isinstance(reply, hiredis.ReplyError):
-            why = f"what is stored of stream {stream!r} is not what a gateway writes: {reply}"
+            why = self._keys.tell_foreign(stream, str(reply))
         self._memory.lost(stream, epoch, why)
 
     async def _connect(self, group: Sequence[Work]) -> None:
@@ -320,7 +320,8 @@ class Committer:
 
     async def _verify(self, group: Sequence[Work], doubted: dict[_Key, Owned]) -> None:
         """Append again what the server has lost of some streams."""
-        reached = {(work.stream, work.epoch): work.last for work in group if work.has_changes}
+        taken = (*group, *self._waiting.values())  # what another committer has sent may be there, and waits here now
+        reached = {(work.stream, work.epoch): work.last for work in taken if work.has_changes}
         for (stream, epoch), owned, reply in await self._refill.confirm(doubted):
             refusals = len(self._caller.refusals)
             if is_redirection(reply):
