@@ -76,3 +76,23 @@ async def test_a_primary_that_no_sentinel_knows_is_told(watched: Watched) -> Non
         async with gateway_on(watched.primary, engine_url=url):
             pass
     assert "s3cret" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("part", "wrong", "told"),
+    [
+        ("sentinel-s3cret", "other-s3cret", "a sentinel of main {} accepts neither that user nor that password"),
+        (":s3cret@", ":other-s3cret@", "main {} accepts neither that user nor that password"),
+        ("127.0.0.1:{port}", "127.0.0.1:1", "main {} can't be reached: Connection refused"),
+    ],
+)
+async def test_why_sentinels_do_not_help_is_told_in_a_few_words_without_a_password(
+    watched: Watched, part: str, wrong: str, told: str
+) -> None:
+    await eventually(watched.is_settled)
+    url = watched.url.replace(part.format(port=watched.sentinel.port), wrong)
+    with pytest.raises(ConfigError) as error:
+        async with gateway_on(watched.primary, engine_url=url):
+            pass
+    told = told.format(f"(sentinels {url.partition('@')[2].partition('/')[0]})")
+    assert str(error.value) == f"engine_url: {told}"

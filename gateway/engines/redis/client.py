@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final, Protocol, cast
 
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
-from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
+from redis.asyncio.sentinel import MasterNotFoundError, Sentinel, SentinelConnectionPool
 from redis.backoff import NoBackoff
+from redis.exceptions import AuthenticationError, RedisError
 
 from deltawire.gateway.engines.redis.address import Address, Host, Login
 from deltawire.gateway.engines.redis.link import Command
@@ -32,12 +33,52 @@ class Client(Protocol):
         """End the connections."""
 
 
+class SentinelLoginError(AuthenticationError):
+    """A sentinel accepts neither that user nor that password."""
+
+
+class Sentinels(Sentinel):
+    """Sentinels, which are asked in turn.
+
+    The library's own errors show all arguments of its connections, and releases before 8 the password.
+    """
+
+    async def discover_master(self, service_name: str) -> tuple[str, int]:
+        """Return where a primary is.
+
+        Raises:
+            RedisError: no sentinel can be asked, or knows.
+        """
+        errors: list[RedisError] = []
+        for sentinel in self.sentinels:
+            try:
+                primaries: Any = await sentinel.sentinel_masters()
+            except AuthenticationError as error:
+                errors.append(SentinelLoginError(str(error)))
+            except RedisError as error:
+                errors.append(error)
+            else:
+                state = primaries.get(service_name)
+                if state and self.check_master_state(state, service_name):
+                    self.sentinels.remove(sentinel)
+                    self.sentinels.insert(0, sentinel)  # others may be gone
+                    return state["ip"], state["port"]
+        if len(errors) < len(self.sentinels):
+            raise MasterNotFoundError(f"No master found for {service_name!r}")
+        raise next((it for it in errors if isinstance(it, SentinelLoginError)), errors[0])
+
+
 async def replies_to(client: Client, commands: Sequence[Command]) -> list[Any]:
     """Send commands; returns their replies, or raises the first error."""
     replies = await client.send(commands)
+    raise_first(replies)
+    return replies
+
+
+def raise_first(replies: Iterable[Any]) -> None:
+    """Raise the first error among replies."""
     if (refusal := next((it for it in replies if isinstance(it, Exception)), None)) is not None:
         raise refusal
-    return replies
 
 
 class SingleClient:
@@ -107,9 +148,9 @@ async def find_primary(address: Address, timeout: float) -> Host:
         await _close(sentinel)
 
 
-def _sentinel(address: Address, timeout: float) -> Sentinel:
+def _sentinel(address: Address, timeout: float) -> Sentinels:
     options = _options(address, timeout) | _named(address.sentinel_login)
-    return Sentinel(list(address.hosts), sentinel_kwargs=options)  # type: ignore[no-untyped-call]
+    return Sentinels(list(address.hosts), sentinel_kwargs=options)  # type: ignore[no-untyped-call]
 
 
 async def _close(sentinel: Sentinel) -> None:
