@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -68,6 +69,15 @@ async def test_nothing_acked_is_lost_when_a_replica_is_promoted(watched: Watched
     async with gateway_on(watched.replica, engine_url=replica) as gateway:
         await expect_all(gateway, 20, epoch)
         assert b"role:master" in watched.replica.command("INFO", "replication", password="s3cret")
+
+
+async def test_a_sentinel_that_does_not_answer_holds_nothing_up(watched: Watched) -> None:
+    await eventually(watched.is_settled)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = watched.url.replace("@", f"@127.0.0.1:{silent.getsockname()[1]},")
+        async with gateway_on(watched.primary, engine_url=url) as gateway:
+            await write(gateway, 1, 10)
+            await expect_all(gateway, 10)
 
 
 async def test_a_primary_that_no_sentinel_knows_is_told(watched: Watched) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Sequence
 from typing import Any, Final, Protocol, cast
 
@@ -38,9 +39,10 @@ class SentinelLoginError(AuthenticationError):
 
 
 class Sentinels(Sentinel):
-    """Sentinels, which are asked in turn.
+    """Sentinels, which are asked all at once, so that one that does not answer holds nothing up.
 
-    The library's own errors show all arguments of its connections, and releases before 8 the password.
+    The library asks one after the other. Its errors show all arguments of its connections; before release 8, also the
+    password.
     """
 
     async def discover_master(self, service_name: str) -> tuple[str, int]:
@@ -50,22 +52,29 @@ class Sentinels(Sentinel):
             RedisError: no sentinel can be asked, or knows.
         """
         errors: list[RedisError] = []
-        for sentinel in self.sentinels:
-            try:
-                primaries: Any = await sentinel.sentinel_masters()
-            except AuthenticationError as error:
-                errors.append(SentinelLoginError(str(error)))
-            except RedisError as error:
-                errors.append(error)
-            else:
-                state = primaries.get(service_name)
-                if state and self.check_master_state(state, service_name):
-                    self.sentinels.remove(sentinel)
-                    self.sentinels.insert(0, sentinel)  # others may be gone
-                    return state["ip"], state["port"]
-        if len(errors) < len(self.sentinels):
+        asking = [asyncio.create_task(self._ask(it, service_name)) for it in self.sentinels]
+        try:
+            for answer in asyncio.as_completed(asking):
+                try:
+                    if (found := await answer) is not None:
+                        return found
+                except RedisError as error:
+                    errors.append(error)
+        finally:
+            for task in asking:
+                task.cancel()
+            await asyncio.gather(*asking, return_exceptions=True)
+        if len(errors) < len(asking):
             raise MasterNotFoundError(f"No master found for {service_name!r}")
         raise next((it for it in errors if isinstance(it, SentinelLoginError)), errors[0])
+
+    async def _ask(self, sentinel: Any, name: str) -> tuple[str, int] | None:
+        """Where a primary is, as one sentinel has it; None if it does not know."""
+        try:
+            state = (await sentinel.sentinel_masters()).get(name)
+        except AuthenticationError as error:
+            raise SentinelLoginError(str(error)) from None
+        return (state["ip"], state["port"]) if state and self.check_master_state(state, name) else None
 
 
 async def replies_to(client: Client, commands: Sequence[Command]) -> list[Any]:
