@@ -52,7 +52,7 @@ from deltawire.gateway.proxy import DRAIN_TIMEOUT, IDLE_TIMEOUT, MAX_REQUESTS, P
     default=IDLE_TIMEOUT,
     show_default=True,
     metavar="SECONDS",
-    help="Give an answer up when the provider has sent nothing for so long; 0 never does.",
+    help="Give a request up when nothing has come for so long, from the provider or of the body; 0 never does.",
 )
 @click.option(
     "--max-requests", type=WholeRange(1), default=MAX_REQUESTS, show_default=True, help="Requests at a time; then 503."

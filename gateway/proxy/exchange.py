@@ -5,8 +5,8 @@
        └──── send ─────────┤
                            └──► Answer ──► gateway ──► readers
 
-It ends early when the caller leaves, unless the caller has asked for the opposite, when a reader cancels, and when the
-upstream is silent for too long: then its task is cancelled, and knows why.
+It ends early when the caller leaves, unless the caller has asked for the opposite, when a reader cancels, and when who
+is to say something is silent for too long: then its task is cancelled, and knows why.
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ class Reason(Enum):
     LEFT = auto()
     CANCELLED = auto()
     STALLED = auto()
+    UNSENT = auto()
 
 
 class Exchange:
@@ -57,7 +58,8 @@ class Exchange:
         upstream: where the request goes.
         make_answer: publishes an answer to the stream of this id, or to a new one where it is empty; calls back when a
             reader cancels.
-        idle_timeout: seconds for which the upstream may send nothing; 0 means no limit.
+        idle_timeout: seconds for which the upstream may send nothing, or the caller nothing of a body that it has yet
+            to send; 0 means no limit.
         tally: counts what happens.
         scope: of the request.
         receive: likewise.
@@ -98,7 +100,8 @@ class Exchange:
         self._is_complete = False  # the last of the response is about to be sent
         self._task: asyncio.Task[Any] | None = None  # has the conversation with the upstream
         self._reason: Reason | None = None  # why that ends early
-        self._waits_since: float | None = None  # for the upstream, in seconds of the event loop
+        self._waits_since: float | None = None  # for the upstream or the body, in seconds of the event loop
+        self._is_calling = False  # the caller is to send more of the body
         self._looking: asyncio.Handle | None = None  # whether that is too long
 
     async def run(self) -> None:
@@ -141,12 +144,12 @@ class Exchange:
             self._task.cancel()
 
     def _watch_silence(self) -> None:
-        """End the conversation if the upstream has said nothing for too long, or look again when that may be."""
+        """End the conversation if nothing has come for too long, or look again when that may be."""
         loop = asyncio.get_running_loop()
         now = loop.time()
         since = now if self._waits_since is None else self._waits_since
         if now - since >= self._idle_timeout:
-            self._end(Reason.STALLED)
+            self._end(Reason.UNSENT if self._is_calling else Reason.STALLED)
         else:
             self._looking = loop.call_at(since + self._idle_timeout, self._watch_silence)
 
@@ -178,15 +181,20 @@ class Exchange:
             self._task = None
             if self._looking is not None:
                 self._looking.cancel()
+        await self._tell_end()
+
+    async def _tell_end(self) -> None:
         if self._reason is Reason.CANCELLED:
             self._tally.cancelled.inc()
         match self._reason:
             case Reason.STALLED:
                 await self._tell_failed(SourceStalled(self._idle_timeout))
-            case Reason.CANCELLED if not self._status:
-                await self._tell_cancelled()
-            case Reason.CANCELLED:
+            case Reason.CANCELLED | Reason.UNSENT if self._status:
                 self._is_complete = True  # but for the caller, who must not take it for the whole answer
+            case Reason.CANCELLED:
+                await self._tell_cancelled()
+            case Reason.UNSENT:
+                await self._tell_unsent()
             case _:
                 self._is_complete = True
                 await self._tell({"type": "http.response.body", "body": b""})
@@ -217,7 +225,11 @@ class Exchange:
     async def _read_body(self) -> bytes:
         """The next piece of the request's body; empty at its end."""
         while self._has_more:
+            self._is_calling = True
             message = await self._receive()
+            self._is_calling = False
+            if self._waits_since is not None:
+                self._waits_since = asyncio.get_running_loop().time()
             if message["type"] == "http.disconnect":
                 self.leave()
                 self._end(Reason.LEFT)  # even a detached one: an incomplete request must not be sent as a whole one
@@ -232,8 +244,8 @@ class Exchange:
         """Send the head of the answer, which says where the answer can be followed."""
         named = by_name(head.fields)
         fields = pass_to_caller(head.fields, named)
-        if self.answer is None and self._prepared is not None and is_streamed(head.status, named, self._target):
-            self.answer = self._prepared
+        if self.answer is None and self._is_followed and is_streamed(head.status, named, self._target):
+            self.answer = self._prepared or self._make_answer("", self.cancel)
             self.answer.start_soon()
         if self.answer is not None:
             fields += self.answer.fields
@@ -257,6 +269,12 @@ class Exchange:
         detail = "a reader of the stream cancelled the answer"
         if not self._has_left:
             await respond_problem(self._send, CANCELLED, "Cancelled", detail, x_should_retry="false")
+
+    async def _tell_unsent(self) -> None:
+        self._is_complete = True
+        self._status = HTTPStatus.REQUEST_TIMEOUT.value
+        detail = f"nothing of the request's body has come for {self._idle_timeout:g} s (idle_timeout)"
+        await refuse(self._send, HTTPStatus.REQUEST_TIMEOUT, detail)
 
     async def _tell_failed(self, error: UpstreamFailed | SourceStalled) -> None:
         """Tell readers and the caller that the upstream failed; a body that has begun just breaks off."""
