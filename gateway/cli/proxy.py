@@ -83,10 +83,10 @@ def command(  # noqa: PLR0913 - one argument an option
 ) -> int:
     """Pass requests on to a provider, and its streamed answers to a gateway as well.
 
-    An application changes its base URL to the address of the proxy, and nothing else. Bytes, status and head of each
-    answer pass unchanged; an answer that is streamed goes to a stream too, which the header X-Deltawire-Stream of the
-    request names (else it gets one of its own). The answer's headers X-Deltawire-Stream and X-Deltawire-Subscribe say
-    where it can be followed.
+    An application changes its base URL to the address of the proxy, and nothing else. Bytes, status codes and headers
+    of answers pass unchanged; an answer that is streamed goes to a stream too, which the header X-Deltawire-Stream of
+    the request names (else it gets one of its own). The answer's headers X-Deltawire-Stream and X-Deltawire-Subscribe
+    say where it can be followed.
 
     When whoever asked leaves, or a reader cancels, the provider's answer is aborted. With X-Deltawire-Detach: 1 only a
     reader's cancel does that. Without a gateway, requests are passed on all the same.

@@ -32,6 +32,7 @@ from deltawire.gateway.proxy.fields import (
     pass_to_upstream,
 )
 from deltawire.gateway.proxy.tally import Tally
+from deltawire.gateway.proxy.targets import asks_model, path_of
 from deltawire.gateway.proxy.upstream import Passed, Upstream, UpstreamFailed
 
 CANCELLED: Final = 499
@@ -85,7 +86,8 @@ class Exchange:
         self._idle_timeout = idle_timeout
         self._tally = tally
         self._method = str(scope["method"])
-        self._is_followed = self._method == "POST"  # if it is streamed, or names a stream
+        self._asks_model = asks_model(self._method, target)  # so that readers get whatever comes, if it names a stream
+        self._may_stream = self._asks_model or self._method == "POST"  # so that they get it only if it is streamed
         self._fields: Fields = scope["headers"]
         self._has_more = has_body(by_name(self._fields))  # of the request's body
         self._receive = receive
@@ -93,7 +95,7 @@ class Exchange:
         self._target = target
         self._wishes = wishes
         self.answer: Answer | None = None
-        self._prepared: Answer | None = None  # for an answer to a stream of its own
+        self._prepared: Answer | None = None  # for one that may be streamed
         self._status = 0  # of the response, once its head is sent
         self._watching: asyncio.Task[None] | None = None  # whether the caller leaves, once it has said everything
         self._has_left = False
@@ -107,18 +109,21 @@ class Exchange:
     async def run(self) -> None:
         """Make the request, and pass on the answer; readers may get the rest of it later."""
         try:
-            if self._wishes.stream and self._is_followed:
-                self.answer = self._make_answer(self._wishes.stream, self.cancel)
-                self.answer.start_soon()
+            if self._wishes.stream and self._asks_model:
+                self._follow()
             await self._converse_until_ended()
         except Exception as error:
             if self.answer is not None:
                 self.answer.fail(error)
-            log.exception("exchange.failed")
+            log.exception("exchange.failed", **self._logged)
         finally:
             if self._watching is not None:
                 self._watching.cancel()
             self._tally.requests.labels(str(self._status)).inc()
+
+    @property
+    def _logged(self) -> dict[str, str | None]:
+        return {"path": path_of(self._target), "stream": None if self.answer is None else self.answer.stream}
 
     def leave(self) -> None:
         """The caller has left."""
@@ -155,9 +160,19 @@ class Exchange:
 
     def _start_watching(self) -> None:
         """The caller has said everything. What is not needed before the upstream's answer is done meanwhile."""
-        if self._is_followed and self.answer is None:
-            self._prepared = self._make_answer("", self.cancel)
+        if self._may_stream and self.answer is None:
+            self._prepare()
         self._watching = asyncio.create_task(self._watch(), name="caller")
+
+    def _prepare(self) -> Answer:
+        if self._prepared is None:
+            self._prepared = self._make_answer(self._wishes.stream, self.cancel)
+        return self._prepared
+
+    def _follow(self) -> None:
+        """From now on, what comes goes to a stream."""
+        self.answer = self._prepare()
+        self.answer.start_soon()
 
     async def _watch(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
@@ -202,7 +217,7 @@ class Exchange:
     async def _converse(self) -> None:
         """Pass the request on, and its answer."""
         loop = asyncio.get_running_loop()
-        fields = pass_to_upstream(self._fields, is_followed=self._is_followed)
+        fields = pass_to_upstream(self._fields, may_stream=self._may_stream)
         if not self._has_more:
             self._start_watching()
         read_body = self._read_body if self._has_more else None
@@ -244,9 +259,8 @@ class Exchange:
         """Send the head of the answer, which says where the answer can be followed."""
         named = by_name(head.fields)
         fields = pass_to_caller(head.fields, named)
-        if self.answer is None and self._is_followed and is_streamed(head.status, named, self._target):
-            self.answer = self._prepared or self._make_answer("", self.cancel)
-            self.answer.start_soon()
+        if self.answer is None and self._may_stream and is_streamed(head.status, named, self._target):
+            self._follow()
         if self.answer is not None:
             fields += self.answer.fields
         self._status = head.status
@@ -279,7 +293,7 @@ class Exchange:
     async def _tell_failed(self, error: UpstreamFailed | SourceStalled) -> None:
         """Tell readers and the caller that the upstream failed; a body that has begun just breaks off."""
         self._tally.failed.inc()
-        log.warning("upstream.failed", why=str(error), status=self._status)
+        log.warning("upstream.failed", why=str(error), status=self._status, **self._logged)
         if self.answer is not None:
             self.answer.fail(error)
         self._is_complete = True

@@ -43,8 +43,8 @@ class Proxy:
 
         app.mount("/llm", Proxy("https://api.openai.com"))
 
-    The answer's bytes, status and head pass unchanged, but for fields about one connection and those that say where it
-    can be followed. The gateway being slow, full or away never holds the caller up: readers lose the rest.
+    The answer's bytes, status code and headers pass unchanged, but for fields about one connection and those that say
+    where it can be followed. The gateway being slow, full or away never holds the caller up: readers lose the rest.
 
     Args:
         upstream: the URL that requests are passed on to, `https://HOST[:PORT][/PATH]`.

@@ -342,17 +342,6 @@ async def test_what_a_gateway_loses_that_restarts_is_counted_and_logged(
         assert ended["lost"] == served.counted("lost_events")
 
 
-async def test_a_web_page_names_no_stream(gateway: Gateway, client: httpx.AsyncClient) -> None:
-    async with Upstream(*ANSWER) as upstream, serving(upstream.url, gateway.url) as served:
-        response = await post(client, served, Origin="https://page.example", **NAMED)
-        assert response.content == b"".join(ANSWER[1:])
-        own = response.headers["x-deltawire-stream"]
-        assert own != NAMED["X-Deltawire-Stream"]
-        assert own in response.headers["x-deltawire-subscribe"]
-        async with reading(gateway, own) as reader:
-            assert said(await read_message(reader)) == "".join(WORDS)
-
-
 async def test_keys_are_never_logged(gateway: Gateway, client: httpx.AsyncClient, logs: list[Any]) -> None:
     broken = [CHUNKED, b"11\r\ndata: {nonsense\n\n\r\n"]
     async with Upstream(*broken, breaks=True) as upstream, serving(upstream.url, gateway.url) as served:
@@ -418,13 +407,3 @@ async def test_a_slow_first_token_is_waited_for_and_one_that_never_comes_is_504(
         assert isinstance(item, Event)
         assert isinstance(item.data, Error)
         assert item.data.code == "stalled"
-
-
-async def test_an_error_page_is_an_error_for_readers_who_wait(gateway: Gateway, client: httpx.AsyncClient) -> None:
-    page = b'HTTP/1.1 429 Slow\r\nContent-Type: application/json\r\nConnection: close\r\n\r\n{"error":{"message":"No"}}'
-    async with Upstream(page) as upstream, serving(upstream.url, gateway.url) as served, reading(gateway) as reader:
-        assert (await post(client, served, **NAMED)).status_code == 429
-        item = await anext(reader)
-        assert isinstance(item, Event)
-        assert isinstance(item.data, Error)
-        assert item.data.error == "No"
