@@ -7,6 +7,7 @@ encodes fields anew, httpx takes twice as long for each piece.
 from __future__ import annotations
 
 import asyncio
+import select
 from collections import deque
 from typing import Final, cast
 
@@ -70,6 +71,8 @@ class Connection(asyncio.BufferedProtocol):
         Returns whether it was sent: it is not once the upstream has hung up, or refused the request (RFC 9112 §9.5).
         """
         await self._has_room.wait()
+        while self._has_unread():
+            await asyncio.sleep(0)  # until it is read: a write that fails would lose what the upstream said at last
         is_of_use = self._status < REFUSED and not self._transport.is_closing()
         if is_of_use:
             self._transport.write(piece)
@@ -129,6 +132,14 @@ class Connection(asyncio.BufferedProtocol):
         self._is_kept = False
         self._wake()
         self._transport.abort()
+
+    def _has_unread(self) -> bool:
+        """Whether something has come, or the end, that the event loop will read in its next turn."""
+        if self._is_paused or self._transport.is_closing():
+            return False
+        poll = select.poll()
+        poll.register(self._transport.get_extra_info("socket"), select.POLLIN)
+        return bool(poll.poll(0))
 
     async def _wait(self) -> None:
         self._waiter = self._loop.create_future()
