@@ -71,8 +71,8 @@ class Connection(asyncio.BufferedProtocol):
         Returns whether it was sent: it is not once the upstream has hung up, or refused the request (RFC 9112 §9.5).
         """
         await self._has_room.wait()
-        while self._has_unread():
-            await asyncio.sleep(0)  # until it is read: a write that fails would lose what the upstream said at last
+        while self._has_unread():  # noqa: ASYNC110 - for a turn or two
+            await asyncio.sleep(0)  # a write that fails would lose what the upstream said at last
         is_of_use = self._status < REFUSED and not self._transport.is_closing()
         if is_of_use:
             self._transport.write(piece)

@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from typing import Final
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from deltawire.gateway.logs import get_logger
+from deltawire.gateway.proxy.callers import CallerProtocol
 from deltawire.gateway.proxy.proxy import Proxy
 
 KEPT_FOR: Final = 65
@@ -50,7 +50,7 @@ class ProxyServer(uvicorn.Server):
             proxy,
             host=host,
             port=port,
-            http=HttpToolsProtocol,
+            http=CallerProtocol,
             log_config=None,
             log_level="critical",  # it would log every answer that breaks off as a fault of the application
             access_log=False,  # which would have keys that callers put into the query

@@ -1,0 +1,72 @@
+"""Connections of callers: uvicorn's faster implementation of HTTP/1.1, and what that lacks."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+MAX_HEAD: Final = 64 * 1024
+"""Bytes of a request's head, as for uvicorn's other implementation; two pieces of it may come at once."""
+
+
+class CallerProtocol(HttpToolsProtocol):
+    """A connection of a caller.
+
+    It goes to uvicorn's other implementation if the first request is of HTTP/1.0, where nobody knows the chunks that
+    this one sends, or asks for an upgrade, as Java's HttpClient does: this one would skip the body.
+    """
+
+    _begun: bytes | None = b""  # of the first request, until its head is whole
+    _is_for_other = False  # by the first request
+    _is_in_head = False  # the next that comes belongs to the head of a request
+    _head_size = 0  # so far
+    _cycles: tuple[RequestResponseCycle, ...] = ()  # requests whose response is not complete; several if they wait
+
+    def data_received(self, data: bytes) -> None:
+        """Something came."""
+        if self._begun is not None:
+            self._begun += data
+        was_in_head = self._is_in_head
+        super().data_received(data)
+        if was_in_head and self._is_in_head:
+            self._head_size += len(data)
+            if self._head_size > MAX_HEAD and not self.transport.is_closing():
+                self.send_400_response(f"The head of the request has over {MAX_HEAD} bytes.")
+
+    def on_message_begin(self) -> None:
+        """A request begins."""
+        super().on_message_begin()
+        self._is_in_head = True
+        self._head_size = 0
+
+    def on_headers_complete(self) -> None:
+        """The head is there; the parser gives it up if this raises."""
+        if self._begun is not None and (self.parser.get_http_version() == "1.0" or self.parser.should_upgrade()):
+            self._is_for_other = True
+            raise NotImplementedError
+        self._begun = None
+        self._is_in_head = False
+        super().on_headers_complete()
+        self.headers = []  # trailers would come to those of the request
+        self._cycles = (*(cycle for cycle in self._cycles if not cycle.response_complete), self.cycle)
+
+    def send_400_response(self, msg: str) -> None:
+        """The parser has given up."""
+        if not self._is_for_other or self._begun is None:
+            super().send_400_response(msg)
+            return
+        self.connections.discard(self)
+        other = H11Protocol(self.config, self.server_state, self.app_state)
+        other.connection_made(self.transport)
+        self.transport.set_protocol(other)
+        other.data_received(self._begun)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The caller has left, which uvicorn tells the last of several requests alone."""
+        super().connection_lost(exc)
+        for cycle in self._cycles:
+            if not cycle.response_complete:
+                cycle.disconnected = True
+                cycle.message_event.set()
