@@ -25,6 +25,9 @@ MAX_HEAD: Final = 128 * 1024
 REFUSED: Final = 400
 """The first status of those that mean that the rest of a request is not wanted."""
 
+LAST_STATUS: Final = 599
+"""The last status that HTTP has (RFC 9110 §15)."""
+
 HUNG_UP: Final = "it closed the connection too early, or sent what is not HTTP"
 
 
@@ -209,9 +212,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def _ends_with_connection(self) -> bool:
         """Whether the body of the answer is all until the connection ends (RFC 9112 §6.3)."""
-        framing = dict(self._fields)
-        coding = framing.get(b"transfer-encoding")
-        return b"content-length" not in framing if coding is None else not coding.lower().endswith(b"chunked")
+        return not {b"content-length", b"transfer-encoding"}.intersection(dict(self._fields))
 
     # What the parser calls
 
@@ -232,6 +233,10 @@ class Connection(asyncio.BufferedProtocol):
         status = self._parser.get_status_code()
         if status < 200:
             self._fields.clear()
+            return
+        codings = [value.lower() for name, value in self._fields if name == b"transfer-encoding"]
+        if status > LAST_STATUS or codings not in ([], [b"chunked"]):
+            self.fail(UpstreamFailed(f"its status, {status}, or its Transfer-Encoding can't be passed on"))
             return
         self._status = status
         self._is_answered = self._is_bodiless

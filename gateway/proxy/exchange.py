@@ -258,7 +258,7 @@ class Exchange:
     async def _begin(self, head: Passed) -> None:
         """Send the head of the answer, which says where the answer can be followed."""
         named = by_name(head.fields)
-        fields = pass_to_caller(head.fields, named)
+        fields = pass_to_caller(head.status, head.fields, named)
         if self.answer is None and self._may_stream and is_streamed(head.status, named, self._target):
             self._follow()
         if self.answer is not None:

@@ -43,6 +43,11 @@ _HOP_BY_HOP: Final = frozenset(
 _NOT_PASSED: Final = _HOP_BY_HOP | {b"host", b"expect"}
 """Those of a request that the upstream does not get."""
 
+_BODILESS: Final = (204, 304)
+"""Statuses of answers that have no body, whatever their length says: servers hold the proxy to it."""
+
+_ABOUT_NO_BODY: Final = _HOP_BY_HOP | {b"content-length"}
+
 _STREAMED: Final = frozenset({"text/event-stream", "application/x-ndjson", "application/ndjson", "application/jsonl"})
 """Media types of an answer that comes bit by bit."""
 
@@ -119,9 +124,9 @@ def has_body(named: Named) -> bool:
     return b"content-length" in named or b"transfer-encoding" in named
 
 
-def pass_to_caller(fields: Fields, named: Named) -> list[tuple[bytes, bytes]]:
+def pass_to_caller(status: int, fields: Fields, named: Named) -> list[tuple[bytes, bytes]]:
     """The fields of an answer that pass; where it can be followed is for the proxy to say."""
-    return _without(_HOP_BY_HOP, fields, named)
+    return _without(_ABOUT_NO_BODY if status in _BODILESS else _HOP_BY_HOP, fields, named)
 
 
 def _without(dropped: frozenset[bytes], fields: Fields, named: Named) -> list[tuple[bytes, bytes]]:
