@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Final
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -24,6 +25,16 @@ class CallerProtocol(HttpToolsProtocol):
     _head_size = 0  # so far
     _cycles: tuple[RequestResponseCycle, ...] = ()  # requests whose response is not complete; several if they wait
 
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
+        """The caller is there."""
+        super().connection_made(transport)
+        self._wait_for_more()
+
+    def _wait_for_more(self) -> None:
+        """Close the connection if nothing comes for as long as an unused one is kept: uvicorn waits for a first head."""
+        self._unset_keepalive_if_required()
+        self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
+
     def data_received(self, data: bytes) -> None:
         """Something came."""
         if self._begun is not None:
@@ -34,6 +45,8 @@ class CallerProtocol(HttpToolsProtocol):
             self._head_size += len(data)
             if self._head_size > MAX_HEAD and not self.transport.is_closing():
                 self.send_400_response(f"The head of the request has over {MAX_HEAD} bytes.")
+        if not self._is_for_other and (self.cycle is None or self.cycle.response_complete):
+            self._wait_for_more()
 
     def on_message_begin(self) -> None:
         """A request begins."""

@@ -260,10 +260,11 @@ class _Passing:
     async def _upload(self, read_body: Read, connection: Connection) -> None:
         """Send the rest of the body, or let whoever reads the answer have the reason why not."""
         try:
-            piece = b"first"
+            piece, is_sent = b"first", True
             while piece:
                 piece = await read_body()
-                is_sent = await connection.send(self._frame(piece))
+                if framed := self._frame(piece):
+                    is_sent = await connection.send(framed)
             self._is_sent = is_sent
         except Exception as error:  # noqa: BLE001 - it is raised there
             connection.fail(error)

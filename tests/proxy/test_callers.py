@@ -97,6 +97,28 @@ async def test_a_head_without_end_is_not_read_on(before: bytes) -> None:
         await sending
 
 
+@pytest.mark.parametrize("begun", [b"", b"GET / HTTP/1.1\r\nHost", b"GET / HTTP/1.0\r\nHost"])
+async def test_who_does_not_end_a_head_is_not_waited_for(monkeypatch: pytest.MonkeyPatch, begun: bytes) -> None:
+    monkeypatch.setattr("deltawire.gateway.proxy.serving.KEPT_FOR", 0.05)
+    async with serving("http://127.0.0.1:1", NOWHERE) as served, calling(served.url) as peer:
+        await peer.send(begun)
+        assert await peer.read_rest() == b""
+
+
+@pytest.mark.parametrize("version", [b"1.0", b"1.1"])
+async def test_who_has_asked_is_kept_for_as_long_as_the_answer_takes(
+    monkeypatch: pytest.MonkeyPatch, version: bytes
+) -> None:
+    monkeypatch.setattr("deltawire.gateway.proxy.serving.KEPT_FOR", 0.02)
+    async with (
+        Upstream(stays=True) as upstream,
+        serving(upstream.url, NOWHERE, idle_timeout=0.2) as served,
+        calling(served.url) as peer,
+    ):
+        await peer.send(b"GET / HTTP/%b\r\nHost: h\r\n\r\n" % version)
+        assert b" 504 " in await peer.read_head()
+
+
 async def test_a_head_of_a_usual_length_and_a_long_body_pass() -> None:
     body = bytes(1 << 20)
     long = b"X-A: " + b"a" * 60_000 + b"\r\n"
