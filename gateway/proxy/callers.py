@@ -31,7 +31,7 @@ class CallerProtocol(HttpToolsProtocol):
         self._wait_for_more()
 
     def _wait_for_more(self) -> None:
-        """Close the connection if nothing comes for as long as an unused one is kept: uvicorn waits for a first head."""
+        """Close the connection if nothing comes for as long as an unused one is kept, a first head included."""
         self._unset_keepalive_if_required()
         self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
 
