@@ -16,7 +16,8 @@ class CallerProtocol(HttpToolsProtocol):
     """A connection of a caller.
 
     It goes to uvicorn's other implementation if the first request is of HTTP/1.0, where nobody knows the chunks that
-    this one sends, or asks for an upgrade, as Java's HttpClient does: this one would skip the body.
+    this one sends, or asks for an upgrade, as Java's HttpClient does: this one would skip the body. A later one that
+    asks for an upgrade is refused.
     """
 
     _begun: bytes | None = b""  # of the first request, until its head is whole
@@ -55,9 +56,10 @@ class CallerProtocol(HttpToolsProtocol):
         self._head_size = 0
 
     def on_headers_complete(self) -> None:
-        """The head is there; the parser gives it up if this raises."""
-        if self._begun is not None and (self.parser.get_http_version() == "1.0" or self.parser.should_upgrade()):
-            self._is_for_other = True
+        """The head is there; the parser gives the request up if this raises."""
+        is_first = self._begun is not None
+        if self.parser.should_upgrade() or (is_first and self.parser.get_http_version() == "1.0"):
+            self._is_for_other = is_first
             raise NotImplementedError
         self._begun = None
         self._is_in_head = False
@@ -67,7 +69,7 @@ class CallerProtocol(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """The parser has given up."""
-        if not self._is_for_other or self._begun is None:
+        if self._begun is None or not self._is_for_other:
             super().send_400_response(msg)
             return
         self.connections.discard(self)

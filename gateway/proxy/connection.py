@@ -108,10 +108,10 @@ class Connection(asyncio.BufferedProtocol):
             Exception: what `fail` was told.
         """
         while not self._pieces:
-            if self._failure is not None:
-                raise self._failure
             if self._is_answered:
                 return b""
+            if self._failure is not None:
+                raise self._failure
             await self._wait()
         piece = self._pieces.popleft()
         self._unread -= len(piece)

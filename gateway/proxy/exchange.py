@@ -89,7 +89,8 @@ class Exchange:
         self._asks_model = asks_model(self._method, target)  # so that readers get whatever comes, if it names a stream
         self._may_stream = self._asks_model or self._method == "POST"  # so that they get it only if it is streamed
         self._fields: Fields = scope["headers"]
-        self._has_more = has_body(by_name(self._fields))  # of the request's body
+        self._named = by_name(self._fields)
+        self._has_more = has_body(self._named)  # of the request's body
         self._receive = receive
         self._send = send
         self._target = target
@@ -217,7 +218,7 @@ class Exchange:
     async def _converse(self) -> None:
         """Pass the request on, and its answer."""
         loop = asyncio.get_running_loop()
-        fields = pass_to_upstream(self._fields, may_stream=self._may_stream)
+        fields = pass_to_upstream(self._fields, self._named, may_stream=self._may_stream)
         if not self._has_more:
             self._start_watching()
         read_body = self._read_body if self._has_more else None

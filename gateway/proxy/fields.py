@@ -88,14 +88,14 @@ def read_wishes(named: Named) -> Wishes:
     return Wishes("" if b"origin" in named else stream, detach == "1")
 
 
-def pass_to_upstream(fields: Fields, *, may_stream: bool) -> Fields:
+def pass_to_upstream(fields: Fields, named: Named, *, may_stream: bool) -> Fields:
     """The fields of a request that pass; the host is another one, and what is asked of the proxy stays here.
 
     Args:
         fields: as they came.
+        named: likewise, by name.
         may_stream: whether the answer may go to a stream, and has to be readable.
     """
-    named = by_name(fields)
     passed = _without(_NOT_PASSED, fields, named)
     if not may_stream or b"accept-encoding" not in named:
         return passed

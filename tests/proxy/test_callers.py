@@ -70,6 +70,17 @@ async def test_the_body_of_a_request_that_asks_for_an_upgrade_passes(how: bytes)
     assert b"upgrade" not in upstream.asked[0].fields
 
 
+async def test_a_later_request_that_asks_for_an_upgrade_is_refused_and_loses_no_body() -> None:
+    async with Upstream(JSON) as upstream, serving(upstream.url, NOWHERE) as served, calling(served.url) as peer:
+        await peer.send(b"GET /v1/models HTTP/1.1\r\nHost: h\r\n\r\n")
+        await peer.read_head()
+        await peer.read_some()
+        chunked = b"Transfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n\r\n"
+        await peer.send(b"POST /v1/messages HTTP/1.1\r\nHost: h\r\n" + UPGRADE + chunked)
+        assert b" 400 " in await peer.read_head()
+        assert len(upstream.asked) == 1
+
+
 async def test_trailers_are_no_fields_of_the_request() -> None:
     async with Upstream(JSON) as upstream, serving(upstream.url, NOWHERE) as served, calling(served.url) as peer:
         fields = b"Host: h\r\nTransfer-Encoding: chunked\r\n"
