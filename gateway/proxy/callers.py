@@ -76,7 +76,7 @@ class CallerProtocol(HttpToolsProtocol):
         other = H11Protocol(self.config, self.server_state, self.app_state)
         other.connection_made(self.transport)
         self.transport.set_protocol(other)
-        other.data_received(self._begun)
+        other.data_received(self._begun.lstrip(b"\r\n"))
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The caller has left, which uvicorn tells the last of several requests alone."""

@@ -110,11 +110,13 @@ def _readable(codings: bytes) -> bytes:
 
 
 def check_framing(named: Named) -> None:
-    """Refuse a request whose body has two ends: the upstream might see another than the proxy.
+    """Refuse a request whose body would be another for the upstream than for the proxy.
 
     Raises:
-        ValueError: it has a length as well as chunks (RFC 9112 §6.3).
+        ValueError: it has a length as well as chunks (RFC 9112 §6.3), or another transfer coding, which does not pass.
     """
+    if named.get(b"transfer-encoding", b"chunked").lower() != b"chunked":
+        raise ValueError("the request has a Transfer-Encoding other than chunked: send the body as it is")
     if b"content-length" in named and b"transfer-encoding" in named:
         raise ValueError("the request has Content-Length as well as Transfer-Encoding: send one of them")
 

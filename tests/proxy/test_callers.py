@@ -52,7 +52,7 @@ async def test_the_end_of_the_connection_ends_a_body_for_callers_who_know_no_chu
 
 async def test_a_length_passes_to_them_too() -> None:
     async with Upstream(JSON) as upstream, serving(upstream.url, NOWHERE) as served, calling(served.url) as peer:
-        await peer.send(b"GET /v1/models HTTP/1.0\r\n\r\n")
+        await peer.send(b"\r\nGET /v1/models HTTP/1.0\r\n\r\n")  # an empty line before it is none (RFC 9112 §2.2)
         assert b"content-length: 2" in await peer.read_head()
         assert await peer.read_rest() == b"{}"
 

@@ -239,10 +239,12 @@ async def test_a_target_that_leads_elsewhere_is_refused(line: str, logs: list[An
     assert [entry["event"] for entry in logs] == ["proxy.started"]
 
 
-async def test_a_request_with_a_length_as_well_as_chunks_is_refused(logs: list[Any]) -> None:
+@pytest.mark.parametrize(
+    "fields", [("Content-Length: 3", "Transfer-Encoding: chunked"), ("Transfer-Encoding: gzip, chunked",)]
+)
+async def test_a_body_whose_end_or_coding_would_be_another_is_refused(fields: tuple[str, ...], logs: list[Any]) -> None:
     async with Upstream(ANSWERS["json"]) as upstream, serving(upstream.url, NOWHERE) as served:
-        both = ("Content-Length: 3", "Transfer-Encoding: chunked")
-        assert b" 400 " in await send_line(served.url, "POST /v1/x", *both)
+        assert b" 400 " in await send_line(served.url, "POST /v1/x", *fields)
         assert upstream.asked == []
     assert [entry["event"] for entry in logs] == ["proxy.started"]
 
