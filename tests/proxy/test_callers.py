@@ -3,30 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 import pytest
 
 from deltawire.gateway.server import Gateway
 from tests.proxy.readers import read_message, reading, said
-from tests.proxy.upstream import ANSWER, WORDS, Upstream, serving
-from tests.support.rawpeer import RawPeer
+from tests.proxy.upstream import ANSWER, WORDS, Upstream, calling, serving
 from tests.support.waiting import DEADLINE, eventually
 
 NOWHERE = "ws://127.0.0.1:1"
 JSON = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
 UPGRADE = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQCAAAAAAIAAAAA\r\n"
 """As Java's HttpClient asks by default."""
-
-
-@asynccontextmanager
-async def calling(url: str) -> AsyncIterator[RawPeer]:
-    peer = await RawPeer.connect(int(url.rpartition(":")[2]))
-    try:
-        yield peer
-    finally:
-        peer.close()
 
 
 @pytest.mark.parametrize("cut", [None, 3, 25, 60], ids=["at once", "in the method", "in the version", "in the head"])

@@ -12,8 +12,7 @@ import pytest
 
 from deltawire.gateway.server import Gateway
 from tests.proxy.readers import read_message, reading, reason_of, said
-from tests.proxy.upstream import ANSWER, WORDS, Upstream, serving
-from tests.support.rawpeer import RawPeer
+from tests.proxy.upstream import ANSWER, WORDS, Upstream, calling, serving
 from tests.support.waiting import DEADLINE, eventually
 
 NOWHERE = "ws://127.0.0.1:1"
@@ -46,15 +45,6 @@ async def answered_by(serve: Serve) -> AsyncIterator[str]:
             for task in filter(None, serving):
                 task.cancel()
             await asyncio.gather(*filter(None, serving), return_exceptions=True)
-
-
-@asynccontextmanager
-async def calling(url: str) -> AsyncIterator[RawPeer]:
-    peer = await RawPeer.connect(int(url.rpartition(":")[2]))
-    try:
-        yield peer
-    finally:
-        peer.close()
 
 
 async def refuse_at_once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
