@@ -22,9 +22,9 @@ class CallerProtocol(HttpToolsProtocol):
 
     _begun: bytes | None = b""  # of the first request, until its head is whole
     _is_for_other = False  # by the first request
-    _is_in_head = False  # the next that comes belongs to the head of a request
-    _head_size = 0  # so far
-    _cycles: tuple[RequestResponseCycle, ...] = ()  # requests whose response is not complete; several if they wait
+    _headed: object = None  # scope of the request whose head came last
+    _head_size = 0  # of the next one so far, but for the piece that it begins in
+    _cycles: tuple[RequestResponseCycle, ...] = ()  # the request that is answered, and those that wait
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
         """The caller is there."""
@@ -40,20 +40,14 @@ class CallerProtocol(HttpToolsProtocol):
         """Something came."""
         if self._begun is not None:
             self._begun += data
-        was_in_head = self._is_in_head
+        scope = self.scope
         super().data_received(data)
-        if was_in_head and self._is_in_head:
+        if self.scope is scope is not self._headed:
             self._head_size += len(data)
             if self._head_size > MAX_HEAD and not self.transport.is_closing():
                 self.send_400_response(f"The head of the request has over {MAX_HEAD} bytes.")
         if not self._is_for_other and (self.cycle is None or self.cycle.response_complete):
             self._wait_for_more()
-
-    def on_message_begin(self) -> None:
-        """A request begins."""
-        super().on_message_begin()
-        self._is_in_head = True
-        self._head_size = 0
 
     def on_headers_complete(self) -> None:
         """The head is there; the parser gives the request up if this raises."""
@@ -62,10 +56,11 @@ class CallerProtocol(HttpToolsProtocol):
             self._is_for_other = is_first
             raise NotImplementedError
         self._begun = None
-        self._is_in_head = False
+        self._headed = self.scope
+        self._head_size = 0
         super().on_headers_complete()
         self.headers = []  # trailers would come to those of the request
-        self._cycles = (*(cycle for cycle in self._cycles if not cycle.response_complete), self.cycle)
+        self._cycles = (*self._cycles, self.cycle) if self.pipeline else (self.cycle,)
 
     def send_400_response(self, msg: str) -> None:
         """The parser has given up."""

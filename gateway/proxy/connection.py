@@ -25,9 +25,6 @@ MAX_HEAD: Final = 128 * 1024
 REFUSED: Final = 400
 """The first status of those that mean that the rest of a request is not wanted."""
 
-LAST_STATUS: Final = 599
-"""The last status that HTTP has (RFC 9110 §15)."""
-
 HUNG_UP: Final = "it closed the connection too early, or sent what is not HTTP"
 
 
@@ -233,10 +230,6 @@ class Connection(asyncio.BufferedProtocol):
         status = self._parser.get_status_code()
         if status < 200:
             self._fields.clear()
-            return
-        codings = [value.lower() for name, value in self._fields if name == b"transfer-encoding"]
-        if status > LAST_STATUS or codings not in ([], [b"chunked"]):
-            self.fail(UpstreamFailed(f"its status, {status}, or its Transfer-Encoding can't be passed on"))
             return
         self._status = status
         self._is_answered = self._is_bodiless

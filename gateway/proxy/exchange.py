@@ -25,6 +25,7 @@ from deltawire.gateway.proxy.fields import (
     Fields,
     Wishes,
     by_name,
+    check_answer,
     coding_of,
     has_body,
     is_streamed,
@@ -259,6 +260,10 @@ class Exchange:
     async def _begin(self, head: Passed) -> None:
         """Send the head of the answer, which says where the answer can be followed."""
         named = by_name(head.fields)
+        try:
+            check_answer(head.status, named)
+        except ValueError as error:
+            raise UpstreamFailed(str(error)) from None
         fields = pass_to_caller(head.status, head.fields, named)
         if self.answer is None and self._may_stream and is_streamed(head.status, named, self._target):
             self._follow()

@@ -43,6 +43,8 @@ _HOP_BY_HOP: Final = frozenset(
 _NOT_PASSED: Final = _HOP_BY_HOP | {b"host", b"expect"}
 """Those of a request that the upstream does not get."""
 
+LAST_STATUS: Final = 599
+
 _BODILESS: Final = (204, 304)
 """Statuses of answers that have no body, whatever their length says: servers hold the proxy to it."""
 
@@ -124,6 +126,18 @@ def check_framing(named: Named) -> None:
 def has_body(named: Named) -> bool:
     """Whether a request has a body."""
     return b"content-length" in named or b"transfer-encoding" in named
+
+
+def check_answer(status: int, named: Named) -> None:
+    """Refuse an answer that would be another for the caller.
+
+    Raises:
+        ValueError: its status is none of HTTP (RFC 9110 §15), or it has a transfer coding, which does not pass.
+    """
+    if status > LAST_STATUS:
+        raise ValueError(f"its status, {status}, is none of HTTP")
+    if named.get(b"transfer-encoding", b"chunked").lower() != b"chunked":
+        raise ValueError("it has a Transfer-Encoding other than chunked")
 
 
 def pass_to_caller(status: int, fields: Fields, named: Named) -> list[tuple[bytes, bytes]]:

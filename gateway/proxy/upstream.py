@@ -250,11 +250,11 @@ class _Passing:
             connection.begin(head, is_bodiless=is_bodiless)
         self._is_sent = not piece
         if read_body is not None and piece:
-            upload = self._upload(read_body, connection)
-            if self._left == 0:  # nothing of it waits for the caller: a task would only take time
-                await upload
+            if self._left == 0:
+                self._frame(await read_body())  # nothing: its end
+                self._is_sent = True
             else:  # while the answer is read, which may come first (RFC 9112 §9.5)
-                self._uploading = asyncio.create_task(upload, name="upload")
+                self._uploading = asyncio.create_task(self._upload(read_body, connection), name="upload")
         return Passed(*await connection.read_head(), connection.read)
 
     async def _upload(self, read_body: Read, connection: Connection) -> None:
