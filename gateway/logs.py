@@ -52,6 +52,7 @@ written says how many (`lines_lost`).
 | `storage.opened` | info | what was found where streams are stored (`engine_url`), and how many `streams` |
 | `storage.unreplicated` | warning | the server of `engine_url` has fewer replicas than `engine_replicas` (`detail`) |
 | `storage.unpersisted` | warning | the server of `engine_url` writes snapshots at most to its disk (`detail`) |
+| `storage.eviction_enabled` | warning | the server of `engine_url` would evict events by now (`detail`) |
 | `storage.epochs_renewed` | warning | after a crash, or on a backup (`detail`): readers begin open streams anew |
 | `stream.lost` | warning | another gateway owns a `stream` now, or its store is gone (`detail`): its connections end |
 | `storage.failed` | error | nothing can be stored any more (`detail`): producers are refused |

@@ -9,10 +9,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 
 from deltawire import Gateway, MessageStart, MessageStop, Publisher, Settings, TextDelta
 from deltawire.protocol.events import ContentStart, Error, Extension, Thinking, ToolDelta, Usage
-from scripts.browser.chromium import MISSING, START, Chromium, Tab, chromium, find_browser
+from scripts.browser.chromium import MISSING, START, Chromium, Tab, drivable, driving, find_browser
 from tests.support.minting import everything, write_secret
 
 pytestmark = pytest.mark.skipif(find_browser() is None, reason=MISSING)
@@ -26,10 +27,18 @@ LONG = 100_000
 """Deltas of a very long answer."""
 
 
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def profile(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Path]:
+    """That of a browser which runs as long as there are tests: it takes a second to start."""
+    folder = tmp_path_factory.mktemp("profile")
+    async with drivable(folder, f"--host-resolver-rules=MAP {NAME} 127.0.0.1"):
+        yield folder
+
+
 @pytest.fixture
-async def driven(tmp_path: Path) -> AsyncIterator[Chromium]:
-    async with chromium(tmp_path / "profile", f"--host-resolver-rules=MAP {NAME} 127.0.0.1") as started:
-        yield started
+async def driven(profile: Path) -> AsyncIterator[Chromium]:
+    async with driving(profile) as browser:
+        yield browser
 
 
 @asynccontextmanager

@@ -19,9 +19,26 @@ from deltawire.protocol.codec import Encoding
 from deltawire.protocol.codes import ProblemCode
 from deltawire.protocol.errors import ErrorKind, StreamError, WireError
 from deltawire.protocol.messages import Policy
+from deltawire.protocol.position import Position
 
 GONE: Final = "the gateway that serves this stream is gone: try again"
 BEHIND: Final = "this position may be one that another gateway has given, which serves the stream now: try again"
+
+
+def check_position(hub: Hub, stream: Stream, position: Position) -> None:
+    """Refuse to judge a position that may be another gateway's, until it is known whose the stream is.
+
+    Args:
+        hub: of the stream.
+        stream: that is read.
+        position: of who reads it.
+
+    Raises:
+        StreamError: full, that is being found out.
+    """
+    is_odd = is_unknown(position, stream.epoch, stream.log.head, stream.lineage)
+    if is_odd and hub.dispatcher.may_be_behind(stream):
+        raise StreamError(ErrorKind.FULL, "read", stream.id, BEHIND)
 
 
 class Ticket(NamedTuple):
@@ -85,13 +102,8 @@ class Subscribing:
         chosen = request.policy or (Policy.BLOCK if stream.settings.policy is Policy.BLOCK else None)
         if not grant.may_choose(chosen):  # `block` holds others up: a token must allow it as a default too
             raise WireError(ProblemCode.FORBIDDEN, f"the token does not allow policy {chosen}: ask for another one")
-        position = request.position
-        if (
-            position is not None
-            and is_unknown(position, stream.epoch, stream.log.head, stream.lineage)
-            and self._hub.dispatcher.may_be_behind(stream)
-        ):
-            raise StreamError(ErrorKind.FULL, "subscribe", stream.id, BEHIND)
+        if request.position is not None:
+            check_position(self._hub, stream, request.position)
         subscription = stream.subscribe(request, encoding, now=now)
         if not isinstance(stream, Mirror):
             manager.keep(stream, now)

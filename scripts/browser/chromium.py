@@ -65,6 +65,7 @@ class Chromium:
 
     def __init__(self, connection: ClientConnection) -> None:
         self._connection = connection
+        self._context = ""  # with storage and a cache of its own
         self._numbers = itertools.count(1)
         self._waiting: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._tabs: dict[str, Tab] = {}
@@ -91,7 +92,12 @@ class Chromium:
 
     async def open(self, address: str) -> Tab:
         """Open a page in a window of its own: a tab behind another draws nothing."""
-        target = await self.command("Target.createTarget", url="about:blank", newWindow=True)
+        if not self._context:
+            created = await self.command("Target.createBrowserContext", disposeOnDetach=True)
+            self._context = created["browserContextId"]
+        target = await self.command(
+            "Target.createTarget", url="about:blank", newWindow=True, browserContextId=self._context
+        )
         attached = await self.command("Target.attachToTarget", targetId=target["targetId"], flatten=True)
         tab = Tab(self, attached["sessionId"])
         self._tabs[attached["sessionId"]] = tab
@@ -183,18 +189,31 @@ class Tab:
 
 
 @asynccontextmanager
+async def drivable(profile: Path, *options: str) -> AsyncIterator[None]:
+    """A browser that can be driven by its profile."""
+    async with browser("about:blank", profile, "--remote-debugging-port=0", *options):
+        yield
+
+
+@asynccontextmanager
+async def driving(profile: Path) -> AsyncIterator[Chromium]:
+    """A browser that runs, as nobody has used it yet; its tabs are closed in the end."""
+    told = profile / "DevToolsActivePort"  # its port, and the path of the connection
+    async with asyncio.timeout(START):
+        while not (told.exists() and "/" in told.read_text(encoding="ascii")):  # noqa: ASYNC110 - nobody says when
+            await asyncio.sleep(0.002)
+    port, path = told.read_text(encoding="ascii").split()
+    async with connect(f"ws://127.0.0.1:{port}{path}", max_size=None, ping_interval=None) as connection:
+        driven = Chromium(connection)
+        reading = asyncio.create_task(driven.read())
+        try:
+            yield driven
+        finally:
+            reading.cancel()
+
+
+@asynccontextmanager
 async def chromium(profile: Path, *options: str) -> AsyncIterator[Chromium]:
     """A browser whose tabs are driven."""
-    async with browser("about:blank", profile, "--remote-debugging-port=0", *options):
-        told = profile / "DevToolsActivePort"  # its port, and the path of the connection
-        async with asyncio.timeout(START):
-            while not (told.exists() and "/" in told.read_text(encoding="ascii")):  # noqa: ASYNC110 - nobody says when
-                await asyncio.sleep(0.002)
-        port, path = told.read_text(encoding="ascii").split()
-        async with connect(f"ws://127.0.0.1:{port}{path}", max_size=None, ping_interval=None) as connection:
-            driven = Chromium(connection)
-            reading = asyncio.create_task(driven.read())
-            try:
-                yield driven
-            finally:
-                reading.cancel()
+    async with drivable(profile, *options), driving(profile) as driven:
+        yield driven

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import re
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from itertools import count, islice
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from deltawire.gateway.config import ConfigError, Settings
 from deltawire.gateway.engines.redis import keeping
 from deltawire.gateway.engines.redis import session as session_module
+from deltawire.gateway.engines.redis.committer import Committer
+from deltawire.gateway.engines.redis.keys import LIBRARY
+from deltawire.gateway.engines.redis.link import Command, Link, LinkError
+from deltawire.gateway.engines.redis.work import Work
 from deltawire.gateway.server import Gateway
 from scripts.proof.children import Children, serving
 from tests.support.asking import http_client
-from tests.support.on_redis import expect_all, gateway_on, numbered, read, write
+from tests.support.on_redis import expect_all, gateway_on, numbered, read, set_engine_timeout, write
 from tests.support.peers import producer, publish
 from tests.support.processes import ROOT
 from tests.support.redis_cluster import RedisCluster, is_linked, redis_cluster
@@ -138,7 +144,14 @@ async def test_slots_that_move_again_and_again_cost_nothing_and_double_nothing(c
             async with producer(gateway, "producer=p", stream=stream) as writing:
                 while not is_over.is_set():
                     last = written[stream] + chance.randint(1, 20)
-                    await publish(writing, *numbered(written[stream] + 1, last), upto=last)
+                    try:
+                        await publish(writing, *numbered(written[stream] + 1, last), upto=last)
+                    except TimeoutError as error:  # once in a hundred runs, and nobody knew why
+                        engine: Any = gateway.hub._engine
+                        error.add_note(f"{stream}: {engine._committer.failure(math.inf)}")
+                        for it in cluster.masters:
+                            error.add_note(it.command("CLUSTER", "NODES").decode())
+                        raise
                     written[stream] = last
 
         for stream in streams:
@@ -156,6 +169,51 @@ async def test_slots_that_move_again_and_again_cost_nothing_and_double_nothing(c
     async with gateway_on(cluster) as gateway:
         for stream in streams:
             await expect_all(gateway, written[stream], stream=stream)
+
+
+async def test_a_commit_whose_reply_was_lost_may_be_found_at_another_server_that_is_busy(
+    cluster: RedisCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [moving], [staying] = streams_on(cluster, 0, 1), streams_on(cluster, 1, 1)
+    move = cluster.move(moving, cluster.masters[1])
+    send, take = Link.call, Committer.take
+    is_taken = asyncio.Event()
+    is_busy = asyncio.Event()
+
+    def about(stream: str, commands: Sequence[Command]) -> bool:
+        return any(f"{LIBRARY}_append" in command and f":{stream}:state" in str(command) for command in commands)
+
+    async def send_and_move(link: Link, commands: Sequence[Command]) -> list[Any]:
+        replies = await send(link, commands)
+        if about(moving, commands) and not is_taken.is_set():
+            move.begin()
+            move.carry()
+            move.end()
+            await link.close()
+            raise LinkError("the reply is lost")
+        if about(staying, commands):
+            is_busy.set()
+            await is_taken.wait()
+        return replies
+
+    def take_and_tell(committer: Committer, works: Sequence[Work], unverified: Sequence[tuple[str, str]] = ()) -> None:
+        take(committer, works, unverified)
+        if works:
+            is_taken.set()
+
+    async with gateway_on(cluster, engine_timeout=30.0) as gateway:
+        await write(gateway, 1, 5, stream=moving)
+        await write(gateway, 1, 5, stream=staying)
+        monkeypatch.setattr(Link, "call", send_and_move)
+        monkeypatch.setattr(Committer, "take", take_and_tell)
+        async with (
+            producer(gateway, "producer=p", stream=moving) as one,
+            producer(gateway, "producer=p", stream=staying) as other,
+        ):
+            await other.say(*numbered(6, 6))
+            await is_busy.wait()
+            await publish(one, *numbered(6, 10), upto=10)
+        await expect_all(gateway, 10, stream=moving)
 
 
 async def test_a_stream_is_taken_over_from_a_server_that_has_no_functions_yet(cluster: RedisCluster) -> None:
@@ -212,11 +270,12 @@ async def test_streams_of_a_slot_on_its_way_wait_and_no_other_does(cluster: Redi
 async def test_a_move_that_is_never_finished_is_told_and_it_recovers(cluster: RedisCluster) -> None:
     [moving] = streams_on(cluster, 0, 1)
     move = cluster.move(moving, cluster.masters[1])
-    async with gateway_on(cluster, engine_timeout=0.5) as gateway:
+    async with gateway_on(cluster) as gateway:
         await write(gateway, 1, 5, stream=moving)
         move.begin()
         move.carry(1)
         async with producer(gateway, "producer=p", stream=moving) as waiting:
+            set_engine_timeout(gateway, 0.1)
             await waiting.say(*numbered(6, 6))
             await eventually(lambda: "TRYAGAIN" in (gateway.hub.storage_failure or ""))
             move.carry()
@@ -228,11 +287,12 @@ async def test_a_move_that_is_never_finished_is_told_and_it_recovers(cluster: Re
 async def test_a_master_that_stands_still_and_wakes_as_a_replica_loses_nothing_acked(replicated: RedisCluster) -> None:
     [stream] = streams_on(replicated, 0, 1)
     async with (
-        gateway_on(replicated, engine_timeout=1.0) as gateway,
+        gateway_on(replicated) as gateway,
         producer(gateway, "producer=p", stream=stream) as it,
     ):
         await publish(it, *numbered(1, 10), upto=10)
         replicated.masters[0].signal(signal.SIGSTOP)
+        set_engine_timeout(gateway, 1.0, tells=False)
         await it.say(*numbered(11, 20))
         await it.read_until("ack", producer_seq=20)
         replicated.masters[0].signal(signal.SIGCONT)

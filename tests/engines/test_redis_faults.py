@@ -14,7 +14,7 @@ from deltawire.gateway.server import Gateway
 from scripts.proof.children import Children, serving
 from scripts.proof.survival import survive
 from tests.support.asking import http_client
-from tests.support.on_redis import expect_all, gateway_on, numbered, read, write
+from tests.support.on_redis import expect_all, gateway_on, numbered, read, set_engine_timeout, write
 from tests.support.peers import Addressed, consumer, peer, producer, publish, text_delta
 from tests.support.redis_server import RedisServer, needs_redis, redis_server
 from tests.support.soaking import lasting
@@ -47,11 +47,12 @@ async def test_a_server_that_stands_still_holds_acks_up_and_nothing_is_lost(serv
 
 
 async def test_a_server_that_is_away_for_long_is_told_readers_go_on_and_it_recovers(server: RedisServer) -> None:
-    async with gateway_on(server, engine_timeout=0.3) as gateway:
+    async with gateway_on(server) as gateway:
         await write(gateway, 1, 10)
         epoch = await expect_all(gateway, 10)
         async with producer(gateway, "producer=p") as writing:
             server.signal(signal.SIGSTOP)
+            set_engine_timeout(gateway, 0.1)
             await writing.say(*numbered(11, 12))
             await eventually(lambda: gateway.hub.storage_failure)
             await writing.say(*numbered(13, 13))
@@ -60,6 +61,7 @@ async def test_a_server_that_is_away_for_long_is_told_readers_go_on_and_it_recov
             assert "engine_timeout" in problem["message"]
         assert not await is_ready(gateway)
         await expect_all(gateway, 10)
+        set_engine_timeout(gateway)
         server.signal(signal.SIGCONT)
         await eventually(lambda: not gateway.hub.storage_failure)
         async with peer(gateway, "demo/publish?producer=p") as writing:
@@ -218,28 +220,29 @@ async def test_a_server_without_memory_left_is_told_and_it_recovers(server: Redi
 async def test_replicas_that_are_missing_hold_acks_up_and_let_no_stream_begin(server: RedisServer) -> None:
     async with gateway_on(server) as gateway:
         await write(gateway, 1, 1)
-    async with gateway_on(server, engine_replicas=1, engine_timeout=0.2) as gateway:
+    async with gateway_on(server, engine_replicas=1) as gateway:
+        set_engine_timeout(gateway, 0.2, tells=False)  # half of which the server waits for replicas
         async with producer(gateway) as writing:
             await writing.say(text_delta("x"))
             await eventually(lambda: "0 of 1 replicas" in (gateway.hub.storage_failure or ""))
         assert gateway.hub.info("demo").head == 1
-    async with (
-        gateway_on(server, engine_replicas=1, engine_timeout=0.2) as gateway,
-        peer(gateway, "new/publish") as refused,
-    ):
-        problem = await refused.read()
-        assert (problem["code"], problem["retryable"], "0 of 1 replicas" in problem["message"]) == (
-            "overloaded",
-            True,
-            True,
-        )
+        set_engine_timeout(gateway, 0.2)  # to end
+    async with gateway_on(server, engine_replicas=1) as gateway:
+        set_engine_timeout(gateway, 0.2, tells=False)
+        async with peer(gateway, "new/publish") as refused:
+            problem = await refused.read()
+            assert (problem["code"], problem["retryable"]) == ("overloaded", True)
+            assert "0 of 1 replicas" in problem["message"]
+        set_engine_timeout(gateway, 0.2)
 
 
 async def test_a_creation_whose_answer_is_lost_is_repeated_without_harm(server: RedisServer) -> None:
-    async with gateway_on(server, engine_timeout=0.1) as gateway:
+    async with gateway_on(server) as gateway:
         server.signal(signal.SIGSTOP)
+        set_engine_timeout(gateway, 0.1)
         gateway.hub.create("demo")
         await eventually(lambda: gateway.hub.storage_metrics().failures >= 1)
+        set_engine_timeout(gateway)
         server.signal(signal.SIGCONT)
         await eventually(lambda: not gateway.hub.storage_failure)
         await write(gateway, 1, 5)

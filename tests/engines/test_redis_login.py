@@ -17,7 +17,7 @@ from deltawire.gateway.engines.redis import keeping
 from deltawire.gateway.server import Gateway
 from tests.support.asking import http_client
 from tests.support.certificates import Certificates, make_certificates
-from tests.support.on_redis import expect_all, gateway_on, write
+from tests.support.on_redis import expect_all, gateway_on, set_engine_timeout, write
 from tests.support.proxies import free_port
 from tests.support.redis_server import EACH, RIGHTS, SHIPPED, RedisServer, redis_server
 from tests.support.waiting import eventually
@@ -100,7 +100,8 @@ async def test_why_a_session_is_refused_is_told_and_not_what_it_holds(
     server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(keeping, "RENEWAL", 0.01)
-    async with gateway_on(server, engine_timeout=0.05, advertise_url="ws://advertised") as gateway:
+    async with gateway_on(server, advertise_url="ws://advertised") as gateway:
+        set_engine_timeout(gateway, 0.05)
         server.command("ACL", "SETUSER", "default", "-set")
         await eventually(lambda: gateway.hub.storage_failure)
         assert "'set'" in str(gateway.hub.storage_failure)

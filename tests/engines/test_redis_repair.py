@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 
 from deltawire.gateway.engines.redis import refilling
 from deltawire.protocol.events import TextDelta
-from tests.support.on_redis import expect_all, gateway_on, write
+from tests.support.on_redis import expect_all, gateway_on, set_engine_timeout, write
 from tests.support.redis_server import RedisServer, needs_redis
 from tests.support.waiting import eventually
 
@@ -103,9 +103,10 @@ async def test_a_repair_is_cut_at_each_of_its_replies_and_begins_again(
     monkeypatch.setattr(refilling, "PIECE", 1)  # so that there are replies to repair, three appends and confirm
     async with cutting(server, reply, is_silent=is_silent) as cutter:
         url = f"redis://127.0.0.1:{cutter.port}"
-        async with gateway_on(server, engine_url=url, engine_timeout=0.5) as gateway:
+        async with gateway_on(server, engine_url=url) as gateway:
             await write(gateway, 1, 3)
             epoch = await expect_all(gateway, 3)
+            set_engine_timeout(gateway, 0.3, tells=False)
             server.command("FLUSHALL")
             await write(gateway, 4, 5)
             assert cutter.has_cut
@@ -119,14 +120,15 @@ async def test_a_repair_may_take_longer_than_engine_timeout_while_the_server_ans
 ) -> None:
     monkeypatch.setattr(refilling, "PIECE", 1)
     async with (
-        cutting(server, None, delay=0.25) as cutter,
-        gateway_on(server, engine_url=f"redis://127.0.0.1:{cutter.port}", engine_timeout=1) as gateway,
+        cutting(server, None, delay=0.1) as cutter,
+        gateway_on(server, engine_url=f"redis://127.0.0.1:{cutter.port}") as gateway,
     ):
-        await write(gateway, 1, 6)
+        await write(gateway, 1, 20)
+        set_engine_timeout(gateway, 1.9, tells=False)  # less than twenty replies take, and far more than one does
         server.command("FLUSHALL")
-        await write(gateway, 7, 7)
+        await write(gateway, 21, 21)
         assert gateway.hub.storage_metrics().failures == 0, "it did not begin again"
-        await expect_all(gateway, 7)
+        await expect_all(gateway, 21)
 
 
 async def test_what_was_committed_beside_a_repair_that_is_cut_is_delivered_once(server: RedisServer) -> None:

@@ -32,6 +32,13 @@ async def store(server: RedisServer, *streams: str) -> None:
             await write(gateway, 1, 5, stream)
 
 
+def assert_told(message: str) -> None:
+    """It names the stream and its keys, and says what to do."""
+    assert "stream 'a' can't be served" in message
+    assert "deltawire:{a}:state, deltawire:{a}:events and deltawire:streams" in message
+    assert "delete or rename that one, or set another engine_prefix" in message
+
+
 @pytest.mark.parametrize("junk", [("SET", "x"), ("XADD", "5-5", "foreign", "x"), ("XADD", "5-5", "t", "0", "e", "x")])
 async def test_events_that_are_none_are_a_gap_and_other_streams_are_read(
     server: RedisServer, junk: tuple[str, ...]
@@ -108,8 +115,25 @@ async def test_a_stream_that_is_none_is_named_and_the_others_are_served(
             assert [it.id for it in gateway.hub.list_info()] == ["b", "c"]
             await expect_all(gateway, 5, stream="c")
             async with peer(gateway, "a/subscribe") as reading:
-                assert "stream 'a' can't be read" in (await reading.read())["message"]
-    assert [it["stream"] for it in logs if it["event"] == "storage.stream_skipped"] == ["a"]
+                assert_told((await reading.read())["message"])
+    [skipped] = [it for it in logs if it["event"] == "storage.stream_skipped"]
+    assert skipped["stream"] == "a"
+    assert_told(skipped["detail"])
+
+
+async def test_a_stream_whose_key_another_program_has_is_told_and_begun_once_it_is_deleted(server: RedisServer) -> None:
+    server.command("SET", "deltawire:{a}:state", "x")
+    async with gateway_on(server) as gateway:
+        with capture_logs() as logs:
+            for _ in range(2):
+                async with peer(gateway, "a/publish") as writing:
+                    problem = await writing.read()
+                    assert problem["code"] == "overloaded"
+                    assert_told(problem["message"])
+        [skipped] = [it for it in logs if it["event"] == "storage.stream_skipped"]
+        assert_told(skipped["detail"])
+        server.command("DEL", "deltawire:{a}:state")
+        await write(gateway, 1, 5, "a")
 
 
 async def test_a_start_that_fails_gives_back_what_it_has_claimed(
@@ -162,6 +186,6 @@ async def test_a_stream_that_is_none_any_more_is_told_and_others_are_stored(
             await writing.say(*numbered(6, 6))
             problem = (await writing.read_until("problem"))[-1]
             assert problem["code"] == "overloaded"
-            assert "stream 'a' is not what a gateway writes" in problem["message"]
+            assert_told(problem["message"])
         await write(gateway, 6, 10, "b")
         await expect_all(gateway, 10, stream="b")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
 
 import pytest
 
@@ -15,7 +14,7 @@ from deltawire.gateway.engines.redis import session as session_module
 from deltawire.gateway.server import Gateway, housekeeping
 from scripts.proof.proxy import Door, open_door
 from tests.nodes.together import http, is_owner, node_on
-from tests.support.on_redis import expect_all, numbered, read, write
+from tests.support.on_redis import expect_all, numbered, read, set_engine_timeout, write
 from tests.support.peers import consumer, peer, producer, publish, text_delta, text_of
 from tests.support.rawpeer import RawPeer
 from tests.support.redis_server import RedisServer, needs_redis
@@ -50,11 +49,13 @@ class Cuttable:
 
 
 @asynccontextmanager
-async def cuttable_on(server: RedisServer, **settings: Any) -> AsyncIterator[Cuttable]:
-    async with open_door(server.url) as door:
-        common: dict[str, Any] = {"engine_url": door.url.replace("ws:", "redis:"), "engine_timeout": 1.0}
-        async with node_on(server, **common | settings) as gateway:
-            yield Cuttable(gateway, door)
+async def cuttable_on(server: RedisServer) -> AsyncIterator[Cuttable]:
+    async with (
+        open_door(server.url) as door,
+        node_on(server, engine_url=door.url.replace("ws:", "redis:")) as gateway,
+    ):
+        yield Cuttable(gateway, door)
+        set_engine_timeout(gateway, 1.0)  # to end, though it may be cut off
 
 
 async def test_clients_of_an_owner_that_is_cut_off_are_sent_elsewhere_and_told_nothing_that_is_not_stored(
@@ -126,10 +127,12 @@ async def test_an_owner_that_nobody_has_replaced_serves_as_before_once_it_reache
 
 
 async def test_a_cut_within_the_life_of_a_session_disturbs_no_reader(server: RedisServer) -> None:
-    async with cuttable_on(server, engine_timeout=0.5) as cuttable, consumer(cuttable.gateway) as reading:
+    async with cuttable_on(server) as cuttable, consumer(cuttable.gateway) as reading:
         await reading.read_until("caught_up")
         cuttable.cut_off()
+        set_engine_timeout(cuttable.gateway, 0.1)
         await eventually(lambda: cuttable.gateway.hub.storage_failure)
+        set_engine_timeout(cuttable.gateway)
         cuttable.mend()
         await eventually(lambda: not cuttable.gateway.hub.storage_failure)
         await write(cuttable.gateway, 1, 3)

@@ -18,7 +18,7 @@ from deltawire.gateway.server import draining
 from scripts.proof.numbered import KEEPING, STREAM, Writer
 from tests.nodes.roaming import Reader, end_reading, publish_on
 from tests.nodes.together import Processes, http, is_owner, node_on, processes_on
-from tests.support.on_redis import write
+from tests.support.on_redis import set_engine_timeout, write
 from tests.support.peers import Addressed, consumer, peer, producer, publish, text_delta, text_of
 from tests.support.rawpeer import HANDSHAKE, RawPeer
 from tests.support.redis_server import RedisServer, needs_redis
@@ -179,9 +179,10 @@ async def test_other_nodes_go_on_with_a_stream_before_the_first_reader_here_is_t
 
 
 async def test_a_drain_goes_on_while_the_server_is_away(server: RedisServer) -> None:
-    async with node_on(server, drain_timeout=60, engine_timeout=0.2) as one, consumer(one, stream=STREAM) as reading:
+    async with node_on(server, drain_timeout=60) as one, consumer(one, stream=STREAM) as reading:
         await reading.read_until("caught_up")
         server.signal(signal.SIGSTOP)
+        set_engine_timeout(one, 0.1)
         leaving = asyncio.create_task(one.drain())
         assert ((await reading.read_all())[-1]["code"], reading.code) == ("shutting_down", 1001)
         server.signal(signal.SIGCONT)

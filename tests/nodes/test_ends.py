@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.nodes.together import answering, http, is_owner, node_on, nodes_on, processes_on
-from tests.support.on_redis import expect_all, numbered, write
+from tests.support.on_redis import expect_all, numbered, set_engine_timeout, write
 from tests.support.peers import Peer, consumer, producer, publish, text_delta
 from tests.support.rawpeer import RawPeer, raw_peer
 from tests.support.redis_server import RedisServer, needs_redis
@@ -52,16 +52,18 @@ async def test_requests_are_refused_for_later_while_the_owner_can_not_be_reached
 
 
 async def test_an_owner_that_stands_still_is_waited_for_no_longer_than_engine_timeout(server: RedisServer) -> None:
-    async with processes_on(server, 1) as processes, node_on(server, engine_timeout=0.5) as two:
+    async with processes_on(server, 1) as processes, node_on(server) as two:
         one = processes.served[0]
         await write(one, 1, 1)
         one.process.send_signal(signal.SIGSTOP)
+        set_engine_timeout(two, 0.1)
         raw = await RawPeer.connect(two.port)
         assert b" 503 " in await raw.upgrade("/v1/streams/demo/publish")
         raw.close()
         async with consumer(two) as reading:
             problem = (await reading.read_all())[-1]
             assert (problem["code"], reading.code) == ("overloaded", 4003)
+        set_engine_timeout(two)
         one.process.send_signal(signal.SIGCONT)
         await eventually(lambda: all(it.is_live for it in two._nodes.follows._follows.values()))
         await expect_all(two, 1)

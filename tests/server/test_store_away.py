@@ -17,6 +17,7 @@ from deltawire.gateway.config import Settings
 from deltawire.gateway.engines.folder import FILE
 from deltawire.gateway.server import Gateway
 from tests.support.asking import http_client
+from tests.support.on_redis import set_engine_timeout
 from tests.support.peers import producer, publish, text_delta
 from tests.support.redis_server import RedisServer, needs_redis, redis_server
 from tests.support.waiting import eventually
@@ -29,7 +30,7 @@ def server(tmp_path: Path) -> Iterator[RedisServer]:
 
 
 def on(server: RedisServer) -> Gateway:
-    return Gateway(Settings(port=0, drain_timeout=0.2, engine_url=server.url, engine_timeout=0.3))
+    return Gateway(Settings(port=0, drain_timeout=0.2, engine_url=server.url))
 
 
 async def ask(gateway: Gateway, method: str, path: str = "/v1/streams/demo", body: Any = None) -> httpx.Response:
@@ -54,6 +55,7 @@ async def test_a_change_that_a_server_does_not_answer_is_refused_and_may_still_h
     async with on(server) as gateway:
         await write(gateway)
         server.signal(signal.SIGSTOP)
+        set_engine_timeout(gateway, 0.1)
         detail = refusal(await ask(gateway, "DELETE"))
         assert "may be later" in detail
         assert "engine_timeout" in detail
@@ -66,6 +68,7 @@ async def test_events_that_a_server_does_not_answer_are_refused_and_may_still_be
     async with on(server) as gateway:
         await write(gateway)
         server.signal(signal.SIGSTOP)
+        set_engine_timeout(gateway, 0.1)
         detail = refusal(await ask(gateway, "POST", "/v1/streams/demo/events", text_delta("y")))
         assert "may be later" in detail
         assert "engine_timeout" in detail
@@ -80,6 +83,7 @@ async def test_what_a_server_that_is_gone_has_can_t_be_read(server: RedisServer,
         await write(gateway)
     async with on(server) as gateway:  # whose memory has none of the events
         server.kill()
+        set_engine_timeout(gateway, 0.1)
         assert "engine_timeout" in refusal(await ask(gateway, "GET", path))
 
 
@@ -87,6 +91,7 @@ async def test_what_a_server_that_is_gone_has_can_t_be_read(server: RedisServer,
 async def test_a_stream_that_is_not_here_can_t_be_looked_up_on_a_server_that_stands_still(server: RedisServer) -> None:
     async with on(server) as gateway:
         server.signal(signal.SIGSTOP)
+        set_engine_timeout(gateway, 0.1)
         assert "nothing can be looked up now" in refusal(await ask(gateway, "GET"))
         server.signal(signal.SIGCONT)
 

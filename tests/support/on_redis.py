@@ -10,6 +10,8 @@ from deltawire.gateway.config import Settings
 from deltawire.gateway.server import Gateway
 from tests.support.peers import Addressed, consumer, producer, publish, text_delta
 
+DEFAULT = Settings()
+
 
 class Stored(Protocol):
     """A server, or a cluster of them."""
@@ -24,6 +26,30 @@ async def gateway_on(server: Stored, **settings: Any) -> AsyncIterator[Gateway]:
     common: dict[str, Any] = {"port": 0, "drain_timeout": 0.2, "engine_url": server.url}
     async with Gateway(Settings(**common | settings)) as gateway:
         yield gateway
+
+
+def set_engine_timeout(gateway: Gateway, seconds: float = DEFAULT.engine_timeout, *, tells: bool = True) -> None:
+    """Have a running gateway give up on its server after some seconds.
+
+    A gateway that had a brief `engine_timeout` from the start would not get through that and what follows on a machine
+    that stands still for a moment. This is for the time in which the server is away.
+
+    Args:
+        gateway: whose engine waits.
+        seconds: to wait; by default as long as a gateway does.
+        tells: whether clients are told after as many, too; they are not if it only asks again.
+    """
+    engine: Any = gateway.hub._engine
+    committer = engine._committer
+    committers = [committer, *(lane.committer for lane in getattr(committer, "_lanes", {}).values())]
+    for it in committers:
+        it._timeout = seconds
+    if tells:
+        for it in committers:
+            it.health._timeout = seconds
+        engine._timeout = seconds
+        dispatcher: Any = gateway.hub.dispatcher
+        dispatcher._engine_timeout = gateway._nodes._reach.timeout = seconds
 
 
 def numbered(begin: int, end: int) -> list[dict[str, Any]]:

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from unittest.mock import patch
 
 from deltawire.gateway.cli import main
+from tests.support.waiting import DEADLINE
 
 ROOT = Path(__file__).parent.parent.parent
 COMMAND = (sys.executable, "-m", "deltawire")
@@ -72,15 +73,25 @@ async def read_json(process: Process, stream: asyncio.StreamReader | None) -> di
     assert stream is not None
     line = await stream.readline()
     assert line, f"the command ended with {await process.wait()}"
+    assert line.startswith(b"{"), line
     message: dict[str, Any] = json.loads(line)
     return message
 
 
 async def wait_logged(process: Process, event: str) -> dict[str, Any]:
-    """The next line of a process's log that is about an event; what comes before it is of no interest."""
-    while (entry := await read_json(process, process.stderr))["event"] != event:
-        pass
-    return entry
+    """The next line of a process's log that is about an event.
+
+    Raises:
+        AssertionError: none came within `DEADLINE`, or the process ended, or wrote what is none; with what came.
+    """
+    before: list[dict[str, Any]] = []
+    try:
+        async with asyncio.timeout(DEADLINE):
+            while (entry := await read_json(process, process.stderr))["event"] != event:
+                before.append(entry)
+            return entry
+    except (AssertionError, TimeoutError) as error:
+        raise AssertionError("\n".join((f"{event} was not logged ({error!r}), but", *map(str, before)))) from None
 
 
 def call(arguments: Sequence[str], stdin: bytes, environment: dict[str, str]) -> Done:

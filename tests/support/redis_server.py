@@ -75,6 +75,8 @@ class RedisServer:
         while b"LOADING" in (answer := self._ping()) or not answer:
             assert self._process.poll() is None, (self._folder / "log").read_text()
             assert time.monotonic() < give_up, "it does not start"
+        who = self.command("INFO", "server")  # another one may have got the port first, and answered
+        assert b"process_id:" not in who or b"process_id:%d\r\n" % self._process.pid in who, "its port is taken"
 
     def _ping(self) -> bytes:
         try:

@@ -30,7 +30,7 @@ async def claim_unserved(  # noqa: PLR0913, PLR0917 - two of them hear what was 
     session: Session,
     owns: Callable[[str], bool],
     claimed: Callable[[Claimed], None],
-    unreadable: Callable[[UnreadableError], None],
+    unreadable: Callable[[UnreadableError], object],
 ) -> int:
     """Claim every stream whose gateway is gone, oldest first.
 

@@ -317,7 +317,7 @@ class Committer:
         self.owned.pop((stream, epoch), None)
         why = f"another gateway serves stream {stream!r} now: reconnect to resume there"
         if isinstance(reply, hiredis.ReplyError):
-            why = f"what is stored of stream {stream!r} is not what a gateway writes: {reply}"
+            why = self._keys.tell_foreign(stream, str(reply))
         self._memory.lost(stream, epoch, why)
 
     def _refill(self, link: Link) -> Refill:
@@ -358,7 +358,8 @@ class Committer:
 
     async def _verify(self, link: Link, group: Sequence[Work], doubted: dict[_Key, Owned]) -> None:
         """Append again what the server has lost of some streams."""
-        reached = {(work.stream, work.epoch): work.last for work in group if work.has_changes}
+        taken = (*group, *self._waiting.values())  # what another committer has sent may be there, and waits here now
+        reached = {(work.stream, work.epoch): work.last for work in taken if work.has_changes}
         refill = self._refill(link)
         for (stream, epoch), owned, reply in await refill.confirm(doubted):
             refusals = len(self._refusals)

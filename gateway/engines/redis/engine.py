@@ -40,6 +40,7 @@ from deltawire.gateway.engines.redis.server import (
     Server,
     asked,
     check_server,
+    eviction,
     is_about_keys,
     load_functions,
 )
@@ -110,6 +111,7 @@ class RedisEngine:
         self._next_search = inf  # for streams that nobody serves; monotonic seconds
         self._elsewhere = 0
         self._unreadable: set[str] = set()  # streams, as each is told once
+        self._is_evicting = False
         self._is_leaving = False
         self._is_closing = asyncio.Event()
 
@@ -170,7 +172,7 @@ class RedisEngine:
             try:
                 await asked(self._session.renew(), self._address, "SET")
                 await asked(self._session.begin(), self._address, "SET")
-                self._keeper = SessionKeeper(self._session, self._committer, self._search)
+                self._keeper = SessionKeeper(self._session, self._committer, self._renewed)
                 self._tasks = [asyncio.create_task(self._keeper.run(self._is_closing))]  # claims may take long
                 await asked(self._claim_unserved(listed.append), self._address, "claims")
             except BaseException:
@@ -204,12 +206,15 @@ class RedisEngine:
             self._committer.owned[it.stream.id, it.stream.epoch] = it.owned
             found(it.stream)
 
-        def unreadable(error: UnreadableError) -> None:
-            if error.stream not in self._unreadable:
-                self._unreadable.add(error.stream)
-                log.error("storage.stream_skipped", stream=error.stream, detail=error.why)
+        self._elsewhere = await claim_unserved(self._client, self._keys, self._session, self._owns, claimed, self._skip)
 
-        self._elsewhere = await claim_unserved(self._client, self._keys, self._session, self._owns, claimed, unreadable)
+    def _skip(self, error: UnreadableError) -> str:
+        """Log that a stream can't be served, once; returns why."""
+        why = self._keys.tell_foreign(error.stream, error.why)
+        if error.stream not in self._unreadable:
+            self._unreadable.add(error.stream)
+            log.error("storage.stream_skipped", stream=error.stream, detail=why)
+        return why
 
     def locate(self, stream: str) -> Awaitable[StoredStream | Elsewhere | None]:
         """Find a stream that is not here, and take it over if its gateway is gone.
@@ -230,7 +235,8 @@ class RedisEngine:
         except (RedisError, OSError) as error:
             raise EngineError(f"{self._address}: {str(error) or 'no answer'}") from None
         except UnreadableError as error:
-            raise EngineError(str(error)) from None
+            return Elsewhere(self._skip(error))
+        self._unreadable.discard(stream)
         if isinstance(found, Claimed):
             self._committer.owned[stream, found.stream.epoch] = found.owned
             found.owned.sure_until = time.monotonic() + SURE
@@ -356,6 +362,14 @@ class RedisEngine:
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._committer.disconnect()
         await self._client.close()
+
+    def _renewed(self) -> None:
+        """Look at what the server said when the session was renewed, and for streams that nobody serves."""
+        evicting = eviction(self._session.policy, self._address)
+        if evicting and not self._is_evicting:
+            log.warning("storage.eviction_enabled", detail=evicting)
+        self._is_evicting = bool(evicting)
+        self._search()
 
     # Streams that nobody serves
 

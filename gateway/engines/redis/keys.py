@@ -34,6 +34,19 @@ class Keys(NamedTuple):
         tagged = f"{self.prefix}:{{{stream}}}"
         return f"{tagged}:state", f"{tagged}:events", f"{self.prefix}:streams"
 
+    def tell_foreign(self, stream: str, why: str) -> str:
+        """What is told of a stream whose keys are not what a gateway writes, as another program has them.
+
+        Args:
+            stream: its id.
+            why: what the server, or who parsed them, says.
+        """
+        state, events, streams = self.of_stream(stream)
+        return (
+            f"stream {stream!r} can't be served: one of the keys {state}, {events} and {streams} is not what a gateway "
+            f"writes ({why}): delete or rename that one, or set another engine_prefix"
+        )
+
     def _of_bucket(self, tag: str, stream: str) -> OfStream:
         tagged = f"{self.prefix}:{{{tag}}}"
         return f"{tagged}:{stream}:state", f"{tagged}:{stream}:events", f"{tagged}:streams"

@@ -27,6 +27,8 @@ LOAD: Command = ("FUNCTION LOAD", "REPLACE", SOURCE)
 NOT_LOADED = "Function not found"
 """What a server says that has lost our functions."""
 
+NO_EVICTION = "noeviction"
+
 T = TypeVar("T")
 
 
@@ -72,11 +74,15 @@ def _check(info: dict[str, Any], address: Address) -> None:
         raise EngineError(f"engine_url: {address} is one server of a cluster: use redis+cluster:// for all of them")
     if info.get("role") == "slave":
         raise EngineError(f"engine_url: {address} is a replica, which can't be written to: name its primary")
-    policy = info.get("maxmemory_policy")
-    if policy != "noeviction":
-        raise EngineError(
-            f"engine_url: maxmemory-policy of {address} is {policy}, which evicts stored events: set it to noeviction"
-        )
+    if evicting := eviction(info.get("maxmemory_policy"), address):
+        raise EngineError(f"engine_url: {evicting}")
+
+
+def eviction(policy: str | None, address: Address) -> str:
+    """What is told of a `maxmemory-policy`; empty if it evicts nothing."""
+    if policy == NO_EVICTION:
+        return ""
+    return f"maxmemory-policy of {address} is {policy}, which evicts stored events: set it to {NO_EVICTION}"
 
 
 async def _persistence(client: Client, infos: Sequence[dict[str, Any]]) -> str:

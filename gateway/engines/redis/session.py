@@ -13,6 +13,7 @@ from deltawire.gateway.engines.redis.client import Client, replies_to
 from deltawire.gateway.engines.redis.identity import Identity, decode_identity, encode_identity, is_certainly_gone
 from deltawire.gateway.engines.redis.keys import Keys
 from deltawire.gateway.engines.redis.link import Command
+from deltawire.gateway.engines.redis.server import NO_EVICTION
 
 TTL: Final = 10.0
 """Seconds after which a gateway that does not renew its session has lost it: three renewals may fail."""
@@ -35,6 +36,7 @@ class Session:
     Attributes:
         node: its name.
         used_memory: bytes, of the server.
+        policy: what it does when its memory is full (`maxmemory-policy`); of a cluster, the first that evicts.
         lasts_until: monotonic seconds before which it certainly lasts.
     """
 
@@ -50,6 +52,7 @@ class Session:
         ]  # its workers have one key, but not each other's streams
         self.node = f"{self._gateway}-{token_hex(8)}"
         self.used_memory = 0
+        self.policy = NO_EVICTION
         self.lasts_until = 0.0
 
     @property
@@ -110,13 +113,15 @@ class Session:
         return bool(renewed)
 
     async def look(self) -> None:
-        """Note how much memory servers use, and what time it is there: the clocks of gateways differ.
+        """Note how much memory servers use and whether they evict, and what time it is: the clocks of gateways differ.
 
         Raises:
             RedisError: one of them can't be asked.
         """
         found = await self._client.everywhere(("INFO", "server", "memory"))
         self.used_memory = sum(int(it.get("used_memory", 0)) for it in found)
+        policies = (it.get("maxmemory_policy", NO_EVICTION) for it in found)
+        self.policy = next((it for it in policies if it != NO_EVICTION), NO_EVICTION)
         self._ahead = max(int(it["server_time_usec"]) for it in found) / 1e6 - time.monotonic()
 
     async def find(self, node: str) -> Identity | None:

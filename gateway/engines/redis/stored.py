@@ -58,7 +58,7 @@ class UnreadableError(Exception):
     """
 
     def __init__(self, stream: str, why: str) -> None:
-        super().__init__(f"stream {stream!r} can't be read: {why}")
+        super().__init__(f"stream {stream!r}: {why}")
         self.stream = stream
         self.why = why
 

@@ -9,6 +9,7 @@ from deltawire.gateway.hub import Hub
 from deltawire.gateway.server.admission.request import AdmissionRequest
 from deltawire.gateway.server.http.waiting import WaitingConsumer
 from deltawire.gateway.server.responses import respond_nothing
+from deltawire.gateway.server.subscribing import check_position
 from deltawire.gateway.streams.stream import Stream
 from deltawire.protocol.addresses import EventsRequest, SubscribeRequest, check_stream_id, parse_events
 from deltawire.protocol.errors import StreamError, WireError
@@ -28,6 +29,7 @@ async def wait_for_events(hub: Hub, incoming: AdmissionRequest) -> Response | No
 
     Raises:
         WireError: overloaded, the stream has `max_consumers`; position_ahead.
+        StreamError: as `check_position`.
     """
     target, connection = incoming.target, incoming.connection
     if incoming.request.method != "GET" or not connection.grant.may(Action.SUBSCRIBE, target.stream_id):
@@ -39,6 +41,7 @@ async def wait_for_events(hub: Hub, incoming: AdmissionRequest) -> Response | No
         return None  # the route refuses it in words
     if not request.wait or not _has_everything(stream, request):
         return None
+    check_position(hub, stream, Position(request.epoch, request.after))
     if stream.end_reason is None:
         asked = SubscribeRequest(position=Position(stream.epoch, request.after), policy=Policy.COALESCE)
         with WaitingConsumer(hub, connection, stream, asked) as consumer:

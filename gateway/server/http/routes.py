@@ -31,6 +31,7 @@ from deltawire.gateway.server.responses import (
     respond_json,
     respond_problem,
 )
+from deltawire.gateway.server.subscribing import check_position
 from deltawire.gateway.streams.log import Log
 from deltawire.gateway.streams.stream import Stream
 from deltawire.gateway.streams.view import View
@@ -48,6 +49,7 @@ from deltawire.protocol.codec import JSON
 from deltawire.protocol.codes import ProblemCode
 from deltawire.protocol.errors import ErrorKind, StreamError, WireError, is_invalid
 from deltawire.protocol.framing import payload_start, payloads
+from deltawire.protocol.position import Position
 from deltawire.protocol.schema import json_schema
 
 NDJSON_TYPE: Final = "application/x-ndjson"
@@ -187,6 +189,7 @@ def _respond_stored(site: Site, stream_id: str, status: HTTPStatus = HTTPStatus.
 def _events(site: Site, target: Target) -> Response | Awaitable[Response]:
     request = parse_events(target.query)
     stream = site.hub.manager.get(target.stream_id)
+    check_position(site.hub, stream, Position(request.epoch, request.after))
     after = request.after if request.epoch in ("", stream.epoch) else 0
     cursor = max(after, stream.floor - 1)
     if cursor + 1 < stream.log.floor:
