@@ -22,8 +22,8 @@ Imports point down only: `cli → workers → server, client → hub → middlew
 - `access` — tokens, keys, permissions, origins
 - `metrics` — counts and histograms; `logs` — structured logs; `tracing` — OpenTelemetry spans of messages
 - `cli` — the `deltawire` command
-- `config` — settings; `files` — reading the files they name; `disk` — having the disk store what was written;
-  `http_client` — requests to others
+- `config` — settings; `configuring` — making them of values and a TOML file; `files` — reading the files they name
+- `disk` — having the disk store what was written; `http_client` — requests to others
 - `requirements` — what one part needs of others, and the rest does not
 
 Terms: a *stream* is a log of events under one id; its *epoch* names one life of it, `seq` an event's place. A *cursor*

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from deltawire.gateway.cli.environment import known_variables
-from deltawire.gateway.config import Settings, make_settings
+from deltawire.gateway.config import Settings
+from deltawire.gateway.configuring import make_settings
 from deltawire.gateway.server import Gateway
 from tests.support.certificates import make_certificates
 from tests.support.processes import ROOT, clean_environment

@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from deltawire.gateway.config import Settings, make_settings
+from deltawire.gateway.config import Settings
+from deltawire.gateway.configuring import make_settings
 from tests.support.pip import installed
 from tests.support.processes import clean_environment
 from tests.support.proxies import DEPLOY, RECIPES

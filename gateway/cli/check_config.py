@@ -13,7 +13,8 @@ from click.core import ParameterSource
 
 from deltawire.gateway.cli.ending import StartFailure, say
 from deltawire.gateway.cli.options import SettingsCommand, examples, settings_options
-from deltawire.gateway.config import ConfigError, Settings, grouped_settings, make_settings
+from deltawire.gateway.config import ConfigError, Settings, grouped_settings
+from deltawire.gateway.configuring import make_settings
 from deltawire.gateway.server import Gateway
 from deltawire.gateway.server.accepting.listening import find_addresses
 from deltawire.gateway.workers import count_workers, divide

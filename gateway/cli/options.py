@@ -19,7 +19,8 @@ from msgspec import inspect
 
 from deltawire.gateway.cli.ending import StartFailure, say
 from deltawire.gateway.cli.environment import unknown_variables
-from deltawire.gateway.config import ConfigError, Settings, grouped_settings, read_config_file
+from deltawire.gateway.config import ConfigError, Settings, grouped_settings
+from deltawire.gateway.configuring import read_config_file
 from deltawire.protocol.addresses import check_producer_id, check_stream_id
 from deltawire.protocol.filters import parse_extensions, parse_kinds, parse_numbers, parse_types, parse_urgent
 from deltawire.protocol.messages import Policy

@@ -16,7 +16,7 @@ from deltawire.gateway.cli.ending import StartFailure, Status, cannot_listen, wr
 from deltawire.gateway.cli.loop import new_event_loop
 from deltawire.gateway.cli.options import URL, FiniteRange, WholeRange, examples
 from deltawire.gateway.cli.trust import tls_options
-from deltawire.gateway.config import ConfigError, make_settings
+from deltawire.gateway.config import ConfigError, Settings
 from deltawire.gateway.logs import configure_logs
 from deltawire.gateway.proxy import DRAIN_TIMEOUT, IDLE_TIMEOUT, MAX_REQUESTS, Proxy
 
@@ -114,7 +114,7 @@ def command(  # noqa: PLR0913 - one argument an option
         hosts = parse_hosts("*" if insecure_no_auth else allowed_hosts, frozenset())
     except ConfigError as error:
         raise StartFailure(str(error)) from None
-    configure_logs(make_settings({}))
+    configure_logs(Settings())
     with wrong_arguments_told():
         proxy = Proxy(
             upstream,

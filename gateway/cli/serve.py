@@ -21,7 +21,8 @@ from deltawire.gateway.cli.ending import Failure, StartFailure, Status, cannot_l
 from deltawire.gateway.cli.loop import new_event_loop
 from deltawire.gateway.cli.options import SettingsCommand, examples, settings_options
 from deltawire.gateway.cli.systemd import Notifier, take_sockets
-from deltawire.gateway.config import ConfigError, Settings, UnreachableError, make_settings
+from deltawire.gateway.config import ConfigError, Settings, UnreachableError
+from deltawire.gateway.configuring import make_settings
 from deltawire.gateway.http_client import heed_environment_alone
 from deltawire.gateway.logs import configure_logs, get_logger
 from deltawire.gateway.server import Gateway

@@ -4,6 +4,7 @@ An event reaches a consumer, and an ack its producer, only when the engine has c
 are in memory alone, and appending commits them.
 
 - `engine` — the interface, and what an engine gives back after a restart
+- `choosing` — which one the settings choose
 - `sqlite` — one SQLite database in `data_dir`
 - `folder` — where it is: the lock, and whether the machine may have lost commits
 - `schema` — its tables, and how older ones become these

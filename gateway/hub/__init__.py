@@ -6,6 +6,7 @@ every consumer at the head, `pump` lets each other consumer read for itself → 
 
 - `hub` — `Hub`: operations on streams, for programs; calls from other threads
 - `dispatch` — appending, delivery, acks, audience, leases
+- `committing` — the same, where an engine commits events before anyone sees them
 - `ownership` — whose a stream is, where other gateways may have it
 - `screening` — middleware, before anything is appended
 - `channel` — one stream's consumers and producers, and what a flush does
@@ -19,7 +20,7 @@ every consumer at the head, `pump` lets each other consumer read for itself → 
 - `local` — `LocalStream` and `LocalSubscription`, streams without sockets
 """
 
-from deltawire.gateway.hub.hub import Hub, check_storage
+from deltawire.gateway.hub.hub import Hub
 from deltawire.gateway.hub.local import LocalStream, LocalSubscription
 
-__all__ = ["Hub", "LocalStream", "LocalSubscription", "check_storage"]
+__all__ = ["Hub", "LocalStream", "LocalSubscription"]

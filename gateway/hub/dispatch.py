@@ -20,6 +20,7 @@ from deltawire.gateway.hub.flushing import FlushScheduler
 from deltawire.gateway.hub.presence import Presence
 from deltawire.gateway.logs import get_logger
 from deltawire.gateway.metrics.tally import Tally
+from deltawire.gateway.streams.ending import end_abandoned, end_lost
 from deltawire.gateway.streams.log import Ledger
 from deltawire.gateway.streams.manager import StreamManager
 from deltawire.gateway.streams.pages import StoredPage
@@ -156,7 +157,7 @@ class Dispatcher:
         if manager.ledger.bytes > manager.events_limit and not manager.make_room(now):
             raise manager.out_of_room("send", stream.id)
         if stream.leases.waiting and writer is not None:
-            stream.resume(data, writer, self.timestamp(now), now)
+            end_abandoned(stream, data, writer, self.timestamp(now), now)
         if timestamp is None:  # most events share one with those before, which is known without a call
             timestamp = self._stamp if now // 0.001 == self._stamped_at else self.timestamp(now)
         return stream.append(data, timestamp, now, writer, is_urgent)
@@ -300,7 +301,7 @@ class Dispatcher:
     def expire_leases(self, now: float) -> None:
         """End the messages whose producers did not come back in time."""
         for stream in tuple(self._leased):
-            if stream.end_lost(self.timestamp(now), now, self._lease):
+            if end_lost(stream, self.timestamp(now), now, self._lease):
                 self.touch(self.channel(stream))
             if stream.is_closed or not stream.leases.is_running:
                 del self._leased[stream]

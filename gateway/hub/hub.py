@@ -11,12 +11,12 @@ import builtins
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from pathlib import Path
 from secrets import token_hex
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import Self, TypeVar
 
-from deltawire.gateway.config import ConfigError, Settings
-from deltawire.gateway.engines.engine import EVENTS, Elsewhere, Engine, EngineError, EngineMetrics, Part
+from deltawire.gateway.config import Settings
+from deltawire.gateway.engines.choosing import open_engine
+from deltawire.gateway.engines.engine import EVENTS, Elsewhere, EngineMetrics, Part
 from deltawire.gateway.engines.folder import tell_of_new_epochs
-from deltawire.gateway.engines.sqlite import SqliteEngine, check_folder
 from deltawire.gateway.hub.clock import Clock
 from deltawire.gateway.hub.committing import CommittingDispatcher
 from deltawire.gateway.hub.deadlines import Deadlines
@@ -27,16 +27,13 @@ from deltawire.gateway.logs import get_logger
 from deltawire.gateway.metrics.histogram import Histogram
 from deltawire.gateway.metrics.tally import Tally
 from deltawire.gateway.middleware import Middleware, read_middleware
-from deltawire.gateway.streams.info import StreamInfo
+from deltawire.gateway.streams.info import StreamInfo, describe
 from deltawire.gateway.streams.log import Retention
 from deltawire.gateway.streams.manager import StreamManager
 from deltawire.gateway.streams.settings import StreamSettings
 from deltawire.gateway.streams.stream import Stream
 from deltawire.protocol.errors import DeltawireError
 from deltawire.protocol.messages import EndReason
-
-if TYPE_CHECKING:
-    from deltawire.gateway.engines.redis.engine import RedisEngine
 
 T = TypeVar("T")
 
@@ -221,7 +218,7 @@ class Hub:
 
     def describe(self, stream: Stream) -> StreamInfo:
         """Like `info`, for a caller that has the stream itself."""
-        return stream.info(self.clock.format)
+        return describe(stream, self.clock.format)
 
     def list(self) -> list[LocalStream]:
         """All streams, oldest first, including closed ones that can still be read."""
@@ -245,17 +242,17 @@ class Hub:
         Raises:
             StreamError: not found.
         """
-        return self.manager.info(stream_id, self.clock.format)
+        return self.describe(self.manager.get(stream_id, "info"))
 
     def list_info(self) -> builtins.list[StreamInfo]:
         """Describe all streams at this moment."""
-        return self.manager.list_info(self.clock.format)
+        return [self.describe(stream) for stream in self.manager.list()]
 
     def page(
         self, exact: Collection[str], prefixes: Collection[str], after: str, limit: int
     ) -> builtins.list[StreamInfo]:
         """Describe some streams at this moment, in the order of their ids; arguments as for `StreamManager.page`."""
-        return [stream.info(self.clock.format) for stream in self.manager.page(exact, prefixes, after, limit)]
+        return [self.describe(stream) for stream in self.manager.page(exact, prefixes, after, limit)]
 
     async def give_up(self) -> None:
         """Leave all streams to other gateways on the same engine, if there is one that others may use.
@@ -326,58 +323,6 @@ class Hub:
         except TimeoutError:
             future.cancel()
             raise
-
-
-def open_engine(settings: Settings, part: Part | None) -> Engine | None:
-    """Return the engine that the settings choose; None where events are in memory alone.
-
-    Args:
-        settings: of the gateway.
-        part: of the streams; in a folder there are no others.
-    """
-    if settings.engine_url:
-        return redis_engine(settings, part)
-    if not settings.data_dir:
-        return None
-    return SqliteEngine(Path(settings.data_dir), settings.sync, settings.sync_interval, settings.data_age)
-
-
-def redis_engine(settings: Settings, part: Part | None = None) -> RedisEngine:
-    """Return the engine on the server that the settings name.
-
-    Raises:
-        ConfigError: the extra that it needs is not installed, or the URL is none.
-    """
-    try:
-        from deltawire.gateway.engines.redis.engine import RedisEngine  # noqa: PLC0415 - an optional extra
-    except ImportError:
-        raise ConfigError("setting `engine_url` needs the extra: pip install 'deltawire[redis]'") from None
-    try:
-        return RedisEngine(
-            settings.engine_url,
-            prefix=settings.engine_prefix,
-            timeout=settings.engine_timeout,
-            replicas=settings.engine_replicas,
-            advertised=settings.advertise_url,
-            part=part,
-        )
-    except EngineError as error:
-        raise ConfigError(str(error)) from None
-
-
-async def check_storage(settings: Settings) -> None:
-    """Check whether streams could be stored, without storing any.
-
-    Raises:
-        ConfigError: they could not.
-    """
-    try:
-        if settings.engine_url:
-            await redis_engine(settings).check()
-        elif settings.data_dir:
-            check_folder(Path(settings.data_dir))
-    except EngineError as error:
-        raise ConfigError(str(error)) from None
 
 
 def stream_settings(settings: Settings) -> StreamSettings:

@@ -16,6 +16,7 @@ from deltawire.gateway.logs import get_logger
 from deltawire.gateway.metrics.tally import Tally
 from deltawire.gateway.middleware import Middleware, Plan
 from deltawire.gateway.streams.callbacks import Screen
+from deltawire.gateway.streams.ending import end_abandoned
 from deltawire.gateway.streams.manager import StreamManager
 from deltawire.gateway.streams.producers import Writer
 from deltawire.gateway.streams.stream import Stream
@@ -79,7 +80,7 @@ class Screening:
         dispatcher.check_room(stream, now)
         stamp = dispatcher.timestamp(now)
         if stream.leases.waiting and writer is not None:
-            stream.resume(data, writer, stamp, now)
+            end_abandoned(stream, data, writer, stamp, now)
         self._current = writer
         try:
             seq = screen.take(data, timestamp or stamp, now, writer, is_urgent=is_urgent)

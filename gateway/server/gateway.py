@@ -10,14 +10,15 @@ from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, suppress
 from functools import partial
 from typing import Any, Self, cast
-from weakref import WeakSet
+from weakref import WeakKeyDictionary
 
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.server import ServerProtocol
 
 from deltawire.gateway.config import Settings
+from deltawire.gateway.engines.choosing import check_storage
 from deltawire.gateway.engines.engine import Part
-from deltawire.gateway.hub import Hub, check_storage
+from deltawire.gateway.hub import Hub
 from deltawire.gateway.hub.fair_queue import FairQueue
 from deltawire.gateway.logs import get_logger
 from deltawire.gateway.server.accepting.forwarding import Proxies
@@ -90,8 +91,8 @@ class Gateway:
         self._sockets = sockets
         self._owns_hub = hub is None
         self.hub = hub or Hub(self.settings, part=None if siblings is None else Part(siblings.own, siblings.key))
-        self._accepted: WeakSet[GatewayConnection] = WeakSet()  # every connection let in, even before its request
-        self._connections: set[GatewayConnection] = set()
+        self._accepted: WeakKeyDictionary[GatewayConnection, None] = WeakKeyDictionary()  # also before their requests
+        self._connections: dict[GatewayConnection, None] = {}  # of peers; they end in the order in which they came
         self._proxies = Proxies(self.settings.trusted_proxies, self.settings.forwarded_header)
         self._access = AccessControl(self.settings, clock, self._proxies)
         self._siblings = siblings
@@ -242,7 +243,7 @@ class Gateway:
         """Serve a peer with a body until there is a response for it; the peer is gone when it gets that."""
         self._guard(connection)
         connection.admitted()
-        self._connections.add(connection)
+        self._connections[connection] = None
         connection.connection_lost_waiter.add_done_callback(lambda _: self._forget(connection))
         connection.upload = upload
         try:
@@ -255,12 +256,12 @@ class Gateway:
         connection.leave()
 
     def _forget(self, connection: GatewayConnection) -> None:
-        self._connections.discard(connection)
+        self._connections.pop(connection, None)
         self._changed.set()
 
     async def _serve(self, connection: GatewayConnection, start: Callable[[GatewayConnection], None]) -> None:
         connection.admitted()
-        self._connections.add(connection)
+        self._connections[connection] = None
         try:
             try:
                 start(connection)

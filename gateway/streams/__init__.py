@@ -17,7 +17,7 @@ Invariants, each with a test of its name:
 Tour, from the bottom up:
 
 - `coalesce` — which events fold, and folding them
-- `callbacks` — who is told of messages and events
+- `callbacks` — who is told of messages, events and streams
 - `candidates` — the newest events that may be urgent
 - `prefix` — the folded beginning of the message in progress, when the log has trimmed it
 - `log` — frames by seq; retention; what a lag costs
@@ -32,8 +32,10 @@ Tour, from the bottom up:
 - `publication` — what one connection publishes, and which ack it is owed
 - `leases` — messages in progress, and lost producers coming back to them
 - `eviction` — which idle stream goes first when room is needed
-- `settings`, `info` — a stream's settings, and its description
+- `settings` — of a stream
 - `stream` — a log with its readers and writers
+- `ending` — ending the messages of lost producers
+- `info` — a stream described
 - `staging`, `history`, `pages` — of a stored stream: what waits for the engine, what the engine has, and what of it was
   read back
 - `durable` — a stored stream

@@ -1,4 +1,4 @@
-"""Who a stream tells of its messages and its events."""
+"""Who streams tell of their messages, of their events, and of themselves."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from deltawire.gateway.streams.producers import Writer
 from deltawire.protocol.events import Data, MessageStart, MessageStop
 
 if TYPE_CHECKING:
+    from deltawire.gateway.streams.durable import DurableStream
     from deltawire.gateway.streams.stream import Stream
 
 
@@ -49,3 +50,20 @@ class Screen(Protocol):
 
     def finish(self, now: float) -> None:
         """Append what is held back, as all texts end here."""
+
+
+class StreamStore(Protocol):
+    """Is told of streams, to keep them elsewhere."""
+
+    @property
+    def failure(self) -> str | None:
+        """Why nothing can be stored now; None if it can."""
+
+    def created(self, stream: DurableStream) -> None:
+        """A stream is found by its id from now on."""
+
+    def trimmed(self, stream: DurableStream) -> None:
+        """The oldest events of a stream are not needed any more."""
+
+    def forgotten(self, stream: DurableStream) -> None:
+        """A stream is not found any more."""

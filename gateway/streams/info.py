@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
 from msgspec import Struct
+from msgspec.structs import replace
+
+if TYPE_CHECKING:
+    from deltawire.gateway.streams.stream import Stream
 
 
 class Counters(Struct):
@@ -46,3 +53,28 @@ class StreamInfo(Struct, frozen=True, kw_only=True):
     last_active_at: str
     counters: Counters
     stored_bytes: int = 0
+
+
+def describe(stream: Stream, format_time: Callable[[float], str]) -> StreamInfo:
+    """Describe a stream at this moment.
+
+    Args:
+        stream: to be described.
+        format_time: converts monotonic seconds to RFC 3339.
+    """
+    log, floor = stream.log, stream.floor
+    return StreamInfo(
+        id=stream.id,
+        epoch=stream.epoch,
+        head=log.head,
+        floor=floor,
+        events=log.head - floor + 1,
+        bytes=log.bytes,
+        stored_bytes=stream.stored_bytes,
+        consumers=stream.consumers,
+        producers=stream.publishing,
+        closed=stream.is_closed,
+        created_at=format_time(stream.created_at),
+        last_active_at=format_time(stream.last_active_at),
+        counters=replace(stream.counters),
+    )

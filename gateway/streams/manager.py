@@ -8,12 +8,10 @@ from collections import deque
 from collections.abc import Callable, Collection
 from itertools import chain, islice
 from operator import attrgetter
-from typing import Protocol
 
-from deltawire.gateway.streams.callbacks import MessageWatcher, Screen
+from deltawire.gateway.streams.callbacks import MessageWatcher, Screen, StreamStore
 from deltawire.gateway.streams.durable import DurableStream
 from deltawire.gateway.streams.eviction import IdleStreams
-from deltawire.gateway.streams.info import StreamInfo
 from deltawire.gateway.streams.log import Ledger
 from deltawire.gateway.streams.mirror import Mirror
 from deltawire.gateway.streams.pages import Pages
@@ -42,27 +40,6 @@ again: all streams are looked at."""
 
 SHRINK_INTERVAL = 1.0
 """Seconds between two looks at all streams where none had anything to give."""
-
-
-class StreamStore(Protocol):
-    """Is told of streams, to keep them elsewhere.
-
-    Attributes:
-        failure: why nothing can be stored now; None if it can.
-    """
-
-    @property
-    def failure(self) -> str | None:
-        """As above."""
-
-    def created(self, stream: DurableStream) -> None:
-        """A stream is found by its id from now on."""
-
-    def trimmed(self, stream: DurableStream) -> None:
-        """The oldest events of a stream are not needed any more."""
-
-    def forgotten(self, stream: DurableStream) -> None:
-        """A stream is not found any more."""
 
 
 class StreamManager:
@@ -259,13 +236,20 @@ class StreamManager:
         """Whether `get` would find a stream."""
         return stream_id in self._streams
 
-    def get(self, stream_id: str) -> Stream:
+    def get(self, stream_id: str, operation: str = "get") -> Stream:
         """Return an existing stream, open or closed.
+
+        Args:
+            stream_id: its id.
+            operation: that needs it, for the error.
 
         Raises:
             StreamError: not found.
         """
-        return self._find("get", stream_id)
+        try:
+            return self._streams[stream_id]
+        except KeyError:
+            raise StreamError(ErrorKind.NOT_FOUND, operation, stream_id) from None
 
     def get_or_create(self, stream_id: str, now: float) -> Stream:
         """Return the stream with this id; create it if there is none.
@@ -281,7 +265,7 @@ class StreamManager:
         Raises:
             StreamError: not found.
         """
-        stream = self._find("close", stream_id)
+        stream = self.get(stream_id, "close")
         self.end(stream, now, reason)
         return stream
 
@@ -311,18 +295,6 @@ class StreamManager:
     def count(self) -> int:
         """Number of streams in `list`."""
         return len(self._streams)
-
-    def info(self, stream_id: str, format_time: Callable[[float], str]) -> StreamInfo:
-        """Describe one stream at this moment; `format_time` as for `Stream.info`.
-
-        Raises:
-            StreamError: not found.
-        """
-        return self._find("info", stream_id).info(format_time)
-
-    def list_info(self, format_time: Callable[[float], str]) -> builtins.list[StreamInfo]:
-        """Describe all streams at this moment; `format_time` as for `Stream.info`."""
-        return [stream.info(format_time) for stream in self._streams.values()]
 
     def page(self, exact: Collection[str], prefixes: Collection[str], after: str, limit: int) -> builtins.list[Stream]:
         """Return some streams in the order of their ids.
@@ -456,12 +428,6 @@ class StreamManager:
         detail = f"{reached} is reached and every stream is {used}: try again later"
         return StreamError(ErrorKind.FULL, operation, stream_id, detail)
 
-    def _find(self, operation: str, stream_id: str) -> Stream:
-        try:
-            return self._streams[stream_id]
-        except KeyError:
-            raise StreamError(ErrorKind.NOT_FOUND, operation, stream_id) from None
-
     def lose(self, stream: Stream, now: float) -> None:
         """Drop a stream that lives elsewhere from now on; what is stored of it stays."""
         self.give_up(stream)
@@ -477,12 +443,9 @@ class StreamManager:
         stream.unload()
 
     def _forget(self, stream: Stream) -> None:
-        if self._drop(stream) and self.store is not None and isinstance(stream, DurableStream):
-            self.store.forgotten(stream)
-
-    def _drop(self, stream: Stream) -> bool:
         stream.clear()
-        return self._unlist(stream)
+        if self._unlist(stream) and self.store is not None and isinstance(stream, DurableStream):
+            self.store.forgotten(stream)
 
     def _unlist(self, stream: Stream) -> bool:
         self._idle.discard(stream)

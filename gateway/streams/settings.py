@@ -32,11 +32,19 @@ class StreamSettings(Struct, frozen=True, kw_only=True):
     max_consumers: int = 10_000
     max_producers: int = 1_000
 
-    def check_policy(self, policy: Policy) -> None:
-        """Refuse a policy that is not allowed.
+    def check_policy(self, policy: Policy, interval: int = 0) -> None:
+        """Refuse a policy that is not allowed, or an interval with one that folds nothing.
+
+        Args:
+            policy: of a consumer.
+            interval: milliseconds between its frames; 0 for none.
 
         Raises:
-            WireError: `forbidden`.
+            WireError: `forbidden`, the policy; `bad_request`, the interval.
         """
         if policy is Policy.BLOCK and not self.allow_block:
             raise WireError(ProblemCode.FORBIDDEN, "policy 'block' is not allowed here (setting allow_block)")
+        if interval and policy is not Policy.COALESCE:
+            raise WireError(
+                ProblemCode.BAD_REQUEST, f"parameter 'interval': this stream's policy, {policy}, folds nothing"
+            )

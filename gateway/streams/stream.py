@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 from msgspec import UNSET
@@ -14,7 +14,7 @@ from deltawire.gateway.streams.callbacks import MessageWatcher, Screen
 from deltawire.gateway.streams.coalesce import Kind, kind_of
 from deltawire.gateway.streams.cursor import Fork, LogState, plan_subscription
 from deltawire.gateway.streams.eviction import IdleStreams
-from deltawire.gateway.streams.info import Counters, StreamInfo
+from deltawire.gateway.streams.info import Counters
 from deltawire.gateway.streams.leases import Leases
 from deltawire.gateway.streams.log import Ledger, Log, Retention
 from deltawire.gateway.streams.producers import Producers, Writer
@@ -33,7 +33,6 @@ from deltawire.protocol.events import (
     ContentEnd,
     ContentStart,
     Data,
-    Error,
     MessageStart,
     MessageStop,
     TextDelta,
@@ -43,9 +42,6 @@ from deltawire.protocol.events import (
 from deltawire.protocol.filters import Filter
 from deltawire.protocol.framing import TEXT, header
 from deltawire.protocol.messages import EndReason, Policy
-
-LOST = "the producer was lost and did not come back within {lease:g} s"
-ABANDONED = "the producer connected again and began another message without finishing this one"
 
 
 class Stream:
@@ -217,7 +213,7 @@ class Stream:
         writer: Writer | None = None,
         is_urgent: bool = False,  # noqa: FBT001, FBT002 - a keyword costs more, for each event
     ) -> int:
-        """Append an event, whatever the `screen`; while `leases.waiting`, `resume` has to be called before.
+        """Append an event, whatever the `screen`; while `leases.waiting`, `end_abandoned` has to be called before.
 
         Args:
             data: of the event.
@@ -293,43 +289,6 @@ class Stream:
     def pass_over(self, writer: Writer | None) -> None:
         """Record that an event counts as accepted, though nothing of it was appended."""
 
-    def end_lost(self, timestamp: str, now: float, lease: float) -> list[str]:
-        """End the messages whose producers were lost and did not come back in time.
-
-        Args:
-            timestamp: RFC 3339 with a zone.
-            now: monotonic seconds.
-            lease: seconds they had, for the message to readers.
-
-        Returns:
-            The ids of these messages.
-        """
-        if self.is_closed:
-            return []
-        lost = self.leases.expire(now)
-        self._end_messages(lost, LOST.format(lease=lease), timestamp, now)
-        return lost
-
-    def resume(self, data: Data, writer: Writer, timestamp: str, now: float) -> None:
-        """End the messages that a returned producer abandons with the event it is about to append.
-
-        Args:
-            data: of that event.
-            writer: of its connection.
-            timestamp: RFC 3339 with a zone, of the events that end these messages.
-            now: monotonic seconds.
-        """
-        if not self.is_closed:
-            self._end_messages(self.leases.resume(writer, data), ABANDONED, timestamp, now)
-
-    def _end_messages(self, message_ids: list[str], why: str, timestamp: str, now: float) -> None:
-        self._count_extra()
-        if message_ids and self.screen is not None:
-            self.screen.finish(now)
-        for message_id in message_ids:
-            self.append(Error(error=why, code="producer_lost"), timestamp, now)
-            self.append(MessageStop(message_id=message_id, stop_reason="producer_lost"), timestamp, now)
-
     @property
     def bytes(self) -> int:
         """What it costs beyond the fixed cost of a stream: its log, its producers, and the messages in progress."""
@@ -341,7 +300,7 @@ class Stream:
         return 0
 
     def recount(self) -> None:
-        """Count it again, as the `screen` holds more or less."""
+        """Count it again, as its leases or its `screen` hold more or less."""
         self._count_extra()
 
     def _count_extra(self) -> None:
@@ -415,11 +374,7 @@ class Stream:
         if self.audience >= limit:
             raise _crowded(f"this stream has {limit} consumers (max_consumers)")
         policy = request.policy or self.settings.policy
-        self.settings.check_policy(policy)
-        if request.interval and policy is not Policy.COALESCE:
-            raise WireError(
-                ProblemCode.BAD_REQUEST, f"parameter 'interval': this stream's policy, {policy}, folds nothing"
-            )
+        self.settings.check_policy(policy, request.interval)
         readable_after = partial(self.readable_after, folded=policy is Policy.COALESCE)
         plan = plan_subscription(request, LogState(self.epoch, self.log.head, readable_after, self.lineage))
         key = (codec, request.filter)
@@ -475,29 +430,6 @@ class Stream:
                 self.end_reason = reason
             else:
                 self.staging.end(reason)
-
-    def info(self, format_time: Callable[[float], str]) -> StreamInfo:
-        """Describe the stream at this moment.
-
-        Args:
-            format_time: converts monotonic seconds to RFC 3339.
-        """
-        log = self.log
-        return StreamInfo(
-            id=self.id,
-            epoch=self.epoch,
-            head=log.head,
-            floor=self.floor,
-            events=log.head - self.floor + 1,
-            bytes=log.bytes,
-            stored_bytes=self.stored_bytes,
-            consumers=self.consumers,
-            producers=self.publishing,
-            closed=self.is_closed,
-            created_at=format_time(self.created_at),
-            last_active_at=format_time(self.last_active_at),
-            counters=replace(self.counters),
-        )
 
 
 def _crowded(what: str) -> WireError:

@@ -19,7 +19,8 @@ import uvloop
 from msgspec import Struct
 
 from deltawire.gateway.cli.collector import calm
-from deltawire.gateway.config import Settings, make_settings
+from deltawire.gateway.config import Settings
+from deltawire.gateway.configuring import make_settings
 from deltawire.gateway.logs import configure_logs
 from deltawire.gateway.server import Gateway
 from scripts.proof.children import Children, end_input, read_line

@@ -14,7 +14,8 @@ import msgspec
 import uvloop
 from msgspec import Struct
 
-from deltawire.gateway.config import Settings, make_settings
+from deltawire.gateway.config import Settings
+from deltawire.gateway.configuring import make_settings
 from deltawire.gateway.server import Gateway
 from scripts.proof.children import Children, end_input, read_line
 

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 import structlog
 
-from deltawire.gateway.config import make_settings
+from deltawire.gateway.configuring import make_settings
 from deltawire.gateway.logs import LogFile, configure_logs
 from tests.support.processes import ROOT
 
@@ -251,7 +251,7 @@ def refuse_terminals(path: str, flags: int, *rest: int, _open: Callable[..., int
 LAST_WORDS = """
 import os
 from deltawire.gateway.logs import configure_logs, get_logger
-from deltawire.gateway.config import make_settings
+from deltawire.gateway.configuring import make_settings
 from tests.cli import test_logs
 os.open = test_logs.refuse_terminals
 configure_logs(make_settings({}))

@@ -12,7 +12,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from deltawire.gateway.cli.options import EVENT_TYPES, STREAM_ID, settings_options, url_option
-from deltawire.gateway.config import Settings, make_settings
+from deltawire.gateway.config import Settings
+from deltawire.gateway.configuring import make_settings
 from deltawire.protocol.events import EventType
 from deltawire.protocol.messages import Policy
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from deltawire.gateway.client import Subscriber
-from deltawire.gateway.config import make_settings
+from deltawire.gateway.configuring import make_settings
 from deltawire.gateway.server import Gateway
 from deltawire.protocol.events import TextDelta
 from tests.support.certificates import Certificates, make_certificates

@@ -21,10 +21,11 @@ import deltawire.gateway.hub.flushing
 import deltawire.gateway.server.gateway
 from deltawire.gateway.config import Settings
 from deltawire.gateway.server import Gateway
+from deltawire.gateway.streams.ending import ABANDONED
 from deltawire.gateway.streams.leases import MAX_OPEN
 from deltawire.gateway.streams.producers import Writer
 from deltawire.gateway.streams.publication import WITHHELD_FOR
-from deltawire.gateway.streams.stream import ABANDONED, Stream
+from deltawire.gateway.streams.stream import Stream
 from deltawire.protocol.codec import JSON, Codec
 from deltawire.protocol.codes import CloseCode
 from deltawire.protocol.events import (

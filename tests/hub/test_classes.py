@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deltawire.gateway.config import ConfigError, Settings, make_settings
+from deltawire.gateway.config import ConfigError, Settings
+from deltawire.gateway.configuring import make_settings
 from deltawire.gateway.hub import Hub, flushing
 from deltawire.gateway.hub.channel import Channel
 from deltawire.gateway.hub.fair_queue import STEP_SLICE, FairQueue

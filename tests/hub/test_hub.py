@@ -41,7 +41,7 @@ async def test_create_refuses_an_id_that_exists_or_is_malformed(hub: Hub) -> Non
 
 @pytest.mark.parametrize("operation", ["get", "close", "info"])
 async def test_an_unknown_stream_is_not_found(hub: Hub, operation: str) -> None:
-    with pytest.raises(StreamError) as error:
+    with pytest.raises(StreamError, match=f"^{operation} 'unknown'") as error:
         getattr(hub, operation)("unknown")
     assert is_not_found(error.value)
 

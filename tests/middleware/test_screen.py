@@ -14,6 +14,7 @@ from deltawire.gateway.middleware.holding import MAX_HELD
 from deltawire.gateway.middleware.selecting import drop
 from deltawire.gateway.middleware.stage import Context, Function, OnError, plan_function
 from deltawire.gateway.middleware.thinking import split_thinking
+from deltawire.gateway.streams.ending import end_lost
 from deltawire.gateway.streams.producers import Writer
 from deltawire.protocol.digest import TextDigest
 from deltawire.protocol.errors import WireError
@@ -151,7 +152,7 @@ def test_the_end_of_a_message_whose_producer_is_lost_lets_out_what_is_held_back(
     producer = Writer("p", 0)
     screened.send(MessageStart("m"), "a<", writer=producer)
     screened.stream.leases.lost(producer, 1.0)
-    screened.stream.end_lost("2026-11-22T11:00:00Z", 1.0, 1.0)
+    end_lost(screened.stream, "2026-11-22T11:00:00Z", 1.0, 1.0)
     assert [it.type for it in screened.read()] == ["message_start", "text_delta", "error", "message_stop"]
     assert screened.text() == "a<"
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from deltawire.gateway.server.relaying import nodes as nodes_module
 from tests.nodes.together import answering, http, is_owner, node_on, nodes_on, processes_on
 from tests.support.on_redis import expect_all, numbered, set_engine_timeout, write
 from tests.support.peers import Peer, consumer, producer, publish, text_delta
@@ -67,6 +68,22 @@ async def test_an_owner_that_stands_still_is_waited_for_no_longer_than_engine_ti
         one.process.send_signal(signal.SIGCONT)
         await eventually(lambda: all(it.is_live for it in two._nodes.follows._follows.values()))
         await expect_all(two, 1)
+
+
+async def test_a_request_to_an_owner_that_stands_still_is_refused_for_later_in_the_end(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nodes_module, "MAX_WAIT", 0)
+    async with processes_on(server, 1) as processes, node_on(server) as two, http(two) as client:
+        one = processes.served[0]
+        await write(one, 1, 1)
+        one.process.send_signal(signal.SIGSTOP)
+        set_engine_timeout(two, 0.1)
+        for method, path in (("GET", "demo/events?after=1&wait=1"), ("GET", "demo"), ("DELETE", "demo")):
+            answer = await client.request(method, f"/v1/streams/{path}")
+            assert (answer.status_code, "Retry-After" in answer.headers) == (503, True), path
+        set_engine_timeout(two)
+        one.process.send_signal(signal.SIGCONT)
 
 
 async def test_an_owner_that_falls_silent_is_taken_for_gone(server: RedisServer) -> None:

@@ -149,15 +149,13 @@ async def test_readers_stay_while_another_node_takes_over_from_a_killed_owner(se
 
 
 async def test_readers_of_an_owner_that_leaves_stay_where_they_are(server: RedisServer) -> None:
-    async with node_on(server) as two:
+    async with node_on(server) as two, AsyncExitStack() as stack:
         async with node_on(server, drain_timeout=5.0) as one:
             await write(one, 1, 3)
-            context = consumer(two)
-            reading = await context.__aenter__()
+            reading = await stack.enter_async_context(consumer(two))
             await reading.read_until("caught_up", seq=3)
         await write(two, 4, 6)
         assert text_of(await reading.read_until("text_delta", seq=6)) == "4 5 6 "
-        await context.__aexit__(None, None, None)
 
 
 async def test_a_new_epoch_is_told_by_resuming_with_the_gap_that_the_new_owner_knows(server: RedisServer) -> None:
@@ -239,10 +237,9 @@ async def test_the_owner_serves_who_wants_what_a_mirror_does_not_have(
 async def test_a_reader_ahead_of_the_mirror_asks_the_owner(server: RedisServer) -> None:
     async with nodes_on(server) as (one, two), consumer(two) as reading:
         await reading.read_until("caught_up")
-        stream = one.hub.manager if is_owner(one) else two.hub.manager
         owner, other = (one, two) if is_owner(one) else (two, one)
         await write(owner, 1, 5)
-        epoch = stream.get("demo").epoch
+        epoch = owner.hub.manager.get("demo").epoch
         async with consumer(other) as following:
             await following.read_until("caught_up", seq=5)
             async with consumer(other, f"after=6&epoch={epoch}") as ahead:

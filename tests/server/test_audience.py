@@ -7,7 +7,7 @@ from hashlib import sha256
 import pytest
 
 from deltawire.gateway.server import Gateway
-from deltawire.gateway.streams.stream import ABANDONED
+from deltawire.gateway.streams.ending import ABANDONED
 from deltawire.protocol.codes import CloseCode
 from tests.server.conftest import StartGateway
 from tests.support.peers import Message, consumer, producer, publish, text_delta, types_of

@@ -12,8 +12,8 @@ import httpx
 import pytest
 from websockets.exceptions import InvalidStatus
 
+from deltawire.gateway.hub import Hub
 from deltawire.gateway.server import Gateway
-from deltawire.gateway.streams.stream import Stream
 from deltawire.protocol.codes import ProblemCode
 from deltawire.protocol.messages import Policy
 from deltawire.protocol.priority import RANKS, StreamClass
@@ -127,8 +127,8 @@ async def test_a_list_costs_what_may_be_seen_however_much_else_there_is(
 ) -> None:
     for number in range(20):
         guarded.hub.create(f"other-{number}")
-    told = create_autospec(Stream.info, side_effect=Stream.info)
-    monkeypatch.setattr(Stream, "info", told)
+    told = create_autospec(Hub.describe, side_effect=Hub.describe)
+    monkeypatch.setattr(Hub, "describe", told)
     for allowed, cost in (({"publish": ["*"]}, 0), ({"subscribe": ["demo", "none"]}, 1), ({"admin": ["de*"]}, 1)):
         told.reset_mock()
         assert (await ask(guarded, "GET", "/v1/streams", allowed)).status_code == 200

@@ -19,7 +19,8 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from deltawire.gateway.client import ClientError, ProtocolFault, Publisher, Subscriber
-from deltawire.gateway.config import ConfigError, Settings, make_settings
+from deltawire.gateway.config import ConfigError, Settings
+from deltawire.gateway.configuring import make_settings
 from deltawire.gateway.hub import LocalStream
 from deltawire.gateway.server import Gateway
 from deltawire.gateway.server.accepting.tls import ServerTls, make_context

@@ -136,11 +136,13 @@ class Node(Process):
         self.world.processes.remove(self)
         self._network.end_all_of(self, is_told=is_told)
         self._loop.failures.clear()  # what comes from here on is of no interest
+        told = len(self.world.history)
         unwinding = self._loop.create_task(self._unwind())
         while not unwinding.done():
             self._loop.advance(0.1)
         unwinding.result()
         self._loop.close()
+        del self.world.history[told:]  # nobody hears it, and asyncio has the tasks of a loop in no order
 
     async def _unwind(self) -> None:
         """Let everything come to its end, so that Python has nothing to warn of."""

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import invariant, precondition, rule
 
+from deltawire.gateway.streams.ending import ABANDONED, LOST, end_abandoned, end_lost
 from deltawire.gateway.streams.producers import Writer
 from deltawire.gateway.streams.publication import Publication
-from deltawire.gateway.streams.stream import ABANDONED, LOST
 from deltawire.protocol.codec import JSON
 from deltawire.protocol.codes import ProblemCode
 from deltawire.protocol.errors import StreamError, WireError, is_closed
@@ -115,7 +115,7 @@ class ContractMachine(CoreMachine):
         if not it.model.stream.has_room:
             return False
         left_behind = it.model.left_behind(data, it.writer)
-        it.model.stream.resume(data, it.writer, STAMP, self.now)
+        end_abandoned(it.model.stream, data, it.writer, STAMP, self.now)
         self.note_ended(it.model, left_behind, ABANDONED)
         it.model.append(data, self.now, it.writer)
         return True
@@ -145,7 +145,7 @@ class ContractMachine(CoreMachine):
         self.now += seconds
         for model in self.models.values():
             if model.stream.is_closed:
-                assert model.stream.end_lost(STAMP, self.now, LEASE) == []
+                assert end_lost(model.stream, STAMP, self.now, LEASE) == []
                 continue
             over = [
                 owner
@@ -153,7 +153,7 @@ class ContractMachine(CoreMachine):
                 if epoch == model.stream.epoch and deadline <= self.now
             ]
             expected = [message for message, (writer, _) in model.open.items() if writer and owner_of(writer) in over]
-            assert model.stream.end_lost(STAMP, self.now, LEASE) == expected
+            assert end_lost(model.stream, STAMP, self.now, LEASE) == expected
             self.note_ended(model, expected, LOST.format(lease=LEASE))
             for owner in over:
                 del self.deadlines[model.stream.epoch, owner]

@@ -31,10 +31,6 @@ def make_manager(**limits: float) -> StreamManager:
     )
 
 
-def clock_at(at: float) -> str:
-    return f"at {at:g}"
-
-
 def ids(streams: list[Stream]) -> list[str]:
     return [stream.id for stream in streams]
 
@@ -85,10 +81,10 @@ def test_get_finds_open_and_closed_streams() -> None:
     assert manager.get("a") is stream
 
 
-@pytest.mark.parametrize("operation", ["get", "close", "info"])
+@pytest.mark.parametrize("operation", ["get", "close"])
 def test_a_stream_that_is_not_there_is_not_found(operation: str) -> None:
     manager = make_manager()
-    arguments = {"get": (), "close": (0.0,), "info": (clock_at,)}[operation]
+    arguments = {"get": (), "close": (0.0,)}[operation]
     with pytest.raises(StreamError, match=rf"{operation} 'nope': stream not found") as refusal:
         getattr(manager, operation)("nope", *arguments)
     assert is_not_found(refusal.value)
@@ -152,16 +148,12 @@ def test_cleanup_ends_what_saw_nothing_for_the_threshold() -> None:
     assert ids(manager.cleanup_inactive(100.0, 150.0)) == ["event", "consumer"]
 
 
-def test_list_count_and_list_info_go_oldest_first() -> None:
+def test_streams_are_listed_oldest_first() -> None:
     manager = make_manager()
     for stream_id in "cab":
         manager.create(stream_id, 0.0)
     assert ids(manager.list()) == ["c", "a", "b"]
     assert manager.count() == 3
-    infos = manager.list_info(clock_at)
-    assert [info.id for info in infos] == ["c", "a", "b"]
-    assert infos[0] == manager.info("c", clock_at)
-    assert infos[0].created_at == "at 0"
 
 
 # Expiry

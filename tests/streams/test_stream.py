@@ -11,10 +11,12 @@ from msgspec import UNSET, UnsetType
 from deltawire import protocol
 from deltawire.gateway.config import Settings
 from deltawire.gateway.streams.coalesce import RARE_KIND_COST
+from deltawire.gateway.streams.ending import ABANDONED, LOST, end_abandoned, end_lost
+from deltawire.gateway.streams.info import describe
 from deltawire.gateway.streams.log import Retention
 from deltawire.gateway.streams.producers import Writer
 from deltawire.gateway.streams.settings import StreamSettings
-from deltawire.gateway.streams.stream import ABANDONED, LOST, Stream
+from deltawire.gateway.streams.stream import Stream
 from deltawire.protocol.codec import JSON, MSGPACK
 from deltawire.protocol.codes import ProblemCode
 from deltawire.protocol.digest import CHOICE_COST
@@ -138,9 +140,9 @@ def test_a_lost_message_is_ended_and_not_another_one_of_its_id() -> None:
     stream.append(MessageStart("m"), STAMP, 0.0, one)
     stream.append(MessageStart("m"), STAMP, 0.0, two)
     stream.leases.lost(one, deadline=1.0)
-    assert stream.end_lost(STAMP, 1.0, lease=1.0) == ["m"]
+    assert end_lost(stream, STAMP, 1.0, lease=1.0) == ["m"]
     stream.leases.lost(two, deadline=2.0)
-    assert stream.end_lost(STAMP, 2.0, lease=1.0) == ["m"]
+    assert end_lost(stream, STAMP, 2.0, lease=1.0) == ["m"]
     assert digests(stream) == [UNSET, UNSET]
 
 
@@ -168,7 +170,7 @@ def test_a_closed_stream_takes_no_end_of_an_abandoned_message() -> None:
     back = stream.open_producer("p", 0)
     stream.leases.returned(back)
     stream.close("closed", 1.0)
-    stream.resume(MessageStart("n"), back, STAMP, 2.0)
+    end_abandoned(stream, MessageStart("n"), back, STAMP, 2.0)
     assert stream.log.head == 1
 
 
@@ -335,7 +337,7 @@ def test_info_tells_the_stream_at_this_moment() -> None:
     live(stream)
     stream.producer_came()
     publish(stream, *numbered(1, 5), now=7.0)
-    info = stream.info(clock_at)
+    info = describe(stream, clock_at)
     assert (info.id, info.epoch, info.head, info.floor, info.events) == ("s", "e1", 5, 3, 3)
     assert (info.bytes, info.consumers, info.producers, info.closed) == (stream.log.bytes, 1, 1, False)
     assert (info.created_at, info.last_active_at) == ("at 0", "at 7")
@@ -344,11 +346,11 @@ def test_info_tells_the_stream_at_this_moment() -> None:
 def test_info_does_not_change_after() -> None:
     stream = make_stream(StreamSettings(retention=Retention(events=1)))
     subscription = live(stream)
-    before = stream.info(clock_at)
+    before = describe(stream, clock_at)
     publish(stream, *numbered(1, 5))
     drain(subscription)
     assert before.counters.evicted == 0
-    assert stream.info(clock_at).counters.evicted == 4
+    assert describe(stream, clock_at).counters.evicted == 4
 
 
 def test_streams_are_told_apart_by_identity() -> None:

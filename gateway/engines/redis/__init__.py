@@ -4,6 +4,7 @@ Each stream is one gateway's: its owner, by a term that the server compares in e
 
 - `engine` — the engine: its interface, claims, reads
 - `committer` — commits, in groups
+- `calling` — its connection, and which refusals are a fault of the server
 - `work` — what waits of a stream, and what replies mean
 - `refilling` — appending again what a server has lost
 - `claiming` — taking over streams that no gateway serves

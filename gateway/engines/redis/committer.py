@@ -19,13 +19,13 @@ from redis.exceptions import RedisError
 
 from deltawire.gateway.engines.engine import EVENTS, Memory
 from deltawire.gateway.engines.redis.address import Address
+from deltawire.gateway.engines.redis.calling import Caller, ServerError
 from deltawire.gateway.engines.redis.health import Health
 from deltawire.gateway.engines.redis.keys import Keys, call
-from deltawire.gateway.engines.redis.link import Command, Link, LinkError, connect, incarnation_of
+from deltawire.gateway.engines.redis.link import Command, LinkError
 from deltawire.gateway.engines.redis.place import Place, Primary
 from deltawire.gateway.engines.redis.refilling import Refill
-from deltawire.gateway.engines.redis.server import NOT_LOADED, SOURCE, is_about_keys
-from deltawire.gateway.engines.redis.stored import Owned, flat, new_fields, parse_claim
+from deltawire.gateway.engines.redis.stored import Owned, parse_claim
 from deltawire.gateway.engines.redis.topology import is_redirection
 from deltawire.gateway.engines.redis.work import Verdict, Work, answers, judge, seen_term
 from deltawire.gateway.metrics.histogram import Histogram
@@ -39,14 +39,7 @@ SURE: Final = 1.0
 PAUSE: Final = 0.02
 """Seconds until a server of a cluster is asked again that is just giving away what it was asked for."""
 
-PASSING: Final = ("LOADING", "READONLY", "NOAUTH", "MASTERDOWN", "BUSY", "CLUSTERDOWN")
-"""How refusals begin that are a matter of time, or of the connection."""
-
 _Key = tuple[str, str]
-
-
-class ServerError(Exception):
-    """The server has refused something; it may accept it later."""
 
 
 class Committer:
@@ -69,11 +62,11 @@ class Committer:
     """
 
     def __init__(self, address: Address, keys: Keys, timeout: float, replicas: int, place: Place | None = None) -> None:
-        self._address = address
         self._keys = keys
         self._timeout = timeout
         self._replicas = replicas
         self._place = place or Primary(address, timeout)
+        self._caller = Caller(address, self._place, timeout, self.verify)
         self.owned: dict[_Key, Owned] = {}
         self.leaving: dict[str, asyncio.Event] = {}
         self.health = Health(str(address), timeout)
@@ -81,12 +74,9 @@ class Committer:
         self.events = Histogram(*EVENTS)
         self._waiting: dict[_Key, Work] = {}
         self._wake = asyncio.Event()
-        self._link: Link | None = None
-        self._incarnation: bytes = b""
         self._must_verify = False
         self._unverified: set[_Key] = set()
         self._is_verifying = False
-        self._refusals: list[str] = []  # of servers that did not have some streams
         self._is_closing = False
         self._giving_up: Collection[_Key] = ()
         self._gave_up = asyncio.Event()
@@ -110,6 +100,7 @@ class Committer:
         self._node = node
         self._memory = memory
         self._changed = changed
+        self._refill = Refill(self._keys, node, memory, self._caller.call)
         try:
             await self._commit_all()
         except Exception as error:  # noqa: BLE001 - nothing that failed may be taken for stored
@@ -175,8 +166,7 @@ class Committer:
 
     async def disconnect(self) -> None:
         """End the connection, after the task."""
-        if self._link is not None:
-            await self._link.close()
+        await self._caller.close()
 
     async def _commit_all(self) -> None:
         while True:
@@ -204,26 +194,25 @@ class Committer:
         while left or self._doubts:
             began = time.monotonic()
             self.health.asking_since = began
-            self._refusals = []
+            self._caller.refusals.clear()
             try:
                 left = await self._commit(left)
             except (LinkError, ServerError, RedisError, TimeoutError) as error:  # RedisError: of sentinels
                 self.failures += 1
                 self.health.failed(str(error), began, is_told=isinstance(error, ServerError))
-                if self._link is not None and not isinstance(error, ServerError):
-                    await self._link.close()
-                    self._link = None
+                if not isinstance(error, ServerError):
+                    await self._caller.close()
                 await asyncio.sleep(RETRY)
                 if not isinstance(error, ServerError):
                     left = await self._place.refused(left, ())
                     if not self._place.is_used:
                         self.health.answered()
             else:
-                if self._refusals:  # others are not held up by streams that are being moved
+                if refusals := self._caller.refusals:  # others are not held up by streams that are being moved
                     await asyncio.sleep(PAUSE)
-                    left = await self._place.refused(left, self._refusals)
+                    left = await self._place.refused(left, refusals)
                     if left or self._doubts:
-                        self.health.failed(self._refusals[-1], began)
+                        self.health.failed(refusals[-1], began)
                     else:
                         self.health.answered()
                     self.take(left)
@@ -235,23 +224,23 @@ class Committer:
 
     async def _commit(self, group: list[Work]) -> list[Work]:
         """Send a group; returns what of it must be sent again."""
-        link = await self._connected(group)
+        await self._connect(group)
         for work in group:
             owned = self.owned.get((work.stream, work.epoch))
             if owned is not None and work.needs_repair is not None:
-                await self._repair(link, work.stream, work.epoch, owned, work.needs_repair)
+                await self._repair(work.stream, work.epoch, owned, work.needs_repair)
                 work.needs_repair = None
         commands: list[Command] = []
         sent: list[tuple[Work, Owned | None, int]] = []
         now = time.time()
         for work in group:
             owned = self.owned.get((work.stream, work.epoch))
-            wanted = self._commands(work, owned, now)
+            wanted = work.commands(self._keys, self._node, owned, now)
             commands += wanted
             sent.append((work, owned, len(wanted)))
         if self._replicas and commands:
             commands.append(("WAIT", self._replicas, int(self._timeout * 500)))  # before it times out
-        replies = await self._call(link, commands) if commands else []
+        replies = await self._caller.call(commands) if commands else []
         if self._replicas and commands and (count := replies.pop()) < self._replicas:
             raise ServerError(f"{count} of {self._replicas} replicas have the events (engine_replicas)")
         left: list[Work] = []
@@ -259,30 +248,12 @@ class Committer:
         at = 0
         for work, owned, count in sent:
             some = replies[at : at + count]
-            is_done = not (self._refusals and any(map(is_redirection, some))) and self._judge(work, owned, some)
+            is_done = not (self._caller.refusals and any(map(is_redirection, some))) and self._judge(work, owned, some)
             (finished if is_done else left).append(work)
             at += count
         for done, indexes in answers(finished):
             done(indexes)
         return left  # nothing after `done` may fail: it would be called again
-
-    def _commands(self, work: Work, owned: Owned | None, now: float) -> list[Command]:
-        """What has to be sent for the work on a stream; nothing for a stream that is another's."""
-        names = self._keys.of_stream(work.stream)
-        if owned is None:
-            if work.settings is None or work.is_gone:
-                return []
-            return [call("claim", names, self._node, b"", work.epoch, *flat(new_fields(work.settings, now)))]
-        if work.is_gone:
-            return [call("release", names, owned.term, "delete")]
-        commands: list[Command] = []
-        if work.floor:
-            commands.append(work.trim(self._keys, owned))
-        if work.has_changes:
-            commands.append(work.append(self._keys, owned, now))
-        elif work.is_asked:
-            commands.append(call("confirm", names, owned.term, owned.head))
-        return commands
 
     def _judge(self, work: Work, owned: Owned | None, replies: Sequence[Any]) -> bool:
         """Act on the replies to the work on a stream; whether it is done."""
@@ -320,33 +291,24 @@ class Committer:
             why = self._keys.tell_foreign(stream, str(reply))
         self._memory.lost(stream, epoch, why)
 
-    def _refill(self, link: Link) -> Refill:
-        return Refill(self._keys, self._node, self._memory, lambda commands: self._call(link, commands))
-
-    async def _connected(self, group: Sequence[Work]) -> Link:
-        """Return the connection; after a new one was made, or all was lost, what the server has is verified."""
-        if self._link is None or not self._link.is_open:
-            self._link = None
-            async with asyncio.timeout(self._timeout):
-                host = await self._place.find()
-                self._link = link = await connect(self._address, host, self.verify)
-                incarnation = await incarnation_of(link)
+    async def _connect(self, group: Sequence[Work]) -> None:
+        """Connect if needed; after a new connection, or if all was lost, what the server has is verified."""
+        if not self._caller.is_connected:
+            is_same = await self._caller.connect()
             self._must_verify = True
-            if incarnation != self._incarnation and self._incarnation:
+            if not is_same:
                 self._changed()
-            self._incarnation = incarnation
         if self._must_verify or self._unverified:
             doubted = self._own() if self._must_verify else self._own(self._unverified)
             self._must_verify, self._unverified = False, set()  # before, as more may have to be verified meanwhile
             self._is_verifying = True
             try:
-                await self._verify(self._link, group, doubted)
+                await self._verify(group, doubted)
             except BaseException:
                 self._must_verify = True
                 raise
             finally:
                 self._is_verifying = False
-        return self._link
 
     def _own(self, keys: Iterable[_Key] | None = None) -> dict[_Key, Owned]:
         """Those of some streams that are here and stored there; of all, if none are named."""
@@ -356,13 +318,12 @@ class Committer:
             if key in self.owned and self._place.has(key[0])
         }
 
-    async def _verify(self, link: Link, group: Sequence[Work], doubted: dict[_Key, Owned]) -> None:
+    async def _verify(self, group: Sequence[Work], doubted: dict[_Key, Owned]) -> None:
         """Append again what the server has lost of some streams."""
         taken = (*group, *self._waiting.values())  # what another committer has sent may be there, and waits here now
         reached = {(work.stream, work.epoch): work.last for work in taken if work.has_changes}
-        refill = self._refill(link)
-        for (stream, epoch), owned, reply in await refill.confirm(doubted):
-            refusals = len(self._refusals)
+        for (stream, epoch), owned, reply in await self._refill.confirm(doubted):
+            refusals = len(self._caller.refusals)
             if is_redirection(reply):
                 self._unverified.add((stream, epoch))
                 continue
@@ -370,41 +331,15 @@ class Committer:
             if verdict is Verdict.LOST:
                 self._lose(stream, epoch, reply)
             elif verdict is Verdict.REPAIR:
-                await self._repair(link, stream, epoch, owned, seen_term(reply))
+                await self._repair(stream, epoch, owned, seen_term(reply))
             elif not isinstance(reply, int):  # it has more than was known: an answer was lost
-                await refill.confirm({(stream, epoch): owned})
-            if len(self._refusals) > refusals:
+                await self._refill.confirm({(stream, epoch): owned})
+            if len(self._caller.refusals) > refusals:
                 self._unverified.add((stream, epoch))
 
-    async def _repair(self, link: Link, stream: str, epoch: str, owned: Owned, seen: bytes) -> None:
-        if not await self._refill(link).repair(stream, epoch, owned, seen):
+    async def _repair(self, stream: str, epoch: str, owned: Owned, seen: bytes) -> None:
+        if not await self._refill.repair(stream, epoch, owned, seen):
             self.owned.pop((stream, epoch), None)  # it was forgotten here meanwhile
-
-    async def _call(self, link: Link, commands: Sequence[Command]) -> list[Any]:
-        """Send commands; none of them may fail but for what is stored of one stream.
-
-        Each call has the whole timeout: a server that answers is given the time that many streams take.
-
-        Raises:
-            LinkError: the connection is gone, or leads to a server that can't be written to any more.
-            ServerError: the server refuses something.
-            TimeoutError: it does not answer.
-        """
-        async with asyncio.timeout(self._timeout):
-            replies = await link.call(commands)
-        for reply in replies:
-            if isinstance(reply, hiredis.ReplyError):
-                text = str(reply)
-                if NOT_LOADED in text:
-                    await link.call([("FUNCTION", "LOAD", "REPLACE", SOURCE)])
-                    raise LinkError(text)
-                if is_redirection(reply):
-                    self._refusals.append(text)
-                    continue
-                if is_about_keys(text):
-                    continue
-                raise (LinkError if text.startswith(PASSING) else ServerError)(text)
-        return replies
 
     async def _release(self, streams: Collection[_Key]) -> None:
         """Give streams up, if they are owned, and the server takes them back now."""
@@ -412,7 +347,8 @@ class Committer:
         commands = [call("release", self._keys.of_stream(key[0]), it.term, "leave") for key, it in owned.items()]
         with suppress(LinkError, ServerError, RedisError, TimeoutError):
             if commands:
-                replies = await self._call(await self._connected(()), commands)
+                await self._connect(())
+                replies = await self._caller.call(commands)
                 for key, reply in zip(owned, replies, strict=True):
                     if not is_redirection(reply):
                         self.owned.pop(key, None)

@@ -20,7 +20,7 @@ from typing import Any
 from deltawire.gateway.engines.engine import Done
 from deltawire.gateway.engines.redis.keys import Keys, OfStream, call
 from deltawire.gateway.engines.redis.link import Command
-from deltawire.gateway.engines.redis.stored import Fields, Owned, changed_fields, flat
+from deltawire.gateway.engines.redis.stored import Fields, Owned, changed_fields, flat, new_fields
 from deltawire.gateway.streams.producers import MAX_REMEMBERED
 from deltawire.gateway.streams.settings import StreamSettings
 from deltawire.gateway.streams.staging import Commit
@@ -97,9 +97,30 @@ class Work:
         last = max(self.last, owned.head)
         return append(keys.of_stream(self.stream), owned.term, owned.head, last, data, self.fields, now)
 
-    def trim(self, keys: Keys, owned: Owned) -> Command:
-        """The command that deletes what the retention does not cover."""
-        return call("trim", keys.of_stream(self.stream), owned.term, self.floor, MAX_REMEMBERED)
+    def commands(self, keys: Keys, node: str, owned: Owned | None, now: float) -> list[Command]:
+        """What has to be sent for it; nothing for a stream that is another's.
+
+        Args:
+            keys: on the server.
+            node: name of this gateway there.
+            owned: what is known of the stream; None if this gateway does not own it.
+            now: seconds since 1970.
+        """
+        names = keys.of_stream(self.stream)
+        if owned is None:
+            if self.settings is None or self.is_gone:
+                return []
+            return [call("claim", names, node, b"", self.epoch, *flat(new_fields(self.settings, now)))]
+        if self.is_gone:
+            return [call("release", names, owned.term, "delete")]
+        commands: list[Command] = []
+        if self.floor:
+            commands.append(call("trim", names, owned.term, self.floor, MAX_REMEMBERED))
+        if self.has_changes:
+            commands.append(self.append(keys, owned, now))
+        elif self.is_asked:
+            commands.append(call("confirm", names, owned.term, owned.head))
+        return commands
 
 
 def answers(works: Iterable[Work]) -> list[tuple[Done, list[int]]]:

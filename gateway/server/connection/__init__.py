@@ -15,6 +15,7 @@ In layers, each a subclass of the one before:
 What a WebSocket serves (`peer`):
 
 - `consumer` — the send loop: backpressure, policies, deadlines
+- `incoming` — what a consumer sends: signals, tokens, pings
 - `following` — another gateway that follows a stream; a subclass of `consumer`
 - `producer` — its stream, its acks, its end; a subclass of `intake` — validate, number, append, a turn's work at a time
 - `signaller` — a reader whose signal is the body of a request

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from functools import partial
 from typing import Any, cast
-from weakref import WeakSet
+from weakref import WeakKeyDictionary
 
 from websockets.frames import CLOSE, DATA_OPCODES, TEXT, Frame
 from websockets.protocol import CLOSED, CONNECTING, Event
@@ -74,7 +74,7 @@ class GatewayConnection(UploadingConnection):
 
     def __init__(  # noqa: PLR0913, PLR0917 - what a gateway has for its connections
         self,
-        accepted: WeakSet[GatewayConnection],
+        accepted: WeakKeyDictionary[GatewayConnection, None],
         hub: Hub,
         renewer: Renewer,
         handshakes: Handshakes,
@@ -346,7 +346,7 @@ class GatewayConnection(UploadingConnection):
         super().connection_made(transport)
         if self.remote is UNKNOWN:
             self.remote = remote_of(transport)
-        self._accepted.add(self)
+        self._accepted[self] = None
 
     @contained
     def connection_lost(self, exc: Exception | None) -> None:
@@ -367,7 +367,7 @@ class GatewayConnection(UploadingConnection):
     def _end(self, exc: Exception | None) -> None:
         """Release everything, and write the record."""
         super().connection_lost(exc)
-        self._accepted.discard(self)
+        self._accepted.pop(self, None)
         self.vacate()
         self.cancel_close_timer()
         self.leave()

@@ -8,33 +8,24 @@ its deadlines are checked meanwhile.
 from __future__ import annotations
 
 import asyncio
-from functools import partial
 
 from deltawire.gateway.access import Action, Grant
 from deltawire.gateway.hub.cohort import Cohort
 from deltawire.gateway.hub.fair_queue import FairQueue
 from deltawire.gateway.hub.hub import Hub
-from deltawire.gateway.server.accepting.rate import TokenBucket
 from deltawire.gateway.server.connection.connection import GatewayConnection
 from deltawire.gateway.server.connection.containment import contained
+from deltawire.gateway.server.connection.incoming import Incoming
 from deltawire.gateway.streams.stream import Stream
 from deltawire.gateway.streams.subscription import Subscription
 from deltawire.protocol.codes import CloseCode, ProblemCode
-from deltawire.protocol.errors import WireError
-from deltawire.protocol.messages import Heartbeat, Ping, Policy, Pong, Signal, SignalResult, Token
+from deltawire.protocol.messages import Heartbeat, Policy
 
 READS_IN_A_ROW = 4
 """Reads of one consumer before others with more to read get their turn: at most four chunks of 64 KiB."""
 
 LONG_READ = 4096
 """Bytes of a read after which it looks whether there is time for another: it took up to a millisecond to make them."""
-
-MAX_PING = 128
-"""Bytes of a message that may be a ping; a longer one counts towards `signal_rate` before it is even parsed."""
-
-UNCONFIRMED = (
-    "the gateway that serves this stream is gone, and a signal may not have reached it: connect again, and resume"
-)
 
 CONSUMER_STATES = ("live", "replaying", "behind", "stalled")
 """In order: at the head; reading events from before it subscribed; behind the head; its socket accepts nothing."""
@@ -51,8 +42,10 @@ class Consumer:
         chosen: the policy that its token must allow; None for the stream's default, if that holds up nobody else.
     """
 
+    is_busy = False  # each of its messages is answered at once
+    held_bytes = 0
+
     __slots__ = (
-        "_allowance",
         "_chosen",
         "_cohort",
         "_connection",
@@ -60,10 +53,10 @@ class Consumer:
         "_heartbeat",
         "_heartbeat_timer",
         "_hub",
+        "_incoming",
         "_is_stalled",
         "_is_waiting",
         "_next_write",
-        "_pings",
         "_reading",
         "_timer",
         "channel",
@@ -94,9 +87,7 @@ class Consumer:
         self._draining = False
         self._heartbeat = 0
         self._heartbeat_timer: asyncio.TimerHandle | None = None
-        rate = hub.settings.signal_rate
-        self._allowance = TokenBucket(rate, burst=max(2 * rate, 1), now=hub.now())
-        self._pings: TokenBucket | None = None
+        self._incoming: Incoming | None = None  # made late, as few consumers ever send anything
 
     @property
     def stream(self) -> Stream:
@@ -120,16 +111,6 @@ class Consumer:
         if not self.lag:
             return "live"
         return "replaying" if self.subscription.is_replaying else "behind"
-
-    @property
-    def is_busy(self) -> bool:
-        """Never: each of its messages is answered at once."""
-        return False
-
-    @property
-    def held_bytes(self) -> int:
-        """Nothing: what it sends is answered at once."""
-        return 0
 
     def start(self, heartbeat: int) -> None:
         """Begin to send.
@@ -328,56 +309,10 @@ class Consumer:
     # Receiving
 
     def receive(self, payload: bytes, *, is_text: bool) -> None:
-        """Handle a message of the consumer: a signal to the producers, or a token; report a problem with it."""
-        connection = self._connection
-        may_be_ping = len(payload) <= MAX_PING
-        if not may_be_ping and not self._is_allowed(self._allowance):
-            return
-        try:
-            connection.check_frame(
-                payload, ProblemCode.UNKNOWN_MESSAGE, is_text=is_text, limit=self._hub.settings.max_message
-            )
-            message = connection.codec.decode_from_consumer(payload)
-        except WireError as error:
-            if not may_be_ping or self._is_allowed(self._allowance):
-                connection.report(error.code, error.message)
-            return
-        if isinstance(message, Ping):
-            self._pong(message)
-        elif may_be_ping and not self._is_allowed(self._allowance):
-            return
-        elif isinstance(message, Token):
-            connection.renew(message.token)
-        elif not connection.grant.may(Action.SIGNAL, self.stream.id):
-            connection.report(ProblemCode.NOT_PERMITTED, "the token does not allow to signal to this stream")
-        else:
-            self._signal(message)
-
-    def _is_allowed(self, allowance: TokenBucket) -> bool:
-        """Whether another message may come now; the connection ends if not."""
-        if allowance.take(self._hub.now()):
-            return True
-        rate = self._hub.settings.signal_rate
-        self.end(ProblemCode.RATE_LIMITED, f"more than {rate:g} messages a second (signal_rate): send fewer")
-        return False
-
-    def _pong(self, ping: Ping) -> None:
-        """Answer a ping, which counts by itself: whoever asks whether the gateway lives may signal all the same."""
-        if self._pings is None:
-            rate = self._hub.settings.signal_rate
-            self._pings = TokenBucket(rate, burst=max(2 * rate, 1), now=self._hub.now())
-        if self._is_allowed(self._pings):
-            self._connection.tell(Pong(id=ping.id))
-
-    def _signal(self, signal: Signal) -> None:
-        self.channel.signal(signal, partial(self._confirm, signal))
-
-    @contained
-    def _confirm(self, signal: Signal, delivered: int | None) -> None:
-        if delivered is None:
-            self.end(ProblemCode.OVERLOADED, UNCONFIRMED)
-        else:
-            self._connection.tell(SignalResult(delivered=delivered, id=signal.id))
+        """Handle a message of the consumer; report a problem with it."""
+        if self._incoming is None:
+            self._incoming = Incoming(self._hub, self._connection, self.channel)
+        self._incoming.receive(payload, self, is_text=is_text)
 
     def forbidden_by(self, grant: Grant) -> str:
         """Which of its uses a grant does not allow: to subscribe, or to subscribe with its policy; empty if none."""

@@ -37,7 +37,7 @@ class Follows:
         self._hub = hub
         self._reach = reach
         self._follows: dict[str, Follow] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], None] = {}
 
     def find(self, incoming: AdmissionRequest) -> Mirror | None:
         """Return the mirror that serves a consumer, if there is one now, and this node does not own the stream."""
@@ -66,8 +66,8 @@ class Follows:
         if follow is None:
             follow = self._follows[stream_id] = Follow(self._hub, stream_id, self._connect, self._locate)
             task = asyncio.get_running_loop().create_task(self._run(follow, owner))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._tasks[task] = None
+            task.add_done_callback(self._tasks.pop)
         if not await follow.wait_live(self._reach.timeout):
             raise UnreachableError(f"{owner.why} (it does not answer now)")
         if follow.failure and not follow.is_live:

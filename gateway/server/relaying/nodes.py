@@ -34,7 +34,7 @@ from deltawire.gateway.server.relaying.pairs import Relays, Side
 from deltawire.gateway.server.relaying.reaching import Reach, UnreachableError
 from deltawire.gateway.server.relaying.relay import MAX_HEAD, NodeRelay
 from deltawire.gateway.server.responses import JSON_TYPE, TakenOver, respond, respond_later, respond_nothing
-from deltawire.protocol.addresses import PREFIX, parse_list
+from deltawire.protocol.addresses import MAX_WAIT, PREFIX, parse_list
 from deltawire.protocol.codec import CODECS, JSON, Encoding
 
 MAX_PAGE: Final = 4 * 1024 * 1024
@@ -50,7 +50,7 @@ class Nodes:
     """The other nodes, for one of them.
 
     Args:
-        settings: `engine_timeout`, for a node to be reached and to answer a WebSocket.
+        settings: `engine_timeout`, for a node to be reached and to answer what need not wait.
         hub: knows the key of this node; its tally counts what is relayed.
         capacity: counts connections under their addresses, and their memory.
         serve: serves a connection until it is gone.
@@ -130,6 +130,12 @@ class Nodes:
         head = relayed_head(request, connection.head.kept, node, elsewhere.key, client)
         return TakenOver(partial(self._take_over, incoming, transport, far, head))
 
+    def _patience_for(self, request: Request) -> float:
+        """Seconds that the other node has to begin its answer; 0 for an upload, which is answered in the end."""
+        if is_upgrade(request.headers):
+            return self._reach.timeout
+        return 0 if request.method == "POST" else MAX_WAIT + self._reach.timeout
+
     # What speaks for all nodes
 
     def complete(self, incoming: AdmissionRequest, response: Response) -> Response | Awaitable[Response]:
@@ -194,7 +200,7 @@ class Nodes:
             far,
             self.relays.discard,
             is_live=target.is_websocket or target.is_event_stream,
-            patience=self._reach.timeout if is_upgrade(incoming.request.headers) else 0,
+            patience=self._patience_for(incoming.request),
         )
         connection.relay = relay
         self.relays.add(relay)

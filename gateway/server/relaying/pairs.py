@@ -182,7 +182,7 @@ class Relays(Generic[R]):
     """The relays of one process."""
 
     def __init__(self) -> None:
-        self._relays: set[R] = set()
+        self._relays: dict[R, None] = {}
         self._all_gone = asyncio.Event()
         self._all_gone.set()
 
@@ -192,12 +192,12 @@ class Relays(Generic[R]):
 
     def add(self, relay: R) -> None:
         """Hold a relay until `discard`."""
-        self._relays.add(relay)
+        self._relays[relay] = None
         self._all_gone.clear()
 
     def discard(self, relay: R) -> None:
         """Hold a relay no more, as both sides are gone."""
-        self._relays.discard(relay)
+        self._relays.pop(relay, None)
         if not self._relays:
             self._all_gone.set()
 

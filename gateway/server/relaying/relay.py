@@ -50,7 +50,7 @@ class NodeRelay(Relay):
         far: connected to the other node, to which nothing was sent yet.
         gone: called when both are gone.
         is_live: whether it goes on until somebody ends it: a WebSocket, or a stream over plain HTTP.
-        patience: seconds that the other node has to answer a WebSocket; 0 for any other request, which may wait.
+        patience: seconds that the other node has to begin its answer; 0 for as long as it takes.
     """
 
     def __init__(

@@ -43,7 +43,8 @@ if TYPE_CHECKING:
         TokenUnavailable,
         iterate_with_idle_timeout,
     )
-    from deltawire.gateway.config import Settings, make_settings
+    from deltawire.gateway.config import Settings
+    from deltawire.gateway.configuring import make_settings
     from deltawire.gateway.hub import Hub, LocalStream, LocalSubscription
     from deltawire.gateway.server import Gateway
     from deltawire.gateway.tee import Tee, tee
@@ -168,7 +169,8 @@ _MODULES: Final = {
         "TokenUnavailable",
         "iterate_with_idle_timeout",
     ),
-    "deltawire.gateway.config": ("Settings", "make_settings"),
+    "deltawire.gateway.config": ("Settings",),
+    "deltawire.gateway.configuring": ("make_settings",),
     "deltawire.gateway.hub": ("Hub", "LocalStream", "LocalSubscription"),
     "deltawire.gateway.server": ("Gateway",),
     "deltawire.gateway.tee": ("Tee", "tee"),
