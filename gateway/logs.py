@@ -67,10 +67,10 @@ written says how many (`lines_lost`).
 | `proxy.started` | info | `url`, `host`, `port`, `pid`, `gateway` |
 | `proxy.drain_timed_out` | warning | `requests` that were ended |
 | `proxy.stopped` | info | |
-| `upstream.failed` | warning | `why` there is no answer, or it broke off; `status` that the caller had by then, or 0 |
+| `upstream.failed` | warning | `path`, `stream` if any; `why` no answer or half of one; `status` the caller had, or 0 |
 | `upstream.proxy_ignored` | warning | `variable` of the environment names a proxy; the `host` is reached directly |
 | `answer.decode_failed` | warning | `stream`, `why` the proxy can't read a body: its readers get no more of it |
-| `exchange.failed` | error | an internal fault of the proxy, with its traceback; the request ends |
+| `exchange.failed` | error | likewise `path`, `stream`: a fault of the proxy, with its traceback; the request ends |
 | `sweep.failed` | error | likewise, in a deadline of a `peer` |
 """
 

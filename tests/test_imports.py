@@ -60,7 +60,14 @@ LAYERS: dict[str, set[str]] = {
     "gateway.client": {"protocol"},
     "gateway.tee": {"protocol", "gateway.client", "gateway.logs"},
     "gateway.integrations": {"protocol", "gateway.client", "gateway.logs", "gateway.tee"},
-    "gateway.proxy": {"protocol", "gateway.client", "gateway.http_client", "gateway.logs", "gateway.tee"},
+    "gateway.proxy": {
+        "protocol",
+        "gateway.access",
+        "gateway.client",
+        "gateway.http_client",
+        "gateway.logs",
+        "gateway.tee",
+    },
     "gateway.workers": {"protocol", "gateway.engines", "gateway.server", "gateway.config", "gateway.logs"},
     "gateway.cli": {
         "protocol",

@@ -28,6 +28,10 @@ from deltawire.gateway.server.accepting.routing import MAX_HEAD, Handed, Remote
 from deltawire.gateway.server.connection import progress
 from deltawire.gateway.workers import links
 from deltawire.gateway.workers.division import count_workers
+from tests.support.commands import serve, start
+from tests.support.processes import Serve
+
+__all__ = ["serve", "start"]  # fixtures
 
 
 def test_a_gateway_is_not_taken_for_gone_where_processes_are_not_told(
@@ -145,3 +149,27 @@ def test_commands_that_serve_do_so_on_asyncio_s_loop_where_uvloop_is_not_there(
     with without_uvloop(monkeypatch):
         assert loop.new_event_loop is asyncio.new_event_loop
     assert loop.new_event_loop is not asyncio.new_event_loop
+
+
+PROXIES_OF_MACOS = """
+import os, signal, urllib.request
+
+def ask_system(*_):
+    if os.getpid() != started:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return {}
+
+started = os.getpid()
+urllib.request.getproxies = lambda: urllib.request.getproxies_environment() or ask_system()
+urllib.request.proxy_bypass = lambda host: urllib.request.getproxies_environment() or ask_system(host)
+"""
+"""Where the environment names no proxy, Python asks macOS, whose libraries crash in a process that was forked."""
+
+
+async def test_workers_get_keys_where_the_system_can_not_be_asked_for_proxies(serve: Serve, tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(PROXIES_OF_MACOS)
+    path = os.pathsep.join((str(tmp_path), os.environ.get("PYTHONPATH", "")))
+    none = {f"{name}_proxy": "" for name in ("http", "https", "all", "no")}
+    url = "--auth-jwks-url=https://127.0.0.1:9/keys"
+    served = await serve("--port=0", "--workers=2", url, env={"PYTHONPATH": path, **none})
+    assert served.started["workers"] == 2

@@ -105,8 +105,8 @@ def parse_hosts(text: str, origins: frozenset[str]) -> frozenset[str]:
 def is_known_host(hosts: Sequence[str], allowed: frozenset[str]) -> bool:
     """Whether a request was sent to a name that no stranger can make point here.
 
-    That is an address, `localhost`, a name without a dot, which no one can register, or one that is allowed. A request
-    without `Host` is of no browser.
+    That is an address, `localhost`, a name without a dot or below `.internal` (as `host.docker.internal`), which no one
+    can register, or one that is allowed. A request without `Host` is of no browser.
 
     Args:
         hosts: the values of all `Host` headers.
@@ -116,7 +116,7 @@ def is_known_host(hosts: Sequence[str], allowed: frozenset[str]) -> bool:
 
 
 def _is_safe(name: str, allowed: frozenset[str]) -> bool:
-    is_fixed = _FIXED_HOST.fullmatch(name) is not None or name.endswith(".localhost")
+    is_fixed = _FIXED_HOST.fullmatch(name) is not None or name.endswith((".localhost", ".internal"))
     return is_fixed or "." not in name or name in allowed
 
 

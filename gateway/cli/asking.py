@@ -47,12 +47,14 @@ class Refusal(Failure):
     Attributes:
         is_not_found: whether there is no such stream.
         is_forbidden: whether the token does not allow it.
+        is_taken: whether there is such a stream already.
     """
 
     def __init__(self, message: str, status: int) -> None:
         super().__init__(message)
         self.is_not_found = status == HTTPStatus.NOT_FOUND
         self.is_forbidden = status == HTTPStatus.FORBIDDEN
+        self.is_taken = status == HTTPStatus.CONFLICT
 
 
 class Asker:

@@ -9,13 +9,14 @@ from ssl import SSLContext
 
 import click
 
+from deltawire.gateway.access.origins import parse_hosts
 from deltawire.gateway.cli.collector import calm
 from deltawire.gateway.cli.credentials import GivenToken, token_options
 from deltawire.gateway.cli.ending import StartFailure, Status, cannot_listen, wrong_arguments_told
 from deltawire.gateway.cli.loop import new_event_loop
 from deltawire.gateway.cli.options import URL, FiniteRange, WholeRange, examples
 from deltawire.gateway.cli.trust import tls_options
-from deltawire.gateway.config import Settings
+from deltawire.gateway.config import ConfigError, Settings
 from deltawire.gateway.logs import configure_logs
 from deltawire.gateway.proxy import DRAIN_TIMEOUT, IDLE_TIMEOUT, MAX_REQUESTS, Proxy
 
@@ -42,6 +43,12 @@ from deltawire.gateway.proxy import DRAIN_TIMEOUT, IDLE_TIMEOUT, MAX_REQUESTS, P
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", type=WholeRange(0, 65535), default=8766, show_default=True, help="0 picks a free one.")
 @click.option(
+    "--allowed-hosts",
+    default="",
+    metavar="NAMES",
+    help="Names by which requests may reach the proxy on loopback, separated by commas; `*` allows all.",
+)
+@click.option(
     "--insecure-no-auth",
     is_flag=True,
     help="Listen off loopback: whoever reaches the port uses the proxy, and publishes with its token.",
@@ -52,7 +59,7 @@ from deltawire.gateway.proxy import DRAIN_TIMEOUT, IDLE_TIMEOUT, MAX_REQUESTS, P
     default=IDLE_TIMEOUT,
     show_default=True,
     metavar="SECONDS",
-    help="Give an answer up when the provider has sent nothing for so long; 0 never does.",
+    help="Give a request up when nothing has come for so long, from the provider or of the body; 0 never does.",
 )
 @click.option(
     "--max-requests", type=WholeRange(1), default=MAX_REQUESTS, show_default=True, help="Requests at a time; then 503."
@@ -74,6 +81,7 @@ def command(  # noqa: PLR0913 - one argument an option
     host: str,
     port: int,
     *,
+    allowed_hosts: str,
     insecure_no_auth: bool,
     idle_timeout: float,
     max_requests: int,
@@ -83,10 +91,10 @@ def command(  # noqa: PLR0913 - one argument an option
 ) -> int:
     """Pass requests on to a provider, and its streamed answers to a gateway as well.
 
-    An application changes its base URL to the address of the proxy, and nothing else. Bytes, status and head of each
-    answer pass unchanged; an answer that is streamed goes to a stream too, which the header X-Deltawire-Stream of the
-    request names (else it gets one of its own). The answer's headers X-Deltawire-Stream and X-Deltawire-Subscribe say
-    where it can be followed.
+    An application changes its base URL to the address of the proxy, and nothing else. Bytes, status codes and headers
+    of answers pass unchanged; an answer that is streamed goes to a stream too, which the header X-Deltawire-Stream of
+    the request names (else it gets one of its own). The answer's headers X-Deltawire-Stream and X-Deltawire-Subscribe
+    say where it can be followed.
 
     When whoever asked leaves, or a reader cancels, the provider's answer is aborted. With X-Deltawire-Detach: 1 only a
     reader's cancel does that. Without a gateway, requests are passed on all the same.
@@ -102,6 +110,10 @@ def command(  # noqa: PLR0913 - one argument an option
             f"{host} is not the loopback interface, and the proxy asks nobody for a token: "
             "put it behind something that does, or pass --insecure-no-auth"
         )
+    try:
+        hosts = parse_hosts("*" if insecure_no_auth else allowed_hosts, frozenset())
+    except ConfigError as error:
+        raise StartFailure(str(error)) from None
     configure_logs(Settings())
     with wrong_arguments_told():
         proxy = Proxy(
@@ -113,7 +125,7 @@ def command(  # noqa: PLR0913 - one argument an option
             idle_timeout=idle_timeout,
             max_requests=max_requests,
         )
-    server = ProxyServer(proxy, host, port, drain_timeout, gateway)
+    server = ProxyServer(proxy, host, port, drain_timeout, gateway, hosts)
     with asyncio.Runner(loop_factory=new_event_loop) as runner, ExitStack() as stack:
         calm(stack)
         try:

@@ -60,16 +60,17 @@ class Patience:
     Attributes:
         retry_for: seconds without progress after which to give up.
         is_connected: whether there has been a connection, or an answer.
+        has_waited: whether it has waited for the first one.
         tell: prints a line for the user.
     """
 
     def __init__(self, url: str, retry_for: float | None = None) -> None:
         self.retry_for = RETRY_FOR if retry_for is None else retry_for
         self.is_connected = False
+        self.has_waited = False
         self.tell: Callable[[str], None] = say
         self._url = url
         self._is_gateway = retry_for is not None  # or is taken for one
-        self._has_told = False
         self._retries = Retries(DEFAULT_BACKOFF, self.retry_for)
 
     def waits(self, *, has_answered: bool) -> bool:
@@ -96,8 +97,8 @@ class Patience:
             raise unreachable
         if self.is_connected:
             self.tell(f"{reason}; reconnecting in {delay:.1f} s")
-        elif not self._has_told:
-            self._has_told = True
+        elif not self.has_waited:
+            self.has_waited = True
             self.tell(f"{unreachable}; waiting up to {self.retry_for:g} s")
 
     def insist(self, ask: Callable[[], Answer]) -> Answer:

@@ -23,6 +23,7 @@ from deltawire.gateway.cli.options import SettingsCommand, examples, settings_op
 from deltawire.gateway.cli.systemd import Notifier, take_sockets
 from deltawire.gateway.config import ConfigError, Settings, UnreachableError
 from deltawire.gateway.configuring import make_settings
+from deltawire.gateway.http_client import heed_environment_alone
 from deltawire.gateway.logs import configure_logs, get_logger
 from deltawire.gateway.server import Gateway
 from deltawire.gateway.server.accepting.descriptors import connections_possible, raise_limit
@@ -138,6 +139,7 @@ def _supervise(settings: Settings, asked: Settings, workers: int) -> int:
     """Listen, and have several processes serve; arguments as for `_serve`."""
     signals = SignalPipe(TAKEN)
     notifier = Notifier(os.environ)
+    heed_environment_alone()
     with _explaining(settings):
         given = take_sockets(os.environ)
         addresses = asyncio.run(find_addresses(settings, given))

@@ -10,8 +10,9 @@ from typing import Any
 import click
 import msgspec
 
-from deltawire.gateway.cli.asking import Asker, Info, decode
+from deltawire.gateway.cli.asking import Asker, Info, Refusal, decode
 from deltawire.gateway.cli.credentials import GivenToken, token_options
+from deltawire.gateway.cli.ending import Failure
 from deltawire.gateway.cli.options import POLICY, WholeRange, examples, stream_argument, url_option
 from deltawire.gateway.cli.printable import escape_json, make_line
 from deltawire.gateway.cli.reconnecting import Patience, patience_option
@@ -87,7 +88,13 @@ def create_stream(  # noqa: PLR0913 - one argument an option
 ) -> None:
     """Create STREAM. Publishing creates it too, but with the gateway's default policy and buffer."""
     asked = {name: str(value) for name, value in (("policy", policy), ("buffer", buffer)) if value is not None}
-    _show(patience.insist(partial(Asker(url, token, tls).ask, "PUT", stream, asked)), as_json=as_json)
+    try:
+        answer = patience.insist(partial(Asker(url, token, tls).ask, "PUT", stream, asked))
+    except Refusal as refusal:
+        if refusal.is_taken and patience.has_waited:  # a proxy may have lost the answer, and its info can't tell
+            raise Failure(f"{refusal}: perhaps an earlier try of this command created it") from None
+        raise
+    _show(answer, as_json=as_json)
 
 
 @command.command("close", epilog=examples("deltawire streams close demo"))

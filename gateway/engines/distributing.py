@@ -10,11 +10,11 @@ import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from deltawire.gateway.engines.checksums import EVENTS, PRODUCER, STREAM
 from deltawire.gateway.engines.engine import EngineError
-from deltawire.gateway.engines.folder import FILE, is_copy, may_miss_commits, renew_epochs, sync
+from deltawire.gateway.engines.folder import FILE, LOCK, renew_epochs, sync, unmark
 from deltawire.gateway.engines.listing import list_streams
 from deltawire.gateway.engines.schema import migrate
 from deltawire.gateway.engines.sqlite import check_version, connect
@@ -32,7 +32,19 @@ _ROWS: Final = ("events", "pieces")
 """Tables with a number of their own for each row; a number is in one of the two alone."""
 
 
-def distribute(sources: Iterable[Path], homes: Sequence[Path], home_of: Callable[[str], int]) -> int:
+class Distributed(NamedTuple):
+    """What was done.
+
+    Attributes:
+        streams: how many were moved.
+        new_epochs: why those that are open have new epochs, if they do; as `renew_epochs` says.
+    """
+
+    streams: int
+    new_epochs: frozenset[str]
+
+
+def distribute(sources: Iterable[Path], homes: Sequence[Path], home_of: Callable[[str], int]) -> Distributed:
     """Move every stream that is stored in some folders to the folder where it belongs.
 
     Nobody else may use any of these folders.
@@ -42,30 +54,36 @@ def distribute(sources: Iterable[Path], homes: Sequence[Path], home_of: Callable
         homes: where streams are to be; made if they do not exist.
         home_of: the number of a stream's home, by its id.
 
-    Returns:
-        How many streams were moved.
-
     Raises:
         EngineError: a database or a folder can't be used, or a stream is stored twice.
     """
     moved = 0
+    whys = set()
     for source in sources:
         if source not in homes and (source / FILE).exists():
             try:
+                whys.add(_renew(source))
                 moved += _move_all(source, homes, home_of)
             except EngineError:
                 raise
             except Exception as error:  # noqa: BLE001 - a corrupt database raises anything
                 raise EngineError(f"data_dir {source}: streams of {FILE} can't be moved: {error}") from None
-    return moved
+    return Distributed(moved, frozenset(whys - {""}))
 
 
-def _move_all(source: Path, homes: Sequence[Path], home_of: Callable[[str], int]) -> int:
+def _renew(source: Path) -> str:
+    """Make a database ready to be moved; return why its open streams have new epochs, if they do."""
     with closing(connect(source / FILE)) as database:
         migrate(database, check_version(database, source))
         list_streams(database)  # what is corrupt must not be sealed anew
-        if may_miss_commits(source) or is_copy(database):
-            renew_epochs(database)
+        why = renew_epochs(database, source)
+    if why:  # the next try must find what was copied already by its epoch
+        unmark(source)
+        sync(source / LOCK)
+    return why
+
+
+def _move_all(source: Path, homes: Sequence[Path], home_of: Callable[[str], int]) -> int:
     moved = sum(_copy(source, home, number, home_of) for number, home in enumerate(homes))
     for home in homes:
         for folder in (home, home.parent):

@@ -18,6 +18,8 @@ from typing import Final
 from deltawire.gateway import disk
 from deltawire.gateway.engines.checksums import STREAM
 from deltawire.gateway.engines.engine import EngineError
+from deltawire.gateway.engines.listing import list_streams
+from deltawire.gateway.logs import get_logger
 
 FILE: Final = "deltawire.sqlite"
 """The database, in the folder."""
@@ -37,7 +39,15 @@ its end came after all its events."""
 COPIED: Final = "copy-"
 """What the epoch of an open stream begins with in a copy on which no gateway has started yet."""
 
+_WHY_NEW_EPOCHS: Final = {
+    "crash": "the machine was started again before all commits were on its disk",
+    "copy": "this is the first start on this backup",
+}
+"""What is told of new epochs."""
+
 _BOOT: Final = Path("/proc/sys/kernel/random/boot_id")
+
+log = get_logger()
 
 
 def lock_folder(folder: Path) -> int:
@@ -104,12 +114,36 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def is_copy(database: sqlite3.Connection) -> bool:
+def renew_epochs(database: sqlite3.Connection, folder: Path) -> str:
+    """Give every open stream of a database another epoch where they have to be new.
+
+    Args:
+        database: of the folder, migrated.
+        folder: whose mark says whether commits may be missing.
+
+    Returns:
+        Why: `crash`, `copy`, or nothing if they stay.
+
+    Raises:
+        EngineError: the database is corrupt.
+    """
+    why = "crash" if may_miss_commits(folder) else "copy" if _is_copy(database) else ""
+    if why:
+        list_streams(database)  # what is corrupt must not be sealed anew
+        database.executescript(_NEW_EPOCHS)
+    return why
+
+
+def tell_of_new_epochs(why: str) -> None:
+    """Log that open streams have new epochs.
+
+    Args:
+        why: as `renew_epochs` says.
+    """
+    log.warning("storage.epochs_renewed", detail=f"{_WHY_NEW_EPOCHS[why]}: open streams have new epochs")
+
+
+def _is_copy(database: sqlite3.Connection) -> bool:
     """Whether a database is a copy on which no gateway has started yet, and has open streams."""
     wanted = "SELECT 1 FROM streams WHERE end_reason IS NULL AND substr(epoch, 1, ?) = ? LIMIT 1"
     return database.execute(wanted, (len(COPIED), COPIED)).fetchone() is not None
-
-
-def renew_epochs(database: sqlite3.Connection) -> None:
-    """Give every open stream of a database another epoch; its rows have been checked."""
-    database.executescript(_NEW_EPOCHS)

@@ -18,16 +18,7 @@ import msgspec
 
 from deltawire.gateway.engines.checksums import STREAM, of_events, of_values, teach
 from deltawire.gateway.engines.engine import Done, Elsewhere, EngineError, EngineMetrics, Memory, StoredStream
-from deltawire.gateway.engines.folder import (
-    FILE,
-    is_copy,
-    lock_folder,
-    mark,
-    may_miss_commits,
-    renew_epochs,
-    sync_all,
-    unmark,
-)
+from deltawire.gateway.engines.folder import FILE, lock_folder, mark, renew_epochs, sync_all, unmark
 from deltawire.gateway.engines.index import Index
 from deltawire.gateway.engines.listing import list_streams
 from deltawire.gateway.engines.reading import read_events
@@ -122,13 +113,7 @@ class SqliteEngine:
                 database.execute("PRAGMA journal_mode = WAL")
                 database.execute(f"PRAGMA synchronous = {_SYNCHRONOUS[self._sync]}")
                 migrate(database, version)
-                if may_miss_commits(self._folder):
-                    self._why_new_epochs = "crash"
-                elif is_copy(database):
-                    self._why_new_epochs = "copy"
-                if self._why_new_epochs:
-                    list_streams(database)  # what is corrupt must not be sealed anew
-                    renew_epochs(database)
+                self._why_new_epochs = renew_epochs(database, self._folder)
                 if self._sync == "always":
                     unmark(self._folder)
                 else:

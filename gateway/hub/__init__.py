@@ -7,6 +7,7 @@ every consumer at the head, `pump` lets each other consumer read for itself → 
 - `hub` — `Hub`: operations on streams, for programs; calls from other threads
 - `dispatch` — appending, delivery, acks, audience, leases
 - `committing` — the same, where an engine commits events before anyone sees them
+- `merging` — storing the commits of a stream again as one piece
 - `ownership` — whose a stream is, where other gateways may have it
 - `screening` — middleware, before anything is appended
 - `channel` — one stream's consumers and producers, and what a flush does

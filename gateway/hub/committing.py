@@ -1,6 +1,7 @@
 """Dispatching where an engine commits events before anyone sees them.
 
 append ──► staged ──► end of the turn: one commit a stream ──► engine ──► log ──► flush ──► acks of that commit
+                                                                   └──► now and then: many commits as one piece
 
 A reader behind the log ──► wants a page ──► engine ──► page ──► flush
 """
@@ -20,6 +21,7 @@ from deltawire.gateway.engines.engine import Elsewhere, Engine, EngineAwayError,
 from deltawire.gateway.hub.channel import Channel, Inlet
 from deltawire.gateway.hub.clock import Clock
 from deltawire.gateway.hub.dispatch import Dispatcher
+from deltawire.gateway.hub.merging import Merging
 from deltawire.gateway.hub.ownership import Ownership
 from deltawire.gateway.logs import get_logger
 from deltawire.gateway.metrics.tally import Tally
@@ -86,6 +88,7 @@ class CommittingDispatcher(Dispatcher):
         self._queue: dict[Channel, None] = {}  # to be committed
         self._then: dict[Channel, list[Callable[[], None]]] = {}
         self._is_committing_soon = False
+        self._merging = Merging(engine)
         self._wanted: dict[DurableStream, deque[int]] = {}  # first seqs of pages to be read
         self._fetching: set[DurableStream] = set()
         self._leases_until = 0.0  # no lease is over before; monotonic seconds
@@ -129,6 +132,7 @@ class CommittingDispatcher(Dispatcher):
     async def stop(self) -> None:
         """Commit and deliver what is left, and close the engine."""
         await super().stop()
+        self._merging.stop()
         await self._ownership.stop()
         await self._engine.close()
         self._scheduler.flush()
@@ -162,6 +166,7 @@ class CommittingDispatcher(Dispatcher):
 
     def forgotten(self, stream: DurableStream) -> None:
         """Delete a stream from the store."""
+        self._merging.discard(stream)
         self._engine.forget(stream.id, stream.epoch)
 
     # Streams that another gateway may have
@@ -203,6 +208,7 @@ class CommittingDispatcher(Dispatcher):
         if not self._ownership.is_unclaimed(held):  # else another has begun it too, and nobody here has it yet
             log.warning("stream.lost", stream=stream, detail=why)
         held.is_lost = True
+        self._merging.discard(held)
         self._manager.lose(held, self._clock.now())
         self._leased.pop(held, None)
         for holder in tuple(self.channel(held).attached):
@@ -367,6 +373,7 @@ class CommittingDispatcher(Dispatcher):
             except Exception:  # one stream's fault is not another's
                 self._tally.faults += 1
                 log.exception("commit.failed", stream=flight.stream.id)
+        self._merging.make_one()
 
     def _conclude(self, flight: _InFlight, now: float) -> None:
         """Deliver what is committed, and acknowledge it."""
@@ -380,8 +387,7 @@ class CommittingDispatcher(Dispatcher):
             if stream.history.has_news:
                 stream.history.has_news = False
                 self._trim(stream, now)
-                if piece := stream.take_piece():
-                    self._engine.merge(stream.id, stream.epoch, stream.log.head - len(piece) + 1, piece)
+                self._merging.add(stream)
         if flight.acks:
             channel.acks += flight.acks
         if flight.then:

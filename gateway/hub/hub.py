@@ -16,6 +16,7 @@ from typing import Self, TypeVar
 from deltawire.gateway.config import Settings
 from deltawire.gateway.engines.choosing import open_engine
 from deltawire.gateway.engines.engine import EVENTS, Elsewhere, EngineMetrics, Part
+from deltawire.gateway.engines.folder import tell_of_new_epochs
 from deltawire.gateway.hub.clock import Clock
 from deltawire.gateway.hub.committing import CommittingDispatcher
 from deltawire.gateway.hub.deadlines import Deadlines
@@ -43,12 +44,6 @@ _UNPERSISTED = {
     ),
 }
 """What is told of how a server persists."""
-
-_NEW_EPOCHS = {
-    "crash": "the machine was started again before all commits were on its disk",
-    "copy": "this is the first start on this backup",
-}
-"""What is told of new epochs."""
 
 log = get_logger()
 
@@ -148,8 +143,8 @@ class Hub:
         if (connected := storage.get("replicas", needed)) < needed:
             why = f"engine_replicas is {needed}, and {connected} are connected: events wait until they fail"
             log.warning("storage.unreplicated", detail=why)
-        if (why := _NEW_EPOCHS.get(storage.get("new_epochs", ""))) is not None:
-            log.warning("storage.epochs_renewed", detail=f"{why}: open streams have new epochs")
+        if (why := storage.get("new_epochs")) is not None:
+            tell_of_new_epochs(why)
 
     @property
     def node_key(self) -> str:

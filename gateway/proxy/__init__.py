@@ -7,11 +7,11 @@ It passes bytes, and only reads along. The caller comes first: what the gateway 
 - `answer` — one answer on its way to a stream; `tee.relay` publishes it
 - `upstream` — the provider, and connections to it; `connection` — one, with httptools (the extra `deltawire[proxy]`)
 - `fields` — heads of requests and answers: what passes, what is asked of the proxy; pure
-- `targets` — paths that are asked for; pure
+- `targets` — what is asked for; pure
 - `decoding` — bodies that are compressed; pure
 - `asgi` — the interface of servers, and answers made here
 - `tally` — metrics
-- `serving` — the proxy by itself, with uvicorn (the same extra)
+- `serving` — the proxy by itself, with uvicorn; `callers` — connections to it (the same extra)
 """
 
 from deltawire.gateway.proxy.proxy import DRAIN_TIMEOUT, IDLE_TIMEOUT, MAX_REQUESTS, Proxy

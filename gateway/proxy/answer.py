@@ -35,6 +35,7 @@ class Answer:
         on_cancel: called when a reader cancels.
 
     Attributes:
+        stream: the id of the stream.
         fields: where the answer can be followed, for the head of the response.
     """
 
@@ -51,7 +52,7 @@ class Answer:
         self._make_relay: Callable[[], Relay] = lambda: Relay(
             make_publisher(), make_any(body=body), BUFFER, on_cancel=on_cancel, close=close
         )
-        self._stream = stream
+        self.stream: Final = stream
         self._decode: Decode = bytes
         self._unread = 0
         self._is_over = False
@@ -110,7 +111,7 @@ class Answer:
             self._relay.fail(error)
 
     def _give_up(self, error: UnreadableContent) -> None:
-        log.warning("answer.decode_failed", stream=self._stream, why=str(error))
+        log.warning("answer.decode_failed", stream=self.stream, why=str(error))
         self.fail(error)
 
     async def finish(self) -> None:

@@ -7,6 +7,7 @@ encodes fields anew, httpx takes twice as long for each piece.
 from __future__ import annotations
 
 import asyncio
+import select
 from collections import deque
 from typing import Final, cast
 
@@ -20,6 +21,9 @@ PIECE: Final = 64 * 1024
 
 MAX_HEAD: Final = 128 * 1024
 """Bytes of an answer's head, or between parts of its body; servers commonly send at most 16 KiB."""
+
+REFUSED: Final = 400
+"""The first status of those that mean that the rest of a request is not wanted."""
 
 HUNG_UP: Final = "it closed the connection too early, or sent what is not HTTP"
 
@@ -35,8 +39,9 @@ class Connection(asyncio.BufferedProtocol):
         self._buffer = buffer
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport
-        self._waiter: asyncio.Future[None] | None = None  # of the one who reads, or waits for room to write
-        self._is_full = False  # no more may be written at the moment
+        self._waiter: asyncio.Future[None] | None = None  # of the one who reads
+        self._has_room = asyncio.Event()  # for more of the request; or no more of it is wanted
+        self._has_room.set()
         self._is_paused = False  # nothing is read at the moment
         self._is_answered = True  # nothing is expected
         self._is_kept = False  # the upstream takes another request on it
@@ -57,19 +62,21 @@ class Connection(asyncio.BufferedProtocol):
         self._got: list[bytes] = []  # by the parser, of what is being read
         self._pieces: deque[bytes] = deque()
         self._unread = 0
-        self._failure: UpstreamFailed | None = None
+        self._failure: Exception | None = None
         self._is_answered = self._is_kept = False
 
-    async def send(self, piece: bytes) -> None:
-        """Send a piece of the request's body, as soon as there is room for it; nothing after an early end.
+    async def send(self, piece: bytes) -> bool:
+        """Send a piece of the request's body, as soon as there is room for it.
 
-        Raises:
-            TimeoutError: the upstream does not read.
+        Returns whether it was sent: it is not once the upstream has hung up, or refused the request (RFC 9112 §9.5).
         """
-        while self._is_full and not self._transport.is_closing():
-            await self._wait()
-        if not self._transport.is_closing():
+        await self._has_room.wait()
+        while self._has_unread():  # noqa: ASYNC110 - for a turn or two
+            await asyncio.sleep(0)  # a write that fails would lose what the upstream said at last
+        is_of_use = self._status < REFUSED and not self._transport.is_closing()
+        if is_of_use:
             self._transport.write(piece)
+        return is_of_use
 
     async def is_stale(self) -> bool:
         """Whether the upstream has closed the connection and answered nothing; waits for the beginning of an answer."""
@@ -82,6 +89,7 @@ class Connection(asyncio.BufferedProtocol):
 
         Raises:
             UpstreamFailed: there is none.
+            Exception: what `fail` was told.
         """
         while not self._status:
             if self._failure is not None:
@@ -94,12 +102,13 @@ class Connection(asyncio.BufferedProtocol):
 
         Raises:
             UpstreamFailed: it breaks off.
+            Exception: what `fail` was told.
         """
         while not self._pieces:
-            if self._failure is not None:
-                raise self._failure
             if self._is_answered:
                 return b""
+            if self._failure is not None:
+                raise self._failure
             await self._wait()
         piece = self._pieces.popleft()
         self._unread -= len(piece)
@@ -117,6 +126,21 @@ class Connection(asyncio.BufferedProtocol):
         """Close it at once."""
         self._transport.abort()
 
+    def fail(self, error: Exception) -> None:
+        """Close it at once; whoever reads the answer gets this error."""
+        self._failure = error
+        self._is_kept = False
+        self._wake()
+        self._transport.abort()
+
+    def _has_unread(self) -> bool:
+        """Whether something has come, or the end, that the event loop will read in its next turn."""
+        if self._is_paused or self._transport.is_closing():
+            return False
+        poll = select.poll()
+        poll.register(self._transport.get_extra_info("socket"), select.POLLIN)
+        return bool(poll.poll(0))
+
     async def _wait(self) -> None:
         self._waiter = self._loop.create_future()
         try:
@@ -127,12 +151,6 @@ class Connection(asyncio.BufferedProtocol):
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
-
-    def _fail(self, error: OSError | None = None) -> None:
-        self._failure = UpstreamFailed(str(error) if error is not None else HUNG_UP)
-        self._is_kept = False
-        self._wake()
-        self._transport.abort()
 
     # What the event loop calls
 
@@ -153,12 +171,12 @@ class Connection(asyncio.BufferedProtocol):
             self._parser.feed_data(self._buffer[:nbytes])
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             if not self._is_answered:
-                self._fail()
+                self.fail(UpstreamFailed(HUNG_UP))
             self._is_kept = False
         if not self._got:
             self._head_size += nbytes
             if self._head_size > MAX_HEAD and self._failure is None:
-                self._fail()
+                self.fail(UpstreamFailed(HUNG_UP))
         else:
             self._head_size = 0
             piece = self._got[0] if len(self._got) == 1 else b"".join(self._got)
@@ -178,22 +196,20 @@ class Connection(asyncio.BufferedProtocol):
                 self._is_answered = True
             else:
                 self._failure = UpstreamFailed(str(exc) if isinstance(exc, OSError) and exc.args else HUNG_UP)
+        self._has_room.set()
         self._wake()
 
     def pause_writing(self) -> None:
         """Much waits for the upstream to read."""
-        self._is_full = True
+        self._has_room.clear()
 
     def resume_writing(self) -> None:
         """Little does."""
-        self._is_full = False
-        self._wake()
+        self._has_room.set()
 
     def _ends_with_connection(self) -> bool:
         """Whether the body of the answer is all until the connection ends (RFC 9112 §6.3)."""
-        framing = dict(self._fields)
-        coding = framing.get(b"transfer-encoding")
-        return b"content-length" not in framing if coding is None else not coding.lower().endswith(b"chunked")
+        return not {b"content-length", b"transfer-encoding"}.intersection(dict(self._fields))
 
     # What the parser calls
 
@@ -217,6 +233,8 @@ class Connection(asyncio.BufferedProtocol):
             return
         self._status = status
         self._is_answered = self._is_bodiless
+        if status >= REFUSED:
+            self._has_room.set()
 
     def on_body(self, body: bytes) -> None:
         """A part of the body."""

@@ -5,8 +5,8 @@
        └──── send ─────────┤
                            └──► Answer ──► gateway ──► readers
 
-It ends early when the caller leaves, unless the caller has asked for the opposite, when a reader cancels, and when the
-upstream is silent for too long: then its task is cancelled, and knows why.
+It ends early when the caller leaves, unless the caller has asked for the opposite, when a reader cancels, and when who
+is to say something is silent for too long: then its task is cancelled, and knows why.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from deltawire.gateway.proxy.fields import (
     Fields,
     Wishes,
     by_name,
+    check_answer,
     coding_of,
     has_body,
     is_streamed,
@@ -32,6 +33,7 @@ from deltawire.gateway.proxy.fields import (
     pass_to_upstream,
 )
 from deltawire.gateway.proxy.tally import Tally
+from deltawire.gateway.proxy.targets import asks_model, path_of
 from deltawire.gateway.proxy.upstream import Passed, Upstream, UpstreamFailed
 
 CANCELLED: Final = 499
@@ -48,6 +50,7 @@ class Reason(Enum):
     LEFT = auto()
     CANCELLED = auto()
     STALLED = auto()
+    UNSENT = auto()
 
 
 class Exchange:
@@ -57,7 +60,8 @@ class Exchange:
         upstream: where the request goes.
         make_answer: publishes an answer to the stream of this id, or to a new one where it is empty; calls back when a
             reader cancels.
-        idle_timeout: seconds for which the upstream may send nothing; 0 means no limit.
+        idle_timeout: seconds for which the upstream may send nothing, or the caller nothing of a body that it has yet
+            to send; 0 means no limit.
         tally: counts what happens.
         scope: of the request.
         receive: likewise.
@@ -83,39 +87,45 @@ class Exchange:
         self._idle_timeout = idle_timeout
         self._tally = tally
         self._method = str(scope["method"])
-        self._is_followed = self._method == "POST"  # if it is streamed, or names a stream
+        self._asks_model = asks_model(self._method, target)  # so that readers get whatever comes, if it names a stream
+        self._may_stream = self._asks_model or self._method == "POST"  # so that they get it only if it is streamed
         self._fields: Fields = scope["headers"]
-        self._has_more = has_body(by_name(self._fields))  # of the request's body
+        self._named = by_name(self._fields)
+        self._has_more = has_body(self._named)  # of the request's body
         self._receive = receive
         self._send = send
         self._target = target
         self._wishes = wishes
         self.answer: Answer | None = None
-        self._prepared: Answer | None = None  # for an answer to a stream of its own
+        self._prepared: Answer | None = None  # for one that may be streamed
         self._status = 0  # of the response, once its head is sent
         self._watching: asyncio.Task[None] | None = None  # whether the caller leaves, once it has said everything
         self._has_left = False
         self._is_complete = False  # the last of the response is about to be sent
         self._task: asyncio.Task[Any] | None = None  # has the conversation with the upstream
         self._reason: Reason | None = None  # why that ends early
-        self._waits_since: float | None = None  # for the upstream, in seconds of the event loop
+        self._waits_since: float | None = None  # for the upstream or the body, in seconds of the event loop
+        self._is_calling = False  # the caller is to send more of the body
         self._looking: asyncio.Handle | None = None  # whether that is too long
 
     async def run(self) -> None:
         """Make the request, and pass on the answer; readers may get the rest of it later."""
         try:
-            if self._wishes.stream and self._is_followed:
-                self.answer = self._make_answer(self._wishes.stream, self.cancel)
-                self.answer.start_soon()
+            if self._wishes.stream and self._asks_model:
+                self._follow()
             await self._converse_until_ended()
         except Exception as error:
             if self.answer is not None:
                 self.answer.fail(error)
-            log.exception("exchange.failed")
+            log.exception("exchange.failed", **self._logged)
         finally:
             if self._watching is not None:
                 self._watching.cancel()
             self._tally.requests.labels(str(self._status)).inc()
+
+    @property
+    def _logged(self) -> dict[str, str | None]:
+        return {"path": path_of(self._target), "stream": None if self.answer is None else self.answer.stream}
 
     def leave(self) -> None:
         """The caller has left."""
@@ -141,20 +151,30 @@ class Exchange:
             self._task.cancel()
 
     def _watch_silence(self) -> None:
-        """End the conversation if the upstream has said nothing for too long, or look again when that may be."""
+        """End the conversation if nothing has come for too long, or look again when that may be."""
         loop = asyncio.get_running_loop()
         now = loop.time()
         since = now if self._waits_since is None else self._waits_since
         if now - since >= self._idle_timeout:
-            self._end(Reason.STALLED)
+            self._end(Reason.UNSENT if self._is_calling else Reason.STALLED)
         else:
             self._looking = loop.call_at(since + self._idle_timeout, self._watch_silence)
 
     def _start_watching(self) -> None:
         """The caller has said everything. What is not needed before the upstream's answer is done meanwhile."""
-        if self._is_followed and self.answer is None:
-            self._prepared = self._make_answer("", self.cancel)
+        if self._may_stream and self.answer is None:
+            self._prepare()
         self._watching = asyncio.create_task(self._watch(), name="caller")
+
+    def _prepare(self) -> Answer:
+        if self._prepared is None:
+            self._prepared = self._make_answer(self._wishes.stream, self.cancel)
+        return self._prepared
+
+    def _follow(self) -> None:
+        """From now on, what comes goes to a stream."""
+        self.answer = self._prepare()
+        self.answer.start_soon()
 
     async def _watch(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
@@ -178,15 +198,20 @@ class Exchange:
             self._task = None
             if self._looking is not None:
                 self._looking.cancel()
+        await self._tell_end()
+
+    async def _tell_end(self) -> None:
         if self._reason is Reason.CANCELLED:
             self._tally.cancelled.inc()
         match self._reason:
             case Reason.STALLED:
                 await self._tell_failed(SourceStalled(self._idle_timeout))
-            case Reason.CANCELLED if not self._status:
-                await self._tell_cancelled()
-            case Reason.CANCELLED:
+            case Reason.CANCELLED | Reason.UNSENT if self._status:
                 self._is_complete = True  # but for the caller, who must not take it for the whole answer
+            case Reason.CANCELLED:
+                await self._tell_cancelled()
+            case Reason.UNSENT:
+                await self._tell_unsent()
             case _:
                 self._is_complete = True
                 await self._tell({"type": "http.response.body", "body": b""})
@@ -194,7 +219,7 @@ class Exchange:
     async def _converse(self) -> None:
         """Pass the request on, and its answer."""
         loop = asyncio.get_running_loop()
-        fields = pass_to_upstream(self._fields, is_followed=self._is_followed)
+        fields = pass_to_upstream(self._fields, self._named, may_stream=self._may_stream)
         if not self._has_more:
             self._start_watching()
         read_body = self._read_body if self._has_more else None
@@ -217,7 +242,11 @@ class Exchange:
     async def _read_body(self) -> bytes:
         """The next piece of the request's body; empty at its end."""
         while self._has_more:
+            self._is_calling = True
             message = await self._receive()
+            self._is_calling = False
+            if self._waits_since is not None:
+                self._waits_since = asyncio.get_running_loop().time()
             if message["type"] == "http.disconnect":
                 self.leave()
                 self._end(Reason.LEFT)  # even a detached one: an incomplete request must not be sent as a whole one
@@ -231,10 +260,13 @@ class Exchange:
     async def _begin(self, head: Passed) -> None:
         """Send the head of the answer, which says where the answer can be followed."""
         named = by_name(head.fields)
-        fields = pass_to_caller(head.fields, named)
-        if self.answer is None and self._prepared is not None and is_streamed(head.status, named, self._target):
-            self.answer = self._prepared
-            self.answer.start_soon()
+        try:
+            check_answer(head.status, named)
+        except ValueError as error:
+            raise UpstreamFailed(str(error)) from None
+        fields = pass_to_caller(head.status, head.fields, named)
+        if self.answer is None and self._may_stream and is_streamed(head.status, named, self._target):
+            self._follow()
         if self.answer is not None:
             fields += self.answer.fields
         self._status = head.status
@@ -258,10 +290,16 @@ class Exchange:
         if not self._has_left:
             await respond_problem(self._send, CANCELLED, "Cancelled", detail, x_should_retry="false")
 
+    async def _tell_unsent(self) -> None:
+        self._is_complete = True
+        self._status = HTTPStatus.REQUEST_TIMEOUT.value
+        detail = f"nothing of the request's body has come for {self._idle_timeout:g} s (idle_timeout)"
+        await refuse(self._send, HTTPStatus.REQUEST_TIMEOUT, detail)
+
     async def _tell_failed(self, error: UpstreamFailed | SourceStalled) -> None:
         """Tell readers and the caller that the upstream failed; a body that has begun just breaks off."""
         self._tally.failed.inc()
-        log.warning("upstream.failed", why=str(error), status=self._status)
+        log.warning("upstream.failed", why=str(error), status=self._status, **self._logged)
         if self.answer is not None:
             self.answer.fail(error)
         self._is_complete = True

@@ -43,6 +43,13 @@ _HOP_BY_HOP: Final = frozenset(
 _NOT_PASSED: Final = _HOP_BY_HOP | {b"host", b"expect"}
 """Those of a request that the upstream does not get."""
 
+LAST_STATUS: Final = 599
+
+_BODILESS: Final = (204, 304)
+"""Statuses of answers that have no body, whatever their length says: servers hold the proxy to it."""
+
+_ABOUT_NO_BODY: Final = _HOP_BY_HOP | {b"content-length"}
+
 _STREAMED: Final = frozenset({"text/event-stream", "application/x-ndjson", "application/ndjson", "application/jsonl"})
 """Media types of an answer that comes bit by bit."""
 
@@ -83,16 +90,16 @@ def read_wishes(named: Named) -> Wishes:
     return Wishes("" if b"origin" in named else stream, detach == "1")
 
 
-def pass_to_upstream(fields: Fields, *, is_followed: bool) -> Fields:
+def pass_to_upstream(fields: Fields, named: Named, *, may_stream: bool) -> Fields:
     """The fields of a request that pass; the host is another one, and what is asked of the proxy stays here.
 
     Args:
         fields: as they came.
-        is_followed: whether the answer may go to a stream, and has to be readable.
+        named: likewise, by name.
+        may_stream: whether the answer may go to a stream, and has to be readable.
     """
-    named = by_name(fields)
     passed = _without(_NOT_PASSED, fields, named)
-    if not is_followed or b"accept-encoding" not in named:
+    if not may_stream or b"accept-encoding" not in named:
         return passed
     return [(name, _readable(value) if name == b"accept-encoding" else value) for name, value in passed]
 
@@ -105,11 +112,13 @@ def _readable(codings: bytes) -> bytes:
 
 
 def check_framing(named: Named) -> None:
-    """Refuse a request whose body has two ends: the upstream might see another than the proxy.
+    """Refuse a request whose body would be another for the upstream than for the proxy.
 
     Raises:
-        ValueError: it has a length as well as chunks (RFC 9112 §6.3).
+        ValueError: it has a length as well as chunks (RFC 9112 §6.3), or another transfer coding, which does not pass.
     """
+    if named.get(b"transfer-encoding", b"chunked").lower() != b"chunked":
+        raise ValueError("the request has a Transfer-Encoding other than chunked: send the body as it is")
     if b"content-length" in named and b"transfer-encoding" in named:
         raise ValueError("the request has Content-Length as well as Transfer-Encoding: send one of them")
 
@@ -119,9 +128,21 @@ def has_body(named: Named) -> bool:
     return b"content-length" in named or b"transfer-encoding" in named
 
 
-def pass_to_caller(fields: Fields, named: Named) -> list[tuple[bytes, bytes]]:
+def check_answer(status: int, named: Named) -> None:
+    """Refuse an answer that would be another for the caller.
+
+    Raises:
+        ValueError: its status is none of HTTP (RFC 9110 §15), or it has a transfer coding, which does not pass.
+    """
+    if status > LAST_STATUS:
+        raise ValueError(f"its status, {status}, is none of HTTP")
+    if named.get(b"transfer-encoding", b"chunked").lower() != b"chunked":
+        raise ValueError("it has a Transfer-Encoding other than chunked")
+
+
+def pass_to_caller(status: int, fields: Fields, named: Named) -> list[tuple[bytes, bytes]]:
     """The fields of an answer that pass; where it can be followed is for the proxy to say."""
-    return _without(_HOP_BY_HOP, fields, named)
+    return _without(_ABOUT_NO_BODY if status in _BODILESS else _HOP_BY_HOP, fields, named)
 
 
 def _without(dropped: frozenset[bytes], fields: Fields, named: Named) -> list[tuple[bytes, bytes]]:

@@ -24,7 +24,7 @@ OWN: Final = "/deltawire/"
 """Beginning of the paths that are answered here; all others are the upstream's."""
 
 IDLE_TIMEOUT: Final = 600.0
-"""Seconds for which an upstream may send nothing: as long as SDKs wait."""
+"""Seconds for which an upstream, or a caller in the middle of a body, may send nothing: as long as SDKs wait."""
 
 MAX_REQUESTS: Final = 1000
 """Requests at a time: 0.1 GB where each holds a piece, far more than one process passes on."""
@@ -43,8 +43,8 @@ class Proxy:
 
         app.mount("/llm", Proxy("https://api.openai.com"))
 
-    The answer's bytes, status and head pass unchanged, but for fields about one connection and those that say where it
-    can be followed. The gateway being slow, full or away never holds the caller up: readers lose the rest.
+    The answer's bytes, status code and headers pass unchanged, but for fields about one connection and those that say
+    where it can be followed. The gateway being slow, full or away never holds the caller up: readers lose the rest.
 
     Args:
         upstream: the URL that requests are passed on to, `https://HOST[:PORT][/PATH]`.
@@ -52,7 +52,8 @@ class Proxy:
         readers: where readers reach the gateway; by default the same.
         token: a token for the gateway, or a function that returns one, as for `Publisher`.
         tls: the TLS context for a `wss` gateway; None trusts the system's CAs.
-        idle_timeout: seconds for which the upstream may send nothing; 0 means no limit.
+        idle_timeout: seconds for which the upstream may send nothing (then 504), or a caller nothing of a body that it
+            has begun (then 408); 0 means no limit.
         max_requests: requests at a time; then 503. As many answers that have ended may wait for the gateway; if there
             are more, readers of the oldest lose the rest.
 

@@ -8,12 +8,15 @@ import signal
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http import HTTPStatus
 from typing import Final
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from deltawire.gateway.access.origins import is_known_host
 from deltawire.gateway.logs import get_logger
+from deltawire.gateway.proxy.asgi import Receive, Scope, Send, refuse
+from deltawire.gateway.proxy.callers import CallerProtocol
 from deltawire.gateway.proxy.proxy import Proxy
 
 KEPT_FOR: Final = 65
@@ -43,14 +46,24 @@ class ProxyServer(uvicorn.Server):
         port: likewise; 0 picks a free one.
         drain_timeout: seconds that answers have after the signal.
         gateway: the gateway's address, for the log.
+        hosts: names by which requests may reach it, beside those that no stranger can make point here (DNS rebinding).
     """
 
-    def __init__(self, proxy: Proxy, host: str, port: int, drain_timeout: float, gateway: str) -> None:
+    def __init__(  # noqa: PLR0913, PLR0917 - the options of the command
+        self,
+        proxy: Proxy,
+        host: str,
+        port: int,
+        drain_timeout: float,
+        gateway: str,
+        hosts: frozenset[str] = frozenset(),
+    ) -> None:
         config = uvicorn.Config(
-            proxy,
+            self._answer,
+            interface="asgi3",  # which uvicorn can't tell of a method
             host=host,
             port=port,
-            http=HttpToolsProtocol,
+            http=CallerProtocol,
             log_config=None,
             log_level="critical",  # it would log every answer that breaks off as a fault of the application
             access_log=False,  # which would have keys that callers put into the query
@@ -65,6 +78,7 @@ class ProxyServer(uvicorn.Server):
         super().__init__(config)
         self._proxy = proxy
         self._gateway = gateway
+        self._hosts = hosts
         self._drain_timeout = drain_timeout
         self._deadline = 0.0  # for answers that are on their way, in seconds of the event loop
 
@@ -99,6 +113,14 @@ class ProxyServer(uvicorn.Server):
             shown = f"[{host}]" if ":" in host else host
             url = f"http://{shown}:{port}"
             log.info("proxy.started", url=url, host=host, port=port, pid=os.getpid(), gateway=self._gateway)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Refuse a request under a name that is not known; the provider, which is told its own, could not."""
+        if is_known_host([value.decode("latin-1") for name, value in scope["headers"] if name == b"host"], self._hosts):
+            await self._proxy(scope, receive, send)
+        else:
+            detail = "requests under this Host are not passed on: list its name in --allowed-hosts"
+            await refuse(send, HTTPStatus.FORBIDDEN, detail)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

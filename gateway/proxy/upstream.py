@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from deltawire.gateway.proxy.connection import Connection
 
 CONNECT_TIMEOUT: Final = 10.0
-"""Seconds to reach the upstream, and for it to take a piece of the body."""
+"""Seconds to reach the upstream."""
 
 KEPT_FOR: Final = 30.0
 """Seconds that an unused connection to it is kept; servers commonly close theirs after 60 or more."""
@@ -206,7 +206,8 @@ class _Passing:
         self._read_body = read_body
         self._left: int | None = None  # bytes of the body that have not come; None for chunks
         self._connection: Connection | None = None
-        self._is_sent = False
+        self._uploading: asyncio.Task[None] | None = None
+        self._is_sent = False  # all of the request
 
     async def __aenter__(self) -> Passed:
         try:
@@ -219,6 +220,8 @@ class _Passing:
         self._release()
 
     def _release(self) -> None:
+        if self._uploading is not None:
+            self._uploading.cancel()
         if self._connection is None:
             return
         if self._is_sent and self._connection.is_free:
@@ -227,30 +230,44 @@ class _Passing:
             self._connection.abort()
 
     async def _ask(self) -> Passed:
-        fields, upstream, piece = self._fields, self._upstream, b""
-        if self._read_body is not None:
+        fields, upstream, read_body, piece = self._fields, self._upstream, self._read_body, b""
+        if read_body is not None:
             length = dict(fields).get(b"content-length")
             self._left = None if length is None else int(length)
             if length is None:
                 fields = [*fields, (b"Transfer-Encoding", b"chunked")]
         head = upstream.make_head(self._method.encode(), self._target, fields)
-        if self._read_body is not None:
-            piece = await self._read_body()
+        if read_body is not None:
+            piece = await read_body()
             head += self._frame(piece)  # at once, so that the upstream reads once
         kept = upstream.take_kept()
         self._connection = connection = kept or await upstream.connect()
-        may_retry = kept is not None and self._read_body is None and self._method in _SAFE_TO_RETRY
+        may_retry = kept is not None and read_body is None and self._method in _SAFE_TO_RETRY
         is_bodiless = self._method == "HEAD"
         connection.begin(head, is_bodiless=is_bodiless)
         if may_retry and await connection.is_stale():
             self._connection = connection = await upstream.connect()
             connection.begin(head, is_bodiless=is_bodiless)
-        while piece and self._read_body is not None:
-            piece = await self._read_body()
-            if framed := self._frame(piece):
-                await _send(connection, framed)
-        self._is_sent = True
+        self._is_sent = not piece
+        if read_body is not None and piece:
+            if self._left == 0:
+                self._frame(await read_body())  # nothing: its end
+                self._is_sent = True
+            else:  # while the answer is read, which may come first (RFC 9112 §9.5)
+                self._uploading = asyncio.create_task(self._upload(read_body, connection), name="upload")
         return Passed(*await connection.read_head(), connection.read)
+
+    async def _upload(self, read_body: Read, connection: Connection) -> None:
+        """Send the rest of the body, or let whoever reads the answer have the reason why not."""
+        try:
+            piece, is_sent = b"first", True
+            while piece:
+                piece = await read_body()
+                if framed := self._frame(piece):
+                    is_sent = await connection.send(framed)
+            self._is_sent = is_sent
+        except Exception as error:  # noqa: BLE001 - it is raised there
+            connection.fail(error)
 
     def _frame(self, piece: bytes) -> bytes:
         """A piece of the body, empty at its end, as it is sent.
@@ -264,16 +281,3 @@ class _Passing:
         if self._left < 0 or (self._left and not piece):
             raise UpstreamFailed("the request's body has another length than its Content-Length")
         return piece
-
-
-async def _send(connection: Connection, piece: bytes) -> None:
-    """Send a piece of a request.
-
-    Raises:
-        UpstreamFailed: the upstream does not read.
-    """
-    try:
-        async with asyncio.timeout(CONNECT_TIMEOUT):
-            await connection.send(piece)
-    except TimeoutError:
-        raise UpstreamFailed(f"it has read nothing of the request for {CONNECT_TIMEOUT:g} s") from None

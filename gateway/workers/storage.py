@@ -10,7 +10,7 @@ from deltawire.gateway.config import ConfigError, Settings
 from deltawire.gateway.engines.backup import back_up
 from deltawire.gateway.engines.distributing import distribute
 from deltawire.gateway.engines.engine import EngineError
-from deltawire.gateway.engines.folder import FILE, lock_folder
+from deltawire.gateway.engines.folder import FILE, lock_folder, tell_of_new_epochs
 from deltawire.gateway.logs import get_logger
 from deltawire.gateway.workers.shards import worker_of
 
@@ -39,8 +39,10 @@ def claim_storage(settings: Settings, workers: int) -> int | None:
         moved = distribute(folders(root), homes(root, workers), partial(worker_of, workers=workers))
     except EngineError as error:
         raise ConfigError(str(error)) from None
-    if moved:
-        log.info("storage.distributed", streams=moved, workers=workers)
+    if moved.streams:
+        log.info("storage.distributed", streams=moved.streams, workers=workers)
+    for why in moved.new_epochs:
+        tell_of_new_epochs(why)
     return lock
 
 

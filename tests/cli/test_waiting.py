@@ -78,6 +78,20 @@ async def test_a_request_is_made_again_if_the_gateway_says_not_now(
     assert (done.status, done.errors) == (0, WAITS.format(gateway.url, AWAY))
 
 
+@pytest.mark.parametrize(("tries", "hint"), [(0, ""), (1, ": perhaps an earlier try of this command created it")])
+async def test_a_stream_that_an_earlier_try_may_have_created_is_said_to_be_that(
+    run: Run, tries: int, hint: str
+) -> None:
+    taken = b'{"detail":"create \'demo\': the stream exists already"}'
+    conflict = f"409 Conflict\r\nContent-Length: {len(taken)}", taken
+    late = "504 Gateway Timeout\r\nContent-Length: 0", b""
+    async with scripted(*[late] * tries, conflict) as gateway:
+        done = await run("streams", "create", "demo", f"--url={gateway.url}")
+    assert done.status == 1
+    said = f"deltawire: error: create 'demo': the stream exists already (HTTP 409){hint}\n"
+    assert done.errors.splitlines(keepends=True)[tries:] == [said]
+
+
 async def test_an_import_waits_too(run: Run) -> None:
     file = lines_of(describe(1), delta(1))
     async with scripted(later(), inform(1)) as gateway:

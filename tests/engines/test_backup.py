@@ -122,7 +122,7 @@ def test_a_copy_that_several_workers_share_has_one_epoch_for_each_stream(folder:
     for number in range(2):
         restored = shutil.copytree(copy, folder.with_name(f"restored-{number}"))
         homes = [restored / "worker-0-of-2", restored / "worker-1-of-2"]
-        assert distribute([restored], homes, lambda _: 1) == 1
+        assert distribute([restored], homes, lambda _: 1).streams == 1
         with opened(homes[1]) as (_, [stream]):
             epochs.add(stream.epoch)
     assert len(epochs) == 3

@@ -16,7 +16,7 @@ from deltawire.gateway.engines import distributing
 from deltawire.gateway.engines.checksums import STREAM, of_events, of_values, teach
 from deltawire.gateway.engines.distributing import distribute
 from deltawire.gateway.engines.engine import EngineError
-from deltawire.gateway.engines.folder import FILE
+from deltawire.gateway.engines.folder import FILE, LOCK
 from deltawire.gateway.engines.schema import migrate
 from deltawire.gateway.streams.settings import StreamSettings
 
@@ -95,7 +95,7 @@ def check(root: Path, count: int) -> None:
 def test_streams_move_from_one_number_of_databases_to_another(tmp_path: Path) -> None:
     write(tmp_path, NAMES)
     for count, moved in ((3, 9), (2, 9), (1, 9), (4, 9), (4, 0)):
-        assert distribute(folders(tmp_path), homes(tmp_path, count), by_number(count)) == moved
+        assert distribute(folders(tmp_path), homes(tmp_path, count), by_number(count)).streams == moved
         check(tmp_path, count)
 
 
@@ -113,7 +113,7 @@ def test_a_stream_that_is_stored_twice_is_named_and_nothing_changes(tmp_path: Pa
 
 
 def test_an_empty_folder_stays_empty(tmp_path: Path) -> None:
-    assert distribute(folders(tmp_path), homes(tmp_path, 2), by_number(2)) == 0
+    assert distribute(folders(tmp_path), homes(tmp_path, 2), by_number(2)).streams == 0
     assert list(tmp_path.iterdir()) == []
 
 
@@ -147,8 +147,30 @@ def test_an_interruption_before_the_old_database_is_deleted_doubles_nothing(tmp_
     shutil.copy(tmp_path / FILE, tmp_path / "kept")
     distribute(folders(tmp_path), homes(tmp_path, 2), by_number(2))
     (tmp_path / "kept").rename(tmp_path / FILE)
-    assert distribute(folders(tmp_path), homes(tmp_path, 2), by_number(2)) == 0
+    assert distribute(folders(tmp_path), homes(tmp_path, 2), by_number(2)).streams == 0
     check(tmp_path, 2)
+
+
+def test_an_interruption_after_a_crash_of_the_machine_gives_epochs_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, NAMES)
+    (tmp_path / LOCK).write_text("an earlier start")
+    copy, fails = distributing._copy, {1}
+
+    def copy_some(source: Path, home: Path, number: int, home_of: Callable[[str], int]) -> int:
+        if number in fails:
+            raise OSError(28, "No space left on device")
+        return copy(source, home, number, home_of)
+
+    monkeypatch.setattr(distributing, "_copy", copy_some)
+    with pytest.raises(EngineError, match="No space left on device"):
+        distribute(folders(tmp_path), homes(tmp_path, 2), by_number(2))
+    renewed = read(tmp_path)
+    assert not {row.epoch for row in renewed} & {row.epoch for row in expected(*NAMES)}
+    fails.clear()
+    distribute(folders(tmp_path), homes(tmp_path, 2), by_number(2))
+    assert sorted(row for home in homes(tmp_path, 2) for row in read(home)) == renewed
 
 
 def test_a_database_that_can_t_be_read_is_named_and_left_alone(tmp_path: Path) -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from deltawire.gateway.config import Settings
+from deltawire.gateway.engines.sqlite import SqliteEngine
 from deltawire.gateway.hub import Hub
 from deltawire.gateway.server.http.routes import _page
+from deltawire.gateway.streams.history import PIECE_COMMITS
 from deltawire.protocol.events import MessageStart, MessageStop, TextDelta
 from tests.support.waiting import eventually, turn
 
@@ -73,3 +77,32 @@ async def test_a_page_of_events_ends_early_where_they_are_unloaded_meanwhile(set
         assert next(page)
         assert hub.manager.get("s").unload()
         assert list(page) == []
+
+
+async def test_streams_that_are_worth_a_piece_at_once_are_stored_again_one_after_the_other(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with Hub(settings) as hub:
+        merged: list[str] = []
+        this_turn: list[str] = []
+        merge = SqliteEngine.merge
+
+        def merge_noted(engine: SqliteEngine, stream: str, epoch: str, first: int, frames: Sequence[bytes]) -> None:
+            assert this_turn == [], "acks would wait for both"
+            this_turn.append(stream)
+            asyncio.get_running_loop().call_soon(this_turn.clear)
+            merged.append(stream)
+            merge(engine, stream, epoch, first, frames)
+
+        monkeypatch.setattr(SqliteEngine, "merge", merge_noted)
+        streams = [hub.create(f"s{number}") for number in range(10)]
+        for _ in range(PIECE_COMMITS + 1):
+            for it in streams:
+                it.send_nowait(TextDelta("x"))
+            await eventually(lambda: all(hub.manager.get(it.id).is_settled for it in streams))
+        for it in streams:
+            it.send_nowait(MessageStart("m"))
+            it.send_nowait(MessageStop("m", "end_turn"))
+        await eventually(lambda: sorted(merged) == [it.id for it in streams])
+    async with Hub(settings) as hub:
+        assert {len(hub.get(it.id)) for it in hub.list()} == {PIECE_COMMITS + 3}

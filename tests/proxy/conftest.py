@@ -12,6 +12,9 @@ import structlog
 from deltawire.gateway.config import Settings
 from deltawire.gateway.server import Gateway
 from tests.support.asking import http_client
+from tests.support.commands import run, start
+
+__all__ = ["run", "start"]  # fixtures
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from deltawire.gateway.proxy.upstream import Upstream, UpstreamFailed
 from tests.support.waiting import eventually
 
+REFUSAL = b"HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\n\r\nno"
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 
@@ -113,3 +115,22 @@ async def test_a_new_connection_that_closes_instead_of_answering_is_not_tried_ag
         with pytest.raises(UpstreamFailed, match=r"closed the connection|reset"):
             await asking
         assert len(connections) == 1
+
+
+async def test_a_refusal_is_read_though_the_upstream_has_closed_on_what_it_left_unread() -> None:
+    """Its reset would let the next write fail, and with it the connection, before the answer is read."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        aims = Upstream(f"http://127.0.0.1:{listener.getsockname()[1]}")
+        connection = await aims.connect()
+        peer, _ = listener.accept()
+        connection.begin(b"head", is_bodiless=False)
+        await connection.send(b"body")
+        await asyncio.sleep(0)
+        assert peer.recv(4) == b"head"
+        peer.sendall(REFUSAL)
+        peer.close()  # on the body
+        assert not await connection.send(b"more of the body")
+        async with asyncio.timeout(5):
+            status, _ = await connection.read_head()
+            assert (status, await connection.read()) == (413, b"no")
+        connection.abort()

@@ -239,10 +239,12 @@ async def test_a_target_that_leads_elsewhere_is_refused(line: str, logs: list[An
     assert [entry["event"] for entry in logs] == ["proxy.started"]
 
 
-async def test_a_request_with_a_length_as_well_as_chunks_is_refused(logs: list[Any]) -> None:
+@pytest.mark.parametrize(
+    "fields", [("Content-Length: 3", "Transfer-Encoding: chunked"), ("Transfer-Encoding: gzip, chunked",)]
+)
+async def test_a_body_whose_end_or_coding_would_be_another_is_refused(fields: tuple[str, ...], logs: list[Any]) -> None:
     async with Upstream(ANSWERS["json"]) as upstream, serving(upstream.url, NOWHERE) as served:
-        both = ("Content-Length: 3", "Transfer-Encoding: chunked")
-        assert b" 400 " in await send_line(served.url, "POST /v1/x", *both)
+        assert b" 400 " in await send_line(served.url, "POST /v1/x", *fields)
         assert upstream.asked == []
     assert [entry["event"] for entry in logs] == ["proxy.started"]
 
@@ -304,6 +306,26 @@ async def test_what_is_no_answer_is_502_and_quoted_nowhere(
     assert response.status_code == 502
     assert "what is not HTTP" in response.json()["detail"]
     assert "secret" not in response.text + str(logs)
+
+
+@pytest.mark.parametrize("status", [204, 304])
+async def test_a_length_of_what_is_not_there_does_not_pass(status: int, logs: list[Any]) -> None:
+    """Servers may say how long a body would be that they did not modify (RFC 9110 §8.6)."""
+    answer = b"HTTP/1.1 %d X\r\nContent-Length: 5\r\nETag: x\r\n\r\n" % status
+    async with Upstream(answer) as upstream, serving(upstream.url, NOWHERE) as served:
+        assert await ask(served.url, "GET", "/v1/files") == (status, [(b"etag", b"x")], b"")
+    assert [line["event"] for line in logs] == ["proxy.started"]
+
+
+@pytest.mark.parametrize(
+    "head",
+    [b"HTTP/1.1 999 Denied\r\nContent-Length: 2", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked"],
+    ids=["status", "coding"],
+)
+async def test_what_can_not_pass_is_502(client: httpx.AsyncClient, logs: list[Any], head: bytes) -> None:
+    async with Upstream(head + b"\r\n\r\n") as upstream, serving(upstream.url, NOWHERE) as served:
+        assert (await client.get(f"{served.url}/v1/models")).status_code == 502
+    assert "exchange.failed" not in [line["event"] for line in logs]
 
 
 async def test_an_upstream_can_not_say_where_to_follow(client: httpx.AsyncClient) -> None:

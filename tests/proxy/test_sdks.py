@@ -13,6 +13,7 @@ from deltawire.gateway.client import Subscriber
 from deltawire.gateway.server import Gateway
 from deltawire.protocol.events import Event, TextDelta
 from tests.proxy.upstream import ANSWER, HEAD, WORDS, Upstream, serving
+from tests.support.provider_bodies import FORMS
 from tests.support.waiting import eventually
 
 START = (
@@ -50,6 +51,20 @@ async def test_openai(gateway: Gateway) -> None:
         assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == "".join(WORDS)
         assert await followed(gateway, raw.headers["x-deltawire-stream"]) == "".join(WORDS)
         assert upstream.asked[0].fields[b"authorization"] == b"Bearer sk-1"
+
+
+async def test_openai_s_responses_that_are_retrieved(gateway: Gateway) -> None:
+    openai = pytest.importorskip("openai")
+    form = FORMS["openai-responses-sse"]
+    async with Upstream(HEAD, form.encode(*form.clean)) as upstream, serving(upstream.url, gateway.url) as served:
+        named = {"X-Deltawire-Stream": "chat-7"}
+        async with openai.AsyncOpenAI(api_key="sk-1", base_url=f"{served.url}/v1", default_headers=named) as client:
+            stream = await client.responses.retrieve("r-1", stream=True)
+            text = "".join([event.delta async for event in stream if event.type == "response.output_text.delta"])
+        await eventually(lambda: served.is_idle, "that all is published")
+        gateway.hub.close("chat-7")
+        assert await followed(gateway, "chat-7") == text != ""
+        assert b"stream=true" in upstream.asked[0].line
 
 
 async def test_anthropic(gateway: Gateway) -> None:

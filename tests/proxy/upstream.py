@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any, NamedTuple, Self, TypeAlias
 
 from deltawire.gateway.proxy import Proxy
+from tests.support.rawpeer import RawPeer
 from tests.support.waiting import DEADLINE
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nX-Request-Id: r-1\r\nConnection: close\r\n\r\n"
@@ -165,3 +166,13 @@ async def serving(upstream: str, gateway: str, **arguments: Any) -> AsyncIterato
         server.should_exit = True
         await task
         await proxy.aclose(0)
+
+
+@asynccontextmanager
+async def calling(url: str) -> AsyncIterator[RawPeer]:
+    """A connection to what is served there, byte by byte."""
+    peer = await RawPeer.connect(int(url.rpartition(":")[2]))
+    try:
+        yield peer
+    finally:
+        peer.close()

@@ -79,6 +79,7 @@ async def test_what_shows_nothing_of_a_stream_is_for_everybody(gateway: Gateway,
         ("localhost:8765",),
         ("LocalHost",),
         ("gw.localhost:8765",),
+        ("host.docker.internal:8765",),
         ("gateway",),
         ("gateway:8765",),
     ],
@@ -101,6 +102,7 @@ async def test_addresses_and_names_that_no_one_can_register_are_known(gateway: G
         "user@evil.com",
         "localhost:8765.evil.com",
         "evillocalhost.com",
+        "host.internal.evil.com",
     ],
 )
 async def test_what_only_looks_like_them_is_not(gateway: Gateway, host: str) -> None:

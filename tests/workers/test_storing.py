@@ -11,8 +11,15 @@ from typing import Any
 
 import httpx
 import pytest
+from structlog.testing import capture_logs
 
 from deltawire.gateway.client import Publisher, Subscriber
+from deltawire.gateway.config import Settings
+from deltawire.gateway.engines.folder import FILE, LOCK
+from deltawire.gateway.engines.sqlite import SqliteEngine
+from deltawire.gateway.streams.settings import StreamSettings
+from deltawire.gateway.workers import claim_storage
+from deltawire.gateway.workers.storage import back_up_all
 from deltawire.protocol.events import Event, TextDelta
 from tests.support.processes import Run, Serve, wait_logged
 from tests.support.rawpeer import text
@@ -72,6 +79,49 @@ async def test_another_number_of_workers_finds_every_stream_as_it_was(
             assert await read(client, url, stream) == "".join(f"{stream}:{number} " for number in range(20))
         found = sorted(path.parent.name for path in (tmp_path / "data").rglob("deltawire.sqlite"))
         assert found == (["data"] if workers == 1 else [f"worker-{worker}-of-{workers}" for worker in range(workers)])
+
+
+def store_on_workers(root: Path) -> None:
+    """Have two workers store a stream each."""
+    for worker in range(2):
+        engine = SqliteEngine(root / f"worker-{worker}-of-2", "off")
+        asyncio.run(engine.open(lambda function: function()))
+        engine.create(f"s{worker}", "e", StreamSettings())
+        asyncio.run(engine.close())
+
+
+def told_by_start(root: Path, workers: int) -> list[str]:
+    """What the next start on a folder tells of new epochs."""
+    with capture_logs() as lines:
+        lock = claim_storage(Settings(data_dir=str(root)), workers)
+    assert lock is not None
+    os.close(lock)
+    return [line["detail"] for line in lines if line["event"] == "storage.epochs_renewed"]
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_new_epochs_of_streams_that_move_after_a_crash_of_the_machine_are_told_once(
+    tmp_path: Path, workers: int
+) -> None:
+    store_on_workers(tmp_path)
+    for worker in range(2):
+        (tmp_path / f"worker-{worker}-of-2" / LOCK).write_text("an earlier start")
+    [detail] = told_by_start(tmp_path, workers)
+    assert "the machine was started again" in detail
+    assert told_by_start(tmp_path, 2) == []
+
+
+def test_new_epochs_of_a_backup_that_is_spread_over_workers_are_told_once(tmp_path: Path) -> None:
+    store_on_workers(tmp_path / "data")
+    root = tmp_path / "restored"
+    root.mkdir()
+    (root / FILE).touch()
+    with capture_logs() as lines:
+        back_up_all(tmp_path / "data", root / FILE)
+    assert lines == []
+    [detail] = told_by_start(root, 2)
+    assert "this backup" in detail
+    assert told_by_start(root, 3) == []
 
 
 async def test_producers_go_on_with_their_numbers_wherever_their_stream_lives_now(start_stored: StartStored) -> None:

@@ -1,0 +1,82 @@
+"""Connections of callers: uvicorn's faster implementation of HTTP/1.1, and what that lacks."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+MAX_HEAD: Final = 64 * 1024
+"""Bytes of a request's head, as for uvicorn's other implementation; two pieces of it may come at once."""
+
+
+class CallerProtocol(HttpToolsProtocol):
+    """A connection of a caller.
+
+    It goes to uvicorn's other implementation if the first request is of HTTP/1.0, where nobody knows the chunks that
+    this one sends, or asks for an upgrade, as Java's HttpClient does: this one would skip the body. A later one that
+    asks for an upgrade is refused.
+    """
+
+    _begun: bytes | None = b""  # of the first request, until its head is whole
+    _is_for_other = False  # by the first request
+    _headed: object = None  # scope of the request whose head came last
+    _head_size = 0  # of the next one so far, but for the piece that it begins in
+    _cycles: tuple[RequestResponseCycle, ...] = ()  # the request that is answered, and those that wait
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
+        """The caller is there."""
+        super().connection_made(transport)
+        self._wait_for_more()
+
+    def _wait_for_more(self) -> None:
+        """Close the connection if nothing comes for as long as an unused one is kept, a first head included."""
+        self._unset_keepalive_if_required()
+        self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
+
+    def data_received(self, data: bytes) -> None:
+        """Something came."""
+        if self._begun is not None:
+            self._begun += data
+        scope = self.scope
+        super().data_received(data)
+        if self.scope is scope is not self._headed:
+            self._head_size += len(data)
+            if self._head_size > MAX_HEAD and not self.transport.is_closing():
+                self.send_400_response(f"The head of the request has over {MAX_HEAD} bytes.")
+        if not self._is_for_other and (self.cycle is None or self.cycle.response_complete):
+            self._wait_for_more()
+
+    def on_headers_complete(self) -> None:
+        """The head is there; the parser gives the request up if this raises."""
+        is_first = self._begun is not None
+        if self.parser.should_upgrade() or (is_first and self.parser.get_http_version() == "1.0"):
+            self._is_for_other = is_first
+            raise NotImplementedError
+        self._begun = None
+        self._headed = self.scope
+        self._head_size = 0
+        super().on_headers_complete()
+        self.headers = []  # trailers would come to those of the request
+        self._cycles = (*self._cycles, self.cycle) if self.pipeline else (self.cycle,)
+
+    def send_400_response(self, msg: str) -> None:
+        """The parser has given up."""
+        if self._begun is None or not self._is_for_other:
+            super().send_400_response(msg)
+            return
+        self.connections.discard(self)
+        other = H11Protocol(self.config, self.server_state, self.app_state)
+        other.connection_made(self.transport)
+        self.transport.set_protocol(other)
+        other.data_received(self._begun.lstrip(b"\r\n"))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The caller has left, which uvicorn tells the last of several requests alone."""
+        super().connection_lost(exc)
+        for cycle in self._cycles:
+            if not cycle.response_complete:
+                cycle.disconnected = True
+                cycle.message_event.set()

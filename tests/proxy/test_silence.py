@@ -1,0 +1,108 @@
+"""Who is silent for too long, in virtual time: an upstream that does not answer, or a caller who does not ask."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from deltawire.gateway.proxy.exchange import Exchange
+from deltawire.gateway.proxy.fields import Wishes
+from deltawire.gateway.proxy.tally import Tally
+from deltawire.gateway.proxy.upstream import Passed
+from tests.support.loop import VirtualLoop
+
+TIMEOUT = 10.0
+LATE = TIMEOUT - 1
+"""Seconds of a silence that is just not too long."""
+
+
+@pytest.fixture
+def loop() -> Iterator[VirtualLoop]:
+    loop = VirtualLoop()
+    yield loop
+    loop.close()
+
+
+class SlowUpstream:
+    """Reads a body to its end, and answers.
+
+    Args:
+        pauses: seconds before the head, and before each piece of the answer.
+    """
+
+    def __init__(self, *pauses: float) -> None:
+        self._pauses = pauses
+
+    @asynccontextmanager
+    async def pass_on(self, method: str, target: bytes, fields: Any, read_body: Any) -> Any:
+        del method, target, fields
+        first, *rest = self._pauses
+        while read_body is not None and await read_body():
+            pass
+        await asyncio.sleep(first)
+        pieces = iter(rest)
+
+        async def read() -> bytes:
+            if (pause := next(pieces, None)) is None:
+                return b""
+            await asyncio.sleep(pause)
+            return b"piece"
+
+        yield Passed(200, [], read)
+
+
+def ask(loop: VirtualLoop, upstream: SlowUpstream, *pauses: float, slow_reader: float = 0) -> list[Any]:
+    """What the caller of a request gets, which pauses so long before each piece of its body."""
+    left = list(pauses)
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        if not left:
+            await asyncio.Event().wait()
+        await asyncio.sleep(left.pop(0))
+        return {"type": "http.request", "body": b"piece", "more_body": bool(left)}
+
+    async def send(message: Any) -> None:
+        await asyncio.sleep(slow_reader)
+        sent.append(message)
+
+    headers = [(b"transfer-encoding", b"chunked")] if pauses else []
+    no_answer: Any = None  # no POST, no stream
+    exchange = Exchange(
+        upstream,  # type: ignore[arg-type]
+        no_answer,
+        TIMEOUT,
+        Tally(),
+        {"method": "PUT", "headers": headers},
+        receive,
+        send,
+        b"/x",
+        Wishes("", detaches=False),
+    )
+    loop.finish(exchange.run(), within=100 * TIMEOUT)
+    return sent
+
+
+def test_the_time_that_a_caller_takes_for_its_body_is_not_the_upstream_s(loop: VirtualLoop) -> None:
+    sent = ask(loop, SlowUpstream(LATE, LATE), LATE, LATE, LATE)
+    assert sent[0]["status"] == 200
+    assert sent[-1] == {"type": "http.response.body", "body": b""}
+
+
+def test_an_upstream_is_504_whose_silence_after_the_body_is_too_long(loop: VirtualLoop) -> None:
+    assert ask(loop, SlowUpstream(TIMEOUT), LATE, LATE)[0]["status"] == 504
+
+
+@pytest.mark.parametrize("before", [[], [LATE]])
+def test_a_caller_is_408_whose_body_does_not_come(loop: VirtualLoop, before: list[float]) -> None:
+    sent = ask(loop, SlowUpstream(0), *before, TIMEOUT)
+    assert sent[0]["status"] == 408
+    assert b"idle_timeout" in sent[1]["body"]
+
+
+def test_a_caller_who_reads_slowly_is_none_of_that(loop: VirtualLoop) -> None:
+    assert ask(loop, SlowUpstream(0, 1, 1), slow_reader=2 * TIMEOUT)[-1] == {"type": "http.response.body", "body": b""}
