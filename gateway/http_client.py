@@ -6,12 +6,10 @@ An answer is read in pieces by the caller, who knows how long it may be and how 
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from ssl import SSLContext
 from typing import Final, Generic, NamedTuple, TypeVar
-from urllib.request import getproxies_environment
 
 import httpx
 
@@ -112,15 +110,6 @@ async def fetch(
             yield Answer(response.status_code, response.reason_phrase, response.headers, response.aiter_raw())
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise NoAnswer(error) from error
-
-
-def heed_environment_alone() -> None:
-    """Have this process, and those it forks, use the proxies that the environment names, and no others.
-
-    Where it names none, Python asks macOS for whichever library wants to know. A process that was forked crashes there.
-    """
-    if not getproxies_environment():
-        os.environ["no_proxy"] = "*"
 
 
 def make_tls() -> SSLContext:

@@ -12,6 +12,7 @@ from contextlib import AsyncExitStack, contextmanager
 from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
+from urllib.request import getproxies_environment
 
 import click
 from msgspec import structs
@@ -23,7 +24,6 @@ from deltawire.gateway.cli.options import SettingsCommand, examples, settings_op
 from deltawire.gateway.cli.systemd import Notifier, take_sockets
 from deltawire.gateway.config import ConfigError, Settings, UnreachableError
 from deltawire.gateway.configuring import make_settings
-from deltawire.gateway.http_client import heed_environment_alone
 from deltawire.gateway.logs import configure_logs, get_logger
 from deltawire.gateway.server import Gateway
 from deltawire.gateway.server.accepting.descriptors import connections_possible, raise_limit
@@ -139,7 +139,7 @@ def _supervise(settings: Settings, asked: Settings, workers: int) -> int:
     """Listen, and have several processes serve; arguments as for `_serve`."""
     signals = SignalPipe(TAKEN)
     notifier = Notifier(os.environ)
-    heed_environment_alone()
+    _heed_environment_alone()
     with _explaining(settings):
         given = take_sockets(os.environ)
         addresses = asyncio.run(find_addresses(settings, given))
@@ -249,3 +249,12 @@ def _announce(url: str, settings: Settings, asked: Settings, **processes: int) -
     if sys.stdout.isatty():
         click.echo(f"Listening on {url}; to follow the stream `demo`:\n")
         click.echo(f"    wscat -c {url}{PREFIX}/demo/subscribe\n")
+
+
+def _heed_environment_alone() -> None:
+    """Have this process, and those it forks, use the proxies that the environment names, and no others.
+
+    Where it names none, Python asks macOS for whichever library wants to know. A process that was forked crashes there.
+    """
+    if not getproxies_environment():
+        os.environ["no_proxy"] = "*"
