@@ -136,9 +136,11 @@ def test_a_server_fails_when_it_has_not_answered_for_the_timeout_and_at_once_whe
     assert health.failure(0.0) is None
     health.asking_since = 10.0
     assert health.failure(14.9) is None
-    assert "has not answered for 5 s" in str(health.failure(15.0))
+    assert health.failure(15.0) == "h:1 has not answered for 5 s (engine_timeout)"
+    health.failed("", 10.0)
+    assert health.failure(15.0) == "h:1 has not answered for 5 s (engine_timeout)"
     health.failed("connection refused", 10.0)
-    assert "connection refused" in str(health.failure(16.0))
+    assert health.failure(16.0) == "h:1 could not be used for 6 s (engine_timeout): connection refused"
     health.failed("OOM", 16.0, is_told=True)
     assert health.failure(16.0) == "h:1: OOM"
     health.answered()

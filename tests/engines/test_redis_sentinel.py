@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -70,9 +71,38 @@ async def test_nothing_acked_is_lost_when_a_replica_is_promoted(watched: Watched
         assert b"role:master" in watched.replica.command("INFO", "replication", password="s3cret")
 
 
+async def test_a_sentinel_that_does_not_answer_holds_nothing_up(watched: Watched) -> None:
+    await eventually(watched.is_settled)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = watched.url.replace("@", f"@127.0.0.1:{silent.getsockname()[1]},")
+        async with gateway_on(watched.primary, engine_url=url) as gateway:
+            await write(gateway, 1, 10)
+            await expect_all(gateway, 10)
+
+
 async def test_a_primary_that_no_sentinel_knows_is_told(watched: Watched) -> None:
     url = watched.url.replace("/main", "/other")
     with pytest.raises(ConfigError, match=r"other .* can't be reached: No master found for 'other'") as error:
         async with gateway_on(watched.primary, engine_url=url):
             pass
     assert "s3cret" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("part", "wrong", "told"),
+    [
+        ("sentinel-s3cret", "other-s3cret", "a sentinel of main {} accepts neither that user nor that password"),
+        (":s3cret@", ":other-s3cret@", "main {} accepts neither that user nor that password"),
+        ("127.0.0.1:{port}", "127.0.0.1:1", "main {} can't be reached: Connection refused"),
+    ],
+)
+async def test_why_sentinels_do_not_help_is_told_in_a_few_words_without_a_password(
+    watched: Watched, part: str, wrong: str, told: str
+) -> None:
+    await eventually(watched.is_settled)
+    url = watched.url.replace(part.format(port=watched.sentinel.port), wrong)
+    with pytest.raises(ConfigError) as error:
+        async with gateway_on(watched.primary, engine_url=url):
+            pass
+    told = told.format(f"(sentinels {url.partition('@')[2].partition('/')[0]})")
+    assert str(error.value) == f"engine_url: {told}"

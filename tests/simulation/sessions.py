@@ -36,7 +36,7 @@ class Sessions:
 
     def executed(self, command: Sequence[bytes]) -> None:
         """The server has executed a command."""
-        if command[0] == b"SET" and command[1].startswith(b"deltawire:node:"):
+        if command[0] in {b"SET", b"PEXPIRE"} and command[1].startswith(b"deltawire:node:"):
             self._renewed[command[1].decode().rpartition(":")[2]] = self._world.now
 
     def _look(self) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Iterable, Sequence
 from typing import Any, Final, Protocol, cast
 
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
-from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
+from redis.asyncio.sentinel import MasterNotFoundError, Sentinel, SentinelConnectionPool
 from redis.backoff import NoBackoff
+from redis.exceptions import AuthenticationError, RedisError
 
 from deltawire.gateway.engines.redis.address import Address, Host, Login
 from deltawire.gateway.engines.redis.link import Command
@@ -32,12 +34,60 @@ class Client(Protocol):
         """End the connections."""
 
 
+class SentinelLoginError(AuthenticationError):
+    """A sentinel accepts neither that user nor that password."""
+
+
+class Sentinels(Sentinel):
+    """Sentinels, which are asked all at once, so that one that does not answer holds nothing up.
+
+    The library asks one after the other. Its errors show all arguments of its connections; before release 8, also the
+    password.
+    """
+
+    async def discover_master(self, service_name: str) -> tuple[str, int]:
+        """Return where a primary is.
+
+        Raises:
+            RedisError: no sentinel can be asked, or knows.
+        """
+        errors: list[RedisError] = []
+        asking = [asyncio.create_task(self._ask(it, service_name)) for it in self.sentinels]
+        try:
+            for answer in asyncio.as_completed(asking):
+                try:
+                    if (found := await answer) is not None:
+                        return found
+                except RedisError as error:
+                    errors.append(error)
+        finally:
+            for task in asking:
+                task.cancel()
+            await asyncio.gather(*asking, return_exceptions=True)
+        if len(errors) < len(asking):
+            raise MasterNotFoundError(f"No master found for {service_name!r}")
+        raise next((it for it in errors if isinstance(it, SentinelLoginError)), errors[0])
+
+    async def _ask(self, sentinel: Any, name: str) -> tuple[str, int] | None:
+        """Where a primary is, as one sentinel has it; None if it does not know."""
+        try:
+            state = (await sentinel.sentinel_masters()).get(name)
+        except AuthenticationError as error:
+            raise SentinelLoginError(str(error)) from None
+        return (state["ip"], state["port"]) if state and self.check_master_state(state, name) else None
+
+
 async def replies_to(client: Client, commands: Sequence[Command]) -> list[Any]:
     """Send commands; returns their replies, or raises the first error."""
     replies = await client.send(commands)
+    raise_first(replies)
+    return replies
+
+
+def raise_first(replies: Iterable[Any]) -> None:
+    """Raise the first error among replies."""
     if (refusal := next((it for it in replies if isinstance(it, Exception)), None)) is not None:
         raise refusal
-    return replies
 
 
 class SingleClient:
@@ -107,9 +157,9 @@ async def find_primary(address: Address, timeout: float) -> Host:
         await _close(sentinel)
 
 
-def _sentinel(address: Address, timeout: float) -> Sentinel:
+def _sentinel(address: Address, timeout: float) -> Sentinels:
     options = _options(address, timeout) | _named(address.sentinel_login)
-    return Sentinel(list(address.hosts), sentinel_kwargs=options)  # type: ignore[no-untyped-call]
+    return Sentinels(list(address.hosts), sentinel_kwargs=options)  # type: ignore[no-untyped-call]
 
 
 async def _close(sentinel: Sentinel) -> None:

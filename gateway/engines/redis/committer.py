@@ -2,8 +2,9 @@
 
     waiting, by stream ──► a group: one append a stream ──► answered ──► the next group
 
-While the server is away, the same group is sent again until it is answered. After each new connection the server is
-asked whether it has what was committed; what it has lost is appended again from memory (`refilling`).
+While the server is away, the same group is sent again until it is answered. One that it refuses is sent again with what
+has come since. After each new connection the server is asked whether it has what was committed; what it has lost is
+appended again from memory (`refilling`).
 """
 
 from __future__ import annotations
@@ -203,10 +204,12 @@ class Committer:
                 if not isinstance(error, ServerError):
                     await self._caller.close()
                 await asyncio.sleep(RETRY)
-                if not isinstance(error, ServerError):
-                    left = await self._place.refused(left, ())
-                    if not self._place.is_used:
-                        self.health.answered()
+                if isinstance(error, ServerError):  # it may take what waits meanwhile: deletions make room
+                    self.take(left)
+                    return
+                left = await self._place.refused(left, ())
+                if not self._place.is_used:
+                    self.health.answered()
             else:
                 if refusals := self._caller.refusals:  # others are not held up by streams that are being moved
                     await asyncio.sleep(PAUSE)

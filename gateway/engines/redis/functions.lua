@@ -256,10 +256,10 @@ end
 
 redis.register_function('deltawire_2_claim', claim)
 redis.register_function('deltawire_2_append', append)
-redis.register_function('deltawire_2_confirm', confirm)
 redis.register_function('deltawire_2_repair', repair)
 redis.register_function('deltawire_2_probe', probe)
--- What frees memory must go on when there is none left.
+-- What frees memory must go on when there is none left, and so must what is asked first.
+redis.register_function{function_name='deltawire_2_confirm', callback=confirm, flags={'allow-oom'}}
 redis.register_function{function_name='deltawire_2_trim', callback=trim, flags={'allow-oom'}}
 redis.register_function{function_name='deltawire_2_release', callback=release, flags={'allow-oom'}}
 redis.register_function{function_name='deltawire_2_unlist', callback=unlist, flags={'allow-oom'}}

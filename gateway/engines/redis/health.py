@@ -32,8 +32,8 @@ class Health:
         """
         if self._failing_since is None:
             self._failing_since = since
-        self._why = why or "no answer"
-        self._refusal = self._why if is_told else ""
+        self._why = why
+        self._refusal = why if is_told else ""
 
     def answered(self) -> None:
         """Record that everything was answered."""
@@ -47,4 +47,7 @@ class Health:
         since = self._failing_since if self._failing_since is not None else self.asking_since
         if since is None or now - since < self._timeout:
             return None
-        return f"{self._server} has not answered for {now - since:.0f} s (engine_timeout): {self._why or 'no answer'}"
+        seconds = f"{now - since:.0f} s (engine_timeout)"
+        if not self._why:
+            return f"{self._server} has not answered for {seconds}"
+        return f"{self._server} could not be used for {seconds}: {self._why}"

@@ -9,12 +9,12 @@ from collections.abc import Awaitable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from redis.exceptions import AuthenticationError, NoPermissionError, RedisError, ResponseError
+from redis.exceptions import AuthenticationError, NoPermissionError, OutOfMemoryError, RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from deltawire.gateway.engines.engine import EngineAwayError, EngineError
 from deltawire.gateway.engines.redis.address import Address
-from deltawire.gateway.engines.redis.client import Client, replies_to
+from deltawire.gateway.engines.redis.client import Client, SentinelLoginError, replies_to
 from deltawire.gateway.engines.redis.keys import Keys, call
 from deltawire.gateway.engines.redis.link import Command
 
@@ -139,12 +139,15 @@ async def asked(answer: Awaitable[T], address: Address, what: str) -> T:
     """
     try:
         return await answer
-    except AuthenticationError:
-        raise EngineError(f"engine_url: {address} accepts neither that user nor that password") from None
+    except AuthenticationError as error:
+        who = f"a sentinel of {address}" if isinstance(error, SentinelLoginError) else address
+        raise EngineError(f"engine_url: {who} accepts neither that user nor that password") from None
     except NoPermissionError as error:
         named = re.search("'([^']+)' command", str(error))  # the command that the client has sent before may be another
         what = named[1].replace("|", " ").upper() if named else "keys that begin with engine_prefix"
         raise EngineError(f"engine_url: {address} does not permit this user {what} (ACL)") from None
+    except OutOfMemoryError:  # a matter of time
+        raise EngineAwayError(f"engine_url: the memory of {address} is full (maxmemory): it refuses {what}") from None
     except ResponseError as error:
         if "cluster support disabled" in str(error):
             raise EngineError(f"engine_url: {address} is not a cluster: use redis:// for a single server") from None

@@ -8,8 +8,9 @@ from secrets import token_hex
 from typing import Final
 
 import msgspec
+from redis.exceptions import OutOfMemoryError
 
-from deltawire.gateway.engines.redis.client import Client, replies_to
+from deltawire.gateway.engines.redis.client import Client, raise_first
 from deltawire.gateway.engines.redis.identity import Identity, decode_identity, encode_identity, is_certainly_gone
 from deltawire.gateway.engines.redis.keys import Keys
 from deltawire.gateway.engines.redis.link import Command
@@ -99,17 +100,20 @@ class Session:
             await self.look()
         began = time.monotonic()
         now = int(began + (self._ahead or 0.0))
-        commands: list[Command] = [
-            ("SET", self._keys.of_node(self.node), self._value, "PX", int(TTL * 1000), "XX"),
+        commands: list[Command] = [  # of which the first takes no memory: a server may have none left
+            ("PEXPIRE", self._keys.of_node(self.node), int(TTL * 1000)),
             ("ZADD", self._keys.nodes, now, self.node),
-            ("ZREMRANGEBYSCORE", self._keys.nodes, 0, now - int(SEEN_WITHIN)),
             ("ZRANGE", self._keys.nodes, 0, -1),
         ]
-        renewed, _, _, nodes = await replies_to(self._client, commands)
+        renewed, noted, nodes = replies = await self._client.send(commands)
+        is_full = isinstance(noted, OutOfMemoryError)
+        raise_first(it for it in replies if not (is_full and it is noted))
         if any(not node.decode().startswith(self._gateway) for node in nodes):
             self._peers_until = time.monotonic() + SEEN_WITHIN
         if renewed:
             self.lasts_until = began + TTL
+        if not is_full:  # then all that are there have noted it
+            await self._client.execute(("ZREMRANGEBYSCORE", self._keys.nodes, 0, now - int(SEEN_WITHIN)))
         return bool(renewed)
 
     async def look(self) -> None:

@@ -89,6 +89,7 @@ class Work:
         self.waiting += newer.waiting
         self.floor = max(self.floor, newer.floor)
         self.is_gone |= newer.is_gone
+        self.is_asked |= newer.is_asked
 
     def append(self, keys: Keys, owned: Owned, now: float) -> Command:
         """The command that appends what the server does not have."""
