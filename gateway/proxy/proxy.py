@@ -35,6 +35,8 @@ WINDOW: Final = 128
 DRAIN_TIMEOUT: Final = 30.0
 """Seconds that answers have at the end."""
 
+NO_WEBSOCKETS: Final = "no WebSockets are passed on"
+
 log = get_logger()
 
 
@@ -99,7 +101,7 @@ class Proxy:
             case "lifespan":
                 await self._live(receive, send)
             case _:
-                await send({"type": "websocket.close", "code": 1000, "reason": "no WebSockets are passed on"})
+                await send({"type": "websocket.close", "code": 1000, "reason": NO_WEBSOCKETS})
 
     async def aclose(self, timeout: float = DRAIN_TIMEOUT) -> None:
         """Wait for the answers that are on their way, for a time, and end the rest."""
@@ -129,9 +131,12 @@ class Proxy:
         if scope["method"] == "CONNECT":
             await refuse(send, HTTPStatus.NOT_IMPLEMENTED, "the proxy opens no tunnels: ask for a path of the upstream")
             return
+        named = by_name(scope["headers"])
+        if named.get(b"upgrade", b"").lower() == b"websocket":
+            await refuse(send, HTTPStatus.NOT_IMPLEMENTED, f"{NO_WEBSOCKETS}: connect to the upstream itself")
+            return
         try:
             target = read_target(scope)
-            named = by_name(scope["headers"])
             check_framing(named)
             wishes = read_wishes(named)
         except ValueError as error:

@@ -69,6 +69,17 @@ async def test_a_later_request_that_asks_for_an_upgrade_is_refused_and_loses_no_
         assert len(upstream.asked) == 1
 
 
+async def test_a_caller_who_wants_a_websocket_is_told_that_none_pass() -> None:
+    async with Upstream(JSON) as upstream, serving(upstream.url, NOWHERE) as served, calling(served.url) as peer:
+        await peer.send(
+            b"GET /v1/realtime?model=m HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: WebSocket\r\n"
+            b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+        )
+        assert b" 501 " in await peer.read_head()
+        assert b"no WebSockets are passed on" in await peer.read_some()
+        assert not upstream.asked
+
+
 async def test_trailers_are_no_fields_of_the_request() -> None:
     async with Upstream(JSON) as upstream, serving(upstream.url, NOWHERE) as served, calling(served.url) as peer:
         fields = b"Host: h\r\nTransfer-Encoding: chunked\r\n"
