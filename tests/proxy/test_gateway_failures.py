@@ -65,11 +65,8 @@ async def test_a_gateway_that_says_nothing_holds_no_caller_up(client: httpx.Asyn
         response = await post(client, served, **NAMED)
         assert response.content == b"".join(many[1:])
         assert loop.time() - began < 2, "it does not wait for what readers have yet to get"
-        dropped = [
-            line for line in served.proxy.tally.render().decode().splitlines() if "dropped_chunks_total " in line
-        ]
         await eventually(lambda: served.is_idle, "that readers are given up")
-        assert dropped
+        assert served.dropped > 0
 
 
 async def test_what_a_gateway_loses_that_restarts_is_counted_and_logged(
