@@ -8,6 +8,8 @@ figures of one run mean anything.
     python -m scripts.bench --help
     python -m scripts.bench.scale --help
     python -m scripts.bench.proxied --help
+    python -m scripts.bench.workers --help
+    python -m scripts.bench.nodes --help
 
 With `--engine memory,off,interval,always` the gateway takes part once for each, beside systems that store too. Stores,
 and the file that tells how fast the disk syncs, are in `TMPDIR`.

@@ -43,7 +43,7 @@ class Server:
         self.pid = pid
         self.port = port
 
-    def _pids(self) -> list[int]:
+    def pids(self) -> list[int]:
         """Its processes; children are those of nginx."""
         known = [self.pid]
         for pid in known:
@@ -61,7 +61,7 @@ class Server:
 
     def _sum_schedstat(self, field: int) -> int:
         total = 0
-        for pid in self._pids():
+        for pid in self.pids():
             for task in Path(f"/proc/{pid}/task").iterdir():
                 with suppress(OSError):  # a thread may end meanwhile
                     total += int((task / "schedstat").read_text().split()[field])
@@ -69,7 +69,7 @@ class Server:
 
     def memory(self) -> int:
         """Resident bytes."""
-        return sum(int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE for pid in self._pids())
+        return sum(int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE for pid in self.pids())
 
 
 class Spent(NamedTuple):
