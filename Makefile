@@ -20,6 +20,10 @@ setup: .venv/.done  ## make .venv with everything the project needs
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable . --group dev
 	@touch $@
 
+servers:  ## install the servers, browser and shells of tests, which skip without them (Debian, Ubuntu; as root)
+	apt-get update -qq
+	DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends chromium fish haproxy nginx redis-server zsh
+
 run: setup  ## start a gateway on 127.0.0.1:8765
 	$(BIN)/deltawire serve
 

@@ -17,6 +17,10 @@ EVENTS: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
 
 Done: TypeAlias = Callable[[Iterable[int]], None]
 
+Merge: TypeAlias = Callable[[str, str, int, Sequence[bytes]], None]
+"""Stores events that are stored in many commits again, as one piece: the id of a stream, the epoch of its log, the seq
+of the first event, and the frames of the events, up to the newest that is committed."""
+
 
 class EngineError(DeltawireError):
     """An engine can't be opened; the message says why and what to do."""
@@ -122,6 +126,10 @@ class Engine(Protocol):
     def doubt(self) -> str | None:
         """Why this gateway's streams may be another one's by now; None if they can't, or there are no others."""
 
+    @property
+    def merge(self) -> Merge | None:
+        """How to store many commits again as one; None if that makes reading no faster."""
+
     def metrics(self) -> EngineMetrics:
         """Return its counts."""
 
@@ -175,16 +183,6 @@ class Engine(Protocol):
 
     def trim(self, stream: str, epoch: str, floor: int) -> None:
         """Delete the events of a stream before a seq."""
-
-    def merge(self, stream: str, epoch: str, first: int, frames: Sequence[bytes]) -> None:
-        """Store events that are stored in many commits again, as one piece, if that makes reading them faster.
-
-        Args:
-            stream: its id.
-            epoch: of its log.
-            first: seq of the first event.
-            frames: of the events, up to the newest that is committed.
-        """
 
     def read(self, stream: str, epoch: str, wanted: Wanted, done: Callable[[StoredPage], None]) -> None:
         """Read events, whatever else waits to be stored.

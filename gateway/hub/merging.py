@@ -29,8 +29,9 @@ class Merging:
         self._next: asyncio.TimerHandle | None = None
 
     def add(self, stream: DurableStream) -> None:
-        """Look in its turn whether the commits of a stream are worth a piece."""
-        self._waiting[stream] = None
+        """Look in its turn whether the commits of a stream are worth a piece, if the engine has a use for pieces."""
+        if self._engine.merge is not None:
+            self._waiting[stream] = None
 
     def discard(self, stream: DurableStream) -> None:
         """Leave a stream alone."""
@@ -42,11 +43,12 @@ class Merging:
 
     def make_one(self) -> None:
         """Make the next piece; to be called when commits are answered."""
-        while self._waiting:
+        merge = self._engine.merge
+        while self._waiting and merge is not None:
             stream = next(iter(self._waiting))
             self.discard(stream)
             if piece := stream.take_piece():
-                self._engine.merge(stream.id, stream.epoch, stream.log.head - len(piece) + 1, piece)
+                merge(stream.id, stream.epoch, stream.log.head - len(piece) + 1, piece)
                 break
         if self._waiting and self._next is None:
             self._next = asyncio.get_running_loop().call_later(PAUSE, self._make_next)

@@ -71,12 +71,14 @@ class RedisEngine:
     Attributes:
         reads_at_once: the answer of one may take long; pages that come in one turn of the loop hold it up.
         key: of this gateway, which its session has.
+        merge: none, as the server finds entries in memory, many at a time.
 
     Raises:
         EngineError: the URL is malformed.
     """
 
     reads_at_once = 4
+    merge = None
 
     def __init__(  # noqa: PLR0913 - the settings
         self,
@@ -283,9 +285,6 @@ class RedisEngine:
     def trim(self, stream: str, epoch: str, floor: int) -> None:
         """Delete the events of a stream before a seq, as far as whole entries reach."""
         self._committer.work(stream, epoch).floor = floor
-
-    def merge(self, stream: str, epoch: str, first: int, frames: Sequence[bytes]) -> None:
-        """Do nothing: the server finds entries in memory, many at a time."""
 
     def forget(self, stream: str, epoch: str) -> None:
         """Delete a stream."""
