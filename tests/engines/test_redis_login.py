@@ -239,11 +239,11 @@ async def test_an_old_version_is_refused(server: RedisServer) -> None:
         far_reader, far_writer = await asyncio.open_connection("127.0.0.1", server.port)
         asking = asyncio.create_task(pass_on(reader, far_writer))
         while data := await far_reader.read(65536):
-            writer.write(re.sub(rb"redis_version:\d", b"redis_version:6", data))  # which has no functions
+            writer.write(re.sub(rb"(redis|valkey)_version:\d", rb"\1_version:6", data))  # which has no functions
         writer.close()
         await asking
 
     async with await asyncio.start_server(answer, "127.0.0.1", 0) as listening:
         port = listening.sockets[0].getsockname()[1]
         why = await refusal(server, f"redis://127.0.0.1:{port}")
-    assert re.search(r"Redis 6\.\d+\.\d+ at .* is too old: version 7 or newer is needed", why)
+    assert re.search(r"(Redis|Valkey) 6\.\d+\.\d+ at .* is too old: version 7 or newer is needed", why)
