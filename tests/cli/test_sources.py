@@ -242,3 +242,9 @@ def test_the_body_of_a_command_that_failed_tells_so_inside_its_message(form: str
 
 def test_a_failure_without_a_message_is_told_alone() -> None:
     assert list(with_error(Error(error="status 3"), cancel("text", [], FAILED))) == [Error(error="status 3")]
+
+
+def test_whoever_publishes_plain_text_as_events_is_told_once_how_to_publish_it() -> None:
+    source = EventsSource((refusals := list[str]()).append)
+    assert list(source.feed(b'{"type": "nonsense"}\nOnce upon\na time\n')) == []
+    assert ["--format text" in refusal for refusal in refusals] == [False, True, False]

@@ -211,6 +211,7 @@ class EventsSource:
         self._rest = b""
         self._line = 0
         self._is_overlong = False
+        self._has_advised = False
         self._open: dict[str, None] = {}  # ids of the messages in progress, in order
 
     @property
@@ -258,11 +259,18 @@ class EventsSource:
             try:
                 event = parse_line(line)
             except WireError as error:
-                self._refuse(f"{self.place}{error.message}")
+                self._refuse(f"{self.place}{error.message}{self._advice(line)}")
             else:
                 if event is not None:
                     self._note(event)
                     yield event
+
+    def _advice(self, line: bytes) -> str:
+        """What to do about the first line that is not even an object."""
+        if self._has_advised or line.lstrip().startswith(b"{"):
+            return ""
+        self._has_advised = True
+        return " (a line is an event in JSON; --format text takes plain text, --format auto a provider's response)"
 
 
 def without_gateways_part(event: Event) -> Event:
