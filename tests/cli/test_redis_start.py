@@ -75,6 +75,12 @@ async def test_a_wrong_password_is_told(server: RedisServer, run: Run, start: St
     assert "accepts neither" in await refused(run, start, f"redis://gate:s3cret2@127.0.0.1:{server.port}")
 
 
+async def test_a_missing_password_is_told_from_a_wrong_one(server: RedisServer, run: Run, start: Start) -> None:
+    assert "has no password, and the URL has one" in await refused(run, start, server.url.replace("//", "//:s3cret@"))
+    server.command("CONFIG", "SET", "requirepass", "s3cret")
+    assert "asks for a password, and the URL has none" in await refused(run, start, server.url)
+
+
 async def test_a_gateway_that_does_not_say_where_it_is_is_told_so_once(
     server: RedisServer, run: Run, serve: Serve
 ) -> None:

@@ -140,8 +140,7 @@ async def asked(answer: Awaitable[T], address: Address, what: str) -> T:
     try:
         return await answer
     except AuthenticationError as error:
-        who = f"a sentinel of {address}" if isinstance(error, SentinelLoginError) else address
-        raise EngineError(f"engine_url: {who} accepts neither that user nor that password") from None
+        raise EngineError(f"engine_url: {_login_refusal(error, address)}") from None
     except NoPermissionError as error:
         named = re.search("'([^']+)' command", str(error))  # the command that the client has sent before may be another
         what = named[1].replace("|", " ").upper() if named else "keys that begin with engine_prefix"
@@ -154,6 +153,16 @@ async def asked(answer: Awaitable[T], address: Address, what: str) -> T:
         raise EngineError(f"engine_url: {address} refuses {what}: {error}") from None
     except (RedisError, OSError) as error:
         raise EngineAwayError(f"engine_url: {address} can't be reached: {_reason(error, address)}") from None
+
+
+def _login_refusal(error: AuthenticationError, address: Address) -> str:
+    is_sentinel = isinstance(error, SentinelLoginError)
+    who = f"a sentinel of {address}" if is_sentinel else f"{address}"
+    if "required" in str(error):  # NOAUTH, of who did not try
+        return f"{who} asks for a password, and the URL has {'no sentinel_password' if is_sentinel else 'none'}"
+    if "without any password" in str(error):
+        return f"{who} has no password, and the URL has one"
+    return f"{who} accepts neither that user nor that password"
 
 
 def _reason(error: Exception, address: Address) -> str:
