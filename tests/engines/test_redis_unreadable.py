@@ -59,6 +59,13 @@ async def test_a_server_that_has_lost_the_functions_gets_them_again_to_read(serv
         await expect_all(gateway, 5)
 
 
+async def test_a_server_that_has_lost_the_functions_gets_them_again_to_take_a_stream_over(server: RedisServer) -> None:
+    async with gateway_on(server) as gateway:
+        await store(server, "demo")
+        server.command("FUNCTION", "FLUSH")
+        await expect_all(gateway, 5)
+
+
 async def test_readers_wait_while_the_server_permits_no_reads_and_the_log_says_so(server: RedisServer) -> None:
     await store(server, "demo")
     async with gateway_on(server) as gateway:
@@ -134,6 +141,37 @@ async def test_a_stream_whose_key_another_program_has_is_told_and_begun_once_it_
         assert_told(skipped["detail"])
         server.command("DEL", "deltawire:{a}:state")
         await write(gateway, 1, 5, "a")
+
+
+@pytest.mark.parametrize(
+    "junk",
+    [
+        ("SET", "deltawire:{a}:events", "x"),
+        ("XADD", "deltawire:{a}:events", "5-5", "another", "x"),
+        ("RPUSH", "deltawire:{a}:events", "x"),
+        ("HSET", "deltawire:{a}:state", "another", "x"),
+    ],
+)
+async def test_no_stream_begins_on_a_key_that_another_program_has(server: RedisServer, junk: tuple[str, ...]) -> None:
+    server.command(*junk)
+    before = server.command("DUMP", junk[1])
+    async with gateway_on(server) as gateway:
+        async with peer(gateway, "a/publish") as writing:
+            problem = await writing.read()
+            assert problem["code"] == "overloaded"
+            assert_told(problem["message"])
+        assert server.command("DUMP", junk[1]) == before
+        server.command("DEL", junk[1])
+        await write(gateway, 1, 5, "a")
+        await expect_all(gateway, 5, stream="a")
+
+
+async def test_what_a_gateway_has_left_of_a_stream_is_in_nobody_s_way(server: RedisServer) -> None:
+    await store(server, "a")
+    server.command("DEL", "deltawire:{a}:state")
+    async with gateway_on(server) as gateway:
+        await write(gateway, 1, 3, "a")
+        await expect_all(gateway, 3, stream="a")
 
 
 async def test_a_start_that_fails_gives_back_what_it_has_claimed(

@@ -6,7 +6,7 @@ import os
 import re
 import ssl
 from collections.abc import Awaitable, Sequence
-from pathlib import Path
+from contextlib import suppress
 from typing import Any, NamedTuple, TypeVar
 
 from redis.exceptions import AuthenticationError, NoPermissionError, OutOfMemoryError, RedisError, ResponseError
@@ -15,17 +15,10 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from deltawire.gateway.engines.engine import EngineAwayError, EngineError
 from deltawire.gateway.engines.redis.address import Address
 from deltawire.gateway.engines.redis.client import Client, SentinelLoginError, replies_to
-from deltawire.gateway.engines.redis.keys import Keys, call
-from deltawire.gateway.engines.redis.link import Command
+from deltawire.gateway.engines.redis.keys import Keys
+from deltawire.gateway.engines.redis.library import LOAD, call
 
 OLDEST = (7, 0)
-
-SOURCE = (Path(__file__).parent / "functions.lua").read_text(encoding="utf-8")
-
-LOAD: Command = ("FUNCTION LOAD", "REPLACE", SOURCE)
-
-NOT_LOADED = "Function not found"
-"""What a server says that has lost our functions."""
 
 NO_EVICTION = "noeviction"
 
@@ -107,7 +100,7 @@ async def load_functions(client: Client, keys: Keys, address: Address, *, waits:
     Raises:
         EngineError: that is not allowed.
     """
-    await asked(client.everywhere(LOAD), address, "FUNCTION LOAD")
+    await asked(_load(client), address, "FUNCTION LOAD")
     probing = [call("probe", names) for names in keys.probes]
     for refused in filter(None, await asked(replies_to(client, probing), address, "FCALL")):
         command, why = (part.decode() for part in refused)
@@ -119,6 +112,11 @@ async def load_functions(client: Client, keys: Keys, address: Address, *, waits:
     await asked(client.execute(("GET", keys.of_node("*"))), address, "GET")
     if waits:
         await asked(client.everywhere(("WAIT", 0, 1)), address, "WAIT")
+
+
+async def _load(client: Client) -> None:
+    with suppress(OutOfMemoryError):  # another gateway may have loaded them; if not, what calls them is refused
+        await client.everywhere(LOAD)
 
 
 def is_about_keys(refusal: str) -> bool:
