@@ -174,6 +174,33 @@ async def test_what_a_gateway_has_left_of_a_stream_is_in_nobody_s_way(server: Re
         await expect_all(gateway, 3, stream="a")
 
 
+async def test_events_that_went_while_nobody_served_them_are_a_gap_and_logged(server: RedisServer) -> None:
+    await store(server, "a")
+    async with gateway_on(server) as gateway:
+        await write(gateway, 6, 10, "a")
+    server.command("XDEL", "deltawire:{a}:events", "10-5")
+    with capture_logs() as logs:
+        async with gateway_on(server) as gateway:
+            await write(gateway, 11, 12, "a")
+            _, *events, gap, eleven, twelve, _ = await read(gateway, stream="a")
+            assert [it["seq"] for it in events] == [1, 2, 3, 4, 5]
+            assert gap == {"type": "gap", "first": 6, "seq": 10, "reason": "evicted"}
+            assert (eleven["seq"], twelve["seq"]) == (11, 12)
+    [failed] = [it for it in logs if it["event"] == "storage.read_failed"]
+    assert (failed["stream"], failed["detail"]) == ("a", "events 6 to 10: missing")
+
+
+async def test_all_events_that_went_while_nobody_served_them_are_a_gap_and_logged(server: RedisServer) -> None:
+    await store(server, "a")
+    server.command("DEL", "deltawire:{a}:events")
+    with capture_logs() as logs:
+        async with gateway_on(server) as gateway:
+            _, gap, _ = await read(gateway, stream="a")
+            assert gap == {"type": "gap", "first": 1, "seq": 5, "reason": "evicted"}
+    [failed] = [it for it in logs if it["event"] == "storage.read_failed"]
+    assert (failed["stream"], failed["detail"]) == ("a", "events 1 to 5: missing")
+
+
 async def test_a_start_that_fails_gives_back_what_it_has_claimed(
     server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
