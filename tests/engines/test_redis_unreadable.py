@@ -166,6 +166,15 @@ async def test_no_stream_begins_on_a_key_that_another_program_has(server: RedisS
         await expect_all(gateway, 5, stream="a")
 
 
+@pytest.mark.parametrize("key", ["deltawire:nodes", "deltawire:streams"])
+async def test_no_gateway_starts_where_another_program_has_a_list(server: RedisServer, key: str) -> None:
+    server.command("SET", key, "x")
+    with pytest.raises(ConfigError, match=r"another program has .*:nodes or .*:streams.* set another engine_prefix"):
+        async with gateway_on(server):
+            pass
+    assert server.command("GET", key) == b"$1\r\nx\r\n"
+
+
 async def test_what_a_gateway_has_left_of_a_stream_is_in_nobody_s_way(server: RedisServer) -> None:
     await store(server, "a")
     server.command("DEL", "deltawire:{a}:state")

@@ -22,6 +22,11 @@ OLDEST = (7, 0)
 
 NO_EVICTION = "noeviction"
 
+_FOREIGN = (
+    "engine_url: at {} another program has the key engine_prefix:nodes or engine_prefix:streams: "
+    "delete or rename it, or set another engine_prefix"
+)
+
 T = TypeVar("T")
 
 
@@ -104,6 +109,8 @@ async def load_functions(client: Client, keys: Keys, address: Address, *, waits:
     probing = [call("probe", names) for names in keys.probes]
     for refused in filter(None, await asked(replies_to(client, probing), address, "FCALL")):
         command, why = (part.decode() for part in refused)
+        if "WRONGTYPE" in why:
+            raise EngineError(_FOREIGN.format(address))
         if "user" in why.lower():
             raise EngineError(f"engine_url: {address} does not permit this user {command} in functions (ACL)")
         raise EngineError(f"engine_url: {address} refuses {command} in functions: {why}")
@@ -148,6 +155,8 @@ async def asked(answer: Awaitable[T], address: Address, what: str) -> T:
     except ResponseError as error:
         if "cluster support disabled" in str(error):
             raise EngineError(f"engine_url: {address} is not a cluster: use redis:// for a single server") from None
+        if "WRONGTYPE" in str(error):
+            raise EngineError(_FOREIGN.format(address)) from None
         raise EngineError(f"engine_url: {address} refuses {what}: {error}") from None
     except (RedisError, OSError) as error:
         raise EngineAwayError(f"engine_url: {address} can't be reached: {_reason(error, address)}") from None
