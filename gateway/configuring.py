@@ -47,6 +47,16 @@ def make_settings(values: dict[str, Any]) -> Settings:
     return settings
 
 
+def tell_unadvertised(settings: Settings) -> str:
+    """What is told of a gateway on a server that does not say where it is; empty if it does, or has no server."""
+    if not settings.engine_url or settings.advertise_url:
+        return ""
+    return (
+        "advertise_url is not set: other gateways on the server of engine_url can't relay requests about this one's "
+        "streams, and refuse them; set it to where they reach this one (ws://HOST:PORT), unless there is no other"
+    )
+
+
 def _is_address(url: str) -> bool:
     """Whether a URL says where a gateway is, and nothing else."""
     try:

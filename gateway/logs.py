@@ -35,6 +35,7 @@ written says how many (`lines_lost`).
 | `follow.ended` | info | `stream`, `head`: nobody reads it here any more, or its gateway is gone |
 | `follow.failed` | error | `stream`, the traceback: what came of it from another gateway can't be read |
 | `node.lost` | warning | `url` of a gateway that can't be reached, `detail`: told once until it is there again |
+| `node.unadvertised` | warning | there is no `advertise_url` (`detail`): no other gateway relays to this one |
 | `upload.ended` | debug | as `producer.ended`: a request that published or signalled |
 | `producer.lost` | info | `stream`, `producer`, `lease`: the producer left a message unfinished |
 | `stream.closed` | info | `stream`, `reason`, `head` |

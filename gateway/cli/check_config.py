@@ -14,7 +14,7 @@ from click.core import ParameterSource
 from deltawire.gateway.cli.ending import StartFailure, say
 from deltawire.gateway.cli.options import SettingsCommand, examples, settings_options
 from deltawire.gateway.config import ConfigError, Settings, grouped_settings
-from deltawire.gateway.configuring import make_settings
+from deltawire.gateway.configuring import make_settings, tell_unadvertised
 from deltawire.gateway.server import Gateway
 from deltawire.gateway.server.accepting.listening import find_addresses
 from deltawire.gateway.workers import count_workers, divide
@@ -54,6 +54,8 @@ def command(ctx: click.Context, /, **values: Any) -> None:
     except UnicodeError:
         raise StartFailure(f"host {settings.host}: not a host name") from None
     click.echo("\n".join(_lines(ctx, settings)))
+    if warning := tell_unadvertised(settings):
+        say(f"warning: {warning}")
     say("these settings are good")
 
 

@@ -23,7 +23,7 @@ from deltawire.gateway.cli.loop import new_event_loop
 from deltawire.gateway.cli.options import SettingsCommand, examples, settings_options
 from deltawire.gateway.cli.systemd import Notifier, take_sockets
 from deltawire.gateway.config import ConfigError, Settings, UnreachableError
-from deltawire.gateway.configuring import make_settings
+from deltawire.gateway.configuring import make_settings, tell_unadvertised
 from deltawire.gateway.logs import configure_logs, get_logger
 from deltawire.gateway.server import Gateway
 from deltawire.gateway.server.accepting.descriptors import connections_possible, raise_limit
@@ -246,6 +246,8 @@ def _announce(url: str, settings: Settings, asked: Settings, **processes: int) -
     log.info("gateway.started", url=url, host=parts.hostname, port=parts.port, pid=os.getpid(), **processes)
     if settings != asked:
         log.info("descriptors.limited", max_connections=settings.max_connections, asked=asked.max_connections)
+    if warning := tell_unadvertised(settings):
+        log.warning("node.unadvertised", detail=warning)
     if sys.stdout.isatty():
         click.echo(f"Listening on {url}; to follow the stream `demo`:\n")
         click.echo(f"    wscat -c {url}{PREFIX}/demo/subscribe\n")

@@ -36,8 +36,9 @@ class Publisher:
             await publisher.send(TextDelta(text="Hello"))
 
     Events are numbered, so that an event that is resent after a lost connection is appended once. When the gateway
-    restarts without its memory (with another `epoch`), unacked events get new numbers and are resent; events acked in
-    the old epoch are lost and counted in `lost`. Leaving the context waits for the acks, unless an exception leaves it.
+    restarts without its memory (with another `epoch`), unacked events get new numbers and are resent; events that were
+    acked and that the new epoch does not have are lost, and counted in `lost`. Leaving the context waits for the acks,
+    unless an exception leaves it.
 
     With `on_full="reject"`, only one event is in flight at a time, so that each `send` reports the outcome of its own
     event.

@@ -46,10 +46,12 @@ class Place:
         self._deaths = 0  # in a row
         self._ready_at = 0.0
         self._beat_at = 0.0
+        self._is_given_up = False
 
     def started(self) -> None:
         """A process was started."""
         self.state = State.STARTING
+        self._is_given_up = False
 
     def is_ready(self, now: float) -> None:
         """Its process serves."""
@@ -62,7 +64,12 @@ class Place:
 
     def is_hung(self, now: float) -> bool:
         """Whether its process has not shown for long that it runs; to start may take longer, and block."""
-        return self.state in (State.READY, State.LEAVING) and now - self._beat_at >= HUNG_AFTER
+        is_watched = self.state in (State.READY, State.LEAVING) and not self._is_given_up
+        return is_watched and now - self._beat_at >= HUNG_AFTER
+
+    def given_up(self) -> None:
+        """Its process is killed, which takes a moment."""
+        self._is_given_up = True
 
     def leaves(self) -> None:
         """Its process was asked to make room for the next one."""

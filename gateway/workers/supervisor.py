@@ -279,6 +279,7 @@ class Supervisor:
             elif self._stop_by is None and place.is_hung(now):
                 log.error("worker.stalled", worker=place.worker, pid=process.pid)
                 os.kill(process.pid, signal.SIGKILL)
+                place.given_up()
 
     # Signals
 

@@ -75,6 +75,28 @@ async def test_a_wrong_password_is_told(server: RedisServer, run: Run, start: St
     assert "accepts neither" in await refused(run, start, f"redis://gate:s3cret2@127.0.0.1:{server.port}")
 
 
+async def test_a_missing_password_is_told_from_a_wrong_one(server: RedisServer, run: Run, start: Start) -> None:
+    assert "has no password, and the URL has one" in await refused(run, start, server.url.replace("//", "//:s3cret@"))
+    server.command("CONFIG", "SET", "requirepass", "s3cret")
+    assert "asks for a password, and the URL has none" in await refused(run, start, server.url)
+
+
+async def test_a_gateway_that_does_not_say_where_it_is_is_told_so_once(
+    server: RedisServer, run: Run, serve: Serve
+) -> None:
+    expected = "advertise_url is not set: other gateways"
+    for workers in ("1", "2"):
+        served = await serve("--port=0", "--engine-url", server.url, f"--workers={workers}")
+        assert (await wait_logged(served.process, "node.unadvertised"))["detail"].startswith(expected)
+        served.process.terminate()
+        _, errors = await served.process.communicate()
+        assert b"node.unadvertised" not in errors
+    done = await run("check-config", "--engine-url", server.url)
+    assert (done.status, expected in done.errors) == (0, True)
+    done = await run("check-config", "--engine-url", server.url, "--advertise-url=ws://one:1")
+    assert done.errors == "deltawire: these settings are good\n"
+
+
 async def test_a_server_that_evicts_is_refused(server: RedisServer, run: Run, start: Start) -> None:
     server.command("CONFIG", "SET", "maxmemory-policy", "volatile-lru")
     assert "set it to noeviction" in await refused(run, start, server.url)

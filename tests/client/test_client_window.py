@@ -89,6 +89,34 @@ def test_what_was_acked_in_an_epoch_that_is_gone_is_lost() -> None:
     assert window.lost == 3
 
 
+def test_an_epoch_that_goes_on_from_the_last_one_keeps_numbers_and_what_it_has() -> None:
+    window = window_with("a", "b", "c")
+    window.take(100, 1000)
+    window.ack(1)
+    window.resume(ready(2, "e2"))  # the ack was lost with the gateway
+    assert (window.epoch, window.acked, window.lost) == ("e2", 2, 0)
+    assert taken(window) == [(3, "c")]
+
+
+def test_what_an_epoch_that_goes_on_has_not_is_lost_and_nothing_else() -> None:
+    window = window_with("a", "b", "c", "d", accepted=7)
+    window.take(3, 1000)
+    window.ack(10)
+    window.resume(ready(9, "e2"))
+    assert window.lost == 1
+    assert taken(window) == [(10, "d")]
+    window.ack(10)
+    window.resume(ready(5, "e3"))
+    assert window.lost == 4, "the first seven are those of an earlier program"
+
+
+def test_a_number_beyond_what_was_sent_is_of_an_earlier_program_in_another_epoch() -> None:
+    window = window_with("a", "b")
+    window.take(100, 1000)
+    window.resume(ready(40, "e2"))
+    assert taken(window) == [(41, "a"), (42, "b")]
+
+
 def test_a_gateway_that_forgot_the_producer_within_an_epoch_gets_new_numbers_too() -> None:
     window = window_with("a", "b")
     window.take(1, 1000)
@@ -193,6 +221,11 @@ class PublisherSession:
     def reconnect(self) -> None:
         self.window.resume(ready(self.last, f"e{self.epoch}"))
 
+    def move(self) -> None:
+        """Another gateway goes on, in an epoch that continues the last one."""
+        self.epoch += 1
+        self.reconnect()
+
     def restart(self) -> None:
         self.epoch, self.last = self.epoch + 1, 0
         self.lost += self.log
@@ -207,6 +240,7 @@ STEPS = (
     PublisherSession.ack,
     PublisherSession.reconnect,
     PublisherSession.restart,
+    PublisherSession.move,
 )
 
 

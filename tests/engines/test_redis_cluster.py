@@ -18,7 +18,7 @@ from deltawire.gateway.config import ConfigError, Settings
 from deltawire.gateway.engines.redis import keeping
 from deltawire.gateway.engines.redis import session as session_module
 from deltawire.gateway.engines.redis.committer import Committer
-from deltawire.gateway.engines.redis.keys import LIBRARY
+from deltawire.gateway.engines.redis.library import LIBRARY
 from deltawire.gateway.engines.redis.link import Command, Link, LinkError
 from deltawire.gateway.engines.redis.work import Work
 from deltawire.gateway.server import Gateway

@@ -147,6 +147,18 @@ def test_a_server_fails_when_it_has_not_answered_for_the_timeout_and_at_once_whe
     assert health.failure(99.0) is None
 
 
+def test_a_server_that_has_refused_something_fails_until_everything_was_answered() -> None:
+    health = Health("h:1", 5.0)
+    health.failed("NOREPLICAS", 10.0, is_told=True)
+    health.failed("", 10.1)
+    assert health.failure(10.2) == "h:1: NOREPLICAS"
+    health.failed("connection refused", 10.2)
+    assert health.failure(10.3) == "h:1: connection refused"
+    health.answered()
+    health.failed("connection refused", 11.0)
+    assert health.failure(11.1) is None
+
+
 def test_a_process_is_gone_for_certain_only_if_it_was_on_this_machine() -> None:
     me = own_identity("", "")
     assert not is_certainly_gone(me)

@@ -5,30 +5,22 @@ from __future__ import annotations
 import asyncio
 import shutil
 import signal
-import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from deltawire.gateway.engines.redis import keeping
-from deltawire.gateway.engines.redis.session import TTL
 from deltawire.gateway.server import Gateway
 from scripts.proof.children import Children, serving
 from scripts.proof.survival import survive
 from tests.support.asking import http_client
-from tests.support.on_redis import expect_all, gateway_on, numbered, read, set_engine_timeout, write
-from tests.support.peers import Addressed, consumer, peer, producer, publish, text_delta
+from tests.support.on_redis import expect_all, gateway_on, is_ready, numbered, read, set_engine_timeout, write
+from tests.support.peers import consumer, peer, producer, publish, text_delta
 from tests.support.redis_server import RedisServer, needs_redis, redis_server
 from tests.support.soaking import lasting
 from tests.support.waiting import eventually
 
 pytestmark = needs_redis
-
-
-async def is_ready(gateway: Addressed) -> bool:
-    async with http_client(base_url=gateway.url.replace("ws://", "http://")) as client:
-        return (await client.get("/readyz")).status_code == 200
 
 
 @pytest.mark.soak
@@ -202,52 +194,6 @@ async def test_a_paused_owner_that_wakes_after_another_has_claimed_never_appends
             assert (await reading.read_all())[-1]["code"] == "overloaded"
         await expect_all(two, 10)
         await eventually(lambda: b"$2\r\n10" in server.command("HGET", "deltawire:{demo}:state", "head"))
-
-
-async def test_a_server_without_memory_left_is_told_and_it_recovers(server: RedisServer) -> None:
-    async with gateway_on(server) as gateway:
-        await write(gateway, 1, 5)
-        server.command("CONFIG", "SET", "maxmemory", "1")
-        async with producer(gateway, "producer=p") as writing:
-            await writing.say(*numbered(6, 6))
-            await eventually(lambda: "OOM" in (gateway.hub.storage_failure or ""))
-            await writing.say(*numbered(7, 7))
-            assert "OOM" in (await writing.read_until("problem"))[-1]["message"]
-        assert not await is_ready(gateway)
-        server.command("CONFIG", "SET", "maxmemory", "0")
-        await eventually(lambda: not gateway.hub.storage_failure)
-        await write(gateway, 7, 10)
-        await expect_all(gateway, 10)
-
-
-async def test_streams_that_are_over_make_room_on_a_server_without_memory_left(server: RedisServer) -> None:
-    async with gateway_on(server) as gateway:
-        await write(gateway, 1, 5)
-        await write(gateway, 1, 5, stream="over")
-        async with http_client(base_url=gateway.url.replace("ws://", "http://")) as client:
-            await client.delete("/v1/streams/over")
-        server.command("CONFIG", "SET", "maxmemory", "1")
-        async with producer(gateway, "producer=p") as writing:
-            await writing.say(*numbered(6, 6))
-            await eventually(lambda: "OOM" in (gateway.hub.storage_failure or ""))
-            gateway.hub.manager.closed_retention = 0.0
-            await eventually(lambda: b":0" in server.command("EXISTS", "deltawire:{over}:events"))
-            server.command("CONFIG", "SET", "maxmemory", "0")
-            await writing.read_until("ack", producer_seq=6)
-
-
-async def test_a_server_without_memory_left_keeps_sessions(
-    server: RedisServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(keeping, "RENEWAL", 0.01)
-    async with gateway_on(server) as gateway, gateway_on(server) as other:
-        sessions: list[Any] = [it.hub._engine._session for it in (gateway, other)]  # type: ignore[union-attr]
-        server.command("CONFIG", "SET", "maxmemory", "1")
-        since = time.monotonic()
-        await eventually(lambda: all(it.lasts_until > since + TTL for it in sessions))
-        assert gateway.hub.storage_failure is None
-        assert len(await sessions[0].find_peers()) == 1
-        server.command("CONFIG", "SET", "maxmemory", "0")
 
 
 async def test_replicas_that_are_missing_hold_acks_up_and_let_no_stream_begin(server: RedisServer) -> None:

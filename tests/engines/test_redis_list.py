@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from deltawire.gateway.engines.redis import claiming, keeping
-from deltawire.gateway.engines.redis.keys import Keys, call
+from deltawire.gateway.engines.redis.keys import Keys
+from deltawire.gateway.engines.redis.library import call
 from tests.support.on_redis import expect_all, gateway_on, write
 from tests.support.peers import producer, publish, text_delta
 from tests.support.redis_server import RedisServer, needs_redis

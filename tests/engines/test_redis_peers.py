@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from deltawire.gateway.engines.redis.keys import Keys, call
+from deltawire.gateway.engines.redis.keys import Keys
+from deltawire.gateway.engines.redis.library import call
 from deltawire.gateway.server import Gateway
 from tests.support.on_redis import expect_all, gateway_on, read, write
 from tests.support.peers import peer

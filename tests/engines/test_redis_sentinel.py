@@ -22,6 +22,8 @@ sentinel auth-pass main s3cret
 requirepass sentinel-s3cret
 """
 
+NO_SENTINEL_PASSWORD = "a sentinel of main {} asks for a password, and the URL has no sentinel_password"
+
 
 class Watched(NamedTuple):
     """A primary, its replica, and the sentinel that watches them."""
@@ -93,6 +95,8 @@ async def test_a_primary_that_no_sentinel_knows_is_told(watched: Watched) -> Non
     [
         ("sentinel-s3cret", "other-s3cret", "a sentinel of main {} accepts neither that user nor that password"),
         (":s3cret@", ":other-s3cret@", "main {} accepts neither that user nor that password"),
+        ("?sentinel_password=sentinel-s3cret", "", NO_SENTINEL_PASSWORD),
+        (":s3cret@", "", "main {} asks for a password, and the URL has none"),
         ("127.0.0.1:{port}", "127.0.0.1:1", "main {} can't be reached: Connection refused"),
     ],
 )
@@ -104,5 +108,5 @@ async def test_why_sentinels_do_not_help_is_told_in_a_few_words_without_a_passwo
     with pytest.raises(ConfigError) as error:
         async with gateway_on(watched.primary, engine_url=url):
             pass
-    told = told.format(f"(sentinels {url.partition('@')[2].partition('/')[0]})")
+    told = told.format(f"(sentinels {url.partition('//')[2].rpartition('@')[2].partition('/')[0]})")
     assert str(error.value) == f"engine_url: {told}"

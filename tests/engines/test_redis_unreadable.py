@@ -59,6 +59,13 @@ async def test_a_server_that_has_lost_the_functions_gets_them_again_to_read(serv
         await expect_all(gateway, 5)
 
 
+async def test_a_server_that_has_lost_the_functions_gets_them_again_to_take_a_stream_over(server: RedisServer) -> None:
+    async with gateway_on(server) as gateway:
+        await store(server, "demo")
+        server.command("FUNCTION", "FLUSH")
+        await expect_all(gateway, 5)
+
+
 async def test_readers_wait_while_the_server_permits_no_reads_and_the_log_says_so(server: RedisServer) -> None:
     await store(server, "demo")
     async with gateway_on(server) as gateway:
@@ -134,6 +141,73 @@ async def test_a_stream_whose_key_another_program_has_is_told_and_begun_once_it_
         assert_told(skipped["detail"])
         server.command("DEL", "deltawire:{a}:state")
         await write(gateway, 1, 5, "a")
+
+
+@pytest.mark.parametrize(
+    "junk",
+    [
+        ("SET", "deltawire:{a}:events", "x"),
+        ("XADD", "deltawire:{a}:events", "5-5", "another", "x"),
+        ("RPUSH", "deltawire:{a}:events", "x"),
+        ("HSET", "deltawire:{a}:state", "another", "x"),
+    ],
+)
+async def test_no_stream_begins_on_a_key_that_another_program_has(server: RedisServer, junk: tuple[str, ...]) -> None:
+    server.command(*junk)
+    before = server.command("DUMP", junk[1])
+    async with gateway_on(server) as gateway:
+        async with peer(gateway, "a/publish") as writing:
+            problem = await writing.read()
+            assert problem["code"] == "overloaded"
+            assert_told(problem["message"])
+        assert server.command("DUMP", junk[1]) == before
+        server.command("DEL", junk[1])
+        await write(gateway, 1, 5, "a")
+        await expect_all(gateway, 5, stream="a")
+
+
+@pytest.mark.parametrize("key", ["deltawire:nodes", "deltawire:streams"])
+async def test_no_gateway_starts_where_another_program_has_a_list(server: RedisServer, key: str) -> None:
+    server.command("SET", key, "x")
+    with pytest.raises(ConfigError, match=r"another program has .*:nodes or .*:streams.* set another engine_prefix"):
+        async with gateway_on(server):
+            pass
+    assert server.command("GET", key) == b"$1\r\nx\r\n"
+
+
+async def test_what_a_gateway_has_left_of_a_stream_is_in_nobody_s_way(server: RedisServer) -> None:
+    await store(server, "a")
+    server.command("DEL", "deltawire:{a}:state")
+    async with gateway_on(server) as gateway:
+        await write(gateway, 1, 3, "a")
+        await expect_all(gateway, 3, stream="a")
+
+
+async def test_events_that_went_while_nobody_served_them_are_a_gap_and_logged(server: RedisServer) -> None:
+    await store(server, "a")
+    async with gateway_on(server) as gateway:
+        await write(gateway, 6, 10, "a")
+    server.command("XDEL", "deltawire:{a}:events", "10-5")
+    with capture_logs() as logs:
+        async with gateway_on(server) as gateway:
+            await write(gateway, 11, 12, "a")
+            _, *events, gap, eleven, twelve, _ = await read(gateway, stream="a")
+            assert [it["seq"] for it in events] == [1, 2, 3, 4, 5]
+            assert gap == {"type": "gap", "first": 6, "seq": 10, "reason": "evicted"}
+            assert (eleven["seq"], twelve["seq"]) == (11, 12)
+    [failed] = [it for it in logs if it["event"] == "storage.read_failed"]
+    assert (failed["stream"], failed["detail"]) == ("a", "events 6 to 10: missing")
+
+
+async def test_all_events_that_went_while_nobody_served_them_are_a_gap_and_logged(server: RedisServer) -> None:
+    await store(server, "a")
+    server.command("DEL", "deltawire:{a}:events")
+    with capture_logs() as logs:
+        async with gateway_on(server) as gateway:
+            _, gap, _ = await read(gateway, stream="a")
+            assert gap == {"type": "gap", "first": 1, "seq": 5, "reason": "evicted"}
+    [failed] = [it for it in logs if it["event"] == "storage.read_failed"]
+    assert (failed["stream"], failed["detail"]) == ("a", "events 1 to 5: missing")
 
 
 async def test_a_start_that_fails_gives_back_what_it_has_claimed(

@@ -19,6 +19,7 @@ from deltawire.protocol.events import Event, TextDelta
 from tests.support.asking import http_client
 from tests.support.certificates import make_certificates
 from tests.support.fakes import AT_ONCE
+from tests.support.peers import consumer
 from tests.support.proxies import NGINX, RECIPES, Running, free_port, needs_nginx, proxy
 from tests.support.redis_server import needs_redis, redis_server
 from tests.support.waiting import eventually
@@ -169,3 +170,20 @@ async def test_two_nodes_divide_streams_and_one_takes_over_from_the_other(tmp_pa
             await it.close_stream()
         assert ["".join(texts) for texts in await asyncio.gather(*readers)] == ["one two "] * len(names)
         assert [it.lost for it in publishers] == [0] * len(names)
+
+
+async def test_a_node_that_was_away_is_used_again_as_soon_as_it_is_back(tmp_path: Path) -> None:
+    away = free_port()
+    async with AsyncExitStack() as stack:
+        stays = await stack.enter_async_context(Gateway(Settings(port=0, drain_timeout=0)))
+        front = await stack.enter_async_context(proxy("nginx", tmp_path, [stays.port, away]))
+
+        async def connect(count: int) -> None:
+            for number in range(count):  # which all stay open
+                await stack.enter_async_context(consumer(front, stream=f"chat-{number}"))
+
+        await connect(32)
+        assert stays.hub.count() == 32, "the other one refused its part"
+        back = await stack.enter_async_context(Gateway(Settings(port=away, drain_timeout=0)))
+        await connect(32)
+        assert back.hub.count() > 1

@@ -51,7 +51,7 @@ class Book:
         shown = b" ".join(it for it in args[:4] if len(it) < 24).decode(errors="replace")
         self._world.tell(f"    redis {function} {stream} {shown} → {_brief(function, reply)}")
         match function:
-            case "claim" if isinstance(reply, list):
+            case "create" | "claim" if isinstance(reply, list):
                 fields = dict(zip(reply[0][::2], reply[0][1::2], strict=True))
                 self.owned[stream] = fields[b"term"], fields[b"epoch"].decode()
             case "repair" if isinstance(reply, int):
@@ -156,7 +156,7 @@ def _shared(epoch: str, seq: int, current: str, lineage: Sequence[tuple[str, int
 
 def _brief(function: str, reply: Reply) -> str:
     """A reply for the history."""
-    if function == "claim" and isinstance(reply, list):
+    if function in {"create", "claim"} and isinstance(reply, list):
         fields = dict(zip(reply[0][::2], reply[0][1::2], strict=True))
         return " ".join(fields[name].decode() for name in (b"term", b"epoch", b"head", b"lineage"))
     if isinstance(reply, list):

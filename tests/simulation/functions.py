@@ -8,7 +8,7 @@ from typing import Any
 
 from lupa.lua51 import LuaError, LuaRuntime, lua_type
 
-from deltawire.gateway.engines.redis.server import SOURCE
+from deltawire.gateway.engines.redis.library import SOURCE
 from tests.simulation.store import RefusedError, Reply, Status, Store
 
 _REDIS = """
@@ -48,7 +48,10 @@ class Functions:
         """
         self._store = store
         try:
-            return self._reply(self._functions[name](self._make(*keys), self._make(*args)))
+            reply = self._functions[name](self._make(*keys), self._make(*args))
+            if lua_type(reply) == "table" and reply[b"err"] is not None:
+                raise RefusedError(reply[b"err"].decode())
+            return self._reply(reply)
         except LuaError as error:
             text = str(error).partition("\n")[0]  # a traceback follows
             begin = next((it for it in ("WRONGTYPE", "ERR ") if text.startswith(it)), "")

@@ -52,7 +52,7 @@ class Run:
         self._network = Network(world, latency)
         self._nodes: list[Node] = []
         sessions = Sessions(world, lambda: self._nodes, self.book.violation)
-        self._server = Server(world, self._network, self.book.called, sessions.executed)
+        self._server = Server(world, self._network, self.book.called, sessions.renewed)
         self._streams = ["a", "b"][: draw.choice([1, 2])]
         self._producers = draw.choice([1, 2])
         self._log_failures: list[str] = []

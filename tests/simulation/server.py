@@ -8,8 +8,7 @@ from typing import Any, Final, cast
 
 import hiredis
 
-from deltawire.gateway.engines.redis.keys import LIBRARY
-from deltawire.gateway.engines.redis.server import NOT_LOADED
+from deltawire.gateway.engines.redis.library import LIBRARY
 from tests.simulation import functions
 from tests.simulation.network import Network
 from tests.simulation.store import RefusedError, Reply, Status, Store
@@ -18,7 +17,7 @@ from tests.simulation.world import Process, World
 PORT: Final = 6379
 
 Monitor = Callable[[str, str, Sequence[bytes], Reply], None]
-"""Told of each call of a function: its name without the library's, the stream, its arguments and the reply."""
+"""Told of each call that concerns a stream: the function's name without the library's, the stream, arguments, reply."""
 
 
 class Server(Process):
@@ -28,19 +27,17 @@ class Server(Process):
         world: where it lives.
         network: where it listens.
         monitor: told of each call.
-        executed: told of each command that is no call.
+        renewed: told of the session, by its name, that a node has begun or renewed.
 
     Attributes:
         store: what it has.
     """
 
-    def __init__(
-        self, world: World, network: Network, monitor: Monitor, executed: Callable[[Sequence[bytes]], None]
-    ) -> None:
+    def __init__(self, world: World, network: Network, monitor: Monitor, renewed: Callable[[str], None]) -> None:
         super().__init__(world, "redis")
         self._network = network
         self._monitor = monitor
-        self._executed = executed
+        self._renewed = renewed
         self.store = Store(self.wall, self._info)
         self._has_functions = False
         self._run, self._replication = self._token(), self._token()
@@ -99,17 +96,19 @@ class Server(Process):
             case b"WAIT":
                 return 0
             case _:
-                self._executed(command)
                 return self.store.execute(*command)
 
     def _call_function(self, args: Sequence[bytes]) -> Reply:
         if not self._has_functions:
-            raise RefusedError(f"ERR {NOT_LOADED}")
+            raise RefusedError("ERR Function not found")
         count = int(args[1])
         keys, rest = args[2 : 2 + count], args[2 + count :]
         reply = functions.functions().call(self.store, args[0].decode(), keys, rest)
-        stream = keys[0].partition(b"{")[2].rpartition(b"}")[0].decode()
-        self._monitor(args[0].decode().removeprefix(f"{LIBRARY}_"), stream, rest, reply)
+        function = args[0].decode().removeprefix(f"{LIBRARY}_")
+        if function in {"begin", "renew"}:
+            self._renewed(keys[0].decode().rpartition(":")[2])
+        else:
+            self._monitor(function, keys[0].partition(b"{")[2].rpartition(b"}")[0].decode(), rest, reply)
         return reply
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from deltawire.gateway.engines.redis.session import TTL
@@ -34,10 +34,9 @@ class Sessions:
         self._running_since: dict[Node, float] = {}
         world.after(BETWEEN, self._look)
 
-    def executed(self, command: Sequence[bytes]) -> None:
-        """The server has executed a command."""
-        if command[0] in {b"SET", b"PEXPIRE"} and command[1].startswith(b"deltawire:node:"):
-            self._renewed[command[1].decode().rpartition(":")[2]] = self._world.now
+    def renewed(self, name: str) -> None:
+        """A session was begun or renewed on the server."""
+        self._renewed[name] = self._world.now
 
     def _look(self) -> None:
         for node in self._nodes():

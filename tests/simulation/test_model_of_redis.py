@@ -11,8 +11,8 @@ from typing import Any, cast
 import hiredis
 import pytest
 
-from deltawire.gateway.engines.redis.keys import Keys, call
-from deltawire.gateway.engines.redis.server import SOURCE
+from deltawire.gateway.engines.redis.keys import Keys
+from deltawire.gateway.engines.redis.library import LOAD, call
 from tests.simulation.network import Network
 from tests.simulation.server import Server
 from tests.simulation.store import RefusedError, Reply
@@ -108,7 +108,7 @@ def _common(reply: Reply) -> Reply:
 def both(server: RedisServer) -> Iterator[Both]:
     real = Real(server.port)
     both = Both(real.ask, Model().ask)
-    both.ask(["FUNCTION", "LOAD", "REPLACE", SOURCE])
+    both.ask(LOAD)
     yield both
     real.close()
 
@@ -119,15 +119,18 @@ def random_command(draw: Random) -> tuple[Sequence[Any], str]:  # noqa: PLR0911 
     names = KEYS.of_stream(stream)
     term = draw.choice(["TERM"] * 9 + ["5"])
     head = draw.randint(0, 8)
-    match draw.choice([*["append"] * 6, "claim", "claim", "confirm", "repair", "trim", "release", "read", "other"]):
+    match draw.choice([*["append"] * 6, "create", "claim", "confirm", "repair", "trim", "release", "read", "other"]):
         case "append":
             last = head + draw.randint(0, 3)
             fields = draw.choice([(), ("p:q", f"{draw.randint(0, 1)}:{head}:{last}"), ("end", "closed")])
             return call("append", names, term, head, last, 7, b"x" * draw.randint(0, 5), *fields), stream
+        case "create":
+            return call(
+                "create", names, draw.choice(["n", "m"]), "", draw.choice(["e1", "e2"]), *FIXED, "end", ""
+            ), stream
         case "claim":
-            seen = draw.choice(["TERM", "TERM", "", "7"])
-            epoch = draw.choice(["e1", "e2"])
-            return call("claim", names, draw.choice(["n", "m"]), seen, epoch, *FIXED, "end", ""), stream
+            seen = draw.choice(["TERM", "TERM", "7"])
+            return call("claim", names, draw.choice(["n", "m"]), seen, draw.choice(["e1", "e2"])), stream
         case "confirm":
             return call("confirm", names, term, head), stream
         case "repair":
@@ -166,9 +169,15 @@ def others(stream: str, draw: Random) -> list[Sequence[Any]]:
         ("XLEN", events),
         ("XRANGE", events, draw.randint(0, 5), "+", "COUNT", 2),
         call("unlist", KEYS.of_stream(stream)),
+        call("vacant", KEYS.of_stream(stream)),
         call("probe", KEYS.probes[0]),
         ("GET", state),
         ("SET", draw.choice([state, events]), "something else"),
+        ("HSET", state, "field", "of another program"),
+        ("HDEL", state, "term"),
+        ("XADD", events, "9-9", "field", "of another program"),
+        call("begin", ("k",), "v", 100_000),
+        call("renew", ("k", "z2"), "n", 100_000, 60),  # of two, the clocks would decide the order
         ("NONSENSE",),
         ("FLUSHALL",),
     ]

@@ -19,7 +19,7 @@ from deltawire.gateway.engines.engine import Done
 from deltawire.gateway.engines.redis.committer import Committer
 from deltawire.gateway.engines.redis.engine import RedisEngine
 from deltawire.gateway.engines.redis.keeping import SessionKeeper
-from deltawire.gateway.engines.redis.server import SOURCE
+from deltawire.gateway.engines.redis.library import SOURCE
 from deltawire.gateway.streams.staging import Commit
 from tests.simulation import functions
 from tests.simulation.run import simulate

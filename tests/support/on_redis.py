@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from deltawire.gateway.config import Settings
 from deltawire.gateway.server import Gateway
+from tests.support.asking import http_client
 from tests.support.peers import Addressed, consumer, producer, publish, text_delta
 
 DEFAULT = Settings()
@@ -72,3 +73,9 @@ async def expect_all(gateway: Addressed, upto: int, epoch: str = "", stream: str
     assert [(it["seq"], it["data"]["text"]) for it in events] == [(n, f"{n} ") for n in range(1, upto + 1)]
     assert subscribed["epoch"] == (epoch or subscribed["epoch"])
     return str(subscribed["epoch"])
+
+
+async def is_ready(gateway: Addressed) -> bool:
+    """Whether `/readyz` says so."""
+    async with http_client(base_url=gateway.url.replace("ws://", "http://")) as client:
+        return (await client.get("/readyz")).status_code == 200

@@ -65,3 +65,14 @@ def test_a_worker_without_a_beat_for_long_hangs(place: Place) -> None:
     assert place.is_hung(120.0 + HUNG_AFTER)
     place.died(200.0)
     assert not place.is_hung(1000.0)
+
+
+def test_a_worker_that_is_being_killed_is_taken_for_hung_once(place: Place) -> None:
+    place.started()
+    place.is_ready(110.0)
+    place.given_up()
+    assert not place.is_hung(110.0 + HUNG_AFTER)
+    place.died(150.0)
+    place.started()
+    place.is_ready(160.0)
+    assert place.is_hung(160.0 + HUNG_AFTER)

@@ -10,7 +10,7 @@ Each stream is one gateway's: its owner, by a term that the server compares in e
 - `claiming` — taking over streams that no gateway serves
 - `session`, `keeping`, `identity` — which gateways are there
 - `stored` — a stream as fields and entries
-- `functions.lua` — what the server does, each as a whole
+- `functions.lua` — what the server does, each as a whole; `library` — loading and calling that
 - `client` — asking the server for all but commits, and finding it
 - `topology`, `cluster`, `clustered` — which server of a cluster has which streams, asking them, committing to them;
   `place` — what that is to a committer

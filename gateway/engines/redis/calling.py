@@ -9,9 +9,10 @@ from typing import Any, Final
 import hiredis
 
 from deltawire.gateway.engines.redis.address import Address
+from deltawire.gateway.engines.redis.library import LOAD, is_unloaded
 from deltawire.gateway.engines.redis.link import Command, Link, LinkError, connect, incarnation_of
 from deltawire.gateway.engines.redis.place import Place
-from deltawire.gateway.engines.redis.server import NOT_LOADED, SOURCE, is_about_keys
+from deltawire.gateway.engines.redis.server import is_about_keys
 from deltawire.gateway.engines.redis.topology import is_redirection
 
 PASSING: Final = ("LOADING", "READONLY", "NOAUTH", "MASTERDOWN", "BUSY", "CLUSTERDOWN")
@@ -84,9 +85,9 @@ class Caller:
         for reply in replies:
             if isinstance(reply, hiredis.ReplyError):
                 text = str(reply)
-                if NOT_LOADED in text:
-                    await self._link.call([("FUNCTION", "LOAD", "REPLACE", SOURCE)])
-                    raise LinkError(text)
+                if is_unloaded(reply):
+                    [loaded] = await self._link.call([LOAD])
+                    raise LinkError(str(loaded) if isinstance(loaded, hiredis.ReplyError) else text)
                 if is_redirection(reply):
                     self.refusals.append(text)
                     continue

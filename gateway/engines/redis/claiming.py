@@ -11,7 +11,8 @@ from redis.exceptions import ResponseError
 from deltawire.gateway.engines.engine import Elsewhere
 from deltawire.gateway.engines.redis.client import Client, replies_to
 from deltawire.gateway.engines.redis.identity import Identity
-from deltawire.gateway.engines.redis.keys import Keys, call
+from deltawire.gateway.engines.redis.keys import Keys
+from deltawire.gateway.engines.redis.library import call
 from deltawire.gateway.engines.redis.link import Command
 from deltawire.gateway.engines.redis.server import is_about_keys
 from deltawire.gateway.engines.redis.session import RENEWAL, Session
@@ -99,6 +100,8 @@ async def claim(client: Client, keys: Keys, session: Session, stream: str) -> Cl
         if (is_others or term is None) and not await session.may_claim():
             return unsettled(session)
         if term is None:
+            [reply] = await client.send([call("vacant", keys.of_stream(stream))])
+            _readable(stream, reply)
             return None
         if session.held_for > 0:  # also for one that was given up: what the server says of it may be old
             return unsettled(session)

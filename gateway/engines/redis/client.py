@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final, Protocol, cast
 
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import MasterNotFoundError, Sentinel, SentinelConnectionPool
 from redis.backoff import NoBackoff
-from redis.exceptions import AuthenticationError, RedisError
+from redis.exceptions import AuthenticationError, RedisError, ResponseError
 
 from deltawire.gateway.engines.redis.address import Address, Host, Login
+from deltawire.gateway.engines.redis.library import LOAD, is_unloaded
 from deltawire.gateway.engines.redis.link import Command
 
 NAMED: Final = {"client_name": "deltawire"}
 
 
 class Client(Protocol):
-    """Asks a server, or the servers of a cluster. Its methods raise `RedisError` and `OSError`."""
+    """Asks a server, or the servers of a cluster, which get our functions again if they have lost them.
+
+    Its methods raise `RedisError` and `OSError`.
+    """
 
     async def execute(self, command: Command) -> Any:
         """Send a command; returns its reply, or raises what it was refused with."""
@@ -80,14 +84,9 @@ class Sentinels(Sentinel):
 async def replies_to(client: Client, commands: Sequence[Command]) -> list[Any]:
     """Send commands; returns their replies, or raises the first error."""
     replies = await client.send(commands)
-    raise_first(replies)
-    return replies
-
-
-def raise_first(replies: Iterable[Any]) -> None:
-    """Raise the first error among replies."""
     if (refusal := next((it for it in replies if isinstance(it, Exception)), None)) is not None:
         raise refusal
+    return replies
 
 
 class SingleClient:
@@ -102,10 +101,30 @@ class SingleClient:
 
     async def execute(self, command: Command) -> Any:
         """Send a command; as `Client` has it."""
+        try:
+            return await self._execute(command)
+        except ResponseError as error:
+            if not is_unloaded(error):
+                raise
+        await self._execute(LOAD)
+        return await self._execute(command)
+
+    async def _execute(self, command: Command) -> Any:
         return await self._redis.execute_command(*command)  # type: ignore[no-untyped-call]
 
     async def send(self, commands: Sequence[Command]) -> list[Any]:
         """Send commands; as `Client` has it."""
+        replies = await self._send(commands)
+        if unloaded := [index for index, reply in enumerate(replies) if is_unloaded(reply)]:
+            [refusal] = loaded = await self._send([LOAD])
+            again = await self._send([commands[index] for index in unloaded])
+            if isinstance(refusal, Exception):  # it says more
+                again = loaded * len(unloaded)
+            for index, reply in zip(unloaded, again, strict=True):
+                replies[index] = reply
+        return replies
+
+    async def _send(self, commands: Sequence[Command]) -> list[Any]:
         async with self._redis.pipeline(transaction=False) as pipe:
             for command in commands:
                 pipe.execute_command(*command)

@@ -25,7 +25,6 @@ from redis.exceptions import (
 from deltawire.gateway.engines.redis.address import Address, Host
 from deltawire.gateway.engines.redis.client import SingleClient, client_of
 from deltawire.gateway.engines.redis.link import Command
-from deltawire.gateway.engines.redis.server import LOAD, NOT_LOADED
 from deltawire.gateway.engines.redis.topology import TAGS, bucket_with, parse_slots
 
 PAUSE: Final = 0.05
@@ -141,14 +140,11 @@ class ClusterClient:
         """Send commands to one server; if it is lost, that is the reply to each."""
         client = self._client_of(host)
         try:
-            replies = await client.send(commands)
-            if any(map(_is_unloaded, replies)):
-                await client.execute(LOAD)  # it was added lately
+            return await client.send(commands)
         except (ConnectionError, TimeoutError) as error:
             return [error] * len(commands)
         except OSError as error:
             return [ConnectionError(str(error))] * len(commands)
-        return replies
 
     async def everywhere(self, command: Command) -> list[Any]:
         """Send a command; as `Client` has it."""
@@ -174,11 +170,7 @@ class ClusterClient:
 
 def _is_passing(reply: Any) -> bool:
     """Whether a command that got a reply is to be sent again."""
-    return isinstance(reply, (*REDIRECTED, *LOST)) or _is_unloaded(reply)
-
-
-def _is_unloaded(reply: Any) -> bool:
-    return isinstance(reply, ResponseError) and NOT_LOADED in str(reply)
+    return isinstance(reply, (*REDIRECTED, *LOST))
 
 
 def _bucket(command: Command) -> int:

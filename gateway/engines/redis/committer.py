@@ -22,7 +22,8 @@ from deltawire.gateway.engines.engine import EVENTS, Memory
 from deltawire.gateway.engines.redis.address import Address
 from deltawire.gateway.engines.redis.calling import Caller, ServerError
 from deltawire.gateway.engines.redis.health import Health
-from deltawire.gateway.engines.redis.keys import Keys, call
+from deltawire.gateway.engines.redis.keys import Keys
+from deltawire.gateway.engines.redis.library import call
 from deltawire.gateway.engines.redis.link import Command, LinkError
 from deltawire.gateway.engines.redis.place import Place, Primary
 from deltawire.gateway.engines.redis.refilling import Refill

@@ -33,10 +33,9 @@ from deltawire.gateway.engines.redis.clustered import ClusterCommitter
 from deltawire.gateway.engines.redis.committer import SURE, Committer
 from deltawire.gateway.engines.redis.identity import own_identity
 from deltawire.gateway.engines.redis.keeping import SessionKeeper
-from deltawire.gateway.engines.redis.keys import Keys, call
+from deltawire.gateway.engines.redis.keys import Keys
+from deltawire.gateway.engines.redis.library import call
 from deltawire.gateway.engines.redis.server import (
-    LOAD,
-    NOT_LOADED,
     Server,
     asked,
     check_server,
@@ -326,9 +325,6 @@ class RedisEngine:
                 if not is_told:  # the events are there still, once it is allowed again
                     log.warning("storage.read_refused", stream=stream, detail=str(error))
                     is_told = True
-                if NOT_LOADED in str(error):
-                    with suppress(RedisError, OSError):
-                        await self._client.everywhere(LOAD)
             except (RedisError, OSError):  # what is only away is not told as lost
                 pass
             await asyncio.sleep(RETRY)

@@ -1,4 +1,4 @@
-#!lua name=deltawire_2
+#!lua name=deltawire_3
 
 -- What changes a stream on the server, each as a whole. KEYS: 1 the hash, 2 the entries, 3 the list of all streams.
 --
@@ -68,8 +68,20 @@ local function summary(keys, args)
   return {found, from}
 end
 
+-- Whether a stream that is not there may begin. Its entries, which may be left of an older one, are told by the first; the
+-- server itself refuses what is of another type. Returns 0 · an error, if another program has the keys
+local function vacant(keys)
+  local first = redis.call('XRANGE', keys[2], '-', '+', 'COUNT', 1)[1]
+  local is_ours = not first or #first[2] == 4 and first[2][1] == 't' and first[2][3] == 'e'
+  local known = redis.call('HMGET', keys[1], 'term', 'incarnation')
+  if is_ours and (known[1] or known[2] or #redis.call('HGETALL', keys[1]) == 0) then
+    return 0
+  end
+  return {err = 'WRONGTYPE it is of another program'}
+end
+
 -- ARGS: node, the term that was seen (empty: there was no stream), a fresh epoch, then fields of a new stream.
--- Returns fields, then as `summary` from the beginning · BUSY
+-- Returns fields, then as `summary` from the beginning · BUSY · an error, if another program has the keys
 local function claim(keys, args)
   local node, seen, fresh = args[1], args[2], args[3]
   local known = redis.call('HMGET', keys[1], 'term', 'epoch', 'head', 'incarnation', 'clean', 'lineage',
@@ -89,6 +101,10 @@ local function claim(keys, args)
     return 'BUSY'
   end
   if is_new then
+    local refused = vacant(keys)
+    if refused ~= 0 then
+      return refused
+    end
     redis.call('DEL', keys[1], keys[2])
     set(keys[1], args, 4, 'term', whole(term), 'owner', node, 'epoch', fresh, 'head', '0', 'floor', '1',
       'incarnation', now, 'clean', '0', 'lineage', '')
@@ -227,6 +243,21 @@ local function read(keys, args)
   end
 end
 
+-- Begins the session of a gateway. KEYS: its own. ARGS: who it is, milliseconds. Returns 0.
+local function begin(keys, args)
+  redis.call('SET', keys[1], args[1], 'PX', args[2])
+  return 0
+end
+
+-- Has a session last. KEYS: its own, the list of all. ARGS: node, milliseconds, seconds for which others are remembered.
+-- Returns whether it was there, and the gateways that were there lately.
+local function renew(keys, args)
+  local now = tonumber(redis.call('TIME')[1])
+  redis.call('ZADD', keys[2], now, args[1])
+  redis.call('ZREMRANGEBYSCORE', keys[2], 0, now - tonumber(args[3]))
+  return {redis.call('PEXPIRE', keys[1], args[2]), redis.call('ZRANGE', keys[2], 0, -1)}
+end
+
 -- Tries everything that the others do, on keys that are not used otherwise. Returns 0, or a command that is refused and why.
 local function probe(keys)
   local commands = {
@@ -243,6 +274,10 @@ local function probe(keys)
     {'XTRIM', keys[2], 'MINID', '2'},
     {'ZADD', keys[3], 'NX', 0, id(keys)},
     {'ZREM', keys[3], id(keys)},
+    {'ZRANGE', keys[3], 0, 0},
+    {'ZREMRANGEBYSCORE', keys[3], 1, 0},  -- which are none
+    {'DEL', keys[1], keys[2]},
+    {'SET', keys[1], '', 'PX', 1000},
     {'DEL', keys[1], keys[2]},
   }
   for _, command in ipairs(commands) do
@@ -254,14 +289,18 @@ local function probe(keys)
   return 0
 end
 
-redis.register_function('deltawire_2_claim', claim)
-redis.register_function('deltawire_2_append', append)
-redis.register_function('deltawire_2_repair', repair)
-redis.register_function('deltawire_2_probe', probe)
--- What frees memory must go on when there is none left, and so must what is asked first.
-redis.register_function{function_name='deltawire_2_confirm', callback=confirm, flags={'allow-oom'}}
-redis.register_function{function_name='deltawire_2_trim', callback=trim, flags={'allow-oom'}}
-redis.register_function{function_name='deltawire_2_release', callback=release, flags={'allow-oom'}}
-redis.register_function{function_name='deltawire_2_unlist', callback=unlist, flags={'allow-oom'}}
-redis.register_function{function_name='deltawire_2_summary', callback=summary, flags={'no-writes'}}
-redis.register_function{function_name='deltawire_2_read', callback=read, flags={'no-writes'}}
+redis.register_function('deltawire_3_create', claim)
+redis.register_function('deltawire_3_append', append)
+redis.register_function('deltawire_3_repair', repair)
+-- While there is no memory left, gateways come and go, and streams are taken over and trimmed: what that writes is little.
+redis.register_function{function_name='deltawire_3_begin', callback=begin, flags={'allow-oom'}}
+redis.register_function{function_name='deltawire_3_renew', callback=renew, flags={'allow-oom'}}
+redis.register_function{function_name='deltawire_3_probe', callback=probe, flags={'allow-oom'}}
+redis.register_function{function_name='deltawire_3_claim', callback=claim, flags={'allow-oom'}}
+redis.register_function{function_name='deltawire_3_confirm', callback=confirm, flags={'allow-oom'}}
+redis.register_function{function_name='deltawire_3_trim', callback=trim, flags={'allow-oom'}}
+redis.register_function{function_name='deltawire_3_release', callback=release, flags={'allow-oom'}}
+redis.register_function{function_name='deltawire_3_unlist', callback=unlist, flags={'allow-oom'}}
+redis.register_function{function_name='deltawire_3_vacant', callback=vacant, flags={'no-writes'}}
+redis.register_function{function_name='deltawire_3_summary', callback=summary, flags={'no-writes'}}
+redis.register_function{function_name='deltawire_3_read', callback=read, flags={'no-writes'}}

@@ -33,7 +33,8 @@ class Health:
         if self._failing_since is None:
             self._failing_since = since
         self._why = why
-        self._refusal = why if is_told else ""
+        if is_told or self._refusal:  # who else asks, and fails in another way, does not make it good
+            self._refusal = why or self._refusal
 
     def answered(self) -> None:
         """Record that everything was answered."""

@@ -6,14 +6,8 @@ from typing import NamedTuple, TypeAlias
 
 from deltawire.gateway.engines.redis.topology import TAGS, bucket_of
 
-LIBRARY = "deltawire_2"
-"""The functions of `functions.lua`; the number changes with what they take and answer: gateways of two versions may use
-one server."""
-
 OfStream: TypeAlias = tuple[str, str, str]
 """The keys that the functions take."""
-
-_READING = ("read", "summary")
 
 
 class Keys(NamedTuple):
@@ -74,8 +68,3 @@ class Keys(NamedTuple):
     def _common(self) -> str:
         """What keys begin with that are of no stream; in a cluster they are together, like those of one."""
         return f"{self.prefix}:{{{TAGS[0]}}}" if self.is_clustered else self.prefix
-
-
-def call(name: str, keys: OfStream, *args: str | bytes | int) -> tuple[str | bytes | int, ...]:
-    """The command that calls a function."""
-    return ("FCALL_RO" if name in _READING else "FCALL", f"{LIBRARY}_{name}", len(keys), *keys, *args)

@@ -7,7 +7,8 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from deltawire.gateway.engines.engine import Memory
-from deltawire.gateway.engines.redis.keys import Keys, call
+from deltawire.gateway.engines.redis.keys import Keys
+from deltawire.gateway.engines.redis.library import call
 from deltawire.gateway.engines.redis.link import Command
 from deltawire.gateway.engines.redis.stored import Owned, changed_fields, flat
 from deltawire.gateway.engines.redis.work import append

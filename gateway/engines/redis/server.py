@@ -6,7 +6,7 @@ import os
 import re
 import ssl
 from collections.abc import Awaitable, Sequence
-from pathlib import Path
+from contextlib import suppress
 from typing import Any, NamedTuple, TypeVar
 
 from redis.exceptions import AuthenticationError, NoPermissionError, OutOfMemoryError, RedisError, ResponseError
@@ -15,19 +15,17 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from deltawire.gateway.engines.engine import EngineAwayError, EngineError
 from deltawire.gateway.engines.redis.address import Address
 from deltawire.gateway.engines.redis.client import Client, SentinelLoginError, replies_to
-from deltawire.gateway.engines.redis.keys import Keys, call
-from deltawire.gateway.engines.redis.link import Command
+from deltawire.gateway.engines.redis.keys import Keys
+from deltawire.gateway.engines.redis.library import LOAD, call
 
 OLDEST = (7, 0)
 
-SOURCE = (Path(__file__).parent / "functions.lua").read_text(encoding="utf-8")
-
-LOAD: Command = ("FUNCTION LOAD", "REPLACE", SOURCE)
-
-NOT_LOADED = "Function not found"
-"""What a server says that has lost our functions."""
-
 NO_EVICTION = "noeviction"
+
+_FOREIGN = (
+    "engine_url: at {} another program has the key engine_prefix:nodes or engine_prefix:streams: "
+    "delete or rename it, or set another engine_prefix"
+)
 
 T = TypeVar("T")
 
@@ -107,10 +105,12 @@ async def load_functions(client: Client, keys: Keys, address: Address, *, waits:
     Raises:
         EngineError: that is not allowed.
     """
-    await asked(client.everywhere(LOAD), address, "FUNCTION LOAD")
+    await asked(_load(client), address, "FUNCTION LOAD")
     probing = [call("probe", names) for names in keys.probes]
     for refused in filter(None, await asked(replies_to(client, probing), address, "FCALL")):
         command, why = (part.decode() for part in refused)
+        if "WRONGTYPE" in why:
+            raise EngineError(_FOREIGN.format(address))
         if "user" in why.lower():
             raise EngineError(f"engine_url: {address} does not permit this user {command} in functions (ACL)")
         raise EngineError(f"engine_url: {address} refuses {command} in functions: {why}")
@@ -119,6 +119,11 @@ async def load_functions(client: Client, keys: Keys, address: Address, *, waits:
     await asked(client.execute(("GET", keys.of_node("*"))), address, "GET")
     if waits:
         await asked(client.everywhere(("WAIT", 0, 1)), address, "WAIT")
+
+
+async def _load(client: Client) -> None:
+    with suppress(OutOfMemoryError):  # another gateway may have loaded them; if not, what calls them is refused
+        await client.everywhere(LOAD)
 
 
 def is_about_keys(refusal: str) -> bool:
@@ -140,8 +145,7 @@ async def asked(answer: Awaitable[T], address: Address, what: str) -> T:
     try:
         return await answer
     except AuthenticationError as error:
-        who = f"a sentinel of {address}" if isinstance(error, SentinelLoginError) else address
-        raise EngineError(f"engine_url: {who} accepts neither that user nor that password") from None
+        raise EngineError(f"engine_url: {_login_refusal(error, address)}") from None
     except NoPermissionError as error:
         named = re.search("'([^']+)' command", str(error))  # the command that the client has sent before may be another
         what = named[1].replace("|", " ").upper() if named else "keys that begin with engine_prefix"
@@ -151,9 +155,21 @@ async def asked(answer: Awaitable[T], address: Address, what: str) -> T:
     except ResponseError as error:
         if "cluster support disabled" in str(error):
             raise EngineError(f"engine_url: {address} is not a cluster: use redis:// for a single server") from None
+        if "WRONGTYPE" in str(error):
+            raise EngineError(_FOREIGN.format(address)) from None
         raise EngineError(f"engine_url: {address} refuses {what}: {error}") from None
     except (RedisError, OSError) as error:
         raise EngineAwayError(f"engine_url: {address} can't be reached: {_reason(error, address)}") from None
+
+
+def _login_refusal(error: AuthenticationError, address: Address) -> str:
+    is_sentinel = isinstance(error, SentinelLoginError)
+    who = f"a sentinel of {address}" if is_sentinel else f"{address}"
+    if "required" in str(error):  # NOAUTH, of who did not try
+        return f"{who} asks for a password, and the URL has {'no sentinel_password' if is_sentinel else 'none'}"
+    if "without any password" in str(error):
+        return f"{who} has no password, and the URL has one"
+    return f"{who} accepts neither that user nor that password"
 
 
 def _reason(error: Exception, address: Address) -> str:

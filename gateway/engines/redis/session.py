@@ -8,12 +8,11 @@ from secrets import token_hex
 from typing import Final
 
 import msgspec
-from redis.exceptions import OutOfMemoryError
 
-from deltawire.gateway.engines.redis.client import Client, raise_first
+from deltawire.gateway.engines.redis.client import Client
 from deltawire.gateway.engines.redis.identity import Identity, decode_identity, encode_identity, is_certainly_gone
 from deltawire.gateway.engines.redis.keys import Keys
-from deltawire.gateway.engines.redis.link import Command
+from deltawire.gateway.engines.redis.library import call
 from deltawire.gateway.engines.redis.server import NO_EVICTION
 
 TTL: Final = 10.0
@@ -47,7 +46,6 @@ class Session:
         self._value = encode_identity(identity)
         self._peers_until = 0.0  # monotonic seconds: an emptied server knows of none
         self._held_until = 0.0  # likewise
-        self._ahead: float | None = None  # the time of the server, of monotonic seconds
         self._gateway = sha256(identity.key.encode()).hexdigest()[
             :8
         ]  # its workers have one key, but not each other's streams
@@ -68,7 +66,7 @@ class Session:
             RedisError: the server can't be asked.
         """
         began = time.monotonic()
-        await self._client.execute(("SET", self._keys.of_node(self.node), self._value, "PX", int(TTL * 1000)))
+        await self._client.execute(call("begin", (self._keys.of_node(self.node),), self._value, int(TTL * 1000)))
         self.lasts_until = began + TTL
 
     def hold_claims(self) -> None:
@@ -96,37 +94,25 @@ class Session:
         Raises:
             RedisError: the server can't be asked.
         """
-        if self._ahead is None:
-            await self.look()
         began = time.monotonic()
-        now = int(began + (self._ahead or 0.0))
-        commands: list[Command] = [  # of which the first takes no memory: a server may have none left
-            ("PEXPIRE", self._keys.of_node(self.node), int(TTL * 1000)),
-            ("ZADD", self._keys.nodes, now, self.node),
-            ("ZRANGE", self._keys.nodes, 0, -1),
-        ]
-        renewed, noted, nodes = replies = await self._client.send(commands)
-        is_full = isinstance(noted, OutOfMemoryError)
-        raise_first(it for it in replies if not (is_full and it is noted))
+        names = self._keys.of_node(self.node), self._keys.nodes
+        renewed, nodes = await self._client.execute(call("renew", names, self.node, int(TTL * 1000), int(SEEN_WITHIN)))
         if any(not node.decode().startswith(self._gateway) for node in nodes):
             self._peers_until = time.monotonic() + SEEN_WITHIN
         if renewed:
             self.lasts_until = began + TTL
-        if not is_full:  # then all that are there have noted it
-            await self._client.execute(("ZREMRANGEBYSCORE", self._keys.nodes, 0, now - int(SEEN_WITHIN)))
         return bool(renewed)
 
     async def look(self) -> None:
-        """Note how much memory servers use and whether they evict, and what time it is: the clocks of gateways differ.
+        """Note how much memory servers use, and whether they evict.
 
         Raises:
             RedisError: one of them can't be asked.
         """
-        found = await self._client.everywhere(("INFO", "server", "memory"))
+        found = await self._client.everywhere(("INFO", "memory"))
         self.used_memory = sum(int(it.get("used_memory", 0)) for it in found)
         policies = (it.get("maxmemory_policy", NO_EVICTION) for it in found)
         self.policy = next((it for it in policies if it != NO_EVICTION), NO_EVICTION)
-        self._ahead = max(int(it["server_time_usec"]) for it in found) / 1e6 - time.monotonic()
 
     async def find(self, node: str) -> Identity | None:
         """Return who another gateway is, as far as it says; None if that gateway is gone.

@@ -137,8 +137,8 @@ def _parse_claim(stream: str, pairs: Sequence[bytes], entries: Iterable[Sequence
     for last, count, size, at in entries:
         if history.last < last <= head:
             history.add(last, size + EVENT_OVERHEAD * count, at / 1000)
-    if history.last < head:  # what is missing can't be read
-        history = History(settings.retention, head + 1)
+    if (missing := head - history.last) > 0:  # which who reads them finds out
+        history.add(head, EVENT_OVERHEAD * missing, float(fields[b"changed"]))
     history.begin_piece()
     producers = sorted(
         (

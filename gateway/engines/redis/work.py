@@ -18,7 +18,8 @@ from enum import Enum, auto
 from typing import Any
 
 from deltawire.gateway.engines.engine import Done
-from deltawire.gateway.engines.redis.keys import Keys, OfStream, call
+from deltawire.gateway.engines.redis.keys import Keys, OfStream
+from deltawire.gateway.engines.redis.library import call
 from deltawire.gateway.engines.redis.link import Command
 from deltawire.gateway.engines.redis.stored import Fields, Owned, changed_fields, flat, new_fields
 from deltawire.gateway.streams.producers import MAX_REMEMBERED
@@ -111,7 +112,7 @@ class Work:
         if owned is None:
             if self.settings is None or self.is_gone:
                 return []
-            return [call("claim", names, node, b"", self.epoch, *flat(new_fields(self.settings, now)))]
+            return [call("create", names, node, b"", self.epoch, *flat(new_fields(self.settings, now)))]
         if self.is_gone:
             return [call("release", names, owned.term, "delete")]
         commands: list[Command] = []
