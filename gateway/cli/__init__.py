@@ -6,9 +6,9 @@ Tour: `command` — the command line, and how what goes wrong becomes an exit st
 a time · `reconnecting` — how long a gateway that is away is waited for · `ending` — how every command ends ·
 `printable` — words of others, made harmless · `trust` — TLS of commands that connect · `credentials` — the token they
 show · `asking` — what they ask over HTTP · `terminal` — where something is drawn · `whole_file` — files that are
-written whole or not at all · one of each command: `serve` (with `systemd`, `collector`), `publish` (with `encoding`),
-`tail`, `streams`, `top`, `bench`, `proxy`, `export` and `import_` (with `exported`, their format), `backup`, `token`,
-`check_config`, `completion`.
+written whole or not at all · `unneeded` — what is not loaded · one of each command: `serve` (with `systemd`,
+`collector`), `publish` (with `encoding`), `tail`, `streams`, `top`, `bench`, `proxy`, `export` and `import_` (with
+`exported`, their format), `backup`, `token`, `check_config`, `completion`.
 
 An event's path: `publish` reads its `sources` → `client.Publisher` → the gateway → `client.Subscriber` → `tail`, which
 has it shown by `render` or `rendered` → standard output.
