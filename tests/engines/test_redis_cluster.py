@@ -284,6 +284,7 @@ async def test_a_move_that_is_never_finished_is_told_and_it_recovers(cluster: Re
         await eventually(lambda: not gateway.hub.storage_failure)
 
 
+@pytest.mark.slow
 async def test_a_master_that_stands_still_and_wakes_as_a_replica_loses_nothing_acked(replicated: RedisCluster) -> None:
     [stream] = streams_on(replicated, 0, 1)
     async with (
