@@ -5,8 +5,7 @@ is the data in its envelope, with the `seq` from the gateway. These classes are 
 ignore unknown fields. The gateway decodes a producer's events with the strict subclasses from `strict_events`.
 """
 
-from __future__ import annotations
-
+# No annotation here is text (PEP 563): msgspec would compile each one at every start.
 from datetime import UTC, datetime
 from enum import StrEnum
 from functools import lru_cache

@@ -1,9 +1,8 @@
 """Control messages in both directions: all messages that are not events (SPEC §5, §7)."""
 
-from __future__ import annotations
-
+# No annotation here is text (PEP 563): msgspec would compile each one at every start.
 from enum import StrEnum
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, Self, TypeAlias
 
 from msgspec import UNSET, Raw, Struct, UnsetType
 
@@ -20,7 +19,7 @@ class Policy(StrEnum):
     DISCONNECT = "disconnect"
 
     @classmethod
-    def _missing_(cls, value: object) -> Policy | None:
+    def _missing_(cls, value: object) -> Self | None:
         return cls.DROP_NEWEST if value == "drop" else None  # the alias of SPEC §5.1, for every use of a policy
 
 

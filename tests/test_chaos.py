@@ -30,6 +30,7 @@ ROUNDS_A_KILL = 20
 """Every so many rounds the process is killed; in the others its connection is reset, which takes a hundredth."""
 
 
+@pytest.mark.slow
 async def test_nothing_is_lost_doubled_or_misordered_under_random_faults() -> None:
     output = await run_script("-m", "scripts.chaos", "--seconds", "4", "--streams", "1", "--seed", str(SEED))
     table = {line[:24].strip(): line[24:].strip() for line in output.splitlines()}

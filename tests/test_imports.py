@@ -113,7 +113,7 @@ def _imports(tree: ast.AST, module: str, *, is_package: bool) -> Iterator[str]:
     Those of this project are named below `deltawire`.
     """
     package = module if is_package else module.rpartition(".")[0]
-    for node in ast.walk(tree):
+    for node in _statements(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name.removeprefix(OURS) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -122,6 +122,14 @@ def _imports(tree: ast.AST, module: str, *, is_package: bool) -> Iterator[str]:
             origin = ".".join(part for part in (above, (node.module or "").removeprefix(OURS)) if part)
             names = [f"{origin}.{alias.name}".removeprefix(OURS) for alias in node.names]
             yield from (name if _is_module(name) else origin for name in names)
+
+
+def _statements(tree: ast.AST) -> Iterator[ast.AST]:
+    """All statements below a node: nothing else imports, and a walk over expressions too takes five times as long."""
+    for child in ast.iter_child_nodes(tree):
+        if isinstance(child, ast.stmt | ast.excepthandler | ast.match_case):
+            yield child
+            yield from _statements(child)
 
 
 def _is_module(name: str) -> bool:
@@ -164,12 +172,12 @@ def impure_imports(module: str, source: str) -> list[str]:
 
 def private_reaches(module: str, source: str) -> list[str]:
     """Private attributes and names that belong to another module."""
-    tree = ast.parse(source)
-    own = _own_names(tree)
-    familiar = {"self", "cls"} | _base_names(tree)
+    nodes = [*ast.walk(ast.parse(source))]
+    own = _own_names(nodes)
+    familiar = {"self", "cls"} | _base_names(nodes)
     reached = [
         f"{module}:{node.lineno} reaches {ast.unparse(node)}"
-        for node in ast.walk(tree)
+        for node in nodes
         if isinstance(node, ast.Attribute)
         and _is_private(node.attr)
         and node.attr not in own
@@ -178,7 +186,7 @@ def private_reaches(module: str, source: str) -> list[str]:
     ]
     imported = [
         f"{module}:{node.lineno} imports {alias.name}"
-        for node in ast.walk(tree)
+        for node in nodes
         if isinstance(node, ast.ImportFrom)
         for alias in node.names
         if _is_private(alias.name)
@@ -186,18 +194,16 @@ def private_reaches(module: str, source: str) -> list[str]:
     return reached + imported
 
 
-def _own_names(tree: ast.AST) -> set[str]:
+def _own_names(nodes: list[ast.AST]) -> set[str]:
     """Private names this file defines: a class may look into another instance of itself, or its neighbour."""
-    stored = {
-        node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)
-    }
-    defined = {node.name for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))}
+    stored = {node.attr for node in nodes if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)}
+    defined = {node.name for node in nodes if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))}
     return stored | defined
 
 
-def _base_names(tree: ast.AST) -> set[str]:
+def _base_names(nodes: list[ast.AST]) -> set[str]:
     """What classes of this file derive from: they inherit its private names."""
-    classes = [node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
+    classes = [node for node in nodes if isinstance(node, ast.ClassDef)]
     return {base.id for node in classes for base in node.bases if isinstance(base, ast.Name)}
 
 

@@ -9,6 +9,7 @@ import pytest
 from tests.support.running import run_script
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="what a process takes is read from /proc")
 async def test_memory_tasks_and_descriptors_stay_within_limits_past_stuck_consumers() -> None:
     output = await run_script("-m", "scripts.soak", "--hours", "0.03", "--streams", "1", "--stuck", "20")

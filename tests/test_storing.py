@@ -12,6 +12,7 @@ from scripts.hardening.spoiled import prove_spoiled
 from tests.support.running import run_script
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["a disk that takes no writes for a while", storing.KILLED])
 @pytest.mark.skipif(sys.platform != "linux", reason="the limit of another process is set with prlimit")
 async def test_a_store_that_fails_costs_readers_nothing_and_loses_nothing_that_was_acked(name: str) -> None:

@@ -6,9 +6,9 @@ Tour: `command` — the command line, and how what goes wrong becomes an exit st
 a time · `reconnecting` — how long a gateway that is away is waited for · `ending` — how every command ends ·
 `printable` — words of others, made harmless · `trust` — TLS of commands that connect · `credentials` — the token they
 show · `asking` — what they ask over HTTP · `terminal` — where something is drawn · `whole_file` — files that are
-written whole or not at all · one of each command: `serve` (with `systemd`, `collector`), `publish` (with `encoding`),
-`tail`, `streams`, `top`, `bench`, `proxy`, `export` and `import_` (with `exported`, their format), `backup`, `token`,
-`check_config`, `completion`.
+written whole or not at all · `unneeded` — what is not loaded · one of each command: `serve` (with `systemd`,
+`collector`), `publish` (with `encoding`), `tail`, `streams`, `top`, `bench`, `proxy`, `export` and `import_` (with
+`exported`, their format), `backup`, `token`, `check_config`, `completion`.
 
 An event's path: `publish` reads its `sources` → `client.Publisher` → the gateway → `client.Subscriber` → `tail`, which
 has it shown by `render` or `rendered` → standard output.
@@ -21,6 +21,7 @@ COMMAND` ends with the status of the command.
 
 from __future__ import annotations
 
+import atexit
 import gc
 from importlib import import_module
 from typing import Final
@@ -41,6 +42,8 @@ def main(arguments: list[str] | None = None) -> int:
         The exit status.
     """
     gc.set_threshold(OBJECTS_PER_COLLECTION)
+    if arguments is None:
+        atexit.register(gc.freeze)  # an interpreter looks for garbage as it ends: 20 to 50 ms in all that it loaded
     try:
         with ending_at_once():  # the imports take most of the time that a person has to think better of it
             command = import_module(".command", __name__)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from typing import Any, Final, NamedTuple
 
 import click
@@ -16,6 +15,7 @@ from deltawire import __version__
 from deltawire.gateway.cli.ending import Failure, StartFailure, Status, discard_output, explain, say
 from deltawire.gateway.cli.interrupts import ending_at_once
 from deltawire.gateway.cli.options import examples
+from deltawire.gateway.cli.unneeded import without
 from deltawire.gateway.requirements import UnmetRequirementError
 from deltawire.protocol.errors import DeltawireError
 
@@ -75,7 +75,8 @@ class LazyGroup(click.Group):
             return None
         try:
             listed = COMMANDS[cmd_name]
-            with ending_at_once(), _without_rich() if listed.is_plain else nullcontext():
+            # Where rich is installed, structlog imports it for tracebacks that no command prints: a fifth of a start.
+            with ending_at_once(), without("rich") if listed.is_plain else nullcontext():
                 module = importlib.import_module(f".{listed.module}", __package__)
         except UnmetRequirementError as error:
             return _stand_in(cmd_name, str(error))
@@ -102,22 +103,6 @@ class LazyGroup(click.Group):
             return Status.READER_GONE
         except DeltawireError as error:
             raise Failure(str(error)) from None
-
-
-@contextmanager
-def _without_rich() -> Iterator[None]:
-    """A block in which rich can't be imported, unless it is already.
-
-    Where it is installed, structlog imports it for tracebacks that no command prints: a fifth of the time of a start.
-    """
-    if "rich" in sys.modules:
-        yield
-        return
-    sys.modules["rich"] = None  # type: ignore[assignment]  # as the import system has it for a module not to be found
-    try:
-        yield
-    finally:
-        del sys.modules["rich"]
 
 
 def _stand_in(name: str, why: str) -> click.Command:

@@ -8,8 +8,9 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack, contextmanager, suppress
 from functools import partial
+from importlib import import_module
 from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies_environment
@@ -22,6 +23,7 @@ from deltawire.gateway.cli.ending import Failure, StartFailure, Status, cannot_l
 from deltawire.gateway.cli.loop import new_event_loop
 from deltawire.gateway.cli.options import SettingsCommand, examples, settings_options
 from deltawire.gateway.cli.systemd import Notifier, take_sockets
+from deltawire.gateway.cli.unneeded import without
 from deltawire.gateway.config import ConfigError, Settings, UnreachableError
 from deltawire.gateway.configuring import make_settings, tell_unadvertised
 from deltawire.gateway.logs import configure_logs, get_logger
@@ -67,6 +69,9 @@ def command(**values: Any) -> int:
     except ConfigError as error:
         raise StartFailure(str(error)) from None
     configure_logs(settings)
+    if settings.engine_url:
+        with without("opentelemetry"), suppress(ImportError):  # redis has metrics: a tenth of a start
+            import_module("deltawire.gateway.engines.redis.engine")  # later it is known; who lacks it is told then
     fitting = _fit(settings, raise_limit())
     workers = count_workers(settings)
     if workers > 1:

@@ -123,7 +123,6 @@ class Supervisor:
     def run(self) -> int:
         """Supervise until a signal ends the gateway; return the exit status."""
         self._selector.register(self._signals.reader, selectors.EVENT_READ, self._on_signals)
-        gc.collect()
         gc.freeze()  # a worker that collects garbage would copy every page of these objects
         while self._stop_by is None or self._processes:
             now = time.monotonic()

@@ -80,7 +80,10 @@ BROKEN: Final = [
 ]
 """Ends in close 1002."""
 
-BOMB: Final = frame(FINAL | COMPRESSED | TEXT, zlib.compress(b"0" * 50 * MIB, 9)[2:-4])
+_DEFLATE = zlib.compressobj(9, wbits=-zlib.MAX_WBITS)
+_BIT_OF_BOMB = _DEFLATE.compress(b"0" * MIB) + _DEFLATE.flush(zlib.Z_FULL_FLUSH)  # one can follow another
+
+BOMB: Final = frame(FINAL | COMPRESSED | TEXT, (_BIT_OF_BOMB * 50)[: -len(b"\0\0\xff\xff")])
 """50 MiB in 50 KiB, as permessage-deflate would have it (RFC 7692 §7.2.1)."""
 
 BAD_TEXT: Final = [

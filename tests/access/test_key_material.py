@@ -14,13 +14,13 @@ import pytest
 import trustme
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, PrivateFormat, PublicFormat
 
 from deltawire.gateway.access.keys import BadKey, check_secret, parse_key_file
 from deltawire.gateway.access.signing import parse_signing_key
+from tests.support.keys import RSA
 
-RSA = rsa.generate_private_key(65537, 2048)
 PRIVATE: dict[str, Any] = {
     "RSA": RSA,
     "P-256": ec.generate_private_key(ec.SECP256R1()),

@@ -96,6 +96,7 @@ def test_a_plot_is_a_small_svg_file_and_the_same_each_time(tmp_path: Path) -> No
     assert first.stat().st_size < 40_000
 
 
+@pytest.mark.slow
 async def test_the_command_prints_and_keeps_what_it_measured(tmp_path: Path) -> None:
     figures, tables = tmp_path / "figures.json", tmp_path / "tables.md"
     output = await run_script(

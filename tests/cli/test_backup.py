@@ -89,6 +89,7 @@ def names_in(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
+@pytest.mark.slow
 async def test_a_gateway_on_a_copy_made_under_load_has_all_that_was_acked_before(
     serve: Serve, run_process: Run, tmp_path: Path
 ) -> None:

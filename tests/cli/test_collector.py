@@ -26,3 +26,18 @@ assert (gc.get_threshold(), gc.get_freeze_count()) == (before, 0)
 
 def test_a_crowd_brings_no_full_collection_until_the_gateway_ends() -> None:
     subprocess.run([sys.executable, "-c", CALMED], check=True, timeout=60)
+
+
+ENDED = """
+import atexit, gc, sys
+atexit.register(lambda: print(gc.get_freeze_count() > 10_000))  # is called after what is registered later
+from deltawire.gateway.cli import main
+sys.argv[1:] = ["--version"]
+main()
+assert gc.get_freeze_count() == 0, "whoever calls it goes on to collect garbage"
+"""
+
+
+def test_a_command_that_ends_looks_for_no_garbage_in_all_that_it_loaded() -> None:
+    done = subprocess.run([sys.executable, "-c", ENDED], check=True, timeout=60, capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "True"

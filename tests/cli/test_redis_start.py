@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -170,3 +172,16 @@ async def test_a_password_that_is_not_encoded_is_refused(run: Run, start: Start,
 
 async def test_another_scheme_is_refused(run: Run, start: Start) -> None:
     assert "expected redis://" in await refused(run, start, "http://u:s3cret@host")
+
+
+def test_redis_brings_no_metrics_of_its_own() -> None:
+    pytest.importorskip("opentelemetry.sdk", reason="needs the extra: pip install 'deltawire[otel]'")
+    program = """
+import sys
+from deltawire.gateway.cli import main
+main(["serve", "--port=0", "--engine-url=redis://127.0.0.1:1"])
+print("redis" in sys.modules, "opentelemetry" in sys.modules)
+import opentelemetry.sdk.metrics
+"""
+    done = subprocess.run((sys.executable, "-c", program), capture_output=True, text=True, check=True)
+    assert done.stdout == "True False\n", "and whoever wants them afterwards can load them"

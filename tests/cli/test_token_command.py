@@ -10,6 +10,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
+from tests.support.keys import RSA
 from tests.support.minting import SECRET, everything, token, write_secret
 from tests.support.processes import Run, Serve
 
@@ -87,7 +88,7 @@ async def test_a_token_that_gateways_may_refuse_is_made_with_a_warning(
 @pytest.mark.parametrize(
     ("key", "algorithm"),
     [
-        (rsa.generate_private_key(65537, 2048), "RS256"),
+        (RSA, "RS256"),
         (ec.generate_private_key(ec.SECP256R1()), "ES256"),
         (ec.generate_private_key(ec.SECP384R1()), "ES384"),
         (ed25519.Ed25519PrivateKey.generate(), "EdDSA"),

@@ -19,6 +19,7 @@ from deltawire.gateway.hub import hub as hub_module
 from deltawire.gateway.server import Gateway
 from tests.support.peers import Peer, consumer, peer, producer, publish, text_delta, text_of, types_of
 from tests.support.proxies import free_port
+from tests.support.redis_cluster import PAUSE
 from tests.support.redis_server import needs_redis, redis_server
 from tests.support.waiting import eventually, turn
 
@@ -36,7 +37,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     options = {"cluster-enabled": "yes", "cluster-port": str(free_port())}
     with redis_server(tmp_path_factory.mktemp("cluster"), options=options) as server:
         server.command("CLUSTER", "ADDSLOTSRANGE", "0", "16383")
-        asyncio.run(eventually(lambda: b"cluster_state:ok" in server.command("CLUSTER", "INFO")))
+        asyncio.run(eventually(lambda: b"cluster_state:ok" in server.command("CLUSTER", "INFO"), pause=PAUSE))
         yield server.url.replace("redis:", "redis+cluster:")
 
 

@@ -27,7 +27,7 @@ from tests.support.asking import http_client
 from tests.support.on_redis import expect_all, gateway_on, numbered, read, set_engine_timeout, write
 from tests.support.peers import producer, publish
 from tests.support.processes import ROOT
-from tests.support.redis_cluster import RedisCluster, is_linked, redis_cluster
+from tests.support.redis_cluster import PAUSE, RedisCluster, is_linked, redis_cluster
 from tests.support.redis_server import needs_redis
 from tests.support.waiting import eventually
 
@@ -158,7 +158,7 @@ async def test_slots_that_move_again_and_again_cost_nothing_and_double_nothing(c
             group.create_task(flood(stream))
         await eventually(lambda: all(written.values()))
         for _ in range(15):
-            await eventually(cluster.is_settled)
+            await eventually(cluster.is_settled, pause=PAUSE)
             stream = chance.choice(streams)
             others = [it for it in cluster.masters if it is not cluster.server_of(stream)]
             move = cluster.move(stream, chance.choice(others))
@@ -284,6 +284,7 @@ async def test_a_move_that_is_never_finished_is_told_and_it_recovers(cluster: Re
         await eventually(lambda: not gateway.hub.storage_failure)
 
 
+@pytest.mark.slow
 async def test_a_master_that_stands_still_and_wakes_as_a_replica_loses_nothing_acked(replicated: RedisCluster) -> None:
     [stream] = streams_on(replicated, 0, 1)
     async with (
@@ -296,7 +297,7 @@ async def test_a_master_that_stands_still_and_wakes_as_a_replica_loses_nothing_a
         await it.say(*numbered(11, 20))
         await it.read_until("ack", producer_seq=20)
         replicated.masters[0].signal(signal.SIGCONT)
-        await eventually(lambda: is_linked(replicated.masters[0]))
+        await eventually(lambda: is_linked(replicated.masters[0]), pause=PAUSE)
         await eventually(lambda: not gateway.hub.storage_failure)
         await publish(it, *numbered(21, 30), upto=30)
         await expect_all(gateway, 30, stream=stream)
@@ -335,7 +336,7 @@ async def test_a_master_that_is_killed_loses_nothing_acked(
         epochs = [await expect_all(gateway, 10, stream=stream) for stream in streams]
         if is_behind:
             replicated.cut_off(victim)
-            await eventually(lambda: not is_linked(replicated.replicas[victim]))
+            await eventually(lambda: not is_linked(replicated.replicas[victim]), pause=PAUSE)
         for stream in streams:
             await write(gateway, 11, 15, stream=stream)
         replicated.masters[victim].kill()

@@ -59,7 +59,7 @@ def watched(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Watched]
 
 async def test_nothing_acked_is_lost_when_a_replica_is_promoted(watched: Watched) -> None:
     primary = watched.primary
-    await eventually(watched.is_settled)
+    await eventually(watched.is_settled, pause=0.02)
     async with gateway_on(primary, engine_url=watched.url, engine_timeout=20.0) as gateway:
         await write(gateway, 1, 10)
         epoch = await expect_all(gateway, 10)
@@ -74,7 +74,7 @@ async def test_nothing_acked_is_lost_when_a_replica_is_promoted(watched: Watched
 
 
 async def test_a_sentinel_that_does_not_answer_holds_nothing_up(watched: Watched) -> None:
-    await eventually(watched.is_settled)
+    await eventually(watched.is_settled, pause=0.02)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = watched.url.replace("@", f"@127.0.0.1:{silent.getsockname()[1]},")
         async with gateway_on(watched.primary, engine_url=url) as gateway:
@@ -103,7 +103,7 @@ async def test_a_primary_that_no_sentinel_knows_is_told(watched: Watched) -> Non
 async def test_why_sentinels_do_not_help_is_told_in_a_few_words_without_a_password(
     watched: Watched, part: str, wrong: str, told: str
 ) -> None:
-    await eventually(watched.is_settled)
+    await eventually(watched.is_settled, pause=0.02)
     url = watched.url.replace(part.format(port=watched.sentinel.port), wrong)
     with pytest.raises(ConfigError) as error:
         async with gateway_on(watched.primary, engine_url=url):

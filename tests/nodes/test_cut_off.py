@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 
@@ -22,26 +24,42 @@ from tests.support.waiting import eventually
 
 pytestmark = needs_redis
 
+TTL = 4.0
+"""Seconds that a session lasts: a busy machine must not end one that is not cut off."""
+
+LEFT = 1.0
+"""Seconds that are left of it to a node that is cut off, as if it had not reached the server for all but that."""
+
 
 @pytest.fixture(autouse=True)
 def _brief(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (engine_module, session_module):
-        monkeypatch.setattr(module, "TTL", 4.0)  # a busy machine must not end a session that is not cut off
+        monkeypatch.setattr(module, "TTL", TTL)
     monkeypatch.setattr(keeping, "RENEWAL", 0.1)
 
 
 class Cuttable:
-    """A node, and the way from it to the server."""
+    """A node, its server, and the way from one to the other."""
 
-    def __init__(self, gateway: Gateway, door: Door) -> None:
+    def __init__(self, gateway: Gateway, server: RedisServer, door: Door) -> None:
         self.gateway = gateway
+        self._server = server
         self._door = door
 
-    def cut_off(self) -> None:
-        """Let nothing pass."""
+    def cut_off(self, *, passed: float = TTL - LEFT) -> None:
+        """Let nothing pass.
+
+        Args:
+            passed: seconds since the last thing did.
+        """
         self._door.is_shut = True
         for link in tuple(self._door.links):
             link.cut()
+        engine: Any = self.gateway.hub._engine
+        session = engine._session
+        session.lasts_until -= passed
+        left = int((session.lasts_until - time.monotonic()) * 1000)
+        assert self._server.command("PEXPIRE", f"deltawire:node:{session.node}", str(left)) == b":1\r\n"
 
     def mend(self) -> None:
         """Let everything pass again."""
@@ -54,7 +72,7 @@ async def cuttable_on(server: RedisServer) -> AsyncIterator[Cuttable]:
         open_door(server.url) as door,
         node_on(server, engine_url=door.url.replace("ws:", "redis:")) as gateway,
     ):
-        yield Cuttable(gateway, door)
+        yield Cuttable(gateway, server, door)
         set_engine_timeout(gateway, 1.0)  # to end, though it may be cut off
 
 
@@ -129,7 +147,7 @@ async def test_an_owner_that_nobody_has_replaced_serves_as_before_once_it_reache
 async def test_a_cut_within_the_life_of_a_session_disturbs_no_reader(server: RedisServer) -> None:
     async with cuttable_on(server) as cuttable, consumer(cuttable.gateway) as reading:
         await reading.read_until("caught_up")
-        cuttable.cut_off()
+        cuttable.cut_off(passed=0.0)
         set_engine_timeout(cuttable.gateway, 0.1)
         await eventually(lambda: cuttable.gateway.hub.storage_failure)
         set_engine_timeout(cuttable.gateway)

@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from structlog.testing import capture_logs
 
 from deltawire import __version__
+from deltawire.gateway.engines.redis import keeping, session
 from deltawire.gateway.server import Gateway
 from deltawire.gateway.server.relaying import follow, nodes
 from deltawire.gateway.streams.mirror import Mirror
@@ -158,7 +159,11 @@ async def test_readers_of_an_owner_that_leaves_stay_where_they_are(server: Redis
         assert text_of(await reading.read_until("text_delta", seq=6)) == "4 5 6 "
 
 
-async def test_a_new_epoch_is_told_by_resuming_with_the_gap_that_the_new_owner_knows(server: RedisServer) -> None:
+async def test_a_new_epoch_is_told_by_resuming_with_the_gap_that_the_new_owner_knows(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "TTL", 4.0)  # for as long nothing is taken over from a server that lost sessions
+    monkeypatch.setattr(keeping, "RENEWAL", 0.1)
     async with processes_on(server, 1) as processes, node_on(server) as two:
         await write(processes.served[0], 1, 5)
         async with consumer(two) as reading:

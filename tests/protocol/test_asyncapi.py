@@ -26,9 +26,14 @@ CHECK = """
 import { Parser } from "@asyncapi/parser";
 import { readFileSync } from "node:fs";
 
-const { document, diagnostics } = await new Parser().parse(JSON.parse(readFileSync(0, "utf8")));
-const worse = diagnostics.filter(({ severity }) => severity < 2); // errors and warnings
-console.log(JSON.stringify({ messages: document?.allMessages().length ?? 0, worse }));
+const parser = new Parser();
+const judgements = [];
+for (const given of JSON.parse(readFileSync(0, "utf8"))) {
+  const { document, diagnostics } = await parser.parse(given);
+  const worse = diagnostics.filter(({ severity }) => severity < 2); // errors and warnings
+  judgements.push({ messages: document?.allMessages().length ?? 0, worse });
+}
+console.log(JSON.stringify(judgements));
 """
 
 
@@ -55,18 +60,14 @@ PARAMETERS = [
 ]
 
 
-async def test_asyncapi_s_own_parser_accepts_it() -> None:
+async def test_asyncapi_s_own_parser_accepts_it_and_would_find_a_fault() -> None:
     script = installed("@asyncapi/parser", "3") / "check.mjs"
-    script.write_text(CHECK, encoding="utf-8")
-    assert await run_node(script, given=DOCUMENT) == {"messages": len(DOCUMENT["components"]["messages"]), "worse": []}
-
-
-async def test_asyncapi_s_own_parser_would_find_a_fault() -> None:
-    script = installed("@asyncapi/parser", "3") / "check_broken.mjs"
     script.write_text(CHECK, encoding="utf-8")
     broken = asyncapi()
     del broken["components"]["messages"]["ack"]
-    assert (await run_node(script, given=broken))["worse"]
+    accepted, refused = await run_node(script, given=[DOCUMENT, broken])  # takes long to be loaded
+    assert accepted == {"messages": len(DOCUMENT["components"]["messages"]), "worse": []}
+    assert refused["worse"]
 
 
 def test_it_can_be_served_as_json() -> None:

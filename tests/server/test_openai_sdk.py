@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from asyncio.subprocess import PIPE
+from collections.abc import Iterator
 from pathlib import Path
+from subprocess import PIPE, Popen
 from typing import Any
 
 import pytest
@@ -25,9 +26,7 @@ PROGRAM = """
 import json, sys
 from openai import APIStatusError, OpenAI
 
-url, *questions = sys.argv[1:]
-
-def answers(what, token="none", events=0, **more):
+def answers(url, what, token="none", events=0, **more):
     responses = OpenAI(base_url=url + "/v1", api_key=token, max_retries=0).responses
     match what:
         case "stream":
@@ -40,31 +39,37 @@ def answers(what, token="none", events=0, **more):
         case "cancel":
             yield responses.cancel("demo").model_dump(mode="json")
 
-for question in questions:
+for line in sys.stdin:
     try:
-        print(json.dumps(list(answers(**json.loads(question)))))
+        found = list(answers(**json.loads(line)))
     except APIStatusError as error:
-        print(json.dumps([[type(error).__name__, error.status_code]]))
+        found = [[type(error).__name__, error.status_code]]
+    print(json.dumps(found), flush=True)
 """
 
 
-@pytest.fixture(scope="session")
-def sdks() -> Path:
-    """A folder that has the SDK."""
-    return installed("sdks")
+@pytest.fixture(scope="module")
+def sdk() -> Iterator[Popen[str]]:
+    """A program that answers questions with the SDK, one for all tests: it takes the SDK a second to be imported."""
+    environment = clean_environment(PYTHONPATH=str(installed("sdks")))
+    with Popen((sys.executable, "-c", PROGRAM), env=environment, stdin=PIPE, stdout=PIPE, text=True) as process:
+        yield process
+        assert process.stdin is not None
+        process.stdin.close()
+        assert process.wait() == 0
 
 
-async def ask(sdks: Path, gateway: Gateway, *questions: dict[str, Any]) -> list[Any]:
-    """What the SDK gets for each question, all asked by one program: it takes the SDK long to be imported."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", PROGRAM, gateway.url.replace("ws:", "http:"), *map(json.dumps, questions)),
-        env=clean_environment(PYTHONPATH=str(sdks)),
-        stdout=PIPE,
-        stderr=PIPE,
-    )
-    output, errors = await process.communicate()
-    assert process.returncode == 0, errors.decode()
-    return [json.loads(line) for line in output.decode().splitlines()]
+async def ask(sdk: Popen[str], gateway: Gateway, *questions: dict[str, Any]) -> list[Any]:
+    """What the SDK gets for each question."""
+
+    def answer(question: dict[str, Any]) -> Any:
+        assert sdk.stdin is not None
+        assert sdk.stdout is not None
+        sdk.stdin.write(json.dumps({"url": gateway.url.replace("ws:", "http:"), **question}) + "\n")
+        sdk.stdin.flush()
+        return json.loads(sdk.stdout.readline())
+
+    return [await asyncio.to_thread(answer, question) for question in questions]
 
 
 def fill(gateway: Gateway) -> None:
@@ -82,10 +87,10 @@ def fill(gateway: Gateway) -> None:
         stream.send_nowait(data)
 
 
-async def test_a_response_is_streamed_and_resumed_after_any_of_its_events(sdks: Path, gateway: Gateway) -> None:
+async def test_a_response_is_streamed_and_resumed_after_any_of_its_events(sdk: Popen[str], gateway: Gateway) -> None:
     fill(gateway)
     whole, first, rest = await ask(
-        *(sdks, gateway, {"what": "stream"}),
+        *(sdk, gateway, {"what": "stream"}),
         *({"what": "stream", "events": 7}, {"what": "stream", "starting_after": 6}),
     )
     assert [event["sequence_number"] for _, event in whole] == list(range(len(whole)))
@@ -101,26 +106,26 @@ async def test_a_response_is_streamed_and_resumed_after_any_of_its_events(sdks: 
     assert (len(first), first + rest) == (7, whole)
 
 
-async def test_a_response_is_retrieved_as_it_is_now(sdks: Path, gateway: Gateway) -> None:
+async def test_a_response_is_retrieved_as_it_is_now(sdk: Popen[str], gateway: Gateway) -> None:
     fill(gateway)
-    [[response]] = await ask(sdks, gateway, {"what": "retrieve"})
+    [[response]] = await ask(sdk, gateway, {"what": "retrieve"})
     assert (response["id"], response["status"], response["model"]) == ("demo", "completed", "m-large")
     assert response["output"][1]["content"][0]["text"] == "Hello, world"
 
 
-async def test_a_cancellation_reaches_the_producer(sdks: Path, gateway: Gateway) -> None:
+async def test_a_cancellation_reaches_the_producer(sdk: Popen[str], gateway: Gateway) -> None:
     async with producer(gateway) as writing:
         gateway.hub.get_or_create("demo").send_nowait(MessageStart("m1"))
-        [[response]] = await ask(sdks, gateway, {"what": "cancel"})
+        [[response]] = await ask(sdk, gateway, {"what": "cancel"})
         assert response["status"] == "in_progress"
         assert (await writing.read_until("signal"))[-1]["name"] == "cancel"
 
 
-async def test_a_token_is_the_key(sdks: Path, start_gateway: StartGateway, tmp_path: Path) -> None:
+async def test_a_token_is_the_key(sdk: Popen[str], start_gateway: StartGateway, tmp_path: Path) -> None:
     gateway = await start_gateway(auth_key=write_secret(tmp_path))
     fill(gateway)
     streamed, *refused = await ask(
-        *(sdks, gateway, {"what": "stream", "token": token(subscribe=["demo"])}),
+        *(sdk, gateway, {"what": "stream", "token": token(subscribe=["demo"])}),
         {"what": "stream", "token": token(publish=["demo"])},
         {"what": "retrieve", "token": token(publish=["demo"])},
         {"what": "cancel", "token": token(subscribe=["demo"])},
@@ -130,6 +135,6 @@ async def test_a_token_is_the_key(sdks: Path, start_gateway: StartGateway, tmp_p
     assert refused == [[["PermissionDeniedError", 403]]] * 4
 
 
-async def test_what_is_not_there_is_not_found(sdks: Path, gateway: Gateway) -> None:
+async def test_what_is_not_there_is_not_found(sdk: Popen[str], gateway: Gateway) -> None:
     questions = ({"what": what} for what in ("stream", "retrieve", "cancel"))
-    assert await ask(sdks, gateway, *questions) == [[["NotFoundError", 404]]] * 3
+    assert await ask(sdk, gateway, *questions) == [[["NotFoundError", 404]]] * 3

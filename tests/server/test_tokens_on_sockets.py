@@ -18,10 +18,10 @@ from deltawire.gateway.config import ConfigError, Settings
 from deltawire.gateway.server import Gateway
 from tests.server.conftest import StartGateway
 from tests.support.asking import http_client
+from tests.support.keys import RSA
 from tests.support.minting import SECRET, base64url, bearer, by_hand, claims, everything, sign, unsigned, write_secret
 from tests.support.rawpeer import RawPeer
 
-RSA = rsa.generate_private_key(65537, 2048)
 P256 = ec.generate_private_key(ec.SECP256R1())
 ED25519 = ed25519.Ed25519PrivateKey.generate()
 ALL: dict[str, Any] = {"publish": ["*"], "subscribe": ["*"], "admin": ["*"]}

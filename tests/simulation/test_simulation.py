@@ -121,7 +121,7 @@ def serve_on(patch: pytest.MonkeyPatch) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("fault", "begin"),
-    [(forget_the_term, 12), (keep_the_epoch, 0), (ack_at_once, 0), (never_verify, 3), (serve_on, 5)],
+    [(forget_the_term, 35), (keep_the_epoch, 0), (ack_at_once, 0), (never_verify, 3), (serve_on, 5)],
 )
 def test_a_fault_in_a_node_or_in_the_server_is_found(fault: Fault, begin: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Found soon if it begins at a seed that found it once; each seed is another history when the code changes."""

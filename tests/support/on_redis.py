@@ -44,7 +44,8 @@ def set_engine_timeout(gateway: Gateway, seconds: float = DEFAULT.engine_timeout
     committer = engine._committer
     committers = [committer, *(lane.committer for lane in getattr(committer, "_lanes", {}).values())]
     for it in committers:
-        it._timeout = seconds
+        for part in (it, getattr(it, "_caller", it)):  # that of a cluster leaves calling to its lanes
+            part._timeout = seconds
     if tells:
         for it in committers:
             it.health._timeout = seconds

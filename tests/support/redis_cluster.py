@@ -14,6 +14,9 @@ from tests.support.waiting import eventually
 
 MASTERS = 3
 
+PAUSE = 0.02
+"""Seconds between two looks at servers that take seconds to agree: each look asks them all."""
+
 
 class RedisCluster:
     """Its servers.
@@ -44,11 +47,13 @@ class RedisCluster:
         for it, bus in zip(servers[1:], self._buses[1:], strict=True):
             assert self.masters[0].command("CLUSTER", "MEET", "127.0.0.1", str(it.port), str(bus)) == b"+OK\r\n"
         known = f"cluster_known_nodes:{len(servers)}\r\n".encode()
-        await eventually(lambda: all(known in it.command("CLUSTER", "INFO") for it in servers))
+        await eventually(lambda: all(known in it.command("CLUSTER", "INFO") for it in servers), pause=PAUSE)
         for master, replica in zip(self.masters, self.replicas, strict=False):
-            await eventually(partial(_replicates, replica, id_of(master)))
-        await eventually(lambda: all(is_linked(it) for it in self.replicas))
-        await eventually(lambda: all(b"cluster_state:ok" in it.command("CLUSTER", "INFO") for it in servers))
+            await eventually(partial(_replicates, replica, id_of(master)), pause=PAUSE)
+        await eventually(lambda: all(is_linked(it) for it in self.replicas), pause=PAUSE)
+        await eventually(
+            lambda: all(b"cluster_state:ok" in it.command("CLUSTER", "INFO") for it in servers), pause=PAUSE
+        )
 
     def server_of(self, stream: str) -> RedisServer:
         """The master that has a stream, as long as no replica has taken over."""
@@ -70,8 +75,8 @@ class RedisCluster:
     async def wait_promoted(self, number: int) -> None:
         """Wait until a replica has taken over, and all servers know of it; it is the master from then on."""
         self.masters[number] = replica = self.replicas[number]
-        await eventually(lambda: b"role:master" in replica.command("INFO", "replication"))
-        await eventually(self.is_settled)
+        await eventually(lambda: b"role:master" in replica.command("INFO", "replication"), pause=PAUSE)
+        await eventually(self.is_settled, pause=PAUSE)
 
     def cut_off(self, number: int) -> None:
         """Let a replica get nothing more of what its master has."""

@@ -73,6 +73,7 @@ class RedisServer:
             self._process = subprocess.Popen(command, stdout=log, stderr=log)
         give_up = time.monotonic() + DEADLINE
         while b"LOADING" in (answer := self._ping()) or not answer:
+            time.sleep(0.002)
             assert self._process.poll() is None, (self._folder / "log").read_text()
             assert time.monotonic() < give_up, "it does not start"
         who = self.command("INFO", "server")  # another one may have got the port first, and answered

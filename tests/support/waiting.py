@@ -10,8 +10,13 @@ DEADLINE = 30.0
 machine is."""
 
 
-async def eventually(condition: Callable[[], object], what: str = "the condition") -> None:
+async def eventually(condition: Callable[[], object], what: str = "the condition", pause: float = 0.002) -> None:
     """Return as soon as a condition holds.
+
+    Args:
+        condition: is looked at again and again.
+        what: it is, for a person.
+        pause: seconds between two looks: more where a look takes long, and what it looks for takes longer.
 
     Raises:
         AssertionError: it did not within `DEADLINE`.
@@ -20,7 +25,7 @@ async def eventually(condition: Callable[[], object], what: str = "the condition
     deadline = loop.time() + DEADLINE
     while not condition():
         assert loop.time() < deadline, f"{what} never came true"
-        await asyncio.sleep(0.002)
+        await asyncio.sleep(pause)
 
 
 async def turn(times: int = 20) -> None:

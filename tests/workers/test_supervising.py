@@ -181,6 +181,7 @@ async def test_a_stream_of_another_worker_is_refused_while_all_drain(
     assert (await client.get(f"{gateway.http}/readyz")).status_code == 503
 
 
+@pytest.mark.slow
 async def test_a_worker_that_does_not_leave_is_killed(start_workers: StartWorkers) -> None:
     gateway = await start_workers("--drain-timeout=0")
     os.kill(gateway.pids[1], signal.SIGSTOP)
