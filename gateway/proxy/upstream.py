@@ -190,9 +190,11 @@ class Upstream:
 
 def _find_proxy(scheme: str, host: str) -> str | None:
     """The variable of the environment that names a proxy for a host; None if there is none."""
-    if proxy_bypass(host):
+    named = getproxies_environment()
+    variable = next((f"{name.upper()}_PROXY" for name in (scheme, "all") if name in named), None)
+    if variable is None or proxy_bypass(host):  # that asks macOS itself where the environment names none
         return None
-    return next((f"{name.upper()}_PROXY" for name in (scheme, "all") if name in getproxies_environment()), None)
+    return variable
 
 
 class _Passing:

@@ -76,6 +76,13 @@ def test_a_proxy_in_the_environment_is_told_to_be_ignored(
     assert [line["variable"] for line in logs if line["event"] == "upstream.proxy_ignored"] == warned
 
 
+def test_without_one_in_the_environment_the_system_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On macOS `proxy_bypass` would read the system's settings, which may end a process that was forked."""
+    monkeypatch.setattr("deltawire.gateway.proxy.upstream.getproxies_environment", lambda: {"no": "example.org"})
+    monkeypatch.setattr("deltawire.gateway.proxy.upstream.proxy_bypass", lambda _: pytest.fail("the system was asked"))
+    Aims("https://api.example.org")
+
+
 async def test_a_connection_is_used_again_and_one_that_the_upstream_closed_is_not() -> None:
     ends = JSON.replace(b"Content-Length", b"Connection: close\r\nContent-Length")
     async with Upstream(ends) as upstream:
