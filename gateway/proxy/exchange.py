@@ -39,6 +39,9 @@ from deltawire.gateway.proxy.upstream import Passed, Upstream, UpstreamFailed
 CANCELLED: Final = 499
 """Status for a caller whose answer was cancelled before it began. No SDK tries such a request again."""
 
+UNPASSABLE: Final = "the provider's answer is none that can be passed on"
+FAULTY: Final = "the proxy failed at the answer"
+
 log = get_logger()
 
 MakeAnswer = Callable[[str, Callable[[], None]], Answer]
@@ -116,7 +119,7 @@ class Exchange:
             await self._converse_until_ended()
         except Exception as error:
             if self.answer is not None:
-                self.answer.fail(error)
+                self.answer.fail(UpstreamFailed(str(error), FAULTY))
             log.exception("exchange.failed", **self._logged)
         finally:
             if self._watching is not None:
@@ -263,7 +266,7 @@ class Exchange:
         try:
             check_answer(head.status, named)
         except ValueError as error:
-            raise UpstreamFailed(str(error)) from None
+            raise UpstreamFailed(str(error), UNPASSABLE) from None
         fields = pass_to_caller(head.status, head.fields, named)
         if self.answer is None and self._may_stream and is_streamed(head.status, named, self._target):
             self._follow()

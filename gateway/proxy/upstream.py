@@ -15,6 +15,7 @@ from urllib.request import getproxies_environment, proxy_bypass
 from deltawire.gateway.http_client import make_tls
 from deltawire.gateway.logs import get_logger
 from deltawire.gateway.proxy.fields import Fields
+from deltawire.protocol.events import Error
 
 if TYPE_CHECKING:
     from deltawire.gateway.proxy.connection import Connection
@@ -30,6 +31,10 @@ MAX_KEPT: Final = 100
 
 SECOND_TRY: Final = 0.25
 """Seconds after which the next address of the upstream is tried as well (RFC 8305 §5)."""
+
+LOST: Final = "the connection to the provider was lost before the end of the answer"
+UNREACHED: Final = "the provider can't be reached"
+UNSENT: Final = "the request could not be passed on to the provider"
 
 _SAFE_TO_RETRY: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
 """Methods whose request a proxy may send again; no others (RFC 9110 §9.2.2)."""
@@ -48,7 +53,19 @@ log = get_logger()
 
 
 class UpstreamFailed(Exception):  # noqa: N818 - the name says what happened
-    """A request has had no whole answer; the message says why, and quotes nothing that was sent."""
+    """A request has had no whole answer.
+
+    Args:
+        why: for the log and the caller; it quotes nothing that was sent.
+        told: what readers get to know, which names no address.
+
+    Attributes:
+        error: the event that tells them.
+    """
+
+    def __init__(self, why: str, told: str = LOST) -> None:
+        super().__init__(why)
+        self.error: Final = Error(told, "stream_failed")
 
 
 class Passed(NamedTuple):
@@ -131,7 +148,7 @@ class Upstream:
             or not _TARGET.fullmatch(target)
             or _NO_VALUE.search(b"".join(values))
         ):
-            raise UpstreamFailed("a field of the request can't be sent")
+            raise UpstreamFailed("a field of the request can't be sent", UNSENT)
         first = b"%b %b HTTP/1.1\r\nHost: %b" % (method, target, self._host_field)
         return b"\r\n".join((first, *map(b"%b: %b".__mod__, fields), b"", b""))
 
@@ -162,9 +179,9 @@ class Upstream:
                     sock = await start_connection(addresses, happy_eyeballs_delay=SECOND_TRY, interleave=1)
                     _, connection = await make(sock=sock)
         except TimeoutError:
-            raise UpstreamFailed(f"it can't be reached within {CONNECT_TIMEOUT:g} s") from None
+            raise UpstreamFailed(f"it can't be reached within {CONNECT_TIMEOUT:g} s", UNREACHED) from None
         except OSError as error:
-            raise UpstreamFailed(str(error)) from error
+            raise UpstreamFailed(str(error), UNREACHED) from error
         return connection
 
     def take_kept(self) -> Connection | None:
@@ -281,5 +298,5 @@ class _Passing:
             return b"%x\r\n%b\r\n" % (len(piece), piece)
         self._left -= len(piece)
         if self._left < 0 or (self._left and not piece):
-            raise UpstreamFailed("the request's body has another length than its Content-Length")
+            raise UpstreamFailed("the request's body has another length than its Content-Length", UNSENT)
         return piece
