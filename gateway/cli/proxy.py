@@ -65,7 +65,8 @@ from deltawire.gateway.proxy import DRAIN_TIMEOUT, IDLE_TIMEOUT, MAX_REQUESTS, P
     default=IDLE_TIMEOUT,
     show_default=True,
     metavar="SECONDS",
-    help="Give a request up when nothing has come for so long, from the provider or of the body; 0 never does.",
+    help="Give a request up when for so long nothing has come, from the provider or of the body, or the caller has "
+    "taken nothing of the answer; 0 never does.",
 )
 @click.option(
     "--max-requests", type=WholeRange(1), default=MAX_REQUESTS, show_default=True, help="Requests at a time; then 503."

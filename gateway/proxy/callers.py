@@ -8,6 +8,8 @@ from typing import Final
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from deltawire.gateway.proxy.asgi import ABORT
+
 MAX_HEAD: Final = 64 * 1024
 """Bytes of a request's head, as for uvicorn's other implementation; two pieces of it may come at once."""
 
@@ -29,6 +31,7 @@ class CallerProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
         """The caller is there."""
         super().connection_made(transport)
+        self.app_state = self.app_state | {ABORT: transport.abort}  # which each request has as its state
         self._wait_for_more()
 
     def _wait_for_more(self) -> None:

@@ -25,7 +25,8 @@ OWN: Final = "/deltawire/"
 """Beginning of the paths that are answered here; all others are the upstream's."""
 
 IDLE_TIMEOUT: Final = 600.0
-"""Seconds for which an upstream, or a caller in the middle of a body, may send nothing: as long as SDKs wait."""
+"""Seconds for which an upstream, or a caller in the middle of a body, may send nothing, and a caller of an answer may
+take nothing: as long as SDKs wait."""
 
 MAX_REQUESTS: Final = 1000
 """Requests at a time: 0.1 GB where each holds a piece, far more than one process passes on."""
@@ -61,7 +62,7 @@ class Proxy:
         stream_prefix: beginning of the ids of streams that no caller names, at most 96 characters; a token that may
             publish to `PREFIX*` suffices for those. By default they begin with nothing that a token could name.
         idle_timeout: seconds for which the upstream may send nothing (then 504), or a caller nothing of a body that it
-            has begun (then 408); 0 means no limit.
+            has begun (then 408), or take nothing of its answer (then it is cut off); 0 means no limit.
         max_requests: requests at a time; then 503. As many answers that have ended may wait for the gateway; if there
             are more, readers of the oldest lose the rest.
 

@@ -49,6 +49,12 @@ _NO_VALUE: Final = re.compile(rb"[\x00\r\n]")
 Read: TypeAlias = Callable[[], Awaitable[bytes]]
 """Returns the next piece of a body; empty at its end."""
 
+Take: TypeAlias = Callable[[bytes], None]
+"""Called with each piece of a body."""
+
+End: TypeAlias = Callable[[Exception | None], None]
+"""Called at the end of a body: with the reason why it breaks off, or None."""
+
 log = get_logger()
 
 
@@ -75,11 +81,13 @@ class Passed(NamedTuple):
         status: the HTTP status.
         fields: of the head, in turn.
         read: of the body, undecoded, at most 64 KiB. Raises `UpstreamFailed` where it breaks off.
+        follow: tell others of the body as well, when it comes and not when it is read; so many bytes may wait for that.
     """
 
     status: int
     fields: Fields
     read: Read
+    follow: Callable[[Take, End, int], None]
 
 
 class Upstream:
@@ -274,7 +282,7 @@ class _Passing:
                 self._is_sent = True
             else:  # while the answer is read, which may come first (RFC 9112 §9.5)
                 self._uploading = asyncio.create_task(self._upload(read_body, connection), name="upload")
-        return Passed(*await connection.read_head(), connection.read)
+        return Passed(*await connection.read_head(), connection.read, connection.follow)
 
     async def _upload(self, read_body: Read, connection: Connection) -> None:
         """Send the rest of the body, or let whoever reads the answer have the reason why not."""

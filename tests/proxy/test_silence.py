@@ -52,7 +52,7 @@ class SlowUpstream:
             await asyncio.sleep(pause)
             return b"piece"
 
-        yield Passed(200, [], read)
+        yield Passed(200, [], read, follow=lambda *_: None)
 
 
 def ask(loop: VirtualLoop, upstream: SlowUpstream, *pauses: float, slow_reader: float = 0) -> list[Any]:
@@ -105,4 +105,8 @@ def test_a_caller_is_408_whose_body_does_not_come(loop: VirtualLoop, before: lis
 
 
 def test_a_caller_who_reads_slowly_is_none_of_that(loop: VirtualLoop) -> None:
-    assert ask(loop, SlowUpstream(0, 1, 1), slow_reader=2 * TIMEOUT)[-1] == {"type": "http.response.body", "body": b""}
+    assert ask(loop, SlowUpstream(0, 1, 1), slow_reader=LATE)[-1] == {"type": "http.response.body", "body": b""}
+
+
+def test_one_who_takes_nothing_is_cut_off(loop: VirtualLoop) -> None:
+    assert ask(loop, SlowUpstream(0, 1, 1), slow_reader=2 * TIMEOUT) == []
