@@ -21,7 +21,7 @@ from typing import Any, Final
 from deltawire.gateway.client import SourceStalled
 from deltawire.gateway.logs import get_logger
 from deltawire.gateway.proxy.answer import Answer
-from deltawire.gateway.proxy.asgi import ABORT, Receive, Scope, Send, refuse, respond_problem
+from deltawire.gateway.proxy.asgi import CALLER, Caller, Receive, Scope, Send, refuse, respond_problem
 from deltawire.gateway.proxy.fields import (
     Fields,
     Wishes,
@@ -132,8 +132,8 @@ class Exchange:
         self._is_calling = False  # the caller is to send more of the body
         self._is_telling = False  # the caller is to take more of the answer
         self._is_cutting_off = False  # its task is cancelled so that it goes on without the caller
-        state = scope.get("state") or {}
-        self._abort: Callable[[], None] = state.get(ABORT, lambda: None)
+        self._caller: Caller | None = (scope.get("state") or {}).get(CALLER)
+        self._unsent: int | None = None  # bytes that the caller had yet to take, at the last look
         self._looking: asyncio.Handle | None = None  # whether that is too long
 
     async def run(self) -> None:
@@ -185,10 +185,10 @@ class Exchange:
         since = self._waits_since
         if now - since >= self._idle_timeout:
             since = now
-            if self._is_telling:
-                self._cut_off()
-            else:
+            if not self._is_telling:
                 self._end(Reason.UNSENT if self._is_calling else Reason.STALLED)
+            elif not self._is_reading():
+                self._cut_off()
         self._looking = loop.call_at(since + self._idle_timeout, self._watch_silence)
 
     def _cut_off(self) -> None:
@@ -203,7 +203,13 @@ class Exchange:
         else:
             self._reason = Reason.UNREAD
         self._task.cancel()
-        self._abort()
+        if self._caller is not None:
+            self._caller.abort()
+
+    def _is_reading(self) -> bool:
+        """Whether the caller has taken something since the last look, as far as can be told."""
+        before, self._unsent = self._unsent, None if self._caller is None else self._caller.unsent()
+        return before != self._unsent
 
     def _start_watching(self) -> None:
         """The caller has said everything. What is not needed before the upstream's answer is done meanwhile."""

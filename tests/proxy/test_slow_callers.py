@@ -183,3 +183,28 @@ async def test_one_who_does_not_take_the_end_is_cut_off_too_and_readers_have_the
             await call.task
         assert "callers_stalled_total 1.0" in proxy.tally.render().decode()
         await proxy.aclose(0)
+
+
+async def test_what_a_caller_has_yet_to_take_is_known_while_it_reads() -> None:
+    """A transport alone says nothing until a third of the system's buffer is free."""
+    from deltawire.gateway.proxy.callers import CallerConnection  # noqa: PLC0415 - an optional extra
+
+    waiting: list[asyncio.Transport] = []
+
+    class Sender(asyncio.Protocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            assert isinstance(transport, asyncio.Transport)
+            transport.write(bytes(1 << 24))
+            waiting.append(transport)
+
+    server = await asyncio.get_running_loop().create_server(Sender, "127.0.0.1", 0)
+    async with server, calling(f"http://x:{server.sockets[0].getsockname()[1]}") as peer:
+        await eventually(lambda: waiting, "the connection")
+        caller = CallerConnection(waiting[0])
+        before = caller.unsent()
+        assert before > 0
+        while caller.unsent() == before:
+            assert await peer.read_some()
+        assert caller.unsent() < before
+        caller.abort()
+        assert caller.unsent() == 0
