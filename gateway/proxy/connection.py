@@ -172,7 +172,7 @@ class Connection(asyncio.BufferedProtocol):
     def _tell_end(self) -> None:
         if self._end is not None and (self._is_answered or self._failure is not None):
             self._loop.call_soon(self._end, self._failure)
-            self._end = None
+            self._take = self._end = None
 
     def _put(self, piece: bytes) -> None:
         """Keep a piece until it is read."""
