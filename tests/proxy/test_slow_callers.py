@@ -23,7 +23,7 @@ PINGS = b": ping\n\n" * 8192
 """64 KiB that are no event."""
 
 CHUNKED = HEAD.replace(b"Connection: close", b"Transfer-Encoding: chunked")
-LONG: list[Part] = [*ANSWER[:2], *[PINGS] * 400, *ANSWER[2:]]
+LONG: list[Part] = [*ANSWER[:2], *[PINGS] * 160, *ANSWER[2:]]
 """Far more than socket buffers hold."""
 
 
