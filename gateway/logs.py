@@ -69,6 +69,7 @@ written says how many (`lines_lost`).
 | `proxy.drain_timed_out` | warning | `requests` that were ended |
 | `proxy.stopped` | info | |
 | `upstream.failed` | warning | `path`, `stream` if any; `why` no answer or half of one; `status` the caller had, or 0 |
+| `caller.stalled` | warning | `path`, `stream`; for `seconds` the caller took nothing of its answer |
 | `upstream.proxy_ignored` | warning | `variable` of the environment names a proxy; the `host` is reached directly |
 | `answer.decode_failed` | warning | `stream`, `why` the proxy can't read a body: its readers get no more of it |
 | `exchange.failed` | error | likewise `path`, `stream`: a fault of the proxy, with its traceback; the request ends |

@@ -40,6 +40,12 @@ from deltawire.gateway.proxy import DRAIN_TIMEOUT, IDLE_TIMEOUT, MAX_REQUESTS, P
     help="Address of the gateway.",
 )
 @click.option("--readers", type=URL, metavar="URL", help="Where readers reach the gateway; default: the same.")
+@click.option(
+    "--stream-prefix",
+    default="",
+    metavar="PREFIX",
+    help="Beginning of the ids of streams that no request names; a token for `PREFIX*` suffices for them.",
+)
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", type=WholeRange(0, 65535), default=8766, show_default=True, help="0 picks a free one.")
 @click.option(
@@ -59,7 +65,8 @@ from deltawire.gateway.proxy import DRAIN_TIMEOUT, IDLE_TIMEOUT, MAX_REQUESTS, P
     default=IDLE_TIMEOUT,
     show_default=True,
     metavar="SECONDS",
-    help="Give a request up when nothing has come for so long, from the provider or of the body; 0 never does.",
+    help="Give a request up when for so long nothing has come, from the provider or of the body, or the caller has "
+    "taken nothing of the answer; 0 never does.",
 )
 @click.option(
     "--max-requests", type=WholeRange(1), default=MAX_REQUESTS, show_default=True, help="Requests at a time; then 503."
@@ -81,6 +88,7 @@ def command(  # noqa: PLR0913 - one argument an option
     host: str,
     port: int,
     *,
+    stream_prefix: str,
     allowed_hosts: str,
     insecure_no_auth: bool,
     idle_timeout: float,
@@ -122,6 +130,7 @@ def command(  # noqa: PLR0913 - one argument an option
             readers=readers,
             token=token,
             tls=tls,
+            stream_prefix=stream_prefix,
             idle_timeout=idle_timeout,
             max_requests=max_requests,
         )

@@ -55,7 +55,8 @@ class Answer:
         self.stream: Final = stream
         self._decode: Decode = bytes
         self._unread = 0
-        self._is_over = False
+        self._is_over = False  # readers get no more of it
+        self._is_ended = False  # and know that
         self._is_started = False
         url = f"{readers}{PREFIX}/{stream}/subscribe"
         self.fields: Final = [(STREAM, stream.encode()), (SUBSCRIBE, url.encode())]
@@ -110,6 +111,14 @@ class Answer:
             self._is_over = True
             self._relay.fail(error)
 
+    def end(self, failure: Exception | None = None) -> None:
+        """Tell readers that the answer has ended, or failed; they get nothing more of it."""
+        if failure is not None:
+            self.fail(failure)
+        if not self._is_ended:
+            self._is_over = self._is_ended = True
+            self._relay.end()
+
     def _give_up(self, error: UnreadableContent) -> None:
         log.warning("answer.decode_failed", stream=self.stream, why=str(error))
         self.fail(error)
@@ -117,5 +126,5 @@ class Answer:
     async def finish(self) -> None:
         """Tell readers that the answer has ended, and wait a little until they know."""
         self._start()
-        self._relay.end()
+        self.end()
         await self._relay.wait(LINGER)

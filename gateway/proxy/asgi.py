@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, MutableMapping
 from http import HTTPStatus
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias
 
 import msgspec
 
@@ -13,8 +13,21 @@ Message: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
 Send: TypeAlias = Callable[[Message], Awaitable[None]]
 
+CALLER: Final = "deltawire.caller"
+"""Key of a scope's `state`: a `Caller`, where the server has one."""
+
 JSON_TYPE: Final = "application/json"
 PROBLEM_TYPE: Final = "application/problem+json"
+
+
+class Caller(Protocol):
+    """The connection of whoever asked, of which ASGI says too little."""
+
+    def abort(self) -> None:
+        """Close it at once."""
+
+    def unsent(self) -> int:
+        """Number of bytes that the caller has yet to take; less of them means that it is reading."""
 
 
 async def respond(send: Send, status: int, body: bytes, content_type: str, **fields: str) -> None:

@@ -3,13 +3,46 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from typing import Final
+
+if sys.platform == "linux":
+    import fcntl
+    import termios
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from deltawire.gateway.proxy.asgi import CALLER
+
 MAX_HEAD: Final = 64 * 1024
 """Bytes of a request's head, as for uvicorn's other implementation; two pieces of it may come at once."""
+
+
+class CallerConnection:
+    """What an exchange may know of a connection, and do to it.
+
+    Args:
+        transport: of the connection.
+    """
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+
+    def abort(self) -> None:
+        """Close it at once."""
+        self._transport.abort()
+
+    def unsent(self) -> int:
+        """Number of bytes that the caller has yet to take, on Linux those that the system has as well.
+
+        A transport learns of room in the system's buffer only when a third of it is free, which is a megabyte.
+        """
+        size = self._transport.get_write_buffer_size()
+        if sys.platform == "linux" and not self._transport.is_closing():
+            asked = fcntl.ioctl(self._transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, bytes(4))
+            size += int.from_bytes(asked, sys.byteorder)
+        return size
 
 
 class CallerProtocol(HttpToolsProtocol):
@@ -29,6 +62,7 @@ class CallerProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
         """The caller is there."""
         super().connection_made(transport)
+        self.app_state = self.app_state | {CALLER: CallerConnection(transport)}  # each request has it as its state
         self._wait_for_more()
 
     def _wait_for_more(self) -> None:

@@ -14,7 +14,7 @@ from typing import Final, cast
 import httptools
 
 from deltawire.gateway.proxy.fields import Fields
-from deltawire.gateway.proxy.upstream import UpstreamFailed
+from deltawire.gateway.proxy.upstream import End, Take, UpstreamFailed
 
 PIECE: Final = 64 * 1024
 """Bytes that are read at once, and that wait before reading stops."""
@@ -62,6 +62,9 @@ class Connection(asyncio.BufferedProtocol):
         self._got: list[bytes] = []  # by the parser, of what is being read
         self._pieces: deque[bytes] = deque()
         self._unread = 0
+        self._limit = PIECE
+        self._take: Take | None = None
+        self._end: End | None = None
         self._failure: Exception | None = None
         self._is_answered = self._is_kept = False
 
@@ -112,10 +115,23 @@ class Connection(asyncio.BufferedProtocol):
             await self._wait()
         piece = self._pieces.popleft()
         self._unread -= len(piece)
-        if self._is_paused and self._unread <= PIECE:
+        if self._is_paused and self._unread <= self._limit:
             self._is_paused = False
             self._transport.resume_reading()
         return piece
+
+    def follow(self, take: Take, end: End, limit: int) -> None:
+        """Tell somebody else of the body as well, when it comes, and not when it is read.
+
+        Args:
+            take: called with each piece, also those that wait to be read; after who waits for it has had it.
+            end: called when nothing more will come.
+            limit: bytes that wait to be read before reading stops.
+        """
+        for piece in self._pieces:
+            self._loop.call_soon(take, piece)
+        self._take, self._end, self._limit = take, end, limit
+        self._tell_end()
 
     @property
     def is_free(self) -> bool:
@@ -151,6 +167,22 @@ class Connection(asyncio.BufferedProtocol):
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
+        self._tell_end()
+
+    def _tell_end(self) -> None:
+        if self._end is not None and (self._is_answered or self._failure is not None):
+            self._loop.call_soon(self._end, self._failure)
+            self._take = self._end = None
+
+    def _put(self, piece: bytes) -> None:
+        """Keep a piece until it is read."""
+        self._pieces.append(piece)
+        self._unread += len(piece)
+        if self._take is not None:
+            self._loop.call_soon(self._take, piece)
+        if self._unread > self._limit and not self._is_paused:
+            self._is_paused = True
+            self._transport.pause_reading()
 
     # What the event loop calls
 
@@ -167,25 +199,20 @@ class Connection(asyncio.BufferedProtocol):
         if self._is_answered:
             self.abort()  # nobody has asked
             return
+        is_http = True
         try:
             self._parser.feed_data(self._buffer[:nbytes])
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
-            if not self._is_answered:
-                self.fail(UpstreamFailed(HUNG_UP))
-            self._is_kept = False
+            is_http = self._is_kept = False
         if not self._got:
             self._head_size += nbytes
-            if self._head_size > MAX_HEAD and self._failure is None:
-                self.fail(UpstreamFailed(HUNG_UP))
+            is_http &= self._head_size <= MAX_HEAD
         else:
             self._head_size = 0
-            piece = self._got[0] if len(self._got) == 1 else b"".join(self._got)
+            self._put(self._got[0] if len(self._got) == 1 else b"".join(self._got))
             self._got.clear()
-            self._pieces.append(piece)
-            self._unread += len(piece)
-            if self._unread > PIECE and not self._is_paused:
-                self._is_paused = True
-                self._transport.pause_reading()
+        if not is_http and not self._is_answered and self._failure is None:
+            self.fail(UpstreamFailed(HUNG_UP))
         self._wake()
 
     def connection_lost(self, exc: Exception | None) -> None:

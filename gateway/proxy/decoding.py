@@ -6,6 +6,8 @@ import zlib
 from collections.abc import Callable
 from typing import Final
 
+from deltawire.protocol.events import Error
+
 MAX_GROWTH: Final = 1 << 20
 """Bytes that one piece of a body may become. A piece has at most 64 KiB, and text shrinks to a tenth."""
 
@@ -18,7 +20,13 @@ Decode = Callable[[bytes], bytes]
 
 
 class UnreadableContent(ValueError):  # noqa: N818 - the name says what is wrong
-    """The content of a body can't be read."""
+    """The content of a body can't be read.
+
+    Attributes:
+        error: the event that tells readers.
+    """
+
+    error: Final = Error("the provider's answer is compressed in a way that can't be read", "stream_failed")
 
 
 def make_decoder(coding: str) -> Decode:

@@ -5,8 +5,9 @@
        └──── send ─────────┤
                            └──► Answer ──► gateway ──► readers
 
-It ends early when the caller leaves, unless the caller has asked for the opposite, when a reader cancels, and when who
-is to say something is silent for too long: then its task is cancelled, and knows why.
+A caller who reads slowly holds up no readers: what the caller has yet to take waits, up to a limit. An exchange ends
+early when the caller leaves, unless the caller has asked for the opposite, when a reader cancels, and when who is to
+say or to take something does not for too long: then its task is cancelled, and knows why.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import Any, Final
 from deltawire.gateway.client import SourceStalled
 from deltawire.gateway.logs import get_logger
 from deltawire.gateway.proxy.answer import Answer
-from deltawire.gateway.proxy.asgi import Receive, Scope, Send, refuse, respond_problem
+from deltawire.gateway.proxy.asgi import CALLER, Caller, Receive, Scope, Send, refuse, respond_problem
 from deltawire.gateway.proxy.fields import (
     Fields,
     Wishes,
@@ -35,9 +36,14 @@ from deltawire.gateway.proxy.fields import (
 from deltawire.gateway.proxy.tally import Tally
 from deltawire.gateway.proxy.targets import asks_model, path_of
 from deltawire.gateway.proxy.upstream import Passed, Upstream, UpstreamFailed
+from deltawire.gateway.tee import BUFFER
+from deltawire.protocol.events import Error
 
 CANCELLED: Final = 499
 """Status for a caller whose answer was cancelled before it began. No SDK tries such a request again."""
+
+UNPASSABLE: Final = "the provider's answer is none that can be passed on"
+FAULTY: Final = "the proxy failed at the answer"
 
 log = get_logger()
 
@@ -51,6 +57,24 @@ class Reason(Enum):
     CANCELLED = auto()
     STALLED = auto()
     UNSENT = auto()
+    UNREAD = auto()
+
+
+class CallerStalled(Exception):  # noqa: N818 - the name says what happened
+    """A caller has taken nothing for too long.
+
+    Args:
+        seconds: without anything taken.
+
+    Attributes:
+        error: the event that tells readers.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(seconds)
+        self.error: Final = Error(
+            f"whoever asked for the answer has taken nothing of it for {seconds:g} s", "caller_stalled"
+        )
 
 
 class Exchange:
@@ -61,7 +85,7 @@ class Exchange:
         make_answer: publishes an answer to the stream of this id, or to a new one where it is empty; calls back when a
             reader cancels.
         idle_timeout: seconds for which the upstream may send nothing, or the caller nothing of a body that it has yet
-            to send; 0 means no limit.
+            to send, or take nothing of the answer; 0 means no limit.
         tally: counts what happens.
         scope: of the request.
         receive: likewise.
@@ -104,8 +128,12 @@ class Exchange:
         self._is_complete = False  # the last of the response is about to be sent
         self._task: asyncio.Task[Any] | None = None  # has the conversation with the upstream
         self._reason: Reason | None = None  # why that ends early
-        self._waits_since: float | None = None  # for the upstream or the body, in seconds of the event loop
+        self._waits_since = 0.0  # for the upstream or the caller, in seconds of the event loop
         self._is_calling = False  # the caller is to send more of the body
+        self._is_telling = False  # the caller is to take more of the answer
+        self._is_cutting_off = False  # its task is cancelled so that it goes on without the caller
+        self._caller: Caller | None = (scope.get("state") or {}).get(CALLER)
+        self._unsent: int | None = None  # bytes that the caller had yet to take, at the last look
         self._looking: asyncio.Handle | None = None  # whether that is too long
 
     async def run(self) -> None:
@@ -116,7 +144,7 @@ class Exchange:
             await self._converse_until_ended()
         except Exception as error:
             if self.answer is not None:
-                self.answer.fail(error)
+                self.answer.fail(UpstreamFailed(str(error), FAULTY))
             log.exception("exchange.failed", **self._logged)
         finally:
             if self._watching is not None:
@@ -154,11 +182,34 @@ class Exchange:
         """End the conversation if nothing has come for too long, or look again when that may be."""
         loop = asyncio.get_running_loop()
         now = loop.time()
-        since = now if self._waits_since is None else self._waits_since
+        since = self._waits_since
         if now - since >= self._idle_timeout:
-            self._end(Reason.UNSENT if self._is_calling else Reason.STALLED)
+            since = now
+            if not self._is_telling:
+                self._end(Reason.UNSENT if self._is_calling else Reason.STALLED)
+            elif not self._is_reading():
+                self._cut_off()
+        self._looking = loop.call_at(since + self._idle_timeout, self._watch_silence)
+
+    def _cut_off(self) -> None:
+        """The caller takes nothing: the answer goes on without, if it is detached, or ends."""
+        if self._reason is not None or self._task is None:
+            return
+        self._has_left = True
+        self._tally.stalled.inc()
+        log.warning("caller.stalled", seconds=self._idle_timeout, **self._logged)
+        if self._wishes.detaches:
+            self._is_cutting_off = True
         else:
-            self._looking = loop.call_at(since + self._idle_timeout, self._watch_silence)
+            self._reason = Reason.UNREAD
+        self._task.cancel()
+        if self._caller is not None:
+            self._caller.abort()
+
+    def _is_reading(self) -> bool:
+        """Whether the caller has taken something since the last look, as far as can be told."""
+        before, self._unsent = self._unsent, None if self._caller is None else self._caller.unsent()
+        return before != self._unsent
 
     def _start_watching(self) -> None:
         """The caller has said everything. What is not needed before the upstream's answer is done meanwhile."""
@@ -201,20 +252,20 @@ class Exchange:
         await self._tell_end()
 
     async def _tell_end(self) -> None:
+        self._is_complete = True
         if self._reason is Reason.CANCELLED:
             self._tally.cancelled.inc()
         match self._reason:
             case Reason.STALLED:
                 await self._tell_failed(SourceStalled(self._idle_timeout))
-            case Reason.CANCELLED | Reason.UNSENT if self._status:
-                self._is_complete = True  # but for the caller, who must not take it for the whole answer
-            case Reason.CANCELLED:
+            case Reason.UNREAD if self.answer is not None:
+                self.answer.fail(CallerStalled(self._idle_timeout))
+            case Reason.CANCELLED if not self._status:
                 await self._tell_cancelled()
-            case Reason.UNSENT:
+            case Reason.UNSENT if not self._status:
                 await self._tell_unsent()
             case _:
-                self._is_complete = True
-                await self._tell({"type": "http.response.body", "body": b""})
+                pass  # a caller who has a part must not take it for the whole answer
 
     async def _converse(self) -> None:
         """Pass the request on, and its answer."""
@@ -225,19 +276,16 @@ class Exchange:
         read_body = self._read_body if self._has_more else None
         self._waits_since = loop.time()
         async with self._upstream.pass_on(self._method, self._target, fields, read_body) as passed:
-            self._waits_since = None
             await self._begin(passed)
             while self._reason is None:
                 self._waits_since = loop.time()
                 piece = await passed.read()
-                self._waits_since = None
                 if not piece:
                     break
-                try:
-                    await self._tell({"type": "http.response.body", "body": piece, "more_body": True})
-                finally:  # what a caller has, readers get
-                    if self.answer is not None:
-                        self.answer.take(piece)
+                await self._tell({"type": "http.response.body", "body": piece, "more_body": True})
+        if self._reason is None:
+            self._is_complete = True
+            await self._tell({"type": "http.response.body", "body": b""})
 
     async def _read_body(self) -> bytes:
         """The next piece of the request's body; empty at its end."""
@@ -245,8 +293,7 @@ class Exchange:
             self._is_calling = True
             message = await self._receive()
             self._is_calling = False
-            if self._waits_since is not None:
-                self._waits_since = asyncio.get_running_loop().time()
+            self._waits_since = asyncio.get_running_loop().time()
             if message["type"] == "http.disconnect":
                 self.leave()
                 self._end(Reason.LEFT)  # even a detached one: an incomplete request must not be sent as a whole one
@@ -263,35 +310,40 @@ class Exchange:
         try:
             check_answer(head.status, named)
         except ValueError as error:
-            raise UpstreamFailed(str(error)) from None
+            raise UpstreamFailed(str(error), UNPASSABLE) from None
         fields = pass_to_caller(head.status, head.fields, named)
         if self.answer is None and self._may_stream and is_streamed(head.status, named, self._target):
             self._follow()
         if self.answer is not None:
             fields += self.answer.fields
+            self.answer.begin(coding_of(named))
+            head.follow(self.answer.take, self.answer.end, BUFFER)
         self._status = head.status
         await self._tell({"type": "http.response.start", "status": head.status, "headers": fields})
-        if self.answer is not None:
-            self.answer.begin(coding_of(named))
 
     async def _tell(self, message: dict[str, Any]) -> None:
         """Send the caller a part of the answer, if the caller is still there."""
         if self._has_left:
             return
+        self._waits_since, self._is_telling = asyncio.get_running_loop().time(), True
         try:
             await self._send(message)
         except OSError:  # some servers raise it for a caller who has left
             self.leave()
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if not self._is_cutting_off or task is None or task.uncancel():
+                raise
+            self._is_cutting_off = False
+        self._is_telling = False
 
     async def _tell_cancelled(self) -> None:
-        self._is_complete = True
         self._status = CANCELLED
         detail = "a reader of the stream cancelled the answer"
         if not self._has_left:
             await respond_problem(self._send, CANCELLED, "Cancelled", detail, x_should_retry="false")
 
     async def _tell_unsent(self) -> None:
-        self._is_complete = True
         self._status = HTTPStatus.REQUEST_TIMEOUT.value
         detail = f"nothing of the request's body has come for {self._idle_timeout:g} s (idle_timeout)"
         await refuse(self._send, HTTPStatus.REQUEST_TIMEOUT, detail)

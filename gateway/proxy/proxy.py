@@ -19,12 +19,14 @@ from deltawire.gateway.proxy.fields import by_name, check_framing, read_wishes
 from deltawire.gateway.proxy.tally import CONTENT_TYPE, Tally
 from deltawire.gateway.proxy.targets import read_target
 from deltawire.gateway.proxy.upstream import Upstream
+from deltawire.protocol.addresses import MAX_STREAM_ID, check_stream_id
 
 OWN: Final = "/deltawire/"
 """Beginning of the paths that are answered here; all others are the upstream's."""
 
 IDLE_TIMEOUT: Final = 600.0
-"""Seconds for which an upstream, or a caller in the middle of a body, may send nothing: as long as SDKs wait."""
+"""Seconds for which an upstream, or a caller in the middle of a body, may send nothing, and a caller of an answer may
+take nothing: as long as SDKs wait."""
 
 MAX_REQUESTS: Final = 1000
 """Requests at a time: 0.1 GB where each holds a piece, far more than one process passes on."""
@@ -34,6 +36,9 @@ WINDOW: Final = 128
 
 DRAIN_TIMEOUT: Final = 30.0
 """Seconds that answers have at the end."""
+
+UNIQUE: Final = 16
+"""Random bytes in the id of a stream that nobody named, which has two digits for each: nobody guesses it."""
 
 NO_WEBSOCKETS: Final = "no WebSockets are passed on"
 
@@ -54,8 +59,10 @@ class Proxy:
         readers: where readers reach the gateway; by default the same.
         token: a token for the gateway, or a function that returns one, as for `Publisher`.
         tls: the TLS context for a `wss` gateway; None trusts the system's CAs.
+        stream_prefix: beginning of the ids of streams that no caller names, at most 96 characters; a token that may
+            publish to `PREFIX*` suffices for those. By default they begin with nothing that a token could name.
         idle_timeout: seconds for which the upstream may send nothing (then 504), or a caller nothing of a body that it
-            has begun (then 408); 0 means no limit.
+            has begun (then 408), or take nothing of its answer (then it is cut off); 0 means no limit.
         max_requests: requests at a time; then 503. As many answers that have ended may wait for the gateway; if there
             are more, readers of the oldest lose the rest.
 
@@ -72,6 +79,7 @@ class Proxy:
         readers: str | None = None,
         token: TokenProvider | None = None,
         tls: SSLContext | None = None,
+        stream_prefix: str = "",
         idle_timeout: float = IDLE_TIMEOUT,
         max_requests: int = MAX_REQUESTS,
     ) -> None:
@@ -79,10 +87,16 @@ class Proxy:
             self._upstream = Upstream(upstream)
         except ValueError as error:
             raise ValueError(f"upstream: {error}") from None
+        try:
+            check_stream_id(stream_prefix + token_hex(UNIQUE))
+        except ValueError:
+            expected = f"at most {MAX_STREAM_ID - 2 * UNIQUE} characters of A-Z a-z 0-9 . _ : @ -"
+            raise ValueError(f"stream_prefix: expected {expected}, got {stream_prefix!r}") from None
         self._gateway = gateway
         self._readers = (readers or gateway).rstrip("/")
         self._token = token
         self._tls = tls
+        self._stream_prefix = stream_prefix
         self._idle_timeout = idle_timeout
         self._max_requests = max_requests
         self._exchanges: set[asyncio.Task[Any]] = set()  # tasks that have one
@@ -205,8 +219,8 @@ class Proxy:
 
     def _make_answer(self, stream: str, on_cancel: Callable[[], None]) -> Answer:
         """What publishes an answer; to a stream of its own, which ends with it, unless one is named."""
-        body = token_hex(16)
-        named = stream or body
+        body = token_hex(UNIQUE)
+        named = stream or self._stream_prefix + body
         make_publisher = partial(self._publisher, named)
         return Answer(named, make_publisher, self._readers, body, close=not stream, on_cancel=on_cancel)
 

@@ -30,6 +30,11 @@ class Tally:
         self.left = Counter(
             "deltawire_proxy_callers_left", "Callers who left before the end of their answer", registry=registry
         )
+        self.stalled = Counter(
+            "deltawire_proxy_callers_stalled",
+            "Callers cut off, who took nothing of their answer",
+            registry=registry,
+        )
         self.failed = Counter(
             "deltawire_proxy_upstream_failed", "Answers that the upstream broke off", registry=registry
         )

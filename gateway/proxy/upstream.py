@@ -15,6 +15,7 @@ from urllib.request import getproxies_environment, proxy_bypass
 from deltawire.gateway.http_client import make_tls
 from deltawire.gateway.logs import get_logger
 from deltawire.gateway.proxy.fields import Fields
+from deltawire.protocol.events import Error
 
 if TYPE_CHECKING:
     from deltawire.gateway.proxy.connection import Connection
@@ -31,6 +32,10 @@ MAX_KEPT: Final = 100
 SECOND_TRY: Final = 0.25
 """Seconds after which the next address of the upstream is tried as well (RFC 8305 §5)."""
 
+LOST: Final = "the connection to the provider was lost before the end of the answer"
+UNREACHED: Final = "the provider can't be reached"
+UNSENT: Final = "the request could not be passed on to the provider"
+
 _SAFE_TO_RETRY: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
 """Methods whose request a proxy may send again; no others (RFC 9110 §9.2.2)."""
 
@@ -44,11 +49,29 @@ _NO_VALUE: Final = re.compile(rb"[\x00\r\n]")
 Read: TypeAlias = Callable[[], Awaitable[bytes]]
 """Returns the next piece of a body; empty at its end."""
 
+Take: TypeAlias = Callable[[bytes], None]
+"""Called with each piece of a body."""
+
+End: TypeAlias = Callable[[Exception | None], None]
+"""Called at the end of a body: with the reason why it breaks off, or None."""
+
 log = get_logger()
 
 
 class UpstreamFailed(Exception):  # noqa: N818 - the name says what happened
-    """A request has had no whole answer; the message says why, and quotes nothing that was sent."""
+    """A request has had no whole answer.
+
+    Args:
+        why: for the log and the caller; it quotes nothing that was sent.
+        told: what readers get to know, which names no address.
+
+    Attributes:
+        error: the event that tells them.
+    """
+
+    def __init__(self, why: str, told: str = LOST) -> None:
+        super().__init__(why)
+        self.error: Final = Error(told, "stream_failed")
 
 
 class Passed(NamedTuple):
@@ -58,11 +81,13 @@ class Passed(NamedTuple):
         status: the HTTP status.
         fields: of the head, in turn.
         read: of the body, undecoded, at most 64 KiB. Raises `UpstreamFailed` where it breaks off.
+        follow: tell others of the body as well, when it comes and not when it is read; so many bytes may wait for that.
     """
 
     status: int
     fields: Fields
     read: Read
+    follow: Callable[[Take, End, int], None]
 
 
 class Upstream:
@@ -131,7 +156,7 @@ class Upstream:
             or not _TARGET.fullmatch(target)
             or _NO_VALUE.search(b"".join(values))
         ):
-            raise UpstreamFailed("a field of the request can't be sent")
+            raise UpstreamFailed("a field of the request can't be sent", UNSENT)
         first = b"%b %b HTTP/1.1\r\nHost: %b" % (method, target, self._host_field)
         return b"\r\n".join((first, *map(b"%b: %b".__mod__, fields), b"", b""))
 
@@ -162,9 +187,9 @@ class Upstream:
                     sock = await start_connection(addresses, happy_eyeballs_delay=SECOND_TRY, interleave=1)
                     _, connection = await make(sock=sock)
         except TimeoutError:
-            raise UpstreamFailed(f"it can't be reached within {CONNECT_TIMEOUT:g} s") from None
+            raise UpstreamFailed(f"it can't be reached within {CONNECT_TIMEOUT:g} s", UNREACHED) from None
         except OSError as error:
-            raise UpstreamFailed(str(error)) from error
+            raise UpstreamFailed(str(error), UNREACHED) from error
         return connection
 
     def take_kept(self) -> Connection | None:
@@ -190,9 +215,11 @@ class Upstream:
 
 def _find_proxy(scheme: str, host: str) -> str | None:
     """The variable of the environment that names a proxy for a host; None if there is none."""
-    if proxy_bypass(host):
+    named = getproxies_environment()
+    variable = next((f"{name.upper()}_PROXY" for name in (scheme, "all") if name in named), None)
+    if variable is None or proxy_bypass(host):  # that asks macOS itself where the environment names none
         return None
-    return next((f"{name.upper()}_PROXY" for name in (scheme, "all") if name in getproxies_environment()), None)
+    return variable
 
 
 class _Passing:
@@ -255,7 +282,7 @@ class _Passing:
                 self._is_sent = True
             else:  # while the answer is read, which may come first (RFC 9112 §9.5)
                 self._uploading = asyncio.create_task(self._upload(read_body, connection), name="upload")
-        return Passed(*await connection.read_head(), connection.read)
+        return Passed(*await connection.read_head(), connection.read, connection.follow)
 
     async def _upload(self, read_body: Read, connection: Connection) -> None:
         """Send the rest of the body, or let whoever reads the answer have the reason why not."""
@@ -279,5 +306,5 @@ class _Passing:
             return b"%x\r\n%b\r\n" % (len(piece), piece)
         self._left -= len(piece)
         if self._left < 0 or (self._left and not piece):
-            raise UpstreamFailed("the request's body has another length than its Content-Length")
+            raise UpstreamFailed("the request's body has another length than its Content-Length", UNSENT)
         return piece

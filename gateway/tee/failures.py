@@ -23,7 +23,9 @@ def events_of(error: Exception, translator: Translator) -> Iterable[Data]:
     body = _body_of(error)
     if body is not None:
         return [*translator.feed_object(body), *end_as("error", translator.finish())]
-    told = Error(f"the provider's stream failed: {type(error).__name__}", "stream_failed")
+    told = getattr(error, "error", None)
+    if not isinstance(told, Error):  # as errors of the proxy have it
+        told = Error(f"the provider's stream failed: {type(error).__name__}", "stream_failed")
     return with_error(told, end_as("error", translator.finish()))
 
 

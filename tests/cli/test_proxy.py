@@ -48,12 +48,18 @@ async def test_it_passes_answers_on_ends_them_at_sigterm_and_logs_no_key(start: 
     upstream = await asyncio.start_server(answer, "127.0.0.1", 0)
     port = upstream.sockets[0].getsockname()[1]
     process = await start(
-        "proxy", "--upstream", f"http://127.0.0.1:{port}", "--gateway", gateway, "--port=0", stderr=PIPE
+        "proxy",
+        f"--upstream=http://127.0.0.1:{port}",
+        f"--gateway={gateway}",
+        "--stream-prefix=answers-",
+        "--port=0",
+        stderr=PIPE,
     )
     started = await wait_logged(process, "proxy.started")
     async with upstream, http_client() as client:
         url = f"{started['url']}/v1/chat/completions?key=sk-query"
         async with client.stream("POST", url, headers={"Authorization": "Bearer sk-head"}) as response:
+            assert response.headers["x-deltawire-stream"].startswith("answers-")
             pieces = response.aiter_raw()
             assert await anext(pieces) == BODY
             process.send_signal(signal.SIGTERM)
@@ -76,6 +82,7 @@ async def test_it_passes_answers_on_ends_them_at_sigterm_and_logs_no_key(start: 
         (("--upstream", "ftp://x"), "upstream: expected http"),
         (("--upstream", "http://x", "--gateway", "http://x"), "'--gateway' (env var: 'DELTAWIRE_URL'): expected ws://"),
         (("--upstream", "http://x", "--readers", "x"), "'--readers': expected ws://"),
+        (("--upstream", "http://x", "--stream-prefix", "a*"), "stream_prefix: expected at most 96 characters"),
         (("--upstream", "http://x", "--host", "0.0.0.0"), "--insecure-no-auth"),
         ((), "Missing option '--upstream'"),
     ],

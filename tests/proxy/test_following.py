@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+from contextlib import suppress
 from typing import Any
 
 import httpx
 import pytest
 
 from deltawire.gateway.client import Subscriber
+from deltawire.gateway.proxy import Proxy
 from deltawire.gateway.server import Gateway
 from deltawire.protocol.events import Error, Event
 from deltawire.protocol.providers import TRANSLATORS
@@ -313,6 +315,79 @@ async def test_after_a_fault_the_caller_has_what_there_was_and_readers_an_end(
         events = await read_message(reader)
     assert (said(events), reason_of(events)) == ("".join(WORDS[:2]), reason)
     assert any(isinstance(data, Error) for data in events) is (fault != "truncate")
+
+
+LOST = "the connection to the provider was lost before the end of the answer"
+TOLD: dict[str, tuple[list[Part], str]] = {
+    "half an answer": ([CHUNKED, b"5\r\n"], LOST),
+    "no answer": ([b""], LOST),
+    "no HTTP": ([b"SSH-2.0-x\r\n"], LOST),
+    "another version's": ([b"HTTP/1.1 999 Odd\r\n\r\n"], "the provider's answer is none that can be passed on"),
+    "unknown coding": (
+        [HEAD.replace(b"Connection", b"Content-Encoding: br\r\nConnection"), b"x"],
+        "the provider's answer is compressed in a way that can't be read",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", TOLD)
+async def test_readers_are_told_in_plain_words_what_failed(
+    gateway: Gateway, client: httpx.AsyncClient, what: str
+) -> None:
+    parts, told = TOLD[what]
+    async with Upstream(*parts) as upstream, serving(upstream.url, gateway.url) as served, reading(gateway) as reader:
+        with suppress(httpx.RemoteProtocolError):
+            await client.post(f"{served.url}/v1/messages", headers=NAMED)
+        assert await anext_error(reader) == Error(told, "stream_failed")
+
+
+async def test_readers_are_told_of_a_provider_that_is_away_and_not_where_it_is(
+    gateway: Gateway, client: httpx.AsyncClient
+) -> None:
+    async with serving("http://127.0.0.1:1", gateway.url) as served, reading(gateway) as reader:
+        assert (await client.post(f"{served.url}/v1/messages", headers=NAMED)).status_code == 502
+        assert await anext_error(reader) == Error("the provider can't be reached", "stream_failed")
+
+
+async def test_readers_are_told_of_a_request_that_can_not_be_sent(gateway: Gateway) -> None:
+    """Below servers that take any name of a field for one."""
+    scope = {"type": "http", "method": "POST", "path": "/v1/messages"}
+    fields = [(b"x-deltawire-stream", b"chat-7"), (b"a name", b"1")]
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    proxy = Proxy("http://127.0.0.1:1", gateway.url)
+    async with reading(gateway) as reader:
+        await proxy(scope | {"headers": fields}, asyncio.Event().wait, send)  # type: ignore[arg-type]
+        assert sent[0]["status"] == 502
+        assert await anext_error(reader) == Error("the request could not be passed on to the provider", "stream_failed")
+    await proxy.aclose(0)
+
+
+async def test_readers_are_told_of_a_fault_of_the_proxy(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("secret")
+
+    monkeypatch.setattr("deltawire.gateway.proxy.exchange.pass_to_caller", fail)
+    async with (
+        Upstream(*ANSWER) as upstream,
+        serving(upstream.url, gateway.url) as served,
+        reading(gateway) as reader,
+        http_client() as client,
+    ):
+        assert (await client.post(f"{served.url}/v1/messages", headers=NAMED)).status_code == 500
+        assert await anext_error(reader) == Error("the proxy failed at the answer", "stream_failed")
+
+
+async def anext_error(reader: Subscriber) -> Error:
+    """The next event, which is an error."""
+    async with asyncio.timeout(DEADLINE):
+        item = await anext(reader)
+    assert isinstance(item, Event)
+    assert isinstance(item.data, Error)
+    return item.data
 
 
 async def test_a_slow_first_token_is_waited_for_and_one_that_never_comes_is_504(

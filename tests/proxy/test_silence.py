@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from deltawire.gateway.proxy.asgi import CALLER
 from deltawire.gateway.proxy.exchange import Exchange
 from deltawire.gateway.proxy.fields import Wishes
 from deltawire.gateway.proxy.tally import Tally
@@ -52,10 +53,31 @@ class SlowUpstream:
             await asyncio.sleep(pause)
             return b"piece"
 
-        yield Passed(200, [], read)
+        yield Passed(200, [], read, follow=lambda *_: None)
 
 
-def ask(loop: VirtualLoop, upstream: SlowUpstream, *pauses: float, slow_reader: float = 0) -> list[Any]:
+class SlowCaller:
+    """The connection of a caller who takes a byte of what waits for it between any two looks, for some of them."""
+
+    def __init__(self, looks: int) -> None:
+        self.was_aborted = False
+        self._left = looks
+
+    def unsent(self) -> int:
+        self._left = max(0, self._left - 1)
+        return self._left
+
+    def abort(self) -> None:
+        self.was_aborted = True
+
+
+def ask(
+    loop: VirtualLoop,
+    upstream: SlowUpstream,
+    *pauses: float,
+    slow_reader: float = 0,
+    caller: SlowCaller | None = None,
+) -> list[Any]:
     """What the caller of a request gets, which pauses so long before each piece of its body."""
     left = list(pauses)
     sent: list[Any] = []
@@ -77,7 +99,7 @@ def ask(loop: VirtualLoop, upstream: SlowUpstream, *pauses: float, slow_reader: 
         no_answer,
         TIMEOUT,
         Tally(),
-        {"method": "PUT", "headers": headers},
+        {"method": "PUT", "headers": headers, "state": {} if caller is None else {CALLER: caller}},
         receive,
         send,
         b"/x",
@@ -105,4 +127,21 @@ def test_a_caller_is_408_whose_body_does_not_come(loop: VirtualLoop, before: lis
 
 
 def test_a_caller_who_reads_slowly_is_none_of_that(loop: VirtualLoop) -> None:
-    assert ask(loop, SlowUpstream(0, 1, 1), slow_reader=2 * TIMEOUT)[-1] == {"type": "http.response.body", "body": b""}
+    assert ask(loop, SlowUpstream(0, 1, 1), slow_reader=LATE)[-1] == {"type": "http.response.body", "body": b""}
+
+
+def test_one_who_takes_nothing_is_cut_off(loop: VirtualLoop) -> None:
+    assert ask(loop, SlowUpstream(0, 1, 1), slow_reader=2 * TIMEOUT) == []
+
+
+def test_one_who_takes_a_little_of_a_piece_now_and_then_is_not(loop: VirtualLoop) -> None:
+    caller = SlowCaller(looks=100)
+    sent = ask(loop, SlowUpstream(0, 1), slow_reader=5 * TIMEOUT, caller=caller)
+    assert sent[-1] == {"type": "http.response.body", "body": b""}
+    assert not caller.was_aborted
+
+
+def test_until_nothing_of_it_is_taken_any_more(loop: VirtualLoop) -> None:
+    caller = SlowCaller(looks=3)
+    assert ask(loop, SlowUpstream(0, 1), slow_reader=9 * TIMEOUT, caller=caller) == []
+    assert caller.was_aborted

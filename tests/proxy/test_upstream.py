@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+import weakref
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from deltawire.gateway.proxy.upstream import Upstream as Aims
 from deltawire.gateway.proxy.upstream import UpstreamFailed
 from tests.proxy.upstream import Upstream
 from tests.support.certificates import make_certificates
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, turn
 
 NOWHERE = "ws://127.0.0.1:1"
 JSON = b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 11\r\n\r\n{ "a" : 1 }'
@@ -74,6 +75,13 @@ def test_a_proxy_in_the_environment_is_told_to_be_ignored(
         monkeypatch.setenv(name, value)
     Aims("https://api.example.org")
     assert [line["variable"] for line in logs if line["event"] == "upstream.proxy_ignored"] == warned
+
+
+def test_without_one_in_the_environment_the_system_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On macOS `proxy_bypass` would read the system's settings, which may end a process that was forked."""
+    monkeypatch.setattr("deltawire.gateway.proxy.upstream.getproxies_environment", lambda: {"no": "example.org"})
+    monkeypatch.setattr("deltawire.gateway.proxy.upstream.proxy_bypass", lambda _: pytest.fail("the system was asked"))
+    Aims("https://api.example.org")
 
 
 async def test_a_connection_is_used_again_and_one_that_the_upstream_closed_is_not() -> None:
@@ -138,6 +146,31 @@ async def test_an_answer_that_nobody_reads_is_not_read_from_the_upstream_either(
                 assert len(received) <= 64 * 1024
                 got += len(received)
             assert got == size
+        await aims.aclose()
+
+
+async def test_a_connection_that_is_kept_keeps_nothing_of_who_was_told_of_its_answer() -> None:
+    class Follower:
+        def take(self, piece: bytes) -> None:
+            told.append(piece)
+
+        def end(self, failure: Exception | None) -> None:
+            told.append(failure)
+
+    told: list[object] = []
+    follower = Follower()
+    known = weakref.ref(follower)
+    async with Upstream(JSON, stays=True) as upstream:
+        aims = Aims(upstream.url)
+        async with aims.pass_on("GET", b"/", [], None) as passed:
+            passed.follow(follower.take, follower.end, 100)
+            assert await passed.read() == b'{ "a" : 1 }'
+            assert not await passed.read()
+        del follower
+        await turn()
+        assert len(aims._kept) == 1
+        assert known() is None
+        assert told == [b'{ "a" : 1 }', None]
         await aims.aclose()
 
 
