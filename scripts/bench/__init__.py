@@ -37,5 +37,6 @@ From the bottom up:
 - `compare` — two revisions of the gateway
 - `report` — tables and JSON
 - `answers` — a provider and its callers, `proxied` — the command that measures `deltawire proxy` between them
+- `workers` — the command that measures two workers beside one, `nodes` — that of two nodes
 - `curves` — what grows, `plots`, `scale` — the command that draws it
 """

@@ -1,7 +1,7 @@
-"""`python -m scripts.bench.workers`: what two workers take at most, beside one, on a machine with two cores.
+"""`python -m scripts.bench.workers`: whether two workers take twice the load of one, on a machine with two cores.
 
 Two workers that fill a core each leave none for the load. So each worker gets a part of one core here, by a quota of
-the kernel, and the load generator has the other core. The highest rate is found by halving.
+the kernel, which it fills, and the load generator has the other core.
 """
 
 from __future__ import annotations
@@ -11,12 +11,14 @@ import os
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from itertools import product
 from pathlib import Path
 from statistics import median
-from typing import Final, NamedTuple
+from typing import Final
 
 from scripts.bench.deltawire import Deltawire
 from scripts.bench.fan import Fan, connect, measure_connected, publish
+from scripts.bench.figures import Metrics
 from scripts.bench.load import Load
 from scripts.bench.process import LOAD_CORE
 
@@ -26,38 +28,14 @@ FANS: Final = {"D": Fan(250, 2, 40), "J": Fan(200, 3, 80, is_jittered=True)}
 PART: Final = 0.45
 """Of a core, for a worker: two have 0.9 of the core that they share, and their supervisor the rest."""
 
-PERIOD: Final = 2_500
-"""Microseconds in which a worker may use its part; once it has, it pauses until the next."""
-
-IN_TIME: Final = 50.0
-"""Milliseconds in which 99 of 100 deliveries must come for a rate to be called sustained."""
-
-HIGHEST: Final = 2.5
-"""Times the rate of the scenario, for each worker with a whole core: more than any takes."""
-
-STEPS: Final = 7
-"""Halvings: a rate is found to 1/128 of the highest."""
+PERIOD: Final = 20_000
+"""Microseconds in which a worker may use its part; once it has, it pauses until the next. The kernel measures in ticks
+of 4 ms."""
 
 WARMUP: Final = 0.5
 """Seconds before the measured ones."""
 
 ROOT: Final = Path("/sys/fs/cgroup")
-
-
-class Sustained(NamedTuple):
-    """A load that a gateway took.
-
-    Attributes:
-        deliveries: a second.
-        p50_ms: latency.
-        p99_ms: likewise.
-        load_busy: part of its core that the load generator used.
-    """
-
-    deliveries: float = 0.0
-    p50_ms: float = 0.0
-    p99_ms: float = 0.0
-    load_busy: float = 0.0
 
 
 @contextmanager
@@ -90,58 +68,55 @@ def limited(pids: Iterable[int], part: float) -> Iterator[None]:
             group.rmdir()
 
 
-def measure(workers: int, fan: Fan, seconds: float) -> Sustained | None:
-    """Run a load on a new gateway; None if it is more than the gateway takes."""
+def measure(workers: int, fan: Fan, seconds: float) -> Metrics:
+    """One run of a new gateway, in which each worker has its part of a core."""
     peer = Deltawire(workers=workers)
     with peer.running() as server, Load() as load:
         first, *children = server.pids()
         with limited(children or [first], PART):
             connect(load, peer, server.port, fan)
             publish(load, fan, fan.schedule(WARMUP))
-            figures = measure_connected(load, server, fan, seconds)
-    if figures["lost"] or figures["unsent"] or figures["p99_ms"] > IN_TIME:
-        return None
-    return Sustained(figures["delivered"] / seconds, figures["p50_ms"], figures["p99_ms"], figures["load_busy"])
+            return measure_connected(load, server, fan, seconds)
 
 
-def find_highest(workers: int, fan: Fan, seconds: float) -> Sustained:
-    """The highest load that a gateway takes."""
-    taken, low, high = Sustained(), 0.0, HIGHEST * PART * workers
-    for _ in range(STEPS):
-        middle = (low + high) / 2
-        if found := measure(workers, fan._replace(rate=fan.rate * middle), seconds):
-            taken, low = found, middle
-        else:
-            high = middle
-    return taken
+def row(name: str, workers: int, runs: list[Metrics]) -> str:
+    """The medians of some runs."""
+    lost, unsent = (max(it[key] for it in runs) for key in ("lost", "unsent"))
+    per_s, p50, p99, cpu, busy, load = (
+        median(it[key] for it in runs)
+        for key in ("delivered_per_s", "p50_ms", "p99_ms", "cpu_us", "server_busy", "load_busy")
+    )
+    cells = [name, f"{workers}", f"{per_s:,.0f}", f"{lost:.0f}, {unsent:.0f}", f"{p50:.1f}", f"{p99:.1f}", f"{cpu:.1f}"]
+    return f"| {' | '.join(cells)} | {busy:.2f} | {load:.2f} |"
 
 
 def main() -> int:
     """The exit status."""
     parser = argparse.ArgumentParser(prog="python -m scripts.bench.workers", description="Two workers beside one.")
     parser.add_argument("--scenarios", default=",".join(FANS), help=f"of {', '.join(FANS)}")
+    parser.add_argument("--rates", default="0.75,1,1.5", help="parts of the scenario's rate, for each worker")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=2.0)
     asked = parser.parse_args()
-    if unknown := [it for it in asked.scenarios.split(",") if it not in FANS]:
+    names, parts = asked.scenarios.split(","), [float(it) for it in asked.rates.split(",")]
+    if unknown := [it for it in names if it not in FANS]:
         parser.error(f"no scenario {', '.join(unknown)}; there are {', '.join(FANS)}")
     try:
-        with limited([], PART), limited([os.getpid()], 1.0):
+        with limited([os.getpid()], 1.0):
             pass
     except OSError as error:
         parser.error(f"it needs the kernel's CPU quotas, and the rights to set them: {error}")
     os.sched_setaffinity(0, {LOAD_CORE})
-    print("| scenario | workers | deliveries/s | p50 ms | p99 ms | load busy | times one |")
-    print("|---|---|---|---|---|---|---|")
-    for name in asked.scenarios.split(","):
-        ratios = []
+    print("| scenario | workers | deliveries/s in time | lost, unsent | p50 ms | p99 ms | CPU µs | cores | load |")
+    print("|---|---|---|---|---|---|---|---|---|")
+    for name, part in product(names, parts):
+        runs: dict[int, list[Metrics]] = {1: [], 2: []}
         for _ in range(asked.rounds):
-            one, two = (find_highest(workers, FANS[name], asked.seconds) for workers in (1, 2))
-            ratios.append(two.deliveries / max(1.0, one.deliveries))
-            for workers, it, ratio in ((1, one, "–"), (2, two, f"{ratios[-1]:.2f}")):
-                cells = [name, workers, f"{it.deliveries:,.0f}", f"{it.p50_ms:.1f}", f"{it.p99_ms:.1f}"]
-                print(f"| {' | '.join(map(str, cells))} | {it.load_busy:.0%} | {ratio} |", flush=True)
-        print(f"| {name} | median | | | | | {median(ratios):.2f} |", flush=True)
+            for workers, found in runs.items():
+                fan = FANS[name]._replace(rate=FANS[name].rate * part * workers)
+                found.append(measure(workers, fan, asked.seconds))
+        for workers, found in runs.items():
+            print(row(f"{name} × {part * workers:g}", workers, found), flush=True)
     return 0
 
 
