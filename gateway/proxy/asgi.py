@@ -29,6 +29,9 @@ class Caller(Protocol):
     def unsent(self) -> int:
         """Number of bytes that the caller has yet to take; less of them means that it is reading."""
 
+    def abort_untaken(self, seconds: float, tell: Callable[[], None]) -> None:
+        """Close it once the caller takes nothing for so long of what is left of an ended answer, and say so."""
+
 
 async def respond(send: Send, status: int, body: bytes, content_type: str, **fields: str) -> None:
     """Send a whole response.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Callable
 from typing import Final
 
 if sys.platform == "linux":
@@ -39,10 +40,27 @@ class CallerConnection:
         A transport learns of room in the system's buffer only when a third of it is free, which is a megabyte.
         """
         size = self._transport.get_write_buffer_size()
-        if sys.platform == "linux" and not self._transport.is_closing():
+        if sys.platform == "linux" and (size or not self._transport.is_closing()):
             asked = fcntl.ioctl(self._transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, bytes(4))
             size += int.from_bytes(asked, sys.byteorder)
         return size
+
+    def abort_untaken(self, seconds: float, tell: Callable[[], None]) -> None:
+        """Close it once the caller takes nothing for so long of what is left of an ended answer, and say so.
+
+        A transport that is closed waits for ever until the caller takes what it holds.
+        """
+        asyncio.get_running_loop().call_soon(self._look, seconds, tell, None)  # by then most have taken all
+
+    def _look(self, seconds: float, tell: Callable[[], None], before: int | None) -> None:
+        if not self._transport.get_write_buffer_size():
+            return  # the system has the rest, and gives up by itself
+        unsent = self.unsent()
+        if unsent != before:
+            asyncio.get_running_loop().call_later(seconds, self._look, seconds, tell, unsent)
+        else:
+            tell()
+            self._transport.abort()
 
 
 class CallerProtocol(HttpToolsProtocol):

@@ -147,6 +147,7 @@ class Connection(asyncio.BufferedProtocol):
         self._failure = error
         self._is_kept = False
         self._wake()
+        self._tell_end()
         self._transport.abort()
 
     def _has_unread(self) -> bool:
@@ -167,7 +168,6 @@ class Connection(asyncio.BufferedProtocol):
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
-        self._tell_end()
 
     def _tell_end(self) -> None:
         if self._end is not None and (self._is_answered or self._failure is not None):
@@ -178,6 +178,7 @@ class Connection(asyncio.BufferedProtocol):
         """Keep a piece until it is read."""
         self._pieces.append(piece)
         self._unread += len(piece)
+        self._wake()  # before others are told: what they make of a piece takes time
         if self._take is not None:
             self._loop.call_soon(self._take, piece)
         if self._unread > self._limit and not self._is_paused:
@@ -214,6 +215,7 @@ class Connection(asyncio.BufferedProtocol):
         if not is_http and not self._is_answered and self._failure is None:
             self.fail(UpstreamFailed(HUNG_UP))
         self._wake()
+        self._tell_end()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is closed."""
@@ -225,6 +227,7 @@ class Connection(asyncio.BufferedProtocol):
                 self._failure = UpstreamFailed(str(exc) if isinstance(exc, OSError) and exc.args else HUNG_UP)
         self._has_room.set()
         self._wake()
+        self._tell_end()
 
     def pause_writing(self) -> None:
         """Much waits for the upstream to read."""

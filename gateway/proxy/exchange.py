@@ -149,6 +149,8 @@ class Exchange:
         finally:
             if self._watching is not None:
                 self._watching.cancel()
+            if self._caller is not None and self._idle_timeout:
+                self._caller.abort_untaken(self._idle_timeout, self._note_stalled)
             self._tally.requests.labels(str(self._status)).inc()
 
     @property
@@ -196,8 +198,7 @@ class Exchange:
         if self._reason is not None or self._task is None:
             return
         self._has_left = True
-        self._tally.stalled.inc()
-        log.warning("caller.stalled", seconds=self._idle_timeout, **self._logged)
+        self._note_stalled()
         if self._wishes.detaches:
             self._is_cutting_off = True
         else:
@@ -205,6 +206,10 @@ class Exchange:
         self._task.cancel()
         if self._caller is not None:
             self._caller.abort()
+
+    def _note_stalled(self) -> None:
+        self._tally.stalled.inc()
+        log.warning("caller.stalled", seconds=self._idle_timeout, **self._logged)
 
     def _is_reading(self) -> bool:
         """Whether the caller has taken something since the last look, as far as can be told."""

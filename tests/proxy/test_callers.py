@@ -151,3 +151,18 @@ async def test_a_caller_who_leaves_with_another_request_waiting_aborts_the_upstr
         await eventually(lambda: served.is_idle, "its end")
         assert served.counted("callers_left") == 1
         assert len(upstream.asked) == 1
+
+
+async def test_who_sends_the_end_of_its_connection_has_left(gateway: Gateway) -> None:
+    """Nothing else shows that a caller is gone: the system says the same of both."""
+    async with (
+        Upstream(*ANSWER[:2], stays=True) as upstream,
+        serving(upstream.url, gateway.url) as served,
+        calling(served.url) as peer,
+    ):
+        await peer.send(b"POST /v1/x HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n")
+        await peer.read_some()
+        peer.finish_sending()
+        async with asyncio.timeout(DEADLINE):
+            await upstream.was_left.wait()
+        await eventually(lambda: served.counted("callers_left") == 1, "that it is counted")

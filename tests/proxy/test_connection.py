@@ -58,6 +58,29 @@ async def test_an_answer_left_unread_does_not_keep_the_next_one_from_being_read(
         assert await get(aims) == (200, b"ok")
 
 
+async def test_who_waits_for_a_piece_has_it_before_anyone_else_is_told() -> None:
+    order: list[str] = []
+    more = asyncio.Event()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n")
+        await more.wait()
+        writer.write(b"last")
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        aims = Upstream(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        async with asyncio.timeout(5), aims.pass_on("GET", b"/", [], None) as passed:
+            passed.follow(lambda _: order.append("told"), lambda _: order.append("told of the end"), 100)
+            more.set()
+            assert await passed.read() == b"last"
+            order.append("read")
+            await eventually(lambda: len(order) == 3, "the end")
+        await aims.aclose()
+    assert order == ["read", "told", "told of the end"]
+
+
 @pytest.mark.parametrize("more", [b"HTTP/1.1 500 No\r\nContent-Length: 3\r\n\r\nbad", b"HTTP/1.1 500 N"])
 async def test_an_answer_that_nobody_asked_for_reaches_nobody(more: bytes) -> None:
     async with upstream(ANSWER + more, ANSWER) as (aims, connections):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -69,6 +69,9 @@ class SlowCaller:
 
     def abort(self) -> None:
         self.was_aborted = True
+
+    def abort_untaken(self, seconds: float, tell: Callable[[], None]) -> None:
+        pass
 
 
 def ask(

@@ -185,6 +185,58 @@ async def test_one_who_does_not_take_the_end_is_cut_off_too_and_readers_have_the
         await proxy.aclose(0)
 
 
+@pytest.fixture
+def unpaused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of an answer fits into transports, as the last 64 KiB always do."""
+    from uvicorn.protocols.http.h11_impl import H11Protocol  # noqa: PLC0415 - an optional extra
+
+    from deltawire.gateway.proxy.callers import CallerProtocol  # noqa: PLC0415 - likewise
+
+    for protocol in (CallerProtocol, H11Protocol):
+        monkeypatch.setattr(protocol, "pause_writing", lambda _: None)
+
+
+@pytest.mark.usefixtures("unpaused")
+@pytest.mark.parametrize(
+    ("version", "field"),
+    [(b"1.0", b""), (b"1.1", b""), (b"1.1", b"Connection: close\r\n")],
+    ids=["1.0", "kept", "closed"],
+)
+async def test_one_who_does_not_take_what_is_left_of_an_ended_answer_is_cut_off(
+    gateway: Gateway, version: bytes, field: bytes
+) -> None:
+    async with (
+        Upstream(*LONG) as upstream,
+        serving(upstream.url, gateway.url, idle_timeout=0.3) as served,
+        calling(served.url) as peer,
+    ):
+        await peer.send(ASKED % (version, field))
+        await eventually(lambda: served.counted("callers_stalled") == 1, "that the caller is cut off")
+        assert served.counted("answers") == 1
+        assert ANSWER[-1] not in await peer.read_rest()
+
+
+@pytest.mark.parametrize(("unsent", "is_cut_off"), [([3, 2, 1], False), ([3, 2, 2, 1], True)])
+async def test_one_who_goes_on_taking_it_gets_it_all(
+    monkeypatch: pytest.MonkeyPatch, *, unsent: list[int], is_cut_off: bool
+) -> None:
+    from deltawire.gateway.proxy.callers import CallerConnection  # noqa: PLC0415 - an optional extra
+
+    class Holding(asyncio.Transport):
+        def get_write_buffer_size(self) -> int:
+            return len(left)
+
+        def abort(self) -> None:
+            done.append("aborted")
+            left.clear()
+
+    left, done = list(unsent), list[str]()
+    monkeypatch.setattr(CallerConnection, "unsent", lambda _: left.pop(0))
+    CallerConnection(Holding()).abort_untaken(0.001, lambda: done.append("told"))
+    await eventually(lambda: not left, "the end")
+    assert done == (["told", "aborted"] if is_cut_off else [])
+
+
 async def test_what_a_caller_has_yet_to_take_is_known_while_it_reads() -> None:
     """A transport alone says nothing until a third of the system's buffer is free."""
     from deltawire.gateway.proxy.callers import CallerConnection  # noqa: PLC0415 - an optional extra
