@@ -331,6 +331,7 @@ class Exchange:
         if self._has_left:
             return
         self._waits_since, self._is_telling = asyncio.get_running_loop().time(), True
+        self._unsent = None  # of another part
         try:
             await self._send(message)
         except OSError:  # some servers raise it for a caller who has left
