@@ -15,6 +15,7 @@ from deltawire.gateway.client import Publisher, Subscriber
 from deltawire.gateway.config import ConfigError, Settings
 from deltawire.gateway.engines.sqlite import SqliteEngine
 from deltawire.gateway.server import Gateway
+from deltawire.gateway.server.connection.producer import Producer
 from deltawire.gateway.streams.durable import DurableStream
 from deltawire.protocol.events import Event, MessageStart, MessageStop, TextDelta
 from deltawire.protocol.messages import Gap
@@ -214,10 +215,13 @@ async def test_while_nothing_can_be_stored_nothing_is_acked_and_readers_go_on(re
     assert not [it for it in got if isinstance(it, Gap)]
 
 
-async def test_a_producer_that_returns_is_ready_once_what_it_sent_is_stored(restart: Restart) -> None:
+async def test_a_producer_that_returns_is_ready_once_what_it_sent_is_stored(
+    restart: Restart, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with restart() as gateway:
         async with producer(gateway, "producer=p") as writing:
             engine = await fill_disk(gateway, writing)
+        monkeypatch.setattr(SqliteEngine, "failure", None)  # as if it were only slow
         async with peer(gateway, "demo/publish?producer=p") as writing:
             await writing.say(text_delta("y") | {"producer_seq": 3})
             with pytest.raises(TimeoutError):
@@ -228,6 +232,34 @@ async def test_a_producer_that_returns_is_ready_once_what_it_sent_is_stored(rest
             assert types_of(messages)[0] == "ready"
             assert messages[0]["producer_seq"] == 2
             assert messages[-1] == {"type": "ack", "seq": 3, "producer_seq": 3}
+
+
+async def test_a_producer_that_returns_while_nothing_can_be_stored_is_refused(restart: Restart) -> None:
+    async with restart() as gateway:
+        async with producer(gateway, "producer=p") as writing:
+            engine = await fill_disk(gateway, writing)
+        async with peer(gateway, "demo/publish?producer=p") as writing:
+            messages = await writing.read_all()
+            assert [it.get("code") for it in messages] == ["overloaded"]
+            assert writing.code == 4003
+        await free_disk(engine)
+        async with peer(gateway, "demo/publish?producer=p") as writing:
+            [ready] = await writing.read_until("ready")
+            assert ready["producer_seq"] == 2
+
+
+async def test_a_producer_that_waits_for_ready_is_refused_once_the_store_fails(
+    restart: Restart, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with restart() as gateway:
+        async with producer(gateway, "producer=p") as writing:
+            await fill_disk(gateway, writing)
+        monkeypatch.setattr(SqliteEngine, "failure", None)
+        async with peer(gateway, "demo/publish?producer=p") as writing:
+            await eventually(lambda: any(isinstance(it, Producer) for it in gateway.hub.deadlines._swept))
+            monkeypatch.undo()
+            messages = await writing.read_all()
+            assert [it.get("code") for it in messages] == ["overloaded"]
 
 
 async def test_a_fault_with_one_stream_costs_no_other_its_acks(

@@ -19,7 +19,7 @@ from deltawire.protocol.messages import Ack, Audience, Ready, Signal
 class Producer(Intake):
     """One producer on a WebSocket."""
 
-    __slots__ = ("audience",)
+    __slots__ = ("_has_begun", "audience")
 
     def __init__(  # noqa: PLR0913, PLR0917 - what a gateway knows of it
         self,
@@ -31,6 +31,7 @@ class Producer(Intake):
         queue: FairQueue,
     ) -> None:
         super().__init__(hub, connection, stream, writer, request, queue)
+        self._has_begun = False
         self.audience = 0  # consumers, as last told
 
     def start(self) -> None:
@@ -53,8 +54,11 @@ class Producer(Intake):
             inlet.fence_if_older()
         if stream.staging is None or stream.producers.is_committed(self._publication.writer):
             self._begin()
+        elif self._hub.storage_failure is not None:
+            self._end_unstored()
         else:  # `ready` names the last event accepted: it must not be lost any more
             self._hold()
+            self._hub.deadlines.add(self)
             self._hub.dispatcher.when_committed(self.channel, self._begin_late)
 
     @contained
@@ -62,6 +66,8 @@ class Producer(Intake):
         if self._connection.is_finished:
             return
         self.stream.leases.returned(self._publication.writer)  # an older connection may have ended meanwhile
+        if not self._connection.is_uploading:
+            self._hub.deadlines.remove(self)
         self._begin()
         self.fence_if_older()
         self._go_on()
@@ -69,6 +75,7 @@ class Producer(Intake):
     def _begin(self) -> None:
         """Send `ready`, and begin to receive."""
         stream = self.stream
+        self._has_begun = True
         self.channel.add_inlet(self)
         self._hub.dispatcher.touch(self.channel)
         self._connection.tell(
@@ -241,15 +248,15 @@ class Producer(Intake):
             self._wait_for_turn()
 
     def _end_unstored(self) -> None:
-        """Answer a request while nothing can be stored: its peer may have left, which nobody sees before."""
+        """End a request, whose peer may have left unseen, or a wait for `ready`, while nothing can be stored."""
         failure = self._hub.storage_failure
         if failure is not None and not self._connection.is_finished:
             self.end(ProblemCode.OVERLOADED, unstored(failure))
 
     @contained
     def sweep(self, now: float) -> None:
-        """Abort the connection of a producer that doesn't read; end a request while nothing can be stored."""
-        if self._connection.is_uploading:
+        """Abort the connection of a producer that doesn't read; end one that waits for the store while that fails."""
+        if self._connection.is_uploading or not self._has_begun:
             self._end_unstored()
             return
         send_timeout = self._hub.settings.send_timeout
