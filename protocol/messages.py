@@ -125,6 +125,7 @@ class Ready(Message, frozen=True, kw_only=True, tag="ready"):
         head: newest seq.
         generation: the producer's generation.
         producer_seq: the last one accepted from this producer and generation, 0 if none.
+        continues: the epochs that this one continues, the newest first.
     """
 
     stream: str
@@ -132,6 +133,7 @@ class Ready(Message, frozen=True, kw_only=True, tag="ready"):
     head: Count
     generation: Count
     producer_seq: Count
+    continues: tuple[str, ...] | UnsetType = UNSET
 
 
 class Ack(Message, frozen=True, kw_only=True, tag="ack"):

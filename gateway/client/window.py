@@ -5,8 +5,8 @@ The n-th event after the last acked one has number `acked + n`; changing `acked`
 - `ack` n removes the events up to n.
 - `ready` n of the same epoch, after a lost connection: removes the events up to n; the rest are resent with the same
   numbers.
-- `ready` n of another epoch, n being a number that was sent: the epoch goes on from the last one. The same; of what was
-  acked, only the events after n are lost, and counted in `lost`.
+- `ready` n of another epoch that continues the last one: the same; of what was acked, only the events after n are lost,
+  and counted in `lost`.
 - `ready` n of any other epoch, or n below the last ack: the gateway lost its memory. All events get new numbers from
   n + 1 on and are resent. Events that were acked in the old epoch are lost with it, and counted in `lost`.
 - `ready` n of an earlier epoch: several gateways, each with its own memory, share an address. Events that this gateway
@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Final, NamedTuple
 
-from msgspec import structs
+from msgspec import UNSET, structs
 
 from deltawire.gateway.client.errors import ProtocolFault
 from deltawire.protocol.events import Event
@@ -142,7 +142,7 @@ class Window:
             ProtocolFault: the gateway has more than was sent: another program publishes as this producer.
         """
         self._sent = 0
-        if ready.epoch != self.epoch and self._goes_on(ready):
+        if ready.epoch != self.epoch and ready.continues is not UNSET and self.epoch in ready.continues:
             lost = min(max(0, self.acked - ready.producer_seq), self._acked_here)
             self.lost += lost
             self._acked_here -= lost
@@ -154,11 +154,6 @@ class Window:
             self._ever_sent = 0
         else:
             self.ack(ready.producer_seq)
-
-    def _goes_on(self, ready: Ready) -> bool:
-        """Whether a new epoch knows this producer from the last one, and not from a program before it."""
-        is_known = not self.epoch or ready.epoch in self._left
-        return not is_known and 0 < ready.producer_seq <= self.acked + self._ever_sent
 
     def _change_epoch(self, ready: Ready) -> None:
         if self.epoch:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import UNSET
 
 from deltawire.gateway.client.errors import ProtocolFault
 from deltawire.gateway.client.window import Window
@@ -14,8 +15,10 @@ from deltawire.protocol.events import TextDelta, make_event
 from deltawire.protocol.messages import Ready
 
 
-def ready(producer_seq: int, epoch: str = "e1") -> Ready:
-    return Ready(stream="demo", epoch=epoch, head=0, generation=0, producer_seq=producer_seq)
+def ready(producer_seq: int, epoch: str = "e1", *continues: str) -> Ready:
+    return Ready(
+        stream="demo", epoch=epoch, head=0, generation=0, producer_seq=producer_seq, continues=continues or UNSET
+    )
 
 
 def window_with(*texts: str, accepted: int = 0) -> Window:
@@ -93,7 +96,7 @@ def test_an_epoch_that_goes_on_from_the_last_one_keeps_numbers_and_what_it_has()
     window = window_with("a", "b", "c")
     window.take(100, 1000)
     window.ack(1)
-    window.resume(ready(2, "e2"))  # the ack was lost with the gateway
+    window.resume(ready(2, "e2", "e1"))  # the ack was lost with the gateway
     assert (window.epoch, window.acked, window.lost) == ("e2", 2, 0)
     assert taken(window) == [(3, "c")]
 
@@ -102,12 +105,20 @@ def test_what_an_epoch_that_goes_on_has_not_is_lost_and_nothing_else() -> None:
     window = window_with("a", "b", "c", "d", accepted=7)
     window.take(3, 1000)
     window.ack(10)
-    window.resume(ready(9, "e2"))
+    window.resume(ready(9, "e2", "e1"))
     assert window.lost == 1
     assert taken(window) == [(10, "d")]
     window.ack(10)
-    window.resume(ready(5, "e3"))
+    window.resume(ready(5, "e3", "e2", "e1"))
     assert window.lost == 4, "the first seven are those of an earlier program"
+
+
+def test_a_gateway_that_continues_nothing_and_knows_an_earlier_program_gets_everything() -> None:
+    window = window_with("a", "b", "c", "d", "e")
+    window.take(100, 1000)
+    window.resume(ready(3, "e2"))
+    assert taken(window) == [(4, "a"), (5, "b"), (6, "c"), (7, "d"), (8, "e")]
+    assert window.lost == 0
 
 
 def test_a_number_beyond_what_was_sent_is_of_an_earlier_program_in_another_epoch() -> None:
@@ -192,6 +203,7 @@ class PublisherSession:
         self.window = Window(1000)
         self.count = 0
         self.epoch = 0
+        self.continues: list[str] = []
         self.last = 0
         self.log: list[int] = []
         self.lost: list[int] = []
@@ -219,15 +231,17 @@ class PublisherSession:
         self.window.ack(self.last)
 
     def reconnect(self) -> None:
-        self.window.resume(ready(self.last, f"e{self.epoch}"))
+        self.window.resume(ready(self.last, f"e{self.epoch}", *self.continues))
 
     def move(self) -> None:
         """Another gateway goes on, in an epoch that continues the last one."""
+        self.continues.insert(0, f"e{self.epoch}")
         self.epoch += 1
         self.reconnect()
 
     def restart(self) -> None:
         self.epoch, self.last = self.epoch + 1, 0
+        self.continues.clear()
         self.lost += self.log
         self.log = []
         self.reconnect()

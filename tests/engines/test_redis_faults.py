@@ -135,6 +135,16 @@ async def test_an_older_state_without_its_gateway_is_a_new_epoch_with_an_exact_g
         await expect_all(gateway, 97, subscribed["epoch"])
 
 
+async def test_a_producer_is_told_which_epochs_its_stream_continues(tmp_path: Path, server: RedisServer) -> None:
+    epoch = await put_back(tmp_path, server, 95, 100)
+    async with gateway_on(server) as gateway:
+        for stream, continued in (("demo", [epoch]), ("another", None)):
+            async with peer(gateway, f"{stream}/publish?producer=p") as writing:
+                [ready] = await writing.read_until("ready")
+            assert ready.get("continues") == continued
+            assert ready["producer_seq"] == (95 if continued else 0)
+
+
 async def test_an_older_state_with_its_gateway_is_filled_up(server: RedisServer) -> None:
     async with gateway_on(server) as gateway:
         await write(gateway, 1, 95)

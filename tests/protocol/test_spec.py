@@ -85,7 +85,8 @@ def _kind(found: inspect.Type) -> str:
         case inspect.StructType():
             return found.cls.__name__.lower()
         case _:
-            return {inspect.BoolType: "boolean", inspect.AnyType: "value", inspect.RawType: "event"}[type(found)]
+            kinds = {inspect.BoolType: "boolean", inspect.AnyType: "value", inspect.RawType: "event"}
+            return (kinds | {inspect.VarTupleType: "strings"})[type(found)]
 
 
 def _rows_of_code(name: str, cls: type[Any]) -> list[tuple[str, str, str, str]]:

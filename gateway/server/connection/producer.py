@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from msgspec import UNSET
+
 from deltawire.gateway.access import Action, Grant
 from deltawire.gateway.hub.committing import unstored
 from deltawire.gateway.hub.fair_queue import FairQueue
@@ -85,6 +87,7 @@ class Producer(Intake):
                 head=stream.log.head,
                 generation=self._publication.writer.generation,
                 producer_seq=self._publication.writer.last,
+                continues=tuple(fork.epoch for fork in stream.lineage) or UNSET,
             )
         )
         if stream.is_closed:
