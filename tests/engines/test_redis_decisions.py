@@ -62,9 +62,9 @@ def test_what_the_server_has_already_is_not_sent_again() -> None:
     work.add(commit(11, "a", "b"), (1, lambda _: None, 0), 0.0)
     work.add(commit(13, "c"), (2, lambda _: None, 1), 0.0)
     first, second, third = frames_of(11, "a", "b", "c")
-    assert work.append(Keys("d"), owned(10), 0.0)[6:] == (b"7", 10, 13, 0, first + second + third)
-    assert work.append(Keys("d"), owned(12), 0.0)[6:] == (b"7", 12, 13, 0, third)
-    assert work.append(Keys("d"), owned(13), 0.0)[6:] == (b"7", 13, 13, 0, b"")
+    assert work.append(Keys("d").of_stream("s"), owned(10), 0.0)[6:] == (b"7", 10, 13, 0, first + second + third)
+    assert work.append(Keys("d").of_stream("s"), owned(12), 0.0)[6:] == (b"7", 12, 13, 0, third)
+    assert work.append(Keys("d").of_stream("s"), owned(13), 0.0)[6:] == (b"7", 13, 13, 0, b"")
 
 
 def test_commits_of_one_stream_are_told_in_order_whatever_others_wait_for() -> None:

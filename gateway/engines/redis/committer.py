@@ -230,8 +230,7 @@ class Committer:
         """Send a group; returns what of it must be sent again."""
         await self._connect(group)
         for work in group:
-            owned = self.owned.get((work.stream, work.epoch))
-            if owned is not None and work.needs_repair is not None:
+            if work.needs_repair is not None and (owned := self.owned.get((work.stream, work.epoch))) is not None:
                 await self._repair(work.stream, work.epoch, owned, work.needs_repair)
                 work.needs_repair = None
         commands: list[Command] = []
@@ -286,7 +285,7 @@ class Committer:
             work.needs_repair = seen_term(replies[-1])
         elif work.is_asked:
             owned.sure_until = time.monotonic() + SURE
-        return verdict in {Verdict.IN, Verdict.LOST}
+        return verdict is Verdict.IN or verdict is Verdict.LOST
 
     def _lose(self, stream: str, epoch: str, reply: Any) -> None:
         self.owned.pop((stream, epoch), None)

@@ -126,7 +126,8 @@ class RedisEngine:
     @property
     def failure(self) -> str | None:
         """Why nothing can be committed now; None if it can."""
-        return self._committer.failure(time.monotonic()) or self.doubt
+        now = time.monotonic()  # looked at for each event
+        return self._committer.failure(now) or (self._doubt if self._keeper.is_in_doubt(now) else None)
 
     @property
     def doubt(self) -> str | None:

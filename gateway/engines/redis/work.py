@@ -92,12 +92,12 @@ class Work:
         self.is_gone |= newer.is_gone
         self.is_asked |= newer.is_asked
 
-    def append(self, keys: Keys, owned: Owned, now: float) -> Command:
+    def append(self, names: OfStream, owned: Owned, now: float) -> Command:
         """The command that appends what the server does not have."""
         left = self.last - owned.head
         data = b"".join(self.frames[len(self.frames) - left :]) if left > 0 else b""
         last = max(self.last, owned.head)
-        return append(keys.of_stream(self.stream), owned.term, owned.head, last, data, self.fields, now)
+        return append(names, owned.term, owned.head, last, data, self.fields, now)
 
     def commands(self, keys: Keys, node: str, owned: Owned | None, now: float) -> list[Command]:
         """What has to be sent for it; nothing for a stream that is another's.
@@ -119,7 +119,7 @@ class Work:
         if self.floor:
             commands.append(call("trim", names, owned.term, self.floor, MAX_REMEMBERED))
         if self.has_changes:
-            commands.append(self.append(keys, owned, now))
+            commands.append(self.append(names, owned, now))
         elif self.is_asked:
             commands.append(call("confirm", names, owned.term, owned.head))
         return commands
