@@ -31,7 +31,6 @@ from deltawire.gateway.server.admission.request import (
 )
 from deltawire.gateway.server.admission.steps import CapacityChecks
 from deltawire.gateway.server.connection.connection import GatewayConnection
-from deltawire.gateway.server.connection.memory import headroom
 from deltawire.gateway.server.http.assets import CONSOLE
 from deltawire.gateway.server.http.event_streams import EventStreams
 from deltawire.gateway.server.http.polling import wait_for_events
@@ -288,7 +287,7 @@ class Admission:
         if (failure := self._hub.storage_failure) is not None:
             return f"nothing can be stored: {failure}"
         manager = self._hub.manager
-        if not manager.make_room(self._hub.now(), headroom(manager.memory_limit)):  # whoever comes would do so as well
+        if not manager.make_room(self._hub.now()):  # the next event would make room as well
             return f"memory_limit ({manager.memory_limit} bytes) is reached and every stream is in use"
         return None
 
