@@ -215,6 +215,15 @@ async def test_while_nothing_can_be_stored_nothing_is_acked_and_readers_go_on(re
     assert not [it for it in got if isinstance(it, Gap)]
 
 
+async def test_a_producer_that_only_waits_while_nothing_can_be_stored_gets_its_ack_later(
+    restart: Restart,
+) -> None:
+    async with restart() as gateway, producer(gateway, "producer=p") as writing:
+        engine = await fill_disk(gateway, writing)
+        await free_disk(engine)
+        assert types_of(await writing.read_until("ack", seq=2)) == ["ack"], "it was told nothing else"
+
+
 async def test_a_producer_that_returns_is_ready_once_what_it_sent_is_stored(
     restart: Restart, monkeypatch: pytest.MonkeyPatch
 ) -> None:
