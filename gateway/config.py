@@ -335,8 +335,8 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         float,
         Meta(
             gt=0,
-            description="Seconds that publishers wait for the server before they are refused, and that another gateway "
-            "has to answer",
+            description="Seconds without an answer of the server after which publishers are refused, and that another "
+            "gateway has to answer",
         ),
     ] = 5.0
     engine_replicas: Annotated[

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import asyncio
 import re
 import sys
 from collections.abc import AsyncIterator
@@ -10,15 +11,19 @@ from typing import cast
 
 import pytest
 
+from deltawire.gateway.config import Settings
+from deltawire.gateway.server import Gateway
 from deltawire.protocol.codes import CloseCode, ProblemCode
 from scripts.hardening import answers, on_the_wire, storing
 from scripts.hardening.__main__ import KINDS, Bench, Times
-from scripts.hardening.attack import Attack, Target
+from scripts.hardening.attack import Attack, Target, attempt
 from scripts.hardening.guarded import Guarded
-from scripts.hardening.judging import LATE, Found, judge
-from scripts.hardening.neighbours import Neighbours, Seen
+from scripts.hardening.hostile import NoAnswerError
+from scripts.hardening.judging import Found, judge
+from scripts.hardening.neighbours import Group, Job, Neighbours, Seen
 from tests.support.processes import ROOT
 from tests.support.running import run_script
+from tests.support.waiting import eventually
 
 SPEC = (ROOT / "protocol" / "SPEC.md").read_text(encoding="utf-8")
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
@@ -78,9 +83,9 @@ def test_neighbours_may_wait_twice_as_long_as_in_a_quiet_run_and_tiny_figures_sa
         ({"401": 1}, Seen(), True),
         ({"403": 1}, Seen(lost=1), True),
         ({"403": 1}, Seen(newcomers=3, shut_out=1), False),
-        ({"403": 1, f"{LATE}no answer for 5 s": 1}, Seen(), False),
+        ({"403": 1, f"{answers.LATE}no answer for 5 s": 1}, Seen(), False),
         ({"403": 1, answers.DROPPED: 8}, Seen(), False),
-        ({"close 1011": 1, f"{LATE}no answer for 5 s": 1}, Seen(newcomers=3, shut_out=1), True),
+        ({"close 1011": 1, f"{answers.LATE}no answer for 5 s": 1}, Seen(newcomers=3, shut_out=1), True),
     ],
 )
 def test_what_a_busy_machine_does_too_is_played_again_and_nothing_else(
@@ -98,6 +103,34 @@ async def test_a_row_that_failed_is_played_once_more_before_it_is_a_failure(caps
         printed = capsys.readouterr().out
         assert ("knocking (again)" in printed) is (shut_out[0] == 1)
         assert ("newcomers did not get in: once more" in printed) is (shut_out[0] == 1)
+
+
+@pytest.mark.parametrize(
+    ("error", "answer"), [(NoAnswerError("no answer"), "late: no answer"), (TimeoutError("10 s"), "TimeoutError: 10 s")]
+)
+@pytest.mark.parametrize("is_in_a_group", [False, True])
+async def test_an_attack_that_fails_says_so_after_the_answers_before(
+    error: Exception, answer: str, *, is_in_a_group: bool
+) -> None:
+    async def play(_: Target) -> AsyncIterator[str]:
+        yield "403"
+        raise ExceptionGroup("of several peers", [error]) if is_in_a_group else error
+
+    assert await attempt(play, cast("Target", None)) == ["403", answer]
+
+
+async def test_neighbours_whose_producer_is_ended_say_so_and_go_on(capsys: pytest.CaptureFixture[str]) -> None:
+    async with Gateway(Settings(port=0)) as gateway:
+        group = Group(Job(url=gateway.url, stream="demo", token=""))
+        running = asyncio.create_task(group.run())
+        await eventually(lambda: group.look().events, "that they publish")
+        (publishing,) = [it for it in gateway._connections if it.target.publishes]
+        publishing.close_with_problem(ProblemCode.OVERLOADED, "as an attack might do")
+        await eventually(lambda: group.look().lost, "that they say so")
+        await eventually(lambda: group.look().events, "that they go on")
+        group.end()
+        await running
+    assert "a neighbour (the producer): 'received 4003" in capsys.readouterr().err
 
 
 async def _knock(_: Target) -> AsyncIterator[str]:

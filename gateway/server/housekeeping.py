@@ -19,7 +19,7 @@ from deltawire.gateway.server.accepting.handshakes import Handshakes
 from deltawire.gateway.server.admission.auth import AccessControl, end_expired, has_expired
 from deltawire.gateway.server.allocator import FreeMemory, resident_bytes, return_free_memory
 from deltawire.gateway.server.connection.connection import GatewayConnection
-from deltawire.gateway.server.connection.memory import HEADROOM, choose
+from deltawire.gateway.server.connection.memory import choose, headroom
 from deltawire.gateway.server.draining import CLOSES_A_SECOND
 from deltawire.protocol.codes import ProblemCode
 
@@ -55,6 +55,8 @@ class Housekeeping:
         self._left: list[GatewayConnection] = []  # connections left to check in this round
         self._to_disown = 0  # connections, at most, in this round
         self._free_memory = FreeMemory(resident_bytes())
+        self._may_relieve = True
+        hub.manager.relieve = self._relieve
 
     def sweep(self, now: float) -> None:
         """Begin a round, unless one is under way."""
@@ -101,19 +103,29 @@ class Housekeeping:
             return_free_memory()
             self._free_memory.returned(resident_bytes())
 
+    def _relieve(self) -> None:
+        """Shed in the same turn in which a connection is found to hold too much.
+
+        The next event of any producer would find no room, and be refused for what others hold.
+        """
+        if self._may_relieve:
+            self._shed(self._hub.now())
+
     def _shed(self, now: float) -> None:
         """Keep connections within the memory limit: end those that hold most, before the kernel kills the process."""
         manager = self._hub.manager
-        headroom = int(manager.memory_limit * HEADROOM)
-        if manager.make_room(now, headroom):
-            return
-        holdings = [(it.cost, it.held_bytes - it.cost, it) for it in self._connections if it.may_be_shed]
-        for connection in choose(holdings, manager.bytes + headroom - manager.memory_limit):
-            connection.record.log.warning("connection.shed", held=connection.held_bytes, limit=manager.memory_limit)
-            connection.shed(
-                f"memory_limit ({manager.memory_limit} bytes) is reached, and this connection holds much of it"
-            )
-            connection.count(connection.held_bytes)
+        spare = headroom(manager.memory_limit)
+        self._may_relieve = False  # counting calls for it again; and in vain where those that hold much are ended
+        if not manager.make_room(now, spare):
+            for connection in self._connections:
+                connection.count(connection.held_bytes)
+            holdings = [(it.held_bytes - it.cost, it) for it in self._connections if it.may_be_shed]
+            for connection in choose(holdings, manager.bytes + spare - manager.memory_limit):
+                connection.record.log.warning("connection.shed", held=connection.held_bytes, limit=manager.memory_limit)
+                connection.shed(
+                    f"memory_limit ({manager.memory_limit} bytes) is reached, and this connection holds much of it"
+                )
+        self._may_relieve = manager.bytes <= manager.memory_limit
 
 
 def disown(connection: GatewayConnection, why: str) -> bool:

@@ -32,6 +32,7 @@ Tour, from the bottom up:
 - `publication` — what one connection publishes, and which ack it is owed
 - `leases` — messages in progress, and lost producers coming back to them
 - `eviction` — which idle stream goes first when room is needed
+- `latest` — the message that began last: its digest and its blocks
 - `settings` — of a stream
 - `stream` — a log with its readers and writers
 - `ending` — ending the messages of lost producers

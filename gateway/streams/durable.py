@@ -24,13 +24,10 @@ from deltawire.gateway.streams.staging import Commit, OpenMessage, Recalled, Sta
 from deltawire.gateway.streams.stream import Stream
 from deltawire.protocol.codec import decode_event
 from deltawire.protocol.events import (
-    ContentEnd,
-    ContentStart,
     Data,
     EventType,
     MessageStart,
     MessageStop,
-    TextDelta,
 )
 from deltawire.protocol.framing import payload_start
 
@@ -132,7 +129,7 @@ class DurableStream(Stream):
         for it in stored.messages:
             if it.digest_from >= max(self.history.floor, 1):
                 self._unread = _Unread(it.digest_from, head, hash(it.id))
-                self._digest.begin(it.digest_from)
+                self._latest.digest.begin(it.digest_from)
                 self.log.message_start = it.digest_from
         self._count_extra()
 
@@ -229,7 +226,7 @@ class DurableStream(Stream):
     def _open_messages(self) -> list[OpenMessage]:
         """The messages in progress."""
         return [
-            OpenMessage(message_id, producer, self._digest.first if hash(message_id) == self._alone else 0)
+            OpenMessage(message_id, producer, self._latest.digest_from(message_id))
             for message_id, producer in self.leases.owners()
         ]
 
@@ -361,13 +358,9 @@ class DurableStream(Stream):
                 self._unread = None
                 return
             for frame in page.log.frames(first - 1, min(page.last, last)):
-                data = decode_event(frame[payload_start(frame) :])
-                if isinstance(data, TextDelta):
-                    self._digest.add(data.choice, data.text)
-                elif isinstance(data, MessageStart | ContentStart | ContentEnd):
-                    self._blocks.follow(data)
+                self._latest.read(decode_event(frame[payload_start(frame) :]))
             if page.last >= last:
-                self._alone = message
+                self._latest.is_read(message)
                 self._unread = None
             else:
                 self._unread = _Unread(page.last + 1, last, message)

@@ -57,6 +57,7 @@ class StreamManager:
     Attributes:
         store: told of streams that come and go; None keeps them in memory alone.
         pages: stored events in memory, for readers who are behind what the logs hold.
+        relieve: called when `elsewhere` grows over the limit, to make it less at once.
     """
 
     def __init__(  # noqa: PLR0913 - limits, all named
@@ -89,6 +90,7 @@ class StreamManager:
         self.watcher: MessageWatcher | None = None  # given to the streams created from now on
         self.make_screen: Callable[[Stream], Screen | None] | None = None  # likewise
         self._next_shrink = 0.0
+        self.relieve: Callable[[], object] | None = None
         self._elsewhere = 0
         self.events_limit = memory_limit  # bytes on the ledger above which room has to be made
 
@@ -110,8 +112,11 @@ class StreamManager:
 
     @elsewhere.setter
     def elsewhere(self, held: int) -> None:
+        has_grown = held > self._elsewhere
         self._elsewhere = max(held, 0)  # bytes may be given back that were counted as fewer or more
         self._measure()
+        if has_grown and self.relieve is not None and self.ledger.bytes > self.events_limit:
+            self.relieve()
 
     def _measure(self) -> None:
         """Update `events_limit` after a change of anything but events, so that no append has to add up `bytes`."""

@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
-from msgspec import UNSET
-from msgspec.structs import replace
-
 from deltawire.gateway.streams.blocking import Blocking
-from deltawire.gateway.streams.blocks import Blocks
 from deltawire.gateway.streams.callbacks import MessageWatcher, Screen
 from deltawire.gateway.streams.coalesce import Kind, kind_of
 from deltawire.gateway.streams.cursor import Fork, LogState, plan_subscription
 from deltawire.gateway.streams.eviction import IdleStreams
 from deltawire.gateway.streams.info import Counters
+from deltawire.gateway.streams.latest import LatestMessage
 from deltawire.gateway.streams.leases import Leases
 from deltawire.gateway.streams.log import Ledger, Log, Retention
 from deltawire.gateway.streams.producers import Producers, Writer
@@ -25,7 +22,6 @@ from deltawire.gateway.streams.view import View
 from deltawire.protocol.addresses import SubscribeRequest
 from deltawire.protocol.codec import JSON, Encoding, encode_event
 from deltawire.protocol.codes import ProblemCode
-from deltawire.protocol.digest import MessageDigest
 from deltawire.protocol.errors import ErrorKind, StreamError, WireError
 from deltawire.protocol.events import (
     DELTA_TYPES,
@@ -58,12 +54,10 @@ class Stream:
     """
 
     __slots__ = (
-        "_alone",
-        "_blocks",
-        "_digest",
         "_extra",
         "_filters",
         "_idle",
+        "_latest",
         "_subscriptions",
         "_views",
         "blocking",
@@ -105,12 +99,10 @@ class Stream:
         self.log = Log(held or settings.retention, ledger)
         self.producers = Producers()
         self.leases = Leases()
-        self._digest = MessageDigest()
-        self._blocks = Blocks()
-        self._alone: int | None = None  # hash of the id of the last message, if all text since it began is its own
+        self._latest = LatestMessage()
         self._idle = idle
         self._filters = 0  # bytes of its consumers' filters
-        self._extra = 0  # bytes of producers, leases, the digest, open blocks and filters, as last counted
+        self._extra = 0  # bytes of producers, leases, the latest message and filters, as last counted
         self.watcher: MessageWatcher | None = None
         self.screen: Screen | None = None
         self.publishing = 0  # publishing connections
@@ -230,17 +222,17 @@ class Stream:
         """
         if self.closed_as is not None:
             raise StreamError(ErrorKind.CLOSED, "send", self.id)
-        log, staging = self.log, self.staging
+        log, staging, latest = self.log, self.staging, self._latest
         seq = (log.head if staging is None else staging.head) + 1
         assert seq <= MAX_SEQ, "2^53 events take three centuries at a million a second"
         self.last_active_at = now
         if isinstance(data, TextDelta):
-            if self._digest.add(data.choice, data.text):
+            if latest.digest.add(data.choice, data.text):
                 self._count_extra()
         elif data.type not in DELTA_TYPES:
             data = self._follow(data, seq, writer)
-        if self._blocks.has_special and isinstance(data, (TextDelta, Thinking, ToolDelta)):
-            data = self._blocks.name(data)
+        if latest.blocks.has_special and isinstance(data, (TextDelta, Thinking, ToolDelta)):
+            data = latest.blocks.name(data)
         payload = encode_event(data, seq, timestamp, is_urgent)
         frame = header(TEXT, len(payload)) + payload
         kind = kind_of(data, is_urgent)
@@ -254,19 +246,16 @@ class Stream:
             case MessageStop():
                 return self._complete(data, seq, writer)
             case ContentStart() | ContentEnd():
-                data = self._blocks.follow(data)
+                data = self._latest.blocks.follow(data)
                 self._count_extra()
         return data
 
     def _begin(self, start: MessageStart, seq: int, writer: Writer | None) -> None:
         """Record that a message begins."""
         self.measure_at = 0.0
-        self._blocks.follow(start)
-        self._digest.begin(seq)
         if self.staging is None:
             self.log.begin_message()
-        is_alone = self.leases.begin(start.message_id, writer)
-        self._alone = hash(start.message_id) if is_alone else None  # a hash, as an id may be as long as a message
+        self._latest.begin(start, seq, is_sole=self.leases.begin(start.message_id, writer))
         self._count_extra()
         if self.watcher is not None:
             self.watcher.began(self, start, seq)
@@ -276,8 +265,7 @@ class Stream:
         self.measure_at = 0.0
         self.leases.end(stop.message_id, writer)
         self._count_extra()
-        digest = self._digest.of(stop.choice) if hash(stop.message_id) == self._alone else UNSET
-        stop = replace(stop, digest=digest)
+        stop = self._latest.end(stop)
         if self.watcher is not None:
             self.watcher.ended(self, stop, seq)
         return stop
@@ -304,7 +292,7 @@ class Stream:
         self._count_extra()
 
     def _count_extra(self) -> None:
-        extra = self.producers.bytes + self.leases.bytes + self._digest.bytes + self._blocks.bytes + self._filters
+        extra = self.producers.bytes + self.leases.bytes + self._latest.bytes + self._filters
         if self.screen is not None:
             extra += self.screen.bytes
         self.log.ledger.bytes += extra - self._extra

@@ -38,22 +38,37 @@ WARMUP: Final = 0.5
 ROOT: Final = Path("/sys/fs/cgroup")
 
 
+def quotas() -> Path:
+    """The root of the groups of processes that have quotas of the processor, in either version of their interface."""
+    return ROOT if _is_second() else ROOT / "cpu"
+
+
+def _is_second() -> bool:
+    return (ROOT / "cgroup.controllers").exists()
+
+
+def group_of(pid: int) -> Path:
+    """The group that a process is in."""
+    lines = (line.split(":", 2) for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines())
+    wanted = "" if _is_second() else "cpu"
+    return quotas() / next(path for _, names, path in lines if wanted in names.split(",")).lstrip("/")
+
+
 @contextmanager
 def limited(pids: Iterable[int], part: float) -> Iterator[None]:
-    """Give each process a part of a core, for the time of the block.
+    """Give each process a part of a core, for the time of the block; it is in its old group again afterwards.
 
     Raises:
         OSError: the kernel has no such quotas, or does not allow it.
     """
-    is_second = (ROOT / "cgroup.controllers").exists()  # of two versions of the interface
-    parent, quota = ROOT if is_second else ROOT / "cpu", int(PERIOD * part)
-    groups: list[Path] = []
+    quota = int(PERIOD * part)
+    homes: dict[Path, Path] = {}
     try:
         for pid in pids:
-            group = parent / f"deltawire-{pid}"
+            group, home = quotas() / f"deltawire-{pid}", group_of(pid)
             group.mkdir()
-            groups.append(group)
-            if is_second:
+            homes[group] = home
+            if _is_second():
                 (group / "cpu.max").write_text(f"{quota} {PERIOD}")
             else:
                 (group / "cpu.cfs_period_us").write_text(str(PERIOD))
@@ -61,10 +76,10 @@ def limited(pids: Iterable[int], part: float) -> Iterator[None]:
             (group / "cgroup.procs").write_text(str(pid))
         yield
     finally:
-        for group in groups:
+        for group, home in homes.items():
             for process in (group / "cgroup.procs").read_text().split():
                 with suppress(OSError):  # it may have ended
-                    (parent / "cgroup.procs").write_text(process)
+                    (home / "cgroup.procs").write_text(process)
             group.rmdir()
 
 

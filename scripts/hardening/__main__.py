@@ -15,10 +15,10 @@ from typing import NamedTuple
 import uvloop
 
 from scripts.hardening import at_the_door, in_masses, on_the_wire, reading_much, standing_still
-from scripts.hardening.attack import STREAM, Attack, ShutOutError, Target
+from scripts.hardening.attack import STREAM, Attack, Target, attempt
 from scripts.hardening.guarded import Guarded, guarded
-from scripts.hardening.hostile import YIELDING, NoAnswerError
-from scripts.hardening.judging import LATE, Found, judge
+from scripts.hardening.hostile import YIELDING
+from scripts.hardening.judging import Found, judge
 from scripts.hardening.neighbours import Job, Neighbours, Seen, living
 from scripts.hardening.together import PLAYED, all_for
 from scripts.hardening.tokens import Mint
@@ -109,17 +109,13 @@ class Bench:
     async def _attempt(self, attack: Attack, target: Target) -> Counter[str]:
         given: Counter[str] = Counter()
         until = asyncio.get_running_loop().time() + self._times.line
-        try:
-            while True:
-                async for answer in attack.play(target):
-                    given[answer] += 1
-                if not attack.is_repeated or asyncio.get_running_loop().time() >= until:
-                    break
-                await asyncio.sleep(PAUSE)
-        except NoAnswerError as error:
-            given[f"{LATE}{error}"] += 1
-        except (ShutOutError, OSError) as error:
-            given[f"{type(error).__name__}: {error}"] += 1
+        while True:
+            answers = await attempt(attack.play, target)
+            given.update(answers)
+            is_over = not attack.is_repeated or asyncio.get_running_loop().time() >= until
+            if is_over or not attack.expected.issuperset(answers):
+                break
+            await asyncio.sleep(PAUSE)
         return given
 
     async def _complaints(self) -> list[str]:

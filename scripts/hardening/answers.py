@@ -10,6 +10,9 @@ from deltawire.protocol.codes import CloseCode, ProblemCode
 DROPPED: Final = "dropped"
 """The gateway hung up without a word: a peer that takes nothing, or asks for nothing in time (SPEC §2.3, §6)."""
 
+LATE: Final = "late: "
+"""What an answer begins with that did not come in time."""
+
 SERVED: Final = "served"
 """Nothing was wrong with it; it was done what was asked."""
 

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from typing import NamedTuple, TypeAlias
 
 from scripts.hardening import answers
-from scripts.hardening.hostile import Hostile
+from scripts.hardening.hostile import Hostile, NoAnswerError
 from scripts.hardening.tokens import Mint
 
 STREAM = "neighbours"
@@ -85,6 +85,19 @@ class ShutOutError(Exception):
 
 Play: TypeAlias = Callable[[Target], AsyncIterator[str]]
 """Attempts, each of which gives its answer."""
+
+
+async def attempt(play: Play, target: Target) -> list[str]:
+    """Make the attempts of an attack once; the last answer says why it could not go on, if it could not."""
+    given: list[str] = []
+    try:
+        async for answer in play(target):
+            given.append(answer)  # noqa: PERF401 - those before a failure count
+    except* NoAnswerError as failed:
+        given.append(f"{answers.LATE}{failed.exceptions[0]}")
+    except* (ShutOutError, OSError) as failed:
+        given.append(f"{type(failed.exceptions[0]).__name__}: {failed.exceptions[0]}")
+    return given
 
 
 class Attack(NamedTuple):

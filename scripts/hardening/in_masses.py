@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 
+from deltawire.gateway.server.accepting.handshakes import GRACE, TICK
 from scripts.hardening import answers
 from scripts.hardening.attack import Target, attack
 from scripts.hardening.frames import MIB, announced
@@ -14,6 +15,9 @@ from scripts.hardening.hostile import Hostile
 
 GREED = MEMORY_LIMIT // MIB + 8
 """Connections that together hold more than there is."""
+
+TRIES = 5
+"""To open as many connections as there may be before the gateway drops the first ones, on a machine that others use."""
 
 
 async def _one_more(target: Target, cap: str, side: str, *, is_one_stream: bool) -> AsyncIterator[str]:
@@ -81,11 +85,24 @@ async def of_an_address(target: Target) -> AsyncIterator[str]:
 @attack("one connection more than there may be", "503", is_repeated=False, shuts_out=True)
 async def connections(target: Target) -> AsyncIterator[str]:
     """`max_connections`; probes are answered all the same."""
+    for _ in range(TRIES):
+        answer = await _one_more_than_all(target)
+        if not answer.startswith(answers.LATE):
+            break
+    yield answer
+
+
+async def _one_more_than_all(target: Target) -> str:
+    loop = asyncio.get_running_loop()
     async with AsyncExitStack() as stack:
+        began = loop.time()
         await _crowd(stack, target, CAPS["max_connections"])
         if await target.ask(b"GET /livez HTTP/1.1\r\nHost: g\r\n\r\n") != "200":
-            yield "no probe"
-        yield await target.ask(b"GET /v1/streams HTTP/1.1\r\nHost: g\r\n\r\n")
+            return "no probe"
+        answer = await target.ask(b"GET /v1/streams HTTP/1.1\r\nHost: g\r\n\r\n")
+        took = loop.time() - began
+    is_late = answer != "503" and took > GRACE - TICK  # the first ones were dropped for the last ones
+    return f"{answers.LATE}it took {took:.1f} s to open all" if is_late else answer
 
 
 @attack("more memory than there is", "close 4003", answers.DROPPED, answers.SERVED, is_repeated=False)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
-from scripts.hardening.answers import DROPPED, is_documented
+from scripts.hardening.answers import DROPPED, LATE, is_documented
 from scripts.hardening.attack import Attack
 from scripts.hardening.neighbours import Seen
 
@@ -18,9 +18,6 @@ FACTOR: Final = 2.0
 
 FLOOR_MS: Final = 10.0
 """A p99 that is never too long: the scheduler of a busy machine takes as much from a gateway that nobody attacks."""
-
-LATE: Final = "late: "
-"""What an answer begins with that did not come in time."""
 
 
 class Found(NamedTuple):

@@ -151,22 +151,27 @@ class Group:
         self._told_to_end = True
 
     async def _write(self) -> None:
+        """Publish until told to end, on another connection where one is lost."""
+        began = _now()  # the loop's time is up to a millisecond old
+        while not self._told_to_end:
+            try:
+                async with self._connect("publish") as writing, asyncio.TaskGroup() as tasks:
+                    acks = tasks.create_task(_read_away(writing))
+                    await self._publish(writing, began)
+                    acks.cancel()
+            except* (OSError, WebSocketException) as lost:
+                self._lose("the producer", str(lost.exceptions[0]))
+                await asyncio.sleep(NEWCOMERS)
+
+    async def _publish(self, writing: ClientConnection, began: int) -> None:
         """Publish on schedule; what is late is late for everybody."""
-        async with self._connect("publish") as writing, asyncio.TaskGroup() as tasks:
-            acks = tasks.create_task(_read_away(writing))
-            began = _now()  # the loop's time is up to a millisecond old
-            while not self._told_to_end:
-                due = began + self._last * 1_000_000 // RATE
-                await asyncio.sleep((due - _now()) / 1_000_000)
-                due = min(due, _now())  # a timer may also be early, by less than a millisecond
-                words = f"{self._last + 1} {due}".ljust(SIZE, ".") + "|"
-                try:
-                    await writing.send(json.dumps({"type": "text_delta", "data": {"text": words}}))
-                except WebSocketException as error:
-                    self._lose("the producer", str(error))
-                    break
-                self._last += 1
-            acks.cancel()
+        while not self._told_to_end:
+            due = began + self._last * 1_000_000 // RATE
+            await asyncio.sleep((due - _now()) / 1_000_000)
+            due = min(due, _now())  # a timer may also be early, by less than a millisecond
+            words = f"{self._last + 1} {due}".ljust(SIZE, ".") + "|"
+            await writing.send(json.dumps({"type": "text_delta", "data": {"text": words}}))
+            self._last += 1
 
     async def _read(self, number: int, policy: Policy, ready: asyncio.Event) -> None:
         """Follow, and see that each event comes, once and in order."""

@@ -12,6 +12,7 @@ from scripts.hardening import answers
 from scripts.hardening.attack import STREAM, Target, attack
 from scripts.hardening.frames import delta
 from scripts.hardening.guarded import BLOCK_TIMEOUT, SEND_TIMEOUT
+from scripts.hardening.hostile import PATIENCE
 from scripts.proof.children import Children
 
 SMALL_BUFFER = 4096
@@ -122,12 +123,13 @@ async def stopped(target: Target) -> AsyncIterator[str]:
     async with Children() as children:
         process = await children.start("-c", _READER, str(target.port), asked, stdout=PIPE)
         assert process.stdout is not None, "it was asked for"
-        for _ in range(3):
-            await process.stdout.readline()
+        async with asyncio.timeout(PATIENCE):
+            for _ in range(3):
+                await process.stdout.readline()
         process.send_signal(signal.SIGSTOP)
         await asyncio.sleep(SEND_TIMEOUT + 2 * AFTERWARDS)
         process.send_signal(signal.SIGCONT)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             while await process.stdout.readline():
                 pass
             yield answers.DROPPED if await process.wait() == 0 else "failed"

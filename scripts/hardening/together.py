@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 
 from scripts.hardening import at_the_door, on_the_wire, standing_still
-from scripts.hardening.attack import Attack, Play, Target
+from scripts.hardening.attack import Attack, Play, Target, attempt
 
 PLAYED: tuple[Attack, ...] = (
     at_the_door.connections,
@@ -43,6 +43,6 @@ def all_for(seconds: float, targets: list[Target]) -> Attack:
 async def _keep_playing(play: Play, target: Target, until: float) -> list[str]:
     given: list[str] = []
     while asyncio.get_running_loop().time() < until:
-        given += [answer async for answer in play(target)]
+        given += await attempt(play, target)
         await asyncio.sleep(0.02)
     return given

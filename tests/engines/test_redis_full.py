@@ -12,7 +12,7 @@ import pytest
 from deltawire.gateway.config import UnreachableError
 from deltawire.gateway.engines.redis import engine as engine_module
 from deltawire.gateway.engines.redis import keeping
-from deltawire.gateway.engines.redis.session import TTL
+from deltawire.gateway.engines.redis.session import TTL, takes_no_more
 from scripts.proof.children import Children, serving
 from tests.support.asking import http_client
 from tests.support.on_redis import expect_all, gateway_on, is_ready, numbered, write
@@ -49,6 +49,37 @@ async def test_a_server_without_memory_left_is_told_and_it_recovers(server: Redi
         await expect_all(gateway, 10)
 
 
+async def test_a_server_without_memory_left_is_told_before_anybody_publishes(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keeping, "RENEWAL", 0.01)
+    async with gateway_on(server) as gateway:
+        await write(gateway, 1, 5)
+        with full(server):
+            await eventually(lambda: "maxmemory" in (gateway.hub.storage_failure or ""))
+            assert not await is_ready(gateway)
+            async with producer(gateway, "producer=p") as writing:
+                await writing.say(*numbered(6, 6))
+                assert "maxmemory" in (await writing.read_until("problem"))[-1]["message"]
+        await eventually(lambda: not gateway.hub.storage_failure)
+        assert await is_ready(gateway)
+        await write(gateway, 6, 10)
+
+
+@pytest.mark.parametrize(
+    ("memory", "is_full"),
+    [
+        ({"used_memory": 1001, "maxmemory": 1000}, True),
+        ({"used_memory": 1000, "maxmemory": 1000}, False),
+        ({"used_memory": 1001, "maxmemory": 1000, "mem_not_counted_for_evict": 1}, False),
+        ({"used_memory": 1001, "maxmemory": 0}, False),
+        ({}, False),
+    ],
+)
+def test_a_server_is_full_when_it_refuses_writes(memory: dict[str, int], *, is_full: bool) -> None:
+    assert takes_no_more(memory) is is_full
+
+
 async def test_streams_that_are_over_make_room_on_a_server_without_memory_left(server: RedisServer) -> None:
     async with gateway_on(server) as gateway:
         await write(gateway, 1, 5)
@@ -74,7 +105,6 @@ async def test_a_server_without_memory_left_keeps_sessions(
         server.command("CONFIG", "SET", "maxmemory", "1")
         since = time.monotonic()
         await eventually(lambda: all(it.lasts_until > since + TTL for it in sessions))
-        assert gateway.hub.storage_failure is None
         assert len(await sessions[0].find_peers()) == 1
         server.command("CONFIG", "SET", "maxmemory", "0")
 

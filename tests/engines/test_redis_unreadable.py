@@ -37,6 +37,8 @@ def assert_told(message: str) -> None:
     assert "stream 'a' can't be served" in message
     assert "deltawire:{a}:state, deltawire:{a}:events and deltawire:streams" in message
     assert "delete or rename that one, or set another engine_prefix" in message
+    assert "script" not in message
+    assert "WRONGTYPE" not in message
 
 
 @pytest.mark.parametrize("junk", [("SET", "x"), ("XADD", "5-5", "foreign", "x"), ("XADD", "5-5", "t", "0", "e", "x")])

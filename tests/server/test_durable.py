@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
+from weakref import ref
 
 import httpx
 import pytest
@@ -215,6 +217,15 @@ async def test_while_nothing_can_be_stored_nothing_is_acked_and_readers_go_on(re
     assert not [it for it in got if isinstance(it, Gap)]
 
 
+async def test_a_producer_that_only_waits_while_nothing_can_be_stored_gets_its_ack_later(
+    restart: Restart,
+) -> None:
+    async with restart() as gateway, producer(gateway, "producer=p") as writing:
+        engine = await fill_disk(gateway, writing)
+        await free_disk(engine)
+        assert types_of(await writing.read_until("ack", seq=2)) == ["ack"], "it was told nothing else"
+
+
 async def test_a_producer_that_returns_is_ready_once_what_it_sent_is_stored(
     restart: Restart, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -260,6 +271,23 @@ async def test_a_producer_that_waits_for_ready_is_refused_once_the_store_fails(
             monkeypatch.undo()
             messages = await writing.read_all()
             assert [it.get("code") for it in messages] == ["overloaded"]
+
+
+async def test_nothing_is_kept_of_a_producer_that_was_refused_while_it_waited_for_ready(
+    restart: Restart, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with restart() as gateway:
+        async with producer(gateway, "producer=p") as writing:
+            engine = await fill_disk(gateway, writing)
+        await eventually(lambda: not gateway._connections)
+        monkeypatch.setattr(SqliteEngine, "failure", None)  # as if it were only slow
+        async with peer(gateway, "demo/publish?producer=p") as writing:
+            await eventually(lambda: any(isinstance(it, Producer) for it in gateway.hub.deadlines._swept))
+            (waiting,) = map(ref, gateway._connections)
+            monkeypatch.undo()
+            await writing.read_all()
+        await eventually(lambda: gc.collect() >= 0 and waiting() is None, "that it is forgotten", pause=0.1)
+        await free_disk(engine)
 
 
 async def test_a_fault_with_one_stream_costs_no_other_its_acks(

@@ -162,10 +162,11 @@ async def test_changes_over_http_are_answered_once_they_are_stored(start: Restar
         async with producer(gateway, stream="big") as writing:
             await writing.say(text_delta("x" * 60_000))
             await eventually(lambda: engine.failure)
-            for method, path in (("PUT", "new"), ("DELETE", "other")):
+            for method, path, change in (("PUT", "new", "created"), ("DELETE", "other", "closed")):
                 answer = await client.request(method, f"/v1/streams/{path}")
                 assert answer.status_code == 503
-                assert "nothing can be stored now" in answer.json()["detail"]
+                why = f"nothing can be stored now ({engine.failure}): try again later"
+                assert answer.json()["detail"] == f"stream {path!r} can't be {change}, as {why}"
         assert not gateway.hub.info("other").closed
         engine._database.execute("PRAGMA max_page_count = 1073741823")
         await eventually(lambda: engine.failure is None)

@@ -137,6 +137,22 @@ async def test_unread_answers_that_take_the_memory_there_is_are_refused_and_shed
         assert [it for it in gateway._accepted if it.peer is not None], "and nobody else"
 
 
+async def test_unread_answers_leave_room_for_events(start_gateway: StartGateway) -> None:
+    gateway = await start_gateway(memory_limit=4 * MIB)
+    gateway.hub.deadlines.remove(gateway._housekeeping)
+    fill(gateway)
+    healthy = gateway.hub.get("demo")
+    async with AsyncExitStack() as stack, consumer(gateway):
+        head = b" 200 "
+        while b" 200 " in head and gateway.hub.manager.bytes + REPLY_COST <= 4 * MIB:
+            it = await RawPeer.connect(gateway.port, SMALL)
+            stack.callback(it.close)
+            await it.send(REQUEST)
+            head = await it.read_head()
+        for _ in range(2 * REPLY_COST // SIZE):
+            healthy.send_nowait(TextDelta("x" * SIZE))
+
+
 async def test_who_reads_a_page_steadily_may_take_longer_than_any_timeout(
     start_gateway: StartGateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:

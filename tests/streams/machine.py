@@ -395,7 +395,7 @@ class CoreMachine(RuleBasedStateMachine):
             assert held.bytes == recount + EVENT_OVERHEAD * (held.head - held.floor + 1)
             total += held.bytes + model.stream.producers.bytes + model.stream.leases.bytes
             total += sum(view.wanted.bytes for view in model.stream._views.values() if view.wanted is not None)
-            total += model.stream._digest.bytes + model.stream._blocks.bytes + STREAM_OVERHEAD
+            total += model.stream._latest.bytes + STREAM_OVERHEAD
         if hasattr(self, "manager"):
             assert self.manager.bytes == total
 

@@ -14,7 +14,7 @@ from deltawire.gateway.engines.redis.identity import Identity
 from deltawire.gateway.engines.redis.keys import Keys
 from deltawire.gateway.engines.redis.library import call
 from deltawire.gateway.engines.redis.link import Command
-from deltawire.gateway.engines.redis.server import is_about_keys
+from deltawire.gateway.engines.redis.server import in_words, is_about_keys
 from deltawire.gateway.engines.redis.session import RENEWAL, Session
 from deltawire.gateway.engines.redis.stored import Claimed, UnreadableError, parse_claim
 
@@ -153,7 +153,7 @@ def _readable(stream: str, reply: Any) -> Any:
         UnreadableError: the stream is not what a gateway writes.
     """
     if isinstance(reply, ResponseError) and is_about_keys(str(reply)):
-        raise UnreadableError(stream, str(reply))
+        raise UnreadableError(stream, in_words(str(reply)))
     if isinstance(reply, Exception):
         raise reply
     return reply

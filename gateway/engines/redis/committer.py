@@ -27,6 +27,7 @@ from deltawire.gateway.engines.redis.library import call
 from deltawire.gateway.engines.redis.link import Command, LinkError
 from deltawire.gateway.engines.redis.place import Place, Primary
 from deltawire.gateway.engines.redis.refilling import Refill
+from deltawire.gateway.engines.redis.server import in_words
 from deltawire.gateway.engines.redis.stored import Owned, parse_claim
 from deltawire.gateway.engines.redis.topology import is_redirection
 from deltawire.gateway.engines.redis.work import Verdict, Work, answers, judge, seen_term
@@ -291,7 +292,7 @@ class Committer:
         self.owned.pop((stream, epoch), None)
         why = f"another gateway serves stream {stream!r} now: reconnect to resume there"
         if isinstance(reply, hiredis.ReplyError):
-            why = self._keys.tell_foreign(stream, str(reply))
+            why = self._keys.tell_foreign(stream, in_words(str(reply)))
         self._memory.lost(stream, epoch, why)
 
     async def _connect(self, group: Sequence[Work]) -> None:

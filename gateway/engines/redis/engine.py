@@ -40,6 +40,7 @@ from deltawire.gateway.engines.redis.server import (
     asked,
     check_server,
     eviction,
+    in_words,
     is_about_keys,
     load_functions,
 )
@@ -322,7 +323,7 @@ class RedisEngine:
                 return parse_page(await self._client.execute(command), wanted)
             except ResponseError as error:
                 if is_about_keys(str(error)):
-                    raise
+                    raise UnreadableError(stream, in_words(str(error))) from None
                 if not is_told:  # the events are there still, once it is allowed again
                     log.warning("storage.read_refused", stream=stream, detail=str(error))
                     is_told = True

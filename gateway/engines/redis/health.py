@@ -1,17 +1,17 @@
-"""Whether a server answers. Pure."""
+"""Whether the server can be used, judged by its answers. Pure."""
 
 from __future__ import annotations
 
 
 class Health:
-    """What is known of it.
+    """Whether a server can be used: it can't once it refuses a request, or answers none for `timeout`.
 
     Args:
-        server: its address.
+        server: its address, for messages.
         timeout: seconds without an answer after which it counts as failing.
 
     Attributes:
-        asking_since: monotonic seconds of a question that is not answered; None if all are.
+        asking_since: monotonic seconds when the oldest request was sent that has no answer yet; None if there is none.
     """
 
     def __init__(self, server: str, timeout: float) -> None:
@@ -23,26 +23,26 @@ class Health:
         self._why = ""
 
     def failed(self, why: str, since: float, *, is_told: bool = False) -> None:
-        """Record that a question was not answered.
+        """Record that a request failed.
 
         Args:
-            why: in words; empty for no answer.
-            since: monotonic seconds when it was asked.
-            is_told: the server has refused it, so that there is nothing to wait for.
+            why: in words; empty if there was no answer.
+            since: monotonic seconds when it was sent.
+            is_told: whether the server has refused it; the server then counts as failing at once, not after `timeout`.
         """
         if self._failing_since is None:
             self._failing_since = since
         self._why = why
-        if is_told or self._refusal:  # who else asks, and fails in another way, does not make it good
+        if is_told or self._refusal:  # after a refusal, only an answer shows that the server can be used again
             self._refusal = why or self._refusal
 
     def answered(self) -> None:
-        """Record that everything was answered."""
+        """Record that every request was answered."""
         self.asking_since = self._failing_since = None
         self._refusal = self._why = ""
 
     def failure(self, now: float) -> str | None:
-        """Why nothing can be committed; None while it can, or has not failed for long."""
+        """Why nothing can be committed; None if it can, or if requests have failed for less than `timeout`."""
         if self._refusal:
             return f"{self._server}: {self._refusal}"
         since = self._failing_since if self._failing_since is not None else self.asking_since

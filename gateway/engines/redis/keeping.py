@@ -66,7 +66,9 @@ class SessionKeeper:
             with suppress(RedisError, OSError):  # a server of a cluster that is away must not end the session
                 async with asyncio.timeout(ANSWER):
                     await self._session.look()
-            if health.asking_since is None:
+            if self._session.is_full:  # nothing may have been refused yet, as nobody publishes
+                health.failed("OOM: it uses more memory than maxmemory", began, is_told=True)
+            elif health.asking_since is None:
                 health.answered()
             self._renewed()
 

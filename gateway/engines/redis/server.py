@@ -131,6 +131,15 @@ def is_about_keys(refusal: str) -> bool:
     return refusal.removeprefix("ERR ").startswith(("WRONGTYPE", "user_function:", "The ID specified in XADD"))
 
 
+def in_words(refusal: str) -> str:
+    """What a refusal about the keys of a stream means; the server's own words are about our functions."""
+    if "WRONGTYPE" in refusal:
+        return "another program has it"
+    if "The ID specified in XADD" in refusal:
+        return "it has entries after the last event"
+    return "a field is missing or malformed"
+
+
 async def asked(answer: Awaitable[T], address: Address, what: str) -> T:
     """Return an answer of a server.
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from hashlib import sha256
 from secrets import token_hex
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -36,6 +37,7 @@ class Session:
     Attributes:
         node: its name.
         used_memory: bytes, of the server.
+        is_full: whether it refuses writes, as its memory is full; in a cluster, whether one server does.
         policy: what it does when its memory is full (`maxmemory-policy`); of a cluster, the first that evicts.
         lasts_until: monotonic seconds before which it certainly lasts.
     """
@@ -46,11 +48,11 @@ class Session:
         self._value = encode_identity(identity)
         self._peers_until = 0.0  # monotonic seconds: an emptied server knows of none
         self._held_until = 0.0  # likewise
-        self._gateway = sha256(identity.key.encode()).hexdigest()[
-            :8
-        ]  # its workers have one key, but not each other's streams
+        shared = sha256(identity.key.encode()).hexdigest()
+        self._gateway = shared[:8]  # workers of one gateway have one key, but not each other's streams
         self.node = f"{self._gateway}-{token_hex(8)}"
         self.used_memory = 0
+        self.is_full = False
         self.policy = NO_EVICTION
         self.lasts_until = 0.0
 
@@ -104,7 +106,7 @@ class Session:
         return bool(renewed)
 
     async def look(self) -> None:
-        """Note how much memory servers use, and whether they evict.
+        """Note how much memory servers use, whether that is all there is, and whether they evict.
 
         Raises:
             RedisError: one of them can't be asked.
@@ -113,6 +115,7 @@ class Session:
         self.used_memory = sum(int(it.get("used_memory", 0)) for it in found)
         policies = (it.get("maxmemory_policy", NO_EVICTION) for it in found)
         self.policy = next((it for it in policies if it != NO_EVICTION), NO_EVICTION)
+        self.is_full = self.policy == NO_EVICTION and any(map(takes_no_more, found))
 
     async def find(self, node: str) -> Identity | None:
         """Return who another gateway is, as far as it says; None if that gateway is gone.
@@ -147,3 +150,9 @@ class Session:
         """
         await self._client.execute(("DEL", self._keys.of_node(self.node)))
         await self._client.execute(("ZREM", self._keys.nodes, self.node))
+
+
+def takes_no_more(memory: Mapping[str, Any]) -> bool:
+    """Whether a server that evicts nothing refuses writes, by its `INFO memory`: as it decides that itself."""
+    limit = int(memory.get("maxmemory", 0))
+    return 0 < limit < int(memory.get("used_memory", 0)) - int(memory.get("mem_not_counted_for_evict", 0))

@@ -29,14 +29,14 @@ Fields = dict[str, str | bytes]
 
 
 class Owned:
-    """What a gateway knows of a stream that it owns on a server.
+    """What a gateway knows of a stream that is stored on a server and that it serves.
 
     Attributes:
-        term: of its ownership.
-        prior: the term before that, which an older state of the server may show; empty for a new stream.
-        head: newest seq that the server has had, as it said; it may have lost events since.
-        fixed: the fields that only a claim changes.
-        sure_until: monotonic seconds until which the server has lately said that this gateway owns it.
+        term: number of this ownership; each claim of the stream by a gateway raises it.
+        prior: the term before, which a server shows that was put back to an older state; empty for a new stream.
+        head: the newest seq that the server has confirmed; it may have lost events since.
+        fixed: the fields that are written by a claim alone.
+        sure_until: monotonic seconds; until then the server's last answer is taken as proof that this gateway owns it.
     """
 
     __slots__ = ("fixed", "head", "prior", "sure_until", "term")
@@ -117,7 +117,7 @@ def parse_claim(stream: str, pairs: Sequence[bytes], entries: Iterable[Sequence[
         stream: its id.
         pairs: fields and values.
         entries: last seq, count, bytes and milliseconds of each.
-        prior: the term before.
+        prior: the term before this claim.
 
     Raises:
         UnreadableError: it is not what a gateway writes.
@@ -137,7 +137,7 @@ def _parse_claim(stream: str, pairs: Sequence[bytes], entries: Iterable[Sequence
     for last, count, size, at in entries:
         if history.last < last <= head:
             history.add(last, size + EVENT_OVERHEAD * count, at / 1000)
-    if (missing := head - history.last) > 0:  # which who reads them finds out
+    if (missing := head - history.last) > 0:  # events that the server has lost: whoever reads them gets a gap
         history.add(head, EVENT_OVERHEAD * missing, float(fields[b"changed"]))
     history.begin_piece()
     producers = sorted(

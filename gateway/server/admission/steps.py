@@ -12,7 +12,7 @@ from deltawire.gateway.server.accepting.limits import Limits
 from deltawire.gateway.server.accepting.routing import Remote
 from deltawire.gateway.server.admission.request import AdmissionRequest
 from deltawire.gateway.server.connection.connection import GatewayConnection
-from deltawire.gateway.server.connection.memory import connection_cost
+from deltawire.gateway.server.connection.memory import connection_cost, headroom
 from deltawire.gateway.server.connection.replying import REPLY_COST
 from deltawire.gateway.server.responses import Refusal, respond_refusal
 
@@ -86,8 +86,12 @@ class CapacityChecks:
         return refusal
 
     def check_memory_for_answer(self, incoming: AdmissionRequest) -> Response | None:
-        """Refuse a request whose response may be long, while there is no memory for it."""
-        return self._check_room(REPLY_COST) if incoming.target.may_be_long else None
+        """Refuse a request whose response may be long, while there is no memory for it beside what is for events."""
+        return (
+            self._check_room(REPLY_COST + headroom(self._hub.manager.memory_limit))
+            if incoming.target.may_be_long
+            else None
+        )
 
     def _check_room(self, needed: int) -> Response | None:
         manager = self._hub.manager

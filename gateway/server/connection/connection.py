@@ -21,8 +21,8 @@ from deltawire.gateway.server.accepting.handshakes import Handshakes
 from deltawire.gateway.server.accepting.rate import FloodGuard
 from deltawire.gateway.server.accepting.routing import UNKNOWN, Handed, remote_of
 from deltawire.gateway.server.connection.closing import Cause, Phase
-from deltawire.gateway.server.connection.containment import contained
-from deltawire.gateway.server.connection.memory import connection_cost
+from deltawire.gateway.server.connection.containment import contained, forget_frames
+from deltawire.gateway.server.connection.memory import SHED_OVER, connection_cost
 from deltawire.gateway.server.connection.peer import Peer, Relaying, Renewer
 from deltawire.gateway.server.connection.sending import HARD_MESSAGE_LIMIT, Hold
 from deltawire.gateway.server.connection.splitter import OTHER, FrameSplitter
@@ -147,14 +147,23 @@ class GatewayConnection(UploadingConnection):
     def may_be_shed(self) -> bool:
         """Whether ending it frees what it holds: it serves a peer, or has a response to send."""
         is_served = self.peer is not None or self.relay is not None
-        return self.is_replying or (is_served and not self.is_finished)
+        return not self.is_shed and (self.is_replying or (is_served and not self.is_finished))
 
     def shed(self, why: str) -> None:
-        """End the connection, as there is no memory for what it holds."""
-        if self.peer is not None:
-            self.peer.end(ProblemCode.OVERLOADED, f"{why}: try again later")
-        else:
-            self.abort(why)
+        """Count what it holds no more, and end it in the next turn: the caller may be working for its peer."""
+        self.count(self.cost)
+        self.is_shed = True
+        self.loop.call_soon(self._end_shed, why)
+
+    @contained
+    def _end_shed(self, why: str) -> None:
+        self.is_shed = False
+        if self.may_be_shed:
+            if self.peer is not None:
+                self.peer.end(ProblemCode.OVERLOADED, f"{why}: try again later")
+            if self.peer is None or self.transport.get_write_buffer_size() >= SHED_OVER:  # it is free at once
+                self.abort(why)
+        self.count(self.held_bytes)
 
     # Receiving
 
@@ -371,7 +380,9 @@ class GatewayConnection(UploadingConnection):
         self.vacate()
         self.cancel_close_timer()
         self.leave()
-        self._untie()
+        self.protocol.parser.close()  # this breaks reference cycles, which would stay until a full garbage collection
+        forget_frames(self.protocol.parser_exc)
+        forget_frames(self.protocol.handshake_exc)
 
     def leave(self) -> None:
         """Release the peer object, and write the record; twice changes nothing."""
@@ -384,16 +395,3 @@ class GatewayConnection(UploadingConnection):
         except Exception:  # noqa: BLE001 - no peer is left to tell
             self.record.failed()
         self.record.ended(self.protocol, self.loop.time(), account)
-
-    def _untie(self) -> None:
-        """Break reference cycles, which would stay until a full garbage collection."""
-        self.protocol.parser.close()
-        _forget_frames(self.protocol.parser_exc)
-        _forget_frames(self.protocol.handshake_exc)
-
-
-def _forget_frames(failure: BaseException | None) -> None:
-    """Drop the traceback of an exception, and those of its causes."""
-    if failure is not None:
-        failure.__traceback__ = None
-        _forget_frames(failure.__cause__ or failure.__context__)

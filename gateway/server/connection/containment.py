@@ -31,3 +31,10 @@ def contained(
             owner.fail()
 
     return call
+
+
+def forget_frames(failure: BaseException | None) -> None:
+    """Drop the traceback of an exception, and those of its causes: frames refer to their connection."""
+    if failure is not None:
+        failure.__traceback__ = None
+        forget_frames(failure.__cause__ or failure.__context__)

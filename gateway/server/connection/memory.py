@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from operator import itemgetter
 from typing import Final, TypeVar
 
 T = TypeVar("T")
@@ -22,8 +23,13 @@ SHED_OVER: Final = 16 * 1024
 """Bytes a connection must hold beside its cost to be worth ending: ending many idle ones would free little."""
 
 HEADROOM: Final = 1 / 16
-"""Share of the limit to free: connections are counted only now and then, and a producer that publishes in between must
-find room."""
+"""Share of the limit to keep free: connections are counted only now and then, and a producer that publishes in between
+must find room. Long answers do not get it."""
+
+
+def headroom(limit: int) -> int:
+    """Bytes of a memory limit to keep free."""
+    return int(limit * HEADROOM)
 
 
 def connection_cost(*, has_tls: bool, sends: bool) -> int:
@@ -41,17 +47,17 @@ def connection_cost(*, has_tls: bool, sends: bool) -> int:
     return CONNECTION_COST + TLS_COST + (TLS_READING_COST if sends else 0)
 
 
-def choose(holdings: Iterable[tuple[int, int, T]], excess: int) -> list[T]:
+def choose(holdings: Iterable[tuple[int, T]], excess: int) -> list[T]:
     """Pick the fewest connections that free enough memory, largest first.
 
     Args:
-        holdings: per connection: bytes it costs when idle, bytes it holds beside that, and the connection.
+        holdings: per connection: bytes it holds beside what it costs when idle, and the connection.
         excess: bytes to free.
     """
     chosen: list[T] = []
-    for cost, beside, it in sorted(holdings, key=lambda holding: holding[1], reverse=True):
+    for beside, it in sorted(holdings, key=itemgetter(0), reverse=True):
         if excess <= 0 or beside < SHED_OVER:
             break
         chosen.append(it)
-        excess -= cost + beside
+        excess -= beside
     return chosen

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from msgspec import UNSET
 
 from deltawire.gateway.access import Action, Grant
@@ -18,10 +20,32 @@ from deltawire.protocol.codes import CloseCode, ProblemCode
 from deltawire.protocol.messages import Ack, Audience, Ready, Signal
 
 
+class _Call:
+    """A call to be made later, unless it is cancelled; then nothing is kept of it.
+
+    Args:
+        function: to be called.
+    """
+
+    __slots__ = ("_function",)
+
+    def __init__(self, function: Callable[[], None]) -> None:
+        self._function: Callable[[], None] | None = function
+
+    def __call__(self) -> None:
+        """Call it."""
+        if self._function is not None:
+            self._function()
+
+    def cancel(self) -> None:
+        """Do not call it."""
+        self._function = None
+
+
 class Producer(Intake):
     """One producer on a WebSocket."""
 
-    __slots__ = ("_has_begun", "audience")
+    __slots__ = ("_has_begun", "_once_committed", "audience")
 
     def __init__(  # noqa: PLR0913, PLR0917 - what a gateway knows of it
         self,
@@ -34,6 +58,7 @@ class Producer(Intake):
     ) -> None:
         super().__init__(hub, connection, stream, writer, request, queue)
         self._has_begun = False
+        self._once_committed: _Call | None = None  # the engine holds it until it answers, or for ever
         self.audience = 0  # consumers, as last told
 
     def start(self) -> None:
@@ -61,7 +86,7 @@ class Producer(Intake):
         else:  # `ready` names the last event accepted: it must not be lost any more
             self._hold()
             self._hub.deadlines.add(self)
-            self._hub.dispatcher.when_committed(self.channel, self._begin_late)
+            self._call_once_committed(self._begin_late)
 
     @contained
     def _begin_late(self) -> None:
@@ -119,7 +144,11 @@ class Producer(Intake):
         self._hub.dispatcher.let_out(self.stream)
         if self._publication.owes_ack:
             self.channel.acknowledge_later(self)
-        self._hub.dispatcher.when_committed(self.channel, self._finish)
+        self._call_once_committed(self._finish)
+
+    def _call_once_committed(self, function: Callable[[], None]) -> None:
+        self._once_committed = _Call(function)
+        self._hub.dispatcher.when_committed(self.channel, self._once_committed)
 
     @contained
     def _finish(self) -> None:
@@ -269,6 +298,8 @@ class Producer(Intake):
     def on_lost(self) -> None:
         """Leave the stream, as the connection is gone; events not appended were never acknowledged."""
         self._hub.deadlines.remove(self)
+        if self._once_committed is not None:
+            self._once_committed.cancel()
         self._hub.dispatcher.let_out(self.stream)
         self._forget()
         self.stream.producer_left(self._hub.now())

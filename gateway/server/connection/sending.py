@@ -69,6 +69,7 @@ class SendingConnection(ServerConnection):
         is_finished: whether it is no longer ACTIVE, and nothing is sent.
         cost: bytes it takes while it holds nothing; 0 as long as `max_handshakes` bounds it.
         reserved: bytes set aside for a response while it is being sent.
+        is_shed: whether it is about to be ended for what it holds, which no longer counts.
     """
 
     def __init__(self, hub: Hub, *args: Any, **kwargs: Any) -> None:
@@ -78,6 +79,7 @@ class SendingConnection(ServerConnection):
         self.record = Record(hub.tally)
         self.cost = 0
         self.reserved = 0
+        self.is_shed = False
         self._counted = 0  # bytes counted towards the memory limit
         self.codec: Codec = JSON
         self.encoding: Encoding = JSON
@@ -109,9 +111,9 @@ class SendingConnection(ServerConnection):
 
     def count(self, held: int) -> None:
         """Count `held` bytes for it in place of the previous count; only the difference is added to the total."""
-        if self.phase is not Phase.CLOSED:
-            self._manager.elsewhere += held - self._counted
-            self._counted = held
+        if self.phase is not Phase.CLOSED and not self.is_shed:
+            more, self._counted = held - self._counted, held
+            self._manager.elsewhere += more  # which may end others, or this one
 
     def vacate(self) -> None:
         """Stop counting it, as it is CLOSED and holds nothing."""

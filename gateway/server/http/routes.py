@@ -136,7 +136,7 @@ def _create(site: Site, target: Target) -> Response | Awaitable[Response]:
     default = site.hub.manager.settings
     settings = replace(default, policy=asked.policy or default.policy, buffer=asked.buffer or default.buffer)
     settings.check_policy(settings.policy)
-    _check_storage(site)
+    _check_storage(site, target.stream_id, "created")
     try:
         site.hub.create(target.stream_id, settings)
     except StreamError as error:
@@ -160,7 +160,7 @@ async def _unless_taken(site: Site, stream_id: str, creating: Awaitable[Response
 
 def _close(site: Site, target: Target) -> Response | Awaitable[Response]:
     parse_nothing(target.query)
-    _check_storage(site)
+    _check_storage(site, target.stream_id, "closed")
     if site.hub.manager.get(target.stream_id).blocking.is_held:
         detail = "middleware is still at work on an event of this stream: try again"
         raise StreamError(ErrorKind.FULL, "close", target.stream_id, detail)
@@ -168,9 +168,20 @@ def _close(site: Site, target: Target) -> Response | Awaitable[Response]:
     return _respond_stored(site, target.stream_id)
 
 
-def _check_storage(site: Site) -> None:
+def _check_storage(site: Site, stream_id: str, change: str) -> None:
+    """Refuse a change that could not be stored.
+
+    Args:
+        site: what is asked.
+        stream_id: of the stream to be changed.
+        change: what would be done to it, as a participle.
+
+    Raises:
+        WireError: `overloaded`.
+    """
     if (failure := site.hub.storage_failure) is not None:
-        raise StreamError(ErrorKind.FULL, "change", "", f"nothing can be stored now: {failure}")
+        why = f"nothing can be stored now ({failure}): try again later"
+        raise WireError(ProblemCode.OVERLOADED, f"stream {stream_id!r} can't be {change}, as {why}")
 
 
 def _respond_stored(site: Site, stream_id: str, status: HTTPStatus = HTTPStatus.OK) -> Response | Awaitable[Response]:
