@@ -11,6 +11,7 @@ if sys.platform == "linux":
     import fcntl
     import termios
 
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
@@ -79,7 +80,10 @@ class CallerProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
         """The caller is there."""
-        super().connection_made(transport)
+        self.connections.add(self)  # and who is at which end, which takes uvicorn long, nobody here asks for
+        self.transport = transport
+        self.flow = FlowControl(transport)
+        self.scheme = "http"
         self.app_state = self.app_state | {CALLER: CallerConnection(transport)}  # each request has it as its state
         self._wait_for_more()
 

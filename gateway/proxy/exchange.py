@@ -24,6 +24,7 @@ from deltawire.gateway.proxy.answer import Answer
 from deltawire.gateway.proxy.asgi import CALLER, Caller, Receive, Scope, Send, refuse, respond_problem
 from deltawire.gateway.proxy.fields import (
     Fields,
+    Named,
     Wishes,
     by_name,
     check_answer,
@@ -88,6 +89,7 @@ class Exchange:
             to send, or take nothing of the answer; 0 means no limit.
         tally: counts what happens.
         scope: of the request.
+        named: fields of its head, by name.
         receive: likewise.
         send: likewise.
         target: path and query for the upstream.
@@ -101,6 +103,7 @@ class Exchange:
         idle_timeout: float,
         tally: Tally,
         scope: Scope,
+        named: Named,
         receive: Receive,
         send: Send,
         target: bytes,
@@ -114,7 +117,7 @@ class Exchange:
         self._asks_model = asks_model(self._method, target)  # so that readers get whatever comes, if it names a stream
         self._may_stream = self._asks_model or self._method == "POST"  # so that they get it only if it is streamed
         self._fields: Fields = scope["headers"]
-        self._named = by_name(self._fields)
+        self._named = named
         self._has_more = has_body(self._named)  # of the request's body
         self._receive = receive
         self._send = send

@@ -165,7 +165,16 @@ class Proxy:
             await refuse(send, HTTPStatus.SERVICE_UNAVAILABLE, why, retry_after="1")
             return
         exchange = Exchange(
-            self._upstream, self._make_answer, self._idle_timeout, self.tally, scope, receive, send, target, wishes
+            self._upstream,
+            self._make_answer,
+            self._idle_timeout,
+            self.tally,
+            scope,
+            named,
+            receive,
+            send,
+            target,
+            wishes,
         )
         running = self._run(exchange)
         try:

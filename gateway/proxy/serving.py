@@ -8,6 +8,7 @@ import signal
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from http import HTTPStatus
 from typing import Final
 
@@ -23,6 +24,11 @@ KEPT_FOR: Final = 65
 """Seconds that an unused connection of a caller is kept, more than the 60 that load balancers keep theirs for."""
 
 log = get_logger()
+
+
+@lru_cache(maxsize=16)  # callers name the same one again and again; one may have 64 KiB
+def _is_known(hosts: tuple[bytes, ...], allowed: frozenset[str]) -> bool:
+    return is_known_host([host.decode("latin-1") for host in hosts], allowed)
 
 
 class ListenError(Exception):
@@ -116,7 +122,7 @@ class ProxyServer(uvicorn.Server):
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuse a request under a name that is not known; the provider, which is told its own, could not."""
-        if is_known_host([value.decode("latin-1") for name, value in scope["headers"] if name == b"host"], self._hosts):
+        if _is_known(tuple([value for name, value in scope["headers"] if name == b"host"]), self._hosts):
             await self._proxy(scope, receive, send)
         else:
             detail = "requests under this Host are not passed on: list its name in --allowed-hosts"

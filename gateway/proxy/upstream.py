@@ -6,6 +6,7 @@ import asyncio
 import re
 import socket
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import partial
 from ssl import SSLContext
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
@@ -115,6 +116,10 @@ class Upstream:
         if (variable := _find_proxy(url.scheme, self._host)) is not None:
             log.warning("upstream.proxy_ignored", variable=variable, host=self._host)
         self._port = port or (443 if url.scheme == "https" else 80)
+        self._addresses = []  # where the host is an address: it needs no look-up
+        with suppress(OSError):
+            flags = socket.AI_NUMERICHOST
+            self._addresses = socket.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM, flags=flags)
         self._host_field = url.netloc.encode("idna" if not url.netloc.isascii() else "ascii")
         self._path = url.path.rstrip("/").encode()
         self._has_tls = url.scheme == "https"
@@ -172,7 +177,7 @@ class Upstream:
             async with asyncio.timeout(CONNECT_TIMEOUT):
                 if self._has_tls and self._tls is None:
                     self._tls = await asyncio.to_thread(make_tls)  # the certificates of authorities take long to read
-                addresses = await loop.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
+                addresses = self._addresses or await loop.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
                 make = partial(
                     loop.create_connection,
                     self._make_connection,

@@ -11,7 +11,7 @@ import pytest
 
 from deltawire.gateway.proxy.asgi import CALLER
 from deltawire.gateway.proxy.exchange import Exchange
-from deltawire.gateway.proxy.fields import Wishes
+from deltawire.gateway.proxy.fields import Wishes, by_name
 from deltawire.gateway.proxy.tally import Tally
 from deltawire.gateway.proxy.upstream import Passed
 from tests.support.loop import VirtualLoop
@@ -103,6 +103,7 @@ def ask(
         TIMEOUT,
         Tally(),
         {"method": "PUT", "headers": headers, "state": {} if caller is None else {CALLER: caller}},
+        by_name(headers),
         receive,
         send,
         b"/x",
