@@ -83,12 +83,16 @@ class Passed(NamedTuple):
         fields: of the head, in turn.
         read: of the body, undecoded, at most 64 KiB. Raises `UpstreamFailed` where it breaks off.
         follow: tell others of the body as well, when it comes and not when it is read; so many bytes may wait for that.
+        heard: when something last came, in seconds of the event loop; None if no more is to come now.
+        fail: give the rest up; `read` raises this once it has given what came.
     """
 
     status: int
     fields: Fields
     read: Read
     follow: Callable[[Take, End, int], None]
+    heard: Callable[[], float | None]
+    fail: Callable[[Exception], None]
 
 
 class Upstream:
@@ -287,7 +291,8 @@ class _Passing:
                 self._is_sent = True
             else:  # while the answer is read, which may come first (RFC 9112 §9.5)
                 self._uploading = asyncio.create_task(self._upload(read_body, connection), name="upload")
-        return Passed(*await connection.read_head(), connection.read, connection.follow)
+        status, answered = await connection.read_head()
+        return Passed(status, answered, connection.read, connection.follow, connection.heard, connection.fail)
 
     async def _upload(self, read_body: Read, connection: Connection) -> None:
         """Send the rest of the body, or let whoever reads the answer have the reason why not."""
