@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 if sys.platform == "linux":
     import fcntl
@@ -70,6 +70,9 @@ class CallerProtocol(HttpToolsProtocol):
     It goes to uvicorn's other implementation if the first request is of HTTP/1.0, where nobody knows the chunks that
     this one sends, or asks for an upgrade, as Java's HttpClient does: this one would skip the body. A later one that
     asks for an upgrade is refused.
+
+    Args:
+        expect: called with the target of a request before the application has it.
     """
 
     _begun: bytes | None = b""  # of the first request, until its head is whole
@@ -77,6 +80,10 @@ class CallerProtocol(HttpToolsProtocol):
     _headed: object = None  # scope of the request whose head came last
     _head_size = 0  # of the next one so far, but for the piece that it begins in
     _cycles: tuple[RequestResponseCycle, ...] = ()  # the request that is answered, and those that wait
+
+    def __init__(self, *arguments: Any, expect: Callable[[bytes], None], **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._expect = expect
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
         """The caller is there."""
@@ -114,6 +121,8 @@ class CallerProtocol(HttpToolsProtocol):
         self._begun = None
         self._headed = self.scope
         self._head_size = 0
+        if self.cycle is None or self.cycle.response_complete:  # else another request comes first
+            self._expect(self.url)
         super().on_headers_complete()
         self.headers = []  # trailers would come to those of the request
         self._cycles = (*self._cycles, self.cycle) if self.pipeline else (self.cycle,)

@@ -43,9 +43,10 @@ class Connection(asyncio.BufferedProtocol):
         self._has_room = asyncio.Event()  # for more of the request; or no more of it is wanted
         self._has_room.set()
         self._is_paused = False  # nothing is read at the moment
+        self._end: End | None = None
         self._heard_at = 0.0  # when something last came, or could come again, in seconds of the event loop
         self._is_answered = True  # nothing is expected
-        self._is_kept = False  # the upstream takes another request on it
+        self._is_kept = True  # the upstream takes another request on it
 
     def begin(self, request: bytes, *, is_bodiless: bool) -> None:
         """Send the head of a request.
@@ -65,7 +66,7 @@ class Connection(asyncio.BufferedProtocol):
         self._unread = 0
         self._limit = PIECE
         self._take: Take | None = None
-        self._end: End | None = None
+        self._end = None
         self._failure: Exception | None = None
         self._is_answered = self._is_kept = False
 

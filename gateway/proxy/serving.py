@@ -8,7 +8,7 @@ import signal
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import lru_cache, partial
 from http import HTTPStatus
 from typing import Final
 
@@ -69,7 +69,7 @@ class ProxyServer(uvicorn.Server):
             interface="asgi3",  # which uvicorn can't tell of a method
             host=host,
             port=port,
-            http=CallerProtocol,
+            http=partial(CallerProtocol, expect=proxy.expect),  # type: ignore[arg-type]  # it is only called
             log_config=None,
             log_level="critical",  # it would log every answer that breaks off as a fault of the application
             access_log=False,  # which would have keys that callers put into the query

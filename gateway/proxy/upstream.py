@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import socket
+from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
@@ -131,9 +132,14 @@ class Upstream:
         buffer = memoryview(bytearray(PIECE))
         self._make_connection = lambda: Connection(buffer)
         self._kept: dict[Connection, asyncio.TimerHandle] = {}  # the last one is the one used last
+        self._opening: deque[asyncio.Task[Connection]] = deque()  # for requests that are about to be passed on
 
     async def aclose(self) -> None:
         """Close the connections that are kept."""
+        if opening := [*self._opening]:
+            for task in opening:
+                task.cancel()
+            await asyncio.wait(opening)
         while (connection := self.take_kept()) is not None:
             connection.abort()
 
@@ -169,12 +175,33 @@ class Upstream:
         first = b"%b %b HTTP/1.1\r\nHost: %b" % (method, target, self._host_field)
         return b"\r\n".join((first, *map(b"%b: %b".__mod__, fields), b"", b""))
 
+    @property
+    def needs_connection(self) -> bool:
+        """Whether no connection is kept, so that the next request takes a new one."""
+        return not self._kept
+
+    def connect_soon(self) -> None:
+        """Begin to connect for a request that is about to be passed on."""
+        opening = asyncio.create_task(self._connect(), name="connection")
+        self._opening.append(opening)
+        opening.add_done_callback(self._keep_opened)
+
+    def _keep_opened(self, opening: asyncio.Task[Connection]) -> None:
+        """Keep a connection that no request has waited for, as it was refused or its body is yet to come."""
+        if opening in self._opening:
+            self._opening.remove(opening)
+            if not opening.cancelled() and opening.exception() is None:
+                self.keep(opening.result())
+
     async def connect(self) -> Connection:
-        """A new connection.
+        """A new connection: one that is being opened already, if there is one.
 
         Raises:
             UpstreamFailed: there is none.
         """
+        return await (self._opening.popleft() if self._opening else self._connect())
+
+    async def _connect(self) -> Connection:
         loop = asyncio.get_running_loop()
         connection: Connection
         try:
@@ -202,7 +229,7 @@ class Upstream:
         return connection
 
     def take_kept(self) -> Connection | None:
-        """A connection that was used before."""
+        """A connection that is open, and free."""
         while self._kept:
             connection, expiry = self._kept.popitem()
             expiry.cancel()
