@@ -3,7 +3,7 @@
 It passes bytes, and only reads along. The caller comes first: what the gateway does reaches nobody but readers.
 
 - `proxy` — `Proxy`, an application of ASGI: its own paths, limits, the end
-- `exchange` — one request: who may end it, and how
+- `exchange` — one request: who may end it, and how; `waits` — who is waited for, and who takes too long; pure
 - `answer` — one answer on its way to a stream; `tee.relay` publishes it
 - `upstream` — the provider, and connections to it; `connection` — one, with httptools (the extra `deltawire[proxy]`)
 - `fields` — heads of requests and answers: what passes, what is asked of the proxy; pure

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 if sys.platform == "linux":
     import fcntl
     import termios
 
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
@@ -69,6 +70,9 @@ class CallerProtocol(HttpToolsProtocol):
     It goes to uvicorn's other implementation if the first request is of HTTP/1.0, where nobody knows the chunks that
     this one sends, or asks for an upgrade, as Java's HttpClient does: this one would skip the body. A later one that
     asks for an upgrade is refused.
+
+    Args:
+        expect: called with the target of a request before the application has it.
     """
 
     _begun: bytes | None = b""  # of the first request, until its head is whole
@@ -77,9 +81,16 @@ class CallerProtocol(HttpToolsProtocol):
     _head_size = 0  # of the next one so far, but for the piece that it begins in
     _cycles: tuple[RequestResponseCycle, ...] = ()  # the request that is answered, and those that wait
 
+    def __init__(self, *arguments: Any, expect: Callable[[bytes], None], **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._expect = expect
+
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
         """The caller is there."""
-        super().connection_made(transport)
+        self.connections.add(self)  # and who is at which end, which takes uvicorn long, nobody here asks for
+        self.transport = transport
+        self.flow = FlowControl(transport)
+        self.scheme = "http"
         self.app_state = self.app_state | {CALLER: CallerConnection(transport)}  # each request has it as its state
         self._wait_for_more()
 
@@ -110,6 +121,8 @@ class CallerProtocol(HttpToolsProtocol):
         self._begun = None
         self._headed = self.scope
         self._head_size = 0
+        if self.cycle is None or self.cycle.response_complete:  # else another request comes first
+            self._expect(self.url)
         super().on_headers_complete()
         self.headers = []  # trailers would come to those of the request
         self._cycles = (*self._cycles, self.cycle) if self.pipeline else (self.cycle,)

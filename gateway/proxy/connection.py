@@ -43,8 +43,10 @@ class Connection(asyncio.BufferedProtocol):
         self._has_room = asyncio.Event()  # for more of the request; or no more of it is wanted
         self._has_room.set()
         self._is_paused = False  # nothing is read at the moment
+        self._end: End | None = None
+        self._heard_at = 0.0  # when something last came, or could come again, in seconds of the event loop
         self._is_answered = True  # nothing is expected
-        self._is_kept = False  # the upstream takes another request on it
+        self._is_kept = True  # the upstream takes another request on it
 
     def begin(self, request: bytes, *, is_bodiless: bool) -> None:
         """Send the head of a request.
@@ -64,7 +66,7 @@ class Connection(asyncio.BufferedProtocol):
         self._unread = 0
         self._limit = PIECE
         self._take: Take | None = None
-        self._end: End | None = None
+        self._end = None
         self._failure: Exception | None = None
         self._is_answered = self._is_kept = False
 
@@ -117,6 +119,7 @@ class Connection(asyncio.BufferedProtocol):
         self._unread -= len(piece)
         if self._is_paused and self._unread <= self._limit:
             self._is_paused = False
+            self._heard_at = self._loop.time()
             self._transport.resume_reading()
         return piece
 
@@ -137,6 +140,13 @@ class Connection(asyncio.BufferedProtocol):
     def is_free(self) -> bool:
         """Whether another request may be sent; not while reading rests, for an answer that was left unread."""
         return self._is_answered and self._is_kept and not self._is_paused and not self._transport.is_closing()
+
+    def heard(self) -> float | None:
+        """When something of the answer came last, in seconds of the event loop; None if no more is to come now.
+
+        That is because it is all there, or has failed, or as much as may waits to be read.
+        """
+        return None if self._is_answered or self._is_paused or self._failure is not None else self._heard_at
 
     def abort(self) -> None:
         """Close it at once."""
@@ -200,6 +210,7 @@ class Connection(asyncio.BufferedProtocol):
         if self._is_answered:
             self.abort()  # nobody has asked
             return
+        self._heard_at = self._loop.time()
         is_http = True
         try:
             self._parser.feed_data(self._buffer[:nbytes])

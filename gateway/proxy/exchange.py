@@ -7,7 +7,8 @@
 
 A caller who reads slowly holds up no readers: what the caller has yet to take waits, up to a limit. An exchange ends
 early when the caller leaves, unless the caller has asked for the opposite, when a reader cancels, and when who is to
-say or to take something does not for too long: then its task is cancelled, and knows why.
+say or to take something does not for too long: then its task is cancelled, and knows why. A provider that falls silent
+in the middle of its answer is as one that breaks off: readers are told at once, and the caller gets what came before.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from deltawire.gateway.proxy.answer import Answer
 from deltawire.gateway.proxy.asgi import CALLER, Caller, Receive, Scope, Send, refuse, respond_problem
 from deltawire.gateway.proxy.fields import (
     Fields,
+    Named,
     Wishes,
     by_name,
     check_answer,
@@ -36,6 +38,7 @@ from deltawire.gateway.proxy.fields import (
 from deltawire.gateway.proxy.tally import Tally
 from deltawire.gateway.proxy.targets import asks_model, path_of
 from deltawire.gateway.proxy.upstream import Passed, Upstream, UpstreamFailed
+from deltawire.gateway.proxy.waits import Late, Waits
 from deltawire.gateway.tee import BUFFER
 from deltawire.protocol.events import Error
 
@@ -88,6 +91,7 @@ class Exchange:
             to send, or take nothing of the answer; 0 means no limit.
         tally: counts what happens.
         scope: of the request.
+        named: fields of its head, by name.
         receive: likewise.
         send: likewise.
         target: path and query for the upstream.
@@ -101,6 +105,7 @@ class Exchange:
         idle_timeout: float,
         tally: Tally,
         scope: Scope,
+        named: Named,
         receive: Receive,
         send: Send,
         target: bytes,
@@ -114,7 +119,7 @@ class Exchange:
         self._asks_model = asks_model(self._method, target)  # so that readers get whatever comes, if it names a stream
         self._may_stream = self._asks_model or self._method == "POST"  # so that they get it only if it is streamed
         self._fields: Fields = scope["headers"]
-        self._named = by_name(self._fields)
+        self._named = named
         self._has_more = has_body(self._named)  # of the request's body
         self._receive = receive
         self._send = send
@@ -128,13 +133,13 @@ class Exchange:
         self._is_complete = False  # the last of the response is about to be sent
         self._task: asyncio.Task[Any] | None = None  # has the conversation with the upstream
         self._reason: Reason | None = None  # why that ends early
-        self._waits_since = 0.0  # for the upstream or the caller, in seconds of the event loop
-        self._is_calling = False  # the caller is to send more of the body
-        self._is_telling = False  # the caller is to take more of the answer
+        self._loop = asyncio.get_running_loop()
+        self._now = self._loop.time
+        self._waits = Waits(idle_timeout, self._now())
+        self._passed: Passed | None = None  # what the upstream answers, once that has begun
         self._is_cutting_off = False  # its task is cancelled so that it goes on without the caller
         self._caller: Caller | None = (scope.get("state") or {}).get(CALLER)
-        self._unsent: int | None = None  # bytes that the caller had yet to take, at the last look
-        self._looking: asyncio.Handle | None = None  # whether that is too long
+        self._looking: asyncio.Handle | None = None  # whether anyone takes too long
 
     async def run(self) -> None:
         """Make the request, and pass on the answer; readers may get the rest of it later."""
@@ -180,18 +185,31 @@ class Exchange:
         if self._task is not None:
             self._task.cancel()
 
-    def _watch_silence(self) -> None:
-        """End the conversation if nothing has come for too long, or look again when that may be."""
-        loop = asyncio.get_running_loop()
-        now = loop.time()
-        since = self._waits_since
-        if now - since >= self._idle_timeout:
-            since = now
-            if not self._is_telling:
-                self._end(Reason.UNSENT if self._is_calling else Reason.STALLED)
-            elif not self._is_reading():
+    def _look(self) -> None:
+        """End what somebody takes too long for."""
+        now = self._now()
+        unsent = self._caller.unsent() if self._caller is not None and self._waits.is_telling else None
+        match self._waits.look(now, self._heard(), unsent):
+            case Late.BODY:
+                self._end(Reason.UNSENT)
+            case Late.ANSWER if self._passed is not None:
+                self._passed.fail(SourceStalled(self._idle_timeout))  # the caller gets what came before
+            case Late.ANSWER:
+                self._end(Reason.STALLED)
+            case Late.TAKING:
                 self._cut_off()
-        self._looking = loop.call_at(since + self._idle_timeout, self._watch_silence)
+            case None:
+                pass
+        self._look_at(self._waits.next_look(now, self._heard()))
+
+    def _look_at(self, then: float) -> None:
+        self._looking = self._loop.call_at(then, self._look)
+
+    def _heard(self) -> float | None:
+        """When the upstream sent something last, 0 before its answer; None if it is to send nothing now."""
+        if self._is_complete:
+            return None
+        return 0.0 if self._passed is None else self._passed.heard()
 
     def _cut_off(self) -> None:
         """The caller takes nothing: the answer goes on without, if it is detached, or ends."""
@@ -210,11 +228,6 @@ class Exchange:
     def _note_stalled(self) -> None:
         self._tally.stalled.inc()
         log.warning("caller.stalled", seconds=self._idle_timeout, **self._logged)
-
-    def _is_reading(self) -> bool:
-        """Whether the caller has taken something since the last look, as far as can be told."""
-        before, self._unsent = self._unsent, None if self._caller is None else self._caller.unsent()
-        return before != self._unsent
 
     def _start_watching(self) -> None:
         """The caller has said everything. What is not needed before the upstream's answer is done meanwhile."""
@@ -241,13 +254,14 @@ class Exchange:
         self._task = task = asyncio.current_task()
         assert task is not None
         if self._idle_timeout:
-            self._looking = asyncio.get_running_loop().call_soon(self._watch_silence)  # once the request is sent
+            first = self._now() + self._idle_timeout
+            self._looking = self._loop.call_soon(self._look_at, first)  # once the request is sent: a timer takes time
         try:
             await self._converse()
         except asyncio.CancelledError:
             if self._reason is None or task.uncancel():
                 raise
-        except UpstreamFailed as error:
+        except (UpstreamFailed, SourceStalled) as error:
             await self._tell_failed(error)
             return
         finally:
@@ -274,19 +288,14 @@ class Exchange:
 
     async def _converse(self) -> None:
         """Pass the request on, and its answer."""
-        loop = asyncio.get_running_loop()
         fields = pass_to_upstream(self._fields, self._named, may_stream=self._may_stream)
         if not self._has_more:
             self._start_watching()
         read_body = self._read_body if self._has_more else None
-        self._waits_since = loop.time()
         async with self._upstream.pass_on(self._method, self._target, fields, read_body) as passed:
+            self._passed = passed
             await self._begin(passed)
-            while self._reason is None:
-                self._waits_since = loop.time()
-                piece = await passed.read()
-                if not piece:
-                    break
+            while self._reason is None and (piece := await passed.read()):
                 await self._tell({"type": "http.response.body", "body": piece, "more_body": True})
         if self._reason is None:
             self._is_complete = True
@@ -295,10 +304,9 @@ class Exchange:
     async def _read_body(self) -> bytes:
         """The next piece of the request's body; empty at its end."""
         while self._has_more:
-            self._is_calling = True
+            self._waits.call(self._now())
             message = await self._receive()
-            self._is_calling = False
-            self._waits_since = asyncio.get_running_loop().time()
+            self._waits.hear(self._now())
             if message["type"] == "http.disconnect":
                 self.leave()
                 self._end(Reason.LEFT)  # even a detached one: an incomplete request must not be sent as a whole one
@@ -330,8 +338,7 @@ class Exchange:
         """Send the caller a part of the answer, if the caller is still there."""
         if self._has_left:
             return
-        self._waits_since, self._is_telling = asyncio.get_running_loop().time(), True
-        self._unsent = None  # of another part
+        self._waits.tell(self._now())
         try:
             await self._send(message)
         except OSError:  # some servers raise it for a caller who has left
@@ -341,7 +348,7 @@ class Exchange:
             if not self._is_cutting_off or task is None or task.uncancel():
                 raise
             self._is_cutting_off = False
-        self._is_telling = False
+        self._waits.told()
 
     async def _tell_cancelled(self) -> None:
         self._status = CANCELLED

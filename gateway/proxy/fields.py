@@ -50,7 +50,9 @@ _BODILESS: Final = (204, 304)
 
 _ABOUT_NO_BODY: Final = _HOP_BY_HOP | {b"content-length"}
 
-_STREAMED: Final = frozenset({"text/event-stream", "application/x-ndjson", "application/ndjson", "application/jsonl"})
+_STREAMED: Final = frozenset(
+    {b"text/event-stream", b"application/x-ndjson", b"application/ndjson", b"application/jsonl"}
+)
 """Media types of an answer that comes bit by bit."""
 
 
@@ -148,8 +150,8 @@ def pass_to_caller(status: int, fields: Fields, named: Named) -> list[tuple[byte
 def _without(dropped: frozenset[bytes], fields: Fields, named: Named) -> list[tuple[bytes, bytes]]:
     """Fields but for these, those that the sender says are about its connection, and ours."""
     if b"connection" in named:
-        options = (value.split(b",") for name, value in fields if name == b"connection")
-        dropped = dropped.union(*([name.strip().lower() for name in names] for names in options))
+        options = b",".join([value for name, value in fields if name == b"connection"])
+        dropped = dropped.union([name.strip().lower() for name in options.split(b",")])
     return [(name, value) for name, value in fields if name not in dropped and not name.startswith(_OURS)]
 
 
@@ -163,8 +165,8 @@ def is_streamed(status: int, named: Named, target: bytes) -> bool:
     """
     if not 200 <= status < 300:
         return False
-    kind = named.get(b"content-type", b"").decode("latin-1").partition(";")[0].strip().lower()
-    return kind in _STREAMED or (kind == "application/json" and b":streamGenerateContent" in target)
+    kind = named.get(b"content-type", b"").partition(b";")[0].strip().lower()
+    return kind in _STREAMED or (kind == b"application/json" and b":streamGenerateContent" in target)
 
 
 def coding_of(named: Named) -> str:

@@ -21,7 +21,7 @@ from deltawire.gateway.proxy.targets import read_target
 from deltawire.gateway.proxy.upstream import Upstream
 from deltawire.protocol.addresses import MAX_STREAM_ID, check_stream_id
 
-OWN: Final = "/deltawire/"
+OWN: Final = b"/deltawire/"
 """Beginning of the paths that are answered here; all others are the upstream's."""
 
 IDLE_TIMEOUT: Final = 600.0
@@ -117,6 +117,18 @@ class Proxy:
             case _:
                 await send({"type": "websocket.close", "code": 1000, "reason": NO_WEBSOCKETS})
 
+    def expect(self, target: bytes) -> None:
+        """Connect to the upstream for a request that comes next, if it would be passed on.
+
+        A server may say so as soon as it knows what is asked for: until this has the request, it is connected.
+        """
+        if self._upstream.needs_connection and not (target.startswith(OWN) or self._is_full):
+            self._upstream.connect_soon()
+
+    @property
+    def _is_full(self) -> bool:
+        return self._is_leaving or len(self._exchanges) >= self._max_requests
+
     async def aclose(self, timeout: float = DRAIN_TIMEOUT) -> None:
         """Wait for the answers that are on their way, for a time, and end the rest."""
         self._is_leaving = True
@@ -156,16 +168,25 @@ class Proxy:
         except ValueError as error:
             await refuse(send, HTTPStatus.BAD_REQUEST, str(error))
             return
-        if target.startswith(OWN.encode()):
-            await self._answer_itself(target.partition(b"?")[0].decode("latin-1"), send)
+        if target.startswith(OWN):
+            await self._answer_itself(target.partition(b"?")[0].removeprefix(OWN), send)
             return
-        if self._is_leaving or len(self._exchanges) >= self._max_requests:
+        if self._is_full:
             full = f"max_requests ({self._max_requests}) is reached: try again later"
             why = "the proxy is shutting down" if self._is_leaving else full
             await refuse(send, HTTPStatus.SERVICE_UNAVAILABLE, why, retry_after="1")
             return
         exchange = Exchange(
-            self._upstream, self._make_answer, self._idle_timeout, self.tally, scope, receive, send, target, wishes
+            self._upstream,
+            self._make_answer,
+            self._idle_timeout,
+            self.tally,
+            scope,
+            named,
+            receive,
+            send,
+            target,
+            wishes,
         )
         running = self._run(exchange)
         try:
@@ -204,18 +225,19 @@ class Proxy:
             self.tally.dropped.inc(answer.dropped)
             self.tally.lost.inc(answer.lost)
 
-    async def _answer_itself(self, path: str, send: Send) -> None:
-        match path.removeprefix(OWN):
-            case "livez":
+    async def _answer_itself(self, name: bytes, send: Send) -> None:
+        match name:
+            case b"livez":
                 await respond(send, HTTPStatus.OK, b'{"status":"ok"}\n', JSON_TYPE)
-            case "readyz" if self._is_leaving:
+            case b"readyz" if self._is_leaving:
                 await refuse(send, HTTPStatus.SERVICE_UNAVAILABLE, "the proxy is shutting down")
-            case "readyz":
+            case b"readyz":
                 await respond(send, HTTPStatus.OK, b'{"status":"ok"}\n', JSON_TYPE)
-            case "metrics":
+            case b"metrics":
                 await respond(send, HTTPStatus.OK, self.tally.render(), CONTENT_TYPE)
             case _:
-                await refuse(send, HTTPStatus.NOT_FOUND, f"the proxy has {OWN}livez, {OWN}readyz and {OWN}metrics")
+                detail = "the proxy has /deltawire/livez, /deltawire/readyz and /deltawire/metrics"
+                await refuse(send, HTTPStatus.NOT_FOUND, detail)
 
     def _make_answer(self, stream: str, on_cancel: Callable[[], None]) -> Answer:
         """What publishes an answer; to a stream of its own, which ends with it, unless one is named."""

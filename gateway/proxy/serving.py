@@ -8,6 +8,7 @@ import signal
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache, partial
 from http import HTTPStatus
 from typing import Final
 
@@ -23,6 +24,11 @@ KEPT_FOR: Final = 65
 """Seconds that an unused connection of a caller is kept, more than the 60 that load balancers keep theirs for."""
 
 log = get_logger()
+
+
+@lru_cache(maxsize=16)  # callers name the same one again and again; one may have 64 KiB
+def _is_known(hosts: tuple[bytes, ...], allowed: frozenset[str]) -> bool:
+    return is_known_host([host.decode("latin-1") for host in hosts], allowed)
 
 
 class ListenError(Exception):
@@ -63,7 +69,7 @@ class ProxyServer(uvicorn.Server):
             interface="asgi3",  # which uvicorn can't tell of a method
             host=host,
             port=port,
-            http=CallerProtocol,
+            http=partial(CallerProtocol, expect=proxy.expect),  # type: ignore[arg-type]  # it is only called
             log_config=None,
             log_level="critical",  # it would log every answer that breaks off as a fault of the application
             access_log=False,  # which would have keys that callers put into the query
@@ -116,7 +122,7 @@ class ProxyServer(uvicorn.Server):
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuse a request under a name that is not known; the provider, which is told its own, could not."""
-        if is_known_host([value.decode("latin-1") for name, value in scope["headers"] if name == b"host"], self._hosts):
+        if _is_known(tuple([value for name, value in scope["headers"] if name == b"host"]), self._hosts):
             await self._proxy(scope, receive, send)
         else:
             detail = "requests under this Host are not passed on: list its name in --allowed-hosts"

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import re
 import socket
+from collections import deque
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import partial
 from ssl import SSLContext
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
@@ -82,12 +84,16 @@ class Passed(NamedTuple):
         fields: of the head, in turn.
         read: of the body, undecoded, at most 64 KiB. Raises `UpstreamFailed` where it breaks off.
         follow: tell others of the body as well, when it comes and not when it is read; so many bytes may wait for that.
+        heard: when something last came, in seconds of the event loop; None if no more is to come now.
+        fail: give the rest up; `read` raises this once it has given what came.
     """
 
     status: int
     fields: Fields
     read: Read
     follow: Callable[[Take, End, int], None]
+    heard: Callable[[], float | None]
+    fail: Callable[[Exception], None]
 
 
 class Upstream:
@@ -115,6 +121,10 @@ class Upstream:
         if (variable := _find_proxy(url.scheme, self._host)) is not None:
             log.warning("upstream.proxy_ignored", variable=variable, host=self._host)
         self._port = port or (443 if url.scheme == "https" else 80)
+        self._addresses = []  # where the host is an address: it needs no look-up
+        with suppress(OSError):
+            flags = socket.AI_NUMERICHOST
+            self._addresses = socket.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM, flags=flags)
         self._host_field = url.netloc.encode("idna" if not url.netloc.isascii() else "ascii")
         self._path = url.path.rstrip("/").encode()
         self._has_tls = url.scheme == "https"
@@ -122,9 +132,14 @@ class Upstream:
         buffer = memoryview(bytearray(PIECE))
         self._make_connection = lambda: Connection(buffer)
         self._kept: dict[Connection, asyncio.TimerHandle] = {}  # the last one is the one used last
+        self._opening: deque[asyncio.Task[Connection]] = deque()  # for requests that are about to be passed on
 
     async def aclose(self) -> None:
         """Close the connections that are kept."""
+        if opening := [*self._opening]:
+            for task in opening:
+                task.cancel()
+            await asyncio.wait(opening)
         while (connection := self.take_kept()) is not None:
             connection.abort()
 
@@ -160,19 +175,40 @@ class Upstream:
         first = b"%b %b HTTP/1.1\r\nHost: %b" % (method, target, self._host_field)
         return b"\r\n".join((first, *map(b"%b: %b".__mod__, fields), b"", b""))
 
+    @property
+    def needs_connection(self) -> bool:
+        """Whether no connection is kept, so that the next request takes a new one."""
+        return not self._kept
+
+    def connect_soon(self) -> None:
+        """Begin to connect for a request that is about to be passed on."""
+        opening = asyncio.create_task(self._connect(), name="connection")
+        self._opening.append(opening)
+        opening.add_done_callback(self._keep_opened)
+
+    def _keep_opened(self, opening: asyncio.Task[Connection]) -> None:
+        """Keep a connection that no request has waited for, as it was refused or its body is yet to come."""
+        if opening in self._opening:
+            self._opening.remove(opening)
+            if not opening.cancelled() and opening.exception() is None:
+                self.keep(opening.result())
+
     async def connect(self) -> Connection:
-        """A new connection.
+        """A new connection: one that is being opened already, if there is one.
 
         Raises:
             UpstreamFailed: there is none.
         """
+        return await (self._opening.popleft() if self._opening else self._connect())
+
+    async def _connect(self) -> Connection:
         loop = asyncio.get_running_loop()
         connection: Connection
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT):
                 if self._has_tls and self._tls is None:
                     self._tls = await asyncio.to_thread(make_tls)  # the certificates of authorities take long to read
-                addresses = await loop.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
+                addresses = self._addresses or await loop.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
                 make = partial(
                     loop.create_connection,
                     self._make_connection,
@@ -193,7 +229,7 @@ class Upstream:
         return connection
 
     def take_kept(self) -> Connection | None:
-        """A connection that was used before."""
+        """A connection that is open, and free."""
         while self._kept:
             connection, expiry = self._kept.popitem()
             expiry.cancel()
@@ -282,7 +318,8 @@ class _Passing:
                 self._is_sent = True
             else:  # while the answer is read, which may come first (RFC 9112 §9.5)
                 self._uploading = asyncio.create_task(self._upload(read_body, connection), name="upload")
-        return Passed(*await connection.read_head(), connection.read, connection.follow)
+        status, answered = await connection.read_head()
+        return Passed(status, answered, connection.read, connection.follow, connection.heard, connection.fail)
 
     async def _upload(self, read_body: Read, connection: Connection) -> None:
         """Send the rest of the body, or let whoever reads the answer have the reason why not."""

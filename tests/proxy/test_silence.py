@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -11,7 +11,7 @@ import pytest
 
 from deltawire.gateway.proxy.asgi import CALLER
 from deltawire.gateway.proxy.exchange import Exchange
-from deltawire.gateway.proxy.fields import Wishes
+from deltawire.gateway.proxy.fields import Wishes, by_name
 from deltawire.gateway.proxy.tally import Tally
 from deltawire.gateway.proxy.upstream import Passed
 from tests.support.loop import VirtualLoop
@@ -45,15 +45,44 @@ class SlowUpstream:
         while read_body is not None and await read_body():
             pass
         await asyncio.sleep(first)
-        pieces = iter(rest)
+        answer = Answer(rest)
+        coming = asyncio.create_task(answer.come())
+        yield Passed(200, [], answer.read, lambda *_: None, answer.heard, answer.fail)
+        coming.cancel()
 
-        async def read() -> bytes:
-            if (pause := next(pieces, None)) is None:
-                return b""
+
+class Answer:
+    """One that comes whether it is read or not.
+
+    Args:
+        pauses: seconds before each piece.
+    """
+
+    def __init__(self, pauses: Sequence[float]) -> None:
+        self._pauses = pauses
+        self._pieces: asyncio.Queue[bytes | Exception] = asyncio.Queue()
+        self._heard: float | None = asyncio.get_running_loop().time()
+
+    async def come(self) -> None:
+        for pause in self._pauses:
             await asyncio.sleep(pause)
-            return b"piece"
+            self._pieces.put_nowait(b"piece")
+            self._heard = asyncio.get_running_loop().time()
+        self._pieces.put_nowait(b"")
+        self._heard = None
 
-        yield Passed(200, [], read, follow=lambda *_: None)
+    async def read(self) -> bytes:
+        piece = await self._pieces.get()
+        if isinstance(piece, Exception):
+            raise piece
+        return piece
+
+    def heard(self) -> float | None:
+        return self._heard
+
+    def fail(self, error: Exception) -> None:
+        self._pieces.put_nowait(error)
+        self._heard = None
 
 
 class SlowCaller:
@@ -97,18 +126,23 @@ def ask(
 
     headers = [(b"transfer-encoding", b"chunked")] if pauses else []
     no_answer: Any = None  # no POST, no stream
-    exchange = Exchange(
-        upstream,  # type: ignore[arg-type]
-        no_answer,
-        TIMEOUT,
-        Tally(),
-        {"method": "PUT", "headers": headers, "state": {} if caller is None else {CALLER: caller}},
-        receive,
-        send,
-        b"/x",
-        Wishes("", detaches=False),
-    )
-    loop.finish(exchange.run(), within=100 * TIMEOUT)
+
+    async def run() -> None:
+        exchange = Exchange(
+            upstream,  # type: ignore[arg-type]
+            no_answer,
+            TIMEOUT,
+            Tally(),
+            {"method": "PUT", "headers": headers, "state": {} if caller is None else {CALLER: caller}},
+            by_name(headers),
+            receive,
+            send,
+            b"/x",
+            Wishes("", detaches=False),
+        )
+        await exchange.run()
+
+    loop.finish(run(), within=100 * TIMEOUT)
     return sent
 
 
@@ -131,6 +165,11 @@ def test_a_caller_is_408_whose_body_does_not_come(loop: VirtualLoop, before: lis
 
 def test_a_caller_who_reads_slowly_is_none_of_that(loop: VirtualLoop) -> None:
     assert ask(loop, SlowUpstream(0, 1, 1), slow_reader=LATE)[-1] == {"type": "http.response.body", "body": b""}
+
+
+def test_an_answer_whose_rest_does_not_come_breaks_off(loop: VirtualLoop) -> None:
+    sent = ask(loop, SlowUpstream(0, LATE, LATE, TIMEOUT))
+    assert [message.get("body") for message in sent] == [None, b"piece", b"piece"]
 
 
 def test_one_who_takes_nothing_is_cut_off(loop: VirtualLoop) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -99,6 +100,7 @@ async def test_what_waits_for_a_caller_is_bounded(gateway: Gateway, monkeypatch:
         await eventually(lambda: connection._is_paused, "that the upstream waits")
         await turn()
         assert 4 * len(PINGS) < connection._unread <= 5 * len(PINGS)
+        assert connection.heard() is None, "it is not the upstream that is silent"
         assert not upstream.was_left.is_set()
         assert await reader.signal("cancel") == 1, "which still ends it"
         assert reason_of(await read_message(reader)) == "cancelled"
@@ -155,21 +157,52 @@ async def test_without_that_the_upstream_is_aborted_and_readers_are_told_why(gat
         assert ANSWER[-1] not in await peer.read_rest()
 
 
+@pytest.mark.usefixtures("small")
 @pytest.mark.parametrize("detached", [False, True])
 async def test_a_server_that_can_not_cut_off_holds_up_no_readers_either(gateway: Gateway, *, detached: bool) -> None:
-    gate = asyncio.Event()
-    async with Upstream(*ANSWER[:3], gate, *ANSWER[3:]) as upstream, reading(gateway) as reader:
+    async with Upstream(*LONG) as upstream, reading(gateway) as reader:
         proxy = Proxy(upstream.url, gateway.url, idle_timeout=0.2)
         call = Call(proxy, NAMED, *([DETACHED] if detached else []), limit=2)
         await eventually(
             lambda: "callers_stalled_total 1.0" in proxy.tally.render().decode(), "that the caller is cut off"
         )
-        gate.set()
         events = await read_message(reader)
         assert reason_of(events) == ("stop" if detached else "error")
         async with asyncio.timeout(DEADLINE):
             await call.task
         assert len(call.sent) == 2, "nothing more is sent, and no end"
+        await proxy.aclose(0)
+
+
+class Reading:
+    """The connection of a caller who has taken a little between any two looks."""
+
+    def __init__(self) -> None:
+        self._unsent = 1 << 30
+
+    def unsent(self) -> int:
+        self._unsent -= 1
+        return self._unsent
+
+    def abort(self) -> None:
+        pytest.fail("it is cut off")
+
+    def abort_untaken(self, seconds: float, tell: Callable[[], None]) -> None:
+        pass
+
+
+async def test_readers_are_told_of_a_silent_provider_while_the_caller_still_takes_what_came(gateway: Gateway) -> None:
+    async with Upstream(*ANSWER[:3], stays=True) as upstream, reading(gateway) as reader:
+        proxy = Proxy(upstream.url, gateway.url, idle_timeout=0.2)
+        call = Call(proxy, NAMED, limit=2, caller=Reading())
+        events = await read_message(reader)
+        assert (said(events), reason_of(events)) == ("".join(WORDS[:2]), "stalled")
+        async with asyncio.timeout(DEADLINE):
+            await upstream.was_left.wait()
+        assert len(call.sent) == 2
+        call.goes_on.set()
+        await call.task
+        assert call.body == b"".join(ANSWER[1:3]), "the caller gets all that came, and no end"
         await proxy.aclose(0)
 
 

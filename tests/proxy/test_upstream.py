@@ -141,7 +141,12 @@ async def test_an_answer_that_nobody_reads_is_not_read_from_the_upstream_either(
                 await asyncio.sleep(0)
             assert read.__self__._unread <= 2 * 64 * 1024
             assert sent < size
+            assert passed.heard() is None, "no more may come"
+            read.__self__._heard_at = 0.0
             got = 0
+            while passed.heard() is None:
+                got += len(await passed.read())
+            assert passed.heard(), "it may be silent from now on"
             while received := await passed.read():
                 assert len(received) <= 64 * 1024
                 got += len(received)
