@@ -9,6 +9,7 @@ import ssl
 import pytest
 
 from tests.support.certificates import make_certificates
+from tests.support.fakes import FakeGateway
 from tests.support.rawpeer import RawPeer
 from tests.support.serving import connected, listening, pass_on
 from tests.support.waiting import eventually
@@ -35,6 +36,16 @@ async def test_a_connection_ends_with_the_server_however_far_it_is(tls: ssl.SSLC
         client = socket.create_connection(("127.0.0.1", port))  # takes no turn of the event loop
         for _ in range(turns):
             await asyncio.sleep(0)
+    client.setblocking(False)
+    peer = RawPeer(client)
+    assert await peer.read_rest() == b""
+    peer.close()
+
+
+async def test_a_connection_that_was_accepted_just_now_ends_with_a_scripted_gateway() -> None:
+    async with FakeGateway() as gateway:
+        client = socket.create_connection(("127.0.0.1", int(gateway.url.rpartition(":")[2])))
+        await asyncio.sleep(0)
     client.setblocking(False)
     peer = RawPeer(client)
     assert await peer.read_rest() == b""

@@ -12,6 +12,10 @@ import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 
+from websockets.asyncio.server import Server
+
+from tests.support.waiting import turn
+
 Answer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
@@ -75,6 +79,18 @@ async def _serve(connection: socket.socket, answer: Answer, tls: ssl.SSLContext 
             await writer.wait_closed()
     finally:
         transport.abort()
+
+
+async def close(server: Server) -> None:
+    """Close a server of websockets and its connections, also one that was accepted just now.
+
+    asyncio drops a connection whose server is closed within the two turns that it takes to hand it over.
+    """
+    for listener in server.sockets:
+        asyncio.get_running_loop().remove_reader(listener.fileno())
+    await turn(2)
+    server.close()
+    await server.wait_closed()
 
 
 @asynccontextmanager
