@@ -38,7 +38,7 @@ demo-llm: .venv/.model  ## ask a small local model (130 MB to load), cancel its 
 	@touch $@
 
 test: setup  ## run all tests, on JOBS=6 processes; 98 % of the core's lines and branches are covered
-	$(PYTEST) -m core --cov --cov-report= tests/protocol tests/streams
+	$(BIN)/pytest --numprocesses auto -m core --cov --cov-report= tests/protocol tests/streams  # they wait for nothing
 	$(BIN)/coverage report --fail-under=98
 	$(PYTEST) -m "not core and not alone"
 	$(BIN)/pytest -m alone $$(grep -rl --include='*.py' pytest.mark.alone tests)

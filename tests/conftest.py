@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import socket
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
@@ -21,6 +22,8 @@ settings.load_profile(lasting("test", "soak"))
 
 HERE = Path(__file__).parent
 PACKAGE = HERE.parent / "scripts" / "package"
+DESCRIPTORS = "/dev/fd"
+"""Lists the open descriptors of this process, on Linux and on macOS."""
 CORE = (HERE / "protocol", HERE / "streams")
 
 # What tests start is of the same checkout as what they import (`pythonpath` in pyproject.toml).
@@ -69,3 +72,22 @@ def _log_settings_of_its_own() -> Iterator[None]:
     """A test that sets up logs does so for itself: their descriptor may be another file's by the next test."""
     yield
     structlog.reset_defaults()
+
+
+@pytest.fixture(autouse=True)
+def _no_connection_left() -> Iterator[None]:
+    """A test that leaves a TCP connection open fails itself; the garbage collector would blame a later one."""
+    before = set(os.listdir(DESCRIPTORS))  # noqa: PTH208 - names alone, in half of the time
+    yield
+    for name in set(os.listdir(DESCRIPTORS)) - before:  # noqa: PTH208 - as above
+        if (left := _connection(int(name))) is not None:
+            pytest.fail(f"left open: a connection from {left[0]} to {left[1]}")
+
+
+def _connection(descriptor: int) -> tuple[object, object] | None:
+    """The addresses of a TCP connection; None for everything else."""
+    try:
+        with socket.socket(fileno=os.dup(descriptor)) as it:
+            return (it.getsockname(), it.getpeername()) if it.family in {socket.AF_INET, socket.AF_INET6} else None
+    except OSError:  # no socket, not connected, or closed meanwhile
+        return None

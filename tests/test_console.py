@@ -15,6 +15,7 @@ from deltawire import Gateway, MessageStart, MessageStop, Publisher, Settings, T
 from deltawire.protocol.events import ContentStart, Error, Extension, Thinking, ToolDelta, Usage
 from scripts.browser.chromium import MISSING, START, Chromium, Tab, drivable, driving, find_browser
 from tests.support.minting import everything, write_secret
+from tests.support.serving import connected, listening, pass_on
 
 pytestmark = pytest.mark.skipif(find_browser() is None, reason=MISSING)
 
@@ -137,20 +138,18 @@ class Line:
 
     def __init__(self, port: int = 0) -> None:
         self.port = port
-        self._open: set[asyncio.Transport] = set()
+        self._open: set[asyncio.WriteTransport] = set()
         self.is_cut = False
 
     async def accept(self, near: asyncio.StreamReader, to_near: asyncio.StreamWriter) -> None:
         if self.is_cut:
             to_near.transport.abort()
             return
-        far, to_far = await asyncio.open_connection("127.0.0.1", self.port)
-        ends = {to_near.transport, to_far.transport}
-        self._open |= ends  # type: ignore[arg-type]
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(_copy(near, to_far))
-            tasks.create_task(_copy(far, to_near))
-        self._open -= ends
+        async with connected(self.port) as (far, to_far):
+            ends = {to_near.transport, to_far.transport}
+            self._open |= ends
+            await asyncio.gather(pass_on(near, to_far), pass_on(far, to_near))
+            self._open -= ends
 
     def cut(self) -> None:
         self.is_cut = True
@@ -158,21 +157,11 @@ class Line:
             transport.abort()
 
 
-async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    try:
-        while data := await reader.read(65536):
-            writer.write(data)
-    except ConnectionError:
-        pass
-    finally:
-        writer.close()
-
-
 async def test_after_the_network_was_cut_the_answer_goes_on_where_it_was(driven: Chromium) -> None:
     async with serving() as gateway, Publisher(gateway.url, "chat-1") as publisher:
         line = Line(gateway.port)
-        async with await asyncio.start_server(line.accept, "127.0.0.1", 0) as server:
-            tab = await driven.open(page(server.sockets[0].getsockname()[1], "chat-1"))
+        async with listening(line.accept) as port:
+            tab = await driven.open(page(port, "chat-1"))
             await publisher.send(MessageStart(message_id="m1"))
             await publisher.send(TextDelta(text="before "))
             await tab.wait(shows("before"))
@@ -186,7 +175,6 @@ async def test_after_the_network_was_cut_the_answer_goes_on_where_it_was(driven:
             assert await tab.value(f"{ANSWER}.querySelector('.text').textContent") == "before meanwhile after"
             await publisher.close_stream()
             await tab.wait(f"{STATE} === 'ended: closed'")
-            line.cut()
 
 
 HOSTILE = (
@@ -360,8 +348,8 @@ async def test_text_looks_the_same_however_it_comes_in_pieces(driven: Chromium) 
 
 async def test_under_a_name_it_works_if_its_origin_is_allowed_and_says_so_if_not(driven: Chromium) -> None:
     line = Line()
-    async with await asyncio.start_server(line.accept, "127.0.0.1", 0) as server:
-        origin = f"http://{NAME}:{server.sockets[0].getsockname()[1]}"
+    async with listening(line.accept) as port:
+        origin = f"http://{NAME}:{port}"
         for allowed, wanted in ((origin, shows("read")), ("", f"{STATE}.includes('has to list its address')")):
             async with serving(allowed_origins=allowed) as gateway, Publisher(gateway.url, "chat-1") as publisher:
                 await publisher.send(TextDelta(text="read"))

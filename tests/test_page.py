@@ -18,6 +18,7 @@ from websockets.http11 import Request, Response
 from deltawire import Gateway, MessageStart, MessageStop, Publisher, Settings, TextDelta
 from scripts.browser.chromium import MISSING, START, browser, chromium, find_browser
 from tests.support.processes import ROOT
+from tests.support.serving import close
 
 pytestmark = pytest.mark.skipif(find_browser() is None, reason=MISSING)
 
@@ -77,8 +78,7 @@ class Site:
 
     async def __aexit__(self, *_: object) -> None:
         assert self._server is not None
-        self._server.close()
-        await self._server.wait_closed()
+        await close(self._server)
 
     def _answer(self, _connection: ServerConnection, request: Request) -> Response:
         _, _, told = request.path.partition("?")

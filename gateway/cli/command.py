@@ -12,7 +12,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from deltawire import __version__
-from deltawire.gateway.cli.ending import Failure, StartFailure, Status, discard_output, explain, say
+from deltawire.gateway.cli.ending import Failure, StartFailure, Status, discard_output, explain, is_output_full, say
 from deltawire.gateway.cli.interrupts import ending_at_once
 from deltawire.gateway.cli.options import examples
 from deltawire.gateway.cli.unneeded import without
@@ -168,6 +168,8 @@ def run(arguments: list[str] | None) -> int:
         return error.exit_code
     except OSError as error:
         say(f"error: {explain(error)}")
+        if is_output_full(error):
+            discard_output()
         return Status.FAILED
     except click.Abort:
         return Status.INTERRUPTED

@@ -58,12 +58,14 @@ def say(text: str) -> None:
         _discard(sys.stderr.fileno())
 
 
-def explain(error: OSError) -> str:
-    """Why a system call failed, in words.
+def is_output_full(error: OSError) -> bool:
+    """Whether there is no room for standard output: without a file's name such an error is about nothing else."""
+    return error.errno in _FULL and error.filename is None
 
-    Commands write to nothing but standard output; a "full" error without a file name is therefore about that.
-    """
-    if error.errno in _FULL and error.filename is None:
+
+def explain(error: OSError) -> str:
+    """Why a system call failed, in words."""
+    if is_output_full(error):
         return f"standard output can't be written: {error.strerror}"
     return str(error)
 

@@ -24,7 +24,7 @@ from deltawire.gateway.logs import get_logger
 from deltawire.gateway.server.accepting.forwarding import Proxies
 from deltawire.gateway.server.accepting.handshakes import Handshakes
 from deltawire.gateway.server.accepting.limits import Limits
-from deltawire.gateway.server.accepting.listening import format_url, listen
+from deltawire.gateway.server.accepting.listening import format_url, listen, stop_accepting
 from deltawire.gateway.server.accepting.rate import FloodGuard, RateTable
 from deltawire.gateway.server.accepting.routing import Handed, Siblings
 from deltawire.gateway.server.accepting.tls import ServerTls
@@ -364,7 +364,9 @@ class Gateway:
     async def _close(self) -> None:
         """Stop listening, and abort the remaining connections, including those without a request."""
         await self._admission.refuse_new()
+        await stop_accepting(self._servers)
         self.stop_listening()
+        self._handshakes.close()
         self.abort()
         await self._nodes.follows.close()
         await self._nodes.relays.wait_all_gone(asyncio.get_running_loop().time() + LEAVE_TIMEOUT)

@@ -54,11 +54,14 @@ def answering_at_once() -> Iterator[int]:
                 if closes:
                     return
 
+    serving: list[Thread] = []
+
     def accept() -> None:
         with suppress(OSError):
             while True:
                 sock, _ = listener.accept()
-                Thread(target=serve, args=(sock,), daemon=True).start()
+                serving.append(Thread(target=serve, args=(sock,), daemon=True))
+                serving[-1].start()
 
     with socket.create_server(("127.0.0.1", 0), backlog=128) as listener:
         accepting = Thread(target=accept, daemon=True)
@@ -66,6 +69,8 @@ def answering_at_once() -> Iterator[int]:
         yield int(listener.getsockname()[1])
         listener.shutdown(socket.SHUT_RDWR)
         accepting.join()
+        for thread in serving:  # whose callers have hung up
+            thread.join()
 
 
 def time_first_tokens(ports: Mapping[str, int], rounds: int, *, keep: bool) -> dict[str, Times]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import jwt
 import pytest
@@ -19,6 +19,7 @@ from deltawire.gateway.access.refusals import UnknownKey
 from deltawire.gateway.config import ConfigError, Settings
 from deltawire.gateway.http_client import NoAnswer
 from tests.support.minting import SECRET, base64url, claims, sign
+from tests.support.serving import Answer, listening
 from tests.support.waiting import eventually
 
 URL = "https://keys.example.org/jwks.json"
@@ -156,36 +157,19 @@ def test_keys_are_trusted_from_https_and_from_loopback(url: str) -> None:
     check_url(url)
 
 
-Answer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-
-
 @asynccontextmanager
 async def serving(answer: bytes | Answer) -> AsyncIterator[str]:
     """A server that gives one answer to everything; its URL."""
 
-    handling: set[asyncio.Task[None]] = set()
-
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None, "a connection is handled by a task"
-        handling.add(task)
-        try:
-            await reader.readuntil(b"\r\n\r\n")
-            if isinstance(answer, bytes):
-                writer.write(answer)
-            else:
-                await answer(reader, writer)
-        finally:
-            writer.close()
-            with suppress(OSError):  # the client may have hung up
-                await writer.wait_closed()
+        await reader.readuntil(b"\r\n\r\n")
+        if isinstance(answer, bytes):
+            writer.write(answer)
+        else:
+            await answer(reader, writer)
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    async with server:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/jwks"
-        for task in handling:
-            task.cancel()
-        await asyncio.gather(*handling, return_exceptions=True)  # none may be left to the garbage collector
+    async with listening(serve) as port:
+        yield f"http://127.0.0.1:{port}/jwks"
 
 
 def response(status: str, body: bytes = b"", *headers: str) -> bytes:

@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+from tests.support.serving import listening
+
 TIME = "2026-11-22T11:00:00.123456Z"
 
 
@@ -48,24 +50,20 @@ class Scripted:
 
     async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """A body is sent whole; one in a tuple after the status line beside it, and breaks off."""
-        try:
-            self.asked.append((await reader.readuntil(b"\r\n\r\n")).split()[1].decode())
-            match self._answers.pop(0):
-                case (head, body):
-                    writer.write(f"HTTP/1.1 {head}\r\n\r\n".encode() + body)
-                case body:
-                    writer.write(f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
-            await writer.drain()
-        finally:
-            writer.close()
+        self.asked.append((await reader.readuntil(b"\r\n\r\n")).split()[1].decode())
+        match self._answers.pop(0):
+            case (head, body):
+                writer.write(f"HTTP/1.1 {head}\r\n\r\n".encode() + body)
+            case body:
+                writer.write(f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
 
 
 @asynccontextmanager
 async def scripted(*answers: bytes | tuple[str, bytes]) -> AsyncIterator[Scripted]:
     """A server with these answers; all have been asked for in the end."""
     script = Scripted(list(answers))
-    async with await asyncio.start_server(script.answer, "127.0.0.1", 0) as server:
-        script.url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with listening(script.answer) as port:
+        script.url = f"ws://127.0.0.1:{port}"
         yield script
     assert len(script.asked) == len(answers)
 

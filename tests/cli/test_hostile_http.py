@@ -12,6 +12,7 @@ import pytest
 
 from deltawire.gateway.cli import asking
 from tests.support.processes import Run
+from tests.support.serving import listening
 
 PAGE = [{"id": f"s{number:04}"} for number in range(1000)]
 DEEP = b"[" * 5000 + b"]" * 5000
@@ -31,21 +32,15 @@ async def answering(head: str, body: bytes, *, times: int = 1, pause: float = 0)
     """A server that gives everybody the same answer, its body so many times."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            await reader.readuntil(b"\r\n\r\n")
-            writer.write(f"HTTP/1.1 {head}\r\nConnection: close\r\n\r\n".encode())
-            for _ in range(times):
-                writer.write(body)
-                await writer.drain()
-                await asyncio.sleep(pause)
-        except (OSError, asyncio.IncompleteReadError):
-            pass
-        finally:
-            writer.close()
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(f"HTTP/1.1 {head}\r\nConnection: close\r\n\r\n".encode())
+        for _ in range(times):
+            writer.write(body)
+            await writer.drain()
+            await asyncio.sleep(pause)
 
-    server = await asyncio.start_server(answer, "127.0.0.1", 0)
-    async with server:
-        yield f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with listening(answer) as port:
+        yield f"ws://127.0.0.1:{port}"
 
 
 @pytest.mark.parametrize("answer", ANSWERS)

@@ -15,6 +15,7 @@ import pytest
 from tests.support.asking import http_client
 from tests.support.processes import ROOT, Run, Start, clean_environment, wait_logged
 from tests.support.rawpeer import RawPeer
+from tests.support.serving import listening
 from tests.support.waiting import DEADLINE
 
 BODY = b'data: {"id":"c-1","choices":[{"index":0,"delta":{"content":"Hi"},"finish_reason":"stop"}]}\n\n'
@@ -43,20 +44,17 @@ async def test_it_passes_answers_on_ends_them_at_sigterm_and_logs_no_key(start: 
         writer.write(HEAD + BODY)
         await go_on.wait()
         writer.write(b"data: [DONE]\n\n")
-        writer.close()
 
-    upstream = await asyncio.start_server(answer, "127.0.0.1", 0)
-    port = upstream.sockets[0].getsockname()[1]
-    process = await start(
-        "proxy",
-        f"--upstream=http://127.0.0.1:{port}",
-        f"--gateway={gateway}",
-        "--stream-prefix=answers-",
-        "--port=0",
-        stderr=PIPE,
-    )
-    started = await wait_logged(process, "proxy.started")
-    async with upstream, http_client() as client:
+    async with listening(answer) as port, http_client() as client:
+        process = await start(
+            "proxy",
+            f"--upstream=http://127.0.0.1:{port}",
+            f"--gateway={gateway}",
+            "--stream-prefix=answers-",
+            "--port=0",
+            stderr=PIPE,
+        )
+        started = await wait_logged(process, "proxy.started")
         url = f"{started['url']}/v1/chat/completions?key=sk-query"
         async with client.stream("POST", url, headers={"Authorization": "Bearer sk-head"}) as response:
             assert response.headers["x-deltawire-stream"].startswith("answers-")

@@ -11,6 +11,7 @@ from deltawire.gateway.config import Settings
 from deltawire.gateway.server import Gateway
 from deltawire.protocol.addresses import MAX_LISTED
 from tests.support.processes import Run
+from tests.support.serving import listening
 
 
 async def test_streams_are_created_listed_shown_and_closed(run: Run, gateway: str) -> None:
@@ -60,14 +61,11 @@ async def test_a_refusal_is_one_line_in_the_gateways_words(action: str, status: 
 
 async def _answer_badly(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello")
-    await writer.drain()
-    writer.close()
 
 
 @pytest.mark.parametrize("arguments", [("streams", "list"), ("tail", "demo"), ("publish", "demo")])
 async def test_something_else_that_answers_is_one_line(arguments: tuple[str, ...], run: Run) -> None:
-    async with await asyncio.start_server(_answer_badly, "127.0.0.1", 0) as server:
-        port = server.sockets[0].getsockname()[1]
+    async with listening(_answer_badly) as port:
         done = await run(*arguments, f"--url=ws://127.0.0.1:{port}")
     assert done.status == 1
     assert len(done.errors.splitlines()) == 1

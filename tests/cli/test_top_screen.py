@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from deltawire.gateway.config import Settings
 from deltawire.gateway.server import Gateway
 from deltawire.protocol.events import MessageStart, TextDelta
 from tests.support.minting import token, write_secret
+from tests.support.serving import listening
 from tests.support.terminal import SIZES, needs_tmux, open_window
 
 pytestmark = needs_tmux
@@ -40,27 +41,18 @@ INFO = {
 async def answering(**bodies: Any) -> AsyncIterator[str]:
     """A server that answers the last part of a path with JSON, and everything else with 403; None: not at all."""
 
-    running: set[asyncio.Task[None] | None] = set()
-
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        running.add(asyncio.current_task())
-        with suppress(OSError, asyncio.IncompleteReadError):
-            path = (await reader.readuntil(b"\r\n\r\n")).split(b" ")[1].decode()
-            name = path.partition("?")[0].rpartition("/")[2]
-            body = bodies.get(name, {"detail": "\x1b[2Jno"})
-            if body is None:
-                await reader.read()  # until whoever asked has left
-            else:
-                head = "200 OK" if name in bodies else "403 Forbidden"
-                writer.write(f"HTTP/1.1 {head}\r\nConnection: close\r\n\r\n{json.dumps(body)}".encode())
-        writer.close()
-        with suppress(OSError):
-            await writer.wait_closed()
+        path = (await reader.readuntil(b"\r\n\r\n")).split(b" ")[1].decode()
+        name = path.partition("?")[0].rpartition("/")[2]
+        body = bodies.get(name, {"detail": "\x1b[2Jno"})
+        if body is None:
+            await reader.read()  # until whoever asked has left
+        else:
+            head = "200 OK" if name in bodies else "403 Forbidden"
+            writer.write(f"HTTP/1.1 {head}\r\nConnection: close\r\n\r\n{json.dumps(body)}".encode())
 
-    server = await asyncio.start_server(answer, "127.0.0.1", 0)
-    async with server:
-        yield f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    await asyncio.gather(*(task for task in running if task is not None))
+    async with listening(answer) as port:
+        yield f"ws://127.0.0.1:{port}"
 
 
 async def test_streams_are_listed_filtered_opened_and_left_at_any_size(tmp_path: Path) -> None:

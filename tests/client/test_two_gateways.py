@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
 from websockets.asyncio.server import ServerConnection
 
@@ -15,6 +15,7 @@ from deltawire.protocol.events import Event, TextDelta
 from deltawire.protocol.messages import Policy
 from tests.client.publishing import numbers, publisher, send_numbers
 from tests.support.fakes import AT_ONCE, FakeGateway, FakeLog, cut
+from tests.support.serving import connected, listening, pass_on
 
 
 async def test_what_a_gateway_has_is_not_sent_to_it_again_when_another_one_was_in_between() -> None:
@@ -51,31 +52,17 @@ async def test_what_a_gateway_acked_is_not_lost_any_more_when_that_one_is_back()
 async def round_robin(*ports: int) -> AsyncIterator[tuple[str, list[asyncio.StreamWriter]]]:
     """A proxy whose n-th connection goes to the n-th port; its address and what it has open."""
     open_ones: list[asyncio.StreamWriter] = []
-    serving: set[asyncio.Task[None]] = set()
     served = 0
-
-    async def pipe(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
-        with suppress(OSError):
-            while data := await source.read(65536):
-                target.write(data)
-        target.close()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         nonlocal served
         served += 1
-        task = asyncio.current_task()
-        assert task is not None
-        serving.add(task)
-        there_reader, there = await asyncio.open_connection("127.0.0.1", ports[(served - 1) % len(ports)])
-        open_ones.extend((writer, there))
-        await asyncio.gather(pipe(reader, there), pipe(there_reader, writer))
+        async with connected(ports[(served - 1) % len(ports)]) as (there_reader, there):
+            open_ones.extend((writer, there))
+            await asyncio.gather(pass_on(reader, there), pass_on(there_reader, writer))
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    async with server:
-        yield f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}", open_ones
-        for writer in open_ones:
-            writer.transport.abort()
-        await asyncio.gather(*serving)
+    async with listening(serve) as port:
+        yield f"ws://127.0.0.1:{port}", open_ones
 
 
 async def test_a_reader_is_told_each_time_it_lands_on_the_other_gateway_and_never_gets_a_mixture() -> None:

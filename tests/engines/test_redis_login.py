@@ -21,6 +21,7 @@ from tests.support.certificates import Certificates, make_certificates
 from tests.support.on_redis import expect_all, gateway_on, set_engine_timeout, write
 from tests.support.proxies import free_port
 from tests.support.redis_server import EACH, RIGHTS, SHIPPED, RedisServer, needs_redis, redis_server
+from tests.support.serving import connected, listening, pass_on
 from tests.support.waiting import eventually
 
 pytestmark = needs_redis
@@ -224,20 +225,13 @@ async def test_a_server_of_a_cluster_is_no_single_server_and_the_other_way_round
 
 
 async def test_an_old_version_is_refused(server: RedisServer) -> None:
-    async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while data := await reader.read(65536):
-            writer.write(data)
-        writer.close()
-
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        far_reader, far_writer = await asyncio.open_connection("127.0.0.1", server.port)
-        asking = asyncio.create_task(pass_on(reader, far_writer))
-        while data := await far_reader.read(65536):
-            writer.write(re.sub(rb"(redis|valkey)_version:\d", rb"\1_version:6", data))  # which has no functions
-        writer.close()
-        await asking
+        async with connected(server.port) as (far_reader, far_writer), asyncio.TaskGroup() as tasks:
+            tasks.create_task(pass_on(reader, far_writer))
+            while data := await far_reader.read(65536):
+                writer.write(re.sub(rb"(redis|valkey)_version:\d", rb"\1_version:6", data))  # which has no functions
+            writer.close()
 
-    async with await asyncio.start_server(answer, "127.0.0.1", 0) as listening:
-        port = listening.sockets[0].getsockname()[1]
+    async with listening(answer) as port:
         why = await refusal(server, f"redis://127.0.0.1:{port}")
     assert re.search(r"(Redis|Valkey) 6\.\d+\.\d+ at .* is too old: version 7 or newer is needed", why)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
 import pytest
 from structlog.testing import capture_logs
@@ -13,6 +13,7 @@ from deltawire.gateway.engines.redis import refilling
 from deltawire.protocol.events import TextDelta
 from tests.support.on_redis import expect_all, gateway_on, set_engine_timeout, write
 from tests.support.redis_server import RedisServer, needs_redis
+from tests.support.serving import connected, listening
 from tests.support.waiting import eventually
 
 pytestmark = needs_redis
@@ -38,12 +39,9 @@ class Cutter:
         self._asked = -1  # replies of the repair that were asked for
         self.has_cut = False
         self.port = 0
-        self._writers: list[asyncio.StreamWriter] = []
 
     async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Connect a client to the server."""
-        far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._server)
-        self._writers += writer, far_writer
         is_cut = False
 
         async def ask() -> None:
@@ -67,13 +65,8 @@ class Cutter:
                 writer.write(data)
             writer.close()
 
-        with suppress(OSError):
+        async with connected(self._server) as (far_reader, far_writer):
             await asyncio.gather(ask(), answer())
-
-    def end(self) -> None:
-        """End all connections."""
-        for writer in self._writers:
-            writer.transport.abort()
 
 
 @asynccontextmanager
@@ -86,13 +79,8 @@ async def cutting(
     function: str = "repair",
 ) -> AsyncIterator[Cutter]:
     cutter = Cutter(server.port, reply, is_silent=is_silent, delay=delay, function=function)
-    async with await asyncio.start_server(cutter.accept, "127.0.0.1", 0) as listening:
-        cutter.port = listening.sockets[0].getsockname()[1]
-        try:
-            yield cutter
-        finally:
-            listening.close()
-            cutter.end()
+    async with listening(cutter.accept) as cutter.port:
+        yield cutter
 
 
 @pytest.mark.parametrize("is_silent", [False, True])

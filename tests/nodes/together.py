@@ -16,6 +16,7 @@ from deltawire.gateway.server import Gateway
 from scripts.proof.children import Children, Served, serving
 from tests.support.asking import http_client
 from tests.support.redis_server import RedisServer
+from tests.support.serving import listening
 
 
 @asynccontextmanager
@@ -106,8 +107,6 @@ async def answering(answer: bytes) -> AsyncIterator[str]:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(answer)
-        await writer.drain()
-        writer.close()
 
-    async with await asyncio.start_server(serve, "127.0.0.1", 0) as listening:
-        yield f"ws://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
+    async with listening(serve) as port:
+        yield f"ws://127.0.0.1:{port}"

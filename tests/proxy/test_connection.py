@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 
 from deltawire.gateway.proxy.upstream import Upstream, UpstreamFailed
+from tests.support.serving import listening
 from tests.support.waiting import eventually
 
 REFUSAL = b"HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\n\r\nno"
@@ -25,19 +26,16 @@ async def upstream(*answers: bytes) -> AsyncIterator[tuple[Upstream, list[asynci
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         connections.append(writer)
-        with suppress(asyncio.IncompleteReadError, ConnectionError):
-            while await reader.readuntil(b"\r\n\r\n"):
-                writer.write(left.pop(0) if len(left) > 1 else left[0])
-                await writer.drain()
+        while await reader.readuntil(b"\r\n\r\n"):
+            writer.write(left.pop(0) if len(left) > 1 else left[0])
+            await writer.drain()
 
-    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
-        aims = Upstream(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+    async with listening(answer) as port:
+        aims = Upstream(f"http://127.0.0.1:{port}")
         try:
             yield aims, connections
         finally:
             await aims.aclose()
-            for writer in connections:
-                writer.transport.abort()
 
 
 async def get(aims: Upstream) -> tuple[int, bytes]:
@@ -67,10 +65,9 @@ async def test_who_waits_for_a_piece_has_it_before_anyone_else_is_told() -> None
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n")
         await more.wait()
         writer.write(b"last")
-        writer.close()
 
-    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
-        aims = Upstream(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+    async with listening(answer) as port:
+        aims = Upstream(f"http://127.0.0.1:{port}")
         async with asyncio.timeout(5), aims.pass_on("GET", b"/", [], None) as passed:
             passed.follow(lambda _: order.append("told"), lambda _: order.append("told of the end"), 100)
             more.set()
@@ -105,18 +102,18 @@ async def test_a_kept_connection_that_closes_instead_of_answering_is_tried_anew_
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         number = len(set(asked))
-        with suppress(asyncio.IncompleteReadError, ConnectionError):
+        try:
             while await reader.readuntil(b"\r\n\r\n"):
                 asked.append(number)
                 if asked.count(number) > 1:
                     break
                 writer.write(ANSWER)
-        writer.close()
-        closed.append(number)
+        finally:
+            closed.append(number)
 
     closed: list[int] = []
-    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
-        aims = Upstream(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+    async with listening(answer) as port:
+        aims = Upstream(f"http://127.0.0.1:{port}")
         assert await get(aims) == (200, b"ok")
         async with asyncio.timeout(5):
             try:

@@ -14,14 +14,14 @@ from deltawire.protocol.events import Error
 from tests.proxy.calls import Call
 from tests.proxy.readers import read_message, reading, reason_of, said
 from tests.proxy.upstream import ANSWER, HEAD, WORDS, Part, Upstream, calling, serving
-from tests.support.waiting import DEADLINE, eventually, turn
+from tests.support.waiting import DEADLINE, eventually
 
 NAMED = (b"x-deltawire-stream", b"chat-7")
 DETACHED = (b"x-deltawire-detach", b"1")
 ASKED = b"POST /v1/messages HTTP/%b\r\nHost: h\r\nX-Deltawire-Stream: chat-7\r\nContent-Length: 0\r\n%b\r\n"
 
-PINGS = b": ping\n\n" * 8192
-"""64 KiB that are no event."""
+PINGS = (b": ping" + b" " * 8184 + b"\n\n") * 8
+"""64 KiB that are no event, in few lines: reading lines takes longer than all else."""
 
 CHUNKED = HEAD.replace(b"Connection: close", b"Transfer-Encoding: chunked")
 LONG: list[Part] = [*ANSWER[:2], *[PINGS] * 160, *ANSWER[2:]]
@@ -98,7 +98,7 @@ async def test_what_waits_for_a_caller_is_bounded(gateway: Gateway, monkeypatch:
         await eventually(lambda: made, "a connection")
         (connection,) = made
         await eventually(lambda: connection._is_paused, "that the upstream waits")
-        await turn()
+        await eventually(lambda: gateway.hub.info("chat-7").producers, "that the answer is published")
         assert 4 * len(PINGS) < connection._unread <= 5 * len(PINGS)
         assert connection.heard() is None, "it is not the upstream that is silent"
         assert not upstream.was_left.is_set()

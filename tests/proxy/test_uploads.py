@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
 import httpx
@@ -13,6 +12,7 @@ import pytest
 from deltawire.gateway.server import Gateway
 from tests.proxy.readers import read_message, reading, reason_of, said
 from tests.proxy.upstream import ANSWER, WORDS, Upstream, calling, serving
+from tests.support.serving import Answer, listening
 from tests.support.waiting import DEADLINE, eventually
 
 NOWHERE = "ws://127.0.0.1:1"
@@ -21,30 +21,12 @@ POST = b"POST /v1/chat/completions HTTP/1.1\r\nHost: h\r\n"
 LARGE = 64 << 20
 """Bytes of a body: more than sockets hold."""
 
-Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-
 
 @asynccontextmanager
-async def answered_by(serve: Serve) -> AsyncIterator[str]:
+async def answered_by(serve: Answer) -> AsyncIterator[str]:
     """The URL of a server that answers each connection so."""
-
-    serving: set[asyncio.Task[None] | None] = set()
-
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        serving.add(asyncio.current_task())
-        try:
-            with suppress(ConnectionError, asyncio.IncompleteReadError):
-                await serve(reader, writer)
-        finally:
-            writer.transport.abort() if sys.exception() else writer.close()
-
-    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
-        try:
-            yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        finally:
-            for task in filter(None, serving):
-                task.cancel()
-            await asyncio.gather(*filter(None, serving), return_exceptions=True)
+    async with listening(serve) as port:
+        yield f"http://127.0.0.1:{port}"
 
 
 async def refuse_at_once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -6,7 +6,6 @@ import asyncio
 import socket
 import ssl
 import weakref
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from deltawire.gateway.proxy.upstream import Upstream as Aims
 from deltawire.gateway.proxy.upstream import UpstreamFailed
 from tests.proxy.upstream import Upstream
 from tests.support.certificates import make_certificates
+from tests.support.serving import listening
 from tests.support.waiting import eventually, turn
 
 NOWHERE = "ws://127.0.0.1:1"
@@ -98,15 +98,15 @@ async def test_a_connection_is_used_again_and_one_that_the_upstream_closed_is_no
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         connections.append(writer)
-        with suppress(asyncio.IncompleteReadError, ConnectionError):
+        try:
             while await reader.readuntil(b"\r\n\r\n"):
                 writer.write(CHUNKS)
-        writer.close()
-        left.set()
+        finally:
+            left.set()
 
     left = asyncio.Event()
-    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
-        aims = Aims(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+    async with listening(answer) as port:
+        aims = Aims(f"http://127.0.0.1:{port}")
         for _ in range(3):
             async with aims.pass_on("GET", b"/", [], None) as passed:
                 assert passed.status == 200
@@ -130,10 +130,9 @@ async def test_an_answer_that_nobody_reads_is_not_read_from_the_upstream_either(
             writer.write(piece)
             await writer.drain()
             sent += len(piece)
-        writer.close()
 
-    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
-        aims = Aims(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+    async with listening(answer) as port:
+        aims = Aims(f"http://127.0.0.1:{port}")
         async with aims.pass_on("GET", b"/", [], None) as passed:
             read: Any = passed.read
             await eventually(lambda: read.__self__._is_paused, "that reading stops")
@@ -195,22 +194,15 @@ async def test_an_upstream_with_tls_is_reached_by_its_name_alone(
         return [local] * (2 if several else 1)
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(asyncio.IncompleteReadError, ConnectionError):
-            await reader.readuntil(b"\r\n\r\n")
-            writer.write(JSON)
-            await writer.drain()
-        writer.close()
-        answered.set()
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(JSON)
 
-    answered = asyncio.Event()
-    async with await asyncio.start_server(answer, "127.0.0.1", 0, ssl=tls) as server:
-        port = server.sockets[0].getsockname()[1]
+    async with listening(answer, tls=tls) as port:
         monkeypatch.setattr(loop, "getaddrinfo", resolve)
         aims = Aims(f"https://localhost:{port}")
         async with aims.pass_on("GET", b"/", [], None) as passed:
             assert await passed.read() == b'{ "a" : 1 }'
         await aims.aclose()
-        await answered.wait()
         with pytest.raises(UpstreamFailed, match=r"other\.example"):
             async with Aims(f"https://other.example:{port}").pass_on("GET", b"/", [], None):
                 pass

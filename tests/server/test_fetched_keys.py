@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
 
 import jwt
 import pytest
@@ -16,6 +15,7 @@ from deltawire.gateway.server import Gateway
 from tests.server.conftest import StartGateway
 from tests.support.minting import claims, sign
 from tests.support.peers import consumer
+from tests.support.serving import listening
 from tests.support.waiting import DEADLINE
 
 KEYS = {name: ed25519.Ed25519PrivateKey.generate() for name in ("old", "new")}
@@ -40,7 +40,6 @@ class Provider:
         body = json.dumps({"keys": public}).encode()
         status = "200 OK" if public else "503 Service Unavailable"
         writer.write(f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
-        writer.close()
 
 
 @pytest.fixture
@@ -48,9 +47,8 @@ async def provider(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[Provi
     """A provider, and where its keys are; there is no rest between two fetches."""
     monkeypatch.setattr("deltawire.gateway.access.jwks.RemoteKeys.__init__.__defaults__", (None, 0.0, 600.0))
     it = Provider()
-    async with AsyncExitStack() as stack:
-        server = await stack.enter_async_context(await asyncio.start_server(it.serve, "127.0.0.1", 0))
-        yield it, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/jwks"
+    async with listening(it.serve) as port:
+        yield it, f"http://127.0.0.1:{port}/jwks"
 
 
 async def admitted(gateway: Gateway, name: str) -> int:

@@ -18,6 +18,7 @@ from deltawire.protocol.events import TextDelta
 from tests.server.stalling import stalled
 from tests.support.peers import consumer, producer, publish, ranges_of, text_delta, text_of
 from tests.support.rawpeer import RawPeer
+from tests.support.serving import connected, listening, pass_on
 from tests.support.waiting import DEADLINE, eventually
 
 CROWD = 400
@@ -38,22 +39,11 @@ class Swallower:
         self.port = 0
 
     async def accept(self, near: asyncio.StreamReader, to_near: asyncio.StreamWriter) -> None:
-        far, to_far = await asyncio.open_connection("127.0.0.1", self._gateway.port)
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._pass(near, to_far))
-                await self._pass_answers(far, to_near)
-                to_far.transport.abort()
-                to_near.transport.abort()
-        finally:
+        async with connected(self._gateway.port) as (far, to_far), asyncio.TaskGroup() as tasks:
+            tasks.create_task(pass_on(near, to_far))
+            await self._pass_answers(far, to_near)
             to_far.transport.abort()
-
-    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while data := await reader.read(65536):
-                writer.write(data)
-        except ConnectionError:
-            pass
+            to_near.transport.abort()
 
     async def _pass_answers(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await reader.read(65536):
@@ -66,8 +56,7 @@ class Swallower:
 @asynccontextmanager
 async def swallowing(gateway: Gateway, acks: int) -> AsyncIterator[Swallower]:
     swallower = Swallower(gateway, acks)
-    async with await asyncio.start_server(swallower.accept, "127.0.0.1", 0) as server:
-        swallower.port = server.sockets[0].getsockname()[1]
+    async with listening(swallower.accept) as swallower.port:
         yield swallower
 
 

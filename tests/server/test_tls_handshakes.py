@@ -9,9 +9,11 @@ import socket
 import ssl
 import struct
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from deltawire.gateway.config import Settings
 from deltawire.gateway.server import Gateway
 from deltawire.gateway.server.accepting.handshakes import TICK, TLS_GRACE
 from tests.server.conftest import StartGateway
@@ -220,6 +222,28 @@ async def test_a_handshake_that_breaks_off_leaves_no_task(
         it.close()
     assert not len(gateway._handshakes)
     assert gateway._limits.is_unused
+
+
+@pytest.mark.parametrize("turns", range(6))
+@pytest.mark.parametrize("has_tls", [False, True])
+async def test_a_socket_that_is_accepted_as_the_gateway_ends_is_closed_with_it(
+    certificates: Certificates, turns: int, *, has_tls: bool
+) -> None:
+    """In whichever turn of the loop, which may go on without the gateway."""
+    tls: Any = {"tls_cert": certificates.cert, "tls_key": certificates.key} if has_tls else {}
+    async with contextlib.AsyncExitStack() as running:
+        gateway = await running.enter_async_context(Gateway(Settings(port=0, drain_timeout=0, **tls)))
+        address = ("127.0.0.1", gateway.port)
+        ending = asyncio.create_task(running.aclose())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        with socket.socket() as client:
+            refusal = client.connect_ex(address)  # takes no turn
+            await ending
+            if refusal == 0:
+                client.setblocking(False)
+                assert await RawPeer(client).read_rest() == b""
+    await everybody_left(gateway)
 
 
 async def test_a_peer_whose_certificate_is_of_nobody_known_is_let_go(

@@ -14,6 +14,7 @@ from websockets.typing import Subprotocol
 from deltawire.gateway.client.backoff import Backoff
 from deltawire.protocol.codec import CODECS, JSON
 from deltawire.protocol.messages import CloseStream, Message
+from tests.support.serving import close
 
 AT_ONCE = Backoff(initial=0, longest=0)
 """No test waits for a back-off."""
@@ -64,8 +65,7 @@ class FakeGateway:
 
     async def __aexit__(self, *_: object) -> None:
         assert self._server is not None
-        self._server.close()
-        await self._server.wait_closed()
+        await close(self._server)
 
     def _admit(self, connection: ServerConnection, request: Request) -> Response | None:
         self.requests.append(request.path)

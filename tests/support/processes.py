@@ -63,8 +63,9 @@ Serve = Callable[..., Awaitable[Served]]
 
 
 def clean_environment(**changes: str) -> dict[str, str]:
-    """This process's environment without settings of its own."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("DELTAWIRE_")}
+    """This process's environment without settings of its own; programs buffer what they print, as anyone's do."""
+    dropped = ("DELTAWIRE_", "PYTHONUNBUFFERED")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(dropped)}
     return {**kept, **changes}
 
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import AsyncExitStack
 from typing import Any, Self
+
+from tests.support.serving import listening
 
 
 def sse(*payloads: dict[str, Any], done: bool = False) -> list[bytes]:
@@ -219,22 +222,16 @@ class Provider:
     def __init__(self, frames: list[bytes], *, stays: bool = False) -> None:
         self._frames = frames
         self._stays = stays
-        self._server: asyncio.Server | None = None
+        self._running = AsyncExitStack()
+        self.url = ""
         self.was_left = False
 
-    @property
-    def url(self) -> str:
-        assert self._server is not None
-        return f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
-
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._answer, "127.0.0.1", 0)
+        self.url = f"http://127.0.0.1:{await self._running.enter_async_context(listening(self._answer))}"
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        assert self._server is not None
-        self._server.close()
-        await self._server.wait_closed()
+        await self._running.aclose()
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
@@ -246,4 +243,3 @@ class Provider:
             while await reader.read(65536):
                 pass
             self.was_left = True
-        writer.close()

@@ -113,6 +113,7 @@ class Handshakes:
         self._tick = 0
         self._ticking: asyncio.TimerHandle | None = None
         self._dropped = 0  # since the last sweep
+        self._is_over = False
         self._origins = parse_origins(settings.allowed_origins)
 
     def __len__(self) -> int:
@@ -201,6 +202,8 @@ class Handshakes:
 
     def _wait(self, guest: Served, transport: asyncio.Transport, now: float) -> None:
         self._waiting[guest] = Waiting(transport, now, self._tick)
+        if self._is_over:
+            transport.abort()
         if self._ticking is None:
             self._tick_later()
         self._drop_oldest()
@@ -257,6 +260,11 @@ class Handshakes:
         """Drop every socket whose request is not complete."""
         for waiting in tuple(self._waiting.values()):
             waiting.transport.abort()
+
+    def close(self) -> None:
+        """Drop every socket whose request is not complete, and each that the loop still hands over."""
+        self._is_over = True
+        self.abort()
 
 
 class RefusedSocket(asyncio.Protocol):

@@ -32,6 +32,9 @@ ACCEPTED_AT_ONCE: Final = 16
 descriptors it tries this often in a row, with an error each time: 4096 tries held everybody up for a second. uvloop
 accepts all that are queued."""
 
+HANDING_OVER: Final = 2
+"""Turns that the loop of asyncio takes from accepting a socket to handing it over."""
+
 OpenServer = Callable[..., Awaitable[Server]]
 
 
@@ -61,6 +64,18 @@ async def listen(settings: Settings, given: Sequence[socket.socket], open_server
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)  # accepted sockets inherit both
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
     return servers
+
+
+async def stop_accepting(servers: Iterable[Server]) -> None:
+    """Accept no more sockets, and have those that were accepted handed over, before `servers` are closed.
+
+    asyncio drops a socket whose server is closed before it is handed over: nobody closes it then.
+    """
+    for server in servers:
+        for listener in server.sockets:
+            asyncio.get_running_loop().remove_reader(listener.fileno())  # uvloop, which has none there, drops nothing
+    for _ in range(HANDING_OVER):
+        await asyncio.sleep(0)
 
 
 def bind(addresses: Sequence[str], port: int) -> list[socket.socket]:
