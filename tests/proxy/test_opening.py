@@ -13,6 +13,7 @@ from deltawire.gateway.proxy import Proxy
 from deltawire.gateway.proxy.upstream import Upstream, UpstreamFailed
 from tests.proxy.upstream import calling
 from tests.proxy.upstream import serving as serving_proxy
+from tests.support.serving import listening
 from tests.support.waiting import eventually, turn
 
 NOWHERE = "ws://127.0.0.1:1"
@@ -60,8 +61,8 @@ class Server:
 @asynccontextmanager
 async def serving() -> AsyncIterator[tuple[Server, str]]:
     it = Server()
-    async with await asyncio.start_server(it.serve, "127.0.0.1", 0) as server:
-        yield it, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with listening(it.serve) as port:
+        yield it, f"http://127.0.0.1:{port}"
         await eventually(lambda: it.left == len(it.connections), "that no connection is left")
 
 
