@@ -248,7 +248,8 @@ async def test_of_10_000_streams_the_rows_in_sight_are_made_and_the_keyboard_fin
         await tab.wait("document.getElementById('title').textContent === 'chat-07777'")
         assert await tab.value("location.hash") == "#chat-07777"
         lists = "performance.getEntriesByType('resource').filter(({ name }) => name.includes('/v1/streams?')).length"
-        await tab.wait(f"{lists} > 11")  # it was loaded once more
+        await tab.value("void document.dispatchEvent(new Event('visibilitychange'))")  # as if one came back to the page
+        await tab.wait(f"{lists} > 11")  # it was loaded once more, which is done seldom, as it takes long
         assert await tab.value("window.longest") < 500
         assert tab.complaints == []
 
