@@ -18,7 +18,7 @@ from deltawire.gateway.engines.sqlite import SqliteEngine
 from deltawire.gateway.hub import hub as hub_module
 from deltawire.gateway.server import Gateway
 from tests.support.peers import Peer, consumer, peer, producer, publish, text_delta, text_of, types_of
-from tests.support.proxies import free_port
+from tests.support.ports import free_port
 from tests.support.redis_cluster import PAUSE
 from tests.support.redis_server import needs_redis, redis_server
 from tests.support.waiting import eventually, turn

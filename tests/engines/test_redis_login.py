@@ -19,7 +19,7 @@ from deltawire.gateway.server import Gateway
 from tests.support.asking import http_client
 from tests.support.certificates import Certificates, make_certificates
 from tests.support.on_redis import expect_all, gateway_on, set_engine_timeout, write
-from tests.support.proxies import free_port
+from tests.support.ports import free_port
 from tests.support.redis_server import EACH, RIGHTS, SHIPPED, RedisServer, needs_redis, redis_server
 from tests.support.serving import connected, listening, pass_on
 from tests.support.waiting import eventually

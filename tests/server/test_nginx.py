@@ -20,7 +20,8 @@ from tests.support.asking import http_client
 from tests.support.certificates import make_certificates
 from tests.support.fakes import AT_ONCE
 from tests.support.peers import consumer
-from tests.support.proxies import NGINX, RECIPES, Running, free_port, needs_nginx, proxy
+from tests.support.ports import free_port
+from tests.support.proxies import NGINX, RECIPES, Running, needs_nginx, proxy
 from tests.support.redis_server import needs_redis, redis_server
 from tests.support.waiting import eventually
 

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import pytest
 
 from tests.support.pip import installed
+from tests.support.ports import free_port
 from tests.support.processes import ROOT
 from tests.support.waiting import eventually
 
@@ -125,11 +126,6 @@ async def proxy(
         if process.returncode is None:
             process.terminate()
         await process.wait()
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as it:
-        return int(it.getsockname()[1])
 
 
 def answers(port: int) -> bool:

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from deltawire.gateway.engines.redis.topology import SLOTS, TAGS, bucket_of, slot_of
-from tests.support.proxies import free_port
+from tests.support.ports import free_port
 from tests.support.redis_server import RedisServer, redis_server
 from tests.support.waiting import eventually
 

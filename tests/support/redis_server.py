@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.ports import free_port
 from tests.support.processes import ROOT
 
 PROGRAMS = [name for name in ("redis-server", "valkey-server") if shutil.which(name)]
@@ -53,9 +54,7 @@ class RedisServer:
         self._arguments = arguments
         self._options = {} if arguments else {"save": "", "appendonly": "no", "loglevel": "warning"}
         self._options |= options
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
 
     @property

@@ -14,8 +14,8 @@ import pytest
 from deltawire.gateway.client import Publisher, Subscriber
 from deltawire.protocol.events import Event, MessageStart, MessageStop, TextDelta
 from tests.support.on_redis import expect_all, write
+from tests.support.ports import free_port
 from tests.support.processes import wait_logged
-from tests.support.proxies import free_port
 from tests.support.redis_server import RedisServer
 from tests.support.waiting import DEADLINE
 from tests.workers.gateways import Many, StartWorkers, streams_of
