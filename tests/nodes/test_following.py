@@ -98,7 +98,7 @@ async def test_live_late_filtered_folded_msgpack_and_sse_readers_get_the_owner_s
                 assert (near.code, far.code) == (1000, 1000)
             texts = [text_of(messages_of((await it).text)) for it in streaming]
             assert texts[0] == texts[1] == "".join(f"{number} " for number in range(1, 41))
-        assert len(two._nodes.relays) == 0
+        await eventually(lambda: len(two._nodes.relays) == 0, "that the relay of the answer has ended")
 
 
 async def test_the_same_event_has_the_same_bytes_at_every_node(server: RedisServer) -> None:

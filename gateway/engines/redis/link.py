@@ -66,7 +66,7 @@ class Link(asyncio.Protocol):
         """End the connection."""
         if self._transport is not None:
             self._transport.abort()
-            await self._lost
+            await asyncio.shield(self._lost)  # whoever waits may be cancelled, and another wait for it then
 
     # For the event loop
 

@@ -1,0 +1,32 @@
+"""The connection that commits go over, without a Redis server."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from deltawire.gateway.engines.redis.link import Link
+from tests.support.serving import listening
+
+
+async def stay(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
+    await reader.read()
+
+
+async def test_a_close_that_is_cancelled_still_closes_and_the_next_one_returns() -> None:
+    failures: list[dict[str, Any]] = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, failure: failures.append(failure))
+    async with listening(stay) as port:
+        lost: list[bool] = []
+        _, link = await loop.create_connection(lambda: Link(lambda: lost.append(True)), "127.0.0.1", port)
+        closing = asyncio.create_task(link.close())
+        await asyncio.sleep(0)
+        closing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await closing
+        await link.close()
+        assert lost == [True]
+    assert not failures
