@@ -55,15 +55,24 @@ class Cuttable:
         self._door.is_shut = True
         for link in tuple(self._door.links):
             link.cut()
-        engine: Any = self.gateway.hub._engine
-        session = engine._session
+        session = self._session
         session.lasts_until -= passed
         left = int((session.lasts_until - time.monotonic()) * 1000)
         assert self._server.command("PEXPIRE", f"deltawire:node:{session.node}", str(left)) == b":1\r\n"
 
+    async def wait_over(self) -> None:
+        """Wait until its session is over for the server too: until then others send its clients to it."""
+        key = f"deltawire:node:{self._session.node}"
+        await eventually(lambda: self._server.command("EXISTS", key) == b":0\r\n", "that its session is over")
+
     def mend(self) -> None:
         """Let everything pass again."""
         self._door.is_shut = False
+
+    @property
+    def _session(self) -> Any:
+        engine: Any = self.gateway.hub._engine
+        return engine._session
 
 
 @asynccontextmanager
@@ -99,6 +108,7 @@ async def test_clients_of_an_owner_that_is_cut_off_are_sent_elsewhere_and_told_n
                 3,
                 1001,
             )
+        await cuttable.wait_over()
         await write(two, 4, 5)
         await expect_all(two, 5)
         cuttable.mend()
