@@ -122,7 +122,11 @@ class Proxy:
 
         A server may say so as soon as it knows what is asked for: until this has the request, it is connected.
         """
-        if self._upstream.needs_connection and not (target.startswith(OWN) or self._is_full):
+        if (
+            self._upstream.needs_connection
+            and target.startswith(b"/")
+            and not (target.startswith(OWN) or self._is_full)
+        ):
             self._upstream.connect_soon()
 
     @property

@@ -178,7 +178,7 @@ class Upstream:
     @property
     def needs_connection(self) -> bool:
         """Whether no connection is kept, so that the next request takes a new one."""
-        return not self._kept
+        return not self._kept and len(self._opening) < MAX_KEPT
 
     def connect_soon(self) -> None:
         """Begin to connect for a request that is about to be passed on."""
@@ -199,7 +199,15 @@ class Upstream:
         Raises:
             UpstreamFailed: there is none.
         """
-        return await (self._opening.popleft() if self._opening else self._connect())
+        if not self._opening:
+            return await self._connect()
+        opening = self._opening.pop()  # the newest has the most time left
+        try:
+            return await opening
+        except asyncio.CancelledError:
+            if opening.done() and not opening.cancelled() and opening.exception() is None:
+                self.keep(opening.result())
+            raise
 
     async def _connect(self) -> Connection:
         loop = asyncio.get_running_loop()

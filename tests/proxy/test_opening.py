@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from deltawire.gateway.proxy import Proxy
-from deltawire.gateway.proxy.upstream import Upstream, UpstreamFailed
+from deltawire.gateway.proxy.upstream import MAX_KEPT, Upstream, UpstreamFailed
 from tests.proxy.upstream import calling
 from tests.proxy.upstream import serving as serving_proxy
 from tests.support.serving import listening
@@ -114,6 +114,30 @@ async def test_where_none_can_be_opened_the_request_says_so_and_no_one_else() ->
     aims.connect_soon()
     await eventually(lambda: not aims._opening, "the failure")
     await aims.aclose()
+
+
+async def test_a_request_that_is_cancelled_as_its_connection_opens_leaves_it_for_the_next() -> None:
+    async with serving() as (it, url):
+        aims = Upstream(url)
+        aims.connect_soon()
+        [opening] = aims._opening
+        asking = asyncio.create_task(get(aims))
+        opening.add_done_callback(lambda _: asking.cancel())
+        await asyncio.wait([asking])
+        assert asking.cancelled()
+        assert len(aims._kept) == 1
+        assert await get(aims) == b"ok"
+        assert len(it.connections) == 1
+        await aims.aclose()
+
+
+async def test_no_more_are_opened_ahead_than_can_be_kept() -> None:
+    async with serving() as (_, url):
+        proxy = Proxy(url, NOWHERE)
+        for _ in range(10 * MAX_KEPT):
+            proxy.expect(b"/v1/models")
+        assert len(proxy._upstream._opening) == MAX_KEPT
+        await proxy.aclose(0)
 
 
 async def test_one_that_is_being_opened_at_the_end_is_given_up() -> None:

@@ -111,6 +111,7 @@ class Session:
         Raises:
             RedisError: one of them can't be asked.
         """
+        self.is_full = False  # nor is it known to be, if it can't be asked
         found = await self._client.everywhere(("INFO", "memory"))
         self.used_memory = sum(int(it.get("used_memory", 0)) for it in found)
         policies = (it.get("maxmemory_policy", NO_EVICTION) for it in found)
