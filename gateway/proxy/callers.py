@@ -87,7 +87,8 @@ class CallerProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
         """The caller is there."""
-        self.connections.add(self)  # and who is at which end, which takes uvicorn long, nobody here asks for
+        # uvicorn's own also looks up both addresses, which takes long, and which nobody here asks for
+        self.connections.add(self)
         self.transport = transport
         self.flow = FlowControl(transport)
         self.scheme = "http"

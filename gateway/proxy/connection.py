@@ -144,7 +144,7 @@ class Connection(asyncio.BufferedProtocol):
     def heard(self) -> float | None:
         """When something of the answer came last, in seconds of the event loop; None if no more is to come now.
 
-        That is because it is all there, or has failed, or as much as may waits to be read.
+        That is because it is all there, or has failed, or reading rests until what came is taken.
         """
         return None if self._is_answered or self._is_paused or self._failure is not None else self._heard_at
 

@@ -68,13 +68,13 @@ class Waits:
             heard: when the provider sent something last, 0 before its answer; None if it is to send nothing now.
             unsent: bytes that the caller has yet to take; None if that can't be told.
         """
-        if heard is not None and now - max(self._asked, heard) >= self._limit:
-            return Late.BODY if self._is_calling else Late.ANSWER
         if self._telling is not None and now - self._telling >= self._limit:
             before, self._unsent = self._unsent, unsent
             if before == unsent:
                 return Late.TAKING
             self._telling = now  # something was taken, as far as can be told
+        if heard is not None and now - max(self._asked, heard) >= self._limit:
+            return Late.BODY if self._is_calling else Late.ANSWER
         return None
 
     def next_look(self, now: float, heard: float | None) -> float:

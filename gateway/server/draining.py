@@ -1,10 +1,13 @@
-"""Draining: in which batches a gateway that shuts down tells its peers to leave. Pure."""
+"""Draining: in which order and batches a gateway that shuts down tells its peers to leave. Pure."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, TypeVar
+
+from deltawire.gateway.server.connection.consumer import Consumer
+from deltawire.gateway.server.connection.following import FollowingNode
 
 T = TypeVar("T")
 
@@ -17,6 +20,15 @@ TICK: Final = 0.02
 
 SPREAD_SHARE: Final = 0.5
 """Share of the drain time after which the last peer is told to leave; then it has the rest to read what it lacks."""
+
+
+def in_leaving_order(peers: Iterable[T]) -> list[T]:
+    """Sort peers: consumers are told last.
+
+    Producers bring no new events from then on, and other gateways that follow a stream go on with its next owner,
+    where their consumers wait for what it takes now.
+    """
+    return sorted(peers, key=lambda it: isinstance(it, Consumer) and not isinstance(it, FollowingNode))
 
 
 def batches(peers: Sequence[T], seconds: float) -> Iterator[tuple[float, Sequence[T]]]:

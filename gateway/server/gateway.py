@@ -33,14 +33,12 @@ from deltawire.gateway.server.admission.pipeline import Admission
 from deltawire.gateway.server.admission.steps import CapacityChecks
 from deltawire.gateway.server.connection.adopting import Adopting
 from deltawire.gateway.server.connection.connection import GatewayConnection
-from deltawire.gateway.server.connection.consumer import Consumer
-from deltawire.gateway.server.connection.following import FollowingNode
 from deltawire.gateway.server.connection.producer import Producer
 from deltawire.gateway.server.connection.sending import CLOSE_TIMEOUT, HARD_MESSAGE_LIMIT
 from deltawire.gateway.server.connection.signaller import STREAMS_REMEMBERED, Signaller
 from deltawire.gateway.server.connection.streaming import StreamingConnection
 from deltawire.gateway.server.connection.upload import Upload
-from deltawire.gateway.server.draining import batches
+from deltawire.gateway.server.draining import batches, in_leaving_order
 from deltawire.gateway.server.housekeeping import Housekeeping
 from deltawire.gateway.server.http.event_streams import EventStreams
 from deltawire.gateway.server.http.metrics import Exposition
@@ -345,15 +343,10 @@ class Gateway:
             await self._close()
 
     async def _send_home(self, seconds: float) -> None:
-        """Tell every peer to leave once it has got the rest: consumers last.
-
-        Producers bring no new events from then on, and other gateways that follow a stream go on with its next owner,
-        where their consumers wait for what it takes now.
-        """
+        """Tell every peer to leave once it has got the rest."""
         for connection in self._accepted:
             connection.respond_now()
-        peers = [leaving for it in self._connections if (leaving := it.peer or it.relay) is not None]
-        peers.sort(key=lambda peer: isinstance(peer, Consumer) and not isinstance(peer, FollowingNode))
+        peers = in_leaving_order(peer for it in self._connections if (peer := it.peer or it.relay) is not None)
         for pause, batch in batches(peers, seconds):
             for peer in batch:
                 peer.drain()

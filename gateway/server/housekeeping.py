@@ -117,9 +117,12 @@ class Housekeeping:
         spare = headroom(manager.memory_limit)
         self._may_relieve = False  # counting calls for it again; and in vain where those that hold much are ended
         if not manager.make_room(now, spare):
+            holdings = []
             for connection in self._connections:
-                connection.count(connection.held_bytes)
-            holdings = [(it.held_bytes - it.cost, it) for it in self._connections if it.may_be_shed]
+                held = connection.held_bytes
+                connection.count(held)
+                if connection.may_be_shed:
+                    holdings.append((held - connection.cost, connection))
             for connection in choose(holdings, manager.bytes + spare - manager.memory_limit):
                 connection.record.log.warning("connection.shed", held=connection.held_bytes, limit=manager.memory_limit)
                 connection.shed(

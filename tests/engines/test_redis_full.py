@@ -73,10 +73,12 @@ async def test_a_server_without_memory_left_is_told_before_anybody_publishes(
         ({"used_memory": 1000, "maxmemory": 1000}, False),
         ({"used_memory": 1001, "maxmemory": 1000, "mem_not_counted_for_evict": 1}, False),
         ({"used_memory": 1001, "maxmemory": 0}, False),
+        ({"used_memory": 1001, "maxmemory": 1000, "maxmemory_policy": "noeviction"}, True),
+        ({"used_memory": 1001, "maxmemory": 1000, "maxmemory_policy": "allkeys-lru"}, False),
         ({}, False),
     ],
 )
-def test_a_server_is_full_when_it_refuses_writes(memory: dict[str, int], *, is_full: bool) -> None:
+def test_a_server_is_full_when_it_refuses_writes(memory: dict[str, Any], *, is_full: bool) -> None:
     assert takes_no_more(memory) is is_full
 
 

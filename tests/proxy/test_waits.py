@@ -81,6 +81,13 @@ def test_a_provider_is_late_whatever_the_caller_has_yet_to_take(waits: Waits) ->
     assert waits.look(112, 102, 7) is Late.ANSWER
 
 
+def test_a_caller_who_stalls_with_the_provider_is_late_after_twice_the_limit_all_the_same(waits: Waits) -> None:
+    waits.tell(100)
+    assert waits.look(110, 100, 7) is Late.ANSWER
+    assert waits.look(waits.next_look(110, None), None, 7) is Late.TAKING
+    assert waits.next_look(110, None) == 120
+
+
 @pytest.mark.parametrize(
     ("heard", "telling", "then"),
     [

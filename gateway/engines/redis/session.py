@@ -116,7 +116,7 @@ class Session:
         self.used_memory = sum(int(it.get("used_memory", 0)) for it in found)
         policies = (it.get("maxmemory_policy", NO_EVICTION) for it in found)
         self.policy = next((it for it in policies if it != NO_EVICTION), NO_EVICTION)
-        self.is_full = self.policy == NO_EVICTION and any(map(takes_no_more, found))
+        self.is_full = any(map(takes_no_more, found))
 
     async def find(self, node: str) -> Identity | None:
         """Return who another gateway is, as far as it says; None if that gateway is gone.
@@ -154,6 +154,8 @@ class Session:
 
 
 def takes_no_more(memory: Mapping[str, Any]) -> bool:
-    """Whether a server that evicts nothing refuses writes, by its `INFO memory`: as it decides that itself."""
+    """Whether a server refuses writes, as it is full and evicts nothing, by its `INFO memory`."""
+    if memory.get("maxmemory_policy", NO_EVICTION) != NO_EVICTION:
+        return False
     limit = int(memory.get("maxmemory", 0))
     return 0 < limit < int(memory.get("used_memory", 0)) - int(memory.get("mem_not_counted_for_evict", 0))

@@ -145,7 +145,7 @@ class GatewayConnection(UploadingConnection):
 
     @property
     def may_be_shed(self) -> bool:
-        """Whether ending it frees what it holds: it serves a peer, or has a response to send."""
+        """Whether ending it frees what it holds: it serves a peer, or sends a response, and is not ended already."""
         is_served = self.peer is not None or self.relay is not None
         return not self.is_shed and (self.is_replying or (is_served and not self.is_finished))
 
@@ -161,8 +161,8 @@ class GatewayConnection(UploadingConnection):
         if self.may_be_shed:
             if self.peer is not None:
                 self.peer.end(ProblemCode.OVERLOADED, f"{why}: try again later")
-            if self.peer is None or self.transport.get_write_buffer_size() >= SHED_OVER:  # it is free at once
-                self.abort(why)
+            if self.peer is None or self.transport.get_write_buffer_size() >= SHED_OVER:
+                self.abort(why)  # unsent bytes are free at once; a close frame would wait behind them
         self.count(self.held_bytes)
 
     # Receiving
