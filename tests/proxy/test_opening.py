@@ -131,6 +131,25 @@ async def test_a_request_that_is_cancelled_as_its_connection_opens_leaves_it_for
         await aims.aclose()
 
 
+async def test_a_request_takes_the_one_that_was_begun_last_and_has_the_most_time_left(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def never() -> None:
+        await asyncio.Event().wait()
+
+    async with serving() as (it, url):
+        aims = Upstream(url)
+        with monkeypatch.context() as patch:
+            patch.setattr(aims, "_connect", never)
+            aims.connect_soon()
+            await turn(1)
+        aims.connect_soon()
+        async with asyncio.timeout(5):
+            assert await get(aims) == b"ok"
+        assert len(it.connections) == 1
+        await aims.aclose()
+
+
 async def test_no_more_are_opened_ahead_than_can_be_kept() -> None:
     async with serving() as (_, url):
         proxy = Proxy(url, NOWHERE)
