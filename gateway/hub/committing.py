@@ -88,6 +88,7 @@ class CommittingDispatcher(Dispatcher):
         self._queue: dict[Channel, None] = {}  # to be committed
         self._then: dict[Channel, list[Callable[[], None]]] = {}
         self._is_committing_soon = False
+        self._is_checked = False  # the engine can commit, and a commit follows at the end of this turn
         self._merging = Merging(engine)
         self._wanted: dict[DurableStream, deque[int]] = {}  # first seqs of pages to be read
         self._fetching: set[DurableStream] = set()
@@ -293,9 +294,11 @@ class CommittingDispatcher(Dispatcher):
         is_urgent: bool = False,  # noqa: FBT001, FBT002 - a keyword costs more, for each event
     ) -> int | None:
         """As `Dispatcher.append`; nothing is taken while the engine can't commit."""
-        if self._engine.failure is not None:
+        if not self._is_checked:  # once a turn
             self._check_engine(stream)
-        return super().append(stream, data, timestamp, writer, is_urgent)
+        seq = super().append(stream, data, timestamp, writer, is_urgent)
+        self._is_checked = True
+        return seq
 
     def _deliver(self, channel: Channel) -> None:
         if channel.acking or not channel.stream.is_settled:
@@ -347,14 +350,15 @@ class CommittingDispatcher(Dispatcher):
 
     def _commit(self) -> None:
         """Hand what was staged in this turn over to the engine."""
-        self._is_committing_soon = False
+        self._is_committing_soon = self._is_checked = False
         queue, self._queue = self._queue, {}
         flights = []
         for channel in queue:
             stream = channel.stream
             assert isinstance(stream, DurableStream), "the manager makes no others while it has a store"
             commit = stream.take_commit()
-            acks, then = channel.take_acks(), self._then.pop(channel, [])
+            acks = channel.take_acks() if channel.acking else []
+            then = self._then.pop(channel, [])
             if commit is not None or acks or then:
                 flights.append(_InFlight(stream, commit or stream.no_commit, commit is None, acks, then))
         if flights:
@@ -364,7 +368,7 @@ class CommittingDispatcher(Dispatcher):
     def _committed(self, flights: list[_InFlight], began: float, indexes: Iterable[int]) -> None:
         now = self._clock.now()
         answered = [flights[index] for index in indexes]
-        events = sum(len(flight.commit.frames) for flight in answered)
+        events = sum([len(flight.commit.frames) for flight in answered])
         if events:
             self._tally.commit_seconds.observe(monotonic() - began, events)
         for flight in answered:

@@ -323,7 +323,9 @@ class DurableStream(Stream):
     @property
     def has_room(self) -> bool:
         """Whether producers may continue: also, not too much waits for the engine, and nothing has to be read."""
-        return not self.is_leaving and self._unread is None and self.staging.has_room and super().has_room
+        if self.is_leaving or self._unread is not None or not self.staging.has_room:
+            return False
+        return self.blocking.is_free or super().has_room
 
     def open_producer(self, producer_id: str | None, generation: int) -> Writer:
         """As `Stream.open_producer`; a newer generation is stored at once."""

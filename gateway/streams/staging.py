@@ -171,7 +171,9 @@ class Staging:
             self.head - len(self._frames) + 1,
             self._kinds,
             self._frames,
-            [ProducerState(it.id or "", it.generation, it.last, it.seq) for it in self._writers],
+            [ProducerState(it.id or "", it.generation, it.last, it.seq) for it in self._writers]
+            if self._writers
+            else (),
             messages() if self.has_new_messages else None,
             self._ended,
             self._cost,

@@ -183,8 +183,8 @@ async def test_a_commit_whose_reply_was_lost_may_be_found_at_another_server_that
     def about(stream: str, commands: Sequence[Command]) -> bool:
         return any(f"{LIBRARY}_append" in command and f":{stream}:state" in str(command) for command in commands)
 
-    async def send_and_move(link: Link, commands: Sequence[Command]) -> list[Any]:
-        replies = await send(link, commands)
+    async def send_and_move(link: Link, commands: Sequence[Command], within: float) -> list[Any]:
+        replies = await send(link, commands, within)
         if about(moving, commands) and not is_taken.is_set():
             move.begin()
             move.carry()

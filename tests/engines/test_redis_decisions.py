@@ -23,9 +23,12 @@ from deltawire.protocol.messages import Gap
 from deltawire.protocol.position import Position
 from tests.engines.storing import commit, frames_of
 
+KEYS = Keys("d")
+NAMES = KEYS.of_stream("s")
+
 
 def owned(head: int = 10, prior: bytes = b"6") -> Owned:
-    return Owned(b"7", prior, head, {})
+    return Owned(NAMES, b"7", prior, head, {})
 
 
 @pytest.mark.parametrize(
@@ -62,9 +65,9 @@ def test_what_the_server_has_already_is_not_sent_again() -> None:
     work.add(commit(11, "a", "b"), (1, lambda _: None, 0), 0.0)
     work.add(commit(13, "c"), (2, lambda _: None, 1), 0.0)
     first, second, third = frames_of(11, "a", "b", "c")
-    assert work.append(Keys("d").of_stream("s"), owned(10), 0.0)[6:] == (b"7", 10, 13, 0, first + second + third)
-    assert work.append(Keys("d").of_stream("s"), owned(12), 0.0)[6:] == (b"7", 12, 13, 0, third)
-    assert work.append(Keys("d").of_stream("s"), owned(13), 0.0)[6:] == (b"7", 13, 13, 0, b"")
+    for head, missing in ((10, first + second + third), (12, third), (13, b"")):
+        [command] = work.commands(KEYS, "node", owned(head), 0.0)
+        assert command[3:] == (*NAMES, b"7", head, 13, 0, missing)
 
 
 def test_commits_of_one_stream_are_told_in_order_whatever_others_wait_for() -> None:
@@ -114,7 +117,7 @@ def test_a_claim_is_parsed_with_its_history_and_its_producers_oldest_first() -> 
     fields |= {b"term": b"9", b"epoch": b"e", b"head": b"8", b"floor": b"4", b"lineage": b"a:b:3"}
     fields |= {b"p:young": b"1:2:8", b"p:old": b"0:1:5"}
     pairs = [part for field in fields.items() for part in field]
-    it, stream = parse_claim("s", pairs, [[5, 3, 300, 6000], [8, 3, 300, 7000]], b"6")
+    it, stream = parse_claim("s", NAMES, pairs, [[5, 3, 300, 6000], [8, 3, 300, 7000]], b"6")
     assert (it.term, it.prior, it.head) == (b"9", b"6", 8)
     assert (stream.settings.buffer, stream.lineage) == (7, [Fork("a:b", 3)])
     assert (stream.state.history.floor, stream.state.history.last) == (4, 8)

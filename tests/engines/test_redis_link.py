@@ -30,3 +30,15 @@ async def test_a_close_that_is_cancelled_still_closes_and_the_next_one_returns()
         await link.close()
         assert lost == [True]
     assert not failures
+
+
+async def test_a_server_that_does_not_answer_in_time_ends_the_connection() -> None:
+    async with listening(stay) as port:
+        lost: list[bool] = []
+        loop = asyncio.get_running_loop()
+        _, link = await loop.create_connection(lambda: Link(lambda: lost.append(True)), "127.0.0.1", port)
+        with pytest.raises(TimeoutError):
+            await link.call([("PING",)], 0.001)
+        assert not link.is_open, "its reply may still come, and must not be taken for another's"
+        await link.close()
+        assert lost == [True]

@@ -100,7 +100,7 @@ def test_a_commit_has_the_producers_and_messages_that_changed(stream: DurableStr
     nobody = stream.open_producer(None, 0)
     stream.append(TextDelta("b"), STAMP, 0.0, nobody)
     commit = take(stream)
-    assert (commit.producers, commit.messages) == ([], None), "nothing of them changed"
+    assert (commit.producers, commit.messages) == ((), None), "nothing of them changed"
     stream.append(MessageStart("n"), STAMP, 0.0, nobody)
     it.accepted(3, stream.append(MessageStop("m", "end_turn"), STAMP, 0.0, it.writer))
     commit = take(stream)

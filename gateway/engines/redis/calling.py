@@ -64,8 +64,8 @@ class Caller:
         self._link = None
         async with asyncio.timeout(self._timeout):
             host = await self._place.find()
-            self._link = link = await connect(self._address, host, self._lost)
-            incarnation = await incarnation_of(link)
+            self._link = link = await connect(self._address, host, self._lost, self._timeout)
+            incarnation = await incarnation_of(link, self._timeout)
         before, self._incarnation = self._incarnation, incarnation
         return not before or before == incarnation
 
@@ -80,13 +80,12 @@ class Caller:
             TimeoutError: it does not answer.
         """
         assert self._link is not None, "`connect` comes first"
-        async with asyncio.timeout(self._timeout):
-            replies = await self._link.call(commands)
+        replies = await self._link.call(commands, self._timeout)
         for reply in replies:
             if isinstance(reply, hiredis.ReplyError):
                 text = str(reply)
                 if is_unloaded(reply):
-                    [loaded] = await self._link.call([LOAD])
+                    [loaded] = await self._link.call([LOAD], self._timeout)
                     raise LinkError(str(loaded) if isinstance(loaded, hiredis.ReplyError) else text)
                 if is_redirection(reply):
                     self.refusals.append(text)

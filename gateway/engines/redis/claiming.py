@@ -138,11 +138,12 @@ async def _complete(client: Client, keys: Keys, stream: str, term: bytes, reply:
     if isinstance(_readable(stream, reply), bytes):  # BUSY
         return None
     pairs, entries, begin = reply
+    names = keys.of_stream(stream)
     while begin:
-        [reply] = await client.send([call("summary", keys.of_stream(stream), begin)])
+        [reply] = await client.send([call("summary", names, begin)])
         more, begin = _readable(stream, reply)
         entries += more
-    return parse_claim(stream, pairs, entries, term)
+    return parse_claim(stream, names, pairs, entries, term)
 
 
 def _readable(stream: str, reply: Any) -> Any:

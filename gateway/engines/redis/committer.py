@@ -103,7 +103,7 @@ class Committer:
         self._node = node
         self._memory = memory
         self._changed = changed
-        self._refill = Refill(self._keys, node, memory, self._caller.call)
+        self._refill = Refill(node, memory, self._caller.call)
         try:
             await self._commit_all()
         except Exception as error:  # noqa: BLE001 - nothing that failed may be taken for stored
@@ -117,8 +117,10 @@ class Committer:
         """Return what waits of a stream, to be added to in this turn."""
         work = self._waiting.get((stream, epoch))
         if work is None:
-            work = self._waiting[stream, epoch] = Work(stream, epoch)
-            self._wake.set()
+            if not self._waiting:
+                self._wake.set()
+            work = Work(stream, epoch)
+            self._waiting[work.key] = work
         return work
 
     def take(self, works: Iterable[Work], unverified: Iterable[_Key] = ()) -> None:
@@ -129,10 +131,9 @@ class Committer:
             unverified: streams of which it has to be asked whether they are there.
         """
         for work in works:
-            key = work.stream, work.epoch
-            if (newer := self._waiting.pop(key, None)) is not None:
+            if (newer := self._waiting.pop(work.key, None)) is not None:
                 work.extend(newer)
-            self._waiting[key] = work
+            self._waiting[work.key] = work
         self._unverified.update(unverified)
         self._wake.set()
 
@@ -140,7 +141,7 @@ class Committer:
         """Return what waits of some streams, by their ids; it does not wait here any more."""
         found = [work for work in self._waiting.values() if concerns(work.stream)]
         for work in found:
-            del self._waiting[work.stream, work.epoch]
+            del self._waiting[work.key]
         return found
 
     @property
@@ -225,20 +226,20 @@ class Committer:
                 self.health.answered()
         if group:
             self.commits += 1
-            self.events.observe(sum(len(work.frames) for work in group))
+            self.events.observe(sum([len(work.frames) for work in group]))
 
     async def _commit(self, group: list[Work]) -> list[Work]:
         """Send a group; returns what of it must be sent again."""
         await self._connect(group)
         for work in group:
-            if work.needs_repair is not None and (owned := self.owned.get((work.stream, work.epoch))) is not None:
+            if work.needs_repair is not None and (owned := self.owned.get(work.key)) is not None:
                 await self._repair(work.stream, work.epoch, owned, work.needs_repair)
                 work.needs_repair = None
         commands: list[Command] = []
         sent: list[tuple[Work, Owned | None, int]] = []
         now = time.time()
         for work in group:
-            owned = self.owned.get((work.stream, work.epoch))
+            owned = self.owned.get(work.key)
             wanted = work.commands(self._keys, self._node, owned, now)
             commands += wanted
             sent.append((work, owned, len(wanted)))
@@ -251,19 +252,22 @@ class Committer:
         finished: list[Work] = []
         at = 0
         for work, owned, count in sent:
-            some = replies[at : at + count]
+            begin, at = at, at + count
+            if owned is not None and count == 1 and work.only_appends and isinstance(replies[begin], int):
+                owned.head = replies[begin]  # as almost always: `judge` says the same
+                finished.append(work)
+                continue
+            some = replies[begin:at]
             is_done = not (self._caller.refusals and any(map(is_redirection, some))) and self._judge(work, owned, some)
             (finished if is_done else left).append(work)
-            at += count
         for done, indexes in answers(finished):
             done(indexes)
         return left  # nothing after `done` may fail: it would be called again
 
     def _judge(self, work: Work, owned: Owned | None, replies: Sequence[Any]) -> bool:
         """Act on the replies to the work on a stream; whether it is done."""
-        key = work.stream, work.epoch
         if work.is_gone:
-            self.owned.pop(key, None)
+            self.owned.pop(work.key, None)
             if work.stream in self.leaving:
                 self.leaving.pop(work.stream).set()
             return True
@@ -273,8 +277,8 @@ class Committer:
             if not isinstance(replies[0], list):
                 self._lose(work.stream, work.epoch, replies[0])
                 return True
-            claimed = parse_claim(work.stream, replies[0][0], (), b"")
-            self.owned[key] = claimed.owned
+            claimed = parse_claim(work.stream, self._keys.of_stream(work.stream), replies[0][0], (), b"")
+            self.owned[work.key] = claimed.owned
             claimed.owned.sure_until = time.monotonic() + SURE
             return not (work.has_changes or work.floor)
         if not (work.has_changes or work.is_asked):
@@ -325,7 +329,7 @@ class Committer:
     async def _verify(self, group: Sequence[Work], doubted: dict[_Key, Owned]) -> None:
         """Append again what the server has lost of some streams."""
         taken = (*group, *self._waiting.values())  # what another committer has sent may be there, and waits here now
-        reached = {(work.stream, work.epoch): work.last for work in taken if work.has_changes}
+        reached = {work.key: work.last for work in taken if work.has_changes}
         for (stream, epoch), owned, reply in await self._refill.confirm(doubted):
             refusals = len(self._caller.refusals)
             if is_redirection(reply):
@@ -348,7 +352,7 @@ class Committer:
     async def _release(self, streams: Collection[_Key]) -> None:
         """Give streams up, if they are owned, and the server takes them back now."""
         owned = self._own(streams)
-        commands = [call("release", self._keys.of_stream(key[0]), it.term, "leave") for key, it in owned.items()]
+        commands = [call("release", it.names, it.term, "leave") for it in owned.values()]
         with suppress(LinkError, ServerError, RedisError, TimeoutError):
             if commands:
                 await self._connect(())

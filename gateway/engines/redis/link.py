@@ -18,6 +18,8 @@ from deltawire.gateway.engines.redis.address import Address, Host
 
 Command: TypeAlias = tuple[str | bytes | int, ...]
 
+_pack: Callable[[Command], bytes] = cast("Any", hiredis.pack_command)  # typed for other tuples
+
 
 class LinkError(Exception):
     """The connection is gone, or could not be made; the message says why."""
@@ -36,7 +38,8 @@ class Link(asyncio.Protocol):
         self._replies: list[Any] = []
         self._expected = 0
         self._answered: asyncio.Future[None] | None = None
-        self._lost = asyncio.get_running_loop().create_future()
+        self._loop = asyncio.get_running_loop()
+        self._lost = self._loop.create_future()
         self._transport: asyncio.Transport | None = None
 
     @property
@@ -44,22 +47,30 @@ class Link(asyncio.Protocol):
         """Whether it can be used."""
         return self._transport is not None and not self._transport.is_closing()
 
-    async def call(self, commands: Sequence[Command]) -> list[Any]:
+    async def call(self, commands: Sequence[Command], within: float) -> list[Any]:
         """Send commands, and return their replies; an error among these is a `hiredis.ReplyError`.
+
+        Args:
+            commands: to be sent together.
+            within: seconds in which the last reply has to be there.
 
         Raises:
             LinkError: the connection is gone.
+            TimeoutError: the replies did not come in time.
         """
         if self._transport is None or self._transport.is_closing():
             raise LinkError("the connection is lost")
         self._replies, self._expected = [], len(commands)
-        self._answered = asyncio.get_running_loop().create_future()
-        self._transport.write(b"".join([hiredis.pack_command(cast("Any", command)) for command in commands]))
+        self._answered = answered = self._loop.create_future()
+        self._transport.write(b"".join([_pack(command) for command in commands]))
+        timer = self._loop.call_later(within, self._fail, TimeoutError())  # 1 µs: `asyncio.timeout` takes 5
         try:
-            await self._answered
+            await answered
         except asyncio.CancelledError:
             self._transport.abort()  # its replies may still come
             raise
+        finally:
+            timer.cancel()
         return self._replies
 
     async def close(self) -> None:
@@ -81,34 +92,36 @@ class Link(asyncio.Protocol):
             while (reply := self._reader.gets()) is not False:
                 self._replies.append(reply)
         except hiredis.ProtocolError:
-            self._fail("it speaks another protocol")
+            self._fail(LinkError("it speaks another protocol"))
             return
         if len(self._replies) >= self._expected and self._answered is not None and not self._answered.done():
             self._answered.set_result(None)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone."""
-        self._fail(str(exc) if exc is not None else "the connection is lost")
+        self._fail(LinkError(str(exc) if exc is not None else "the connection is lost"))
         self._lost.set_result(None)
         self._tell_lost()
 
-    def _fail(self, why: str) -> None:
+    def _fail(self, error: LinkError | TimeoutError) -> None:
         if self._answered is not None and not self._answered.done():
-            self._answered.set_exception(LinkError(why))
+            self._answered.set_exception(error)
         if self._transport is not None:
             self._transport.abort()
 
 
-async def connect(address: Address, host: Host, lost: Callable[[], None]) -> Link:
+async def connect(address: Address, host: Host, lost: Callable[[], None], within: float) -> Link:
     """Connect and log in.
 
     Args:
         address: of the server.
         host: where it is now.
         lost: called when the connection is gone.
+        within: seconds that the login may take.
 
     Raises:
         LinkError: that failed.
+        TimeoutError: it was not answered.
     """
     loop = asyncio.get_running_loop()
     try:
@@ -123,8 +136,8 @@ async def connect(address: Address, host: Host, lost: Callable[[], None]) -> Lin
         commands.append(("SELECT", address.database))
     commands.append(("CLIENT", "SETNAME", "deltawire"))
     try:
-        replies = await link.call(commands)
-    except LinkError:
+        replies = await link.call(commands, within)
+    except (LinkError, TimeoutError):
         await link.close()
         raise
     failed = next((reply for reply in replies[:-1] if isinstance(reply, hiredis.ReplyError)), None)
@@ -134,12 +147,8 @@ async def connect(address: Address, host: Host, lost: Callable[[], None]) -> Lin
     return link
 
 
-async def incarnation_of(link: Link) -> bytes:
-    """Return what changes when the server starts, and when a replica is promoted.
-
-    Raises:
-        LinkError: the connection is gone.
-    """
-    replies = await link.call([("INFO", "server"), ("INFO", "replication")])
+async def incarnation_of(link: Link, within: float) -> bytes:
+    """Return what changes when the server starts, and when a replica is promoted; errors as of `Link.call`."""
+    replies = await link.call([("INFO", "server"), ("INFO", "replication")], within)
     text = b"".join(reply for reply in replies if isinstance(reply, bytes))
     return b" ".join(re.findall(rb"(?:run_id|master_replid):(\w+)", text))

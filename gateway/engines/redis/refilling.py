@@ -7,7 +7,6 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from deltawire.gateway.engines.engine import Memory
-from deltawire.gateway.engines.redis.keys import Keys
 from deltawire.gateway.engines.redis.library import call
 from deltawire.gateway.engines.redis.link import Command
 from deltawire.gateway.engines.redis.stored import Owned, changed_fields, flat
@@ -26,7 +25,6 @@ class Refill:
     """Does it.
 
     Args:
-        keys: on the server.
         node: name of this gateway there.
         memory: of the gateway.
         send: sends commands and returns their replies.
@@ -34,12 +32,10 @@ class Refill:
 
     def __init__(
         self,
-        keys: Keys,
         node: str,
         memory: Memory,
         send: Callable[[Sequence[Command]], Awaitable[Sequence[Any]]],
     ) -> None:
-        self._keys = keys
         self._node = node
         self._memory = memory
         self._send = send
@@ -50,9 +46,7 @@ class Refill:
         replies: list[Any] = []
         for at in range(0, len(asked), MANY):
             some = asked[at : at + MANY]
-            replies += await self._send(
-                [call("confirm", self._keys.of_stream(key[0]), it.term, it.head) for key, it in some]
-            )
+            replies += await self._send([call("confirm", it.names, it.term, it.head) for _, it in some])
         return [(key, it, reply) for (key, it), reply in zip(asked, replies, strict=True)]
 
     async def repair(self, stream: str, epoch: str, owned: Owned, seen: bytes) -> bool:
@@ -71,7 +65,7 @@ class Refill:
         if recalled is None:
             return False
         now = time.time()
-        names = self._keys.of_stream(stream)
+        names = owned.names
         fields = owned.fixed | changed_fields(recalled.producers, recalled.messages, recalled.end_reason or None, now)
         fields.setdefault("end", "")
         base = recalled.first - 1

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, cast
 import msgspec
 
 from deltawire.gateway.engines.engine import StoredStream
+from deltawire.gateway.engines.redis.keys import OfStream
 from deltawire.gateway.streams.cursor import Fork
 from deltawire.gateway.streams.history import History
 from deltawire.gateway.streams.log import EVENT_OVERHEAD
@@ -32,6 +33,7 @@ class Owned:
     """What a gateway knows of a stream that is stored on a server and that it serves.
 
     Attributes:
+        names: of its keys.
         term: number of this ownership; each claim of the stream by a gateway raises it.
         prior: the term before, which a server shows that was put back to an older state; empty for a new stream.
         head: the newest seq that the server has confirmed; it may have lost events since.
@@ -39,9 +41,10 @@ class Owned:
         sure_until: monotonic seconds; until then the server's last answer is taken as proof that this gateway owns it.
     """
 
-    __slots__ = ("fixed", "head", "prior", "sure_until", "term")
+    __slots__ = ("fixed", "head", "names", "prior", "sure_until", "term")
 
-    def __init__(self, term: bytes, prior: bytes, head: int, fixed: Fields) -> None:
+    def __init__(self, names: OfStream, term: bytes, prior: bytes, head: int, fixed: Fields) -> None:
+        self.names = names
         self.term = term
         self.prior = prior
         self.head = head
@@ -110,11 +113,14 @@ def flat(fields: Fields) -> list[str | bytes]:
     return [part for field in fields.items() for part in field]
 
 
-def parse_claim(stream: str, pairs: Sequence[bytes], entries: Iterable[Sequence[int]], prior: bytes) -> Claimed:
+def parse_claim(
+    stream: str, names: OfStream, pairs: Sequence[bytes], entries: Iterable[Sequence[int]], prior: bytes
+) -> Claimed:
     """Parse what `claim` returned.
 
     Args:
         stream: its id.
+        names: of its keys.
         pairs: fields and values.
         entries: last seq, count, bytes and milliseconds of each.
         prior: the term before this claim.
@@ -123,13 +129,15 @@ def parse_claim(stream: str, pairs: Sequence[bytes], entries: Iterable[Sequence[
         UnreadableError: it is not what a gateway writes.
     """
     try:
-        return _parse_claim(stream, pairs, entries, prior)
+        return _parse_claim(stream, names, pairs, entries, prior)
     except (ValueError, LookupError, TypeError, ArithmeticError, msgspec.MsgspecError) as error:
         why = f"no field {error}" if isinstance(error, KeyError) else str(error)
         raise UnreadableError(stream, why) from None
 
 
-def _parse_claim(stream: str, pairs: Sequence[bytes], entries: Iterable[Sequence[int]], prior: bytes) -> Claimed:
+def _parse_claim(
+    stream: str, names: OfStream, pairs: Sequence[bytes], entries: Iterable[Sequence[int]], prior: bytes
+) -> Claimed:
     fields: dict[bytes, bytes] = dict(zip(pairs[::2], pairs[1::2], strict=True))
     settings = _decode_settings(fields[b"settings"])
     head = int(fields[b"head"])
@@ -165,7 +173,7 @@ def _parse_claim(stream: str, pairs: Sequence[bytes], entries: Iterable[Sequence
         "changed": changed,
         "lineage": fields[b"lineage"],
     }
-    return Claimed(Owned(fields[b"term"], prior, head, fixed), stored)
+    return Claimed(Owned(names, fields[b"term"], prior, head, fixed), stored)
 
 
 def parse_lineage(text: str) -> list[Fork]:

@@ -15,16 +15,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from enum import Enum, auto
-from typing import Any
+from typing import Any, Final
 
 from deltawire.gateway.engines.engine import Done
 from deltawire.gateway.engines.redis.keys import Keys, OfStream
-from deltawire.gateway.engines.redis.library import call
+from deltawire.gateway.engines.redis.library import LIBRARY, call
 from deltawire.gateway.engines.redis.link import Command
 from deltawire.gateway.engines.redis.stored import Fields, Owned, changed_fields, flat, new_fields
 from deltawire.gateway.streams.producers import MAX_REMEMBERED
 from deltawire.gateway.streams.settings import StreamSettings
 from deltawire.gateway.streams.staging import Commit
+
+_APPEND: Final = f"{LIBRARY}_append"
 
 
 class Verdict(Enum):
@@ -44,6 +46,7 @@ class Work:
         epoch: of its log.
 
     Attributes:
+        key: both.
         settings: of a stream that has to be created first.
         frames: to be appended.
         last: seq of the last of them.
@@ -55,9 +58,25 @@ class Work:
         needs_repair: the server has lost events; the term that it shows, empty for ours or none.
     """
 
+    __slots__ = (
+        "epoch",
+        "fields",
+        "floor",
+        "frames",
+        "is_asked",
+        "is_gone",
+        "key",
+        "last",
+        "needs_repair",
+        "settings",
+        "stream",
+        "waiting",
+    )
+
     def __init__(self, stream: str, epoch: str) -> None:
         self.stream = stream
         self.epoch = epoch
+        self.key = stream, epoch
         self.settings: StreamSettings | None = None
         self.frames: list[bytes] = []
         self.last = 0
@@ -72,6 +91,11 @@ class Work:
     def has_changes(self) -> bool:
         """Whether there is anything to append."""
         return bool(self.frames or self.fields)
+
+    @property
+    def only_appends(self) -> bool:
+        """Whether events have to be appended, and nothing else be asked."""
+        return bool(self.frames) and not (self.is_gone or self.is_asked or self.floor)
 
     def add(self, commit: Commit, waiting: tuple[int, Done, int], now: float) -> None:
         """Add a commit, which follows those added before, and who waits for it."""
@@ -92,13 +116,6 @@ class Work:
         self.is_gone |= newer.is_gone
         self.is_asked |= newer.is_asked
 
-    def append(self, names: OfStream, owned: Owned, now: float) -> Command:
-        """The command that appends what the server does not have."""
-        left = self.last - owned.head
-        data = b"".join(self.frames[len(self.frames) - left :]) if left > 0 else b""
-        last = max(self.last, owned.head)
-        return append(names, owned.term, owned.head, last, data, self.fields, now)
-
     def commands(self, keys: Keys, node: str, owned: Owned | None, now: float) -> list[Command]:
         """What has to be sent for it; nothing for a stream that is another's.
 
@@ -108,18 +125,22 @@ class Work:
             owned: what is known of the stream; None if this gateway does not own it.
             now: seconds since 1970.
         """
-        names = keys.of_stream(self.stream)
         if owned is None:
             if self.settings is None or self.is_gone:
                 return []
+            names = keys.of_stream(self.stream)
             return [call("create", names, node, b"", self.epoch, *flat(new_fields(self.settings, now)))]
+        names = owned.names
         if self.is_gone:
             return [call("release", names, owned.term, "delete")]
         commands: list[Command] = []
         if self.floor:
             commands.append(call("trim", names, owned.term, self.floor, MAX_REMEMBERED))
-        if self.has_changes:
-            commands.append(self.append(names, owned, now))
+        if self.frames or self.fields:
+            left = self.last - owned.head  # of what the server does not have
+            data = b"".join(self.frames[len(self.frames) - left :]) if left > 0 else b""
+            last = self.last if left > 0 else owned.head
+            commands.append(append(names, owned.term, owned.head, last, data, self.fields, now))
         elif self.is_asked:
             commands.append(call("confirm", names, owned.term, owned.head))
         return commands
@@ -142,7 +163,8 @@ def append(  # noqa: PLR0913, PLR0917 - what the function of the server takes
     names: OfStream, term: bytes, head: int, last: int, data: bytes, fields: Fields, now: float
 ) -> Command:
     """The command that appends events up to a seq; arguments as the function has them."""
-    return call("append", names, term, head, last, int(now * 1000), data, *flat(fields))
+    command = ("FCALL", _APPEND, len(names), *names, term, head, last, int(now * 1000), data)
+    return (*command, *flat(fields)) if fields else command  # most have none
 
 
 def judge(reply: Any, owned: Owned, last: int) -> Verdict:
