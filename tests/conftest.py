@@ -25,6 +25,8 @@ PACKAGE = HERE.parent / "scripts" / "package"
 DESCRIPTORS = "/dev/fd"
 """Lists the open descriptors of this process, on Linux and on macOS."""
 CORE = (HERE / "protocol", HERE / "streams")
+UNMEASURED = ("timed", "thorough")
+"""Marks of tests that do not run where coverage is measured."""
 
 # What tests start is of the same checkout as what they import (`pythonpath` in pyproject.toml).
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(PACKAGE), os.environ.get("PYTHONPATH"))))
@@ -40,7 +42,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         is_drawn = is_hypothesis_test(getattr(item, "obj", None))
         if is_drawn:
             item.add_marker("soak")
-        elif item.path.parent in CORE and item.get_closest_marker("timed") is None:
+        elif item.path.parent in CORE and not any(map(item.get_closest_marker, UNMEASURED)):
             item.add_marker("core")
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)  # the order is random otherwise
 

@@ -60,6 +60,7 @@ PARAMETERS = [
 ]
 
 
+@pytest.mark.thorough
 async def test_asyncapi_s_own_parser_accepts_it_and_would_find_a_fault() -> None:
     script = installed("@asyncapi/parser", "3") / "check.mjs"
     script.write_text(CHECK, encoding="utf-8")

@@ -7,6 +7,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import pytest
 from msgspec import UNSET
 
 from deltawire.protocol.codec import JSON
@@ -43,6 +44,7 @@ def test_events_tell_what_the_transcript_tells(path: Path) -> None:
     assert told.text or told.thinking or told.tools or told.errors
 
 
+@pytest.mark.thorough
 @transcripts
 def test_random_splits_give_the_same_events(path: Path) -> None:
     body = path.read_bytes()
@@ -101,6 +103,7 @@ def test_events_are_valid_and_every_block_and_message_that_starts_ends(path: Pat
     assert all(data.choice is UNSET for data in events if isinstance(data, TextDelta))
 
 
+@pytest.mark.thorough
 @transcripts
 def test_a_transcript_cut_anywhere_is_closed_as_incomplete_or_ended(path: Path) -> None:
     body = path.read_bytes()

@@ -79,6 +79,7 @@ def test_every_format_has_a_body_here() -> None:
     assert [*FORMS] == [name for name in TRANSLATORS if name != ANY]
 
 
+@pytest.mark.thorough
 @formats
 def test_every_split_in_two_and_every_byte_alone_give_the_events_of_one_feed(name: str) -> None:
     body = BODIES[name]
@@ -196,6 +197,7 @@ def test_a_second_message_begins_with_neither_the_failure_nor_the_usage_of_the_f
     assert cut[-1].stop_reason == "incomplete"
 
 
+@pytest.mark.thorough
 @formats
 @pytest.mark.parametrize(
     "text",

@@ -41,6 +41,7 @@ def mark(stream: Stream, data: Data) -> int:
     return stream.append(data, STAMP, 0.0, is_urgent=True)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("codec", [JSON, MSGPACK])
 @pytest.mark.parametrize("policy", Policy)
 def test_an_urgent_event_is_the_first_thing_a_consumer_gets_that_is_far_behind(policy: Policy, codec: Codec) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.forking import CAN_FORK, start_module
 from tests.support.processes import COMMAND, ROOT, Done, Run, Serve, Served, Start, call, clean_environment, wait_logged
 
 
@@ -20,10 +21,12 @@ async def start() -> AsyncIterator[Start]:
     async def start(
         *arguments: str, wrapper: tuple[str, ...] = (), env: dict[str, str] | None = None, **options: Any
     ) -> Process:
-        options = {"stdin": DEVNULL, "stdout": PIPE, "stderr": PIPE, **options}
-        process = await asyncio.create_subprocess_exec(
-            *wrapper, *COMMAND, *arguments, cwd=ROOT, env=clean_environment(**(env or {})), **options
-        )
+        options = {"stdin": DEVNULL, "stdout": PIPE, "stderr": PIPE, "cwd": ROOT, **options}
+        options["env"] = clean_environment(**(env or {}))
+        if wrapper or not CAN_FORK:
+            process = await asyncio.create_subprocess_exec(*wrapper, *COMMAND, *arguments, **options)
+        else:
+            process = await start_module(COMMAND[-1], *arguments, **options)
         processes.append(process)
         return process
 
