@@ -87,8 +87,7 @@ class CommittingDispatcher(Dispatcher):
         self._tally = tally
         self._queue: dict[Channel, None] = {}  # to be committed
         self._then: dict[Channel, list[Callable[[], None]]] = {}
-        self._is_committing_soon = False
-        self._is_checked = False  # the engine can commit, and a commit follows at the end of this turn
+        self._is_committing_soon = self._is_checked = False  # `_commit` follows in this turn; the engine can commit
         self._merging = Merging(engine)
         self._wanted: dict[DurableStream, deque[int]] = {}  # first seqs of pages to be read
         self._fetching: set[DurableStream] = set()
@@ -356,9 +355,8 @@ class CommittingDispatcher(Dispatcher):
         for channel in queue:
             stream = channel.stream
             assert isinstance(stream, DurableStream), "the manager makes no others while it has a store"
-            commit = stream.take_commit()
+            commit, then = stream.take_commit(), self._then.pop(channel, [])
             acks = channel.take_acks() if channel.acking else []
-            then = self._then.pop(channel, [])
             if commit is not None or acks or then:
                 flights.append(_InFlight(stream, commit or stream.no_commit, commit is None, acks, then))
         if flights:
