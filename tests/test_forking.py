@@ -16,8 +16,9 @@ from typing import Any
 
 import pytest
 
-from tests.support.forking import CAN_FORK, start_module
+from tests.support.forking import CAN_FORK, LOST, start_module
 from tests.support.processes import ROOT, clean_environment
+from tests.support.waiting import DEADLINE
 
 MODULE = "tests.test_forking"
 
@@ -51,6 +52,22 @@ async def test_a_forked_program_ends_as_others_do(end: str) -> None:
     status, _, errors = forked
     assert status == {"exit": 3, "message": 1, "fault": 1, "kill": -9, "interrupt": -2}.get(end, 0)
     assert {"message": "it says why\n", "fault": "ZeroDivisionError: division by zero\n"}.get(end, "") in errors
+
+
+async def test_programs_end_with_the_process_that_forks_them_and_the_next_has_another() -> None:
+    options: dict[str, Any] = {
+        "cwd": ROOT,
+        "env": clean_environment(),
+        "stdin": PIPE,
+        "stdout": PIPE,
+        "stderr": DEVNULL,
+    }
+    process = await start_module(MODULE, "wait", **options)
+    assert process.stdout is not None
+    os.kill(int(await process.stdout.readline()), signal.SIGKILL)
+    async with asyncio.timeout(DEADLINE):
+        assert await process.wait() == LOST
+    assert await run("normally", is_forked=True) == (0, "the end\n", "")
 
 
 _PACKAGE = ROOT / "scripts" / "package"
@@ -95,5 +112,9 @@ def _end(how: str) -> None:
 if __name__ == "__main__":
     if sys.argv[1] == "describe":
         sys.stdout.write(json.dumps(describe()))
+    elif sys.argv[1] == "wait":
+        sys.stdout.write(f"{os.getppid()}\n")
+        sys.stdout.flush()
+        signal.pause()
     else:
         _end(sys.argv[1])

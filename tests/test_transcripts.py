@@ -16,7 +16,8 @@ from deltawire.gateway.server import Gateway
 from deltawire.protocol.events import Data, Event
 from deltawire.protocol.position import Position
 from deltawire.protocol.providers import TRANSLATORS
-from tests.support.processes import COMMAND, ROOT, clean_environment
+from tests.support.forking import start_module
+from tests.support.processes import COMMAND, clean_environment
 from tests.support.transcripts import format_of, split_randomly, told_by_events, told_by_transcript, transcripts
 
 STREAM = "answer"
@@ -46,13 +47,8 @@ data: [DONE]
 @asynccontextmanager
 async def publishing(form: str, url: str) -> AsyncIterator[Process]:
     """`deltawire publish` as a process that reads a pipe."""
-    process = await asyncio.create_subprocess_exec(
-        *(*COMMAND, "publish", STREAM, "--close", "--format", form, "--url", url),
-        stdin=PIPE,
-        stderr=PIPE,
-        cwd=ROOT,
-        env=clean_environment(),
-    )
+    options = ("publish", STREAM, "--close", "--format", form, "--url", url)
+    process = await start_module(COMMAND[-1], *options, stdin=PIPE, stderr=PIPE, env=clean_environment())
     try:
         yield process
     finally:

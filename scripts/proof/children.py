@@ -42,12 +42,15 @@ class Children:
 
         Options are as for `asyncio.create_subprocess_exec`.
         """
-        environment = {**_environment(), **(variables or {})}
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, *arguments), cwd=_ROOT, env=environment, preexec_fn=_die_with_parent, **options
-        )
+        process = await self.spawn(*arguments, env={**_environment(), **(variables or {})}, **options)
         self._processes = [it for it in self._processes if it.returncode is None] + [process]
         return process
+
+    async def spawn(self, *arguments: str, **options: Any) -> Process:
+        """Start a Python process in the project's folder."""
+        return await asyncio.create_subprocess_exec(
+            *(sys.executable, *arguments), cwd=_ROOT, preexec_fn=_die_with_parent, **options
+        )
 
 
 async def read_line(process: Process) -> bytes:

@@ -22,8 +22,9 @@ from deltawire.gateway.engines.redis.library import LIBRARY
 from deltawire.gateway.engines.redis.link import Command, Link, LinkError
 from deltawire.gateway.engines.redis.work import Work
 from deltawire.gateway.server import Gateway
-from scripts.proof.children import Children, serving
+from scripts.proof.children import serving
 from tests.support.asking import http_client
+from tests.support.forking import ForkedChildren
 from tests.support.on_redis import expect_all, gateway_on, numbered, read, set_engine_timeout, write
 from tests.support.peers import producer, publish
 from tests.support.processes import ROOT
@@ -307,7 +308,7 @@ async def test_a_master_that_stands_still_and_wakes_as_a_replica_loses_nothing_a
 
 async def test_streams_without_their_gateway_have_a_new_epoch_after_a_failover(replicated: RedisCluster) -> None:
     [failed], [other] = streams_on(replicated, 1, 1), streams_on(replicated, 2, 1)
-    async with Children() as children, serving(children, engine_url=replicated.url) as served:
+    async with ForkedChildren() as children, serving(children, engine_url=replicated.url) as served:
         epochs = []
         for stream in (failed, other):
             await write(served, 1, 10, stream=stream)

@@ -11,9 +11,10 @@ import pytest
 
 from deltawire.gateway.engines.redis import keeping
 from deltawire.gateway.server import Gateway
-from scripts.proof.children import Children, serving
+from scripts.proof.children import serving
 from scripts.proof.survival import survive
 from tests.support.asking import http_client
+from tests.support.forking import ForkedChildren
 from tests.support.on_redis import expect_all, gateway_on, is_ready, numbered, read, set_engine_timeout, write
 from tests.support.peers import consumer, peer, producer, publish, text_delta
 from tests.support.redis_server import RedisServer, needs_redis, redis_server
@@ -104,7 +105,7 @@ async def test_a_server_that_is_emptied_gets_everything_again_though_nobody_writ
 
 async def put_back(tmp_path: Path, server: RedisServer, upto: int, then: int) -> str:
     """Write events, snapshot, write more, kill the gateway and put the snapshot back; returns the epoch."""
-    async with Children() as children, serving(children, engine_url=server.url) as served:
+    async with ForkedChildren() as children, serving(children, engine_url=server.url) as served:
         await write(served, 1, upto)
         server.command("SAVE")
         shutil.copy(tmp_path / "redis" / "dump.rdb", tmp_path / "older.rdb")
@@ -188,7 +189,7 @@ async def test_a_gateway_takes_over_when_the_other_has_gone(server: RedisServer)
 
 
 async def test_a_paused_owner_that_wakes_after_another_has_claimed_never_appends(server: RedisServer) -> None:
-    async with Children() as children, serving(children, engine_url=server.url) as one, gateway_on(server) as two:
+    async with ForkedChildren() as children, serving(children, engine_url=server.url) as one, gateway_on(server) as two:
         await write(one, 1, 5)
         node = server.command("HGET", "deltawire:{demo}:state", "owner").split(b"\r\n")[1].decode()
         async with producer(one, "producer=q") as paused, consumer(one) as reading:
@@ -239,7 +240,7 @@ async def test_a_creation_whose_answer_is_lost_is_repeated_without_harm(server: 
 
 
 async def test_a_paused_owner_does_not_bring_back_what_another_has_deleted(server: RedisServer) -> None:
-    async with Children() as children, serving(children, engine_url=server.url) as one:
+    async with ForkedChildren() as children, serving(children, engine_url=server.url) as one:
         await write(one, 1, 5)
         node = server.command("HGET", "deltawire:{demo}:state", "owner").split(b"\r\n")[1].decode()
         async with producer(one, "producer=q") as paused, gateway_on(server, closed_retention=0) as two:

@@ -13,8 +13,9 @@ from deltawire.gateway.config import UnreachableError
 from deltawire.gateway.engines.redis import engine as engine_module
 from deltawire.gateway.engines.redis import keeping
 from deltawire.gateway.engines.redis.session import TTL, takes_no_more
-from scripts.proof.children import Children, serving
+from scripts.proof.children import serving
 from tests.support.asking import http_client
+from tests.support.forking import ForkedChildren
 from tests.support.on_redis import expect_all, gateway_on, is_ready, numbered, write
 from tests.support.peers import peer, producer
 from tests.support.redis_server import RedisServer, needs_redis
@@ -127,7 +128,7 @@ async def test_a_gateway_starts_on_a_full_server_and_takes_over_what_is_there(se
 
 
 async def test_a_gateway_takes_over_on_a_full_server_when_the_other_was_killed(server: RedisServer) -> None:
-    async with gateway_on(server) as two, Children() as children, serving(children, engine_url=server.url) as one:
+    async with gateway_on(server) as two, ForkedChildren() as children, serving(children, engine_url=server.url) as one:
         await write(one, 1, 5)
         epoch = await expect_all(one, 5)
         one.process.kill()

@@ -15,6 +15,7 @@ from deltawire.gateway.config import Settings
 from deltawire.gateway.server import Gateway
 from scripts.proof.children import Children, Served, serving
 from tests.support.asking import http_client
+from tests.support.forking import ForkedChildren
 from tests.support.redis_server import RedisServer
 from tests.support.serving import listening
 
@@ -94,7 +95,7 @@ class Processes:
 @asynccontextmanager
 async def processes_on(server: RedisServer, count: int, **settings: object) -> AsyncIterator[Processes]:
     """Some gateways that can be killed."""
-    async with Children() as children, AsyncExitStack() as stack:
+    async with ForkedChildren() as children, AsyncExitStack() as stack:
         processes = Processes(server, children, stack, count, **settings)
         await processes.start()
         yield processes

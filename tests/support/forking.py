@@ -18,9 +18,13 @@ from functools import cache
 from pathlib import Path
 from typing import IO, Any, Final
 
+from scripts.proof.children import Children
 from tests.support.fork_server import Program
 
 ROOT: Final = Path(__file__).parent.parent.parent
+
+LOST: Final = 255
+"""Exit status of a program that was killed because the process that forked it has ended: nobody else learns its own."""
 
 CAN_FORK: Final = sys.platform == "linux"
 """Elsewhere, libraries of the system may have threads that a fork leaves behind."""
@@ -72,7 +76,9 @@ class _Forked:
         descriptors: list[int] = []
         with ExitStack() as theirs:
             for number, stream in enumerate(streams):
-                if stream == PIPE:
+                if stream is None:
+                    descriptors.append(number)
+                elif stream == PIPE:
                     reads, writes = os.pipe()
                     ours, its = (reads, writes) if number else (writes, reads)
                     pipes[number] = os.fdopen(ours, "rb" if number else "wb", 0)
@@ -89,17 +95,18 @@ class _Forked:
             self.told = os.fdopen(reads, "rb", 0)
             _server().fork(program, (*descriptors, writes))
         self.stdin, self.stdout, self.stderr = pipes
-        self.pid = self._read()
-
-    def _read(self) -> int:
         line = self.told.readline()
         assert line, "the process that forks programs for tests has ended"
-        return int(line)
+        self.pid = int(line)
 
     def end(self) -> int:
-        """Return the exit status, which has come."""
+        """Return the exit status, which has come; `LOST` if none can come any more."""
         with self.told:
-            self.returncode = self._read()
+            line = self.told.readline()
+        if not line:
+            self.kill()
+            _server.cache_clear()
+        self.returncode = int(line) if line else LOST
         return self.returncode
 
     def poll(self) -> int | None:
@@ -138,15 +145,26 @@ class _Transport(BaseSubprocessTransport):
 async def start_module(
     module: str,
     *arguments: str,
-    cwd: Path,
+    cwd: Path = ROOT,
     env: Mapping[str, str],
-    stdin: Any,
-    stdout: Any,
-    stderr: Any,
+    stdin: Any = None,
+    stdout: Any = None,
+    stderr: Any = None,
     start_new_session: bool = False,
     limit: int = 2**16,
 ) -> Process:
     """Start `python -m MODULE`; takes what `asyncio.create_subprocess_exec` takes."""
+    if not CAN_FORK:
+        return await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", module, *arguments),
+            cwd=cwd,
+            env=env,
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
+            start_new_session=start_new_session,
+            limit=limit,
+        )
     loop = asyncio.get_running_loop()
     program = Program(module, arguments, dict(env), str(cwd), start_new_session)
     protocol = SubprocessStreamProtocol(limit, loop)
@@ -154,3 +172,12 @@ async def start_module(
     transport = _Transport(loop, protocol, (module,), False, stdin, stdout, stderr, 0, connected, program=program)
     await connected
     return Process(transport, protocol, loop)
+
+
+class ForkedChildren(Children):
+    """Children that are forked."""
+
+    async def spawn(self, option: str, module: str, *arguments: str, **options: Any) -> Process:  # type: ignore[override]
+        """Start `python -m MODULE`."""
+        assert option == "-m"
+        return await start_module(module, *arguments, **options)
