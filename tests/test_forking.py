@@ -16,8 +16,11 @@ from typing import Any
 
 import pytest
 
+from tests.support.commands import run_process, start
 from tests.support.forking import CAN_FORK, start_module
-from tests.support.processes import ROOT, clean_environment
+from tests.support.processes import ROOT, Run, clean_environment
+
+__all__ = ["run_process", "start"]  # fixtures
 
 MODULE = "tests.test_forking"
 
@@ -53,6 +56,21 @@ async def test_a_forked_program_ends_as_others_do(end: str) -> None:
     assert {"message": "it says why\n", "fault": "ZeroDivisionError: division by zero\n"}.get(end, "") in errors
 
 
+async def test_a_program_that_has_begun_leads_its_session_and_can_be_ended() -> None:
+    options: dict[str, Any] = {"stdin": PIPE, "stdout": DEVNULL, "stderr": DEVNULL, "start_new_session": True}
+    for _ in range(10):  # at first, it was told of too early most times
+        process = await start_module(MODULE, "describe", cwd=ROOT, env=clean_environment(), **options)
+        os.killpg(process.pid, signal.SIGTERM)
+        await process.communicate()
+        assert process.returncode == -signal.SIGTERM
+
+
+async def test_a_command_reads_what_an_interpreter_reads_as_it_begins(run_process: Run, tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text("print('customized')")
+    done = await run_process("--version", env={"PYTHONPATH": f"{tmp_path}:{_PACKAGE}"})
+    assert done.output.startswith("customized\n")
+
+
 _PACKAGE = ROOT / "scripts" / "package"
 
 
@@ -61,6 +79,7 @@ def describe() -> dict[str, Any]:
     return {
         "arguments": sys.argv,
         "folder": str(Path.cwd()),
+        "searched first": sys.path[0],
         "environment": dict(os.environ),
         "descriptors": sorted(int(it.name) for it in Path("/proc/self/fd").iterdir()),
         "leads": os.getpid() == os.getsid(0),

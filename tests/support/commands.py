@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.forking import CAN_FORK, start_module
+from tests.support.forking import can_fork, start_module
 from tests.support.processes import COMMAND, ROOT, Done, Run, Serve, Served, Start, call, clean_environment, wait_logged
 
 
@@ -23,7 +23,7 @@ async def start() -> AsyncIterator[Start]:
     ) -> Process:
         options = {"stdin": DEVNULL, "stdout": PIPE, "stderr": PIPE, "cwd": ROOT, **options}
         options["env"] = clean_environment(**(env or {}))
-        if wrapper or not CAN_FORK:
+        if wrapper or not can_fork(options["env"]):
             process = await asyncio.create_subprocess_exec(*wrapper, *COMMAND, *arguments, **options)
         else:
             process = await start_module(COMMAND[-1], *arguments, **options)

@@ -18,12 +18,14 @@ from functools import cache
 from pathlib import Path
 from typing import IO, Any, Final
 
-from tests.support.fork_server import Program
-
-ROOT: Final = Path(__file__).parent.parent.parent
+from tests.support.fork_server import BEGAN, ENDED, Program
+from tests.support.processes import ROOT, clean_environment
 
 CAN_FORK: Final = sys.platform == "linux"
 """Elsewhere, libraries of the system may have threads that a fork leaves behind."""
+
+READ_EARLY: Final = ("PYTHON", "LANG", "LC_", "LD_")
+"""How the names of variables begin that are read while an interpreter begins: a program that is forked is past that."""
 
 
 class _Server:
@@ -33,7 +35,7 @@ class _Server:
         self._requests, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             command = (sys.executable, "-m", "tests.support.fork_server", str(theirs.fileno()))
-            self._process = subprocess.Popen(command, cwd=ROOT, pass_fds=[theirs.fileno()])
+            self._process = subprocess.Popen(command, cwd=ROOT, env=clean_environment(), pass_fds=[theirs.fileno()])
         atexit.register(self._end)
 
     def _end(self) -> None:
@@ -45,12 +47,21 @@ class _Server:
 
         Args:
             program: to be run.
-            descriptors: of its standard streams, and of a pipe in which its pid and its exit status are told.
+            descriptors: of its standard streams, and of a pipe in which its beginning and its end are told.
 
         Raises:
             OSError: the server has ended.
         """
         socket.send_fds(self._requests, [json.dumps(program._asdict()).encode()], list(descriptors))
+
+
+def can_fork(environment: Mapping[str, str]) -> bool:
+    """Whether a program with an environment may be forked."""
+    return CAN_FORK and _read_early(environment) == _read_early(clean_environment())
+
+
+def _read_early(environment: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in environment.items() if name.startswith(READ_EARLY)}
 
 
 @cache
@@ -89,17 +100,19 @@ class _Forked:
             self.told = os.fdopen(reads, "rb", 0)
             _server().fork(program, (*descriptors, writes))
         self.stdin, self.stdout, self.stderr = pipes
-        self.pid = self._read()
+        self.pid = self._read(BEGAN)
 
-    def _read(self) -> int:
-        line = self.told.readline()
+    def _read(self, what: str) -> int:
+        line = self.told.readline().decode()
         assert line, "the process that forks programs for tests has ended"
-        return int(line)
+        told, number = line.split()
+        assert told == what, "the program could not begin: its standard error says why"
+        return int(number)
 
     def end(self) -> int:
         """Return the exit status, which has come."""
         with self.told:
-            self.returncode = self._read()
+            self.returncode = self._read(ENDED)
         return self.returncode
 
     def poll(self) -> int | None:
