@@ -4,7 +4,8 @@
 
 Loading what a `deltawire` command uses takes ten times as long as what most tests have it do, so it is loaded here,
 once. A program is a process of its own all the same, with all that `python -m PROGRAM` gives it: standard streams,
-signals, environment, folder, arguments, and an interpreter that runs its `__main__` and ends with it.
+signals, environment, folder, arguments, and an interpreter that runs its `__main__` and ends with it. Only the seed of
+`hash` is the same in all of them: that two programs must not depend on it is not tested with programs from here.
 """
 
 from __future__ import annotations
