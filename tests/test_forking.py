@@ -3,33 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import json
 import os
 import signal
 import sys
-import threading
 from asyncio.subprocess import DEVNULL, PIPE, STDOUT
-from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support.forking import CAN_FORK, LOST, start_module
-from tests.support.processes import ROOT, clean_environment
+from tests.support.commands import run_process, start
+from tests.support.forking import CAN_FORK, KILLED, fork_module
+from tests.support.processes import ROOT, Run, clean_environment
 from tests.support.waiting import DEADLINE
 
-MODULE = "tests.test_forking"
+__all__ = ["run_process", "start"]  # fixtures
+
+MODULE = "tests.support.program"
 
 pytestmark = pytest.mark.skipif(not CAN_FORK, reason="programs are not forked on this system")
 
 
 async def run(*arguments: str, is_forked: bool, **options: Any) -> tuple[int | None, str, str]:
-    """Run this module as a program; its status, and what it wrote."""
+    """Run the program; its status, and what it wrote."""
     options = {"cwd": ROOT, "env": clean_environment(), "stdin": PIPE, "stdout": PIPE, "stderr": PIPE, **options}
     if is_forked:
-        process = await start_module(MODULE, *arguments, **options)
+        process = await fork_module(MODULE, *arguments, **options)
     else:
         process = await asyncio.create_subprocess_exec(sys.executable, "-m", MODULE, *arguments, **options)
     output, errors = await process.communicate(b"typed" if process.stdin else None)
@@ -62,59 +62,33 @@ async def test_programs_end_with_the_process_that_forks_them_and_the_next_has_an
         "stdout": PIPE,
         "stderr": DEVNULL,
     }
-    process = await start_module(MODULE, "wait", **options)
+    process = await fork_module(MODULE, "wait", **options)
     assert process.stdout is not None
     os.kill(int(await process.stdout.readline()), signal.SIGKILL)
     async with asyncio.timeout(DEADLINE):
-        assert await process.wait() == LOST
+        assert await process.wait() == KILLED
     assert await run("normally", is_forked=True) == (0, "the end\n", "")
 
 
+async def test_a_program_that_has_begun_leads_its_session_and_can_be_ended() -> None:
+    options: dict[str, Any] = {"stdin": PIPE, "stdout": DEVNULL, "stderr": DEVNULL, "start_new_session": True}
+    for _ in range(10):  # at first, it was told of too early most times
+        process = await fork_module(MODULE, "describe", cwd=ROOT, env=clean_environment(), **options)
+        os.killpg(process.pid, signal.SIGTERM)
+        await process.communicate()
+        assert process.returncode == -signal.SIGTERM
+
+
+async def test_a_program_that_can_not_begin_is_told(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"stdin": DEVNULL, "stdout": DEVNULL, "stderr": DEVNULL}
+    with pytest.raises(AssertionError, match="could not begin"):
+        await fork_module(MODULE, "normally", cwd=tmp_path / "absent", env=clean_environment(), **options)
+
+
+async def test_a_command_reads_what_an_interpreter_reads_as_it_begins(run_process: Run, tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text("print('customized')")
+    done = await run_process("--version", env={"PYTHONPATH": f"{tmp_path}:{_PACKAGE}"})
+    assert done.output.startswith("customized\n")
+
+
 _PACKAGE = ROOT / "scripts" / "package"
-
-
-def describe() -> dict[str, Any]:
-    """What a program finds when it begins."""
-    return {
-        "arguments": sys.argv,
-        "folder": str(Path.cwd()),
-        "environment": dict(os.environ),
-        "descriptors": sorted(int(it.name) for it in Path("/proc/self/fd").iterdir()),
-        "leads": os.getpid() == os.getsid(0),
-        "signals": {it: str(signal.getsignal(it)).partition(" at ")[0] for it in range(1, 32)},
-        "streams": [
-            (it.fileno(), it.mode, it.encoding, it.errors, it.line_buffering, it.write_through)
-            for it in (sys.stdin, sys.stdout, sys.stderr)
-            if isinstance(it, TextIOWrapper)
-        ],
-        "threads": threading.active_count(),
-        "thresholds": gc.get_threshold(),
-        "read": sys.stdin.read(),
-    }
-
-
-def _end(how: str) -> None:
-    sys.stdout.write("the end\n")
-    match how:
-        case "exit":
-            sys.exit(3)
-        case "message":
-            sys.exit("it says why")
-        case "fault":
-            sys.stdout.write(str(1 / 0))
-        case "kill":
-            sys.stdout.flush()
-            os.kill(os.getpid(), signal.SIGKILL)
-        case "interrupt":
-            os.kill(os.getpid(), signal.SIGINT)
-
-
-if __name__ == "__main__":
-    if sys.argv[1] == "describe":
-        sys.stdout.write(json.dumps(describe()))
-    elif sys.argv[1] == "wait":
-        sys.stdout.write(f"{os.getppid()}\n")
-        sys.stdout.flush()
-        signal.pause()
-    else:
-        _end(sys.argv[1])

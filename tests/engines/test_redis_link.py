@@ -42,3 +42,16 @@ async def test_a_server_that_does_not_answer_in_time_ends_the_connection() -> No
         assert not link.is_open, "its reply may still come, and must not be taken for another's"
         await link.close()
         assert lost == [True]
+
+
+async def test_a_reply_that_comes_as_its_time_is_over_is_taken_and_the_connection_goes_on() -> None:
+    async with listening(stay) as port:
+        loop = asyncio.get_running_loop()
+        _, link = await loop.create_connection(lambda: Link(lambda: None), "127.0.0.1", port)
+        calling = asyncio.create_task(link.call([("PING",)], 0))
+        for _ in range(2):
+            await asyncio.sleep(0)
+        link.data_received(b"+PONG\r\n")  # in this turn of the loop, the time is over too
+        assert await calling == [b"PONG"]
+        assert link.is_open
+        await link.close()

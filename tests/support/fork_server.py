@@ -1,10 +1,11 @@
 """Forks the programs of a test run: `python -m tests.support.fork_server SOCKET`.
 
-    request: program, environment, descriptors ──► fork ──► pid ──► … ──► exit status
+    request: program, environment, descriptors ──► fork ──► "began PID" ──► … ──► "ended STATUS"
 
 Loading what a `deltawire` command uses takes ten times as long as what most tests have it do, so it is loaded here,
 once. A program is a process of its own all the same, with all that `python -m PROGRAM` gives it: standard streams,
-signals, environment, folder, arguments, and an interpreter that runs its `__main__` and ends with it.
+signals, environment, folder, arguments, and an interpreter that runs its `__main__` and ends with it. Only the seed of
+`hash` is the same in all of them: that two programs must not depend on it is not tested with programs from here.
 """
 
 from __future__ import annotations
@@ -31,7 +32,13 @@ MAX_REQUEST: Final = 256 * 1024
 """Bytes of a request."""
 
 STREAMS: Final = ("stdin", "stdout", "stderr")
-"""Their descriptors come with a request; then that of a pipe in which the pid and the exit status are told."""
+"""Their descriptors come with a request; then that of a pipe in which the pid and the exit status are told.
+
+The program itself tells the pid, once signals do there what they do in a new interpreter, and its session is its own.
+"""
+
+BEGAN: Final = "began"
+ENDED: Final = "ended"
 
 
 class Program(NamedTuple):
@@ -118,7 +125,6 @@ class Forking:
         for descriptor in streams:
             os.close(descriptor)
         self._running[pid] = pipe
-        _tell(pipe, pid)
         return True
 
     def _reap(self) -> bool:
@@ -129,7 +135,7 @@ class Forking:
             if not pid:
                 break
             pipe = self._running.pop(pid)
-            _tell(pipe, os.waitstatus_to_exitcode(status))
+            _tell(pipe, ENDED, os.waitstatus_to_exitcode(status))
             os.close(pipe)
         return True
 
@@ -140,14 +146,16 @@ class Forking:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         for it in (self._requests, self._woken, self._wakes):
             it.close()
-        for number, descriptor in zip(range(len(STREAMS)), descriptors, strict=False):
+        *streams, pipe = descriptors
+        for number, descriptor in enumerate(streams):
             os.dup2(descriptor, number)
-        for descriptor in (*descriptors, *self._running.values()):
+        for descriptor in (*streams, *self._running.values()):
             os.close(descriptor)
         program = Program(**json.loads(request))
         if program.is_leader:
             os.setsid()
         os.chdir(program.folder)
+        sys.path[0] = program.folder
         os.environ.clear()
         os.environ.update(program.environment)
         time.tzset()
@@ -159,12 +167,14 @@ class Forking:
             stream.reconfigure(line_buffering=name == "stderr" or os.isatty(number))
             setattr(sys, name, stream)
             setattr(sys, f"__{name}__", stream)
+        _tell(pipe, BEGAN, os.getpid())
+        os.close(pipe)
         return program
 
 
-def _tell(pipe: int, number: int) -> None:
+def _tell(pipe: int, what: str, number: int) -> None:
     with suppress(BrokenPipeError):  # who asked has gone
-        os.write(pipe, b"%d\n" % number)
+        os.write(pipe, f"{what} {number}\n".encode())
 
 
 if __name__ == "__main__":

@@ -19,15 +19,19 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 from scripts.proof.children import Children
-from tests.support.fork_server import Program
+from tests.support.fork_server import BEGAN, ENDED, Program
+from tests.support.processes import ROOT, clean_environment
 
-ROOT: Final = Path(__file__).parent.parent.parent
+LOST: Final = "the process that forks has ended"
 
-LOST: Final = 255
+KILLED: Final = 255
 """Exit status of a program that was killed because the process that forked it has ended: nobody else learns its own."""
 
 CAN_FORK: Final = sys.platform == "linux"
 """Elsewhere, libraries of the system may have threads that a fork leaves behind."""
+
+READ_EARLY: Final = ("PYTHON", "LANG", "LC_", "LD_")
+"""How the names of variables begin that an interpreter reads as it begins: a program that is forked is past that."""
 
 
 class _Server:
@@ -37,7 +41,7 @@ class _Server:
         self._requests, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             command = (sys.executable, "-m", "tests.support.fork_server", str(theirs.fileno()))
-            self._process = subprocess.Popen(command, cwd=ROOT, pass_fds=[theirs.fileno()])
+            self._process = subprocess.Popen(command, cwd=ROOT, env=clean_environment(), pass_fds=[theirs.fileno()])
         atexit.register(self._end)
 
     def _end(self) -> None:
@@ -49,7 +53,7 @@ class _Server:
 
         Args:
             program: to be run.
-            descriptors: of its standard streams, and of a pipe in which its pid and its exit status are told.
+            descriptors: of its standard streams, and of a pipe in which its beginning and its end are told.
 
         Raises:
             OSError: the server has ended.
@@ -95,19 +99,26 @@ class _Forked:
             self.told = os.fdopen(reads, "rb", 0)
             _server().fork(program, (*descriptors, writes))
         self.stdin, self.stdout, self.stderr = pipes
-        line = self.told.readline()
-        assert line, "the process that forks programs for tests has ended"
-        self.pid = int(line)
+        told, self.pid = self._read()
+        if told != BEGAN:
+            for it in (self.told, *filter(None, pipes)):
+                it.close()
+            raise AssertionError(f"the program could not begin: its standard error says why ({told})")
+
+    def _read(self) -> tuple[str, int]:
+        """What is told, and its number."""
+        told, _, number = self.told.readline().decode().partition(" ")
+        return (told, int(number)) if told else (LOST, KILLED)
 
     def end(self) -> int:
-        """Return the exit status, which has come; `LOST` if none can come any more."""
+        """Return the exit status, which has come; `KILLED` if none can come any more."""
         with self.told:
-            line = self.told.readline()
-        if not line:
+            told, status = self._read()
+        if told != ENDED:
             self.kill()
             _server.cache_clear()
-        self.returncode = int(line) if line else LOST
-        return self.returncode
+        self.returncode = status
+        return status
 
     def poll(self) -> int | None:
         """Return the exit status; None while it runs, as far as is known."""
@@ -142,10 +153,30 @@ class _Transport(BaseSubprocessTransport):
         loop.add_reader(forked.told, ended)
 
 
-async def start_module(
+def can_fork(environment: Mapping[str, str]) -> bool:
+    """Whether a program that is forked is what a new interpreter with an environment would be."""
+    return CAN_FORK and _read_early(environment) == _read_early(clean_environment())
+
+
+def _read_early(environment: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in environment.items() if name.startswith(READ_EARLY)}
+
+
+async def start_module(module: str, *arguments: str, env: Mapping[str, str], **options: Any) -> Process:
+    """Start `python -m MODULE` in the project's folder, forked if it can be.
+
+    Options are as for `asyncio.create_subprocess_exec`.
+    """
+    options = {"cwd": ROOT, **options}
+    if can_fork(env):
+        return await fork_module(module, *arguments, env=env, **options)
+    return await asyncio.create_subprocess_exec(sys.executable, "-m", module, *arguments, env=env, **options)
+
+
+async def fork_module(
     module: str,
     *arguments: str,
-    cwd: Path = ROOT,
+    cwd: Path,
     env: Mapping[str, str],
     stdin: Any = None,
     stdout: Any = None,
@@ -153,18 +184,7 @@ async def start_module(
     start_new_session: bool = False,
     limit: int = 2**16,
 ) -> Process:
-    """Start `python -m MODULE`; takes what `asyncio.create_subprocess_exec` takes."""
-    if not CAN_FORK:
-        return await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", module, *arguments),
-            cwd=cwd,
-            env=env,
-            stdin=stdin,
-            stdout=stdout,
-            stderr=stderr,
-            start_new_session=start_new_session,
-            limit=limit,
-        )
+    """Fork `python -m MODULE`."""
     loop = asyncio.get_running_loop()
     program = Program(module, arguments, dict(env), str(cwd), start_new_session)
     protocol = SubprocessStreamProtocol(limit, loop)

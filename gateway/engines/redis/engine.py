@@ -127,7 +127,7 @@ class RedisEngine:
     @property
     def failure(self) -> str | None:
         """Why nothing can be committed now; None if it can."""
-        now = time.monotonic()  # looked at for each event
+        now = time.monotonic()  # looked at in each turn with events
         return self._committer.failure(now) or (self._doubt if self._keeper.is_in_doubt(now) else None)
 
     @property

@@ -63,7 +63,7 @@ class Link(asyncio.Protocol):
         self._replies, self._expected = [], len(commands)
         self._answered = answered = self._loop.create_future()
         self._transport.write(b"".join([_pack(command) for command in commands]))
-        timer = self._loop.call_later(within, self._fail, TimeoutError())  # 1 µs: `asyncio.timeout` takes 5
+        timer = self._loop.call_later(within, self._time_out)  # 1 µs: `asyncio.timeout` takes 5
         try:
             await answered
         except asyncio.CancelledError:
@@ -102,6 +102,10 @@ class Link(asyncio.Protocol):
         self._fail(LinkError(str(exc) if exc is not None else "the connection is lost"))
         self._lost.set_result(None)
         self._tell_lost()
+
+    def _time_out(self) -> None:
+        if self._answered is not None and not self._answered.done():  # else the replies came in this turn
+            self._fail(TimeoutError())
 
     def _fail(self, error: LinkError | TimeoutError) -> None:
         if self._answered is not None and not self._answered.done():
