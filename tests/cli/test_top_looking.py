@@ -29,7 +29,8 @@ from deltawire.gateway.config import Settings
 from deltawire.gateway.server import Gateway
 from deltawire.protocol.events import MessageStart, TextDelta
 from tests.support.fakes import FakeGateway
-from tests.support.waiting import eventually
+from tests.support.serving import listening
+from tests.support.waiting import DEADLINE, eventually
 
 
 class Looking:
@@ -131,6 +132,21 @@ async def test_a_first_look_that_fails_is_the_last_and_a_later_one_is_not() -> N
             trouble = (await looking.until(Trouble))[-1]
     assert isinstance(trouble, Trouble)
     assert trouble.text.startswith("the gateway is away: connection refused; asking again in ")
+
+
+async def test_a_gateway_that_leaves_during_the_first_look_is_asked_again() -> None:
+    bodies = iter([b"[]"])
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        if (body := next(bodies, None)) is not None:
+            writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + body)
+
+    async with listening(answer) as port, Looking(f"ws://127.0.0.1:{port}") as looking, asyncio.timeout(DEADLINE):
+        page, *_, trouble = await looking.until(Trouble)
+    assert ids(page) == []
+    assert isinstance(trouble, Trouble)
+    assert trouble.text.startswith("the gateway is away: ")
 
 
 async def test_a_bug_in_the_thread_is_told_to_the_main_one(monkeypatch: pytest.MonkeyPatch) -> None:

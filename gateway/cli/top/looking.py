@@ -170,6 +170,7 @@ class Looker:
                 time.sleep(PAGE_PAUSE)
                 self._paused += PAGE_PAUSE
             self._tell(Page(_convert(page), time.monotonic()))
+            self._patience.waits(has_answered=True)  # it is a gateway, which may leave before this look is over
             if self._open is not None:
                 return
         self._tell(RoundOver())
