@@ -10,7 +10,7 @@ import pytest
 from deltawire.gateway.engines.redis.keys import Keys
 from deltawire.gateway.engines.redis.library import call
 from deltawire.gateway.server import Gateway
-from tests.support.on_redis import expect_all, gateway_on, read, write
+from tests.support.on_redis import expect_all, gateway_on, read, session_over, write
 from tests.support.peers import peer
 from tests.support.redis_server import RedisServer, needs_redis
 
@@ -106,8 +106,8 @@ async def test_a_reader_ahead_of_a_gateway_that_has_lost_the_stream_may_try_agai
     async with gateway_on(server) as one, gateway_on(server) as two:
         await write(one, 1, 5)
         epoch = await expect_all(one, 5)
-        server.command("DEL", f"deltawire:node:{session(one).node}")  # as when its time is over
-        await write(two, 6, 10)
+        async with session_over(one, server):
+            await write(two, 6, 10)
         let_a_second_pass(one)
         why = await refusal(one, f"demo/subscribe?after=10&epoch={epoch}")
         assert "another gateway" in why["message"]

@@ -16,7 +16,7 @@ from deltawire.gateway.engines.redis import session as session_module
 from deltawire.gateway.server import Gateway, housekeeping
 from scripts.proof.proxy import Door, open_door
 from tests.nodes.together import http, is_owner, node_on
-from tests.support.on_redis import expect_all, numbered, read, set_engine_timeout, write
+from tests.support.on_redis import expect_all, numbered, read, session_over, set_engine_timeout, write
 from tests.support.peers import consumer, peer, producer, publish, text_delta, text_of
 from tests.support.rawpeer import RawPeer
 from tests.support.redis_server import RedisServer, needs_redis
@@ -221,9 +221,8 @@ async def test_who_waits_for_a_page_of_a_stream_that_another_node_takes_over_is_
         await write(one, 1, 3)
         waiting = asyncio.create_task(client.get("/v1/streams/demo/events?after=3&wait=60"))
         await eventually(lambda: one.hub.manager.get("demo").consumers)
-        node = server.command("HGET", "deltawire:{demo}:state", "owner").split(b"\r\n")[1].decode()
-        server.command("DEL", f"deltawire:node:{node}")  # as when its time is over
-        await read(two)
+        async with session_over(one, server):
+            await read(two)
         answer = await waiting
         assert (answer.status_code, "Retry-After" in answer.headers) == (503, True)
         assert one.hub.storage_failure is None

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Protocol
+from unittest.mock import patch
 
 from deltawire.gateway.config import Settings
 from deltawire.gateway.server import Gateway
 from tests.support.asking import http_client
 from tests.support.peers import Addressed, consumer, producer, publish, text_delta
+from tests.support.redis_server import RedisServer
 
 DEFAULT = Settings()
 
@@ -52,6 +55,25 @@ def set_engine_timeout(gateway: Gateway, seconds: float = DEFAULT.engine_timeout
         engine._timeout = seconds
         dispatcher: Any = gateway.hub.dispatcher
         dispatcher._engine_timeout = gateway._nodes._reach.timeout = seconds
+
+
+@asynccontextmanager
+async def session_over(gateway: Gateway, server: RedisServer) -> AsyncIterator[None]:
+    """A block that begins when the time of a gateway's session is over, and in which it does not renew it."""
+    engine: Any = gateway.hub._engine
+    session, is_over = engine._session, asyncio.Event()
+
+    def later(call: Callable[[], Awaitable[bool | None]]) -> Callable[[], Awaitable[bool | None]]:
+        async def wait() -> bool | None:
+            await is_over.wait()
+            return await call()
+
+        return wait
+
+    with patch.multiple(session, renew=later(session.renew), begin=later(session.begin)):
+        server.command("DEL", f"deltawire:node:{session.node}")
+        yield
+    is_over.set()
 
 
 def numbered(begin: int, end: int) -> list[dict[str, Any]]:
