@@ -26,7 +26,7 @@ from tests.simulation.run import simulate
 from tests.support.soaking import lasting
 
 BATCHES = lasting(2, 40)
-SEEDS = lasting(12, 50)
+SEEDS = lasting(25, 50)
 """Of a batch."""
 
 ROOT = Path(__file__).parents[2]

@@ -70,10 +70,12 @@ async def session_over(gateway: Gateway, server: RedisServer) -> AsyncIterator[N
 
         return wait
 
-    with patch.multiple(session, renew=later(session.renew), begin=later(session.begin)):
-        server.command("DEL", f"deltawire:node:{session.node}")
-        yield
-    is_over.set()
+    try:
+        with patch.multiple(session, renew=later(session.renew), begin=later(session.begin)):
+            server.command("DEL", f"deltawire:node:{session.node}")
+            yield
+    finally:
+        is_over.set()
 
 
 def numbered(begin: int, end: int) -> list[dict[str, Any]]:
