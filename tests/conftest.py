@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import gc
 import os
+import pkgutil
 import signal
 import socket
 from collections.abc import Generator, Iterator
+from importlib import import_module
 from pathlib import Path
 
+import coverage
 import pytest
 import structlog
 from hypothesis import HealthCheck, is_hypothesis_test, settings
@@ -26,7 +29,9 @@ DESCRIPTORS = "/dev/fd"
 """Lists the open descriptors of this process, on Linux and on macOS."""
 CORE = (HERE / "protocol", HERE / "streams")
 UNMEASURED = ("timed", "thorough")
-"""Marks of tests that do not run where coverage is measured."""
+"""Marks of tests that are not measured."""
+COVERAGE = pytest.StashKey[coverage.Coverage]()
+"""What `--cov` measures, which goes on in the tests of the core alone: all Python runs four times as long meanwhile."""
 
 # What tests start is of the same checkout as what they import (`pythonpath` in pyproject.toml).
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(PACKAGE), os.environ.get("PYTHONPATH"))))
@@ -36,7 +41,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark the examples of the core, and what `make soak` runs; begin what is slow before all else.
 
     The examples reach nearly all of the core, at a tenth of the time that all tests take. What Hypothesis draws is left
-    out: it takes twice as long where coverage is measured, and reaches other lines each time.
+    out: it reaches other lines each time.
     """
     for item in items:
         is_drawn = is_hypothesis_test(getattr(item, "obj", None))
@@ -48,8 +53,31 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_collection() -> Generator[None]:
-    """Look for no garbage among the tests themselves, which are most of what is in memory and stay to the end."""
+def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
+    """Measure what a test of the core reaches."""
+    measured = item.config.stash.get(COVERAGE, None) if item.get_closest_marker("core") else None
+    if measured is None:
+        return (yield)
+    measured.start()
+    try:
+        return (yield)
+    finally:
+        measured.stop()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection(session: pytest.Session) -> Generator[None]:
+    """Measure what the modules of the core reach as they are loaded, and nothing of what collects tests.
+
+    Look for no garbage among the tests themselves, which are most of what is in memory and stay to the end.
+    """
+    if (measured := coverage.Coverage.current()) is not None:
+        for name in measured.config.source or ():
+            for module in pkgutil.walk_packages(import_module(name).__path__, f"{name}."):
+                import_module(module.name)
+        session.config.stash[COVERAGE] = measured
+        while (running := coverage.Coverage.current()) is not None:  # in a process of xdist there are two
+            running.stop()
     gc.disable()
     try:
         return (yield)

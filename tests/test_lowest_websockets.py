@@ -6,7 +6,6 @@ import asyncio
 import re
 import subprocess
 import sys
-import venv
 from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator
 from importlib import metadata
@@ -16,7 +15,7 @@ import pytest
 
 from deltawire.gateway.config import Settings
 from deltawire.gateway.server import Gateway
-from tests.support.pip import pip_install
+from tests.support.pip import environment
 from tests.support.processes import ROOT, Done, clean_environment
 
 pytestmark = pytest.mark.installs
@@ -50,12 +49,9 @@ def lowest() -> str:
 
 
 @pytest.fixture(scope="session")
-def old_environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def old_environment() -> Path:
     """An environment with that version; what is in it beside that is what a person gets who installs the package."""
-    environment = tmp_path_factory.mktemp("lowest-websockets")
-    venv.create(environment, symlinks=True)
-    pip_install("--editable", ROOT, f"websockets=={lowest()}", python=environment / "bin" / "python")
-    return environment
+    return environment("lowest-websockets", f"websockets=={lowest()}")
 
 
 @pytest.fixture

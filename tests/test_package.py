@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 import shutil
 import subprocess
@@ -14,6 +15,7 @@ from pathlib import Path
 from zipfile import ZipFile
 
 import pytest
+from hatchling.builders.sdist import SdistBuilder
 
 import deltawire
 from tests.support.processes import ROOT, clean_environment
@@ -44,7 +46,8 @@ def loaded_by(program: str) -> set[str]:
 def build(target: str, source: Path, into: Path) -> Path:
     """The one file that building a wheel or an sdist makes."""
     hatchling = (sys.executable, "-m", "hatchling", "build", "--target", target, "--directory", into)
-    subprocess.run(hatchling, capture_output=True, check=True, cwd=source)  # it names the file on standard error
+    done = subprocess.run(hatchling, capture_output=True, text=True, check=False, cwd=source)
+    assert done.returncode == 0, done.stderr
     [built] = into.iterdir()
     return built
 
@@ -92,6 +95,24 @@ def unpacked(tmp_path: Path) -> Path:
     with tarfile.open(build("sdist", ROOT, tmp_path / "sdist")) as archive:
         archive.extractall(tmp_path, filter="data")
     return tmp_path / f"deltawire-{deltawire.__version__}"
+
+
+def test_an_sdist_is_made_without_a_look_into_what_git_ignores(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Folders come and go there meanwhile, as other tests install packages."""
+    ignored = ROOT / "node_modules"  # `make clean` removes it
+    ignored.mkdir(exist_ok=True)
+    looked_into: list[Path] = []
+    scandir = os.scandir
+
+    def look(path: str) -> object:
+        looked_into.append(Path(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", look)
+    files = {file.relative_path for file in SdistBuilder(str(ROOT)).recurse_included_files()}
+    assert "gateway/cli/serve.py" in files
+    assert ROOT / "gateway" / "cli" in looked_into
+    assert not [path for path in looked_into if path.is_relative_to(ignored)]
 
 
 def test_a_wheel_made_of_the_sdist_is_the_wheel_made_of_the_tree(wheel: Path, unpacked: Path, tmp_path: Path) -> None:

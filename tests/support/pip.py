@@ -1,4 +1,4 @@
-"""Packages of Python, beside those that the project needs: each group that only tests use, once for this checkout."""
+"""Packages of Python beside those that the project needs: what only tests use, installed once for this checkout."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ import shutil
 import subprocess
 import sys
 import tomllib
+import venv
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,19 +25,43 @@ def installed(group: str, *options: str) -> Path:
         group: its name in pyproject.toml.
         options: of pip.
     """
-    wanted = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["dependency-groups"][group]
-    folder = ROOT / ".venv" / group  # `make clean` removes it
+    wanted = _pyproject()["dependency-groups"][group]
+    return _kept(group, wanted, lambda folder: _pip_install("--target", folder, *options, *wanted))
+
+
+def environment(name: str, *others: str) -> Path:
+    """A virtual environment with this checkout and what it depends on; without it, the test is skipped.
+
+    Args:
+        name: of its folder.
+        others: packages, besides.
+    """
+
+    def make(folder: Path) -> None:
+        venv.create(folder, symlinks=True)
+        _pip_install("--editable", ROOT, *others, python=folder / "bin" / "python")
+
+    return _kept(name, [_pyproject()["project"], *others], make)
+
+
+def _pyproject() -> dict[str, Any]:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+
+
+def _kept(name: str, wanted: object, make: Callable[[Path], None]) -> Path:
+    """A folder that is made where there is none yet, or one of something else."""
+    folder = ROOT / ".venv" / name  # `make clean` removes it
     folder.parent.mkdir(exist_ok=True)
     stamp = folder / ".installed"
-    with locked(folder.with_name(f".{group}.lock")):  # tests run in several processes
+    with locked(folder.with_name(f".{name}.lock")):  # tests run in several processes
         if not stamp.exists() or json.loads(stamp.read_text(encoding="utf-8")) != wanted:
             shutil.rmtree(folder, ignore_errors=True)
-            pip_install("--target", folder, *options, *wanted)
+            make(folder)
             stamp.write_text(json.dumps(wanted), encoding="utf-8")
     return folder
 
 
-def pip_install(*arguments: str | Path, python: str | Path = sys.executable) -> None:
+def _pip_install(*arguments: str | Path, python: str | Path = sys.executable) -> None:
     """Install packages into an environment, which compiles what it needs of them; skips the test if pip can't."""
     pip = (sys.executable, "-m", "pip", "--python", python, "--quiet", "--disable-pip-version-check", "--no-input")
     done = subprocess.run((*pip, "install", "--no-compile", *arguments), check=False, capture_output=True, text=True)
