@@ -86,6 +86,7 @@ class ProxyServer(uvicorn.Server):
         self._gateway = gateway
         self._hosts = hosts
         self._drain_timeout = drain_timeout
+        self._ending = asyncio.Event()
         self._deadline = 0.0  # for answers that are on their way, in seconds of the event loop
 
     async def run_until_signal(self) -> None:
@@ -120,6 +121,10 @@ class ProxyServer(uvicorn.Server):
             url = f"http://{shown}:{port}"
             log.info("proxy.started", url=url, host=host, port=port, pid=os.getpid(), gateway=self._gateway)
 
+    async def main_loop(self) -> None:
+        """Wait for the signal; uvicorn looks ten times a second whether there was one."""
+        await self._ending.wait()
+
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuse a request under a name that is not known; the provider, which is told its own, could not."""
         if _is_known(tuple([value for name, value in scope["headers"] if name == b"host"]), self._hosts):
@@ -149,3 +154,4 @@ class ProxyServer(uvicorn.Server):
         self._deadline = asyncio.get_running_loop().time() + self._drain_timeout
         self.force_exit = self.should_exit
         self.should_exit = True
+        self._ending.set()

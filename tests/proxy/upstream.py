@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Self, TypeAlias
 from deltawire.gateway.proxy import Proxy
 from tests.support.rawpeer import RawPeer
 from tests.support.serving import listening
-from tests.support.waiting import DEADLINE
+from tests.support.waiting import DEADLINE, eventually
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nX-Request-Id: r-1\r\nConnection: close\r\n\r\n"
 """Of an answer that ends with its connection."""
@@ -145,15 +145,17 @@ async def serving(upstream: str, gateway: str, **arguments: Any) -> AsyncIterato
 
     proxy = Proxy(upstream, gateway, **arguments)
     server = ProxyServer(proxy, "127.0.0.1", 0, DEADLINE, gateway)
-    task = asyncio.create_task(server.serve())
-    while not server.started:
-        assert not task.done()
-        await asyncio.sleep(0)
+    server.config.load()
+    server.lifespan = server.config.lifespan_class(server.config)
+    await server.startup()
     try:
         yield Served(proxy, f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}")
-    finally:
-        server.should_exit = True
-        await task
+    finally:  # as in uvicorn's `shutdown`, which looks ten times a second only
+        for listener in server.servers:
+            listener.close()
+        for connection in list(server.server_state.connections):
+            connection.shutdown()
+        await eventually(lambda: not (server.server_state.connections or server.server_state.tasks), "all answers' end")
         await proxy.aclose(0)
 
 
