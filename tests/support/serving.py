@@ -77,8 +77,9 @@ async def _serve(connection: socket.socket, answer: Answer, tls: ssl.SSLContext 
         writer.close()
         with suppress(OSError):
             await writer.wait_closed()
-    finally:
-        transport.abort()
+    except BaseException:
+        transport.abort()  # only where it may be open: asyncio's fails on one that has sent its rest and closed
+        raise
 
 
 async def close(server: Server) -> None:
