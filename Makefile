@@ -81,6 +81,6 @@ hardening: setup  ## attack a running gateway, and see what its neighbours notic
 	$(BIN)/python -m scripts.hardening.storing $(if $(QUICK),--quick) $(call flag,seed)
 
 clean:  ## remove what the other targets made
-	rm -rf .venv .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache node_modules scripts/client/node_modules scripts/client/dist scripts/examples/rust/target
+	rm -rf .venv .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache node_modules scripts/client/node_modules scripts/client/dist scripts/examples/rust/target
 
 .PHONY: help setup run demo demo-llm test test-fast soak bench bench-scale screenshots hardening check clean

@@ -31,7 +31,7 @@ CORE = (HERE / "protocol", HERE / "streams")
 UNMEASURED = ("timed", "thorough")
 """Marks of tests that are not measured."""
 COVERAGE = pytest.StashKey[coverage.Coverage]()
-"""What `--cov` measures, which goes on in the tests of the core alone: all Python runs four times as long meanwhile."""
+"""The measurement that `--cov` began. It runs in tests of the core alone, as it makes all Python four times as slow."""
 
 # What tests start is of the same checkout as what they import (`pythonpath` in pyproject.toml).
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(PACKAGE), os.environ.get("PYTHONPATH"))))
@@ -67,23 +67,26 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection(session: pytest.Session) -> Generator[None]:
-    """Measure what the modules of the core reach as they are loaded, and nothing of what collects tests.
-
-    Look for no garbage among the tests themselves, which are most of what is in memory and stay to the end.
-    """
-    if (measured := coverage.Coverage.current()) is not None:
-        for name in measured.config.source or ():
-            for module in pkgutil.walk_packages(import_module(name).__path__, f"{name}."):
-                import_module(module.name)
+    """Look for no garbage among the tests themselves, which are most of what is in memory and stay to the end."""
+    measured = coverage.Coverage.current()
+    if measured is not None and session.config.getoption("cov_source") in (None, [True]):  # not `--cov=…`
+        _pause(measured)
         session.config.stash[COVERAGE] = measured
-        while (running := coverage.Coverage.current()) is not None:  # in a process of xdist there are two
-            running.stop()
     gc.disable()
     try:
         return (yield)
     finally:
         gc.enable()
         gc.freeze()
+
+
+def _pause(measured: coverage.Coverage) -> None:
+    """Stop measuring until a test of the core runs, once all modules of the core are loaded."""
+    for name in measured.config.source or ():
+        for module in pkgutil.walk_packages(import_module(name).__path__, f"{name}."):
+            import_module(module.name)
+    while (running := coverage.Coverage.current()) is not None:  # in a process of xdist there are two
+        running.stop()
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -50,7 +50,7 @@ def lowest() -> str:
 
 @pytest.fixture(scope="session")
 def old_environment() -> Path:
-    """An environment with that version; what is in it beside that is what a person gets who installs the package."""
+    """An environment with that version; beside that it has what a person got who installed the package then."""
     return environment("lowest-websockets", f"websockets=={lowest()}")
 
 

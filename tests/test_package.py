@@ -99,7 +99,7 @@ def unpacked(tmp_path: Path) -> Path:
 
 def test_an_sdist_is_made_without_a_look_into_what_git_ignores(monkeypatch: pytest.MonkeyPatch) -> None:
     """Folders come and go there meanwhile, as other tests install packages."""
-    ignored = ROOT / "node_modules"  # `make clean` removes it
+    ignored = ROOT / "node_modules"  # `make clean` removes it; hatchling never looks into `.venv` and `.git`
     ignored.mkdir(exist_ok=True)
     looked_into: list[Path] = []
     scandir = os.scandir

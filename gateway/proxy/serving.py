@@ -122,7 +122,11 @@ class ProxyServer(uvicorn.Server):
             log.info("proxy.started", url=url, host=host, port=port, pid=os.getpid(), gateway=self._gateway)
 
     async def main_loop(self) -> None:
-        """Wait for the signal; uvicorn looks ten times a second whether there was one."""
+        """Wait for the signal: `should_exit` alone ends nothing.
+
+        uvicorn's own looks for it ten times a second. What else it does there is off: the header Date, a limit of
+        requests, a callback.
+        """
         await self._ending.wait()
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -12,8 +12,8 @@ import pytest
 from deltawire.gateway.proxy import Proxy
 from deltawire.gateway.server import Gateway
 from tests.proxy.readers import read_message, reading, reason_of, said
-from tests.proxy.upstream import ANSWER, WORDS, Upstream, serving
-from tests.support.waiting import DEADLINE, eventually
+from tests.proxy.upstream import ANSWER, WORDS, Upstream, calling, serving
+from tests.support.waiting import DEADLINE, eventually, turn
 
 NAMED = {"X-Deltawire-Stream": "chat-7"}
 
@@ -85,3 +85,32 @@ async def test_the_time_that_the_server_waits_for_callers_is_not_waited_again(mo
     signal.raise_signal(signal.SIGTERM)
     await running
     assert 0 < left[0] < DEADLINE
+
+
+async def test_a_second_signal_ends_answers_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    from deltawire.gateway.proxy.serving import ProxyServer  # noqa: PLC0415 - an optional extra
+
+    async with Upstream(*ANSWER[:2], stays=True) as upstream:
+        proxy = Proxy(upstream.url, "ws://127.0.0.1:1")
+        left: list[float] = []
+        aclose = proxy.aclose
+
+        async def note(timeout: float) -> None:
+            left.append(timeout)
+            await aclose(timeout)
+
+        monkeypatch.setattr(proxy, "aclose", note)
+        server = ProxyServer(proxy, "127.0.0.1", 0, DEADLINE, "ws://127.0.0.1:1")
+        running = asyncio.create_task(server.run_until_signal())
+        await eventually(lambda: server.started, "that it listens")
+        async with calling(f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}") as caller:
+            await caller.send(b"POST /v1/x HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 0\r\n\r\n")
+            await eventually(lambda: proxy._exchanges, "that it asks the provider")
+            signal.raise_signal(signal.SIGTERM)
+            await eventually(lambda: server.should_exit, "that it knows")
+            await turn()
+            assert not running.done()
+            signal.raise_signal(signal.SIGTERM)
+            await running
+        assert left == [0.0]
+        assert not proxy._exchanges

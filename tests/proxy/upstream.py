@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Self, TypeAlias
 from deltawire.gateway.proxy import Proxy
 from tests.support.rawpeer import RawPeer
 from tests.support.serving import listening
-from tests.support.waiting import DEADLINE, eventually
+from tests.support.waiting import DEADLINE, eventually, turn
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nX-Request-Id: r-1\r\nConnection: close\r\n\r\n"
 """Of an answer that ends with its connection."""
@@ -153,10 +153,14 @@ async def serving(upstream: str, gateway: str, **arguments: Any) -> AsyncIterato
     finally:  # as in uvicorn's `shutdown`, which looks ten times a second only
         for listener in server.servers:
             listener.close()
-        for connection in list(server.server_state.connections):
+        await turn(2)  # until a connection that was accepted just now is among them
+        state = server.server_state
+        for connection in list(state.connections):
             connection.shutdown()
-        await eventually(lambda: not (server.server_state.connections or server.server_state.tasks), "all answers' end")
-        await proxy.aclose(0)
+        try:
+            await eventually(lambda: not (state.connections or state.tasks), "that all answers end")
+        finally:
+            await proxy.aclose(0)
 
 
 @asynccontextmanager

@@ -22,7 +22,7 @@ from deltawire.protocol.messages import Policy
 from tests.server.conftest import StartGateway
 from tests.support.peers import consumer, producer, publish, text_delta, types_of
 from tests.support.rawpeer import CLOSE, RawPeer, frame, text
-from tests.support.waiting import DEADLINE, eventually
+from tests.support.waiting import DEADLINE, eventually, turn
 
 
 async def open_raw(gateway: Gateway, what: str, receive_buffer: int | None = None) -> RawPeer:
@@ -115,13 +115,11 @@ async def test_consumers_that_stalled_and_died_are_forgotten(start_gateway: Star
         for it in stalled:
             it.close()
         await eventually(lambda: gateway.hub.manager.get("demo").consumers == 1)
+        await eventually(lambda: len(gateway._connections) == 2, "that their connections are gone")
+        await turn()
+        gc.collect()
         stream = gateway.hub.manager.get("demo")
-
-        def kept() -> int:
-            gc.collect()
-            return sum(isinstance(it, Consumer) and it.stream is stream for it in gc.get_objects())
-
-        await eventually(lambda: kept() == 1)  # once the loop has closed their sockets too
+        assert sum(isinstance(it, Consumer) and it.stream is stream for it in gc.get_objects()) == 1
 
 
 async def test_a_block_consumer_that_never_stalls_makes_room_as_it_goes(monkeypatch: pytest.MonkeyPatch) -> None:

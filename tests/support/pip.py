@@ -34,7 +34,7 @@ def environment(name: str, *others: str) -> Path:
 
     Args:
         name: of its folder.
-        others: packages, besides.
+        others: packages to install beside them.
     """
 
     def make(folder: Path) -> None:
@@ -49,7 +49,14 @@ def _pyproject() -> dict[str, Any]:
 
 
 def _kept(name: str, wanted: object, make: Callable[[Path], None]) -> Path:
-    """A folder that is made where there is none yet, or one of something else."""
+    """The folder of that name, made anew unless it was made of the same.
+
+    Args:
+        name: of the folder.
+        wanted: what it is made of, as JSON has it.
+        make: makes it.
+    """
+    wanted = [wanted, sys.version, sys.base_prefix]
     folder = ROOT / ".venv" / name  # `make clean` removes it
     folder.parent.mkdir(exist_ok=True)
     stamp = folder / ".installed"

@@ -77,9 +77,9 @@ async def _serve(connection: socket.socket, answer: Answer, tls: ssl.SSLContext 
         writer.close()
         with suppress(OSError):
             await writer.wait_closed()
-    except BaseException:
-        transport.abort()  # only where it may be open: asyncio's fails on one that has sent its rest and closed
-        raise
+    finally:
+        if connection.fileno() != -1:  # asyncio's abort() fails on a transport that has sent its rest and closed
+            transport.abort()
 
 
 async def close(server: Server) -> None:
