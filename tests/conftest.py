@@ -69,7 +69,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
 def pytest_collection(session: pytest.Session) -> Generator[None]:
     """Look for no garbage among the tests themselves, which are most of what is in memory and stay to the end."""
     measured = coverage.Coverage.current()
-    if measured is not None and session.config.getoption("cov_source") in (None, [True]):  # not `--cov=…`
+    if measured is not None and session.config.getoption("cov_source", []) in (None, [True]):  # `--cov` alone
         _pause(measured)
         session.config.stash[COVERAGE] = measured
     gc.disable()
